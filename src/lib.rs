@@ -1,0 +1,1 @@
+//! SmartCache: a cache module for Redis and Valkey.
