@@ -2,6 +2,8 @@
 //!
 //! Not a test itself: the demo, the bench and the tests that want real data include it with `#[path]`.
 
+#![allow(dead_code)] // each of them uses a part
+
 use std::io::{BufRead, BufReader};
 
 use flate2::read::GzDecoder;
