@@ -110,13 +110,14 @@ fn demo(args: &Args) -> Result<()> {
                 }
             }
         }
-        (_, _, Place::Running(_)) => {
-            let (keys, rules) = guest.leave()?;
-            say(&format!(
+        (_, _, Place::Running(_)) => match guest.leave() {
+            Ok((keys, rules)) => say(&format!(
                 "Cleaned up: {} demo keys and {rules} demo rules removed, nothing else touched.",
                 thousands(keys)
-            ));
-        }
+            )),
+            Err(error) if result.is_ok() => return Err(error),
+            Err(_) => {} // what went wrong first says more
+        },
         (_, _, Place::Own(_)) => {} // it ends, and all with it
     }
     result
@@ -125,13 +126,13 @@ fn demo(args: &Args) -> Result<()> {
 /// Both runs, and the tables.
 fn show(guest: &mut Guest, source: &Source, reads: &[Read]) -> Result<()> {
     let plain = guest.read_the_usual_way(source, reads)?;
-    let plain_memory = guest.memory(source)?;
+    let plain_memory = guest.memory()?;
     guest.remove_entries()?;
 
     let before = guest.stats()?;
     let smart = guest.read_with_smartcache(source, reads)?;
     let after = guest.stats()?;
-    let smart_memory = guest.memory(source)?;
+    let smart_memory = guest.memory()?;
     let entries = guest.inspect(source)?;
 
     table_of_reads(&plain, &smart, &before, &after);
@@ -253,7 +254,8 @@ fn connect(address: Option<&str>) -> Result<(Connection, Place)> {
     match (address, open(address.unwrap_or(USUAL))) {
         (_, Ok(con)) => Ok((con, Place::Running(address.unwrap_or(USUAL).to_owned()))),
         (Some(address), Err(error)) => Err(format!("{address}: {error}").into()),
-        (None, Err(_)) => {
+        (None, Err(why)) => {
+            println!("No SmartCache at {USUAL} ({why}), so the demo brings a server of its own.\n");
             let own = Server::start(
                 &server::program(),
                 Some(&server::built_module()?),
@@ -289,7 +291,7 @@ impl Place {
                 "Server: the {version} at {address}. Only keys that begin with demo: are written, and they are removed \
                  at the end.",
             ),
-            Place::Own(_) => format!("Server: a {version} of the demo's own, started now, gone at the end."),
+            Place::Own(_) => format!("Server: a {version} of the demo's own, gone at the end."),
         })
     }
 
@@ -427,13 +429,13 @@ impl Guest {
         Ok(outcome)
     }
 
-    /// `MEMORY USAGE` of each record's key: everything the server holds for it, keys included.
-    fn memory(&mut self, source: &Source) -> Result<Vec<Option<u64>>> {
+    /// `MEMORY USAGE` of every key in the order of [`Source::keys`]: all the server holds for it, its name included.
+    fn memory(&mut self) -> Result<Vec<Option<u64>>> {
         let mut all = Vec::new();
-        for items in source.records.chunks(CHUNK) {
+        for keys in self.keys.chunks(CHUNK) {
             let mut ask = pipe();
-            items.iter().for_each(|item| {
-                ask.cmd("MEMORY").arg("USAGE").arg(&item.key).arg("SAMPLES").arg(0);
+            keys.iter().for_each(|key| {
+                ask.cmd("MEMORY").arg("USAGE").arg(key);
             });
             all.extend(ask.query::<Vec<Option<u64>>>(&mut self.con)?);
         }
@@ -503,7 +505,7 @@ fn table_of_reads(plain: &Outcome, smart: &Outcome, before: &Entry, after: &Entr
     row(&mut table, ["known to be absent, no load".into(), "–".into(), thousands(smart.absent)]);
     row(&mut table, ["loaded from the database".into(), thousands(plain.loads), thousands(smart.loads)]);
     row(&mut table, ["hit rate".into(), plain.hit_rate(), smart.hit_rate()]);
-    println!("{table}");
+    println!("{table}\n");
 
     let counted = |name: &str| number(after, name).saturating_sub(number(before, name));
     say(&format!(
@@ -518,32 +520,39 @@ fn table_of_reads(plain: &Outcome, smart: &Outcome, before: &Entry, after: &Entr
 }
 
 fn table_of_memory(source: &Source, plain: &[Option<u64>], smart: &[Option<u64>]) {
-    heading("2. Memory for the same records");
-    let mut table = table(&["", "entries", "JSON", "GET, SET … EX", "SmartCache", "saved"]);
-    for kind in ["airports", "features", "all"] {
-        let of_kind = |item: &Item| kind == "all" || item.kind == kind;
-        let sum = |memory: &[Option<u64>]| -> usize {
-            source.records.iter().zip(memory).filter(|(item, _)| of_kind(item)).filter_map(|(_, m)| *m).sum::<u64>()
-                as usize
-        };
-        let cached = || source.records.iter().zip(smart).filter(|(item, m)| of_kind(item) && m.is_some());
-        let json = cached().map(|(item, _)| item.json.len()).sum();
-        let (plain, smart) = (sum(plain), sum(smart));
-        row(
-            &mut table,
-            [
-                kind.into(),
-                thousands(cached().count()),
-                bytes(json),
-                bytes(plain),
-                bytes(smart),
-                percent(plain.saturating_sub(smart), plain),
-            ],
-        );
+    /// Sums over the keys of one kind.
+    #[derive(Default)]
+    struct Sums {
+        entries: usize,
+        json: usize,
+        plain: usize,
+        smart: usize,
     }
-    println!("{table}");
-    say("As MEMORY USAGE counts it: the value, the key's name and the server's own bookkeeping. Nobody had to change \
-         a client for it: values go in and come out as they are.");
+    heading("2. Memory for the same records");
+    let kinds = source.records.iter().map(|item| (item.kind, item.json.len()));
+    let kinds = kinds.chain(source.unknown.iter().map(|_| ("absent", 0)));
+    let mut table = table(&["", "entries", "JSON", "GET, SET … EX", "SmartCache", "saved"]);
+    for kind in ["airports", "features", "absent", "all"] {
+        let mut sums = Sums::default();
+        for (((of, json), plain), smart) in kinds.clone().zip(plain).zip(smart) {
+            if let (true, Some(smart)) = (of == kind || kind == "all", smart) {
+                sums.entries += 1;
+                sums.json += json;
+                sums.plain += plain.unwrap_or(0) as usize;
+                sums.smart += *smart as usize;
+            }
+        }
+        let saved = match sums.plain {
+            0 => "–".to_owned(),
+            plain => format!("{:.1} %", 100.0 * (1.0 - sums.smart as f64 / plain as f64)),
+        };
+        let columns = [sums.json, sums.plain, sums.smart].map(|n| if n == 0 { "–".to_owned() } else { bytes(n) });
+        let [json, plain, smart] = columns;
+        row(&mut table, [kind.into(), thousands(sums.entries), json, plain, smart, saved]);
+    }
+    println!("{table}\n");
+    say("As MEMORY USAGE counts it: the value, the key's name and the server's own bookkeeping. No client had to \
+         change for it: values go in and come out as they are.");
 }
 
 fn table_of_codecs(entries: &[Option<Entry>]) {
@@ -560,9 +569,9 @@ fn table_of_codecs(entries: &[Option<Entry>]) {
         let factor = format!("{:.2}", raw as f64 / (stored as f64).max(1.0));
         row(&mut table, [codec, thousands(count), bytes(raw), bytes(stored), factor]);
     }
-    println!("{table}");
+    println!("{table}\n");
     say("Each value is compressed by itself, and kept compressed only where that saves enough \
-         (smartcache.min-savings); the others stay as they are (codec none) and cost nothing to read.");
+         (smartcache.min-savings); others would stay as they are (codec none) and cost nothing extra to read.");
 }
 
 fn table_of_lifetimes(source: &Source, entries: &[Option<Entry>]) {
@@ -592,7 +601,7 @@ fn table_of_lifetimes(source: &Source, entries: &[Option<Entry>]) {
         let asked = seconds(TTL_SECONDS as usize * 1000);
         row(&mut table, [rule.clone(), lives.example.to_owned(), thousands(lives.count), asked, given]);
     }
-    println!("{table}");
+    println!("{table}\n");
     say("The service asked for the same TTL every time. What a key's segments mean for its lifetime is said once, in \
          the server (SMARTCACHE.RULE, or smartcache.rules in its configuration), and not in every client.");
 }
@@ -601,20 +610,20 @@ fn table_of_one_entry(source: &Source, entries: &[Option<Entry>]) {
     let found = source.records.iter().zip(entries).find(|(item, entry)| item.kind == "airports" && entry.is_some());
     let Some((item, Some(entry))) = found else { return };
     heading(&format!("5. One entry, as SMARTCACHE.INSPECT {} shows it", item.key));
-    let mut table = table(&["", ""]);
+    let mut table = table(&[]);
     for name in ["kind", "state", "codec", "raw_bytes", "stored_bytes", "memory_bytes", "fresh_ms", "rule", "tags"] {
         if entry.contains_key(name) {
-            row(&mut table, [name.to_owned(), text(entry, name)]);
+            table.add_row([name.to_owned(), text(entry, name)]);
         }
     }
-    println!("{table}");
+    println!("{table}\n");
     say("Tags group entries across keys: everything about one country, say, can be made stale by one command.");
 }
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    if header.iter().any(|name| !name.is_empty()) {
+    if !header.is_empty() {
         table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
         table.set_header(header.iter().enumerate().map(|(n, name)| cell(n, name).add_attribute(Attribute::Bold)));
     }
@@ -627,34 +636,34 @@ fn row<const N: usize>(table: &mut Table, cells: [String; N]) {
 
 /// Words stand on the left, numbers on the right.
 fn cell(column: usize, text: &str) -> Cell {
-    let is_word = column == 0 || text.contains(':') || text == "such as";
+    let is_word = column == 0 || text.contains("demo:") || text == "such as";
     Cell::new(text).set_alignment(if is_word { CellAlignment::Left } else { CellAlignment::Right })
 }
 
 fn heading(text: &str) {
-    println!("\n{text}\n");
+    println!("{text}\n");
 }
 
-/// Prints a paragraph, broken at spaces into lines of at most 96; lines that were broken already stay as they are.
+/// Prints a paragraph and an empty line: broken at spaces into lines of at most 96; lines that begin with a space stay
+/// as they are.
 fn say(paragraph: &str) {
-    let mut out = String::new();
-    for line in paragraph.split('\n') {
+    for line in paragraph.lines() {
+        let mut out = String::new();
         let mut width = 0;
-        for word in line.split(' ') {
+        let words = if line.starts_with(' ') { vec![line] } else { line.split(' ').collect() };
+        for word in words {
             let len = word.chars().count();
-            if width > 0 && width + 1 + len > 96 {
-                out.push('\n');
-                width = 0;
-            } else if width > 0 || word.is_empty() {
-                out.push(' ');
-                width += 1;
+            if width > 0 {
+                let fits = width + 1 + len <= 96;
+                out.push(if fits { ' ' } else { '\n' });
+                width = if fits { width + 1 } else { 0 };
             }
             out.push_str(word);
             width += len;
         }
-        out.push('\n');
+        println!("{out}");
     }
-    print!("{out}");
+    println!();
 }
 
 // ---- words and numbers --------------------------------------------------------------------------------------------
