@@ -259,8 +259,7 @@ fn connect(address: Option<&str>) -> Result<(Connection, Place)> {
             let own = Server::start(
                 &server::program(),
                 Some(&server::built_module()?),
-                // A cache's memory limit and eviction; freeing large values is not the main thread's work.
-                &["maxmemory 256mb", "maxmemory-policy allkeys-lfu", "lazyfree-lazy-eviction yes"],
+                &[include_str!("../scripts/redis.conf")], // what `make run` serves with
             )?;
             let con = open(&format!("unix://{}", own.socket().display()))?;
             Ok((con, Place::Own(own)))
@@ -289,7 +288,7 @@ impl Place {
         Ok(match self {
             Place::Running(address) => format!(
                 "Server: the {version} at {address}. Only keys that begin with demo: are written, and they are removed \
-                 at the end.",
+                 at the end (with --keep they stay).",
             ),
             Place::Own(_) => format!("Server: a {version} of the demo's own, gone at the end."),
         })

@@ -34,14 +34,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `program` with `module` (or as it is) and `settings`, each one `name value…` as in `redis.conf`.
+    /// Starts `program` with `module` (or as it is) and `settings`, lines as in `redis.conf`.
     pub(crate) fn start(program: &str, module: Option<&Path>, settings: &[&str]) -> Result<Server> {
         let dir = tempfile::Builder::new().prefix("smartcache-").tempdir()?;
-        let mut conf = String::from("port 0\nunixsocket sock\nsave \"\"\nappendonly no\ndaemonize no\n");
-        for setting in settings {
-            conf.push_str(setting);
-            conf.push('\n');
-        }
+        let mut conf = settings.join("\n");
+        // Behind the settings, so that this holds whatever they say.
+        conf.push_str("\nport 0\nunixsocket sock\nsave \"\"\nappendonly no\ndaemonize no\n");
         if let Some(module) = module {
             let module = fs::canonicalize(module).map_err(|e| format!("module {}: {e}", module.display()))?;
             conf.push_str(&format!("loadmodule {}\n", module.display()));
