@@ -1,1 +1,3 @@
 //! SmartCache: a cache module for Redis and Valkey.
+
+pub mod cache;
