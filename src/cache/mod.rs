@@ -2,4 +2,4 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
-
+pub mod offload;
