@@ -114,8 +114,8 @@ impl Choice {
         }
     }
 
-    /// The codec to try. At equal cost zstd saves as much as gzip and reads in two thirds of the time; lz4 reads faster
-    /// still but saves far less.
+    /// The codec to try. zstd saves as much as gzip for about half the time, reading and writing; lz4 is faster still but
+    /// saves far less.
     pub fn codec(self) -> CodecId {
         match self {
             Self::Auto => CodecId::Zstd,
