@@ -15,6 +15,7 @@ use redis_module::raw;
 macro_rules! server {
     ($name:ident) => {{
         // SAFETY: the pointers are written once, at load, before any other use, and only read afterwards.
+        #[allow(unused_unsafe)] // where it is used inside a block that is unsafe anyway
         let function = unsafe { raw::$name };
         function.expect(concat!(stringify!($name), " was there when the module was loaded"))
     }};
@@ -24,7 +25,9 @@ macro_rules! server {
 macro_rules! server_may {
     ($name:ident) => {{
         // SAFETY: the pointers are written once, at load, before any other use, and only read afterwards.
-        unsafe { raw::$name }
+        #[allow(unused_unsafe)] // as above
+        let function = unsafe { raw::$name };
+        function
     }};
 }
 
@@ -255,7 +258,7 @@ impl OpenKey {
             if server!(RedisModule_ModuleTypeGetType)(self.0) == Self::our_type() {
                 return Held::Ours;
             }
-            match server!(RedisModule_KeyType)(self.0) as u32 {
+            match server!(RedisModule_KeyType)(self.0) as isize {
                 raw::REDISMODULE_KEYTYPE_EMPTY => Held::Nothing,
                 raw::REDISMODULE_KEYTYPE_STRING => Held::Text,
                 _ => Held::Other,

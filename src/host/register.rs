@@ -89,7 +89,8 @@ fn create(ctx: Ctx, index: usize, command: &Command) -> Option<*mut raw::RedisMo
         // SAFETY: the context is that of the load; C strings; the parent stands before its subcommands.
         unsafe {
             let parent = server!(RedisModule_GetCommand)(ctx.as_ptr(), text(parent));
-            if parent.is_null() || server!(RedisModule_CreateSubcommand)(parent, text(name), run, flags, 0, 0, 0) != ok {
+            if parent.is_null() || server!(RedisModule_CreateSubcommand)(parent, text(name), run, flags, 0, 0, 0) != ok
+            {
                 return None;
             }
         }
