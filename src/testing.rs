@@ -158,7 +158,7 @@ impl Bench {
                 let at = self.memory.expire_at(key);
                 self.memory.set(key, packed, at);
             }
-            self.state.offload.finished(&done, swapped);
+            self.state.offloaded(&done, swapped);
         }
     }
 
@@ -241,7 +241,12 @@ impl Bench {
 impl Memory {
     fn expire(&mut self) {
         let now = self.now.ms();
-        let gone: Vec<_> = self.keys.iter().filter(|(_, (_, at))| at.is_some_and(|at| at <= now)).map(|(key, _)| key.clone()).collect();
+        let gone: Vec<_> = self
+            .keys
+            .iter()
+            .filter(|(_, (_, at))| at.is_some_and(|at| at <= now))
+            .map(|(key, _)| key.clone())
+            .collect();
         gone.iter().for_each(|key| self.forget(key));
     }
 

@@ -55,8 +55,15 @@ const SHOWN: usize = 64;
 
 impl From<&[u8]> for Word {
     fn from(bytes: &[u8]) -> Self {
-        let shown = bytes[..bytes.len().min(SHOWN)].escape_ascii().to_string().replace("\\'", "'").replace("\\\"", "\"");
+        let shown =
+            bytes[..bytes.len().min(SHOWN)].escape_ascii().to_string().replace("\\'", "'").replace("\\\"", "\"");
         Word(if bytes.len() > SHOWN { format!("{shown}...") } else { shown })
+    }
+}
+
+impl From<&str> for Word {
+    fn from(text: &str) -> Self {
+        text.as_bytes().into()
     }
 }
 

@@ -152,6 +152,8 @@ pub struct State {
     pub codecs: codec::Codecs,
     /// What is waiting to be compressed by the workers.
     pub offload: offload::Offload,
+    /// How well values compress, rule by rule (by id; 0 is no rule).
+    pub adaptive: Vec<codec::Adaptive>,
     /// The source of jitter.
     pub random: random::Random,
     /// Counts of what is alive, kept by whoever makes and frees entries.
@@ -170,6 +172,7 @@ impl State {
             stats: stats::Stats::new(now),
             codecs: codec::Codecs::new(),
             offload: offload::Offload::default(),
+            adaptive: Vec::new(),
             random: random::Random::new(seed),
             live,
         }

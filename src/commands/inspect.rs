@@ -69,8 +69,10 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         reply.int(n);
     }
     reply.bulk(b"load_ms");
-    facts.load_ms.map_or_else(|| reply.nil(), |ms| reply.int(ms.into()));
-    let reply = &mut *cx.reply;
+    match facts.load_ms {
+        Some(ms) => reply.int(ms.into()),
+        None => reply.nil(),
+    }
     reply.bulk(b"rule");
     match &facts.rule {
         Some(name) => reply.bulk(name.as_bytes()),
@@ -113,7 +115,7 @@ fn facts(cx: &mut Cx<'_, '_>, key: Key<'_>) -> Result<Option<Facts>, Error> {
             left_ms: entry.fresh_until().map(|at| at.saturating_sub(cx.now.ms())),
             windows: entry.windows(),
             load_ms: entry.load_ms(),
-            rule: cx.state.policies.name(entry.rule()).map(str::to_owned),
+            rule: cx.state.policies.rule(entry.rule()).map(|rule| rule.name().to_owned()),
             tags: entry.tags().map(|tag| cx.state.tags.name(tag).to_vec()).collect(),
         },
     }))

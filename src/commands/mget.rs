@@ -25,8 +25,8 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     cx.reply.array(args.left());
     while args.left() > 0 {
         let key = args.key()?;
-        let found = read::find(cx.keys.look(key), &mut cx.state.codecs, cx.now, false, None)
-            .unwrap_or(Found::Miss(Why::Cold));
+        let found =
+            read::find(cx.keys.look(key), &mut cx.state.codecs, cx.now, false, None).unwrap_or(Found::Miss(Why::Cold));
         found.count(&mut cx.state.stats.count);
         match found {
             Found::Hit { value, .. } => cx.reply.bulk(value.bytes),

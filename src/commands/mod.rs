@@ -7,23 +7,24 @@
 pub mod args;
 pub mod spec;
 
-mod absent;
-mod del;
-mod get;
-mod help;
-mod inspect;
-mod mget;
-mod missing;
-mod mset;
+pub mod absent;
+pub mod del;
+pub mod get;
+pub mod help;
+pub mod inspect;
+pub mod mget;
+pub mod missing;
+pub mod mset;
+pub mod options;
 #[cfg(feature = "test-commands")]
-mod panic;
-mod resetstat;
-mod rule;
-mod set;
-mod stale;
-mod stats;
-mod store;
-mod touch;
+pub mod panic;
+pub mod resetstat;
+pub mod rule;
+pub mod set;
+pub mod stale;
+pub mod stats;
+pub mod store;
+pub mod touch;
 
 use spec::Command;
 
@@ -61,7 +62,9 @@ pub fn find(name: &[u8], sub: Option<&[u8]>) -> Option<&'static Command> {
             || wanted.strip_prefix("SMARTCACHE.").is_some_and(|bare| args::is(name, bare) && !command.name.is_empty())
     };
     let subcommand = COMMANDS.iter().find(|command| {
-        command.parent().is_some_and(|(parent, own)| named(command, parent) && sub.is_some_and(|sub| args::is(sub, own)))
+        command
+            .parent()
+            .is_some_and(|(parent, own)| named(command, parent) && sub.is_some_and(|sub| args::is(sub, own)))
     });
     let plain = || COMMANDS.iter().find(|command| command.parent().is_none() && named(command, command.name));
     if sub.is_some() && subcommand.is_none() && plain().is_some_and(|command| command.run.is_none()) {

@@ -12,7 +12,7 @@ use redis_module::raw;
 const NATURAL_ALIGN: usize = 16;
 
 /// The crate's global allocator.
-pub struct ServerAlloc;
+pub(super) struct ServerAlloc;
 
 #[global_allocator]
 static ALLOCATOR: ServerAlloc = ServerAlloc;

@@ -15,12 +15,12 @@ use redis_module::raw;
 
 use super::ffi::{Ctx, Str, malloc_size, server, server_may};
 use super::{clock_now, guarded, log, with_state};
-use crate::cache::clock::Now;
 use crate::cache::codec::CodecId;
 use crate::cache::entry::{self, Entry, EntryRef, Freshness, HEADER};
-use crate::cache::format::{self, Expiry, Header};
+use crate::cache::format::{self, Expiry};
 use crate::cache::live::Live;
 use crate::cache::rules::RuleId;
+use crate::cache::store::From;
 use crate::cache::{State, aux};
 
 /// The type's name in `TYPE`, RDB and `DUMP`: nine characters, for ever.
@@ -187,13 +187,13 @@ fn load_entry(io: *mut raw::RedisModuleIO, version: c_int) -> Option<*mut c_void
     let header_bytes = Loaded::next(io)?;
     let stored = Loaded::next(io)?;
     let now = clock_now();
-    let from = Origin::of(io);
+    let from = origin(io);
     with_state(|state| {
-        let rule = key_name(io, |key| state.policies.find(key)).unwrap_or_default();
+        let rule = key_name(io, |key| rule_of(state, key)).unwrap_or_default();
         let read = format::decode(header_bytes.bytes())
             .and_then(|header| header.to_entry(&mut state.tags, rule, stored.bytes()).map(|entry| (header, entry)));
         match read {
-            Ok((header, entry)) => Some(into_raw(welcome(state, &header, entry, from, now))),
+            Ok((header, entry)) => Some(into_raw(state.welcome(&header, entry, from, now))),
             Err(why) => {
                 log::warning(&format!("an entry was refused: {why}"));
                 None
@@ -202,41 +202,15 @@ fn load_entry(io: *mut raw::RedisModuleIO, version: c_int) -> Option<*mut c_void
     })
 }
 
-/// Where an entry that is loaded comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// Our own file, or our primary: its stamp counts as it is.
-    Home,
-    /// `RESTORE`, or a slot that moves: another node's clock.
-    Elsewhere,
-}
-
-impl Origin {
-    fn of(io: *mut raw::RedisModuleIO) -> Self {
-        // SAFETY: `io` is valid during the callback that got it, and so is its context.
-        let ctx = server_may!(RedisModule_GetContextFromIO).and_then(|get| unsafe { Ctx::from_raw(get(io)) });
-        let loading = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
-        match ctx {
-            Some(ctx) if ctx.flags() & loading == 0 => Origin::Elsewhere,
-            _ => Origin::Home,
-        }
+/// Our own file or our primary, when the server is loading; else `RESTORE`, or a slot that moves.
+fn origin(io: *mut raw::RedisModuleIO) -> From {
+    // SAFETY: `io` is valid during the callback that got it, and so is its context.
+    let ctx = server_may!(RedisModule_GetContextFromIO).and_then(|get| unsafe { Ctx::from_raw(get(io)) });
+    let loading = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
+    match ctx {
+        Some(ctx) if ctx.flags() & loading == 0 => From::Elsewhere,
+        _ => From::Home,
     }
-}
-
-/// Takes an entry in: its stamp moves our clock, or is cut down to it.
-pub(super) fn welcome(state: &mut State, header: &Header<'_>, mut entry: Entry, from: Origin, now: Now) -> Entry {
-    match from {
-        Origin::Home => {
-            if !state.clock.follow(header.stamp, now) {
-                entry.as_mut().kill();
-            }
-        }
-        Origin::Elsewhere => {
-            let stamp = state.clock.arrival(header.stamp, now, state.settings.skew);
-            entry.as_mut().set_header(stamp, header.fresh_until, header.stale());
-        }
-    }
-    entry
 }
 
 fn key_name<R>(io: *mut raw::RedisModuleIO, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
@@ -245,11 +219,7 @@ fn key_name<R>(io: *mut raw::RedisModuleIO, f: impl FnOnce(&[u8]) -> R) -> Optio
     unsafe { Str::from_raw(get(io).cast_mut()) }.map(|name| f(name.bytes()))
 }
 
-unsafe extern "C" fn aof_rewrite(
-    io: *mut raw::RedisModuleIO,
-    key: *mut raw::RedisModuleString,
-    value: *mut c_void,
-) {
+unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::RedisModuleString, value: *mut c_void) {
     guarded("aof_rewrite", (), || {
         // SAFETY: the server hands over a value of ours that it holds.
         let entry = EntryRef::from_bytes(unsafe { bytes(value) });
@@ -282,7 +252,7 @@ unsafe extern "C" fn aux_save(io: *mut raw::RedisModuleIO, _when: c_int) {
         if let Some(words) = words {
             words.iter().for_each(|word| save(io, word));
         } else if server_may!(RedisModule_GetModuleOptionsAll).is_none() {
-            save(io, &aux::NOTHING); // 7.0 has no `aux_save2`: the section is there, so it must say something
+            save(io, aux::NOTHING); // 7.0 has no `aux_save2`: the section is there, so it must say something
         }
     });
 }
@@ -295,9 +265,7 @@ unsafe extern "C" fn aux_load(io: *mut raw::RedisModuleIO, version: c_int, _when
             return failed;
         }
         let now = clock_now();
-        let loaded = with_state(|state| {
-            aux::load(state, now, || Loaded::next(io).map(|word| word.bytes().to_vec()))
-        });
+        let loaded = with_state(|state| aux::load(state, now, || Loaded::next(io).map(|word| word.bytes().to_vec())));
         match loaded {
             Ok(()) => raw::REDISMODULE_OK as c_int,
             Err(why) => {
@@ -378,10 +346,14 @@ unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_
     })
 }
 
+fn rule_of(state: &State, key: &[u8]) -> RuleId {
+    state.policies.find(key).map_or(RuleId::NONE, |rule| rule.id())
+}
+
 /// A second entry like this one, under the rule of its new name.
 fn copied(entry: EntryRef<'_>, to: Option<Str<'_>>) -> *mut c_void {
     let mut copy = entry.to_entry();
-    let rule = to.map_or(RuleId::default(), |name| with_state(|state| state.policies.find(name.bytes())));
+    let rule = to.map_or(RuleId::default(), |name| with_state(|state| rule_of(state, name.bytes())));
     copy.as_mut().set_rule(rule);
     into_raw(copy)
 }

@@ -51,24 +51,16 @@ enum Whole {
 }
 
 /// Says to replicas and AOF what stands under `key` now.
-fn replicate_entry(
-    ctx: Ctx,
-    keys: &mut ServerKeys<'_>,
-    state: &State,
-    key: Key<'_>,
-    whole: Whole,
-) {
+fn replicate_entry(ctx: Ctx, keys: &mut ServerKeys<'_>, state: &State, key: Key<'_>, whole: Whole) {
     let expiry = keys.expire_at(key).map_or(Expiry::None, Expiry::At);
     let mut header = Vec::with_capacity(64);
     let names = keys.names();
     let Slot::Entry(entry) = keys.peek(key) else { return };
     format::encode(entry, &state.tags, expiry, &mut header);
-    names.with_name(key, |name| {
-        match whole {
-            Whole::Header => ctx.replicate(STORE, name, &[&header]),
-            Whole::Entry(None) => ctx.replicate(STORE, name, &[&header, entry.stored()]),
-            Whole::Entry(Some(codec)) => ctx.replicate(STORE, name, &[&header, entry.stored(), codec.name().as_bytes()]),
-        }
+    names.with_name(key, |name| match whole {
+        Whole::Header => ctx.replicate(STORE, name, &[&header]),
+        Whole::Entry(None) => ctx.replicate(STORE, name, &[&header, entry.stored()]),
+        Whole::Entry(Some(codec)) => ctx.replicate(STORE, name, &[&header, entry.stored(), codec.name().as_bytes()]),
     });
 }
 

@@ -14,14 +14,15 @@ use smallvec::SmallVec;
 use super::deliver::deliver;
 use super::ffi::{Ctx, Str};
 use super::keyspace::ServerKeys;
+use super::register::access_flags;
 use super::reply::ServerReply;
 use super::{cached_now, clock_now, try_state};
 use crate::cache::effects::Effects;
 use crate::cache::error::Error;
-use crate::cache::{Caller, Cx};
+use crate::cache::{Caller, Cx, units};
 use crate::commands::COMMANDS;
 use crate::commands::args::Args;
-use crate::commands::spec::{Command, Flag};
+use crate::commands::spec::{Command, Flag, Keys};
 
 /// A command as the server calls it.
 pub(super) type Trampoline =
@@ -63,6 +64,13 @@ unsafe extern "C" fn enter<const INDEX: usize>(
 }
 
 fn call(command: &'static Command, ctx: Ctx, argv: &[Str<'_>]) {
+    if let Keys::CountedPairs(access) = command.keys
+        && ctx.wants_key_positions()
+    {
+        let counted = argv.get(1).and_then(|count| units::parse_int(count.bytes()).ok()).unwrap_or(0);
+        let positions = (2..argv.len()).step_by(2).take(usize::try_from(counted).unwrap_or(0));
+        return positions.for_each(|at| ctx.key_at(at, access_flags(access)));
+    }
     let words: SmallVec<[&[u8]; 8]> = argv.iter().map(|word| word.bytes()).collect();
     let writes = command.has(Flag::Write);
     let mut reply = ServerReply::new(ctx);

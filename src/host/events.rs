@@ -7,7 +7,6 @@ use redis_module::raw;
 
 use super::ffi::{Ctx, OwnedStr, server};
 use super::{guarded, try_state, with_state, workers};
-use crate::cache::rules::RuleSpec;
 
 /// Tag names looked at in each turn of the server's cron.
 const TAGS_A_TURN: usize = 10_000;
@@ -71,7 +70,7 @@ unsafe extern "C" fn say_rules(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
         }
         // SAFETY: the timer's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
-        let rules: Vec<_> = with_state(|state| state.policies.commanded().map(RuleSpec::to_words).collect());
+        let rules: Vec<_> = with_state(|state| state.policies.commanded().map(|rule| rule.spec().words()).collect());
         for rule in rules {
             let mut words = vec![OwnedStr::new(b"SET")];
             words.extend(rule.iter().map(|word| OwnedStr::new(word)));

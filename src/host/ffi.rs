@@ -15,6 +15,7 @@ use redis_module::raw;
 macro_rules! server {
     ($name:ident) => {{
         // SAFETY: the pointers are written once, at load, before any other use, and only read afterwards.
+        #[allow(unused_unsafe)] // where it is used inside a block that is unsafe anyway
         let function = unsafe { raw::$name };
         function.expect(concat!(stringify!($name), " was there when the module was loaded"))
     }};
@@ -24,7 +25,9 @@ macro_rules! server {
 macro_rules! server_may {
     ($name:ident) => {{
         // SAFETY: the pointers are written once, at load, before any other use, and only read afterwards.
-        unsafe { raw::$name }
+        #[allow(unused_unsafe)] // as above
+        let function = unsafe { raw::$name };
+        function
     }};
 }
 
@@ -185,6 +188,20 @@ impl Ctx {
         unsafe { server!(RedisModule_GetContextFlags)(self.as_ptr()) as u32 }
     }
 
+    /// Whether the command is called only to say which of its words are keys.
+    pub(super) fn wants_key_positions(self) -> bool {
+        // SAFETY: the context is that of a running command.
+        server_may!(RedisModule_IsKeysPositionRequest).is_some_and(|asks| unsafe { asks(self.as_ptr()) != 0 })
+    }
+
+    /// Says that a word is a key, and what is done to it.
+    pub(super) fn key_at(self, at: usize, flags: u32) {
+        if let Some(say) = server_may!(RedisModule_KeyAtPosWithFlags) {
+            // SAFETY: the context is that of such a call; the server checks the position.
+            unsafe { say(self.as_ptr(), at as c_int, flags as c_int) }
+        }
+    }
+
     pub(super) fn open(self, name: Str<'_>, mode: Mode) -> OpenKey {
         // SAFETY: context and string are valid; the key is closed by `OpenKey`.
         OpenKey(unsafe { server!(RedisModule_OpenKey)(self.as_ptr(), name.as_ptr(), mode.bits()) })
@@ -255,7 +272,7 @@ impl OpenKey {
             if server!(RedisModule_ModuleTypeGetType)(self.0) == Self::our_type() {
                 return Held::Ours;
             }
-            match server!(RedisModule_KeyType)(self.0) as u32 {
+            match server!(RedisModule_KeyType)(self.0) as isize {
                 raw::REDISMODULE_KEYTYPE_EMPTY => Held::Nothing,
                 raw::REDISMODULE_KEYTYPE_STRING => Held::Text,
                 _ => Held::Other,

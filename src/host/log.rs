@@ -10,11 +10,6 @@ pub(super) fn warning(message: &str) {
     write(c"warning", message);
 }
 
-/// Writes a notice.
-pub(super) fn notice(message: &str) {
-    write(c"notice", message);
-}
-
 fn write(level: &CStr, message: &str) {
     let text = CString::new(message.replace('\0', "\\0")).unwrap_or_default();
     // SAFETY: a null context is allowed; level, format and text are C strings, and the format takes one `%s`.

@@ -126,7 +126,8 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
 ) -> c_int {
     // SAFETY: the server's context; the name is a C string. Fills in the function pointers: nothing of ours has
     // allocated before.
-    let status = unsafe { raw::Export_RedisModule_Init(ctx, NAME.as_ptr(), VERSION, raw::REDISMODULE_APIVER_1 as c_int) };
+    let status =
+        unsafe { raw::Export_RedisModule_Init(ctx, NAME.as_ptr(), VERSION, raw::REDISMODULE_APIVER_1 as c_int) };
     if status != raw::REDISMODULE_OK as c_int {
         return status;
     }
@@ -134,7 +135,8 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
     // SAFETY: the server's context and strings live until we return.
     let loaded = unsafe { Ctx::from_raw(ctx) }.ok_or("no context".into()).and_then(|ctx| {
         // SAFETY: as above; a `Str` is a non-null pointer to a server string, and so is each element.
-        let args = if argc == 0 { &[][..] } else { unsafe { slice::from_raw_parts(argv.cast::<Str<'_>>(), argc as usize) } };
+        let args =
+            if argc == 0 { &[][..] } else { unsafe { slice::from_raw_parts(argv.cast::<Str<'_>>(), argc as usize) } };
         catch_unwind(AssertUnwindSafe(|| load(ctx, args))).unwrap_or_else(|_| Err("a panic".into()))
     });
     match loaded {

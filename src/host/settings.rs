@@ -13,7 +13,7 @@ use redis_module::raw;
 
 use super::ffi::{Ctx, OwnedStr, Str, server};
 use super::{guarded, with_state};
-use crate::config::{SETTINGS, Settings};
+use crate::config::{self, SETTINGS, Settings};
 
 struct MainThread(RefCell<Vec<Option<OwnedStr>>>);
 // SAFETY: settings are read and written on the main thread only.
@@ -60,7 +60,7 @@ fn from_arguments(args: &[Str<'_>]) -> Result<Vec<String>, String> {
     for pair in args.chunks(2) {
         let name = String::from_utf8_lossy(pair[0].bytes());
         let bare = name.strip_prefix("smartcache.").unwrap_or(&name);
-        let setting = SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(bare));
+        let setting = config::setting(bare.as_bytes());
         let setting = setting.ok_or_else(|| format!("module argument '{name}': there is no such setting"))?;
         let value = pair.get(1).ok_or_else(|| format!("module argument '{name}' lacks its value"))?;
         setting.set(&mut settings, value.bytes()).map_err(|why| format!("module argument '{name}': {why}"))?;
@@ -89,11 +89,7 @@ unsafe extern "C" fn set(
     guarded("CONFIG SET", failed, || {
         // SAFETY: the server's string lives until we return.
         let Some(value) = (unsafe { Str::from_raw(value) }) else { return failed };
-        let outcome = with_state(|state| {
-            SETTINGS[index as usize].set(&mut state.settings, value.bytes())?;
-            state.settings_changed();
-            Ok::<(), String>(())
-        });
+        let outcome = with_state(|state| state.set_setting(SETTINGS[index as usize].name.as_bytes(), value.bytes()));
         match outcome {
             Ok(()) => raw::REDISMODULE_OK as c_int,
             Err(why) => {

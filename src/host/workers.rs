@@ -169,7 +169,7 @@ unsafe extern "C" fn swap_in(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) 
             match outcome {
                 Ok(done) => {
                     let swapped = swap(ctx, &done);
-                    with_state(|state| state.offload.finished(&done, swapped));
+                    with_state(|state| state.offloaded(&done, swapped));
                 }
                 Err(room) => with_state(|state| {
                     state.stats.count.panics += 1;
