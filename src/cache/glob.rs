@@ -181,8 +181,8 @@ impl Segment {
         match self {
             Segment::Literal(bytes) => {
                 steps::count(bytes.len());
-                // Byte by byte: most differ in the first one, and calling memcmp costs more than that (measured: 20
-                // patterns in 25 ns instead of 120 to 560).
+                // Byte by byte: most differ in the first one, and calling memcmp costs more than that (measured, a key
+                // against 20 suffixes: 28 ns instead of 520).
                 bytes.len() <= text.len() && bytes.iter().zip(text).all(|(wanted, byte)| wanted == byte)
             }
             Segment::Mixed(atoms) => {
