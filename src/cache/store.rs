@@ -219,8 +219,8 @@ fn packing(
     if codec == CodecId::None || raw.is_empty() || (raw.len() as u64) < policy.min_size {
         return Packing::Never;
     }
-    // Whoever names a codec with the value wants it tried.
-    if said.is_none() && !adaptive_of(adaptive, rule).should_try() {
+    // Whoever names one codec with the value wants it tried.
+    if !matches!(said, Some(Choice::Only(_))) && !adaptive_of(adaptive, rule).should_try() {
         return Packing::Never;
     }
     if raw.len() as u64 > settings.offload_size { Packing::Later(codec) } else { Packing::Now(codec) }

@@ -14,8 +14,8 @@ use redis_module::raw;
 /// A function that every supported server has.
 macro_rules! server {
     ($name:ident) => {{
-        // SAFETY: the pointers are written once, at load, before any other use, and only read afterwards.
         #[allow(unused_unsafe)] // where it is used inside a block that is unsafe anyway
+        // SAFETY: the pointers are written once, at load, before any other use, and only read afterwards.
         let function = unsafe { raw::$name };
         function.expect(concat!(stringify!($name), " was there when the module was loaded"))
     }};
@@ -24,8 +24,8 @@ macro_rules! server {
 /// A function that some servers lack.
 macro_rules! server_may {
     ($name:ident) => {{
-        // SAFETY: the pointers are written once, at load, before any other use, and only read afterwards.
         #[allow(unused_unsafe)] // as above
+        // SAFETY: the pointers are written once, at load, before any other use, and only read afterwards.
         let function = unsafe { raw::$name };
         function
     }};
