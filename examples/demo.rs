@@ -255,7 +255,7 @@ fn connect(address: Option<&str>) -> Result<(Connection, Place)> {
         (_, Ok(con)) => Ok((con, Place::Running(address.unwrap_or(USUAL).to_owned()))),
         (Some(address), Err(error)) => Err(format!("{address}: {error}").into()),
         (None, Err(why)) => {
-            println!("No SmartCache at {USUAL} ({why}), so the demo brings a server of its own.\n");
+            say(&format!("No SmartCache at {USUAL} ({why}), so the demo brings a server of its own."));
             let own = Server::start(
                 &server::program(),
                 Some(&server::built_module()?),
@@ -588,6 +588,7 @@ fn table_of_lifetimes(source: &Source, entries: &[Option<Entry>]) {
         let rule = Some(text(entry, "rule")).filter(|rule| !rule.is_empty()).unwrap_or("(no rule)".into());
         let lives = rules.entry(rule).or_insert(Lives { example: &item.key, count: 0, shortest: life, longest: life });
         lives.count += 1;
+        lives.example = if item.key.len() < lives.example.len() { &item.key } else { lives.example };
         lives.shortest = lives.shortest.min(life);
         lives.longest = lives.longest.max(life);
     }
@@ -602,7 +603,8 @@ fn table_of_lifetimes(source: &Source, entries: &[Option<Entry>]) {
     }
     println!("{table}\n");
     say("The service asked for the same TTL every time. What a key's segments mean for its lifetime is said once, in \
-         the server (SMARTCACHE.RULE, or smartcache.rules in its configuration), and not in every client.");
+         the server (SMARTCACHE.RULE, or smartcache.rules in its configuration), and not in every client. A segment \
+         counts at the end of a key and inside it.");
 }
 
 fn table_of_one_entry(source: &Source, entries: &[Option<Entry>]) {
