@@ -194,7 +194,7 @@ impl Bench {
         self.replicated.clear();
         for effect in effects.drain() {
             let shown = match effect {
-                Effect::ReplicateEntry { key, pack } => {
+                Effect::ReplicateEntry { key, pack, .. } => {
                     let mut store = self.header_of(key);
                     if let Slot::Entry(entry) = self.memory.peek(key) {
                         store.push(entry.stored().to_vec());

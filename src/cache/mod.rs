@@ -154,6 +154,8 @@ pub struct State {
     pub offload: offload::Offload,
     /// How well values compress, rule by rule (by id; 0 is no rule).
     pub adaptive: Vec<codec::Adaptive>,
+    /// A buffer for headers that are replicated, used again.
+    pub header: Vec<u8>,
     /// The source of jitter.
     pub random: random::Random,
     /// Counts of what is alive, kept by whoever makes and frees entries.
@@ -173,6 +175,7 @@ impl State {
             codecs: codec::Codecs::new(),
             offload: offload::Offload::default(),
             adaptive: Vec::new(),
+            header: Vec::new(),
             random: random::Random::new(seed),
             live,
         }

@@ -155,7 +155,7 @@ pub fn store<'w>(
     let gone_at = entry.as_ref().gone_at();
     cx.keys.set(key, entry, gone_at);
     let pack = job.as_ref().map(|job| job.codec);
-    cx.effects.changed(key, Effect::ReplicateEntry { key, pack }, event);
+    cx.effects.changed(key, Effect::ReplicateEntry { key, expire_at: gone_at, pack }, event);
     if let Some(job) = job {
         cx.effects.push(Effect::Compress(Box::new(job)));
     }

@@ -77,7 +77,8 @@ fn store<'w>(
         Expiry::At(at) => Some(at),
     };
     cx.keys.set(key, entry, expire_at);
-    let replicate = if cx.caller.trusted { Effect::ReplicateVerbatim } else { Effect::ReplicateEntry { key, pack } };
+    let replicate =
+        if cx.caller.trusted { Effect::ReplicateVerbatim } else { Effect::ReplicateEntry { key, expire_at, pack } };
     cx.effects.changed(key, replicate, event);
     if let Some(job) = job {
         cx.effects.push(Effect::Compress(Box::new(job)));
