@@ -279,7 +279,7 @@ pub(crate) struct Cell {
     pub(crate) latency: Histogram<u64>,
 }
 
-/// One stretch of commands, of some tenths of a second.
+/// One stretch of commands, of about a tenth of a second.
 pub(crate) struct Sample {
     pub(crate) commands: u64,
     pub(crate) wall: Duration,
@@ -360,7 +360,7 @@ impl Lab {
         let wire = Wire::connect(&server.socket())?;
         let pid = info(&mut con, "server", "process_id").parse()?;
         let corpus = Corpus(data::records().iter().map(data::Record::json).collect());
-        let (rounds, span) = if args.quick { (1, 5) } else { (args.rounds, 150) };
+        let (rounds, span) = if args.quick { (1, 5) } else { (args.rounds, 120) };
         Ok(Lab {
             wire,
             con,
