@@ -131,7 +131,7 @@ fn categories(command: &Command) -> String {
     if command.has(Flag::Write) {
         names.push("write");
     }
-    if command.has(Flag::ReadOnly) && command.keys != Keys::None {
+    if command.has(Flag::ReadOnly) {
         names.push("read");
     }
     names.push(if command.has(Flag::Fast) { "fast" } else { "slow" });
