@@ -59,14 +59,14 @@ impl<'w> Get<'w> {
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let get = Get::parse(args)?;
-    let fresh_ms = if get.state { fresh_ms(cx, &get) } else { 0 };
+    let left_ms = if get.state { fresh_ms(cx, &get) } else { 0 };
     let found = read::find(cx.keys.look(get.key), &mut cx.state.codecs, cx.now, get.stale, get.accept)?;
     found.count(&mut cx.state.stats.count);
-    let (state, value) = match found {
-        Found::Hit { value, .. } => ("HIT", Some(value)),
-        Found::Stale { value } => ("STALE", Some(value)),
-        Found::Absent { .. } => ("ABSENT", None),
-        Found::Miss(_) => ("MISS", None),
+    let (state, value, fresh_ms) = match found {
+        Found::Hit { value, .. } => ("HIT", Some(value), left_ms),
+        Found::Stale { value } => ("STALE", Some(value), 0),
+        Found::Absent { .. } => ("ABSENT", None, left_ms),
+        Found::Miss(_) => ("MISS", None, 0), // also when only decompressing shows that it is damaged
     };
     if get.state {
         cx.reply.array(5);
