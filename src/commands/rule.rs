@@ -3,7 +3,7 @@
 use super::args::{Args, Zero, is};
 use super::spec::{Arg, Command, Flag, Keys, Kind};
 use crate::cache::effects::Effect;
-use crate::cache::error::Error;
+use crate::cache::error::{Error, Word};
 use crate::cache::rules::{Origin, Rule, RuleError, RuleSpec, Said};
 use crate::cache::{Cx, Reply};
 
@@ -123,7 +123,10 @@ The key need not exist, and is not looked at.",
 impl From<RuleError> for Error {
     fn from(error: RuleError) -> Self {
         match error {
-            RuleError::Syntax { word, .. } => Error::Syntax(word.trim_matches('\'').into()),
+            RuleError::Syntax { word, .. } => {
+                let inner = word.strip_prefix('\'').and_then(|word| word.strip_suffix('\''));
+                Error::Syntax(Word::escaped(inner.unwrap_or(&word)))
+            }
             other => Error::Refused(other.to_string()),
         }
     }
