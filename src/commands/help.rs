@@ -45,6 +45,9 @@ fn overview() -> Vec<String> {
 
 fn of(name: &[u8], sub: Option<&[u8]>) -> Option<Vec<String>> {
     let command = find(name, sub).filter(|command| !command.has(Flag::Internal))?;
+    if sub.is_some() && command.parent().is_none() {
+        return None; // GET has no subcommands
+    }
     if command.run.is_none() {
         let subcommands = public().filter(|sub| sub.parent().is_some_and(|(parent, _)| parent == command.name));
         return Some(subcommands.flat_map(|sub| [sub.grammar(), format!("    {}.", sub.summary)]).collect());
