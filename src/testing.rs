@@ -130,6 +130,7 @@ impl Bench {
 
     /// Everything that a command could change, as text.
     pub fn picture(&mut self) -> String {
+        let count = self.state.stats.count;
         self.memory.expire();
         let names: Vec<_> = self.memory.keys.keys().cloned().collect();
         let mut picture = format!("{:?} {:?}\n", self.state.live.totals(), self.state.clock);
@@ -139,7 +140,9 @@ impl Bench {
             let (header, stored) = (header.escape_ascii(), stored.escape_ascii());
             let _ = writeln!(picture, "{} {shown} {at:?} {header} {stored}", name.escape_ascii());
         }
-        picture + &self.call("RULE LIST")
+        picture += &self.call("RULE LIST");
+        self.state.stats.count = count; // looking does not count
+        picture
     }
 
     /// Puts a plain string under a key.
@@ -186,6 +189,18 @@ impl Bench {
         let mut words = self.header_of(Key::named(key))?;
         let Slot::Entry(entry) = self.memory.peek(Key::named(key)) else { return None };
         Some((words.pop()?, entry.stored().to_vec()))
+    }
+
+    /// One field of `INSPECT`, as it is shown; empty when there is nothing to inspect.
+    pub fn inspect(&mut self, key: &str, field: &str) -> String {
+        let map = self.call_words(&[b"INSPECT", key.as_bytes()]);
+        field_of(&map, field)
+    }
+
+    /// One number of `STATS`, as it is shown.
+    pub fn stat(&mut self, name: &str) -> String {
+        let map = self.call("STATS");
+        field_of(&map, name)
     }
 
     /// Does the workers' work, and swaps in what is still wanted, as `host/workers.rs` does.
@@ -298,6 +313,16 @@ impl Bench {
         format::encode(entry, &self.state.tags, expiry, &mut header);
         Some(vec![b"SMARTCACHE.STORE".to_vec(), key.name.to_vec(), header])
     }
+}
+
+/// The value of a field in a map as [`Transcript`] shows it. (No value holds `, "` or `]` but the tags.)
+pub fn field_of(map: &str, field: &str) -> String {
+    let Some((_, rest)) = map.split_once(&format!("\"{field}\": ")) else { return String::new() };
+    let end = match rest.strip_prefix('[') {
+        Some(list) => list.find(']').map(|at| at + 2),
+        None => rest.find(", \"").or_else(|| rest.find('}')),
+    };
+    rest[..end.unwrap_or(rest.len())].to_owned()
 }
 
 impl Memory {

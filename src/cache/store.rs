@@ -119,7 +119,7 @@ pub fn store<'w>(
     let raw = if let Content::Value(raw) = content { raw } else { b"" };
     let packing = packing(options.codec, policy, settings, raw, rule_id, adaptive);
     let (codec, stored) = match packing {
-        Packing::Now(codec) => pack(codecs, codec, raw, settings, &mut adaptive_of(adaptive, rule_id)),
+        Packing::Now(codec) => pack(codecs, codec, raw, settings, adaptive_of(adaptive, rule_id)),
         Packing::Never | Packing::Later(_) => (CodecId::None, raw),
     };
     let job = match packing {
