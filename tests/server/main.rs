@@ -6,28 +6,20 @@
 
 mod support;
 
-use support::{Server, args, assert_within, skip, wait_until};
+mod commands;
 
-#[test]
-fn smoke() {
-    let s = Server::setup().without_module().start();
-    s.play(
-        r#"
-        > SET k v PX 100000
-        OK
-        > GET k
-        "v"
-        > LPUSH l "a\x00" b
-        (integer) 2
-        > LRANGE l 0 -1
-        1) "b"
-        2) "a\x00"
-        > LPOP k
-        (error) WRONGTYPE …
-        "#,
-    );
-    assert_within!(s.pttl("k"), 1..=100_000);
-    s.call_args(args!["SET", b"\xff\x00", "x"]);
-    wait_until("gone", || s.call("EXISTS k").int() == 1);
-    skip!(s, "nothing");
-}
+mod acl;
+mod aof;
+mod bad_input;
+mod command_info;
+mod config;
+mod crash;
+mod hostile;
+mod keyspace;
+mod memory;
+mod panic;
+mod rdb;
+mod replication;
+mod resp;
+mod tracking;
+mod transactions;
