@@ -142,7 +142,7 @@ fn a_wrong_number_of_words_is_refused_for_each_command() {
 fn the_server_lists_the_module_and_its_commands() {
     let s = Server::start();
     let modules = s.ok("MODULE LIST");
-    assert_eq!(modules.array()[0].field("name").text(), "smartcache");
+    assert!(modules.array().iter().any(|m| m.field("name").text() == "smartcache"), "{modules}");
     let names = s.ok("COMMAND LIST FILTERBY MODULE smartcache").texts();
     for command in COMMANDS {
         assert!(names.contains(&command.to_lowercase()), "{command} is not in {names:?}");

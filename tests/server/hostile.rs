@@ -199,31 +199,49 @@ fn a_bomb_is_not_unpacked_beyond_max_value() {
     }
 }
 
-/// The payload of the internal command, as it stands in the AOF.
-fn payloads(s: &Server) -> Vec<(String, Vec<u8>)> {
+/// The internal commands in the AOF: `SMARTCACHE.STORE key header stored`.
+fn stores(s: &Server) -> Vec<Vec<Vec<u8>>> {
     dumps(s);
     let commands = crate::aof::commands(s);
-    let stores = commands.into_iter().filter(|c| c[0].eq_ignore_ascii_case(b"SMARTCACHE.STORE"));
-    stores.map(|mut c| (String::from_utf8_lossy(&c[1]).into_owned(), c.remove(2))).collect()
+    commands.into_iter().filter(|c| c[0].eq_ignore_ascii_case(b"SMARTCACHE.STORE")).collect()
+}
+
+fn say(s: &Server, words: &[Vec<u8>]) -> Reply {
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    s.call_args(&words)
 }
 
 #[test]
 fn a_damaged_payload_of_the_internal_command_is_refused_or_read() {
     let s = Server::with("appendonly yes\nappendfsync no");
-    let payloads = payloads(&s);
-    assert!(payloads.len() >= 6);
-    for (key, payload) in payloads {
+    let stores = stores(&s);
+    assert!(stores.len() >= 6);
+    for store in stores {
+        let key = String::from_utf8_lossy(&store[1]).into_owned();
         let before = s.portrait(&key);
-        for len in 0..payload.len() {
-            let reply = s.call_args(args!["SMARTCACHE.STORE", key, &payload[..len]]);
-            assert!(reply.is_error() && reply.error().starts_with("ERR"), "{key} cut at {len}: {reply}");
+        for len in 0..store[2].len() {
+            let mut cut = store.clone();
+            cut[2].truncate(len);
+            let reply = say(&s, &cut);
+            assert!(reply.is_error() && reply.error().starts_with("ERR"), "{key}, header cut at {len}: {reply}");
         }
         assert_eq!(s.portrait(&key), before);
-        for bit in 0..payload.len() * 8 {
-            let mut flipped = payload.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            let reply = s.call_args(args!["SMARTCACHE.STORE", "victim", flipped]);
-            if !reply.is_error() {
+        let mut damaged = Vec::new();
+        for word in 2..store.len() {
+            for bit in 0..store[word].len() * 8 {
+                let mut flipped = store.clone();
+                flipped[word][bit / 8] ^= 1 << (bit % 8);
+                damaged.push(flipped);
+            }
+        }
+        for len in 0..store[3].len() {
+            let mut cut = store.clone();
+            cut[3].truncate(len);
+            damaged.push(cut);
+        }
+        for mut words in damaged {
+            words[1] = b"victim".to_vec();
+            if !say(&s, &words).is_error() {
                 s.call("SMARTCACHE.GET victim STALE STATE");
                 s.call("SMARTCACHE.INSPECT victim");
                 s.call("DUMP victim");
@@ -237,11 +255,11 @@ fn a_damaged_payload_of_the_internal_command_is_refused_or_read() {
 #[test]
 fn the_internal_command_takes_its_own_bytes_back() {
     let s = Server::with("appendonly yes\nappendfsync no");
-    for (key, payload) in payloads(&s) {
+    for store in stores(&s) {
+        let key = String::from_utf8_lossy(&store[1]).into_owned();
         let before = s.portrait(&key);
         s.ok(&format!("DEL {key}"));
-        let reply = s.call_args(args!["SMARTCACHE.STORE", key, payload]);
-        assert_ne!(reply, Reply::Nil);
+        let reply = say(&s, &store);
         assert!(!reply.is_error(), "{key}: {reply}");
         assert_eq!(s.portrait(&key), before, "{key}");
     }
