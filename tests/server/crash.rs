@@ -72,7 +72,7 @@ fn killed_during_a_background_save_the_old_file_is_whole() {
     s.ok("CONFIG SET rdb-key-save-delay 0");
     s.ok("SAVE");
     let before = s.digest();
-    s.ok("CONFIG SET rdb-key-save-delay 10000");
+    s.ok("CONFIG SET rdb-key-save-delay 5000");
     s.ok("SMARTCACHE.SET new v");
     s.ok("BGSAVE");
     s.restart();

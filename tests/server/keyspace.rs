@@ -4,8 +4,7 @@ use crate::support::{Conn, Server, args, assert_within, wait_until};
 
 /// Listens to all events of database 0, module class included.
 fn listener(s: &Server) -> Conn {
-    s.ok("CONFIG SET notify-keyspace-events KEA");
-    // "A" leaves out the class of key misses only on servers that know it; module events ("d") are in it.
+    s.ok("CONFIG SET notify-keyspace-events KEA"); // "A" has the module class in it, and no key misses
     let mut conn = s.connect();
     conn.call("PSUBSCRIBE __keyevent@0__:*");
     conn
@@ -50,10 +49,7 @@ fn our_commands_raise_their_events() {
         ("SMARTCACHE.INSPECT k", &[]),
         ("SMARTCACHE.MISSING k", &[]),
     ] {
-        let mut seen = events(&s, &mut conn, line);
-        // Looking at a key that is not there is an event of the server's own where it is asked for.
-        seen.retain(|e| !e.starts_with("keymiss"));
-        assert_eq!(seen, expected, "{line}");
+        assert_eq!(events(&s, &mut conn, line), expected, "{line}");
     }
 }
 
@@ -189,7 +185,7 @@ fn a_dump_goes_to_another_server() {
 #[test]
 fn a_restored_entry_that_was_over_stays_over() {
     let s = Server::start();
-    s.ok("SMARTCACHE.SET k v PX 40");
+    s.ok("SMARTCACHE.SET k v PX 500");
     let dump = s.ok("DUMP k");
     wait_until("it is over", || s.call("EXISTS k").int() == 0);
     // Restored without an end: the entry's own field still knows.
@@ -253,12 +249,12 @@ fn object_knows_our_entries() {
     assert_eq!(s.ok("OBJECT REFCOUNT k").int(), 1);
     assert_within!(s.ok("OBJECT IDLETIME k").int(), 0..=60);
     assert!(!s.ok("OBJECT ENCODING k").text().is_empty());
-    s.ok("CONFIG SET maxmemory-policy allkeys-lfu");
+    s.ok("CONFIG SET maxmemory-policy allkeys-lfu lfu-log-factor 0");
     s.ok("SMARTCACHE.SET k v");
     for _ in 0..50 {
         s.ok("SMARTCACHE.GET k");
     }
-    assert_within!(s.ok("OBJECT FREQ k").int(), 1..=255);
+    assert_within!(s.ok("OBJECT FREQ k").int(), 20..=255);
 }
 
 #[test]
@@ -266,11 +262,11 @@ fn reads_keep_an_entry_from_looking_idle() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v");
     s.ok("SMARTCACHE.SET other v");
-    wait_until("a second of idleness", || s.ok("OBJECT IDLETIME k").int() >= 1);
+    wait_until("two seconds of idleness", || s.ok("OBJECT IDLETIME k").int() >= 2);
     s.ok("SMARTCACHE.GET k");
-    assert_eq!(s.ok("OBJECT IDLETIME k").int(), 0);
+    assert_within!(s.ok("OBJECT IDLETIME k").int(), 0..=1);
     s.ok("SMARTCACHE.INSPECT other");
-    assert_within!(s.ok("OBJECT IDLETIME other").int(), 1..=60);
+    assert_within!(s.ok("OBJECT IDLETIME other").int(), 2..=60);
 }
 
 #[test]
@@ -282,8 +278,8 @@ fn memory_usage_follows_the_stored_bytes() {
     };
     let small = usage(10, "none");
     assert_within!(small, 50..=300);
-    assert_within!(usage(100_000, "none"), 100_000..=140_000);
-    assert_within!(usage(100_000, "zstd"), 50..=10_000);
+    assert_within!(usage(50_000, "none"), 50_000..=70_000);
+    assert_within!(usage(50_000, "zstd"), 50..=5_000);
     // Tags are part of it.
     s.ok("SMARTCACHE.SET k vvvvvvvvvv CODEC none TAGS 8 a b c d e f g h");
     assert!(s.ok("MEMORY USAGE k").int() > small);

@@ -102,7 +102,7 @@ fn what_changes_nothing_tells_nobody() {
 #[test]
 fn the_end_of_a_life_is_told() {
     let s = Server::start();
-    s.ok("SMARTCACHE.SET k v PX 60");
+    s.ok("SMARTCACHE.SET k v PX 1000");
     let mut reader = tracking(&s);
     reader.call("SMARTCACHE.GET k");
     wait_until("the key expires and the reader hears of it", || invalidated(&mut reader) == ["k"]);
