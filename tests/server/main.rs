@@ -11,6 +11,7 @@ mod commands;
 mod acl;
 mod aof;
 mod bad_input;
+mod cluster;
 mod command_info;
 mod config;
 mod crash;

@@ -473,7 +473,7 @@ fn executable() -> PathBuf {
         .expect("neither redis-server nor valkey-server is on PATH: install one, or set SMARTCACHE_SERVERS")
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address").port()
 }
