@@ -1,0 +1,53 @@
+# Every target that needs something installed sees to it itself (scripts/setup). The logic is in scripts/.
+#
+# SERVER=/path/to/server   the server for run, test, bench and demo, instead of the installed one
+# ARGS="…"                 passed on to what the target runs
+
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+ifdef SERVER
+export SERVER
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test test-all check bench demo docs servers clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@echo
+	@echo '  SERVER=/path/to/server chooses another than the installed one; ARGS="…" is passed on.'
+
+setup: ## Install what is missing: a server, libclang, a C compiler (apt; root or sudo)
+	@scripts/setup
+
+build: setup ## Build the module: target/release/libsmartcache.so
+	cargo build --release
+
+run: build ## Start a server with the module and scripts/redis.conf, in the foreground
+	@scripts/run $(ARGS)
+
+test: setup ## Run all tests, the server suite on the installed server
+	@scripts/test $(ARGS)
+
+test-all: ## Run the server suite on every server of scripts/servers
+	@scripts/setup servers
+	@scripts/test-all $(ARGS)
+
+check: setup ## Formatting, lints, documentation, generated docs unchanged
+	@scripts/check
+
+bench: build ## Measure against the server's own commands
+	cargo bench --bench server -- $(ARGS)
+
+demo: build ## Show the main job on real records
+	cargo run --quiet --release --example demo -- $(ARGS)
+
+docs: setup ## Write docs/commands.md and docs/config.md from the code
+	cargo run --quiet --example docs
+
+servers: ## Fetch real servers to test on into .servers/
+	@scripts/setup servers
+	@scripts/servers $(ARGS)
+
+clean: ## Remove what was built and what runs left behind (.servers/ stays)
+	cargo clean
+	rm -rf .run

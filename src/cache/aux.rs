@@ -1,0 +1,121 @@
+//! What is saved beside the keys, before them: the clock, and the rules made by command.
+//!
+//! A list of strings: `smartcache-aux-1`, the clock's last stamp, the number of rules, and for each rule the
+//! number of its words and the words of the `SMARTCACHE.RULE SET` that makes it. Numbers are decimal text.
+//! The section is written only when there is a rule to keep: what moves the clock otherwise, entries carry
+//! themselves.
+
+use super::State;
+use super::clock::{Now, Stamp};
+use super::rules::RuleSpec;
+
+/// What the first string says.
+const MAGIC: &[u8] = b"smartcache-aux-1";
+/// The only string of a section with nothing in it: servers before 7.2 cannot leave a section out.
+pub const NOTHING: &[u8] = b"-";
+/// More words than any rule has.
+const MOST_WORDS: u64 = 1_024;
+/// More rules than there can be.
+const MOST_RULES: u64 = 65_535;
+
+/// The strings to save, or `None` when there is nothing to say.
+pub fn save(state: &State) -> Option<Vec<Vec<u8>>> {
+    let rules: Vec<_> = state.policies.commanded().map(|rule| rule.spec().words()).collect();
+    if rules.is_empty() {
+        return None;
+    }
+    let number = |n: u64| n.to_string().into_bytes();
+    let mut words = vec![MAGIC.to_vec(), number(state.clock.last().0), number(rules.len() as u64)];
+    for rule in rules {
+        words.push(number(rule.len() as u64));
+        words.extend(rule);
+    }
+    Some(words)
+}
+
+/// Takes in what was saved, string by string; every one is checked. What is wrong, when something is.
+pub fn load(state: &mut State, now: Now, next: impl FnMut() -> Option<Vec<u8>>) -> Result<(), String> {
+    let mut strings = Strings(next);
+    let magic = strings.next("its name")?;
+    if magic == NOTHING {
+        return Ok(());
+    }
+    if magic != MAGIC {
+        return Err("it is of a version that is not known".into());
+    }
+    let stamp = Stamp(strings.number("the clock", u64::MAX)?);
+    let mut specs = Vec::new();
+    for _ in 0..strings.number("the number of rules", MOST_RULES)? {
+        let count = strings.number("the number of words", MOST_WORDS)?;
+        let words = (0..count).map(|_| strings.next("a word of a rule")).collect::<Result<Vec<_>, _>>()?;
+        let (name, said) = words.split_first().ok_or("a rule has no name")?;
+        specs.push(RuleSpec::parse(name, said.iter().map(Vec::as_slice)).map_err(|why| why.to_string())?);
+    }
+    state.clock.follow(stamp, now); // one beyond belief is not followed
+    state.policies.clear_commanded();
+    specs.into_iter().try_for_each(|spec| state.policies.set(spec)).map_err(|why| why.to_string())
+}
+
+/// The strings that come, with what is missing or wrong said by name.
+struct Strings<F>(F);
+
+impl<F: FnMut() -> Option<Vec<u8>>> Strings<F> {
+    fn next(&mut self, what: &str) -> Result<Vec<u8>, String> {
+        self.0().ok_or_else(|| format!("it ends before {what}"))
+    }
+
+    fn number(&mut self, what: &str, most: u64) -> Result<u64, String> {
+        let text = self.next(what)?;
+        let n = std::str::from_utf8(&text).ok().and_then(|text| text.parse::<u64>().ok());
+        n.filter(|n| *n <= most).ok_or_else(|| format!("{what} cannot be right"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bench;
+
+    fn saved() -> Vec<Vec<u8>> {
+        let mut bench = Bench::at(5_000);
+        bench.call("SMARTCACHE.RULE SET profile MATCH *:profile MATCH *:profile:* SCALE 2 TAG p:{1}");
+        bench.call("SMARTCACHE.RULE SET any MATCH * PRIORITY -1 JITTER 10%");
+        bench.call("SMARTCACHE.SET k v");
+        save(&bench.state).unwrap()
+    }
+
+    fn loaded(strings: &[Vec<u8>]) -> Result<Bench, String> {
+        let mut bench = Bench::at(1_000);
+        let now = bench.now();
+        let mut strings = strings.iter();
+        load(&mut bench.state, now, || strings.next().cloned()).map(|()| bench)
+    }
+
+    #[test]
+    fn rules_and_clock_come_back() {
+        let mut bench = loaded(&saved()).unwrap();
+        assert!(bench.state.clock.last().0 >= 5_000_000, "stamps go on where the saved node's ended");
+        assert!(bench.call("SMARTCACHE.RULE GET profile").contains("\"scale\": 2"));
+        assert!(bench.call("SMARTCACHE.RULE EXPLAIN a:profile TTL 10").contains("\"p:a\""));
+        assert_eq!(save(&bench.state).map(|strings| strings[2..].to_vec()), Some(saved()[2..].to_vec()));
+    }
+
+    #[test]
+    fn with_nothing_to_say_nothing_is_saved() {
+        assert_eq!(save(&Bench::at(0).state), None);
+        assert!(loaded(&[NOTHING.to_vec()]).is_ok());
+    }
+
+    #[test]
+    fn a_section_that_ends_early_or_has_a_damaged_string_is_refused_and_changes_no_rule() {
+        let strings = saved();
+        for len in 0..strings.len() {
+            assert!(loaded(&strings[..len]).is_err(), "cut at {len}");
+        }
+        for at in 0..3 {
+            let mut damaged = strings.clone();
+            damaged[at] = b"\xff".to_vec();
+            assert!(loaded(&damaged).is_err(), "string {at}");
+        }
+    }
+}

@@ -1,0 +1,514 @@
+//! An entry: what SmartCache stores under a key, in one allocation.
+//!
+//! ```text
+//!  0        8            14    15    16    17    18    20         24
+//!  ┌────────┬────────────┬─────┬─────┬─────┬─────┬─────┬──────────┬─────────┬────────┬────────┬─────────┬────────┐
+//!  │ stamp  │ fresh_until│codec│tags │flags│  0  │rule │stored_len│swr │ sie│load_ms │raw_len │tag ids… │stored… │
+//!  │ u64    │ u48, ms    │ u8  │count│ u8  │     │u16  │ u32      │u48 │ u48│u32     │u32     │u32 each │        │
+//!  └────────┴────────────┴─────┴─────┴─────┴─────┴─────┴──────────┴─────────┴────────┴────────┴─────────┴────────┘
+//!   always: 24 bytes                                                WINDOWS   LOADED   PACKED
+//! ```
+//!
+//! Everything after the first 24 bytes is there only when its flag is set, because allocator size classes
+//! decide what an entry costs: a 40-byte header cost 53 bytes on average over a native string of the same
+//! bytes, 24 cost 36. The length of the whole follows from the first 24 bytes ([`allocation_len`]), so that
+//! the host can keep a thin pointer. Numbers are little-endian.
+//!
+//! Reading never writes into an entry: while a child process saves, every touched page would be copied.
+
+use smallvec::SmallVec;
+
+use super::clock::{Now, Stamp};
+use super::codec::CodecId;
+use super::rules::RuleId;
+use super::tags::TagId;
+
+/// Bytes that every entry has before its optional parts.
+pub const HEADER: usize = 24;
+/// The most bytes a value can have, stored or raw: a length is 32 bits.
+pub const MAX_LEN: usize = u32::MAX as usize;
+/// The most tags an entry can have.
+pub const MAX_TAGS: usize = 64;
+
+/// `fresh_until` of an entry without end.
+const NO_END: u64 = (1 << 48) - 1;
+/// The latest moment that can be written down, in milliseconds of Unix time (the year 10,889).
+pub const LAST_MOMENT: u64 = NO_END - 1;
+
+const AT_FRESH: usize = 8;
+const AT_CODEC: usize = 14;
+const AT_TAGS: usize = 15;
+const AT_FLAGS: usize = 16;
+const AT_RULE: usize = 18;
+const AT_STORED_LEN: usize = 20;
+
+/// What the flags say. The values are also those of `format.rs`: never reuse one.
+pub mod flag {
+    /// The origin has nothing under this key.
+    pub const ABSENT: u8 = 1;
+    /// Freshness was ended by command: a state, not a time, so that a clock stepping back does not undo it.
+    pub const STALE: u8 = 1 << 1;
+    /// SWR and SIE follow.
+    pub const WINDOWS: u8 = 1 << 2;
+    /// The measured load time follows.
+    pub const LOADED: u8 = 1 << 3;
+    /// The value is compressed; its raw length follows.
+    pub const PACKED: u8 = 1 << 4;
+    /// All of the above.
+    pub const KNOWN: u8 = (1 << 5) - 1;
+}
+
+/// What an entry is to be made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// When its load began, in the order of things.
+    pub stamp: Stamp,
+    /// Fresh until then, in milliseconds of Unix time; `None`: without end.
+    pub fresh_until: Option<u64>,
+    /// The origin has nothing: no bytes are stored.
+    pub absent: bool,
+    /// Freshness was ended by command.
+    pub stale: bool,
+    /// Milliseconds after it turned stale in which it may be served while somebody refreshes.
+    pub swr: u64,
+    /// Milliseconds after it turned stale in which it may be served when loading fails.
+    pub sie: u64,
+    /// How long its load took, in milliseconds, when that was measured.
+    pub load_ms: Option<u32>,
+    /// The id of the codec of `stored` (a number: it may be one of a later version).
+    pub codec: u8,
+    /// The value's length before compression.
+    pub raw_len: u32,
+    /// The rule it was stored under.
+    pub rule: RuleId,
+    /// Its tags.
+    pub tags: &'a [TagId],
+    /// The bytes as they are stored.
+    pub stored: &'a [u8],
+}
+
+/// An entry of our own: exactly one allocation of exactly its length.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry(Box<[u8]>);
+
+/// An entry to read.
+#[derive(Clone, Copy, Debug)]
+pub struct EntryRef<'a>(&'a [u8]);
+
+/// An entry whose header can be changed in place.
+#[derive(Debug)]
+pub struct EntryMut<'a>(&'a mut [u8]);
+
+/// What an entry is good for at some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// May be served. `left_ms` is `None` for an entry without end.
+    Fresh {
+        /// Until its freshness ends.
+        left_ms: Option<u64>,
+    },
+    /// May be served while somebody refreshes it (inside SWR) or when loading fails (inside SIE).
+    Stale {
+        /// Still inside SWR.
+        in_swr: bool,
+    },
+    /// May never be served again.
+    Dead,
+}
+
+/// The length of the whole allocation, from its first 24 bytes.
+pub fn allocation_len(header: &[u8; HEADER]) -> usize {
+    let flags = header[AT_FLAGS];
+    let stored = u32::from_le_bytes([header[20], header[21], header[22], header[23]]) as usize;
+    stored_at(flags, header[AT_TAGS]) + stored
+}
+
+fn tags_at(flags: u8) -> usize {
+    let windows = if flags & flag::WINDOWS != 0 { 12 } else { 0 };
+    let loaded = if flags & flag::LOADED != 0 { 4 } else { 0 };
+    let packed = if flags & flag::PACKED != 0 { 4 } else { 0 };
+    HEADER + windows + loaded + packed
+}
+
+fn stored_at(flags: u8, tags: u8) -> usize {
+    tags_at(flags) + 4 * tags as usize
+}
+
+fn u48(bytes: &[u8], at: usize) -> u64 {
+    let mut wide = [0; 8];
+    wide[..6].copy_from_slice(&bytes[at..at + 6]);
+    u64::from_le_bytes(wide)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn put_u48(to: &mut [u8], at: usize, value: u64) {
+    to[at..at + 6].copy_from_slice(&value.min(NO_END).to_le_bytes()[..6]);
+}
+
+fn fresh_code(fresh_until: Option<u64>) -> u64 {
+    fresh_until.map_or(NO_END, |at| at.min(LAST_MOMENT))
+}
+
+impl Entry {
+    /// Builds one.
+    ///
+    /// # Panics
+    /// When there are more than [`MAX_TAGS`] tags or [`MAX_LEN`] bytes: callers have checked both.
+    pub fn new(parts: Parts<'_>) -> Self {
+        assert!(parts.tags.len() <= MAX_TAGS && parts.stored.len() <= MAX_LEN);
+        let windows = parts.swr > 0 || parts.sie > 0;
+        let packed = parts.codec != CodecId::None as u8;
+        let flags = (if parts.absent { flag::ABSENT } else { 0 })
+            | (if parts.stale { flag::STALE } else { 0 })
+            | (if windows { flag::WINDOWS } else { 0 })
+            | (if parts.load_ms.is_some() { flag::LOADED } else { 0 })
+            | (if packed { flag::PACKED } else { 0 });
+        let count = parts.tags.len() as u8;
+        let mut bytes = Vec::with_capacity(stored_at(flags, count) + parts.stored.len());
+        bytes.extend_from_slice(&parts.stamp.0.to_le_bytes());
+        bytes.extend_from_slice(&fresh_code(parts.fresh_until).to_le_bytes()[..6]);
+        bytes.extend_from_slice(&[parts.codec, count, flags, 0]);
+        bytes.extend_from_slice(&parts.rule.0.to_le_bytes());
+        bytes.extend_from_slice(&(parts.stored.len() as u32).to_le_bytes());
+        if windows {
+            bytes.extend_from_slice(&parts.swr.min(LAST_MOMENT).to_le_bytes()[..6]);
+            bytes.extend_from_slice(&parts.sie.min(LAST_MOMENT).to_le_bytes()[..6]);
+        }
+        if let Some(ms) = parts.load_ms {
+            bytes.extend_from_slice(&ms.to_le_bytes());
+        }
+        if packed {
+            bytes.extend_from_slice(&parts.raw_len.to_le_bytes());
+        }
+        for tag in parts.tags {
+            bytes.extend_from_slice(&tag.0.to_le_bytes());
+        }
+        bytes.extend_from_slice(parts.stored);
+        Entry(bytes.into_boxed_slice())
+    }
+
+    /// The entry to read.
+    pub fn as_ref(&self) -> EntryRef<'_> {
+        EntryRef(&self.0)
+    }
+
+    /// The entry to change.
+    pub fn as_mut(&mut self) -> EntryMut<'_> {
+        EntryMut(&mut self.0)
+    }
+
+    /// The allocation, for the host to keep behind a thin pointer.
+    pub fn into_bytes(self) -> Box<[u8]> {
+        self.0
+    }
+
+    /// The entry in an allocation that [`into_bytes`](Self::into_bytes) gave.
+    pub fn from_bytes(bytes: Box<[u8]>) -> Self {
+        Entry(bytes)
+    }
+}
+
+impl<'a> EntryRef<'a> {
+    /// The entry in the bytes of an [`Entry`].
+    pub fn from_bytes(bytes: &'a [u8]) -> Self {
+        EntryRef(bytes)
+    }
+
+    fn has(self, flag: u8) -> bool {
+        self.0[AT_FLAGS] & flag != 0
+    }
+
+    /// When its load began, in the order of things.
+    pub fn stamp(self) -> Stamp {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.0[..8]);
+        Stamp(u64::from_le_bytes(bytes))
+    }
+
+    /// Fresh until then, in milliseconds of Unix time; `None`: without end.
+    pub fn fresh_until(self) -> Option<u64> {
+        let at = u48(self.0, AT_FRESH);
+        (at != NO_END).then_some(at)
+    }
+
+    /// Whether it says that the origin has nothing.
+    pub fn absent(self) -> bool {
+        self.has(flag::ABSENT)
+    }
+
+    /// Whether its freshness was ended by command.
+    pub fn stale(self) -> bool {
+        self.has(flag::STALE)
+    }
+
+    /// The windows SWR and SIE, in milliseconds.
+    pub fn windows(self) -> (u64, u64) {
+        if !self.has(flag::WINDOWS) {
+            return (0, 0);
+        }
+        (u48(self.0, HEADER), u48(self.0, HEADER + 6))
+    }
+
+    /// How long its load took, in milliseconds, when that was measured.
+    pub fn load_ms(self) -> Option<u32> {
+        let at = tags_at(self.0[AT_FLAGS] & flag::WINDOWS);
+        self.has(flag::LOADED).then(|| u32_at(self.0, at))
+    }
+
+    /// The number of its codec; see [`codec`](Self::codec).
+    pub fn codec_number(self) -> u8 {
+        self.0[AT_CODEC]
+    }
+
+    /// Its codec; `None` for one of a later version, whose value cannot be read and is a miss.
+    pub fn codec(self) -> Option<CodecId> {
+        CodecId::from_id(self.0[AT_CODEC])
+    }
+
+    /// The value's length before compression.
+    pub fn raw_len(self) -> usize {
+        if !self.has(flag::PACKED) {
+            return self.stored().len();
+        }
+        u32_at(self.0, tags_at(self.0[AT_FLAGS]) - 4) as usize
+    }
+
+    /// The rule it was stored under.
+    pub fn rule(self) -> RuleId {
+        RuleId(u16::from_le_bytes([self.0[AT_RULE], self.0[AT_RULE + 1]]))
+    }
+
+    /// Its tags.
+    pub fn tags(self) -> impl ExactSizeIterator<Item = TagId> + 'a {
+        let (bytes, flags, count) = (self.0, self.0[AT_FLAGS], self.0[AT_TAGS]);
+        bytes[tags_at(flags)..stored_at(flags, count)]
+            .chunks_exact(4)
+            .map(|id| TagId(u32::from_le_bytes([id[0], id[1], id[2], id[3]])))
+    }
+
+    /// The bytes as they are stored.
+    pub fn stored(self) -> &'a [u8] {
+        &self.0[stored_at(self.0[AT_FLAGS], self.0[AT_TAGS])..]
+    }
+
+    /// The bytes of its allocation.
+    pub fn allocation(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// A second entry like this one.
+    pub fn to_entry(self) -> Entry {
+        Entry(self.0.into())
+    }
+
+    /// The same entry with its value stored otherwise.
+    pub fn repacked(self, codec: CodecId, raw_len: usize, stored: &[u8]) -> Entry {
+        let tags: SmallVec<[TagId; 8]> = self.tags().collect();
+        let (swr, sie) = self.windows();
+        Entry::new(Parts {
+            stamp: self.stamp(),
+            fresh_until: self.fresh_until(),
+            absent: self.absent(),
+            stale: self.stale(),
+            swr,
+            sie,
+            load_ms: self.load_ms(),
+            codec: codec as u8,
+            raw_len: raw_len as u32,
+            rule: self.rule(),
+            tags: &tags,
+            stored,
+        })
+    }
+
+    /// What it is good for at `now`.
+    pub fn freshness(self, now: Now) -> Freshness {
+        let fresh_until = u48(self.0, AT_FRESH);
+        if !self.stale() && now.ms() < fresh_until {
+            return Freshness::Fresh { left_ms: (fresh_until != NO_END).then(|| fresh_until - now.ms()) };
+        }
+        if self.absent() {
+            return Freshness::Dead; // what is not there cannot be served stale
+        }
+        let (swr, sie) = self.windows();
+        if now.ms() < fresh_until.saturating_add(swr.max(sie)) {
+            return Freshness::Stale { in_swr: now.ms() < fresh_until.saturating_add(swr) };
+        }
+        Freshness::Dead
+    }
+
+    /// When it may be forgotten for good: the end of its freshness plus the longer window.
+    pub fn gone_at(self) -> Option<u64> {
+        let (swr, sie) = self.windows();
+        let window = if self.absent() { 0 } else { swr.max(sie) };
+        self.fresh_until().map(|at| at.saturating_add(window).min(LAST_MOMENT))
+    }
+
+    /// How long ago it was stored: its load began at the stamp and took `load_ms`.
+    pub fn age_ms(self, now: Now) -> u64 {
+        now.ms().saturating_sub(self.stamp().ms() + u64::from(self.load_ms().unwrap_or(0)))
+    }
+}
+
+impl<'a> EntryMut<'a> {
+    /// The entry in the bytes of an [`Entry`].
+    pub fn from_bytes(bytes: &'a mut [u8]) -> Self {
+        EntryMut(bytes)
+    }
+
+    /// The entry to read.
+    pub fn as_ref(&self) -> EntryRef<'_> {
+        EntryRef(self.0)
+    }
+
+    /// Ends its freshness at `now`, for good; its windows count from now, unless they began earlier.
+    pub fn make_stale(&mut self, now: Now) {
+        let since = u48(self.0, AT_FRESH).min(now.ms());
+        put_u48(self.0, AT_FRESH, since);
+        self.0[AT_FLAGS] |= flag::STALE;
+    }
+
+    /// Ends it for good: neither fresh nor inside a window, whatever the clock says.
+    pub fn kill(&mut self) {
+        put_u48(self.0, AT_FRESH, 0);
+        self.0[AT_FLAGS] |= flag::STALE;
+    }
+
+    /// Makes it fresh until then, without making what it holds any younger.
+    pub fn set_fresh_until(&mut self, fresh_until: Option<u64>) {
+        put_u48(self.0, AT_FRESH, fresh_code(fresh_until));
+    }
+
+    /// Takes over stamp, freshness and state from a header that our primary or our files say.
+    pub fn set_header(&mut self, stamp: Stamp, fresh_until: Option<u64>, stale: bool) {
+        self.0[..8].copy_from_slice(&stamp.0.to_le_bytes());
+        self.set_fresh_until(fresh_until);
+        self.0[AT_FLAGS] = self.0[AT_FLAGS] & !flag::STALE | if stale { flag::STALE } else { 0 };
+    }
+
+    /// Writes down the rule it belongs to now.
+    pub fn set_rule(&mut self, rule: RuleId) {
+        self.0[AT_RULE..AT_STORED_LEN].copy_from_slice(&rule.0.to_le_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at_ms(ms: u64) -> Now {
+        Now::from_us(ms * 1_000)
+    }
+
+    fn value(fresh_until: u64, swr: u64, sie: u64) -> Entry {
+        Entry::new(Parts {
+            stamp: Stamp(1),
+            fresh_until: Some(fresh_until),
+            absent: false,
+            stale: false,
+            swr,
+            sie,
+            load_ms: None,
+            codec: 0,
+            raw_len: 1,
+            rule: RuleId(0),
+            tags: &[],
+            stored: b"v",
+        })
+    }
+
+    #[test]
+    fn an_entry_is_fresh_then_stale_then_dead() {
+        let entry = value(1_000, 500, 2_000);
+        let judged = |ms| entry.as_ref().freshness(at_ms(ms));
+        assert_eq!(judged(999), Freshness::Fresh { left_ms: Some(1) });
+        assert_eq!(judged(1_000), Freshness::Stale { in_swr: true });
+        assert_eq!(judged(1_500), Freshness::Stale { in_swr: false });
+        assert_eq!(judged(3_000), Freshness::Dead);
+        assert_eq!(entry.as_ref().gone_at(), Some(3_000));
+    }
+
+    #[test]
+    fn freshness_ended_by_command_does_not_come_back_when_the_clock_steps_back() {
+        let mut entry = value(10_000, 500, 0);
+        entry.as_mut().make_stale(at_ms(5_000));
+        assert_eq!(entry.as_ref().freshness(at_ms(4_000)), Freshness::Stale { in_swr: true });
+        assert_eq!(entry.as_ref().freshness(at_ms(5_500)), Freshness::Dead);
+    }
+
+    #[test]
+    fn ending_freshness_twice_does_not_move_the_windows() {
+        let mut entry = value(1_000, 500, 0);
+        entry.as_mut().make_stale(at_ms(1_400));
+        assert_eq!(entry.as_ref().freshness(at_ms(1_500)), Freshness::Dead);
+    }
+
+    #[test]
+    fn an_absent_entry_has_no_windows() {
+        let mut parts = Parts { absent: true, stored: b"", raw_len: 0, ..sample(&[]) };
+        parts.fresh_until = Some(1_000);
+        let entry = Entry::new(parts);
+        assert_eq!(entry.as_ref().freshness(at_ms(1_000)), Freshness::Dead);
+        assert_eq!(entry.as_ref().gone_at(), Some(1_000));
+    }
+
+    #[test]
+    fn a_plain_entry_costs_24_bytes_beyond_its_value() {
+        assert_eq!(value(1, 0, 0).into_bytes().len(), HEADER + 1);
+    }
+
+    fn sample(tags: &[TagId]) -> Parts<'_> {
+        Parts {
+            stamp: Stamp(7),
+            fresh_until: None,
+            absent: false,
+            stale: true,
+            swr: 5,
+            sie: 6,
+            load_ms: Some(8),
+            codec: 2,
+            raw_len: 99,
+            rule: RuleId(3),
+            tags,
+            stored: b"stored",
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out(
+            stamp: u64,
+            fresh_until in proptest::option::of(0..=LAST_MOMENT),
+            absent: bool, stale: bool,
+            swr in 0..=LAST_MOMENT, sie in 0..=LAST_MOMENT,
+            load_ms: Option<u32>, codec in 0u8..9, raw_len: u32, rule: u16,
+            ids in proptest::collection::vec(any::<u32>(), 0..=MAX_TAGS),
+            stored in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let tags: Vec<_> = ids.iter().map(|id| TagId(*id)).collect();
+            let parts = Parts {
+                stamp: Stamp(stamp), fresh_until, absent, stale, swr, sie, load_ms, codec, raw_len,
+                rule: RuleId(rule), tags: &tags, stored: &stored,
+            };
+            let entry = Entry::new(parts);
+            let e = entry.as_ref();
+            prop_assert_eq!(e.stamp(), parts.stamp);
+            prop_assert_eq!(e.fresh_until(), fresh_until);
+            prop_assert_eq!((e.absent(), e.stale()), (absent, stale));
+            prop_assert_eq!(e.windows(), (swr, sie));
+            prop_assert_eq!(e.load_ms(), load_ms);
+            prop_assert_eq!(e.codec_number(), codec);
+            prop_assert_eq!(e.raw_len(), if codec == 0 { stored.len() } else { raw_len as usize });
+            prop_assert_eq!(e.rule(), RuleId(rule));
+            prop_assert_eq!(e.tags().collect::<Vec<_>>(), tags);
+            prop_assert_eq!(e.stored(), &stored[..]);
+            let mut header = [0; HEADER];
+            header.copy_from_slice(&e.allocation()[..HEADER]);
+            prop_assert_eq!(allocation_len(&header), e.allocation().len());
+        }
+    }
+}

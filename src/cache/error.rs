@@ -1,0 +1,121 @@
+//! What a command can answer instead of doing anything: each says what is wrong, and how to put it right.
+//!
+//! The `Display` of an [`Error`] *is* the wire text, code first; `tests/golden/errors.txt` keeps it still. Words
+//! that came from the client are shown shortened and with everything unprintable escaped, since an error is one
+//! line.
+
+use std::fmt;
+
+/// A refusal. Nothing has been changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// Too few or too many words.
+    Arity(&'static str),
+    /// A word that is unknown, repeated, in conflict with another, or lacks what must follow it.
+    Syntax(Word),
+    /// A value that is not what the option wants: option, word, what would be right.
+    Invalid {
+        /// The option, such as `TTL`.
+        what: &'static str,
+        /// What was said.
+        word: Word,
+        /// What would be right.
+        want: String,
+    },
+    /// A count that does not fit what follows it.
+    Count {
+        /// The option, such as `TAGS`.
+        what: &'static str,
+        /// The count.
+        said: u64,
+        /// How many words there are.
+        found: usize,
+    },
+    /// A value over `smartcache.max-value`.
+    TooLarge {
+        /// Its bytes.
+        bytes: usize,
+        /// The limit.
+        limit: u64,
+    },
+    /// The key holds something that is neither an entry nor a plain string.
+    WrongType,
+    /// A subject that does not exist, or is not allowed: the whole sentence.
+    Refused(String),
+    /// A panic was caught: a bug of ours.
+    Internal,
+}
+
+/// A word of the client's, made fit to be shown: one line, printable, short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word(String);
+
+/// The most of a word that an error shows.
+const SHOWN: usize = 64;
+
+impl From<&[u8]> for Word {
+    fn from(bytes: &[u8]) -> Self {
+        let shown =
+            bytes[..bytes.len().min(SHOWN)].escape_ascii().to_string().replace("\\'", "'").replace("\\\"", "\"");
+        Word(if bytes.len() > SHOWN { format!("{shown}...") } else { shown })
+    }
+}
+
+impl From<&str> for Word {
+    fn from(text: &str) -> Self {
+        text.as_bytes().into()
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error {
+    /// A syntax error near `word`.
+    pub fn syntax(word: &[u8]) -> Self {
+        Error::Syntax(word.into())
+    }
+
+    /// `word` is not a proper value for `what`.
+    pub fn invalid(what: &'static str, word: &[u8], want: impl fmt::Display) -> Self {
+        Error::Invalid { what, word: word.into(), want: want.to_string() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Arity(command) => {
+                write!(f, "ERR wrong number of arguments for '{}' command", command.to_ascii_lowercase())
+            }
+            Error::Syntax(word) => write!(f, "ERR syntax error near '{word}'"),
+            Error::Invalid { what, word, want } => write!(f, "ERR invalid {what} '{word}': {want}"),
+            Error::Count { what, said, found } => {
+                write!(f, "ERR {what} says {said}, but {found} follow: give the count of what follows")
+            }
+            Error::TooLarge { bytes, limit } => write!(
+                f,
+                "ERR value of {bytes} bytes is over the limit of {limit}: store less, or raise smartcache.max-value"
+            ),
+            Error::WrongType => f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value"),
+            Error::Refused(sentence) => write!(f, "ERR {sentence}"),
+            Error::Internal => f.write_str("ERR internal error: a panic was caught, see the server's log"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_with_line_breaks_or_of_a_megabyte_makes_one_short_line() {
+        assert_eq!(Error::syntax(b"a\r\n-ERR b\0").to_string(), r"ERR syntax error near 'a\r\n-ERR b\x00'");
+        assert!(Error::syntax(&[b'x'; 1 << 20]).to_string().len() < 100);
+    }
+}

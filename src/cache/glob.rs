@@ -1,0 +1,529 @@
+//! Patterns over keys, exactly as the server's `KEYS` reads them, but compiled once and never slow.
+//!
+//! ```text
+//! *       any bytes, also none          [a-c]   one byte of these, ranges may be reversed
+//! ?       any one byte                  [^a]    one byte, none of these
+//! \x      the byte x itself             else    the byte itself
+//! ```
+//!
+//! Matching is byte by byte and case-sensitive. The server's quirks are kept, because people test patterns with `KEYS`:
+//! - a class that is not closed ends with the pattern, and `]` as a range's end does not close it (`[a-]` is open);
+//! - `[]` matches nothing and `[^]` any byte; a `\` at the very end is a backslash;
+//! - the empty key is matched by the empty pattern and by `*`, but not by `**`.
+//!
+//! One difference: a range over bytes above 0x7f means what it says. The server compares C's `char`, which is signed
+//! on some processors.
+//!
+//! # How matching works
+//!
+//! The stars cut a pattern into segments. Every other element stands for exactly one byte, so each segment has a
+//! fixed length:
+//!
+//! ```text
+//! user : * : profile *        "user:"  ★  ":profile"  ★  ""
+//!                              first       middle        last
+//! ```
+//!
+//! The first segment must stand at the start of the text and the last one at its end. Each middle one is put at
+//! the *leftmost* place after the one before it. That loses nothing: wherever a later place would do, so would this one,
+//! with more room left for the rest. So nothing is ever tried again, and the worst case is pattern length times text
+//! length, whatever somebody sends. (The textbook matcher with one choice a star takes exponential time for
+//! `*a*a*a*a*b`.)
+//!
+//! It also settles what a star matched: each takes as little as it can, counted from the left. The last one takes what
+//! is left.
+
+use std::{fmt, ops::Range};
+
+/// A compiled pattern.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Glob {
+    pattern: Box<[u8]>,
+    /// What stands between the stars: one segment more than there are stars, so never empty.
+    segments: Box<[Segment]>,
+    /// The length of all segments together: no shorter text can match.
+    min_len: usize,
+    /// Which pairs of bytes a matching text must have.
+    needs: Sieve,
+}
+
+impl Glob {
+    /// Compiles a pattern. Every sequence of bytes is one.
+    pub fn new(pattern: &[u8]) -> Self {
+        let mut segments = vec![Vec::new()];
+        let mut rest = pattern;
+        while let Some((&byte, after)) = rest.split_first() {
+            rest = after;
+            let atom = match byte {
+                b'*' => {
+                    // Stars in a row are one star.
+                    rest = &rest[rest.iter().take_while(|&&byte| byte == b'*').count()..];
+                    segments.push(Vec::new());
+                    continue;
+                }
+                b'?' => Atom::Any,
+                b'[' => {
+                    let (class, after) = Class::parse(rest);
+                    rest = after;
+                    Atom::Class(Box::new(class))
+                }
+                b'\\' => match rest.split_first() {
+                    Some((&escaped, after)) => {
+                        rest = after;
+                        Atom::Byte(escaped)
+                    }
+                    None => Atom::Byte(b'\\'),
+                },
+                byte => Atom::Byte(byte),
+            };
+            segments.last_mut().expect("segments starts with one and only grows").push(atom);
+        }
+
+        let segments: Box<[Segment]> = segments.into_iter().map(Segment::new).collect();
+        let mut needs = Sieve::NOTHING;
+        segments.iter().for_each(|segment| segment.add_needs(&mut needs));
+        Self { pattern: pattern.into(), min_len: segments.iter().map(Segment::len).sum(), needs, segments }
+    }
+
+    /// The pattern as it was written.
+    pub fn pattern(&self) -> &[u8] {
+        &self.pattern
+    }
+
+    /// How many stars there are; several in a row count as one.
+    pub fn stars(&self) -> usize {
+        self.segments.len() - 1
+    }
+
+    /// Whether the pattern matches the whole text.
+    pub fn matches(&self, text: &[u8]) -> bool {
+        self.place(text, |_| {})
+    }
+
+    /// `matches`, for a text whose sieve is at hand because many patterns are asked about it.
+    pub fn matches_sieved(&self, text: &[u8], sieve: Sieve) -> bool {
+        sieve.has(self.needs) && self.matches(text)
+    }
+
+    /// What the `star`-th star matched (the first is 1): each takes as little as it can, counted from the left, and
+    /// the last what is left. `None` when the text does not match or there is no such star.
+    pub fn captures<'t>(&self, text: &'t [u8], star: usize) -> Option<&'t [u8]> {
+        let mut seen = 0;
+        let mut captured = None;
+        let matched = self.place(text, |range| {
+            seen += 1;
+            if seen == star {
+                captured = Some(range);
+            }
+        });
+        captured.filter(|_| matched).map(|range| &text[range])
+    }
+
+    /// Puts the segments in their places and tells what is left for each star. False, perhaps after some stars, when
+    /// they do not all find one.
+    fn place(&self, text: &[u8], mut on_star: impl FnMut(Range<usize>)) -> bool {
+        if text.len() < self.min_len || (text.is_empty() && !matches!(&self.pattern[..], b"" | b"*")) {
+            return false;
+        }
+        let [first, middle @ .., last] = &self.segments[..] else {
+            let [only] = &self.segments[..] else { unreachable!("there is always a segment") };
+            return text.len() == only.len() && only.fits(text);
+        };
+        // No overlap: min_len counts both.
+        let end = text.len() - last.len();
+        if !first.fits(text) || !last.fits(&text[end..]) {
+            return false;
+        }
+        let mut at = first.len();
+        for segment in middle {
+            let Some(offset) = segment.find(&text[at..end]) else { return false };
+            on_star(at..at + offset);
+            at += offset + segment.len();
+        }
+        on_star(at..end);
+        true
+    }
+}
+
+impl fmt::Debug for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Glob({})", self.pattern.escape_ascii())
+    }
+}
+
+/// What stands between two stars.
+#[derive(Clone, PartialEq, Eq)]
+enum Segment {
+    /// Nothing but bytes: the usual case, and the fast one.
+    Literal(Box<[u8]>),
+    /// Anything else.
+    Mixed(Box<[Atom]>),
+}
+
+impl Segment {
+    fn new(atoms: Vec<Atom>) -> Self {
+        let literal = atoms.iter().map(|atom| if let Atom::Byte(byte) = atom { Some(*byte) } else { None }).collect();
+        match literal {
+            Some(bytes) => Segment::Literal(bytes),
+            None => Segment::Mixed(atoms.into()),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Segment::Literal(bytes) => bytes.len(),
+            Segment::Mixed(atoms) => atoms.len(),
+        }
+    }
+
+    /// Whether the segment stands at the start of `text`.
+    fn fits(&self, text: &[u8]) -> bool {
+        match self {
+            Segment::Literal(bytes) => {
+                steps::count(bytes.len());
+                text.starts_with(bytes)
+            }
+            Segment::Mixed(atoms) => {
+                steps::count(atoms.len());
+                atoms.len() <= text.len() && atoms.iter().zip(text).all(|(atom, &byte)| atom.fits(byte))
+            }
+        }
+    }
+
+    /// The leftmost place in `text` where the segment stands.
+    fn find(&self, text: &[u8]) -> Option<usize> {
+        let places = (text.len() + 1).checked_sub(self.len())?;
+        match self {
+            Segment::Literal(bytes) => {
+                let Some(&first) = bytes.first() else { return Some(0) };
+                (0..places).find(|&at| {
+                    steps::count(1);
+                    text[at] == first && self.fits(&text[at..])
+                })
+            }
+            Segment::Mixed(_) => (0..places).find(|&at| self.fits(&text[at..])),
+        }
+    }
+
+    fn add_needs(&self, needs: &mut Sieve) {
+        match self {
+            Segment::Literal(bytes) => bytes.windows(2).for_each(|pair| needs.add(pair[0], pair[1])),
+            Segment::Mixed(atoms) => atoms.windows(2).for_each(|pair| {
+                if let [Atom::Byte(a), Atom::Byte(b)] = pair {
+                    needs.add(*a, *b);
+                }
+            }),
+        }
+    }
+}
+
+/// What stands for exactly one byte.
+#[derive(Clone, PartialEq, Eq)]
+enum Atom {
+    Byte(u8),
+    Any,
+    Class(Box<Class>),
+}
+
+impl Atom {
+    fn fits(&self, byte: u8) -> bool {
+        match self {
+            Atom::Byte(wanted) => *wanted == byte,
+            Atom::Any => true,
+            Atom::Class(class) => class.has(byte),
+        }
+    }
+}
+
+/// A set of bytes, one bit each.
+#[derive(Clone, PartialEq, Eq)]
+struct Class([u64; 4]);
+
+impl Class {
+    /// The class whose `[` was just read, and what comes after it.
+    fn parse(pattern: &[u8]) -> (Self, &[u8]) {
+        let (negated, mut rest) = match pattern {
+            [b'^', rest @ ..] => (true, rest),
+            rest => (false, rest),
+        };
+        let mut class = Class([0; 4]);
+        loop {
+            // The order is the server's, and makes the quirks: an escape before `]`, and `]` before a range.
+            rest = match rest {
+                [b'\\', escaped, rest @ ..] => {
+                    class.add(*escaped..=*escaped);
+                    rest
+                }
+                [] => break,
+                [b']', after @ ..] => {
+                    rest = after;
+                    break;
+                }
+                [from, b'-', to, rest @ ..] => {
+                    class.add(*from.min(to)..=*from.max(to));
+                    rest
+                }
+                [byte, rest @ ..] => {
+                    class.add(*byte..=*byte);
+                    rest
+                }
+            };
+        }
+        if negated {
+            class.0.iter_mut().for_each(|bits| *bits = !*bits);
+        }
+        (class, rest)
+    }
+
+    fn add(&mut self, bytes: std::ops::RangeInclusive<u8>) {
+        for byte in bytes {
+            self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
+        }
+    }
+
+    fn has(&self, byte: u8) -> bool {
+        self.0[usize::from(byte >> 6)] & 1 << (byte & 63) != 0
+    }
+}
+
+/// Which pairs of neighbouring bytes a text has, as 64 bits: one look rules most patterns out.
+///
+/// Each pair sets one bit, so a pattern's own pairs must all be among those of a text that it matches. The opposite does
+/// not hold, several pairs share a bit: the sieve only ever says "certainly not". It is made once per key and saves
+/// searching the key for each of many patterns such as `*:profile:*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sieve(u64);
+
+impl Sieve {
+    const NOTHING: Sieve = Sieve(0);
+
+    /// Longer texts have nearly every bit set and are not worth the walk.
+    const LONGEST: usize = 192;
+
+    /// The sieve of a text.
+    pub fn of(text: &[u8]) -> Self {
+        if text.len() > Self::LONGEST {
+            return Sieve(u64::MAX);
+        }
+        let mut sieve = Sieve::NOTHING;
+        text.windows(2).for_each(|pair| sieve.add(pair[0], pair[1]));
+        sieve
+    }
+
+    fn add(&mut self, a: u8, b: u8) {
+        // The top six bits of a product with an odd constant, so that every bit of both bytes counts.
+        self.0 |= 1 << (u16::from_le_bytes([a, b]).wrapping_mul(0x9e37) >> 10);
+    }
+
+    fn has(self, needs: Sieve) -> bool {
+        needs.0 & !self.0 == 0
+    }
+}
+
+/// Counts comparisons, so that a test can hold the cost to its bound. Nothing outside of tests.
+mod steps {
+    #[cfg(test)]
+    std::thread_local! {
+        pub(super) static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(steps: usize) {
+        STEPS.set(STEPS.get() + steps);
+    }
+
+    #[cfg(not(test))]
+    #[inline(always)]
+    pub(super) fn count(_: usize) {}
+}
+
+/// A matcher so simple that it is obviously right, and exponentially slow: what the fast one is tested against.
+#[cfg(test)]
+pub(crate) mod oracle {
+    /// Whether `KEYS pattern` lists `text`.
+    pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+        if text.is_empty() {
+            return pattern.is_empty() || pattern == b"*";
+        }
+        rest_matches(pattern, text)
+    }
+
+    fn rest_matches(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern, text) {
+            ([], _) => text.is_empty(),
+            ([b'*', rest @ ..], _) => (0..=text.len()).any(|taken| rest_matches(rest, &text[taken..])),
+            (_, []) => false,
+            ([b'?', rest @ ..], [_, text @ ..]) => rest_matches(rest, text),
+            ([b'[', b'^', class @ ..], [byte, text @ ..]) => {
+                let (has, rest) = in_class(class, *byte);
+                !has && rest_matches(rest, text)
+            }
+            ([b'[', class @ ..], [byte, text @ ..]) => {
+                let (has, rest) = in_class(class, *byte);
+                has && rest_matches(rest, text)
+            }
+            ([b'\\', escaped, rest @ ..], [byte, text @ ..]) => escaped == byte && rest_matches(rest, text),
+            ([wanted, rest @ ..], [byte, text @ ..]) => wanted == byte && rest_matches(rest, text),
+        }
+    }
+
+    fn in_class(class: &[u8], byte: u8) -> (bool, &[u8]) {
+        let (here, rest) = match class {
+            [] => return (false, class),
+            [b'\\', escaped, rest @ ..] => (*escaped == byte, rest),
+            [b']', rest @ ..] => return (false, rest),
+            [from, b'-', to, rest @ ..] => ((*from.min(to)..=*from.max(to)).contains(&byte), rest),
+            [wanted, rest @ ..] => (*wanted == byte, rest),
+        };
+        let (later, rest) = in_class(rest, byte);
+        (here || later, rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn matches(pattern: &str, text: &str) -> bool {
+        let matched = Glob::new(pattern.as_bytes()).matches(text.as_bytes());
+        assert_eq!(matched, oracle::matches(pattern.as_bytes(), text.as_bytes()), "{pattern} against {text}");
+        matched
+    }
+
+    #[test]
+    fn patterns_read_as_in_keys() {
+        for (pattern, yes, no) in [
+            ("user:*", "user:42", "users:42"),
+            ("*:profile", "u:1:profile", "u:1:profiles"),
+            ("*:profile:*", "u:profile:1", "u:profile"),
+            ("h?llo", "hallo", "hllo"),
+            ("h[ae]llo", "hello", "hillo"),
+            ("h[^e]llo", "hallo", "hello"),
+            ("h[a-b]llo", "hbllo", "hcllo"),
+            ("h[b-a]llo", "hallo", "hcllo"),
+            (r"a\*", "a*", "ab"),
+            (r"a\b", "ab", r"a\b"),
+            ("exact", "exact", "exactly"),
+            ("a*a", "aa", "a"),
+            ("", "", "a"),
+            ("*", "", "\0never"),
+            ("a**b", "ab", "a"),
+        ] {
+            assert!(matches(pattern, yes), "{pattern} should match {yes}");
+            if pattern != "*" {
+                assert!(!matches(pattern, no), "{pattern} should not match {no}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_servers_quirks_are_kept() {
+        for (pattern, yes, no) in [
+            ("[ab", "b", "c"),     // not closed
+            ("[", "\0x", "["),     // nothing to match
+            ("[^", "x", "xx"),     // anything
+            ("[]x", "]x", "x"),    // closed at once, so nothing
+            ("[^]x", "ax", "x"),   // closed at once, so anything
+            ("[a-]x", "_", "ax"),  // a range from a to ], and still open
+            (r"[\]a]", "]", r"\"), // escaped
+            (r"[a\", r"\", "b"),   // the pattern's last byte
+            (r"a\", r"a\", "a"),   // likewise
+            ("[a-z-9]", "-", "8"), // a minus after a range is a minus
+            ("[!a]", "!", "b"),    // no other sign of negation than ^
+        ] {
+            let never = pattern == "[" || pattern == "[]x";
+            assert_eq!(matches(pattern, yes), !never, "{pattern} against {yes}");
+            assert!(!matches(pattern, no), "{pattern} against {no}");
+        }
+        assert!(!matches("**", "") && !matches("?", "") && !matches("a", ""));
+    }
+
+    #[test]
+    fn a_range_may_span_all_bytes() {
+        let any = Glob::new(b"[\x00-\xff]");
+        assert!((0..=255).all(|byte| any.matches(&[byte])));
+    }
+
+    #[test]
+    fn each_star_takes_as_little_as_it_can_and_the_last_one_the_rest() {
+        let captured = |pattern: &str, text: &'static str| -> Vec<&'static str> {
+            let glob = Glob::new(pattern.as_bytes());
+            let stars = (1..=glob.stars()).filter_map(|star| glob.captures(text.as_bytes(), star));
+            stars.map(|bytes| str::from_utf8(bytes).unwrap()).collect()
+        };
+        assert_eq!(captured("user:*:profile", "user:42:profile"), ["42"]);
+        assert_eq!(captured("*:profile:*", "a:profile:b:profile:c"), ["a", "b:profile:c"]);
+        assert_eq!(captured("*:*:*", "a:b:c:d"), ["a", "b", "c:d"]);
+        assert_eq!(captured("a**b", "aXb"), ["X"]);
+        assert_eq!(captured(r"\**[*]", "*x*"), ["x"]);
+        assert_eq!(captured("*", ""), [""]);
+        assert!(captured("a*c", "abd").is_empty());
+        assert_eq!(Glob::new(b"a*").captures(b"ab", 0), None);
+        assert_eq!(Glob::new(b"a*").captures(b"ab", 2), None);
+    }
+
+    #[test]
+    fn hostile_patterns_cost_no_more_than_pattern_times_text() {
+        let text = [b'a'; 10_000];
+        for pattern in
+            ["*a*a*a*a*b", "*a*a*a*a*a*a*a*a*[b]*", "*aaaaaaaaaaaaaaab*", "*?????????a?????b", "*[a-z]*[a-z]b*"]
+        {
+            steps::STEPS.set(0);
+            assert!(!Glob::new(pattern.as_bytes()).matches(&text));
+            let bound = 2 * (pattern.len() + 1) * (text.len() + 1);
+            assert!(steps::STEPS.get() <= bound, "{pattern}: {} steps, bound {bound}", steps::STEPS.get());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn matching_agrees_with_the_oracle(pattern in r"[\[\]^\\*?ab-]{0,12}", text in r"[\[\]^\\ab-]{0,10}") {
+            let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+            let glob = Glob::new(pattern);
+            let matched = glob.matches(text);
+            prop_assert_eq!(matched, oracle::matches(pattern, text));
+            prop_assert_eq!(glob.matches_sieved(text, Sieve::of(text)), matched);
+        }
+
+        #[test]
+        fn matching_texts_are_found(pattern in r"[*?ab]{0,10}", fill in r"[ab]{10}", longer in 0..3_usize) {
+            // Random pairs seldom match: make the text from the pattern.
+            let fill = fill.as_bytes();
+            let mut text = Vec::new();
+            for (i, &byte) in pattern.as_bytes().iter().enumerate() {
+                match byte {
+                    b'*' => text.extend_from_slice(&fill[..longer]),
+                    b'?' => text.push(fill[i]),
+                    byte => text.push(byte),
+                }
+            }
+            let glob = Glob::new(pattern.as_bytes());
+            prop_assert_eq!(glob.matches_sieved(&text, Sieve::of(&text)), oracle::matches(pattern.as_bytes(), &text));
+            prop_assert_eq!(glob.matches(&text), oracle::matches(pattern.as_bytes(), &text));
+        }
+
+        #[test]
+        fn any_bytes_are_a_pattern(pattern: Vec<u8>, text: Vec<u8>) {
+            let glob = Glob::new(&pattern);
+            prop_assert_eq!(glob.matches(&text), oracle::matches(&pattern, &text));
+            prop_assert_eq!(glob.pattern(), &pattern[..]);
+        }
+
+        #[test]
+        fn captures_put_back_in_place_of_the_stars_give_the_text(pattern in r"[*?:a]{0,8}", text in r"[:ab]{0,12}") {
+            let glob = Glob::new(pattern.as_bytes());
+            let captures: Vec<_> = (1..=glob.stars()).map(|star| glob.captures(text.as_bytes(), star)).collect();
+            if !glob.matches(text.as_bytes()) {
+                prop_assert!(captures.iter().all(Option::is_none));
+                return Ok(());
+            }
+            let literal = glob.segments.iter().map(Segment::len).sum::<usize>();
+            let captured = captures.iter().map(|capture| capture.expect("matched").len()).sum::<usize>();
+            prop_assert_eq!(literal + captured, text.len());
+        }
+    }
+}

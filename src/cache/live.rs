@@ -1,0 +1,100 @@
+//! Counts of what is alive, right even though entries die anywhere, also on a background thread.
+//!
+//! Whoever brings an entry to life calls [`Live::born`], whoever frees it [`Live::died`]: the host where the
+//! server takes and frees values, the test keyspace where it does. Only atomics are touched.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::Relaxed};
+
+use super::entry::EntryRef;
+use super::tags::TagId;
+
+/// Tags per block of counters.
+const BLOCK: usize = 4096;
+/// Blocks: room for 16.7 million tags.
+const BLOCKS: usize = 4096;
+/// The most tag names that can be alive at once.
+pub const MAX_TAG_IDS: usize = BLOCK * BLOCKS;
+
+/// The counts of one process.
+#[derive(Debug)]
+pub struct Live {
+    entries: AtomicI64,
+    raw_bytes: AtomicI64,
+    stored_bytes: AtomicI64,
+    allocated_bytes: AtomicI64,
+    holders: Box<[OnceLock<Box<[AtomicU32]>>]>,
+}
+
+/// What [`Live`] counts, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Entries, the dead ones that still have memory included.
+    pub entries: u64,
+    /// Bytes of their values as clients gave them.
+    pub raw_bytes: u64,
+    /// Bytes of their values as they are stored.
+    pub stored_bytes: u64,
+    /// Bytes of their allocations: header, tags and stored value.
+    pub allocated_bytes: u64,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        let holders = (0..BLOCKS).map(|_| OnceLock::new()).collect();
+        Live {
+            entries: AtomicI64::new(0),
+            raw_bytes: AtomicI64::new(0),
+            stored_bytes: AtomicI64::new(0),
+            allocated_bytes: AtomicI64::new(0),
+            holders,
+        }
+    }
+}
+
+impl Live {
+    /// An entry has come to life.
+    pub fn born(&self, entry: EntryRef<'_>) {
+        self.count(entry, 1);
+        for tag in entry.tags() {
+            self.holders_of(tag).fetch_add(1, Relaxed);
+        }
+    }
+
+    /// An entry is about to be freed.
+    pub fn died(&self, entry: EntryRef<'_>) {
+        self.count(entry, -1);
+        for tag in entry.tags() {
+            self.holders_of(tag).fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// How many entries hold a tag: exact, once the frees under way have ended.
+    pub fn holders(&self, tag: TagId) -> u32 {
+        self.holders_of(tag).load(Relaxed)
+    }
+
+    /// The totals.
+    pub fn totals(&self) -> Totals {
+        let read = |n: &AtomicI64| n.load(Relaxed).max(0) as u64;
+        Totals {
+            entries: read(&self.entries),
+            raw_bytes: read(&self.raw_bytes),
+            stored_bytes: read(&self.stored_bytes),
+            allocated_bytes: read(&self.allocated_bytes),
+        }
+    }
+
+    fn count(&self, entry: EntryRef<'_>, sign: i64) {
+        self.entries.fetch_add(sign, Relaxed);
+        self.raw_bytes.fetch_add(sign * entry.raw_len() as i64, Relaxed);
+        self.stored_bytes.fetch_add(sign * entry.stored().len() as i64, Relaxed);
+        self.allocated_bytes.fetch_add(sign * entry.allocation().len() as i64, Relaxed);
+    }
+
+    fn holders_of(&self, tag: TagId) -> &AtomicU32 {
+        let (block, at) = (tag.0 as usize / BLOCK, tag.0 as usize % BLOCK);
+        let counters = self.holders[block].get_or_init(|| (0..BLOCK).map(|_| AtomicU32::new(0)).collect());
+        &counters[at]
+    }
+}

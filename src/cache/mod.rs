@@ -1,0 +1,180 @@
+//! What the commands mean. No server, no clock, no randomness, no threads and no `unsafe` in here.
+//!
+//! A command receives a [`Cx`]: the time, the [`State`] of this node, and two ports to the outside, the
+//! [`Keyspace`] it asks and the [`Reply`] it answers through. What should happen afterwards (replication,
+//! keyspace events, compression on a worker) it leaves in the [`effects`] for the host to carry out.
+//! The host has one implementation of the ports (`host/keyspace.rs`, `host/reply.rs`), the tests another
+//! (`testing.rs`).
+#![forbid(unsafe_code)]
+
+pub mod aux;
+pub mod clock;
+pub mod codec;
+pub mod effects;
+pub mod entry;
+pub mod error;
+pub mod format;
+pub mod glob;
+pub mod live;
+pub mod offload;
+pub mod random;
+pub mod read;
+pub mod rules;
+pub mod stats;
+pub mod store;
+pub mod tags;
+pub mod units;
+
+use std::sync::Arc;
+
+use crate::config::Settings;
+use clock::{Clock, Now};
+use effects::Effects;
+use entry::{Entry, EntryMut, EntryRef};
+use live::Live;
+use rules::Policies;
+
+/// A key, and which word of the command it was: the host then uses the server's own string instead of making one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key<'w> {
+    /// The key's bytes.
+    pub name: &'w [u8],
+    /// Its place among the command's words (0 is the command's name), or `None` when it is not one of them.
+    pub arg: Option<u16>,
+}
+
+impl<'w> Key<'w> {
+    /// A key that is not a word of the command.
+    pub fn named(name: &'w [u8]) -> Self {
+        Key { name, arg: None }
+    }
+}
+
+/// What stands under a key.
+#[derive(Clone, Copy, Debug)]
+pub enum Slot<'k> {
+    /// Nothing, or something the server has let expire.
+    Empty,
+    /// One of our entries, whatever its state.
+    Entry(EntryRef<'k>),
+    /// A plain string of the server's own: read as a fresh entry without windows.
+    Text(&'k [u8]),
+    /// Anything else, such as a list: `WRONGTYPE`.
+    Other,
+}
+
+/// The keyspace of one database, as a command sees it.
+///
+/// Methods take `&mut self` because the server's lookup may expire a key, and because at most one key is
+/// held open at a time: what `look` returns lives until the next call.
+pub trait Keyspace {
+    /// What stands under `key`, for serving it: counts as an access (LRU, `keyspace_hits`).
+    fn look(&mut self, key: Key<'_>) -> Slot<'_>;
+
+    /// What stands under `key`, for looking at it: counts as no access where the server allows that.
+    fn peek(&mut self, key: Key<'_>) -> Slot<'_>;
+
+    /// When the server will delete `key`, in milliseconds of Unix time; `None` without expiry or key.
+    fn expire_at(&mut self, key: Key<'_>) -> Option<u64>;
+
+    /// The bytes of memory that the server counts for the key's value; 0 when it cannot tell.
+    fn memory_bytes(&mut self, key: Key<'_>) -> u64;
+
+    /// Puts `entry` under `key`, whatever was there, to be deleted by the server at `expire_at`.
+    fn set(&mut self, key: Key<'_>, entry: Entry, expire_at: Option<u64>);
+
+    /// The entry under `key`, to change its header in place; `None` when there is none.
+    fn edit(&mut self, key: Key<'_>) -> Option<EntryMut<'_>>;
+
+    /// Sets when the server deletes `key` (`None`: never).
+    fn set_expire_at(&mut self, key: Key<'_>, at: Option<u64>);
+
+    /// Removes `key`, whatever it holds; whether there was something.
+    fn remove(&mut self, key: Key<'_>) -> bool;
+}
+
+/// Where a command's answer goes. Each call writes one element; containers announce their length first.
+pub trait Reply {
+    /// A simple string, such as `OK`.
+    fn simple(&mut self, text: &str);
+    /// A bulk string.
+    fn bulk(&mut self, bytes: &[u8]);
+    /// Nothing: `nil`.
+    fn nil(&mut self);
+    /// A whole number.
+    fn int(&mut self, n: i64);
+    /// A number with a fraction: a double in RESP3, a bulk string in RESP2.
+    fn double(&mut self, x: f64);
+    /// The head of an array of `len` elements.
+    fn array(&mut self, len: usize);
+    /// The head of a map of `len` pairs (a flat array in RESP2).
+    fn map(&mut self, len: usize);
+}
+
+/// Who is calling, as far as a command may have to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The selected database.
+    pub db: i32,
+    /// The command comes from our primary, from an AOF or from another trusted source: obey, do not judge.
+    pub trusted: bool,
+}
+
+/// Everything a command works with.
+pub struct Cx<'a, 'w> {
+    /// The time of this command.
+    pub now: Now,
+    /// Who calls.
+    pub caller: Caller,
+    /// What this node knows.
+    pub state: &'a mut State,
+    /// The keys of the selected database.
+    pub keys: &'a mut dyn Keyspace,
+    /// Where the answer goes.
+    pub reply: &'a mut dyn Reply,
+    /// What the host is to do afterwards.
+    pub effects: &'a mut Effects<'w>,
+}
+
+/// What one node knows beside its keys: one per server process, used on its main thread only.
+pub struct State {
+    /// The settings (`CONFIG SET smartcache.*`).
+    pub settings: Settings,
+    /// The rules, and the policies that follow from rules and settings.
+    pub policies: Policies,
+    /// The source of stamps.
+    pub clock: Clock,
+    /// Names and ids of tags.
+    pub tags: tags::Tags,
+    /// Counters.
+    pub stats: stats::Stats,
+    /// Contexts and buffers for compression on the main thread.
+    pub codecs: codec::Codecs,
+    /// What is waiting to be compressed by the workers.
+    pub offload: offload::Offload,
+    /// How well values compress, rule by rule (by id; 0 is no rule).
+    pub adaptive: Vec<codec::Adaptive>,
+    /// The source of jitter.
+    pub random: random::Random,
+    /// Counts of what is alive, kept by whoever makes and frees entries.
+    pub live: Arc<Live>,
+}
+
+impl State {
+    /// The state of a node that starts at `now`, with default settings.
+    pub fn new(now: Now, seed: u64, live: Arc<Live>) -> Self {
+        let settings = Settings::default();
+        State {
+            policies: Policies::new(&settings),
+            settings,
+            clock: Clock::default(),
+            tags: tags::Tags::new(live.clone()),
+            stats: stats::Stats::new(now),
+            codecs: codec::Codecs::new(),
+            offload: offload::Offload::default(),
+            adaptive: Vec::new(),
+            random: random::Random::new(seed),
+            live,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What a read finds, and what it may serve of it: the same judgement for every command that reads.
+
+use super::clock::Now;
+use super::codec::{CodecId, Codecs};
+use super::entry::{EntryRef, Freshness};
+use super::error::Error;
+use super::stats::Counters;
+use super::{Key, Keyspace, Slot};
+
+/// A value to answer with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value<'v> {
+    /// What the bytes are encoded with: `identity`, or what the caller accepts.
+    pub encoding: &'static str,
+    /// The bytes.
+    pub bytes: &'v [u8],
+}
+
+/// Why a read found nothing to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The key is not there.
+    Cold,
+    /// Its time is over, or it cannot be read.
+    Expired,
+    /// Its freshness was ended by command.
+    Invalidated,
+}
+
+/// What a read may serve. `left_ms` is how long it stays fresh: `None` without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found<'v> {
+    /// A fresh value.
+    Hit {
+        /// The value.
+        value: Value<'v>,
+        /// How long it stays fresh.
+        left_ms: Option<u64>,
+    },
+    /// A value inside a window.
+    Stale {
+        /// The value.
+        value: Value<'v>,
+    },
+    /// The fresh knowledge that there is none.
+    Absent {
+        /// How long it stays fresh.
+        left_ms: Option<u64>,
+    },
+    /// Nothing to serve.
+    Miss(Why),
+}
+
+/// Which encodings a caller can read beside the plain one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accept(u8);
+
+impl Accept {
+    /// From a list such as `gzip,zstd`, as in HTTP's `Accept-Encoding`; names that are not ours are passed over.
+    pub fn parse(list: &[u8]) -> Self {
+        let ids = list.split(|byte| *byte == b',').filter_map(|name| CodecId::from_encoding(name.trim_ascii()));
+        Accept(ids.fold(0, |bits, id| bits | 1 << id as u8))
+    }
+
+    /// Every encoding: whoever does not look at the value spares its decompression.
+    pub fn all() -> Self {
+        Accept(u8::MAX)
+    }
+
+    fn has(self, id: CodecId) -> bool {
+        self.0 & (1 << id as u8) != 0
+    }
+}
+
+/// Judges what stands under a key at `now`; `stale` allows values inside a window, `accept` compressed ones.
+///
+/// # Errors
+/// `WRONGTYPE` for what is neither an entry nor a plain string.
+pub fn find<'v>(
+    slot: Slot<'v>,
+    codecs: &'v mut Codecs,
+    now: Now,
+    stale: bool,
+    accept: Option<Accept>,
+) -> Result<Found<'v>, Error> {
+    let entry = match slot {
+        Slot::Entry(entry) => entry,
+        Slot::Empty => return Ok(Found::Miss(Why::Cold)),
+        Slot::Text(bytes) => return Ok(Found::Hit { value: Value { encoding: "identity", bytes }, left_ms: None }),
+        Slot::Other => return Err(Error::WrongType),
+    };
+    let freshness = entry.freshness(now);
+    Ok(match freshness {
+        Freshness::Fresh { left_ms } if entry.absent() => Found::Absent { left_ms },
+        Freshness::Fresh { left_ms } => match value(entry, codecs, accept) {
+            Some(value) => Found::Hit { value, left_ms },
+            None => Found::Miss(Why::Expired),
+        },
+        Freshness::Stale { .. } if stale => match value(entry, codecs, accept) {
+            Some(value) => Found::Stale { value },
+            None => Found::Miss(Why::Expired),
+        },
+        Freshness::Stale { .. } | Freshness::Dead if entry.stale() => Found::Miss(Why::Invalidated),
+        Freshness::Stale { .. } | Freshness::Dead => Found::Miss(Why::Expired),
+    })
+}
+
+/// The entry's value; `None` when it cannot be read: an unknown codec, damaged bytes.
+fn value<'v>(entry: EntryRef<'v>, codecs: &'v mut Codecs, accept: Option<Accept>) -> Option<Value<'v>> {
+    let codec = entry.codec()?;
+    if codec == CodecId::None {
+        return Some(Value { encoding: "identity", bytes: entry.stored() });
+    }
+    if accept.is_some_and(|accept| accept.has(codec)) {
+        return Some(Value { encoding: codec.encoding(), bytes: entry.stored() });
+    }
+    let bytes = codecs.decompress(codec, entry.stored(), entry.raw_len()).ok()?;
+    Some(Value { encoding: "identity", bytes })
+}
+
+impl Found<'_> {
+    /// Counts it: one request.
+    pub fn count(&self, count: &mut Counters) {
+        *match self {
+            Found::Hit { .. } => &mut count.hits,
+            Found::Stale { .. } => &mut count.stale_hits,
+            Found::Absent { .. } => &mut count.absent_hits,
+            Found::Miss(Why::Cold) => &mut count.misses_cold,
+            Found::Miss(Why::Expired) => &mut count.misses_expired,
+            Found::Miss(Why::Invalidated) => &mut count.misses_invalidated,
+        } += 1;
+    }
+}
+
+/// What is fresh, for the commands that only ask that: an entry, absent or not, or a plain string.
+pub fn is_fresh(slot: Slot<'_>, now: Now) -> bool {
+    match slot {
+        Slot::Entry(entry) => matches!(entry.freshness(now), Freshness::Fresh { .. }),
+        Slot::Text(_) => true,
+        Slot::Empty | Slot::Other => false,
+    }
+}
+
+/// How long what was just read stays fresh, in milliseconds as replies say it: the end of its freshness or of the
+/// key, whichever comes first (`EXPIRE` can shorten, never lengthen); −1 without end.
+pub fn fresh_ms(keys: &mut dyn Keyspace, key: Key<'_>, left_ms: Option<u64>, now: Now) -> i64 {
+    let gone_in = keys.expire_at(key).map(|at| at.saturating_sub(now.ms()));
+    match (left_ms, gone_in) {
+        (Some(a), Some(b)) => a.min(b) as i64,
+        (Some(a), None) | (None, Some(a)) => a as i64,
+        (None, None) => -1,
+    }
+}

@@ -1,0 +1,506 @@
+//! From a key to its policy: which rule it matches, and what that rule and the settings decide.
+//!
+//! - [`spec`]: what was said, as words or as JSON.
+//! - [`policy`]: what it means, and how long an entry lives.
+//! - [`template`]: the tags that a rule gives its keys.
+//! - [`Policies`] keeps the rules in matching order and finds the first that matches.
+//!
+//! Rules come from two places. Those made by *command* are data, replicated and persisted. *Configured* ones stand in
+//! the setting `smartcache.rules` of this node. A configured rule hides a commanded one of the same name, which is
+//! back as soon as the configured one is gone.
+//!
+//! The first match wins: a higher `PRIORITY` first, then configured rules in their order, then commanded ones, the
+//! oldest first. A rule that is set again keeps its age, so that changing its TTL does not change which keys it gets;
+//! to move it to the end, delete it first.
+
+pub mod policy;
+pub mod spec;
+pub mod template;
+
+use std::cmp::Reverse;
+
+use crate::{
+    cache::{
+        glob::{Glob, Sieve},
+        units::MAX_DURATION_MS,
+    },
+    config::Settings,
+};
+
+pub use policy::{Lifetime, Policy};
+use spec::MAX_RULES;
+pub use spec::{RuleError, RuleList, RuleSpec, Said};
+
+/// The most tags of one entry, its own and its rule's together.
+pub const MAX_TAGS: usize = 64;
+
+/// A rule's number on this node, which entries carry: a name keeps it while a rule of that name lives, and it is used
+/// again as late as possible (after 65,535 others). Means nothing on another node or after a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RuleId(pub u16);
+
+impl RuleId {
+    /// The id of no rule.
+    pub const NONE: RuleId = RuleId(0);
+}
+
+/// Where a rule comes from. Configured ones are asked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// The setting `smartcache.rules`.
+    Configured,
+    /// `SMARTCACHE.RULE SET`.
+    Commanded,
+}
+
+/// A rule in force, with what follows from it and the settings.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    id: RuleId,
+    origin: Origin,
+    /// Smaller is older, among those of the same origin.
+    age: u64,
+    spec: RuleSpec,
+    policy: Policy,
+}
+
+impl Rule {
+    /// Its number on this node.
+    pub fn id(&self) -> RuleId {
+        self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.spec.name()
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// What was said.
+    pub fn spec(&self) -> &RuleSpec {
+        &self.spec
+    }
+
+    /// Its priority; 0 when none was said.
+    pub fn priority(&self) -> i64 {
+        self.spec.priority.unwrap_or(0)
+    }
+
+    /// What it decides.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The tags it gives to `key`, by the first of its patterns that matches. One that would be empty or too long for a
+    /// tag is left out.
+    pub fn tags<'r>(&'r self, key: &'r [u8]) -> impl Iterator<Item = Vec<u8>> + 'r {
+        let wanted = !self.spec.tags.is_empty();
+        let glob = self.spec.matches.iter().find(|glob| wanted && glob.matches(key));
+        glob.into_iter().flat_map(move |glob| self.spec.tags.iter().filter_map(move |made| made.tag(glob, key)))
+    }
+
+    /// Adds the rule's tags for `key` to the entry's own: those that are not there yet, while there is room for them.
+    pub fn add_tags(&self, key: &[u8], tags: &mut Vec<Vec<u8>>) {
+        for tag in self.tags(key) {
+            if tags.len() < MAX_TAGS && !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+    }
+}
+
+/// Why a key is treated as it is: what `RULE EXPLAIN` tells.
+#[derive(Clone, Debug)]
+pub struct Explanation<'p> {
+    /// The rule, if one matches.
+    pub rule: Option<&'p Rule>,
+    /// What is decided for the key.
+    pub policy: &'p Policy,
+    /// The shortest and longest lifetime of a value that jitter may draw; `None` for no end.
+    pub ttl_ms: Option<(u64, u64)>,
+    /// The same for an absent entry.
+    pub negative_ms: (u64, u64),
+    /// The tags the rule gives to the key.
+    pub tags: Vec<Vec<u8>>,
+}
+
+/// The rules of this node, and the policies that follow from rules and settings.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    /// For keys without a rule.
+    base: Policy,
+    /// All rules, hidden ones too, in no particular order.
+    rules: Vec<Rule>,
+    next_age: u64,
+    last_id: u16,
+
+    // What follows from `rules`, made anew by `index` after every change:
+    /// The rules in force, in matching order.
+    order: Vec<usize>,
+    /// Their patterns, in the same order, each with its rule: what a key is compared with, close together.
+    probes: Vec<(Glob, usize)>,
+    /// The rule in force for each id; `NOWHERE` for ids without.
+    by_id: Vec<u16>,
+}
+
+/// No place in `rules`, which has at most twice `MAX_RULES`.
+const NOWHERE: u16 = u16::MAX;
+
+impl Policies {
+    /// The policies under these settings, without commanded rules.
+    pub fn new(settings: &Settings) -> Self {
+        let mut policies = Self {
+            base: Policy::of(settings),
+            rules: Vec::new(),
+            next_age: 0,
+            last_id: 0,
+            order: Vec::new(),
+            probes: Vec::new(),
+            by_id: Vec::new(),
+        };
+        policies.apply(settings);
+        policies
+    }
+
+    /// Takes changed settings into account, configured rules included. To be called after every change.
+    pub fn apply(&mut self, settings: &Settings) {
+        self.base = Policy::of(settings);
+        self.configure(&settings.rules);
+        for rule in &mut self.rules {
+            rule.policy = self.base.with(&rule.spec);
+        }
+    }
+
+    /// Replaces all configured rules.
+    fn configure(&mut self, list: &RuleList) {
+        let mut configured = Vec::new();
+        for spec in list.iter() {
+            // Before the old ones go, so that a name that stays keeps its id.
+            let id = self.id_for(spec.name(), &configured);
+            let policy = self.base.with(spec);
+            let age = configured.len() as u64;
+            configured.push(Rule { id, origin: Origin::Configured, age, spec: spec.clone(), policy });
+        }
+        self.rules.retain(|rule| rule.origin == Origin::Commanded);
+        self.rules.append(&mut configured);
+        self.index();
+    }
+
+    /// Makes a commanded rule, or replaces the one of that name whole.
+    pub fn set(&mut self, spec: RuleSpec) -> Result<(), RuleError> {
+        let policy = self.base.with(&spec);
+        if let Some(rule) = self.commanded_mut().find(|rule| rule.name() == spec.name()) {
+            (rule.spec, rule.policy) = (spec, policy);
+        } else {
+            if self.commanded_mut().count() >= MAX_RULES {
+                return Err(RuleError::TooMany);
+            }
+            let id = self.id_for(spec.name(), &[]);
+            self.rules.push(Rule { id, origin: Origin::Commanded, age: self.next_age, spec, policy });
+            self.next_age += 1;
+        }
+        self.index();
+        Ok(())
+    }
+
+    /// Deletes a commanded rule; whether there was one. A name that is only configured is an error that says so. Where
+    /// both exist the commanded one goes, although it was hidden: what is replicated must not depend on this node's
+    /// configuration.
+    pub fn del(&mut self, name: &[u8]) -> Result<bool, RuleError> {
+        let named = |rule: &Rule| rule.name().as_bytes() == name;
+        if let Some(at) = self.rules.iter().position(|rule| rule.origin == Origin::Commanded && named(rule)) {
+            self.rules.remove(at);
+            self.index();
+            return Ok(true);
+        }
+        match self.rules.iter().find(|rule| named(rule)) {
+            Some(rule) => Err(RuleError::Configured { rule: rule.name().to_owned() }),
+            None => Ok(false),
+        }
+    }
+
+    /// Forgets all commanded rules: before those of another node are loaded.
+    pub fn clear_commanded(&mut self) {
+        self.rules.retain(|rule| rule.origin == Origin::Configured);
+        self.index();
+    }
+
+    /// The rule in force of that name.
+    pub fn get(&self, name: &[u8]) -> Option<&Rule> {
+        self.iter().find(|rule| rule.name().as_bytes() == name)
+    }
+
+    /// The rules in force, in matching order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Rule> {
+        self.order.iter().map(|&at| &self.rules[at])
+    }
+
+    /// The commanded rules, hidden ones too, oldest first: what is persisted. [`set`](Self::set) in this order makes
+    /// the same again.
+    pub fn commanded(&self) -> impl Iterator<Item = &Rule> {
+        let mut rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.origin == Origin::Commanded).collect();
+        rules.sort_by_key(|rule| rule.age);
+        rules.into_iter()
+    }
+
+    /// The rule for `key`: the first in matching order with a pattern that matches.
+    pub fn find(&self, key: &[u8]) -> Option<&Rule> {
+        if self.probes.is_empty() {
+            return None;
+        }
+        let sieve = Sieve::of(key);
+        let (_, at) = self.probes.iter().find(|(glob, _)| glob.matches_sieved(key, sieve))?;
+        Some(&self.rules[*at])
+    }
+
+    /// The rule in force with that id; `None` when it is gone.
+    pub fn rule(&self, id: RuleId) -> Option<&Rule> {
+        let at = *self.by_id.get(usize::from(id.0))?;
+        self.rules.get(usize::from(at))
+    }
+
+    /// What a rule, or none, decides.
+    pub fn policy<'p>(&'p self, rule: Option<&'p Rule>) -> &'p Policy {
+        rule.map_or(&self.base, Rule::policy)
+    }
+
+    /// What would happen to `key` when stored with a `TTL` in milliseconds, or without.
+    pub fn explain(&self, key: &[u8], ttl_ms: Option<u64>) -> Explanation<'_> {
+        let rule = self.find(key);
+        let policy = self.policy(rule);
+        let said = ttl_ms.map_or(Lifetime::Default, Lifetime::Base);
+        let ends = |random| (policy.deadline(said, 0, random), policy.absent_deadline(said, 0, random));
+        let ((least, absent_least), (most, absent_most)) = (ends(0.0), ends(1.0));
+        Explanation {
+            rule,
+            policy,
+            ttl_ms: least.zip(most),
+            negative_ms: (absent_least.unwrap_or(MAX_DURATION_MS), absent_most.unwrap_or(MAX_DURATION_MS)),
+            tags: rule.map_or_else(Vec::new, |rule| rule.tags(key).take(MAX_TAGS).collect()),
+        }
+    }
+
+    fn commanded_mut(&mut self) -> impl Iterator<Item = &mut Rule> {
+        self.rules.iter_mut().filter(|rule| rule.origin == Origin::Commanded)
+    }
+
+    /// The id of that name, or the next free one. `fresh` are rules that are about to be added.
+    fn id_for(&mut self, name: &str, fresh: &[Rule]) -> RuleId {
+        if let Some(rule) = self.rules.iter().find(|rule| rule.name() == name) {
+            return rule.id;
+        }
+        // Ends: at most twice MAX_RULES ids of 65,535 are taken.
+        loop {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            let id = RuleId(self.last_id);
+            if !self.rules.iter().chain(fresh).any(|rule| rule.id == id) {
+                return id;
+            }
+        }
+    }
+
+    fn index(&mut self) {
+        let hidden = |rule: &Rule| {
+            rule.origin == Origin::Commanded
+                && self.rules.iter().any(|other| other.origin == Origin::Configured && other.id == rule.id)
+        };
+        self.order = (0..self.rules.len()).filter(|&at| !hidden(&self.rules[at])).collect();
+        self.order.sort_by_key(|&at| {
+            let rule = &self.rules[at];
+            (Reverse(rule.priority()), rule.origin, rule.age)
+        });
+
+        self.probes.clear();
+        self.by_id.clear();
+        for &at in &self.order {
+            let Rule { id, spec, .. } = &self.rules[at];
+            self.probes.extend(spec.matches.iter().map(|glob| (glob.clone(), at)));
+            let id = usize::from(id.0);
+            if self.by_id.len() <= id {
+                self.by_id.resize(id + 1, NOWHERE);
+            }
+            self.by_id[id] = at as u16;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::{
+        spec::tests::{any_rule, rule},
+        *,
+    };
+    use crate::cache::glob::oracle;
+
+    fn configured(json: &str) -> Settings {
+        Settings { rules: RuleList::parse(json.as_bytes()).unwrap(), ..Settings::default() }
+    }
+
+    fn policies(lines: &[&str]) -> Policies {
+        let mut policies = Policies::new(&Settings::default());
+        lines.iter().for_each(|line| policies.set(rule(line).unwrap()).unwrap());
+        policies
+    }
+
+    fn found<'p>(policies: &'p Policies, key: &str) -> &'p str {
+        policies.find(key.as_bytes()).map_or("none", Rule::name)
+    }
+
+    fn names(policies: &Policies) -> Vec<&str> {
+        policies.iter().map(Rule::name).collect()
+    }
+
+    #[test]
+    fn the_first_match_wins_by_priority_and_then_by_age() {
+        let mut policies = policies(&["a MATCH user:*", "b MATCH * PRIORITY -1", "c MATCH user:1* MATCH x PRIORITY 5"]);
+        assert_eq!(names(&policies), ["c", "a", "b"]);
+        assert_eq!(["user:12", "user:2", "x", "y"].map(|key| found(&policies, key)), ["c", "a", "c", "b"]);
+        policies.set(rule("d MATCH user:*").unwrap()).unwrap();
+        assert_eq!(names(&policies), ["c", "a", "d", "b"]);
+    }
+
+    #[test]
+    fn a_rule_set_again_is_replaced_whole_and_keeps_its_age_and_id() {
+        let mut policies = policies(&["a MATCH * TTL 5 SWR 9", "b MATCH *"]);
+        let id = policies.get(b"a").unwrap().id();
+        policies.set(rule("a MATCH * SIE 3").unwrap()).unwrap();
+        let again = policies.get(b"a").unwrap();
+        assert_eq!((again.id(), again.spec()), (id, &rule("a MATCH * SIE 3").unwrap()));
+        assert_eq!(found(&policies, "k"), "a");
+        assert_eq!(policies.del(b"a"), Ok(true));
+        policies.set(rule("a MATCH *").unwrap()).unwrap();
+        assert_eq!(found(&policies, "k"), "b", "deleted and made again, it is the youngest");
+    }
+
+    #[test]
+    fn a_configured_rule_hides_the_commanded_one_of_its_name_until_it_goes() {
+        let mut policies = policies(&["a MATCH * TTL 1", "b MATCH * TTL 2"]);
+        let id = policies.get(b"b").unwrap().id();
+        policies.apply(&configured(r#"[{"name":"z","match":"z*"},{"name":"b","match":"*","ttl":3}]"#));
+        assert_eq!(names(&policies), ["z", "b", "a"], "configured ones first");
+        let rule = policies.get(b"b").unwrap();
+        assert_eq!((rule.id(), rule.origin(), rule.policy().ttl_ms), (id, Origin::Configured, Some(3_000)));
+        assert_eq!(policies.commanded().map(Rule::name).collect::<Vec<_>>(), ["a", "b"]);
+
+        policies.apply(&Settings::default());
+        assert_eq!(names(&policies), ["a", "b"]);
+        assert_eq!(policies.rule(id).unwrap().policy().ttl_ms, Some(2_000));
+    }
+
+    #[test]
+    fn a_configured_rule_is_not_deleted_by_command_and_the_error_says_where_it_comes_from() {
+        let mut policies = Policies::new(&configured(r#"[{"name":"a","match":"*"}]"#));
+        let text = policies.del(b"a").unwrap_err().to_string();
+        assert!(text.contains("'a'") && text.contains("smartcache.rules"), "{text}");
+        assert_eq!(policies.del(b"b"), Ok(false));
+        policies.set(rule("a MATCH x").unwrap()).unwrap();
+        assert_eq!(policies.del(b"a"), Ok(true), "the commanded one that was hidden");
+        assert_eq!(found(&policies, "k"), "a");
+    }
+
+    #[test]
+    fn policies_follow_the_settings() {
+        let mut policies = policies(&["a MATCH a* TTL 5"]);
+        policies.apply(&Settings { swr_ms: 7, default_ttl_ms: 9, ..Settings::default() });
+        let policy = |key: &[u8]| policies.policy(policies.find(key));
+        assert_eq!((policy(b"a").ttl_ms, policy(b"a").swr_ms), (Some(5_000), 7));
+        assert_eq!((policy(b"k").ttl_ms, policy(b"k").swr_ms), (Some(9), 7));
+    }
+
+    #[test]
+    fn an_id_is_used_again_as_late_as_possible() {
+        let mut policies = policies(&["a MATCH *", "b MATCH *"]);
+        let (a, b) = (policies.get(b"a").unwrap().id(), policies.get(b"b").unwrap().id());
+        policies.del(b"a").unwrap();
+        assert!(policies.rule(a).is_none() && policies.rule(RuleId::NONE).is_none());
+        policies.set(rule("c MATCH *").unwrap()).unwrap();
+        assert_ne!(policies.get(b"c").unwrap().id(), a);
+
+        policies.last_id = u16::MAX - 1;
+        for name in ["d", "e", "f"] {
+            policies.set(rule(&format!("{name} MATCH *")).unwrap()).unwrap();
+        }
+        let ids: Vec<u16> = policies.iter().map(|rule| rule.id().0).collect();
+        assert_eq!(ids, [b.0, 3, u16::MAX, 1, 4], "past 0, and past those in use");
+        assert!(policies.iter().all(|rule| policies.rule(rule.id()).unwrap().name() == rule.name()));
+    }
+
+    #[test]
+    fn each_kind_of_rule_has_its_own_limit() {
+        let mut policies = Policies::new(&configured(r#"[{"name":"a","match":"*"}]"#));
+        for i in 0..MAX_RULES {
+            policies.set(rule(&format!("r{i} MATCH *")).unwrap()).unwrap();
+        }
+        assert_eq!(policies.set(rule("more MATCH *").unwrap()), Err(RuleError::TooMany));
+        policies.set(rule("r5 MATCH x").unwrap()).unwrap();
+        assert_eq!(policies.iter().len(), MAX_RULES + 1);
+    }
+
+    #[test]
+    fn commanded_rules_can_be_saved_and_loaded() {
+        let mut saved = policies(&["a MATCH *", "b MATCH * PRIORITY 3", "c MATCH *"]);
+        saved.set(rule("a MATCH x").unwrap()).unwrap();
+        let mut loaded = policies(&["other MATCH *"]);
+        loaded.clear_commanded();
+        saved.commanded().for_each(|rule| loaded.set(rule.spec().clone()).unwrap());
+        assert!(saved.iter().map(Rule::spec).eq(loaded.iter().map(Rule::spec)));
+    }
+
+    #[test]
+    fn an_entrys_own_tags_come_first_and_the_rules_fill_what_is_left() {
+        let policies = policies(&["r MATCH a:* MATCH *:*:* TAG one:{1} TAG {1} TAG all"]);
+        let rule = policies.get(b"r").unwrap();
+        let tags = |key: &[u8]| rule.tags(key).map(|tag| String::from_utf8(tag).unwrap()).collect::<Vec<_>>();
+        assert_eq!(tags(b"a:b:c"), ["one:b:c", "b:c", "all"], "by the first pattern that matches");
+        assert_eq!(tags(b":b:c"), ["one:", "all"], "without the one that would be empty");
+        assert!(tags(b"b").is_empty());
+
+        let mut own = vec![b"all".to_vec()];
+        rule.add_tags(b"a:b", &mut own);
+        assert_eq!(own, [b"all".to_vec(), b"one:b".to_vec(), b"b".to_vec()]);
+        let mut full: Vec<Vec<u8>> = (0..MAX_TAGS - 1).map(|i| i.to_string().into_bytes()).collect();
+        rule.add_tags(b"a:b", &mut full);
+        assert_eq!((full.len(), &full[63][..]), (MAX_TAGS, &b"one:b"[..]));
+    }
+
+    #[test]
+    fn an_explanation_tells_the_rule_the_range_and_the_tags() {
+        let policies = policies(&["r MATCH user:* TTL 10 SCALE 2 JITTER 10% MAX 21 NEGATIVE 1 TAG u:{1}"]);
+        let told = policies.explain(b"user:1", None);
+        assert_eq!(told.rule.map(Rule::name), Some("r"));
+        assert_eq!((told.ttl_ms, told.negative_ms), (Some((18_000, 21_000)), (900, 1_100)));
+        assert_eq!((told.policy.lock_ms, told.tags), (10_000, vec![b"u:1".to_vec()]));
+        assert_eq!(policies.explain(b"user:1", Some(1_000)).ttl_ms, Some((1_800, 2_200)));
+
+        let told = policies.explain(b"k", None);
+        assert!(told.rule.is_none() && told.tags.is_empty());
+        assert_eq!(told.ttl_ms, Some((3_600_000, 3_600_000)));
+        let endless = Policies::new(&Settings { default_ttl_ms: 0, ..Settings::default() });
+        assert_eq!(endless.explain(b"k", None).ttl_ms, None);
+    }
+
+    proptest! {
+        #[test]
+        fn find_agrees_with_sorting_and_testing_each_pattern(rules in vec(any_rule(), 0..8), key in "[:a-c]{0,8}") {
+            let mut policies = Policies::new(&Settings::default());
+            let mut naive: Vec<RuleSpec> = Vec::new();
+            for spec in rules {
+                policies.set(spec.clone()).unwrap();
+                match naive.iter_mut().find(|other| other.name == spec.name) {
+                    Some(other) => *other = spec,
+                    None => naive.push(spec),
+                }
+            }
+            naive.sort_by_key(|spec| -spec.priority.unwrap_or(0));
+            let key = key.as_bytes();
+            let wanted = naive.iter().find(|spec| spec.matches.iter().any(|glob| oracle::matches(glob.pattern(), key)));
+            prop_assert_eq!(policies.find(key).map(Rule::spec), wanted);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! What a rule and the settings mean together, worked out once, so that a `SET` only has to do the sum.
+//!
+//! ```text
+//! said           a value lives                                            an absent entry lives
+//! nothing        default × SCALE × jitter, inside MIN … MAX and max-ttl    NEGATIVE × jitter, at most max-ttl
+//! TTL d          d × SCALE × jitter, inside MIN … MAX and max-ttl          d × jitter, at most max-ttl
+//! EX PX          as said, at most MAX and max-ttl                         as said, at most max-ttl
+//! EXAT PXAT      until then, at most MAX and max-ttl from now              until then, at most max-ttl from now
+//! PERSIST        for ever, or MAX or max-ttl where they are set           for ever, or max-ttl where it is set
+//! ```
+//!
+//! The default is the rule's `TTL`, then `default-ttl`; jitter is a number drawn from `[1 − JITTER, 1 + JITTER]`.
+//! "No end" counts as the longest lifetime of all, whether `PERSIST` or `default-ttl 0` says it: `MAX` and `max-ttl`
+//! are promises to the operator, and a promise with a way round it is none. Where `MIN` and `max-ttl` disagree,
+//! `max-ttl` wins.
+
+use super::spec::RuleSpec;
+use crate::{
+    cache::{codec::Choice, units::MAX_DURATION_MS},
+    config::Settings,
+};
+
+/// How long a command wants an entry to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Nothing was said.
+    Default,
+    /// `TTL`, in milliseconds: a base, to be scaled, drawn and bounded.
+    Base(u64),
+    /// `EX`, `PX`, in milliseconds: as it is, but bounded above.
+    In(u64),
+    /// `EXAT`, `PXAT`, in milliseconds of Unix time: as it is, but bounded above. May be past.
+    At(u64),
+    /// `PERSIST`.
+    Forever,
+}
+
+/// Everything that is decided for a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// The base of a value's lifetime; `None` for no end.
+    pub ttl_ms: Option<u64>,
+    /// What a base is multiplied by.
+    pub scale: f64,
+    /// The shortest lifetime that may come out of a base.
+    pub min_ms: Option<u64>,
+    /// The rule's bound on every lifetime of a value.
+    pub max_ms: Option<u64>,
+    /// The server's bound on every lifetime.
+    pub max_ttl_ms: Option<u64>,
+    /// How far a lifetime may be from its base, as a part of it.
+    pub jitter: f64,
+    /// For how long after freshness a stale value is served while one caller reloads it.
+    pub swr_ms: u64,
+    /// For how long after freshness a stale value is served while loading fails.
+    pub sie_ms: u64,
+    /// The base of an absent entry's lifetime.
+    pub negative_ms: u64,
+    /// The length of a lease.
+    pub lock_ms: u64,
+    /// The eagerness of early refresh; 0 turns it off.
+    pub beta: f64,
+    /// How values are stored.
+    pub codec: Choice,
+    /// Smaller values, in bytes, are stored as they are.
+    pub min_size: u64,
+    /// How many leases may be out at once for the rule's keys.
+    pub fills: Option<u32>,
+}
+
+impl Policy {
+    /// What the settings say, for keys without a rule.
+    pub fn of(settings: &Settings) -> Self {
+        let unless_0 = |ms| (ms > 0).then_some(ms);
+        Self {
+            ttl_ms: unless_0(settings.default_ttl_ms),
+            scale: 1.0,
+            min_ms: None,
+            max_ms: None,
+            max_ttl_ms: unless_0(settings.max_ttl_ms),
+            jitter: settings.jitter,
+            swr_ms: settings.swr_ms,
+            sie_ms: settings.sie_ms,
+            negative_ms: settings.negative_ttl_ms,
+            lock_ms: settings.lock_ms,
+            beta: settings.beta,
+            codec: settings.codec,
+            min_size: settings.min_size,
+            fills: None,
+        }
+    }
+
+    /// The same with what a rule says instead.
+    pub fn with(&self, rule: &RuleSpec) -> Self {
+        Self {
+            ttl_ms: rule.ttl_ms.or(self.ttl_ms),
+            scale: rule.scale.unwrap_or(self.scale),
+            min_ms: rule.min_ms.or(self.min_ms),
+            max_ms: rule.max_ms.or(self.max_ms),
+            max_ttl_ms: self.max_ttl_ms,
+            jitter: rule.jitter.unwrap_or(self.jitter),
+            swr_ms: rule.swr_ms.unwrap_or(self.swr_ms),
+            sie_ms: rule.sie_ms.unwrap_or(self.sie_ms),
+            negative_ms: rule.negative_ms.unwrap_or(self.negative_ms),
+            lock_ms: rule.lock_ms.unwrap_or(self.lock_ms),
+            beta: rule.beta.unwrap_or(self.beta),
+            codec: rule.codec.unwrap_or(self.codec),
+            min_size: rule.min_size.unwrap_or(self.min_size),
+            fills: rule.fills.or(self.fills),
+        }
+    }
+
+    /// Until when a value stored at `now_ms` is fresh, in milliseconds of Unix time; `None` for no end.
+    ///
+    /// `random` is from 0 to 1 and makes the jitter. The result grows with it, so 0 and 1 give the range. Only a moment
+    /// that was said outright can be past already.
+    pub fn deadline(&self, said: Lifetime, now_ms: u64, random: f64) -> Option<u64> {
+        let most = [self.max_ms, self.max_ttl_ms].into_iter().flatten().min();
+        let from_base = |base| self.drawn(base, self.scale, random).max(self.min_ms.unwrap_or(0));
+        let lifetime = match said {
+            Lifetime::Default => self.ttl_ms.map(from_base),
+            Lifetime::Base(ms) => Some(from_base(ms)),
+            Lifetime::In(ms) => Some(ms),
+            Lifetime::At(at) => return Some(until(at, most, now_ms)),
+            Lifetime::Forever => None,
+        };
+        after(lifetime, most, now_ms)
+    }
+
+    /// The same for an absent entry, which `SCALE`, `MIN` and `MAX` do not concern.
+    pub fn absent_deadline(&self, said: Lifetime, now_ms: u64, random: f64) -> Option<u64> {
+        let lifetime = match said {
+            Lifetime::Default => Some(self.drawn(self.negative_ms, 1.0, random)),
+            Lifetime::Base(ms) => Some(self.drawn(ms, 1.0, random)),
+            Lifetime::In(ms) => Some(ms),
+            Lifetime::At(at) => return Some(until(at, self.max_ttl_ms, now_ms)),
+            Lifetime::Forever => None,
+        };
+        after(lifetime, self.max_ttl_ms, now_ms)
+    }
+
+    /// A base made a lifetime: at least a millisecond, because a base never means "delete", and at most the longest
+    /// duration there is.
+    fn drawn(&self, base_ms: u64, scale: f64, random: f64) -> u64 {
+        let jitter = 1.0 - self.jitter + 2.0 * self.jitter * random;
+        let ms = base_ms as f64 * scale * jitter;
+        // The cast saturates, and makes 0 of NaN.
+        (ms.round() as u64).clamp(1, MAX_DURATION_MS)
+    }
+}
+
+/// The moment after `lifetime` (`None`: no end) or after `most`, whichever is earlier.
+fn after(lifetime: Option<u64>, most: Option<u64>, now_ms: u64) -> Option<u64> {
+    let lifetime = lifetime.into_iter().chain(most).min();
+    lifetime.map(|ms| moment(now_ms.saturating_add(ms)))
+}
+
+/// The moment `at`, or that after `most`, whichever is earlier.
+fn until(at: u64, most: Option<u64>, now_ms: u64) -> u64 {
+    let latest = most.map_or(u64::MAX, |most| now_ms.saturating_add(most));
+    moment(at.min(latest))
+}
+
+/// The server keeps moments as signed numbers.
+fn moment(ms: u64) -> u64 {
+    ms.min(i64::MAX as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{option, prelude::*};
+
+    use super::{
+        super::spec::tests::{any_rule, rule},
+        *,
+    };
+
+    const NOW: u64 = 1_000_000;
+
+    fn policy(line: &str) -> Policy {
+        Policy::of(&Settings::default()).with(&rule(line).unwrap())
+    }
+
+    /// How long a value lives when the middle is drawn.
+    fn lives(policy: &Policy, said: Lifetime) -> Option<u64> {
+        policy.deadline(said, NOW, 0.5).map(|at| at - NOW)
+    }
+
+    fn absent_lives(policy: &Policy, said: Lifetime) -> Option<u64> {
+        policy.absent_deadline(said, NOW, 0.5).map(|at| at - NOW)
+    }
+
+    #[test]
+    fn the_base_is_the_commands_then_the_rules_then_the_default() {
+        let settings = Settings::default();
+        assert_eq!(lives(&Policy::of(&settings), Lifetime::Default), Some(3_600_000));
+        assert_eq!(lives(&policy("r MATCH *"), Lifetime::Default), Some(3_600_000));
+        assert_eq!(lives(&policy("r MATCH * TTL 5"), Lifetime::Default), Some(5_000));
+        assert_eq!(lives(&policy("r MATCH * TTL 5"), Lifetime::Base(7_000)), Some(7_000));
+        let endless = Policy::of(&Settings { default_ttl_ms: 0, ..settings });
+        assert_eq!(lives(&endless, Lifetime::Default), None);
+        assert_eq!(lives(&endless, Lifetime::Base(7_000)), Some(7_000));
+    }
+
+    #[test]
+    fn a_base_is_scaled_then_drawn_then_bounded() {
+        let scaled = policy("r MATCH * SCALE 2 JITTER 0.5");
+        for (random, ms) in [(0.0, 10_000), (0.25, 15_000), (0.5, 20_000), (1.0, 30_000)] {
+            assert_eq!(scaled.deadline(Lifetime::Base(10_000), NOW, random), Some(NOW + ms));
+        }
+        let bounded = policy("r MATCH * SCALE 2 JITTER 0.5 MIN 12 MAX 18");
+        for (random, ms) in [(0.0, 12_000), (0.25, 15_000), (0.5, 18_000), (1.0, 18_000)] {
+            assert_eq!(bounded.deadline(Lifetime::Base(10_000), NOW, random), Some(NOW + ms));
+        }
+    }
+
+    #[test]
+    fn a_lifetime_said_outright_is_only_bounded_above() {
+        let policy = policy("r MATCH * TTL 3 SCALE 2 JITTER 1 MIN 50 MAX 100");
+        for random in [0.0, 1.0] {
+            assert_eq!(policy.deadline(Lifetime::In(10_000), NOW, random), Some(NOW + 10_000));
+            assert_eq!(policy.deadline(Lifetime::In(200_000), NOW, random), Some(NOW + 100_000));
+            assert_eq!(policy.deadline(Lifetime::At(NOW + 10_000), NOW, random), Some(NOW + 10_000));
+            assert_eq!(policy.deadline(Lifetime::At(NOW + 200_000), NOW, random), Some(NOW + 100_000));
+            assert_eq!(policy.deadline(Lifetime::At(5), NOW, random), Some(5), "past");
+        }
+    }
+
+    #[test]
+    fn no_end_is_the_longest_lifetime_and_bounded_like_any() {
+        let settings = Settings::default();
+        assert_eq!(lives(&Policy::of(&settings), Lifetime::Forever), None);
+        assert_eq!(lives(&policy("r MATCH * MAX 9"), Lifetime::Forever), Some(9_000));
+        let operated = Policy::of(&Settings { default_ttl_ms: 0, max_ttl_ms: 8_000, ..settings });
+        for said in [Lifetime::Forever, Lifetime::Default, Lifetime::In(9_000), Lifetime::Base(9_000)] {
+            assert_eq!(lives(&operated, said), Some(8_000));
+            assert_eq!(lives(&operated.with(&rule("r MATCH * MIN 10 MAX 20").unwrap()), said), Some(8_000));
+        }
+    }
+
+    #[test]
+    fn an_absent_entry_is_drawn_but_neither_scaled_nor_held_by_the_rules_bounds() {
+        let policy =
+            policy("r MATCH * NEGATIVE 10 SCALE 3 MIN 60 MAX 5 JITTER 0.5".replace("MIN 60", "MIN 4").as_str());
+        assert_eq!(absent_lives(&policy, Lifetime::Default), Some(10_000));
+        assert_eq!(policy.absent_deadline(Lifetime::Default, NOW, 0.0), Some(NOW + 5_000));
+        assert_eq!(absent_lives(&policy, Lifetime::Base(7_000)), Some(7_000));
+        assert_eq!(absent_lives(&policy, Lifetime::In(99_000)), Some(99_000));
+        assert_eq!(absent_lives(&policy, Lifetime::Forever), None);
+        assert_eq!(policy.absent_deadline(Lifetime::At(5), NOW, 0.5), Some(5));
+        let operated = Policy { max_ttl_ms: Some(2_000), ..policy };
+        for said in [Lifetime::Default, Lifetime::Base(7_000), Lifetime::In(9_000), Lifetime::Forever] {
+            assert_eq!(absent_lives(&operated, said), Some(2_000));
+        }
+    }
+
+    #[test]
+    fn a_base_never_comes_out_as_nothing_nor_beyond_a_hundred_years() {
+        assert_eq!(policy("r MATCH * JITTER 1").deadline(Lifetime::Base(5), NOW, 0.0), Some(NOW + 1));
+        assert_eq!(lives(&policy("r MATCH * SCALE 0.0001"), Lifetime::Base(1)), Some(1));
+        assert_eq!(lives(&policy("r MATCH * SCALE 1000000"), Lifetime::Base(u64::MAX)), Some(MAX_DURATION_MS));
+    }
+
+    proptest! {
+        #[test]
+        fn every_lifetime_is_within_its_bounds(
+            rule in any_rule(), max_ttl_ms in option::of(1..=MAX_DURATION_MS), now: u64, random in 0.0..1.0_f64, ms: u64,
+        ) {
+            let policy = Policy { max_ttl_ms, ..Policy::of(&Settings::default()) }.with(&rule);
+            let most = |limits: &[Option<u64>]| limits.iter().flatten().min().copied();
+            for said in [Lifetime::Default, Lifetime::Base(ms), Lifetime::In(ms), Lifetime::At(ms), Lifetime::Forever] {
+                let absent = policy.absent_deadline(said, now, random);
+                for (at, most) in [
+                    (policy.deadline(said, now, random), most(&[policy.max_ms, max_ttl_ms])),
+                    (absent, most(&[max_ttl_ms])),
+                ] {
+                    prop_assert!(at.is_some() || most.is_none());
+                    let at = at.unwrap_or(0);
+                    prop_assert!(at <= i64::MAX as u64);
+                    prop_assert!(at <= now.saturating_add(most.unwrap_or(u64::MAX)));
+                }
+                if let (Lifetime::Default | Lifetime::Base(_), Some(min), Some(at)) =
+                    (said, policy.min_ms, policy.deadline(said, now, random))
+                {
+                    prop_assert!(at >= moment(now.saturating_add(min.min(max_ttl_ms.unwrap_or(min)))));
+                }
+                let bounds = [0.0, 1.0].map(|end| policy.deadline(said, now, end));
+                let at = policy.deadline(said, now, random);
+                prop_assert!(bounds[0] <= at && at <= bounds[1]);
+            }
+        }
+    }
+}

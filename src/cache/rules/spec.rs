@@ -1,0 +1,701 @@
+//! What somebody said when he made a rule: the words of `RULE SET`, and the same words as JSON.
+//!
+//! Both ways in go through [`RuleSpec::say`], word by word, so that they accept and refuse the same. A finished
+//! [`RuleSpec`] has been checked as a whole, and nothing can make one that has not.
+//!
+//! ```text
+//! profile MATCH *:profile MATCH *:profile:* SCALE 2 TTL 5m
+//! {"name": "profile", "match": ["*:profile", "*:profile:*"], "scale": 2, "ttl": "5m"}
+//! ```
+//!
+//! In JSON a duration is a number of seconds or a text with a unit, and `match` and `tag` are a text or an array.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::template::Template;
+use crate::cache::{
+    codec::Choice,
+    glob::Glob,
+    units::{self, UnitError},
+};
+
+/// The longest name of a rule.
+pub const MAX_NAME_LEN: usize = 64;
+/// The most rules of each kind: this many made by command, and this many configured.
+pub const MAX_RULES: usize = 1_024;
+/// The most patterns of one rule.
+pub const MAX_MATCHES: usize = 64;
+/// The longest pattern, in bytes.
+pub const MAX_PATTERN_LEN: usize = 1_024;
+/// The most tag templates of one rule.
+pub const MAX_TEMPLATES: usize = 64;
+/// The largest `FILLS`.
+pub const MAX_FILLS: u32 = 1_000_000;
+/// The largest size that `MINSIZE` and the settings in bytes take: 2 GiB.
+pub const MAX_SIZE: u64 = 2 << 30;
+
+/// The words, in lower case as JSON has them.
+const WORDS: [&str; 16] = [
+    "match", "priority", "ttl", "scale", "min", "max", "jitter", "swr", "sie", "negative", "lock", "beta", "codec",
+    "minsize", "fills", "tag",
+];
+
+/// A rule as it was said. What is `None` was not said and comes from the settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleSpec {
+    pub(super) name: String,
+    pub(super) matches: Vec<Glob>,
+    pub(super) priority: Option<i64>,
+    pub(super) ttl_ms: Option<u64>,
+    pub(super) scale: Option<f64>,
+    pub(super) min_ms: Option<u64>,
+    pub(super) max_ms: Option<u64>,
+    pub(super) jitter: Option<f64>,
+    pub(super) swr_ms: Option<u64>,
+    pub(super) sie_ms: Option<u64>,
+    pub(super) negative_ms: Option<u64>,
+    pub(super) lock_ms: Option<u64>,
+    pub(super) beta: Option<f64>,
+    pub(super) codec: Option<Choice>,
+    pub(super) min_size: Option<u64>,
+    pub(super) fills: Option<u32>,
+    pub(super) tags: Vec<Template>,
+}
+
+/// One thing that a rule says, in the unit in which it is reported.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said<'a> {
+    /// Patterns or templates.
+    Texts(Vec<&'a [u8]>),
+    /// A whole number.
+    Integer(i64),
+    /// A number with a fraction.
+    Number(f64),
+    /// A duration in milliseconds.
+    Millis(u64),
+    /// A size in bytes.
+    Bytes(u64),
+    /// A codec.
+    Codec(Choice),
+}
+
+impl RuleSpec {
+    /// Reads what follows `RULE SET`: the name, then pairs of a word and its value.
+    pub fn parse<'w>(name: &[u8], words: impl IntoIterator<Item = &'w [u8]>) -> Result<Self, RuleError> {
+        let mut rule = Self::named(name)?;
+        let mut words = words.into_iter();
+        while let Some(word) = words.next() {
+            match words.next() {
+                Some(value) => rule.say(word, value)?,
+                None => return Err(RuleError::Syntax { rule: rule.name, word: units::quote(word) }),
+            }
+        }
+        rule.checked()
+    }
+
+    /// The name: 1 to 64 letters, digits and any of `_ . : -`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Everything that was said beside the name, in the order of the documentation, under lower-case names.
+    pub fn said(&self) -> Vec<(&'static str, Said<'_>)> {
+        let mut said = vec![("match", Said::Texts(self.matches.iter().map(Glob::pattern).collect()))];
+        let mut add = |word, value: Option<Said<'static>>| said.extend(value.map(|value| (word, value)));
+        add("priority", self.priority.map(Said::Integer));
+        add("ttl", self.ttl_ms.map(Said::Millis));
+        add("scale", self.scale.map(Said::Number));
+        add("min", self.min_ms.map(Said::Millis));
+        add("max", self.max_ms.map(Said::Millis));
+        add("jitter", self.jitter.map(Said::Number));
+        add("swr", self.swr_ms.map(Said::Millis));
+        add("sie", self.sie_ms.map(Said::Millis));
+        add("negative", self.negative_ms.map(Said::Millis));
+        add("lock", self.lock_ms.map(Said::Millis));
+        add("beta", self.beta.map(Said::Number));
+        add("codec", self.codec.map(Said::Codec));
+        add("minsize", self.min_size.map(Said::Bytes));
+        add("fills", self.fills.map(|fills| Said::Integer(fills.into())));
+        if !self.tags.is_empty() {
+            said.push(("tag", Said::Texts(self.tags.iter().map(Template::text).collect())));
+        }
+        said
+    }
+
+    /// The rule as the words after `RULE SET`, for replication and the AOF: [`RuleSpec::parse`] reads them back.
+    pub fn words(&self) -> Vec<Vec<u8>> {
+        let mut words = vec![self.name.clone().into_bytes()];
+        for (word, said) in self.said() {
+            let values = match said {
+                Said::Texts(texts) => texts.into_iter().map(<[u8]>::to_vec).collect(),
+                Said::Integer(number) => vec![number.to_string().into_bytes()],
+                Said::Number(number) => vec![units::format_number(number).into_bytes()],
+                Said::Millis(ms) => vec![units::format_duration(ms).into_bytes()],
+                Said::Bytes(bytes) => vec![bytes.to_string().into_bytes()],
+                Said::Codec(codec) => vec![codec.name().into()],
+            };
+            for value in values {
+                words.extend([word.to_ascii_uppercase().into_bytes(), value]);
+            }
+        }
+        words
+    }
+
+    /// The rule as JSON, durations in seconds. JSON has no bytes: in a pattern that is no UTF-8, which only a command
+    /// can make, what is wrong is replaced.
+    pub fn to_json(&self) -> Value {
+        let mut object = Map::from_iter([("name".to_owned(), self.name.as_str().into())]);
+        for (word, said) in self.said() {
+            let value = match said {
+                Said::Texts(texts) => texts.into_iter().map(String::from_utf8_lossy).collect(),
+                Said::Integer(number) => number.into(),
+                Said::Number(number) => json_number(number),
+                // Exact: a hundred years in milliseconds are 13 digits, and a double keeps 15.
+                Said::Millis(ms) => json_number(ms as f64 / 1_000.0),
+                Said::Bytes(bytes) => bytes.into(),
+                Said::Codec(codec) => codec.name().into(),
+            };
+            object.insert(word.to_owned(), value);
+        }
+        Value::Object(object)
+    }
+
+    fn named(name: &[u8]) -> Result<Self, RuleError> {
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(byte);
+        if !(1..=MAX_NAME_LEN).contains(&name.len()) || !name.iter().all(allowed) {
+            return Err(RuleError::BadName { name: units::quote(name) });
+        }
+        Ok(Self {
+            name: str::from_utf8(name).expect("ASCII was checked above").to_owned(),
+            matches: Vec::new(),
+            priority: None,
+            ttl_ms: None,
+            scale: None,
+            min_ms: None,
+            max_ms: None,
+            jitter: None,
+            swr_ms: None,
+            sie_ms: None,
+            negative_ms: None,
+            lock_ms: None,
+            beta: None,
+            codec: None,
+            min_size: None,
+            fills: None,
+            tags: Vec::new(),
+        })
+    }
+
+    /// Takes one word and its value.
+    fn say(&mut self, word: &[u8], value: &[u8]) -> Result<(), RuleError> {
+        let fresh = match &word.to_ascii_uppercase()[..] {
+            b"MATCH" => add(&mut self.matches, MAX_MATCHES, pattern(value)),
+            b"PRIORITY" => once(&mut self.priority, because(units::parse_int(value))),
+            b"TTL" => once(&mut self.ttl_ms, duration(value)),
+            b"SCALE" => once(&mut self.scale, scale(value)),
+            b"MIN" => once(&mut self.min_ms, duration(value)),
+            b"MAX" => once(&mut self.max_ms, duration(value)),
+            b"JITTER" => once(&mut self.jitter, because(units::parse_fraction(value))),
+            b"SWR" => once(&mut self.swr_ms, because(units::parse_duration(value))),
+            b"SIE" => once(&mut self.sie_ms, because(units::parse_duration(value))),
+            b"NEGATIVE" => once(&mut self.negative_ms, duration(value)),
+            b"LOCK" => once(&mut self.lock_ms, duration(value)),
+            b"BETA" => once(&mut self.beta, because(units::parse_number(value))),
+            b"CODEC" => once(&mut self.codec, codec(value)),
+            b"MINSIZE" => once(&mut self.min_size, size(value)),
+            b"FILLS" => once(&mut self.fills, fills(value)),
+            b"TAG" => add(&mut self.tags, MAX_TEMPLATES, Template::parse(value)),
+            _ => Ok(false),
+        };
+        match fresh {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(RuleError::Syntax { rule: self.name.clone(), word: units::quote(word) }),
+            Err(why) => Err(RuleError::Value {
+                rule: self.name.clone(),
+                word: word.escape_ascii().to_string(),
+                value: units::quote(value),
+                why,
+            }),
+        }
+    }
+
+    /// What can only be judged when everything was said.
+    fn checked(self) -> Result<Self, RuleError> {
+        let whole = |why: String| RuleError::Whole { rule: self.name.clone(), why };
+        if self.matches.is_empty() {
+            return Err(whole("needs at least one MATCH".into()));
+        }
+        if let (Some(min), Some(max)) = (self.min_ms, self.max_ms)
+            && min > max
+        {
+            let (min, max) = (units::format_duration(min), units::format_duration(max));
+            return Err(whole(format!("has a MIN ({min}) above its MAX ({max})")));
+        }
+        for template in &self.tags {
+            if let Some(glob) = self.matches.iter().find(|glob| glob.stars() < template.stars()) {
+                return Err(whole(format!(
+                    "has the TAG {} with {{{}}}, but the pattern {} has {} stars",
+                    units::quote(template.text()),
+                    template.stars(),
+                    units::quote(glob.pattern()),
+                    glob.stars(),
+                )));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Reads one object of the array; `number` counts from 1, for rules that do not say their name.
+    fn from_fields(number: usize, Fields(fields): Fields) -> Result<Self, RuleError> {
+        let name = match fields.iter().find(|(field, _)| field == "name") {
+            Some((_, Value::String(name))) => name,
+            Some((_, value)) => return Err(RuleError::BadName { name: value.to_string() }),
+            None => return Err(RuleError::Nameless { number }),
+        };
+        let mut rule = Self::named(name.as_bytes())?;
+        for (i, (field, value)) in fields.iter().enumerate() {
+            let known = field == "name" || WORDS.contains(&field.as_str());
+            if !known || fields[..i].iter().any(|(other, _)| other == field) {
+                return Err(RuleError::Syntax { rule: rule.name, word: units::quote(field.as_bytes()) });
+            }
+            if field == "name" {
+                continue;
+            }
+            let texts = texts(value, matches!(field.as_str(), "match" | "tag")).map_err(|why| RuleError::Value {
+                rule: rule.name.clone(),
+                word: field.clone(),
+                value: units::quote(value.to_string().as_bytes()),
+                why: why.into(),
+            })?;
+            for text in texts {
+                rule.say(field.as_bytes(), text.as_bytes())?;
+            }
+        }
+        rule.checked()
+    }
+}
+
+/// Configured rules, in the order of the array; no two have the same name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RuleList(Vec<RuleSpec>);
+
+impl RuleList {
+    /// Reads the setting `smartcache.rules`: an array of objects, or nothing at all.
+    pub fn parse(json: &[u8]) -> Result<Self, RuleError> {
+        if json.trim_ascii().is_empty() {
+            return Ok(Self::default());
+        }
+        let objects: Vec<Fields> =
+            serde_json::from_slice(json).map_err(|error| RuleError::Json { why: error.to_string() })?;
+        if objects.len() > MAX_RULES {
+            return Err(RuleError::TooMany);
+        }
+        let mut rules: Vec<RuleSpec> = Vec::with_capacity(objects.len());
+        let mut names = std::collections::HashSet::new();
+        for (i, fields) in objects.into_iter().enumerate() {
+            let rule = RuleSpec::from_fields(i + 1, fields)?;
+            if !names.insert(rule.name.clone()) {
+                return Err(RuleError::Whole { rule: rule.name, why: "is there twice".into() });
+            }
+            rules.push(rule);
+        }
+        Ok(Self(rules))
+    }
+
+    /// The array, in one line; nothing at all for no rules. Reads back as the same list.
+    pub fn to_json(&self) -> String {
+        if self.0.is_empty() {
+            return String::new();
+        }
+        Value::Array(self.0.iter().map(RuleSpec::to_json).collect()).to_string()
+    }
+
+    /// The rules, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, RuleSpec> {
+        self.0.iter()
+    }
+}
+
+/// Why a rule is not taken. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleError {
+    /// A name that is too long or has other characters than allowed.
+    BadName {
+        /// The name, quoted.
+        name: String,
+    },
+    /// A word that is unknown, was said before, or has no value.
+    Syntax {
+        /// The rule's name.
+        rule: String,
+        /// The word, quoted.
+        word: String,
+    },
+    /// A value that does not fit its word.
+    Value {
+        /// The rule's name.
+        rule: String,
+        /// The word.
+        word: String,
+        /// The value, quoted.
+        value: String,
+        /// What is wrong, as the end of a sentence.
+        why: String,
+    },
+    /// Words that do not fit together.
+    Whole {
+        /// The rule's name.
+        rule: String,
+        /// What is wrong, as the end of a sentence.
+        why: String,
+    },
+    /// A configured rule without a name.
+    Nameless {
+        /// Its place in the array, from 1.
+        number: usize,
+    },
+    /// The text is not JSON, or not an array of objects.
+    Json {
+        /// What the JSON parser says, with line and column.
+        why: String,
+    },
+    /// There are [`MAX_RULES`] already.
+    TooMany,
+    /// A configured rule cannot be deleted by command.
+    Configured {
+        /// The rule's name.
+        rule: String,
+    },
+}
+
+impl RuleError {
+    /// Whether it is about the grammar: `RULE SET` then answers as for any unknown or repeated option.
+    pub fn is_syntax(&self) -> bool {
+        matches!(self, RuleError::Syntax { .. })
+    }
+}
+
+impl fmt::Display for RuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RuleError::BadName { name } => {
+                write!(f, "{name} is not a name for a rule: 1 to {MAX_NAME_LEN} letters, digits and any of _ . : -")
+            }
+            RuleError::Syntax { rule, word } => {
+                write!(f, "rule '{rule}': {word} is unknown, said twice or without a value")
+            }
+            RuleError::Value { rule, word, value, why } => write!(f, "rule '{rule}': {word} {value} {why}"),
+            RuleError::Whole { rule, why } => write!(f, "rule '{rule}' {why}"),
+            RuleError::Nameless { number } => write!(f, "rule number {number} has no name"),
+            RuleError::Json { why } => write!(f, "the rules are not a JSON array of objects: {why}"),
+            RuleError::TooMany => write!(f, "too many rules: at most {MAX_RULES}"),
+            RuleError::Configured { rule } => write!(
+                f,
+                "rule '{rule}' comes from the setting smartcache.rules: change it there, with CONFIG SET or in the \
+                 configuration file"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RuleError {}
+
+/// Sets what was not set before; `Ok(false)` when it was.
+fn once<T>(place: &mut Option<T>, value: Result<T, String>) -> Result<bool, String> {
+    Ok(place.is_none() && place.replace(value?).is_none())
+}
+
+/// Adds to a list that may be said several times.
+fn add<T>(list: &mut Vec<T>, limit: usize, value: Result<T, String>) -> Result<bool, String> {
+    if list.len() == limit {
+        return Err(format!("is one too many: at most {limit} in a rule"));
+    }
+    list.push(value?);
+    Ok(true)
+}
+
+fn because<T>(result: Result<T, UnitError>) -> Result<T, String> {
+    result.map_err(|error| error.to_string())
+}
+
+fn pattern(value: &[u8]) -> Result<Glob, String> {
+    if value.len() > MAX_PATTERN_LEN {
+        return Err(format!("is too long: a pattern has at most {MAX_PATTERN_LEN} bytes"));
+    }
+    Ok(Glob::new(value))
+}
+
+fn duration(value: &[u8]) -> Result<u64, String> {
+    because(units::parse_duration(value)).and_then(|ms| if ms > 0 { Ok(ms) } else { Err("must not be 0".into()) })
+}
+
+fn scale(value: &[u8]) -> Result<f64, String> {
+    because(units::parse_number(value)).and_then(|by| if by > 0.0 { Ok(by) } else { Err("must not be 0".into()) })
+}
+
+fn codec(value: &[u8]) -> Result<Choice, String> {
+    Choice::parse(value).ok_or_else(|| "is not a codec: say auto, none, gzip, zstd or lz4".into())
+}
+
+fn size(value: &[u8]) -> Result<u64, String> {
+    let bytes = because(units::parse_bytes(value))?;
+    if bytes <= MAX_SIZE { Ok(bytes) } else { Err("is too large: a size is at most 2gb".into()) }
+}
+
+fn fills(value: &[u8]) -> Result<u32, String> {
+    let fills = because(units::parse_int(value))?;
+    u32::try_from(fills)
+        .ok()
+        .filter(|fills| (1..=MAX_FILLS).contains(fills))
+        .ok_or_else(|| format!("is out of range: from 1 to {MAX_FILLS}"))
+}
+
+/// What a JSON value would be as words of a command. The error ends the sentence "ttl 'true' …".
+fn texts(value: &Value, list: bool) -> Result<Vec<String>, &'static str> {
+    match value {
+        Value::String(text) => Ok(vec![text.clone()]),
+        Value::Number(number) if !list => Ok(vec![plain(number)]),
+        Value::Array(values) if list => values
+            .iter()
+            .map(|value| value.as_str().map(str::to_owned).ok_or("has something that is no text"))
+            .collect(),
+        _ if list => Err("is neither a text nor an array of texts"),
+        _ => Err("is neither a number nor a text"),
+    }
+}
+
+/// The number as plain digits, for the parsers of `units`: JSON allows exponents, they do not.
+fn plain(number: &serde_json::Number) -> String {
+    match number.as_f64() {
+        Some(float) if number.is_f64() => float.to_string(),
+        _ => number.to_string(),
+    }
+}
+
+fn json_number(number: f64) -> Value {
+    if number.fract() == 0.0 { (number as u64).into() } else { number.into() }
+}
+
+/// An object's fields in order, with those that are there twice: a map would silently keep the last.
+struct Fields(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::{option, prelude::*};
+
+    use super::*;
+
+    /// A rule from one line, as it would stand after `RULE SET`.
+    pub(in crate::cache::rules) fn rule(line: &str) -> Result<RuleSpec, RuleError> {
+        let mut words = line.split(' ').map(str::as_bytes);
+        RuleSpec::parse(words.next().unwrap(), words)
+    }
+
+    fn refused(line: &str) -> String {
+        rule(line).expect_err(line).to_string()
+    }
+
+    fn refused_json(json: &str) -> String {
+        RuleList::parse(json.as_bytes()).expect_err(json).to_string()
+    }
+
+    const FULL: &str = "full MATCH user:*:* MATCH u:*:* PRIORITY -3 TTL 5m SCALE 0.5 MIN 250ms MAX 7d JITTER 10% SWR 0 \
+                        SIE 1h NEGATIVE 1.5 LOCK 2s BETA 0 CODEC LZ4 MINSIZE 1kb FILLS 4 TAG user:{1} TAG all";
+
+    #[test]
+    fn every_word_is_taken_and_told_in_milliseconds_and_bytes() {
+        let rule = rule(FULL).unwrap();
+        assert_eq!(rule.name(), "full");
+        assert_eq!(
+            rule.said(),
+            [
+                ("match", Said::Texts(vec![b"user:*:*", b"u:*:*"])),
+                ("priority", Said::Integer(-3)),
+                ("ttl", Said::Millis(300_000)),
+                ("scale", Said::Number(0.5)),
+                ("min", Said::Millis(250)),
+                ("max", Said::Millis(604_800_000)),
+                ("jitter", Said::Number(0.1)),
+                ("swr", Said::Millis(0)),
+                ("sie", Said::Millis(3_600_000)),
+                ("negative", Said::Millis(1_500)),
+                ("lock", Said::Millis(2_000)),
+                ("beta", Said::Number(0.0)),
+                ("codec", Said::Codec(Choice::parse(b"lz4").unwrap())),
+                ("minsize", Said::Bytes(1_024)),
+                ("fills", Said::Integer(4)),
+                ("tag", Said::Texts(vec![b"user:{1}", b"all"])),
+            ]
+        );
+    }
+
+    #[test]
+    fn words_are_taken_in_any_case_and_order() {
+        assert_eq!(rule("r ttl 5 match * Scale 2").unwrap(), rule("r MATCH * SCALE 2 TTL 5000ms").unwrap());
+    }
+
+    #[test]
+    fn each_refusal_names_the_word_and_the_rule() {
+        for (line, text) in [
+            ("r", "rule 'r' needs at least one MATCH"),
+            ("r TTL 5", "rule 'r' needs at least one MATCH"),
+            ("r MATCH", "rule 'r': 'MATCH' is unknown, said twice or without a value"),
+            ("r MATCH * SPEED 5", "rule 'r': 'SPEED' is unknown, said twice or without a value"),
+            ("r MATCH * TTL 5 ttl 6", "rule 'r': 'ttl' is unknown, said twice or without a value"),
+            ("r MATCH * TTL 0", "rule 'r': TTL '0' must not be 0"),
+            ("r MATCH * SCALE 0", "rule 'r': SCALE '0' must not be 0"),
+            ("r MATCH * SCALE 1000001", "rule 'r': SCALE '1000001' is too large: a number is at most 1000000"),
+            ("r MATCH * JITTER 101%", "rule 'r': JITTER '101%' is too large: a fraction is from 0 to 1, or 0% to 100%"),
+            ("r MATCH * FILLS 0", "rule 'r': FILLS '0' is out of range: from 1 to 1000000"),
+            ("r MATCH * CODEC brotli", "rule 'r': CODEC 'brotli' is not a codec: say auto, none, gzip, zstd or lz4"),
+            ("r MATCH * MIN 2s MAX 1s", "rule 'r' has a MIN (2s) above its MAX (1s)"),
+            ("r MATCH * TAG {x}", "rule 'r': TAG '{x}' has a brace that is neither {1}, {2}, … nor {{"),
+            (
+                "r MATCH a:*:* MATCH b:* TAG t:{2}",
+                "rule 'r' has the TAG 't:{2}' with {2}, but the pattern 'b:*' has 1 stars",
+            ),
+            ("r/x MATCH *", "'r/x' is not a name for a rule: 1 to 64 letters, digits and any of _ . : -"),
+        ] {
+            assert_eq!(refused(line), text);
+        }
+        for line in
+            ["r MATCH * PRIORITY 1.5", "r MATCH * TTL -1", "r MATCH * MINSIZE 3gb", "r MATCH * BETA x", " MATCH *"]
+        {
+            refused(line);
+        }
+    }
+
+    #[test]
+    fn limits_hold_to_the_last_and_not_beyond() {
+        for (count, good) in [(MAX_MATCHES, true), (MAX_MATCHES + 1, false)] {
+            assert_eq!(rule(&format!("r{}", " MATCH *".repeat(count))).is_ok(), good);
+            assert_eq!(rule(&format!("r MATCH *{}", " TAG t".repeat(count))).is_ok(), good);
+        }
+        for (extra, good) in [(0, true), (1, false)] {
+            assert_eq!(rule(&format!("{} MATCH *", "n".repeat(MAX_NAME_LEN + extra))).is_ok(), good);
+            assert_eq!(rule(&format!("r MATCH {}", "p".repeat(MAX_PATTERN_LEN + extra))).is_ok(), good);
+            let rules: Vec<_> = (0..MAX_RULES + extra).map(|i| format!(r#"{{"name":"r{i}","match":"*"}}"#)).collect();
+            assert_eq!(RuleList::parse(format!("[{}]", rules.join(",")).as_bytes()).is_ok(), good);
+        }
+    }
+
+    #[test]
+    fn json_says_the_same_with_the_same_words() {
+        let json = r#"[{"name":"full","match":["user:*:*","u:*:*"],"priority":-3,"ttl":"5m","scale":0.5,"min":0.25,
+            "max":"7d","jitter":"10%","swr":0,"sie":3600,"negative":1.5,"lock":2e0,"beta":0,"codec":"lz4","minsize":"1kb",
+            "fills":4,"tag":["user:{1}","all"]}, {"name":"short","match":"*"}]"#;
+        let rules = RuleList::parse(json.as_bytes()).unwrap();
+        assert_eq!(rules.iter().cloned().collect::<Vec<_>>(), [rule(FULL).unwrap(), rule("short MATCH *").unwrap()]);
+    }
+
+    #[test]
+    fn json_reads_back_as_the_user_would_write_it() {
+        let json = r#"[{"name":"profile","match":["*:profile","*:profile:*"],"ttl":0.25,"scale":2,"jitter":0.1}]"#;
+        assert_eq!(RuleList::parse(json.as_bytes()).unwrap().to_json(), json);
+        for nothing in ["", " \n", "[]"] {
+            assert_eq!(RuleList::parse(nothing.as_bytes()).unwrap().to_json(), "");
+        }
+    }
+
+    #[test]
+    fn json_that_is_wrong_is_refused_by_name() {
+        for (json, text) in [
+            (r#"[{"match":"*"}]"#, "rule number 1 has no name"),
+            (r#"[{"name":5,"match":"*"}]"#, "5 is not a name for a rule: 1 to 64 letters, digits and any of _ . : -"),
+            (r#"[{"name":"r"}]"#, "rule 'r' needs at least one MATCH"),
+            (r#"[{"name":"r","match":[]}]"#, "rule 'r' needs at least one MATCH"),
+            (r#"[{"name":"r","match":"*","sale":2}]"#, "rule 'r': 'sale' is unknown, said twice or without a value"),
+            (r#"[{"name":"r","match":"*","sale":{}}]"#, "rule 'r': 'sale' is unknown, said twice or without a value"),
+            (r#"[{"name":"r","match":"*","TTL":2}]"#, "rule 'r': 'TTL' is unknown, said twice or without a value"),
+            (
+                r#"[{"ttl":1,"name":"r","match":"*","ttl":2}]"#,
+                "rule 'r': 'ttl' is unknown, said twice or without a value",
+            ),
+            (r#"[{"name":"r","name":"s","match":"*"}]"#, "rule 'r': 'name' is unknown, said twice or without a value"),
+            (
+                r#"[{"name":"r","match":"*","match":"?"}]"#,
+                "rule 'r': 'match' is unknown, said twice or without a value",
+            ),
+            (r#"[{"name":"r","match":3}]"#, "rule 'r': match '3' is neither a text nor an array of texts"),
+            (r#"[{"name":"r","match":["*",3]}]"#, r#"rule 'r': match '[\"*\",3]' has something that is no text"#),
+            (r#"[{"name":"r","match":"*","ttl":true}]"#, "rule 'r': ttl 'true' is neither a number nor a text"),
+            (r#"[{"name":"r","match":"*","ttl":[1]}]"#, "rule 'r': ttl '[1]' is neither a number nor a text"),
+            (r#"[{"name":"r","match":"*","scale":-1}]"#, "rule 'r': scale '-1' is not a number: say 2 or 0.75"),
+            (r#"[{"name":"r","match":"*"},{"name":"r","match":"?"}]"#, "rule 'r' is there twice"),
+        ] {
+            assert_eq!(refused_json(json), text);
+        }
+        for json in ["{", "{}", "[1]", r#""x""#, "[{}] x", "null", "[null]", &"[".repeat(100_000)] {
+            assert!(refused_json(json).starts_with("the rules are not a JSON array of objects: "), "{json:.20}");
+        }
+    }
+
+    prop_compose! {
+        /// Any rule that can be said.
+        pub(in crate::cache::rules) fn any_rule()(
+            name in "[a-zA-Z0-9_.:-]{1,8}",
+            matches in prop::collection::vec(r"[*?:a-c]{0,6}", 1..4),
+            priority in option::of(-2..3_i64),
+            times in prop::collection::vec(option::of(1..units::MAX_DURATION_MS), 7),
+            (scale, jitter, beta) in (option::of(0.001..1e6_f64), option::of(0.0..=1.0_f64), option::of(0.0..1e6_f64)),
+            codec in option::of(prop::sample::select(vec!["auto", "none", "gzip", "zstd", "lz4"])),
+            (min_size, fills) in (option::of(0..=MAX_SIZE), option::of(1..=MAX_FILLS)),
+            tags in prop::collection::vec(r"[a-c:]{1,4}", 0..3),
+        ) -> RuleSpec {
+            let (min_ms, max_ms) = match (times[1], times[2]) {
+                (Some(a), Some(b)) => (Some(a.min(b)), Some(a.max(b))),
+                other => other,
+            };
+            RuleSpec {
+                matches: matches.iter().map(|pattern| Glob::new(pattern.as_bytes())).collect(),
+                priority, ttl_ms: times[0], scale, min_ms, max_ms, jitter, swr_ms: times[3], sie_ms: times[4],
+                negative_ms: times[5], lock_ms: times[6], beta, min_size, fills,
+                codec: codec.and_then(|name| Choice::parse(name.as_bytes())),
+                tags: tags.iter().map(|text| Template::parse(text.as_bytes()).unwrap()).collect(),
+                ..RuleSpec::named(name.as_bytes()).unwrap()
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_rule_reads_back_from_its_words_and_its_json(rule in any_rule()) {
+            let words = rule.words();
+            let again = RuleSpec::parse(&words[0], words[1..].iter().map(Vec::as_slice)).unwrap();
+            prop_assert_eq!(&again, &rule);
+            let list = RuleList(vec![rule]);
+            prop_assert_eq!(RuleList::parse(list.to_json().as_bytes()).unwrap(), list);
+        }
+
+        #[test]
+        fn no_bytes_make_the_parsers_panic(words: Vec<Vec<u8>>, json: Vec<u8>, jsony in r#"[\[\]{}":,a-z0-9]{0,30}"#) {
+            let _ = RuleSpec::parse(b"r", words.iter().map(Vec::as_slice));
+            let _ = (RuleList::parse(&json), RuleList::parse(jsony.as_bytes()));
+        }
+    }
+}

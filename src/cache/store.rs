@@ -1,0 +1,298 @@
+//! From a value and a policy to an entry in the keyspace: what every storing command does.
+//!
+//! ```text
+//! condition? ─▶ policy of the key ─▶ end of freshness ─▶ codec ─▶ stamp ─▶ keyspace ─▶ effects
+//!     │no             (rule, settings)       │past             │large: as it is, a worker compresses a copy
+//!     ▼                                      ▼
+//!  Refused                           Over: the key is deleted
+//! ```
+
+use smallvec::SmallVec;
+
+use super::clock::Now;
+use super::codec::{Adaptive, Choice, CodecId, Codecs, worth_keeping};
+use super::effects::{Effect, Event};
+use super::entry::{Entry, Freshness, MAX_LEN, Parts};
+use super::error::Error;
+use super::format::Header;
+use super::offload::Done;
+use super::rules::{Lifetime, Policy, RuleId};
+use super::tags::{TagId, Tags};
+use super::{Cx, Key, Slot, State};
+use crate::config::Settings;
+
+/// What a storing command said.
+#[derive(Clone, Debug)]
+pub struct Options<'w> {
+    /// How long it is to live.
+    pub lifetime: Lifetime,
+    /// Stale-while-revalidate, in milliseconds; else the policy's.
+    pub swr: Option<u64>,
+    /// Stale-if-error, in milliseconds; else the policy's.
+    pub sie: Option<u64>,
+    /// When to store at all.
+    pub condition: Option<Condition>,
+    /// Its own tags; the rule's are added.
+    pub tags: SmallVec<[&'w [u8]; 8]>,
+    /// How to store it; else the policy's.
+    pub codec: Option<Choice>,
+}
+
+/// `NX` and `XX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// `NX`: only where nothing fresh is; an absent entry counts as nothing.
+    NothingFresh,
+    /// `XX`: only where something fresh or stale is.
+    SomethingThere,
+}
+
+/// What is stored.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'v> {
+    /// A value.
+    Value(&'v [u8]),
+    /// The knowledge that the origin has nothing.
+    Absent,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Stored, and fresh.
+    Fresh,
+    /// Its lifetime was over already: the key is deleted.
+    Over,
+    /// The condition did not hold: nothing has changed.
+    Refused,
+}
+
+/// A value that may not be stored, whatever its key; to be asked before anything is changed.
+pub fn check_size(settings: &Settings, value: &[u8]) -> Result<(), Error> {
+    let limit = settings.max_value.min(MAX_LEN as u64);
+    if value.len() as u64 > limit {
+        return Err(Error::TooLarge { bytes: value.len(), limit });
+    }
+    Ok(())
+}
+
+/// Stores `content` under `key`. Sizes have been checked.
+pub fn store<'w>(
+    cx: &mut Cx<'_, 'w>,
+    key: Key<'w>,
+    content: Content<'_>,
+    options: &Options<'w>,
+) -> Result<Outcome, Error> {
+    if let Some(condition) = options.condition
+        && !condition.holds(cx.keys.peek(key), cx.now)
+    {
+        cx.state.stats.count.sets_refused += 1;
+        return Ok(Outcome::Refused);
+    }
+    let State { settings, policies, clock, tags, stats, codecs, offload, random, adaptive, .. } = &mut *cx.state;
+    let rule = policies.find(key.name);
+    let policy = policies.policy(rule);
+    let rule_id = rule.map_or(RuleId::NONE, |rule| rule.id());
+    let fresh_until = match content {
+        Content::Value(_) => policy.deadline(options.lifetime, cx.now.ms(), random.unit()),
+        Content::Absent => policy.absent_deadline(options.lifetime, cx.now.ms(), random.unit()),
+    };
+    let stamp = clock.stamp(cx.now);
+    let event = match content {
+        Content::Value(_) => {
+            stats.count.sets += 1;
+            Event::Set
+        }
+        Content::Absent => {
+            stats.count.absents += 1;
+            Event::Absent
+        }
+    };
+    if fresh_until.is_some_and(|at| at <= cx.now.ms()) {
+        if cx.keys.remove(key) {
+            cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
+        }
+        return Ok(Outcome::Over);
+    }
+    let tag_ids = tag_ids(tags, &options.tags, rule.map(|rule| rule.tags(key.name)).into_iter().flatten())?;
+
+    let raw = if let Content::Value(raw) = content { raw } else { b"" };
+    let packing = packing(options.codec, policy, settings, raw, rule_id, adaptive);
+    let (codec, stored) = match packing {
+        Packing::Now(codec) => pack(codecs, codec, raw, settings, &mut adaptive_of(adaptive, rule_id)),
+        Packing::Never | Packing::Later(_) => (CodecId::None, raw),
+    };
+    let job = match packing {
+        Packing::Later(codec) => offload.admit(
+            cx.caller.db,
+            key.name,
+            stamp.0,
+            codec,
+            settings.compression_level as i32,
+            raw,
+            settings.min_savings,
+        ),
+        Packing::Never | Packing::Now(_) => None,
+    };
+    let windows = match content {
+        Content::Value(_) => (options.swr.unwrap_or(policy.swr_ms), options.sie.unwrap_or(policy.sie_ms)),
+        Content::Absent => (0, 0),
+    };
+    let entry = Entry::new(Parts {
+        stamp,
+        fresh_until,
+        absent: matches!(content, Content::Absent),
+        stale: false,
+        swr: windows.0,
+        sie: windows.1,
+        load_ms: None,
+        codec: codec as u8,
+        raw_len: raw.len() as u32,
+        rule: rule_id,
+        tags: &tag_ids,
+        stored,
+    });
+    let gone_at = entry.as_ref().gone_at();
+    cx.keys.set(key, entry, gone_at);
+    let pack = job.as_ref().map(|job| job.codec);
+    cx.effects.changed(key, Effect::ReplicateEntry { key, pack }, event);
+    if let Some(job) = job {
+        cx.effects.push(Effect::Compress(Box::new(job)));
+    }
+    Ok(Outcome::Fresh)
+}
+
+impl Condition {
+    fn holds(self, slot: Slot<'_>, now: Now) -> bool {
+        match (self, slot) {
+            // What is neither an entry nor a string is there, as for the server's own SET.
+            (Condition::NothingFresh, Slot::Text(_) | Slot::Other) => false,
+            (Condition::SomethingThere, Slot::Text(_) | Slot::Other) => true,
+            (Condition::NothingFresh, Slot::Empty) => true,
+            (Condition::SomethingThere, Slot::Empty) => false,
+            (Condition::NothingFresh, Slot::Entry(entry)) => {
+                entry.absent() || !matches!(entry.freshness(now), Freshness::Fresh { .. })
+            }
+            (Condition::SomethingThere, Slot::Entry(entry)) => {
+                !entry.absent() && entry.freshness(now) != Freshness::Dead
+            }
+        }
+    }
+}
+
+/// The ids of the entry's own tags, then of its rule's, while there is room for them.
+fn tag_ids(
+    tags: &mut Tags,
+    own: &[&[u8]],
+    of_rule: impl Iterator<Item = Vec<u8>>,
+) -> Result<SmallVec<[TagId; 8]>, Error> {
+    let mut ids: SmallVec<[TagId; 8]> = SmallVec::new();
+    let mut add = |name: &[u8]| {
+        let id = tags.id(name).ok_or_else(|| Error::Refused("too many tags are alive: use fewer names".into()))?;
+        if ids.len() < super::entry::MAX_TAGS && !ids.contains(&id) {
+            ids.push(id);
+        }
+        Ok::<(), Error>(())
+    };
+    own.iter().try_for_each(|name| add(name))?;
+    of_rule.into_iter().try_for_each(|name| add(&name))?;
+    Ok(ids)
+}
+
+/// When a value is compressed, if at all.
+enum Packing {
+    Never,
+    Now(CodecId),
+    /// On a worker: the value is large.
+    Later(CodecId),
+}
+
+fn packing(
+    said: Option<Choice>,
+    policy: &Policy,
+    settings: &Settings,
+    raw: &[u8],
+    rule: RuleId,
+    adaptive: &mut Vec<Adaptive>,
+) -> Packing {
+    let codec = said.unwrap_or(policy.codec).codec();
+    if codec == CodecId::None || raw.is_empty() || (raw.len() as u64) < policy.min_size {
+        return Packing::Never;
+    }
+    // Whoever names a codec with the value wants it tried.
+    if said.is_none() && !adaptive_of(adaptive, rule).should_try() {
+        return Packing::Never;
+    }
+    if raw.len() as u64 > settings.offload_size { Packing::Later(codec) } else { Packing::Now(codec) }
+}
+
+/// The memory of how well a rule's values compress.
+fn adaptive_of(adaptive: &mut Vec<Adaptive>, rule: RuleId) -> &mut Adaptive {
+    let at = usize::from(rule.0);
+    if at >= adaptive.len() {
+        adaptive.resize_with(at + 1, Adaptive::default);
+    }
+    &mut adaptive[at]
+}
+
+/// The value compressed, when that saves enough, else as it is.
+fn pack<'v>(
+    codecs: &'v mut Codecs,
+    codec: CodecId,
+    raw: &'v [u8],
+    settings: &Settings,
+    adaptive: &mut Adaptive,
+) -> (CodecId, &'v [u8]) {
+    match codecs.compress(codec, settings.compression_level as i32, raw) {
+        Ok(stored) if worth_keeping(raw.len(), stored.len(), settings.min_savings) => {
+            adaptive.record(true);
+            (codec, stored)
+        }
+        Ok(_) | Err(_) => {
+            adaptive.record(false);
+            (CodecId::None, raw)
+        }
+    }
+}
+
+/// Where an entry comes from that was not stored here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// Our primary, or our own files: its stamp counts as it is.
+    Home,
+    /// `RESTORE`, or a slot that moves: another node's clock.
+    Elsewhere,
+}
+
+impl State {
+    /// Takes in an entry that was not stored here: its stamp moves our clock, or is cut down to it.
+    pub fn welcome(&mut self, header: &Header<'_>, mut entry: Entry, from: From, now: Now) -> Entry {
+        match from {
+            From::Home => {
+                if !self.clock.follow(header.stamp, now) {
+                    entry.as_mut().kill();
+                }
+            }
+            From::Elsewhere => {
+                let stamp = self.clock.arrival(header.stamp, now, self.settings.skew_ms);
+                entry.as_mut().set_header(stamp, header.fresh_until, header.stale());
+            }
+        }
+        entry
+    }
+
+    /// Counts what came of a job, whose result was swapped in or not.
+    pub fn offloaded(&mut self, done: &Done, swapped: bool) {
+        let rule = self.policies.find(&done.key).map_or(RuleId::NONE, |rule| rule.id());
+        adaptive_of(&mut self.adaptive, rule).record(done.stored.is_some());
+        self.offload.finished(done, swapped);
+    }
+
+    /// Sets a setting, as `CONFIG SET smartcache.NAME` does.
+    pub fn set_setting(&mut self, name: &[u8], value: &[u8]) -> Result<(), String> {
+        let setting = crate::config::setting(name).ok_or("there is no such setting")?;
+        setting.set(&mut self.settings, value)?;
+        self.policies.apply(&self.settings);
+        Ok(())
+    }
+}

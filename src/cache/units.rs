@@ -1,0 +1,412 @@
+//! Reads and writes the quantities that people type: durations, fractions, numbers, sizes and integers.
+//!
+//! ```text
+//! duration    30   0.5   250ms   30s   5m   2h   7d      seconds when no unit is given; kept in milliseconds
+//! fraction    0.1  10%                                   from 0 to 1
+//! number      2    0.75                                  plain decimals, never negative
+//! bytes       100  64kb  64k   512mb  1gb                as in redis.conf: k is 1000, kb is 1024
+//! integer     42   -7                                    one spelling for each number, as the server's own commands
+//! ```
+//!
+//! One grammar for decimals: digits, and after a point more digits. No sign, exponent, white space, `inf` or `nan`, so
+//! that what is accepted never depends on which library read it. Units may be written in any case.
+
+use std::fmt;
+
+/// The longest duration: 100 years of 365 days. Added to any date of today, it is far from overflow.
+pub const MAX_DURATION_MS: u64 = 36_500 * DAY;
+
+/// The largest number, such as a rule's `SCALE` or the setting `beta`.
+pub const MAX_NUMBER: f64 = 1_000_000.0;
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// Largest first: the order in which `format_duration` tries them.
+const DURATION_UNITS: [(&str, u64); 5] = [("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND), ("ms", 1)];
+
+/// Sizes, largest first. Only those of 1024 are ever written.
+const BYTE_UNITS: [(&str, u64); 7] =
+    [("gb", 1 << 30), ("mb", 1 << 20), ("kb", 1 << 10), ("g", 1_000_000_000), ("m", 1_000_000), ("k", 1_000), ("b", 1)];
+
+/// Why a text is not the quantity it should be. Its `Display` ends the sentence "'abc' …".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnitError {
+    /// Not written as a duration.
+    NotDuration,
+    /// A duration of more than [`MAX_DURATION_MS`].
+    DurationTooLong,
+    /// Not written as a fraction.
+    NotFraction,
+    /// A fraction above 1.
+    FractionTooLarge,
+    /// Not written as a number.
+    NotNumber,
+    /// A number above [`MAX_NUMBER`].
+    NumberTooLarge,
+    /// Not written as a size in bytes.
+    NotBytes,
+    /// A size that fits no signed 64-bit integer.
+    BytesTooLarge,
+    /// Not a signed 64-bit integer.
+    NotInteger,
+}
+
+impl fmt::Display for UnitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            UnitError::NotDuration => "is not a duration: say seconds (30, 0.5) or a unit (250ms, 30s, 5m, 2h, 7d)",
+            UnitError::DurationTooLong => "is too long: a duration is at most 36500d",
+            UnitError::NotFraction => "is not a fraction: say 0.1 or 10%",
+            UnitError::FractionTooLarge => "is too large: a fraction is from 0 to 1, or 0% to 100%",
+            UnitError::NotNumber => "is not a number: say 2 or 0.75",
+            UnitError::NumberTooLarge => "is too large: a number is at most 1000000",
+            UnitError::NotBytes => "is not a size: say bytes (100) or a unit (64kb, 512mb, 1gb)",
+            UnitError::BytesTooLarge => "is too large for a size in bytes",
+            UnitError::NotInteger => "is not an integer or out of range",
+        })
+    }
+}
+
+/// A duration in milliseconds, rounded to the nearest; what is more than nothing is never rounded to nothing.
+pub fn parse_duration(text: &[u8]) -> Result<u64, UnitError> {
+    let decimal = Decimal::split(text).ok_or(UnitError::NotDuration)?;
+    let unit_ms = match decimal.rest {
+        b"" => SECOND,
+        unit => unit_named(&DURATION_UNITS, unit).ok_or(UnitError::NotDuration)?,
+    };
+    decimal.times(unit_ms).filter(|&ms| ms <= MAX_DURATION_MS).ok_or(UnitError::DurationTooLong)
+}
+
+/// A fraction: `0.1` or `10%`.
+pub fn parse_fraction(text: &[u8]) -> Result<f64, UnitError> {
+    let decimal = Decimal::split(text).ok_or(UnitError::NotFraction)?;
+    let fraction = match decimal.rest {
+        b"" => decimal.to_f64(0),
+        b"%" => decimal.to_f64(-2),
+        _ => return Err(UnitError::NotFraction),
+    };
+    if fraction <= 1.0 { Ok(fraction) } else { Err(UnitError::FractionTooLarge) }
+}
+
+/// A number from 0 to [`MAX_NUMBER`].
+pub fn parse_number(text: &[u8]) -> Result<f64, UnitError> {
+    let decimal = Decimal::split(text).filter(|decimal| decimal.rest.is_empty()).ok_or(UnitError::NotNumber)?;
+    let number = decimal.to_f64(0);
+    if number <= MAX_NUMBER { Ok(number) } else { Err(UnitError::NumberTooLarge) }
+}
+
+/// A size in bytes, as the server reads its own: whole numbers, with the units of `redis.conf`.
+pub fn parse_bytes(text: &[u8]) -> Result<u64, UnitError> {
+    let decimal = Decimal::split(text).filter(|decimal| decimal.fraction.is_empty()).ok_or(UnitError::NotBytes)?;
+    let unit = match decimal.rest {
+        b"" => 1,
+        unit => unit_named(&BYTE_UNITS, unit).ok_or(UnitError::NotBytes)?,
+    };
+    decimal.times(unit).filter(|&bytes| bytes <= i64::MAX as u64).ok_or(UnitError::BytesTooLarge)
+}
+
+/// A signed integer, as strict as the server's own commands: no `+`, no leading zero, no `-0`, no white space.
+pub fn parse_int(text: &[u8]) -> Result<i64, UnitError> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let canonical = match digits {
+        [b'0'] => digits.len() == text.len(),
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    let text = str::from_utf8(text).ok().filter(|_| canonical);
+    text.and_then(|text| text.parse().ok()).ok_or(UnitError::NotInteger)
+}
+
+/// The shortest exact text with a unit: `1h`, `90s`, `250ms`; `0` for nothing.
+pub fn format_duration(ms: u64) -> String {
+    if ms == 0 {
+        return "0".into();
+    }
+    let (name, unit) = largest_divisor(&DURATION_UNITS, ms);
+    format!("{}{name}", ms / unit)
+}
+
+/// The duration in seconds without a unit: `3600`, `0.25`. What `CONFIG GET` shows, as for the server's own times.
+pub fn format_seconds(ms: u64) -> String {
+    let (seconds, rest) = (ms / SECOND, ms % SECOND);
+    if rest == 0 {
+        return seconds.to_string();
+    }
+    format!("{seconds}.{rest:03}").trim_end_matches('0').into()
+}
+
+/// A percentage where that is exact (`20%`), else the decimal that parses back; `0` for nothing.
+pub fn format_fraction(fraction: f64) -> String {
+    if fraction == 0.0 {
+        return "0".into();
+    }
+    let percent = format!("{:.6}", fraction * 100.0);
+    let percent = format!("{}%", percent.trim_end_matches('0').trim_end_matches('.'));
+    if parse_fraction(percent.as_bytes()) == Ok(fraction) { percent } else { format_number(fraction) }
+}
+
+/// The shortest decimal that parses back: `2`, `0.75`.
+pub fn format_number(number: f64) -> String {
+    // Display of f64 is the shortest text that reads as the same number, and never has an exponent.
+    number.to_string()
+}
+
+/// The size with the largest unit of 1024 that leaves it whole: `64kb`, `100`.
+pub fn format_bytes(bytes: u64) -> String {
+    if bytes == 0 {
+        return "0".into();
+    }
+    match largest_divisor(&BYTE_UNITS[..3], bytes) {
+        (_, 1) => bytes.to_string(),
+        (name, unit) => format!("{}{name}", bytes / unit),
+    }
+}
+
+/// The bytes for an error message: in quotes, cut when long, and without anything that could break a reply's line.
+pub fn quote(bytes: &[u8]) -> String {
+    const SHOWN: usize = 64;
+    let shown = bytes[..bytes.len().min(SHOWN)].escape_ascii();
+    format!("'{shown}{}'", if bytes.len() > SHOWN { "…" } else { "" })
+}
+
+fn unit_named(units: &[(&str, u64)], name: &[u8]) -> Option<u64> {
+    units.iter().find(|(unit, _)| unit.as_bytes().eq_ignore_ascii_case(name)).map(|&(_, size)| size)
+}
+
+fn largest_divisor<'a>(units: &[(&'a str, u64)], amount: u64) -> (&'a str, u64) {
+    units.iter().copied().find(|(_, unit)| amount.is_multiple_of(*unit)).unwrap_or(("", 1))
+}
+
+/// A text taken apart: `12` `.5` `ms`.
+struct Decimal<'a> {
+    whole: &'a [u8],
+    fraction: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Decimal<'a> {
+    /// The decimal at the front of `text`; `None` when there is none, or a point without digits on both sides.
+    fn split(text: &'a [u8]) -> Option<Self> {
+        let digits = |text: &'a [u8]| text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count());
+        let (whole, rest) = digits(text);
+        let (fraction, rest) = match rest.strip_prefix(b".") {
+            Some(after) => digits(after),
+            None => (&b""[..], rest),
+        };
+        let pointed = whole.len() + fraction.len() + rest.len() < text.len();
+        (!whole.is_empty() && pointed != fraction.is_empty()).then_some(Self { whole, fraction, rest })
+    }
+
+    /// The decimal times `unit`, to the nearest whole number, halves up; at least 1 when it is more than 0. `None`
+    /// on overflow. Done in integers, because 0.29 × 1000 in floating point is not 290.
+    fn times(&self, unit: u64) -> Option<u64> {
+        // Digits beyond the 18th say less than a nanosecond a century: they only tell something from nothing.
+        const PLACES: usize = 18;
+        let unit = u128::from(unit);
+        let number = |digits: &[u8]| {
+            digits.iter().try_fold(0_u128, |sum, digit| sum.checked_mul(10)?.checked_add(u128::from(digit - b'0')))
+        };
+        let kept = &self.fraction[..self.fraction.len().min(PLACES)];
+        let scale = 10_u128.pow(kept.len() as u32);
+        let whole = number(self.whole)?.checked_mul(unit)?;
+        let amount = whole.checked_add((number(kept)? * unit + scale / 2) / scale)?;
+        let something = self.whole.iter().chain(self.fraction).any(|&digit| digit != b'0');
+        u64::try_from(amount.max(u128::from(something))).ok()
+    }
+
+    /// The decimal times ten to the `exponent`, as the nearest floating-point number.
+    fn to_f64(&self, exponent: i32) -> f64 {
+        let ascii = |digits| str::from_utf8(digits).expect("split() left only digits here");
+        let text = format!("{}.{}e{exponent}", ascii(self.whole), ascii(self.fraction));
+        text.parse().expect("digits, a point and an exponent are a number")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_are_seconds_unless_they_carry_a_unit() {
+        for (text, ms) in [
+            ("0", 0),
+            ("30", 30_000),
+            ("0.5", 500),
+            ("250ms", 250),
+            ("1.5s", 1_500),
+            ("5m", 300_000),
+            ("0.5H", 1_800_000),
+            ("7d", 604_800_000),
+            ("2MS", 2),
+            ("007", 7_000),
+            ("36500d", MAX_DURATION_MS),
+        ] {
+            assert_eq!(parse_duration(text.as_bytes()), Ok(ms), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_rounded_to_the_nearest_millisecond_but_never_to_nothing() {
+        for (text, ms) in [
+            ("0.29", 290),
+            ("0.30000000000000004", 300),
+            ("0.0004", 1),
+            ("0.4ms", 1),
+            ("1.4ms", 1),
+            ("1.5ms", 2),
+            ("0.0000000000000000000000000000001", 1),
+            ("0.000000000000000000000000000000", 0),
+            ("59.9999999999999999999999999999m", 3_600_000),
+        ] {
+            assert_eq!(parse_duration(text.as_bytes()), Ok(ms), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_plain_decimal_with_a_unit_is_no_duration() {
+        for text in [
+            "", " ", "s", "ms", "-1", "-0", "+5", "1e3", "NaN", "inf", "0x10", " 5", "5 ", "5 s", "5\n", "1.", ".5",
+            "1.s", "1..2", "1.2.3", "5w", "5sm", "1h30m", "5s\0", "٣", "1_000", "1,5",
+        ] {
+            assert_eq!(parse_duration(text.as_bytes()), Err(UnitError::NotDuration), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_duration_beyond_a_hundred_years_is_too_long_however_it_is_written() {
+        let digits = "9".repeat(5_000);
+        for text in ["36500.0000001d", "3153600000001ms", "18446744073709551616", "184467440737095516160d", &digits] {
+            assert_eq!(parse_duration(text.as_bytes()), Err(UnitError::DurationTooLong), "{text}");
+        }
+    }
+
+    #[test]
+    fn fractions_are_decimals_or_percentages_up_to_one() {
+        for (text, fraction) in [("0", 0.0), ("1", 1.0), ("0.1", 0.1), ("10%", 0.1), ("29%", 0.29), ("12.5%", 0.125)] {
+            assert_eq!(parse_fraction(text.as_bytes()), Ok(fraction), "{text}");
+        }
+        for text in ["", "%", "-0.1", "1e-1", "0.1%%", "10 %", "ten", ".1", "inf"] {
+            assert_eq!(parse_fraction(text.as_bytes()), Err(UnitError::NotFraction), "{text:?}");
+        }
+        for text in ["1.1", "100.1%", "9".repeat(400).as_str()] {
+            assert_eq!(parse_fraction(text.as_bytes()), Err(UnitError::FractionTooLarge), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_finite_and_not_negative() {
+        for (text, number) in [("0", 0.0), ("2", 2.0), ("0.75", 0.75), ("1000000", MAX_NUMBER)] {
+            assert_eq!(parse_number(text.as_bytes()), Ok(number), "{text}");
+        }
+        for text in ["", "-1", "+1", "1e3", "nan", "inf", "1.", "1x", "0x1", "1 "] {
+            assert_eq!(parse_number(text.as_bytes()), Err(UnitError::NotNumber), "{text:?}");
+        }
+        for text in ["1000000.5", "9".repeat(400).as_str()] {
+            assert_eq!(parse_number(text.as_bytes()), Err(UnitError::NumberTooLarge), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_read_as_in_the_servers_own_configuration() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("100", 100),
+            ("100b", 100),
+            ("64k", 64_000),
+            ("64kb", 65_536),
+            ("3M", 3_000_000),
+            ("512MB", 536_870_912),
+            ("1g", 1_000_000_000),
+            ("1gb", 1_073_741_824),
+        ] {
+            assert_eq!(parse_bytes(text.as_bytes()), Ok(bytes), "{text}");
+        }
+        for text in ["", "kb", "-1", "1.5kb", "1tb", "1 kb", "0x1", "+1"] {
+            assert_eq!(parse_bytes(text.as_bytes()), Err(UnitError::NotBytes), "{text:?}");
+        }
+        for text in ["9223372036854775808", "8589934592gb", "99999999999999999999999999999999999999999"] {
+            assert_eq!(parse_bytes(text.as_bytes()), Err(UnitError::BytesTooLarge), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_integer_has_one_spelling() {
+        for number in [0, 1, -1, 42, i64::MAX, i64::MIN] {
+            assert_eq!(parse_int(number.to_string().as_bytes()), Ok(number));
+        }
+        for text in ["", "-", "+5", "-0", "00", "01", " 1", "1 ", "1.0", "1e3", "9223372036854775808", "0x1", "--1"] {
+            assert_eq!(parse_int(text.as_bytes()), Err(UnitError::NotInteger), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn texts_are_as_short_as_they_can_be_said_exactly() {
+        for (ms, text, seconds) in [
+            (0, "0", "0"),
+            (1, "1ms", "0.001"),
+            (250, "250ms", "0.25"),
+            (1_500, "1500ms", "1.5"),
+            (90_000, "90s", "90"),
+            (3_600_000, "1h", "3600"),
+            (DAY, "1d", "86400"),
+            (MAX_DURATION_MS, "36500d", "3153600000"),
+        ] {
+            assert_eq!((format_duration(ms).as_str(), format_seconds(ms).as_str()), (text, seconds));
+        }
+        for (fraction, text) in [(0.0, "0"), (0.2, "20%"), (0.29, "29%"), (0.125, "12.5%"), (1.0, "100%")] {
+            assert_eq!(format_fraction(fraction), text);
+        }
+        for (bytes, text) in [(0, "0"), (64, "64"), (1_000, "1000"), (65_536, "64kb"), (512 << 20, "512mb")] {
+            assert_eq!(format_bytes(bytes), text);
+        }
+    }
+
+    #[test]
+    fn a_quoted_value_is_one_short_printable_line() {
+        assert_eq!(quote(b"abc"), "'abc'");
+        assert_eq!(quote(b"a\r\nb\0\xff'"), r"'a\r\nb\x00\xff\''");
+        assert_eq!(quote(&[b'x'; 100]).chars().count(), 67);
+    }
+
+    proptest! {
+        #[test]
+        fn every_duration_reads_back_as_it_was_written(ms in 0..=MAX_DURATION_MS) {
+            prop_assert_eq!(parse_duration(format_duration(ms).as_bytes()), Ok(ms));
+            prop_assert_eq!(parse_duration(format_seconds(ms).as_bytes()), Ok(ms));
+        }
+
+        #[test]
+        fn every_fraction_number_size_and_integer_reads_back(
+            fraction in 0.0..=1.0_f64, percent in 0..=10_000_u32, number in 0.0..=MAX_NUMBER, bytes in 0..=i64::MAX as u64,
+            int: i64,
+        ) {
+            let percent = f64::from(percent) / 10_000.0;
+            prop_assert_eq!(parse_fraction(format_fraction(fraction).as_bytes()), Ok(fraction));
+            prop_assert_eq!(parse_fraction(format_fraction(percent).as_bytes()), Ok(percent));
+            prop_assert_eq!(parse_number(format_number(number).as_bytes()), Ok(number));
+            prop_assert_eq!(parse_bytes(format_bytes(bytes).as_bytes()), Ok(bytes));
+            prop_assert_eq!(parse_int(int.to_string().as_bytes()), Ok(int));
+        }
+
+        #[test]
+        fn no_bytes_make_a_parser_panic(bytes: Vec<u8>, texty in "[0-9.%+eEsmhdkgbxinfa -]{0,40}") {
+            for text in [&bytes[..], texty.as_bytes()] {
+                if let Ok(ms) = parse_duration(text) {
+                    prop_assert!(ms <= MAX_DURATION_MS);
+                }
+                if let Ok(fraction) = parse_fraction(text) {
+                    prop_assert!((0.0..=1.0).contains(&fraction));
+                }
+                if let Ok(number) = parse_number(text) {
+                    prop_assert!((0.0..=MAX_NUMBER).contains(&number));
+                }
+                let _ = (parse_bytes(text), parse_int(text), quote(text));
+            }
+        }
+    }
+}

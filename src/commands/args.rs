@@ -1,0 +1,135 @@
+//! A cursor over the words of a command. Parsing only validates; nothing happens yet.
+
+use crate::cache::Key;
+use crate::cache::error::Error;
+use crate::cache::units;
+
+/// The words after the command's name, read from left to right.
+#[derive(Debug)]
+pub struct Args<'w> {
+    command: &'static str,
+    words: &'w [&'w [u8]],
+    at: usize,
+}
+
+impl<'w> Args<'w> {
+    /// The words of `command`, of which the first `named` are its name.
+    pub fn new(command: &'static str, words: &'w [&'w [u8]], named: usize) -> Self {
+        Args { command, words, at: named }
+    }
+
+    /// How many words are left.
+    pub fn left(&self) -> usize {
+        self.words.len().saturating_sub(self.at)
+    }
+
+    /// The next word, which must be there.
+    pub fn word(&mut self) -> Result<&'w [u8], Error> {
+        self.option().ok_or(Error::Arity(self.command))
+    }
+
+    /// The next word as a key.
+    pub fn key(&mut self) -> Result<Key<'w>, Error> {
+        let arg = u16::try_from(self.at).ok();
+        self.word().map(|name| Key { name, arg })
+    }
+
+    /// The next word, if there is one: the name of an option.
+    pub fn option(&mut self) -> Option<&'w [u8]> {
+        let word = self.words.get(self.at)?;
+        self.at += 1;
+        Some(word)
+    }
+
+    /// What follows `option`, which must be there.
+    pub fn value_of(&mut self, option: &[u8]) -> Result<&'w [u8], Error> {
+        self.option().ok_or_else(|| Error::syntax(option))
+    }
+
+    /// The duration that follows `option`, in milliseconds.
+    pub fn duration(&mut self, what: &'static str, option: &[u8], zero: Zero) -> Result<u64, Error> {
+        let word = self.value_of(option)?;
+        match units::parse_duration(word) {
+            Ok(0) if zero == Zero::Refused => Err(Error::invalid(what, word, "must be more than 0")),
+            Ok(ms) => Ok(ms),
+            Err(why) => Err(Error::invalid(what, word, why)),
+        }
+    }
+
+    /// The whole number from 1 that follows `option`, at most `most`.
+    pub fn positive(&mut self, what: &'static str, option: &[u8], most: u64) -> Result<u64, Error> {
+        let word = self.value_of(option)?;
+        match units::parse_int(word) {
+            Ok(n) if n >= 1 && n as u64 <= most => Ok(n as u64),
+            _ => Err(Error::invalid(what, word, format_args!("a whole number from 1 to {most} is wanted"))),
+        }
+    }
+
+    /// The `n word …` that follow `option`, at most `most` of them.
+    pub fn counted(
+        &mut self,
+        what: &'static str,
+        option: &[u8],
+        most: u64,
+    ) -> Result<impl Iterator<Item = &'w [u8]> + use<'w>, Error> {
+        let said = self.positive(what, option, most)?;
+        let found = self.left();
+        if said > found as u64 {
+            return Err(Error::Count { what, said, found });
+        }
+        let words = &self.words[self.at..self.at + said as usize];
+        self.at += said as usize;
+        Ok(words.iter().copied())
+    }
+
+    /// Nothing may be left.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        match self.option() {
+            Some(word) => Err(Error::syntax(word)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a duration of 0 means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zero {
+    /// It does.
+    Allowed,
+    /// It does not.
+    Refused,
+}
+
+/// Whether a client's word is this one, in any case.
+pub fn is(word: &[u8], name: &str) -> bool {
+    word.eq_ignore_ascii_case(name.as_bytes())
+}
+
+/// Fills a slot that may be filled once; `word` is the option to name when it was filled before.
+pub fn once<T>(slot: &mut Option<T>, value: T, word: &[u8]) -> Result<(), Error> {
+    if slot.is_some() {
+        return Err(Error::syntax(word));
+    }
+    *slot = Some(value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_larger_than_what_follows_is_named() {
+        let words: [&[u8]; 5] = [b"C", b"TAGS", b"3", b"a", b"b"];
+        let mut args = Args::new("C", &words, 1);
+        let option = args.option().unwrap();
+        let error = args.counted("TAGS", option, 64).err().unwrap();
+        assert_eq!(error.to_string(), "ERR TAGS says 3, but 2 follow: give the count of what follows");
+    }
+
+    #[test]
+    fn a_key_remembers_which_word_it_was() {
+        let words: [&[u8]; 2] = [b"C", b"k"];
+        assert_eq!(Args::new("C", &words, 1).key().unwrap(), Key { name: b"k", arg: Some(1) });
+    }
+}

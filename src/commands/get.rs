@@ -1,0 +1,104 @@
+//! `SMARTCACHE.GET`: the value when fresh.
+
+use super::args::{Args, is, once};
+use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
+use crate::cache::error::Error;
+use crate::cache::read::{self, Accept, Found, Value};
+use crate::cache::{Cx, Key, Reply};
+
+/// The declaration.
+pub const COMMAND: Command = Command {
+    name: "SMARTCACHE.GET",
+    summary: "Returns the value of a key when it is fresh",
+    since: "0.1.0",
+    complexity: "O(1), plus O(n) for n bytes to decompress",
+    arity: -2,
+    flags: &[Flag::ReadOnly, Flag::Fast],
+    keys: Keys::One(Access::Read),
+    args: &[
+        Arg::key(),
+        Arg::flag("stale", "STALE"),
+        Arg::flag("state", "STATE"),
+        Arg::option("encodings", "ACCEPT", Kind::Text),
+    ],
+    details: "\
+The value when it is fresh; with STALE also while it is inside SWR or SIE. An absent entry answers nil.
+STATE makes the reply the array of GETLOCK, never with a token: state (HIT, STALE, ABSENT, MISS), value, nil, the milliseconds it stays fresh (-1 without end), 0.
+ACCEPT gzip,zstd lets a client decompress for itself: the value's place holds the encoding and the bytes, as they are stored when their encoding is in the list, else decompressed and called identity. Encodings: gzip, zstd, and lz4 (a block behind its length in four bytes, little-endian).
+A plain string is read as a fresh entry. Any other type answers WRONGTYPE.",
+    replies: "The value, or nil. With STATE: an array of five. With ACCEPT: an array of encoding and bytes in place of the value.",
+    run: Some(run),
+};
+
+/// `GET key [STALE] [STATE] [ACCEPT encodings]`
+struct Get<'w> {
+    key: Key<'w>,
+    stale: bool,
+    state: bool,
+    accept: Option<Accept>,
+}
+
+impl<'w> Get<'w> {
+    fn parse(args: &mut Args<'w>) -> Result<Self, Error> {
+        let key = args.key()?;
+        let (mut stale, mut state, mut accept) = (None, None, None);
+        while let Some(word) = args.option() {
+            if is(word, "STALE") {
+                once(&mut stale, (), word)?;
+            } else if is(word, "STATE") {
+                once(&mut state, (), word)?;
+            } else if is(word, "ACCEPT") {
+                once(&mut accept, Accept::parse(args.value_of(word)?), word)?;
+            } else {
+                return Err(Error::syntax(word));
+            }
+        }
+        Ok(Get { key, stale: stale.is_some(), state: state.is_some(), accept })
+    }
+}
+
+fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+    let get = Get::parse(args)?;
+    let fresh_ms = if get.state { fresh_ms(cx, &get) } else { 0 };
+    let found = read::find(cx.keys.look(get.key), &mut cx.state.codecs, cx.now, get.stale, get.accept)?;
+    found.count(&mut cx.state.stats.count);
+    let (state, value) = match found {
+        Found::Hit { value, .. } => ("HIT", Some(value)),
+        Found::Stale { value } => ("STALE", Some(value)),
+        Found::Absent { .. } => ("ABSENT", None),
+        Found::Miss(_) => ("MISS", None),
+    };
+    if get.state {
+        cx.reply.array(5);
+        cx.reply.simple(state);
+    }
+    answer(cx.reply, value, get.accept.is_some());
+    if get.state {
+        cx.reply.nil();
+        cx.reply.int(fresh_ms);
+        cx.reply.int(0);
+    }
+    Ok(())
+}
+
+/// Asked before the value is borrowed: the key stays open in between.
+fn fresh_ms(cx: &mut Cx<'_, '_>, get: &Get<'_>) -> i64 {
+    let left_ms = match read::find(cx.keys.look(get.key), &mut cx.state.codecs, cx.now, false, Some(Accept::all())) {
+        Ok(Found::Hit { left_ms, .. } | Found::Absent { left_ms }) => left_ms,
+        _ => return 0,
+    };
+    read::fresh_ms(cx.keys, get.key, left_ms, cx.now)
+}
+
+/// Writes a value as the caller wants it.
+fn answer(reply: &mut dyn Reply, value: Option<Value<'_>>, with_encoding: bool) {
+    match value {
+        None => reply.nil(),
+        Some(value) if with_encoding => {
+            reply.array(2);
+            reply.bulk(value.encoding.as_bytes());
+            reply.bulk(value.bytes);
+        }
+        Some(value) => reply.bulk(value.bytes),
+    }
+}

@@ -1,0 +1,136 @@
+//! What people say: one command, one file, one row of [`COMMANDS`].
+//!
+//! To add a command, write its file (declaration, grammar, `run`, tests), add its row, and its server test in
+//! `tests/server/commands/`. Everything else follows from the declaration.
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod spec;
+
+pub mod absent;
+pub mod del;
+pub mod get;
+pub mod help;
+pub mod inspect;
+pub mod mget;
+pub mod missing;
+pub mod mset;
+pub mod options;
+#[cfg(feature = "test-commands")]
+pub mod panic;
+pub mod resetstat;
+pub mod rule;
+pub mod set;
+pub mod stale;
+pub mod stats;
+pub mod store;
+pub mod touch;
+
+use spec::Command;
+
+/// Every command, containers before their subcommands.
+pub static COMMANDS: &[&Command] = &[
+    &get::COMMAND,
+    &mget::COMMAND,
+    &missing::COMMAND,
+    &inspect::COMMAND,
+    &set::COMMAND,
+    &mset::COMMAND,
+    &absent::COMMAND,
+    &touch::COMMAND,
+    &del::COMMAND,
+    &stale::COMMAND,
+    &rule::COMMAND,
+    &rule::SET,
+    &rule::DEL,
+    &rule::GET,
+    &rule::LIST,
+    &rule::EXPLAIN,
+    &stats::COMMAND,
+    &resetstat::COMMAND,
+    &help::COMMAND,
+    &store::COMMAND,
+    #[cfg(feature = "test-commands")]
+    &panic::COMMAND,
+];
+
+/// The command that these words name, in any case, with or without `SMARTCACHE.`; a subcommand when there is one of
+/// the second word.
+pub fn find(name: &[u8], sub: Option<&[u8]>) -> Option<&'static Command> {
+    let named = |command: &Command, wanted: &str| {
+        name.eq_ignore_ascii_case(wanted.as_bytes())
+            || wanted.strip_prefix("SMARTCACHE.").is_some_and(|bare| args::is(name, bare) && !command.name.is_empty())
+    };
+    let subcommand = COMMANDS.iter().find(|command| {
+        command
+            .parent()
+            .is_some_and(|(parent, own)| named(command, parent) && sub.is_some_and(|sub| args::is(sub, own)))
+    });
+    let plain = || COMMANDS.iter().find(|command| command.parent().is_none() && named(command, command.name));
+    if sub.is_some() && subcommand.is_none() && plain().is_some_and(|command| command.run.is_none()) {
+        return None; // a container knows its subcommands
+    }
+    subcommand.or_else(plain).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spec::{Access, Flag, Keys};
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_in_capitals() {
+        let mut names: Vec<_> = COMMANDS.iter().map(|command| command.name).collect();
+        assert!(names.iter().all(|name| name.starts_with("SMARTCACHE.") && name.to_ascii_uppercase() == **name));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), COMMANDS.len());
+    }
+
+    #[test]
+    fn a_command_writes_exactly_when_its_keys_are_written() {
+        for command in COMMANDS {
+            let access = match command.keys {
+                Keys::None => continue,
+                Keys::One(access) | Keys::All(access) | Keys::CountedPairs(access) => access,
+            };
+            assert_eq!(command.has(Flag::Write), access != Access::Read, "{}", command.name);
+            assert_eq!(command.has(Flag::ReadOnly), access == Access::Read, "{}", command.name);
+        }
+    }
+
+    #[test]
+    fn summaries_are_one_line_and_details_are_sentences() {
+        for command in COMMANDS {
+            assert!(!command.summary.contains('\n') && !command.summary.ends_with('.'), "{}", command.name);
+            assert!(command.details.lines().all(|line| line.ends_with('.')), "{}", command.name);
+        }
+    }
+
+    #[test]
+    fn a_subcommand_stands_behind_its_container() {
+        for (at, command) in COMMANDS.iter().enumerate() {
+            if let Some((parent, _)) = command.parent() {
+                assert!(COMMANDS[..at].iter().any(|earlier| earlier.name == parent), "{}", command.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_has_its_server_test_file() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server/commands");
+        for command in COMMANDS.iter().filter(|command| !command.has(Flag::Internal)) {
+            let name = command.name.trim_start_matches("SMARTCACHE.").split(' ').next().unwrap_or_default();
+            let file = folder.join(format!("{}.rs", name.to_ascii_lowercase()));
+            assert!(file.exists(), "{} lacks {}", command.name, file.display());
+        }
+    }
+
+    #[test]
+    fn commands_are_found_with_and_without_the_prefix() {
+        assert_eq!(find(b"get", None).map(|c| c.name), Some("SMARTCACHE.GET"));
+        assert_eq!(find(b"smartcache.rule", Some(b"set")).map(|c| c.name), Some("SMARTCACHE.RULE SET"));
+        assert!(find(b"rule", Some(b"nosuch")).is_none());
+        assert!(find(b"nosuch", None).is_none());
+    }
+}

@@ -1,0 +1,136 @@
+//! The options that the storing commands share: lifetime, windows, condition, tags, codec.
+
+use super::args::{Args, Zero, is, once};
+use super::spec::{Arg, Kind};
+use crate::cache::codec::Choice;
+use crate::cache::entry::MAX_TAGS;
+use crate::cache::error::Error;
+use crate::cache::rules::Lifetime;
+use crate::cache::store::{Condition, Options};
+use crate::cache::tags::MAX_TAG_LEN;
+use crate::cache::units::MAX_DURATION_MS;
+
+/// `TTL d | EX s | PX ms | EXAT s | PXAT ms | PERSIST`
+pub const LIFETIME: Arg = Arg::one_of(
+    "lifetime",
+    &[
+        Arg::option("duration", "TTL", Kind::Duration).required(),
+        Arg::option("seconds", "EX", Kind::Integer).required(),
+        Arg::option("milliseconds", "PX", Kind::Integer).required(),
+        Arg::option("unix-time-seconds", "EXAT", Kind::Integer).required(),
+        Arg::option("unix-time-milliseconds", "PXAT", Kind::Integer).required(),
+        Arg::flag("persist", "PERSIST").required(),
+    ],
+);
+/// `SWR d`
+pub const SWR: Arg = Arg::option("swr", "SWR", Kind::Duration);
+/// `SIE d`
+pub const SIE: Arg = Arg::option("sie", "SIE", Kind::Duration);
+/// `NX | XX`
+pub const CONDITION: Arg =
+    Arg::one_of("condition", &[Arg::flag("nx", "NX").required(), Arg::flag("xx", "XX").required()]);
+/// `TAGS n tag …`
+pub const TAGS: Arg = Arg {
+    token: Some("TAGS"),
+    optional: true,
+    ..Arg::block("tags", &[Arg::new("numtags", Kind::Integer), Arg::new("tag", Kind::Text).repeated()])
+};
+/// `CODEC name`
+pub const CODEC: Arg = Arg::option("codec", "CODEC", Kind::Text);
+
+/// Which of the options a command takes beside its lifetime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// The lifetime alone.
+    Lifetime,
+    /// Lifetime and tags.
+    Tags,
+    /// All of them.
+    All,
+}
+
+/// The options as they are read: each at most once.
+#[derive(Debug, Default)]
+struct Reading<'w> {
+    lifetime: Option<Lifetime>,
+    swr: Option<u64>,
+    sie: Option<u64>,
+    condition: Option<Condition>,
+    tags: Option<smallvec::SmallVec<[&'w [u8]; 8]>>,
+    codec: Option<Choice>,
+}
+
+/// Reads options up to the end of the command.
+pub fn parse<'w>(args: &mut Args<'w>, takes: Takes) -> Result<Options<'w>, Error> {
+    let mut read = Reading::default();
+    while let Some(word) = args.option() {
+        if let Some(lifetime) = lifetime(args, word)? {
+            once(&mut read.lifetime, lifetime, word)?;
+        } else if takes != Takes::Lifetime && is(word, "TAGS") {
+            once(&mut read.tags, tags(args, word)?, word)?;
+        } else if takes != Takes::All {
+            return Err(Error::syntax(word));
+        } else if is(word, "SWR") {
+            once(&mut read.swr, args.duration("SWR", word, Zero::Allowed)?, word)?;
+        } else if is(word, "SIE") {
+            once(&mut read.sie, args.duration("SIE", word, Zero::Allowed)?, word)?;
+        } else if is(word, "NX") {
+            once(&mut read.condition, Condition::NothingFresh, word)?;
+        } else if is(word, "XX") {
+            once(&mut read.condition, Condition::SomethingThere, word)?;
+        } else if is(word, "CODEC") {
+            once(&mut read.codec, codec(args, word)?, word)?;
+        } else {
+            return Err(Error::syntax(word));
+        }
+    }
+    Ok(Options {
+        lifetime: read.lifetime.unwrap_or(Lifetime::Default),
+        swr: read.swr,
+        sie: read.sie,
+        condition: read.condition,
+        tags: read.tags.unwrap_or_default(),
+        codec: read.codec,
+    })
+}
+
+/// The lifetime that `word` announces, if it does.
+fn lifetime(args: &mut Args<'_>, word: &[u8]) -> Result<Option<Lifetime>, Error> {
+    const MOST_MS: u64 = MAX_DURATION_MS;
+    /// The latest moment that can be said: the year 5138.
+    const LAST_MS: u64 = 100_000_000_000_000;
+    Ok(Some(if is(word, "TTL") {
+        Lifetime::Base(args.duration("TTL", word, Zero::Refused)?)
+    } else if is(word, "EX") {
+        Lifetime::In(args.positive("EX", word, MOST_MS / 1_000)? * 1_000)
+    } else if is(word, "PX") {
+        Lifetime::In(args.positive("PX", word, MOST_MS)?)
+    } else if is(word, "EXAT") {
+        Lifetime::At(args.positive("EXAT", word, LAST_MS / 1_000)? * 1_000)
+    } else if is(word, "PXAT") {
+        Lifetime::At(args.positive("PXAT", word, LAST_MS)?)
+    } else if is(word, "PERSIST") {
+        Lifetime::Forever
+    } else {
+        return Ok(None);
+    }))
+}
+
+/// The tags, each named once.
+fn tags<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<smallvec::SmallVec<[&'w [u8]; 8]>, Error> {
+    let mut tags = smallvec::SmallVec::new();
+    for tag in args.counted("TAGS", word, MAX_TAGS as u64)? {
+        if tag.is_empty() || tag.len() > MAX_TAG_LEN {
+            return Err(Error::invalid("tag", tag, format_args!("a tag has 1 to {MAX_TAG_LEN} bytes")));
+        }
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
+}
+
+fn codec(args: &mut Args<'_>, word: &[u8]) -> Result<Choice, Error> {
+    let name = args.value_of(word)?;
+    Choice::parse(name).ok_or_else(|| Error::invalid("CODEC", name, format_args!("one of {} is wanted", Choice::WORDS)))
+}

@@ -1,0 +1,26 @@
+//! `SMARTCACHE.PANIC`: panics, so that tests can see that no panic kills the server. Never in a release.
+
+use super::args::Args;
+use super::spec::{Command, Flag, Keys};
+use crate::cache::Cx;
+use crate::cache::error::Error;
+
+/// The declaration.
+pub const COMMAND: Command = Command {
+    name: "SMARTCACHE.PANIC",
+    summary: "Panics, for tests",
+    since: "0.1.0",
+    complexity: "O(1)",
+    arity: 1,
+    flags: &[Flag::Internal],
+    keys: Keys::None,
+    args: &[],
+    details: "Only in builds with the feature test-commands.",
+    replies: "An error.",
+    run: Some(run),
+};
+
+#[allow(clippy::panic)] // what it is for
+fn run<'w>(_: &mut Cx<'_, 'w>, _: &mut Args<'w>) -> Result<(), Error> {
+    panic!("SMARTCACHE.PANIC was called")
+}

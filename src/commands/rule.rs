@@ -1,0 +1,237 @@
+//! `SMARTCACHE.RULE`: named policies for keys that match a pattern.
+
+use super::args::{Args, Zero, is};
+use super::spec::{Arg, Command, Flag, Keys, Kind};
+use crate::cache::effects::Effect;
+use crate::cache::error::Error;
+use crate::cache::rules::{Origin, Rule, RuleError, RuleSpec, Said};
+use crate::cache::{Cx, Reply};
+
+/// The container of the subcommands.
+pub const COMMAND: Command = Command {
+    name: "SMARTCACHE.RULE",
+    summary: "A container for the commands about rules",
+    since: "0.1.0",
+    complexity: "Depends on the subcommand",
+    arity: -2,
+    flags: &[],
+    keys: Keys::None,
+    args: &[],
+    details: "A rule is a named policy for the keys that match its patterns. The first match wins: higher PRIORITY first, then the older rule.",
+    replies: "Depends on the subcommand.",
+    run: None,
+};
+
+/// `RULE SET`
+pub const SET: Command = Command {
+    name: "SMARTCACHE.RULE SET",
+    summary: "Makes a rule, or replaces the one of that name whole",
+    since: "0.1.0",
+    complexity: "O(r) for r rules",
+    arity: -5,
+    flags: &[Flag::Write, Flag::DenyOom],
+    keys: Keys::None,
+    args: &[
+        Arg::new("name", Kind::Text),
+        Arg::option("pattern", "MATCH", Kind::Pattern).required().repeated(),
+        Arg::option("n", "PRIORITY", Kind::Integer),
+        Arg::option("ttl", "TTL", Kind::Duration),
+        Arg::option("factor", "SCALE", Kind::Double),
+        Arg::option("min", "MIN", Kind::Duration),
+        Arg::option("max", "MAX", Kind::Duration),
+        Arg::option("fraction", "JITTER", Kind::Double),
+        Arg::option("swr", "SWR", Kind::Duration),
+        Arg::option("sie", "SIE", Kind::Duration),
+        Arg::option("negative", "NEGATIVE", Kind::Duration),
+        Arg::option("lock", "LOCK", Kind::Duration),
+        Arg::option("beta", "BETA", Kind::Double),
+        Arg::option("codec", "CODEC", Kind::Text),
+        Arg::option("bytes", "MINSIZE", Kind::Integer),
+        Arg::option("fills", "FILLS", Kind::Integer),
+        Arg::option("template", "TAG", Kind::Text).repeated(),
+    ],
+    details: "\
+A lifetime is its base (the command's TTL, else the rule's, else smartcache.default-ttl) times SCALE, times a number drawn once from 1-JITTER to 1+JITTER, held inside MIN and MAX.
+TAG gives every matching entry a tag made from its key: {1} is what the first star of the pattern matched.
+Rules made by command are data: replicated, saved, and kept by FLUSHALL. Rules can also be configured, as JSON in smartcache.rules; those win over commanded ones of the same name.",
+    replies: "OK",
+    run: Some(set),
+};
+
+/// `RULE DEL`
+pub const DEL: Command = Command {
+    name: "SMARTCACHE.RULE DEL",
+    summary: "Deletes a rule that was made by command",
+    since: "0.1.0",
+    complexity: "O(r) for r rules",
+    arity: 3,
+    flags: &[Flag::Write],
+    keys: Keys::None,
+    args: &[Arg::new("name", Kind::Text)],
+    details: "Entries stay as they are. A rule that comes from the setting smartcache.rules is refused: change the setting.",
+    replies: "1, or 0 when there is no such rule.",
+    run: Some(del),
+};
+
+/// `RULE GET`
+pub const GET: Command = Command {
+    name: "SMARTCACHE.RULE GET",
+    summary: "Returns a rule",
+    since: "0.1.0",
+    complexity: "O(r) for r rules",
+    arity: 3,
+    flags: &[Flag::ReadOnly],
+    keys: Keys::None,
+    args: &[Arg::new("name", Kind::Text)],
+    details: "name, source (command or config), match, and what else was said, durations in milliseconds.",
+    replies: "A map, or nil when there is no such rule.",
+    run: Some(get),
+};
+
+/// `RULE LIST`
+pub const LIST: Command = Command {
+    name: "SMARTCACHE.RULE LIST",
+    summary: "Returns all rules in matching order",
+    since: "0.1.0",
+    complexity: "O(r) for r rules",
+    arity: 2,
+    flags: &[Flag::ReadOnly],
+    keys: Keys::None,
+    args: &[],
+    details: "Each as RULE GET shows it.",
+    replies: "An array of maps.",
+    run: Some(list),
+};
+
+/// `RULE EXPLAIN`
+pub const EXPLAIN: Command = Command {
+    name: "SMARTCACHE.RULE EXPLAIN",
+    summary: "Returns what would be decided for a key, and by which rule",
+    since: "0.1.0",
+    complexity: "O(r) for r rules",
+    arity: -3,
+    flags: &[Flag::ReadOnly],
+    keys: Keys::None,
+    args: &[Arg::new("key", Kind::Text), Arg::option("ttl", "TTL", Kind::Duration)],
+    details: "\
+rule (nil without one), ttl_min_ms and ttl_max_ms (what jitter may draw; nil without end), swr_ms, sie_ms, negative_min_ms, negative_max_ms, lock_ms, beta, codec, minsize, fills (nil: unlimited), tags.
+The key need not exist, and is not looked at.",
+    replies: "A map.",
+    run: Some(explain),
+};
+
+impl From<RuleError> for Error {
+    fn from(error: RuleError) -> Self {
+        match error {
+            RuleError::Syntax { word, .. } => Error::Syntax(word.trim_matches('\'').into()),
+            other => Error::Refused(other.to_string()),
+        }
+    }
+}
+
+fn set<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+    let name = args.word()?;
+    let words = std::iter::from_fn(|| args.option());
+    let spec = RuleSpec::parse(name, words)?;
+    cx.state.policies.set(spec)?;
+    cx.effects.push(Effect::ReplicateVerbatim);
+    cx.reply.simple("OK");
+    Ok(())
+}
+
+fn del<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+    let name = args.word()?;
+    args.finish()?;
+    let there = cx.state.policies.del(name)?;
+    if there {
+        cx.effects.push(Effect::ReplicateVerbatim);
+    }
+    cx.reply.int(there.into());
+    Ok(())
+}
+
+fn get<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+    let name = args.word()?;
+    args.finish()?;
+    match cx.state.policies.get(name) {
+        Some(rule) => show(cx.reply, rule),
+        None => cx.reply.nil(),
+    }
+    Ok(())
+}
+
+fn list<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+    args.finish()?;
+    let rules = cx.state.policies.iter();
+    cx.reply.array(rules.len());
+    rules.for_each(|rule| show(cx.reply, rule));
+    Ok(())
+}
+
+fn explain<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+    let key = args.word()?;
+    let ttl = match args.option() {
+        None => None,
+        Some(word) if is(word, "TTL") => Some(args.duration("TTL", word, Zero::Refused)?),
+        Some(word) => return Err(Error::syntax(word)),
+    };
+    args.finish()?;
+    let explanation = cx.state.policies.explain(key, ttl);
+    let (policy, reply) = (explanation.policy, &mut *cx.reply);
+    let number = |reply: &mut dyn Reply, name: &str, n: Option<u64>| {
+        reply.bulk(name.as_bytes());
+        match n {
+            Some(n) => reply.int(n as i64),
+            None => reply.nil(),
+        }
+    };
+    reply.map(13);
+    reply.bulk(b"rule");
+    match explanation.rule {
+        Some(rule) => reply.bulk(rule.name().as_bytes()),
+        None => reply.nil(),
+    }
+    number(reply, "ttl_min_ms", explanation.ttl_ms.map(|(least, _)| least));
+    number(reply, "ttl_max_ms", explanation.ttl_ms.map(|(_, most)| most));
+    number(reply, "swr_ms", Some(policy.swr_ms));
+    number(reply, "sie_ms", Some(policy.sie_ms));
+    number(reply, "negative_min_ms", Some(explanation.negative_ms.0));
+    number(reply, "negative_max_ms", Some(explanation.negative_ms.1));
+    number(reply, "lock_ms", Some(policy.lock_ms));
+    reply.bulk(b"beta");
+    reply.double(policy.beta);
+    reply.bulk(b"codec");
+    reply.bulk(policy.codec.name().as_bytes());
+    number(reply, "minsize", Some(policy.min_size));
+    number(reply, "fills", policy.fills.map(u64::from));
+    reply.bulk(b"tags");
+    reply.array(explanation.tags.len());
+    explanation.tags.iter().for_each(|tag| reply.bulk(tag));
+    Ok(())
+}
+
+/// A rule as a map of what was said.
+fn show(reply: &mut dyn Reply, rule: &Rule) {
+    let said = rule.spec().said();
+    reply.map(2 + said.len());
+    reply.bulk(b"name");
+    reply.bulk(rule.name().as_bytes());
+    reply.bulk(b"source");
+    reply.bulk(match rule.origin() {
+        Origin::Commanded => b"command",
+        Origin::Configured => b"config",
+    });
+    for (word, value) in said {
+        reply.bulk(word.as_bytes());
+        match value {
+            Said::Texts(texts) => {
+                reply.array(texts.len());
+                texts.iter().for_each(|text| reply.bulk(text));
+            }
+            Said::Integer(n) => reply.int(n),
+            Said::Millis(n) | Said::Bytes(n) => reply.int(n as i64),
+            Said::Number(x) => reply.double(x),
+            Said::Codec(codec) => reply.bulk(codec.name().as_bytes()),
+        }
+    }
+}

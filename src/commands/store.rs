@@ -1,0 +1,99 @@
+//! `SMARTCACHE.STORE`: how entries reach replicas and come back from an AOF. Not for people.
+
+use super::args::{Args, is};
+use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
+use crate::cache::codec::CodecId;
+use crate::cache::effects::{Effect, Event};
+use crate::cache::entry::Entry;
+use crate::cache::error::Error;
+use crate::cache::format::{self, Expiry, Header};
+use crate::cache::rules::RuleId;
+use crate::cache::store::From;
+use crate::cache::{Cx, Key};
+
+/// The declaration.
+pub const COMMAND: Command = Command {
+    name: "SMARTCACHE.STORE",
+    summary: "Stores an entry as another node has it (internal)",
+    since: "0.1.0",
+    complexity: "O(n) for n bytes",
+    arity: -3,
+    flags: &[Flag::Write, Flag::DenyOom, Flag::Internal],
+    keys: Keys::One(Access::Overwrite),
+    args: &[
+        Arg::key(),
+        Arg::new("header", Kind::Text),
+        Arg::block("bytes", &[Arg::new("stored", Kind::Text), Arg::new("codec", Kind::Text).or_none()]).or_none(),
+    ],
+    details: "\
+Written by SmartCache itself into the replication stream and the AOF; docs/format.md describes the header. Without bytes only the header of the entry that is there changes. The codec is what a worker should compress the bytes with.
+From a client it is treated as RESTORE is: every byte is checked, and the stamp is cut down to this node's clock.",
+    replies: "OK",
+    run: Some(run),
+};
+
+fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+    let key = args.key()?;
+    let header = format::decode(args.word()?).map_err(malformed)?;
+    let stored = args.option();
+    let pack = match args.option() {
+        None => None,
+        Some(name) => Some(CodecId::from_name(name).filter(|_| !is(name, "none")).ok_or_else(|| Error::syntax(name))?),
+    };
+    args.finish()?;
+    match stored {
+        Some(stored) => store(cx, key, &header, stored, pack)?,
+        None => restamp(cx, key, &header),
+    }
+    cx.reply.simple("OK");
+    Ok(())
+}
+
+fn malformed(why: format::Malformed) -> Error {
+    Error::Refused(format!("not an entry of SmartCache: {why}"))
+}
+
+/// A whole entry.
+fn store<'w>(
+    cx: &mut Cx<'_, 'w>,
+    key: Key<'w>,
+    header: &Header<'_>,
+    stored: &[u8],
+    pack: Option<CodecId>,
+) -> Result<(), Error> {
+    let state = &mut *cx.state;
+    let rule = state.policies.find(key.name).map_or(RuleId::NONE, |rule| rule.id());
+    let entry: Entry = header.to_entry(&mut state.tags, rule, stored).map_err(malformed)?;
+    let from = if cx.caller.trusted { From::Home } else { From::Elsewhere };
+    let entry = state.welcome(header, entry, from, cx.now);
+    let e = entry.as_ref();
+    let event = if e.absent() { Event::Absent } else { Event::Set };
+    let job = pack.filter(|_| e.codec() == Some(CodecId::None)).and_then(|codec| {
+        let (level, min_savings) = (state.settings.compression_level as i32, state.settings.min_savings);
+        state.offload.admit(cx.caller.db, key.name, e.stamp().0, codec, level, stored, min_savings)
+    });
+    let expire_at = match header.expiry {
+        Expiry::AsItIs | Expiry::None => None, // the server says it next, where there is one
+        Expiry::At(at) => Some(at),
+    };
+    cx.keys.set(key, entry, expire_at);
+    let replicate = if cx.caller.trusted { Effect::ReplicateVerbatim } else { Effect::ReplicateEntry { key, pack } };
+    cx.effects.changed(key, replicate, event);
+    if let Some(job) = job {
+        cx.effects.push(Effect::Compress(Box::new(job)));
+    }
+    Ok(())
+}
+
+/// A new header for the entry that is there, if it still is the one that is meant.
+fn restamp<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, header: &Header<'_>) {
+    let Some(mut entry) = cx.keys.edit(key).filter(|entry| entry.as_ref().stamp() == header.stamp) else { return };
+    entry.set_header(header.stamp, header.fresh_until, header.stale());
+    match header.expiry {
+        Expiry::AsItIs => {}
+        Expiry::None => cx.keys.set_expire_at(key, None),
+        Expiry::At(at) => cx.keys.set_expire_at(key, Some(at)),
+    }
+    let event = if header.stale() { Event::Stale } else { Event::Expire };
+    cx.effects.changed(key, Effect::ReplicateVerbatim, event);
+}

@@ -1,0 +1,424 @@
+//! Every setting once: its name, what it may be, its default, and what it is for.
+//!
+//! The server knows each as `smartcache.NAME`, a text (its numbers have no units). [`Setting::set`] reads that text and
+//! [`Setting::get`] writes it, always in the same form: durations in seconds, fractions in percent, sizes with the
+//! largest unit that leaves them whole. So `CONFIG GET` may show `3600` where `1h` was said.
+//!
+//! To add a setting: a field in [`Settings`], a row in [`SETTINGS`]. The tests at the end go over the whole table.
+
+use std::ops::RangeInclusive;
+
+use crate::cache::{
+    codec::Choice,
+    rules::{RuleList, spec::MAX_SIZE},
+    units::{self, MAX_DURATION_MS, MAX_NUMBER, UnitError},
+};
+
+/// What the settings are at this moment. Durations are in milliseconds, sizes in bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `default-ttl`; 0 for no end.
+    pub default_ttl_ms: u64,
+    /// `max-ttl`; 0 for no bound.
+    pub max_ttl_ms: u64,
+    /// `jitter`
+    pub jitter: f64,
+    /// `swr`
+    pub swr_ms: u64,
+    /// `sie`
+    pub sie_ms: u64,
+    /// `negative-ttl`
+    pub negative_ttl_ms: u64,
+    /// `lock`
+    pub lock_ms: u64,
+    /// `beta`
+    pub beta: f64,
+    /// `skew`
+    pub skew_ms: u64,
+    /// `codec`
+    pub codec: Choice,
+    /// `compression-level`
+    pub compression_level: i64,
+    /// `min-size`
+    pub min_size: u64,
+    /// `min-savings`
+    pub min_savings: f64,
+    /// `offload-size`
+    pub offload_size: u64,
+    /// `max-value`
+    pub max_value: u64,
+    /// `rules`
+    pub rules: RuleList,
+}
+
+impl Default for Settings {
+    /// The defaults of the table.
+    fn default() -> Self {
+        let mut settings = Self {
+            default_ttl_ms: 0,
+            max_ttl_ms: 0,
+            jitter: 0.0,
+            swr_ms: 0,
+            sie_ms: 0,
+            negative_ttl_ms: 0,
+            lock_ms: 0,
+            beta: 0.0,
+            skew_ms: 0,
+            codec: Choice::Auto,
+            compression_level: 0,
+            min_size: 0,
+            min_savings: 0.0,
+            offload_size: 0,
+            max_value: 0,
+            rules: RuleList::default(),
+        };
+        for setting in SETTINGS {
+            setting.set(&mut settings, setting.default.as_bytes()).expect("a test sets every default");
+        }
+        settings
+    }
+}
+
+/// All settings, in the order of the documentation.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "default-ttl",
+        kind: Kind::Duration(0..=MAX_DURATION_MS, at!(default_ttl_ms)),
+        default: "3600",
+        doc: "The base of an entry's lifetime when neither the command nor a rule says one; 0: no end.",
+    },
+    Setting {
+        name: "max-ttl",
+        kind: Kind::Duration(0..=MAX_DURATION_MS, at!(max_ttl_ms)),
+        default: "0",
+        doc: "The longest lifetime, whatever a command or a rule says, PERSIST included; 0: no bound.",
+    },
+    Setting {
+        name: "jitter",
+        kind: Kind::Fraction(at!(jitter)),
+        default: "0",
+        doc: "How far lifetimes are spread around their base, so that entries stored together do not end together.",
+    },
+    Setting {
+        name: "swr",
+        kind: Kind::Duration(0..=MAX_DURATION_MS, at!(swr_ms)),
+        default: "0",
+        doc: "Stale-while-revalidate: for how long a stale value is served while one caller loads it anew.",
+    },
+    Setting {
+        name: "sie",
+        kind: Kind::Duration(0..=MAX_DURATION_MS, at!(sie_ms)),
+        default: "0",
+        doc: "Stale-if-error: for how long a stale value is served when it cannot be loaded anew.",
+    },
+    Setting {
+        name: "negative-ttl",
+        kind: Kind::Duration(1..=MAX_DURATION_MS, at!(negative_ttl_ms)),
+        default: "60",
+        doc: "For how long it is remembered that the origin has nothing under a key.",
+    },
+    Setting {
+        name: "lock",
+        kind: Kind::Duration(1..=MAX_DURATION_MS, at!(lock_ms)),
+        default: "10",
+        doc: "The length of a lease: how long others wait for one who loads.",
+    },
+    Setting {
+        name: "beta",
+        kind: Kind::Number(at!(beta)),
+        default: "1",
+        doc: "How eagerly fresh values are loaded anew before they end; 0: never.",
+    },
+    Setting {
+        name: "skew",
+        kind: Kind::Duration(1..=MAX_DURATION_MS, at!(skew_ms)),
+        default: "60",
+        doc: "The clock difference between nodes that is survived when entries move from one to another.",
+    },
+    Setting {
+        name: "codec",
+        kind: Kind::Codec(at!(codec)),
+        default: "auto",
+        doc: "How values are stored; auto picks what is best.",
+    },
+    Setting {
+        name: "compression-level",
+        kind: Kind::Integer(-7..=22, at!(compression_level)),
+        default: "3",
+        doc: "How hard compression tries, on the codec's own scale and inside its range.",
+    },
+    Setting {
+        name: "min-size",
+        kind: Kind::Bytes(0..=MAX_SIZE, at!(min_size)),
+        default: "64",
+        doc: "Smaller values are stored as they are.",
+    },
+    Setting {
+        name: "min-savings",
+        kind: Kind::Fraction(at!(min_savings)),
+        default: "20%",
+        doc: "A compressed value is kept only if it saves at least this much.",
+    },
+    Setting {
+        name: "offload-size",
+        kind: Kind::Bytes(1..=MAX_SIZE, at!(offload_size)),
+        default: "64kb",
+        doc: "Larger values are compressed in the background, not before the reply.",
+    },
+    Setting {
+        name: "max-value",
+        kind: Kind::Bytes(1..=MAX_SIZE, at!(max_value)),
+        default: "512mb",
+        doc: "Larger values are refused.",
+    },
+    Setting {
+        name: "rules",
+        kind: Kind::Rules(at!(rules)),
+        default: "",
+        doc: "Rules of this node, as a JSON array of objects with the words of SMARTCACHE.RULE SET in lower case.",
+    },
+];
+
+/// The setting of that name, without `smartcache.`, in any case.
+pub fn setting(name: &[u8]) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// One row of the table.
+pub struct Setting {
+    /// The name, without `smartcache.`.
+    pub name: &'static str,
+    /// What it may be, and where it is kept.
+    pub kind: Kind,
+    /// The default, as [`Setting::get`] shows it.
+    pub default: &'static str,
+    /// One sentence: what it is for.
+    pub doc: &'static str,
+}
+
+/// What a setting may be, and its place in [`Settings`].
+pub enum Kind {
+    /// In milliseconds.
+    Duration(RangeInclusive<u64>, Place<u64>),
+    /// From 0 to 1.
+    Fraction(Place<f64>),
+    /// From 0 to [`MAX_NUMBER`].
+    Number(Place<f64>),
+    /// A size.
+    Bytes(RangeInclusive<u64>, Place<u64>),
+    /// A whole number.
+    Integer(RangeInclusive<i64>, Place<i64>),
+    /// The name of a codec.
+    Codec(Place<Choice>),
+    /// JSON.
+    Rules(Place<RuleList>),
+}
+
+/// Where a setting is kept.
+pub struct Place<T: 'static> {
+    get: fn(&Settings) -> &T,
+    get_mut: fn(&mut Settings) -> &mut T,
+}
+
+macro_rules! at {
+    ($field:ident) => {
+        Place { get: |settings| &settings.$field, get_mut: |settings| &mut settings.$field }
+    };
+}
+use at;
+
+impl Setting {
+    /// Takes a new value from the text of a user. The error names the value and says what is allowed; nothing has
+    /// changed then.
+    pub fn set(&self, settings: &mut Settings, value: &[u8]) -> Result<(), String> {
+        let unit = |error: UnitError| self.refusal(value, &error.to_string());
+        match &self.kind {
+            Kind::Duration(range, place) => {
+                let ms = units::parse_duration(value).map_err(unit)?;
+                *(place.get_mut)(settings) = self.within(range, ms, value)?;
+            }
+            Kind::Fraction(place) => *(place.get_mut)(settings) = units::parse_fraction(value).map_err(unit)?,
+            Kind::Number(place) => *(place.get_mut)(settings) = units::parse_number(value).map_err(unit)?,
+            Kind::Bytes(range, place) => {
+                let bytes = units::parse_bytes(value).map_err(unit)?;
+                *(place.get_mut)(settings) = self.within(range, bytes, value)?;
+            }
+            Kind::Integer(range, place) => {
+                let number = units::parse_int(value).map_err(unit)?;
+                *(place.get_mut)(settings) = self.within(range, number, value)?;
+            }
+            Kind::Codec(place) => {
+                let codec = Choice::parse(value).ok_or_else(|| self.refusal(value, "is not a codec"))?;
+                *(place.get_mut)(settings) = codec;
+            }
+            Kind::Rules(place) => {
+                let rules = RuleList::parse(value).map_err(|error| format!("smartcache.{}: {error}", self.name))?;
+                *(place.get_mut)(settings) = rules;
+            }
+        }
+        Ok(())
+    }
+
+    /// The value as text: what `CONFIG GET` shows and `CONFIG REWRITE` writes. [`Setting::set`] reads it back.
+    pub fn get(&self, settings: &Settings) -> String {
+        match &self.kind {
+            Kind::Duration(_, place) => units::format_seconds(*(place.get)(settings)),
+            Kind::Fraction(place) => units::format_fraction(*(place.get)(settings)),
+            Kind::Number(place) => units::format_number(*(place.get)(settings)),
+            Kind::Bytes(_, place) => units::format_bytes(*(place.get)(settings)),
+            Kind::Integer(_, place) => (place.get)(settings).to_string(),
+            Kind::Codec(place) => (place.get)(settings).name().to_owned(),
+            Kind::Rules(place) => (place.get)(settings).to_json(),
+        }
+    }
+
+    /// What is allowed, for error messages and the documentation.
+    pub fn allowed(&self) -> String {
+        match &self.kind {
+            Kind::Duration(range, _) => {
+                let [from, to] = [range.start(), range.end()].map(|&ms| units::format_duration(ms));
+                format!("a duration from {from} to {to}, in seconds or with a unit (250ms, 30s, 5m, 2h, 7d)")
+            }
+            Kind::Fraction(_) => "a fraction from 0 to 1, or 0% to 100%".into(),
+            Kind::Number(_) => format!("a number from 0 to {MAX_NUMBER}"),
+            Kind::Bytes(range, _) => {
+                let [from, to] = [range.start(), range.end()].map(|&bytes| units::format_bytes(bytes));
+                format!("a size from {from} to {to}, in bytes or with a unit (64kb, 512mb, 1gb)")
+            }
+            Kind::Integer(range, _) => format!("an integer from {} to {}", range.start(), range.end()),
+            Kind::Codec(_) => "auto, none, gzip, zstd or lz4".into(),
+            Kind::Rules(_) => "a JSON array of objects, or nothing".into(),
+        }
+    }
+
+    fn within<T: PartialOrd>(&self, range: &RangeInclusive<T>, number: T, value: &[u8]) -> Result<T, String> {
+        if range.contains(&number) { Ok(number) } else { Err(self.refusal(value, "is out of range")) }
+    }
+
+    fn refusal(&self, value: &[u8], why: &str) -> String {
+        // A unit error goes on to say what is allowed in general; here that is known better.
+        let why = why.split(':').next().unwrap_or(why);
+        format!("smartcache.{}: {} {why}; say {}", self.name, units::quote(value), self.allowed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The texts at both ends of a setting's range, and those just beyond.
+    fn ends(setting: &Setting) -> (Vec<String>, Vec<String>) {
+        let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+        let ends = |start: i128, end: i128, unit: &str| {
+            let text = |number: i128| format!("{number}{unit}");
+            (vec![text(start), text(end)], vec![text(start - 1), text(end + 1)])
+        };
+        match &setting.kind {
+            Kind::Duration(range, _) => ends((*range.start()).into(), (*range.end()).into(), "ms"),
+            Kind::Bytes(range, _) => ends((*range.start()).into(), (*range.end()).into(), ""),
+            Kind::Integer(range, _) => ends((*range.start()).into(), (*range.end()).into(), ""),
+            Kind::Fraction(_) => (texts(&["0", "1", "100%"]), texts(&["-0.1", "1.01", "101%"])),
+            Kind::Number(_) => (texts(&["0", "1000000"]), texts(&["-1", "1000001", "inf", "nan"])),
+            Kind::Codec(_) => (texts(&["auto", "none", "gzip", "zstd", "LZ4"]), texts(&["", "brotli", "gzip "])),
+            Kind::Rules(_) => (
+                texts(&["", "[]", r#"[{"name":"a","match":"*"}]"#]),
+                texts(&["{}", "x", r#"[{"name":"a"}]"#, r#"[{"name":"a","match":"*","x":1}]"#]),
+            ),
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_found_in_any_case() {
+        let names: HashSet<_> = SETTINGS.iter().map(|setting| setting.name).collect();
+        assert_eq!(names.len(), SETTINGS.len());
+        for row in SETTINGS {
+            assert!(row.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{}", row.name);
+            assert_eq!(setting(row.name.to_uppercase().as_bytes()).unwrap().name, row.name);
+        }
+        assert!(setting(b"").is_none() && setting(b"smartcache.lock").is_none());
+    }
+
+    #[test]
+    fn every_doc_is_a_sentence() {
+        for Setting { name, doc, .. } in SETTINGS {
+            assert!(doc.ends_with('.') && doc.starts_with(char::is_uppercase) && !doc.contains('\n'), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_default_is_set_and_shown_as_the_table_has_it() {
+        let settings = Settings::default();
+        for setting in SETTINGS {
+            assert_eq!(setting.get(&settings), setting.default, "{}", setting.name);
+        }
+        assert_eq!((settings.default_ttl_ms, settings.lock_ms, settings.beta), (3_600_000, 10_000, 1.0));
+        assert_eq!((settings.min_savings, settings.offload_size), (0.2, 65_536));
+    }
+
+    #[test]
+    fn ranges_hold_to_both_ends_and_not_beyond() {
+        for setting in SETTINGS {
+            let (good, bad) = ends(setting);
+            for text in good {
+                let mut settings = Settings::default();
+                setting.set(&mut settings, text.as_bytes()).unwrap();
+                let shown = setting.get(&settings);
+                let mut again = Settings::default();
+                setting.set(&mut again, shown.as_bytes()).unwrap();
+                assert_eq!(again, settings, "{} {text} was shown as {shown}", setting.name);
+            }
+            for text in bad {
+                let mut settings = Settings::default();
+                let error = setting.set(&mut settings, text.as_bytes()).expect_err(&text);
+                assert!(error.starts_with(&format!("smartcache.{}: ", setting.name)), "{error}");
+                assert_eq!(settings, Settings::default(), "{} {text}", setting.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_value_and_says_what_is_allowed() {
+        let refusal =
+            |name: &[u8], value: &[u8]| setting(name).unwrap().set(&mut Settings::default(), value).unwrap_err();
+        assert_eq!(
+            refusal(b"lock", b"soon"),
+            "smartcache.lock: 'soon' is not a duration; say a duration from 1ms to 36500d, in seconds or with a unit \
+             (250ms, 30s, 5m, 2h, 7d)"
+        );
+        assert_eq!(
+            refusal(b"jitter", b"1.5"),
+            "smartcache.jitter: '1.5' is too large; say a fraction from 0 to 1, or 0% to 100%"
+        );
+        assert_eq!(
+            refusal(b"compression-level", b"23"),
+            "smartcache.compression-level: '23' is out of range; say an integer from -7 to 22"
+        );
+        assert_eq!(
+            refusal(b"codec", b"br"),
+            "smartcache.codec: 'br' is not a codec; say auto, none, gzip, zstd or lz4"
+        );
+        assert_eq!(
+            refusal(b"rules", br#"[{"name":"a","match":"*","ttl":"x"}]"#),
+            "smartcache.rules: rule 'a': ttl 'x' is not a duration: say seconds (30, 0.5) or a unit (250ms, 30s, 5m, 2h, 7d)"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_reads_back_and_nothing_panics(at in 0..SETTINGS.len(), text in "[0-9.]{1,6}(ms|s|m|kb|%)?", any: Vec<u8>) {
+            let setting = &SETTINGS[at];
+            for value in [text.as_bytes(), &any] {
+                let mut settings = Settings::default();
+                if setting.set(&mut settings, value).is_ok() {
+                    let mut again = Settings::default();
+                    setting.set(&mut again, setting.get(&settings).as_bytes()).unwrap();
+                    prop_assert_eq!(again, settings);
+                }
+            }
+        }
+    }
+}

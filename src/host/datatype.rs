@@ -1,0 +1,378 @@
+//! The type `smrtcache`: how the server saves, loads, copies, measures and frees entries.
+//!
+//! Every callback body runs behind the panic guard. `free` may run on a background thread (`FLUSHALL ASYNC`,
+//! lazy freeing): it touches atomics and the allocator and nothing else. `rdb_save` and `aof_rewrite` run in a
+//! forked child, where no other thread exists: they take no lock. Whatever is loaded is hostile until checked.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr;
+use std::slice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+use lazy_static::lazy_static;
+use redis_module::raw;
+
+use super::ffi::{Ctx, Str, malloc_size, server, server_may};
+use super::{clock_now, guarded, log, with_state};
+use crate::cache::codec::CodecId;
+use crate::cache::entry::{self, Entry, EntryRef, Freshness, HEADER};
+use crate::cache::format::{self, Expiry};
+use crate::cache::live::Live;
+use crate::cache::rules::RuleId;
+use crate::cache::store::From;
+use crate::cache::{State, aux};
+
+/// The type's name in `TYPE`, RDB and `DUMP`: nine characters, for ever.
+const NAME: &CStr = c"smrtcache";
+/// The version of what `rdb_save` writes: two strings, header and stored bytes (`format.rs`).
+const ENCODING: c_int = 1;
+/// Allocations from this size on are freed in the background, since giving pages back takes the kernel time.
+const FREE_EFFORT_BYTES: usize = 4096;
+
+static TYPE: AtomicPtr<raw::RedisModuleType> = AtomicPtr::new(ptr::null_mut());
+
+lazy_static! {
+    /// Counts of what is alive in this process: shared with the thread that frees in the background.
+    pub(super) static ref LIVE: Arc<Live> = Arc::new(Live::default());
+}
+
+/// The type, as the server knows it.
+pub(super) fn type_ptr() -> *mut raw::RedisModuleType {
+    TYPE.load(Relaxed)
+}
+
+/// Turns an entry into the thin pointer that the server keeps.
+pub(super) fn into_raw(entry: Entry) -> *mut c_void {
+    LIVE.born(entry.as_ref());
+    Box::into_raw(entry.into_bytes()).cast()
+}
+
+/// The bytes behind a pointer of [`into_raw`].
+///
+/// # Safety
+/// `value` came from `into_raw`, is not freed, and stays unchanged for `'a`.
+pub(super) unsafe fn bytes<'a>(value: *const c_void) -> &'a [u8] {
+    // SAFETY: every entry has at least `HEADER` bytes, which say how long it is.
+    unsafe {
+        let header = &*value.cast::<[u8; HEADER]>();
+        slice::from_raw_parts(value.cast(), entry::allocation_len(header))
+    }
+}
+
+/// The same, to change.
+///
+/// # Safety
+/// As [`bytes`], and nobody else refers to the entry.
+pub(super) unsafe fn bytes_mut<'a>(value: *mut c_void) -> &'a mut [u8] {
+    // SAFETY: as in `bytes`.
+    unsafe {
+        let len = entry::allocation_len(&*value.cast::<[u8; HEADER]>());
+        slice::from_raw_parts_mut(value.cast(), len)
+    }
+}
+
+/// Frees the entry behind a pointer of [`into_raw`]; null is nothing to do.
+///
+/// # Safety
+/// `value` came from `into_raw`, and nobody refers to it any more.
+pub(super) unsafe fn free(value: *mut c_void) {
+    if value.is_null() {
+        return;
+    }
+    // SAFETY: the box of `into_raw`, rebuilt with the length it was made with (it follows from the header, and no
+    // change of a header changes it).
+    let entry = Entry::from_bytes(unsafe { Box::from_raw(ptr::from_mut(bytes_mut(value))) });
+    LIVE.died(entry.as_ref());
+}
+
+/// What an entry in the keyspace costs: its allocation as the allocator rounds it, and the server's box for it.
+pub(super) fn memory_of(entry: EntryRef<'_>) -> u64 {
+    let start = entry.allocation().as_ptr().cast_mut().cast();
+    // SAFETY: an entry of the keyspace is an allocation of `into_raw`, that is, of the server's allocator.
+    (unsafe { malloc_size(start) } + SERVER_BOX) as u64
+}
+
+/// The server's `moduleValue`: type and pointer.
+const SERVER_BOX: usize = 16;
+
+/// Registers the type; false when the server refuses.
+pub(super) fn register(ctx: Ctx) -> bool {
+    let mut methods = raw::RedisModuleTypeMethods {
+        version: 5, // older servers ignore the fields they do not know
+        rdb_load: Some(rdb_load),
+        rdb_save: Some(rdb_save),
+        aof_rewrite: Some(aof_rewrite),
+        mem_usage: Some(mem_usage),
+        digest: Some(digest),
+        free: Some(free_callback),
+        aux_load: Some(aux_load),
+        aux_save: Some(aux_save),
+        aux_save_triggers: raw::REDISMODULE_AUX_BEFORE_RDB as c_int,
+        free_effort: Some(free_effort),
+        unlink: None,
+        copy: Some(copy),
+        defrag: Some(defrag),
+        mem_usage2: None,
+        free_effort2: None,
+        unlink2: None,
+        copy2: Some(copy2),
+        aux_save2: Some(aux_save),
+    };
+    let Some(create) = server_may!(RedisModule_CreateDataType) else { return false };
+    // SAFETY: the context is that of the load; the server copies the methods.
+    let made = unsafe { create(ctx.as_ptr(), NAME.as_ptr(), ENCODING, &mut methods) };
+    TYPE.store(made, Relaxed);
+    !made.is_null()
+}
+
+/// A string that the server loaded for us; freed when dropped.
+struct Loaded(*mut u8, usize);
+
+impl Loaded {
+    /// `None` when the file ends or the server cannot read it.
+    fn next(io: *mut raw::RedisModuleIO) -> Option<Self> {
+        let mut len = 0;
+        let load = server_may!(RedisModule_LoadStringBuffer)?;
+        let failed = server_may!(RedisModule_IsIOError)?;
+        // SAFETY: `io` is valid during the callback that got it.
+        let bytes = unsafe { load(io, &mut len) };
+        // SAFETY: as above.
+        if bytes.is_null() || unsafe { failed(io) } != 0 {
+            return None;
+        }
+        Some(Loaded(bytes.cast(), len))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the server gave pointer and length together, and the buffer is ours until dropped.
+        unsafe { slice::from_raw_parts(self.0, self.1) }
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        // SAFETY: allocated by the server for us to free.
+        unsafe { server!(RedisModule_Free)(self.0.cast()) }
+    }
+}
+
+fn save(io: *mut raw::RedisModuleIO, bytes: &[u8]) {
+    if let Some(save) = server_may!(RedisModule_SaveStringBuffer) {
+        // SAFETY: `io` is valid during the callback that got it; the bytes are copied or written.
+        unsafe { save(io, bytes.as_ptr().cast(), bytes.len()) }
+    }
+}
+
+unsafe extern "C" fn rdb_save(io: *mut raw::RedisModuleIO, value: *mut c_void) {
+    guarded("rdb_save", (), || {
+        // SAFETY: the server hands over a value of ours that it holds.
+        let entry = EntryRef::from_bytes(unsafe { bytes(value) });
+        let mut header = Vec::new();
+        with_state(|state| format::encode(entry, &state.tags, Expiry::AsItIs, &mut header));
+        save(io, &header);
+        save(io, entry.stored());
+    });
+}
+
+unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, version: c_int) -> *mut c_void {
+    guarded("rdb_load", ptr::null_mut(), || load_entry(io, version).unwrap_or(ptr::null_mut()))
+}
+
+fn load_entry(io: *mut raw::RedisModuleIO, version: c_int) -> Option<*mut c_void> {
+    if version != ENCODING {
+        log::warning(&format!("an entry of encoding {version} cannot be read: it comes from a later SmartCache"));
+        return None;
+    }
+    let header_bytes = Loaded::next(io)?;
+    let stored = Loaded::next(io)?;
+    let now = clock_now();
+    let from = origin(io);
+    with_state(|state| {
+        let rule = key_name(io, |key| rule_of(state, key)).unwrap_or_default();
+        let read = format::decode(header_bytes.bytes())
+            .and_then(|header| header.to_entry(&mut state.tags, rule, stored.bytes()).map(|entry| (header, entry)));
+        match read {
+            Ok((header, entry)) => Some(into_raw(state.welcome(&header, entry, from, now))),
+            Err(why) => {
+                log::warning(&format!("an entry was refused: {why}"));
+                None
+            }
+        }
+    })
+}
+
+/// Our own file or our primary, when the server is loading; else `RESTORE`, or a slot that moves.
+fn origin(io: *mut raw::RedisModuleIO) -> From {
+    // SAFETY: `io` is valid during the callback that got it, and so is its context.
+    let ctx = server_may!(RedisModule_GetContextFromIO).and_then(|get| unsafe { Ctx::from_raw(get(io)) });
+    let loading = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
+    match ctx {
+        Some(ctx) if ctx.flags() & loading == 0 => From::Elsewhere,
+        _ => From::Home,
+    }
+}
+
+fn key_name<R>(io: *mut raw::RedisModuleIO, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    let get = server_may!(RedisModule_GetKeyNameFromIO)?;
+    // SAFETY: `io` is valid during the callback that got it, and so is the name; null for `DUMP` and `RESTORE`.
+    unsafe { Str::from_raw(get(io).cast_mut()) }.map(|name| f(name.bytes()))
+}
+
+unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::RedisModuleString, value: *mut c_void) {
+    guarded("aof_rewrite", (), || {
+        // SAFETY: the server hands over a value of ours that it holds.
+        let entry = EntryRef::from_bytes(unsafe { bytes(value) });
+        if entry.freshness(clock_now()) == Freshness::Dead {
+            return; // what is dead does not leave as alive
+        }
+        let mut header = Vec::new();
+        with_state(|state| format::encode(entry, &state.tags, Expiry::AsItIs, &mut header));
+        let Some(emit) = server_may!(RedisModule_EmitAOF) else { return };
+        // SAFETY: `io` and `key` are valid during the callback; the format names what follows.
+        unsafe {
+            emit(
+                io,
+                super::deliver::STORE.as_ptr(),
+                c"sbb".as_ptr(),
+                key,
+                header.as_ptr(),
+                header.len(),
+                entry.stored().as_ptr(),
+                entry.stored().len(),
+            );
+        }
+    });
+}
+
+unsafe extern "C" fn aux_save(io: *mut raw::RedisModuleIO, _when: c_int) {
+    guarded("aux_save", (), || {
+        let words = with_state(|state| aux::save(state));
+        // With nothing to say no section is written (by `aux_save2`), and the file stays loadable without us.
+        if let Some(words) = words {
+            words.iter().for_each(|word| save(io, word));
+        } else if server_may!(RedisModule_GetModuleOptionsAll).is_none() {
+            save(io, aux::NOTHING); // 7.0 has no `aux_save2`: the section is there, so it must say something
+        }
+    });
+}
+
+unsafe extern "C" fn aux_load(io: *mut raw::RedisModuleIO, version: c_int, _when: c_int) -> c_int {
+    let failed = raw::REDISMODULE_ERR as c_int;
+    guarded("aux_load", failed, || {
+        if version != ENCODING {
+            log::warning(&format!("aux data of encoding {version} cannot be read: it comes from a later SmartCache"));
+            return failed;
+        }
+        let now = clock_now();
+        let loaded = with_state(|state| aux::load(state, now, || Loaded::next(io).map(|word| word.bytes().to_vec())));
+        match loaded {
+            Ok(()) => raw::REDISMODULE_OK as c_int,
+            Err(why) => {
+                log::warning(&format!("aux data was refused: {why}"));
+                failed
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn mem_usage(value: *const c_void) -> usize {
+    guarded("mem_usage", 0, || {
+        // SAFETY: the server hands over a value of ours that it holds.
+        memory_of(EntryRef::from_bytes(unsafe { bytes(value) })) as usize
+    })
+}
+
+/// The digest is of what the entry means, not of how it is stored: a replica may hold it uncompressed.
+unsafe extern "C" fn digest(md: *mut raw::RedisModuleDigest, value: *mut c_void) {
+    guarded("digest", (), || {
+        // SAFETY: the server hands over a value of ours that it holds.
+        let entry = EntryRef::from_bytes(unsafe { bytes(value) });
+        let add = |bytes: &[u8]| {
+            if let Some(add) = server_may!(RedisModule_DigestAddStringBuffer) {
+                // SAFETY: `md` is valid during the callback; the bytes are read before it returns.
+                unsafe { add(md, bytes.as_ptr().cast_mut().cast(), bytes.len()) }
+            }
+        };
+        let (swr, sie) = entry.windows();
+        let facts = (entry.stamp().0, entry.fresh_until(), entry.absent(), entry.stale(), swr, sie);
+        add(format!("{facts:?}").as_bytes());
+        with_state(|state| {
+            for tag in entry.tags() {
+                add(state.tags.name(tag));
+            }
+            let codec = entry.codec().unwrap_or(CodecId::None);
+            match state.codecs.decompress(codec, entry.stored(), entry.raw_len()) {
+                Ok(raw) => add(raw),
+                Err(_) => add(entry.stored()),
+            }
+        });
+        if let Some(end) = server_may!(RedisModule_DigestEndSequence) {
+            // SAFETY: `md` is valid during the callback.
+            unsafe { end(md) }
+        }
+    });
+}
+
+unsafe extern "C" fn free_callback(value: *mut c_void) {
+    // SAFETY: the server gives up the value. No guard, no state: this may be another thread, and does not panic.
+    unsafe { free(value) }
+}
+
+unsafe extern "C" fn free_effort(_key: *mut raw::RedisModuleString, value: *const c_void) -> usize {
+    // SAFETY: the server hands over a value of ours that it holds.
+    1 + unsafe { bytes(value) }.len() / FREE_EFFORT_BYTES
+}
+
+unsafe extern "C" fn copy(
+    _from: *mut raw::RedisModuleString,
+    to: *mut raw::RedisModuleString,
+    value: *const c_void,
+) -> *mut c_void {
+    guarded("copy", ptr::null_mut(), || {
+        // SAFETY: the server hands over its own string, and a value of ours that it holds.
+        let (to, entry) = unsafe { (Str::from_raw(to), EntryRef::from_bytes(bytes(value))) };
+        copied(entry, to)
+    })
+}
+
+unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) -> *mut c_void {
+    guarded("copy", ptr::null_mut(), || {
+        // SAFETY: `ctx` is valid during the callback, and so is the name it gives.
+        let to = server_may!(RedisModule_GetToKeyNameFromOptCtx)
+            .and_then(|name| unsafe { Str::from_raw(name(ctx).cast_mut()) });
+        // SAFETY: the server hands over a value of ours that it holds.
+        copied(EntryRef::from_bytes(unsafe { bytes(value) }), to)
+    })
+}
+
+fn rule_of(state: &State, key: &[u8]) -> RuleId {
+    state.policies.find(key).map_or(RuleId::NONE, |rule| rule.id())
+}
+
+/// A second entry like this one, under the rule of its new name.
+fn copied(entry: EntryRef<'_>, to: Option<Str<'_>>) -> *mut c_void {
+    let mut copy = entry.to_entry();
+    let rule = to.map_or(RuleId::default(), |name| with_state(|state| rule_of(state, name.bytes())));
+    copy.as_mut().set_rule(rule);
+    into_raw(copy)
+}
+
+unsafe extern "C" fn defrag(
+    ctx: *mut raw::RedisModuleDefragCtx,
+    _key: *mut raw::RedisModuleString,
+    value: *mut *mut c_void,
+) -> c_int {
+    if let Some(alloc) = server_may!(RedisModule_DefragAlloc) {
+        // SAFETY: `ctx` and `value` are valid during the callback; the entry is one allocation and its pointer
+        // the allocation's start, so what the server moves it to is the entry.
+        unsafe {
+            let moved = alloc(ctx, *value);
+            if !moved.is_null() {
+                *value = moved;
+                super::count_defragmented();
+            }
+        }
+    }
+    0 // done
+}

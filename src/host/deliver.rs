@@ -1,0 +1,82 @@
+//! Carries out what a command asked for, in order: replication, signals, events, work for the workers.
+
+use std::cell::RefMut;
+use std::ffi::{CStr, c_int};
+
+use redis_module::raw;
+use smallvec::SmallVec;
+
+use super::ffi::Ctx;
+use super::keyspace::ServerKeys;
+use super::workers;
+use crate::cache::codec::CodecId;
+use crate::cache::effects::{Effect, Effects, Event};
+use crate::cache::format::{self, Expiry};
+use crate::cache::{Key, Keyspace, Slot, State};
+
+/// The internal command that carries entries to replicas and AOF (`commands/store.rs`).
+pub(super) const STORE: &CStr = c"SMARTCACHE.STORE";
+const UNLINK: &CStr = c"UNLINK";
+
+/// Delivers; the state is given back before anybody else may be called.
+pub(super) fn deliver(ctx: Ctx, mut effects: Effects<'_>, mut keys: ServerKeys<'_>, mut state: RefMut<'_, State>) {
+    let names = keys.names();
+    let mut events = SmallVec::<[(Event, Key<'_>); 2]>::new();
+    for effect in effects.drain() {
+        match effect {
+            Effect::ReplicateEntry { key, pack } => replicate_entry(ctx, &mut keys, &state, key, Whole::Entry(pack)),
+            Effect::ReplicateHeader(key) => replicate_entry(ctx, &mut keys, &state, key, Whole::Header),
+            Effect::ReplicateUnlink(key) => names.with_name(key, |name| ctx.replicate(UNLINK, name, &[])),
+            Effect::ReplicateVerbatim => ctx.replicate_verbatim(),
+            Effect::Signal(key) => names.with_name(key, |name| ctx.signal(name)),
+            Effect::Notify(event, key) => events.push((event, key)),
+            Effect::Compress(job) => workers::submit(&mut state, *job),
+        }
+    }
+    // A subscriber to these events (another module) may call us: by then nothing of ours is open or borrowed.
+    drop(state);
+    drop(keys);
+    for (event, key) in events {
+        names.with_name(key, |name| ctx.notify(class(event), name_of(event), name));
+    }
+}
+
+/// How much of an entry is told.
+#[derive(Clone, Copy)]
+enum Whole {
+    /// Header and bytes, and what to compress them with.
+    Entry(Option<CodecId>),
+    /// The header alone.
+    Header,
+}
+
+/// Says to replicas and AOF what stands under `key` now.
+fn replicate_entry(ctx: Ctx, keys: &mut ServerKeys<'_>, state: &State, key: Key<'_>, whole: Whole) {
+    let expiry = keys.expire_at(key).map_or(Expiry::None, Expiry::At);
+    let mut header = Vec::with_capacity(64);
+    let names = keys.names();
+    let Slot::Entry(entry) = keys.peek(key) else { return };
+    format::encode(entry, &state.tags, expiry, &mut header);
+    names.with_name(key, |name| match whole {
+        Whole::Header => ctx.replicate(STORE, name, &[&header]),
+        Whole::Entry(None) => ctx.replicate(STORE, name, &[&header, entry.stored()]),
+        Whole::Entry(Some(codec)) => ctx.replicate(STORE, name, &[&header, entry.stored(), codec.name().as_bytes()]),
+    });
+}
+
+fn class(event: Event) -> c_int {
+    match event {
+        Event::Set | Event::Absent | Event::Stale => raw::REDISMODULE_NOTIFY_MODULE,
+        Event::Expire | Event::Del => raw::REDISMODULE_NOTIFY_GENERIC,
+    }
+}
+
+fn name_of(event: Event) -> &'static CStr {
+    match event {
+        Event::Set => c"smartcache.set",
+        Event::Absent => c"smartcache.absent",
+        Event::Stale => c"smartcache.stale",
+        Event::Expire => c"expire",
+        Event::Del => c"del",
+    }
+}

@@ -1,0 +1,113 @@
+//! From C to Rust: one generic trampoline for each row of the command table.
+//!
+//! A trampoline turns `argv` into words, takes the time, runs the command behind the panic guard, answers an
+//! error if there is one, and hands the effects to `deliver.rs`.
+
+use std::ffi::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::slice;
+
+use redis_module::raw;
+use seq_macro::seq;
+use smallvec::SmallVec;
+
+use super::deliver::deliver;
+use super::ffi::{Ctx, Str};
+use super::keyspace::ServerKeys;
+use super::reply::ServerReply;
+use super::{cached_now, clock_now, try_state};
+use crate::cache::effects::Effects;
+use crate::cache::error::Error;
+use crate::cache::{Caller, Cx};
+use crate::commands::COMMANDS;
+use crate::commands::args::Args;
+use crate::commands::spec::{Command, Flag};
+
+/// A command as the server calls it.
+pub(super) type Trampoline =
+    unsafe extern "C" fn(*mut raw::RedisModuleCtx, *mut *mut raw::RedisModuleString, c_int) -> c_int;
+
+/// One trampoline for each command, and a few to spare.
+const SPARE: usize = 48;
+seq!(N in 0..48 {
+    static TRAMPOLINES: [Trampoline; SPARE] = [ #( enter::<N>, )* ];
+});
+const _: () = assert!(COMMANDS.len() <= SPARE, "more commands than trampolines: raise SPARE");
+
+/// The trampoline of `COMMANDS[index]`.
+pub(super) fn trampoline(index: usize) -> Trampoline {
+    TRAMPOLINES[index]
+}
+
+unsafe extern "C" fn enter<const INDEX: usize>(
+    ctx: *mut raw::RedisModuleCtx,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
+) -> c_int {
+    // SAFETY: the server calls a command with a valid context and `argc` valid strings, all of which live until
+    // we return.
+    let (ctx, argv) = unsafe {
+        match Ctx::from_raw(ctx) {
+            // `Str` is a non-null pointer to a server string, and so is each element of `argv`.
+            Some(ctx) => (ctx, slice::from_raw_parts(argv.cast::<Str<'_>>(), argc as usize)),
+            None => return raw::REDISMODULE_ERR as c_int,
+        }
+    };
+    // Only rows of the table are registered: spare trampolines are never called.
+    let Some(command) = COMMANDS.get(INDEX) else { return raw::REDISMODULE_ERR as c_int };
+    if catch_unwind(AssertUnwindSafe(|| call(command, ctx, argv))).is_err() {
+        super::count_panic();
+        ServerReply::new(ctx).error(&Error::Internal);
+    }
+    raw::REDISMODULE_OK as c_int
+}
+
+fn call(command: &'static Command, ctx: Ctx, argv: &[Str<'_>]) {
+    let words: SmallVec<[&[u8]; 8]> = argv.iter().map(|word| word.bytes()).collect();
+    let writes = command.has(Flag::Write);
+    let mut reply = ServerReply::new(ctx);
+    let Some(mut state) = try_state() else {
+        // Another module called us from inside a keyspace event of our own.
+        return reply.error(&Error::Refused("SmartCache is in the middle of a command".into()));
+    };
+    let mut effects = Effects::new();
+    let mut keys = ServerKeys::new(ctx, argv, writes);
+    state.stats.count.calls += 1;
+    let run = command.run.filter(|_| command.accepts(words.len()));
+    let outcome = match run {
+        None => Err(Error::Arity(command.name)),
+        Some(run) => {
+            let mut cx = Cx {
+                // Stamps need the real clock; a read is content with the server's, which is 24 ns cheaper.
+                now: if writes { clock_now() } else { cached_now() },
+                caller: caller(command, ctx),
+                state: &mut state,
+                keys: &mut keys,
+                reply: &mut reply,
+                effects: &mut effects,
+            };
+            run(&mut cx, &mut Args::new(command.name, &words, command.name_words()))
+        }
+    };
+    match outcome {
+        Ok(()) if effects.is_empty() => {}
+        Ok(()) => deliver(ctx, effects, keys, state),
+        Err(error) => {
+            state.stats.count.errors += 1;
+            reply.error(&error);
+        }
+    }
+}
+
+fn caller(command: &Command, ctx: Ctx) -> Caller {
+    if !command.has(Flag::Write) {
+        return Caller::default();
+    }
+    let trusted = command.has(Flag::Internal) && {
+        let obey = raw::REDISMODULE_CTX_FLAGS_REPLICATED
+            | raw::REDISMODULE_CTX_FLAGS_LOADING
+            | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
+        ctx.flags() & obey != 0
+    };
+    Caller { db: ctx.selected_db(), trusted }
+}

@@ -1,0 +1,56 @@
+//! `INFO smartcache`: the numbers of `SMARTCACHE.STATS`.
+
+use std::ffi::{CString, c_int};
+
+use redis_module::raw;
+
+use super::ffi::{Ctx, server, server_may};
+use super::{DEFRAGMENTED, PANICS, clock_now, try_state};
+use crate::cache::stats::{FIELDS, Number};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Registers the section.
+pub(super) fn register(ctx: Ctx) -> Result<(), String> {
+    // SAFETY: the context is that of the load.
+    let status = unsafe { server!(RedisModule_RegisterInfoFunc)(ctx.as_ptr(), Some(report)) };
+    if status == raw::REDISMODULE_OK as c_int { Ok(()) } else { Err("the server refused the INFO section".into()) }
+}
+
+unsafe extern "C" fn report(info: *mut raw::RedisModuleInfoCtx, for_crash_report: c_int) {
+    if for_crash_report != 0 {
+        return; // in a signal handler nothing may be allocated or locked
+    }
+    super::guarded("INFO", (), || {
+        let Some(mut state) = try_state() else { return };
+        state.stats.count.panics += PANICS.swap(0, Relaxed);
+        let snapshot = state.stats.snapshot(&state.live, clock_now());
+        if let Some(section) = server_may!(RedisModule_InfoAddSection) {
+            // SAFETY: `info` is valid during the callback; an empty name makes the module's own section.
+            unsafe { section(info, c"".as_ptr()) };
+        }
+        for field in FIELDS {
+            add(info, field.name, (field.read)(&snapshot));
+        }
+        add(info, "offload_queued_bytes", Number::Whole(state.offload.queued_bytes() as u64));
+        add(info, "defragmented_entries", Number::Whole(DEFRAGMENTED.load(Relaxed)));
+    });
+}
+
+fn add(info: *mut raw::RedisModuleInfoCtx, name: &str, number: Number) {
+    let Ok(name) = CString::new(name) else { return };
+    match number {
+        Number::Whole(n) => {
+            if let Some(add) = server_may!(RedisModule_InfoAddFieldULongLong) {
+                // SAFETY: `info` is valid during the callback; a C string.
+                unsafe { add(info, name.as_ptr(), n) };
+            }
+        }
+        Number::Fraction(x) => {
+            let Ok(text) = CString::new(x.to_string()) else { return };
+            if let Some(add) = server_may!(RedisModule_InfoAddFieldCString) {
+                // SAFETY: as above; the server's own doubles would be written with seventeen digits.
+                unsafe { add(info, name.as_ptr(), text.as_ptr()) };
+            }
+        }
+    }
+}

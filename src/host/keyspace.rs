@@ -1,0 +1,124 @@
+//! The server's keyspace behind the port that commands see. One key is open at a time: opening a second may
+//! expire or free the first.
+
+use std::ffi::c_void;
+
+use super::datatype;
+use super::ffi::{Ctx, Held, Mode, OpenKey, OwnedStr, Str};
+use crate::cache::entry::{Entry, EntryMut, EntryRef};
+use crate::cache::{Key, Keyspace, Slot};
+
+/// The command's own words, as the server's strings.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'a>(&'a [Str<'a>]);
+
+impl Names<'_> {
+    /// Calls `f` with the server's string of the key's name: the command's own word, or a new one.
+    pub(super) fn with_name<R>(self, key: Key<'_>, f: impl FnOnce(Str<'_>) -> R) -> R {
+        match key.arg.and_then(|arg| self.0.get(usize::from(arg))) {
+            Some(word) => f(*word),
+            None => f(OwnedStr::new(key.name).borrow()),
+        }
+    }
+}
+
+/// The keys of the context's selected database.
+pub(super) struct ServerKeys<'a> {
+    ctx: Ctx,
+    names: Names<'a>,
+    may_write: bool,
+    open: Option<Opened>,
+}
+
+struct Opened {
+    key: OpenKey,
+    arg: Option<u16>,
+    mode: Mode,
+}
+
+impl<'a> ServerKeys<'a> {
+    /// For a command with these words; `may_write` when it is flagged `write` (else the server would let us
+    /// change a replica).
+    pub(super) fn new(ctx: Ctx, argv: &'a [Str<'a>], may_write: bool) -> Self {
+        ServerKeys { ctx, names: Names(argv), may_write, open: None }
+    }
+
+    /// The names of keys, which outlive the open key.
+    pub(super) fn names(&self) -> Names<'a> {
+        self.names
+    }
+
+    /// The key, open: again the one that is, or another.
+    fn opened(&mut self, key: Key<'_>, mode: Mode) -> &OpenKey {
+        let mode = if self.may_write { Mode::Write } else { mode };
+        let same = |open: &Opened| open.mode == mode && open.arg.is_some() && open.arg == key.arg;
+        if !self.open.as_ref().is_some_and(same) {
+            self.open = None; // close first
+            let opened = self.names.with_name(key, |name| self.ctx.open(name, mode));
+            self.open = Some(Opened { key: opened, arg: key.arg, mode });
+        }
+        &self.open.as_ref().expect("opened just above").key
+    }
+
+    fn slot(&mut self, key: Key<'_>, mode: Mode) -> Slot<'_> {
+        let open = self.opened(key, mode);
+        match open.held() {
+            Held::Nothing => Slot::Empty,
+            Held::Text => Slot::Text(open.text()),
+            Held::Other => Slot::Other,
+            // SAFETY: the key is open and holds a value of our type; it stays open, and the value unchanged, as
+            // long as the slot borrows `self`, since every method that could change either takes `&mut self`.
+            Held::Ours => Slot::Entry(EntryRef::from_bytes(unsafe { datatype::bytes(open.value()) })),
+        }
+    }
+}
+
+impl Keyspace for ServerKeys<'_> {
+    fn look(&mut self, key: Key<'_>) -> Slot<'_> {
+        self.slot(key, Mode::Read)
+    }
+
+    fn peek(&mut self, key: Key<'_>) -> Slot<'_> {
+        self.slot(key, Mode::Peek)
+    }
+
+    fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
+        // A key that is open already says it, however it was opened.
+        match &self.open {
+            Some(open) if open.arg.is_some() && open.arg == key.arg => open.key.expire_at(),
+            _ => self.opened(key, Mode::Peek).expire_at(),
+        }
+    }
+
+    fn memory_bytes(&mut self, key: Key<'_>) -> u64 {
+        match self.slot(key, Mode::Peek) {
+            Slot::Entry(entry) => datatype::memory_of(entry),
+            Slot::Text(text) => text.len() as u64,
+            Slot::Empty | Slot::Other => 0,
+        }
+    }
+
+    fn set(&mut self, key: Key<'_>, entry: Entry, expire_at: Option<u64>) {
+        debug_assert!(self.may_write);
+        let open = self.opened(key, Mode::Write);
+        let old: *mut c_void = open.replace(datatype::into_raw(entry));
+        open.set_expire_at(expire_at);
+        // SAFETY: the server has let go of the value that was replaced, and it was one of ours.
+        unsafe { datatype::free(old) };
+    }
+
+    fn edit(&mut self, key: Key<'_>) -> Option<EntryMut<'_>> {
+        debug_assert!(self.may_write);
+        let open = self.opened(key, Mode::Write);
+        // SAFETY: as in `slot`; opened for writing, on the main thread, and nobody else refers to the value.
+        (open.held() == Held::Ours).then(|| EntryMut::from_bytes(unsafe { datatype::bytes_mut(open.value()) }))
+    }
+
+    fn set_expire_at(&mut self, key: Key<'_>, at: Option<u64>) {
+        self.opened(key, Mode::Write).set_expire_at(at);
+    }
+
+    fn remove(&mut self, key: Key<'_>) -> bool {
+        self.opened(key, Mode::Write).unlink()
+    }
+}

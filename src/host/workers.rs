@@ -1,0 +1,208 @@
+//! The worker thread that compresses large values, and the way its results come back.
+//!
+//! ```text
+//! SET ─ submit ─▶ channel ─▶ worker: compress ─▶ channel ─▶ bell (event loop, once) ─▶ timer: swap in
+//! ```
+//!
+//! The worker calls two functions of the server: the allocator, and `EventLoopAddOneShot`, which is made for other
+//! threads. A one-shot runs outside any unit of execution, where not even a lazy expiry may happen: so it only
+//! sets a timer, and the timer does the work, at most [`SLICE`] at a time. The swap changes how a value is stored,
+//! not what it is: nobody is told. Policy and bounds are in `cache/offload.rs`.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use lazy_static::lazy_static;
+use redis_module::raw;
+
+use super::ffi::{Ctx, Held, Mode, OwnedStr, server};
+use super::{datatype, guarded, log, try_state, with_state};
+use crate::cache::State;
+use crate::cache::codec::Codecs;
+use crate::cache::entry::EntryRef;
+use crate::cache::offload::{self, Done, Job};
+
+/// How long one timer may swap.
+const SLICE: Duration = Duration::from_millis(1);
+/// How long to wait when the server must not be disturbed (paused, or failing over).
+const LATER_MS: i64 = 20;
+
+/// What a worker brings back: a result, or the room that a job took when the worker panicked over it.
+type Outcome = Result<Done, usize>;
+
+struct Crew {
+    jobs: Option<Sender<Job>>,
+    results: Option<Receiver<Outcome>>,
+    thread: Option<JoinHandle<()>>,
+    arrived: VecDeque<Outcome>,
+}
+
+struct MainThread(RefCell<Crew>);
+// SAFETY: only used on the main thread: `submit` by commands, `swap_in` by timers, `stop` by the shutdown event.
+unsafe impl Sync for MainThread {}
+
+lazy_static! {
+    static ref CREW: MainThread =
+        MainThread(RefCell::new(Crew { jobs: None, results: None, thread: None, arrived: VecDeque::new() }));
+}
+
+/// A context for timers that no command is around for.
+static CONTEXT: AtomicPtr<raw::RedisModuleCtx> = AtomicPtr::new(ptr::null_mut());
+/// A bell has been rung and its timer has not run yet.
+static RUNG: AtomicBool = AtomicBool::new(false);
+/// The server is going down: leave the jobs.
+static STOPPING: AtomicBool = AtomicBool::new(false);
+
+/// Keeps a context for later, from the one of the load.
+pub(super) fn remember(ctx: Ctx) {
+    // SAFETY: the context is that of the load; what comes back lives as long as the module.
+    CONTEXT.store(unsafe { server!(RedisModule_GetDetachedThreadSafeContext)(ctx.as_ptr()) }, Relaxed);
+}
+
+/// Hands a job to the worker, which starts at the first.
+pub(super) fn submit(state: &mut State, job: Job) {
+    let mut crew = CREW.0.borrow_mut();
+    let room = job.queued_bytes();
+    if crew.jobs.is_none() && !STOPPING.load(Relaxed) {
+        let (jobs, inbox) = channel();
+        let (outbox, results) = channel();
+        match std::thread::Builder::new().name("smartcache".into()).spawn(move || work(&inbox, &outbox)) {
+            Ok(thread) => {
+                crew.jobs = Some(jobs);
+                crew.results = Some(results);
+                crew.thread = Some(thread);
+            }
+            Err(why) => log::warning(&format!("no thread for compression, large values stay as they are: {why}")),
+        }
+    }
+    if crew.jobs.as_ref().is_none_or(|jobs| jobs.send(job).is_err()) {
+        state.offload.lost(room);
+    }
+}
+
+/// Waits for the worker, so that it does not run while the process is being taken down.
+pub(super) fn stop() {
+    STOPPING.store(true, SeqCst);
+    let mut crew = CREW.0.borrow_mut();
+    crew.jobs = None;
+    if let Some(thread) = crew.thread.take()
+        && thread.join().is_err()
+    {
+        log::warning("the compression thread had panicked");
+    }
+}
+
+fn work(jobs: &Receiver<Job>, results: &Sender<Outcome>) {
+    be_a_good_thread();
+    let mut codecs = Codecs::new();
+    while let Ok(job) = jobs.recv() {
+        let room = job.queued_bytes();
+        if STOPPING.load(Relaxed) {
+            return;
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| offload::run(job, &mut codecs))).map_err(|_| {
+            codecs = Codecs::new();
+            room
+        });
+        if results.send(outcome).is_err() {
+            return;
+        }
+        ring();
+    }
+}
+
+/// Signals are the main thread's, and so may be the core that it is pinned to.
+fn be_a_good_thread() {
+    // SAFETY: plain C data, filled in by the calls before it is used; both calls concern this thread alone.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &all, ptr::null_mut());
+        let mut cores: libc::cpu_set_t = std::mem::zeroed();
+        for core in 0..libc::CPU_SETSIZE as usize {
+            libc::CPU_SET(core, &mut cores);
+        }
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &cores);
+    }
+}
+
+/// Asks the main thread to come by, once for any number of results.
+fn ring() {
+    if !RUNG.swap(true, SeqCst) {
+        // SAFETY: this call may be made from any thread; the callback takes no data.
+        unsafe { server!(RedisModule_EventLoopAddOneShot)(Some(bell), ptr::null_mut()) };
+    }
+}
+
+unsafe extern "C" fn bell(_data: *mut c_void) {
+    guarded("the workers' bell", (), || set_timer(0));
+}
+
+fn set_timer(after_ms: i64) {
+    // SAFETY: the context of `remember`; the callback takes no data.
+    unsafe { server!(RedisModule_CreateTimer)(CONTEXT.load(Relaxed), after_ms, Some(swap_in), ptr::null_mut()) };
+}
+
+unsafe extern "C" fn swap_in(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
+    guarded("the workers' timer", (), || {
+        // SAFETY: takes nothing, returns a number: whether writing now would end the server (it is paused).
+        if unsafe { server!(RedisModule_AvoidReplicaTraffic)() } != 0 || try_state().is_none() {
+            return set_timer(LATER_MS);
+        }
+        RUNG.store(false, SeqCst); // what is sent from here on rings again
+        // SAFETY: the timer's context, valid until we return.
+        let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
+        let until = Instant::now() + SLICE;
+        let mut crew = CREW.0.borrow_mut();
+        let Crew { results, arrived, .. } = &mut *crew;
+        if let Some(results) = results {
+            arrived.extend(results.try_iter());
+        }
+        while let Some(outcome) = arrived.pop_front() {
+            match outcome {
+                Ok(done) => {
+                    let swapped = swap(ctx, &done);
+                    with_state(|state| state.offloaded(&done, swapped));
+                }
+                Err(room) => with_state(|state| {
+                    state.stats.count.panics += 1;
+                    state.offload.lost(room);
+                }),
+            }
+            if Instant::now() > until && !arrived.is_empty() {
+                return set_timer(0);
+            }
+        }
+    });
+}
+
+/// Puts the compressed form in, if the entry is still the one that was copied.
+fn swap(ctx: Ctx, done: &Done) -> bool {
+    let Some(stored) = &done.stored else { return false };
+    if !ctx.select_db(done.db) {
+        return false;
+    }
+    let name = OwnedStr::new(&done.key);
+    let peek = ctx.open(name.borrow(), Mode::Peek);
+    if peek.held() != Held::Ours {
+        return false;
+    }
+    // SAFETY: the key is open and holds a value of our type; the entry is used only while it is.
+    let entry = EntryRef::from_bytes(unsafe { datatype::bytes(peek.value()) });
+    if entry.stamp().0 != done.stamp || entry.raw_len() != done.raw_len {
+        return false;
+    }
+    let packed = entry.repacked(done.codec, done.raw_len, stored);
+    drop(peek);
+    let old = ctx.open(name.borrow(), Mode::Write).replace(datatype::into_raw(packed));
+    // SAFETY: the server has let go of the value that was replaced, and it was one of ours.
+    unsafe { datatype::free(old) };
+    true
+}

@@ -1,0 +1,393 @@
+//! A bench to try commands on without a server: an in-memory keyspace, answers as text, a clock turned by hand.
+//!
+//! ```
+//! use smartcache::testing::Bench;
+//!
+//! let mut bench = Bench::at(1_000);
+//! assert_eq!(bench.call("SMARTCACHE.SET k v TTL 5"), "OK");
+//! bench.advance(4_999);
+//! assert_eq!(bench.call("SMARTCACHE.GET k"), "\"v\"");
+//! bench.advance(1);
+//! assert_eq!(bench.call("SMARTCACHE.GET k"), "(nil)");
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use crate::cache::clock::Now;
+use crate::cache::effects::{Effect, Effects};
+use crate::cache::entry::{Entry, EntryMut};
+use crate::cache::error::Error;
+use crate::cache::format::{self, Expiry};
+use crate::cache::live::Live;
+use crate::cache::offload::{self, Job};
+use crate::cache::{Caller, Cx, Key, Keyspace, Reply, Slot, State};
+use crate::commands::args::Args;
+use crate::commands::{self};
+
+/// What the in-memory keyspace holds under a key.
+#[derive(Debug)]
+enum Value {
+    Entry(Entry),
+    Text(Vec<u8>),
+    List,
+}
+
+/// An in-memory keyspace of one database that expires keys as the server does.
+#[derive(Debug)]
+struct Memory {
+    keys: BTreeMap<Vec<u8>, (Value, Option<u64>)>,
+    now: Now,
+    live: Arc<Live>,
+}
+
+/// A node without a server: state, keyspace and clock.
+pub struct Bench {
+    /// What the node knows.
+    pub state: State,
+    /// What the last command wanted done, one line each.
+    pub effects: Vec<String>,
+    /// The words of the internal commands that the last command replicated.
+    pub replicated: Vec<Vec<Vec<u8>>>,
+    /// What waits for a worker.
+    pub jobs: Vec<Job>,
+    memory: Memory,
+    now: Now,
+}
+
+impl Bench {
+    /// A node whose clock shows so many milliseconds of Unix time.
+    pub fn at(ms: u64) -> Self {
+        let now = Now::from_us(ms * 1_000);
+        let live = Arc::new(Live::default());
+        Bench {
+            state: State::new(now, 1, live.clone()),
+            effects: Vec::new(),
+            replicated: Vec::new(),
+            jobs: Vec::new(),
+            memory: Memory { keys: BTreeMap::new(), now, live },
+            now,
+        }
+    }
+
+    /// Turns the clock on.
+    pub fn advance(&mut self, ms: u64) {
+        self.set_clock(self.now.ms() + ms);
+    }
+
+    /// Sets the clock, also back.
+    pub fn set_clock(&mut self, ms: u64) {
+        self.now = Now::from_us(ms * 1_000);
+        self.memory.now = self.now;
+    }
+
+    /// The time it shows.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Runs a command given as words between spaces and shows its answer as `redis-cli` would, on one line.
+    pub fn call(&mut self, line: &str) -> String {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        self.call_words(&words)
+    }
+
+    /// Runs a command given as words.
+    pub fn call_words(&mut self, words: &[&[u8]]) -> String {
+        self.run(words, Caller::default())
+    }
+
+    /// Runs a command as our primary would have us.
+    pub fn obey(&mut self, words: &[&[u8]]) -> String {
+        self.run(words, Caller { db: 0, trusted: true })
+    }
+
+    /// Puts a plain string under a key.
+    pub fn plain_set(&mut self, key: &str, value: &str, expire_at: Option<u64>) {
+        self.memory.put(key.as_bytes(), Value::Text(value.into()), expire_at);
+    }
+
+    /// Puts a list under a key.
+    pub fn plain_list(&mut self, key: &str) {
+        self.memory.put(key.as_bytes(), Value::List, None);
+    }
+
+    /// Sets a setting, as `CONFIG SET smartcache.NAME` does.
+    pub fn config(&mut self, name: &str, value: &str) -> Result<(), String> {
+        self.state.set_setting(name.as_bytes(), value.as_bytes())
+    }
+
+    /// How many keys there are, the server's expired ones not counted.
+    pub fn dbsize(&mut self) -> usize {
+        self.memory.expire();
+        self.memory.keys.len()
+    }
+
+    /// When the server deletes a key.
+    pub fn expire_at(&mut self, key: &str) -> Option<u64> {
+        self.memory.expire_at(Key::named(key.as_bytes()))
+    }
+
+    /// Sets when the server deletes a key, as `PEXPIREAT` does.
+    pub fn pexpireat(&mut self, key: &str, at: u64) {
+        self.memory.set_expire_at(Key::named(key.as_bytes()), Some(at));
+    }
+
+    /// The bytes that are stored under a key, as they are.
+    pub fn stored(&mut self, key: &str) -> Option<Vec<u8>> {
+        match self.memory.peek(Key::named(key.as_bytes())) {
+            Slot::Entry(entry) => Some(entry.stored().to_vec()),
+            _ => None,
+        }
+    }
+
+    /// Does the workers' work, and swaps in what is still wanted, as `host/workers.rs` does.
+    pub fn run_workers(&mut self) {
+        for job in std::mem::take(&mut self.jobs) {
+            let done = offload::run(job, &mut crate::cache::codec::Codecs::new());
+            let key = Key::named(&done.key);
+            let packed = match (self.memory.peek(key), &done.stored) {
+                (Slot::Entry(entry), Some(stored)) if entry.stamp().0 == done.stamp => {
+                    Some(entry.repacked(done.codec, done.raw_len, stored))
+                }
+                _ => None,
+            };
+            let swapped = packed.is_some();
+            if let Some(packed) = packed {
+                let at = self.memory.expire_at(key);
+                self.memory.set(key, packed, at);
+            }
+            self.state.offloaded(&done, swapped);
+        }
+    }
+
+    fn run(&mut self, words: &[&[u8]], caller: Caller) -> String {
+        let mut reply = Transcript::default();
+        let mut effects = Effects::new();
+        let outcome = match commands::find(words[0], words.get(1).copied()) {
+            None => Err(Error::Refused(format!("unknown command '{}'", words[0].escape_ascii()))),
+            Some(command) => match command.run.filter(|_| command.accepts(words.len())) {
+                None => Err(Error::Arity(command.name)),
+                Some(run) => run(
+                    &mut Cx {
+                        now: self.now,
+                        caller,
+                        state: &mut self.state,
+                        keys: &mut self.memory,
+                        reply: &mut reply,
+                        effects: &mut effects,
+                    },
+                    &mut Args::new(command.name, words, command.name_words()),
+                ),
+            },
+        };
+        self.deliver(effects, words);
+        match outcome {
+            Ok(()) => reply.text(),
+            Err(error) => format!("(error) {error}"),
+        }
+    }
+
+    fn deliver(&mut self, mut effects: Effects<'_>, words: &[&[u8]]) {
+        self.effects.clear();
+        self.replicated.clear();
+        for effect in effects.drain() {
+            let shown = match effect {
+                Effect::ReplicateEntry { key, pack } => {
+                    let mut store = self.header_of(key);
+                    if let Slot::Entry(entry) = self.memory.peek(key) {
+                        store.push(entry.stored().to_vec());
+                    }
+                    store.extend(pack.map(|codec| codec.name().into()));
+                    self.replicated.push(store);
+                    format!("replicate entry {}", key.name.escape_ascii())
+                }
+                Effect::ReplicateHeader(key) => {
+                    let store = self.header_of(key);
+                    self.replicated.push(store);
+                    format!("replicate header {}", key.name.escape_ascii())
+                }
+                Effect::ReplicateUnlink(key) => {
+                    self.replicated.push(vec![b"UNLINK".to_vec(), key.name.to_vec()]);
+                    format!("replicate unlink {}", key.name.escape_ascii())
+                }
+                Effect::ReplicateVerbatim => {
+                    self.replicated.push(words.iter().map(|word| word.to_vec()).collect());
+                    "replicate verbatim".into()
+                }
+                Effect::Notify(event, key) => format!("notify {} {}", event.name(), key.name.escape_ascii()),
+                Effect::Signal(key) => format!("signal {}", key.name.escape_ascii()),
+                Effect::Compress(job) => {
+                    let shown = format!("compress {}", job.key.escape_ascii());
+                    self.jobs.push(*job);
+                    shown
+                }
+            };
+            self.effects.push(shown);
+        }
+    }
+
+    fn header_of(&mut self, key: Key<'_>) -> Vec<Vec<u8>> {
+        let expiry = self.memory.expire_at(key).map_or(Expiry::None, Expiry::At);
+        let mut header = Vec::new();
+        if let Slot::Entry(entry) = self.memory.peek(key) {
+            format::encode(entry, &self.state.tags, expiry, &mut header);
+        }
+        vec![b"SMARTCACHE.STORE".to_vec(), key.name.to_vec(), header]
+    }
+}
+
+impl Memory {
+    fn expire(&mut self) {
+        let now = self.now.ms();
+        let gone: Vec<_> = self
+            .keys
+            .iter()
+            .filter(|(_, (_, at))| at.is_some_and(|at| at <= now))
+            .map(|(key, _)| key.clone())
+            .collect();
+        gone.iter().for_each(|key| self.forget(key));
+    }
+
+    fn forget(&mut self, key: &[u8]) {
+        if let Some((Value::Entry(entry), _)) = self.keys.remove(key) {
+            self.live.died(entry.as_ref());
+        }
+    }
+
+    fn put(&mut self, key: &[u8], value: Value, expire_at: Option<u64>) {
+        self.forget(key);
+        if let Value::Entry(entry) = &value {
+            self.live.born(entry.as_ref());
+        }
+        self.keys.insert(key.to_vec(), (value, expire_at));
+    }
+}
+
+impl Keyspace for Memory {
+    fn look(&mut self, key: Key<'_>) -> Slot<'_> {
+        self.peek(key)
+    }
+
+    fn peek(&mut self, key: Key<'_>) -> Slot<'_> {
+        self.expire();
+        match self.keys.get(key.name) {
+            None => Slot::Empty,
+            Some((Value::Entry(entry), _)) => Slot::Entry(entry.as_ref()),
+            Some((Value::Text(bytes), _)) => Slot::Text(bytes),
+            Some((Value::List, _)) => Slot::Other,
+        }
+    }
+
+    fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
+        self.expire();
+        self.keys.get(key.name).and_then(|(_, at)| *at)
+    }
+
+    fn memory_bytes(&mut self, key: Key<'_>) -> u64 {
+        match self.peek(key) {
+            Slot::Entry(entry) => entry.allocation().len() as u64,
+            Slot::Text(bytes) => bytes.len() as u64,
+            Slot::Empty | Slot::Other => 0,
+        }
+    }
+
+    fn set(&mut self, key: Key<'_>, entry: Entry, expire_at: Option<u64>) {
+        self.put(key.name, Value::Entry(entry), expire_at);
+    }
+
+    fn edit(&mut self, key: Key<'_>) -> Option<EntryMut<'_>> {
+        self.expire();
+        match self.keys.get_mut(key.name) {
+            Some((Value::Entry(entry), _)) => Some(entry.as_mut()),
+            _ => None,
+        }
+    }
+
+    fn set_expire_at(&mut self, key: Key<'_>, at: Option<u64>) {
+        if let Some((_, expiry)) = self.keys.get_mut(key.name) {
+            *expiry = at;
+        }
+    }
+
+    fn remove(&mut self, key: Key<'_>) -> bool {
+        self.expire();
+        let there = self.keys.contains_key(key.name);
+        self.forget(key.name);
+        there
+    }
+}
+
+/// Answers as one line of text: `[1, "two", (nil)]`, `{"name": 3}`.
+#[derive(Debug, Default)]
+struct Transcript {
+    items: Vec<Item>,
+}
+
+#[derive(Debug)]
+enum Item {
+    Leaf(String),
+    Array(usize),
+    Map(usize),
+}
+
+impl Transcript {
+    fn text(self) -> String {
+        let mut items = self.items.into_iter();
+        let mut out = String::new();
+        Self::write(&mut items, &mut out);
+        assert!(items.next().is_none(), "one answer, one element: {out}");
+        out
+    }
+
+    fn write(items: &mut impl Iterator<Item = Item>, out: &mut String) {
+        let (open, close, len, pairs) = match items.next().expect("a container's elements follow it") {
+            Item::Leaf(text) => return out.push_str(&text),
+            Item::Array(len) => ('[', ']', len, false),
+            Item::Map(len) => ('{', '}', len, true),
+        };
+        out.push(open);
+        for at in 0..len {
+            if at > 0 {
+                out.push_str(", ");
+            }
+            Self::write(items, out);
+            if pairs {
+                out.push_str(": ");
+                Self::write(items, out);
+            }
+        }
+        out.push(close);
+    }
+
+    fn leaf(&mut self, text: String) {
+        self.items.push(Item::Leaf(text));
+    }
+}
+
+impl Reply for Transcript {
+    fn simple(&mut self, text: &str) {
+        self.leaf(text.into());
+    }
+    fn bulk(&mut self, bytes: &[u8]) {
+        self.leaf(format!("\"{}\"", bytes.escape_ascii()));
+    }
+    fn nil(&mut self) {
+        self.leaf("(nil)".into());
+    }
+    fn int(&mut self, n: i64) {
+        self.leaf(n.to_string());
+    }
+    fn double(&mut self, x: f64) {
+        let mut text = String::new();
+        let _ = write!(text, "{x}");
+        self.leaf(text);
+    }
+    fn array(&mut self, len: usize) {
+        self.items.push(Item::Array(len));
+    }
+    fn map(&mut self, len: usize) {
+        self.items.push(Item::Map(len));
+    }
+}
