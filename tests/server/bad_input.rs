@@ -378,7 +378,6 @@ fn a_malformed_rule_is_refused() {
         &s,
         &[
             ("RULE SET \"\" MATCH *", "name"),
-            ("RULE SET x MATCH \"\"", "''"),
             ("RULE SET x TTL 5", "MATCH"),
             ("RULE SET x MATCH * MIN 10 MAX 5", "MIN"),
             ("RULE SET x MATCH * TAG \"\"", "tag"),

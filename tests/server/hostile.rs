@@ -72,7 +72,8 @@ fn a_dump_cut_at_any_byte_is_refused() {
         }
         // And with a right one, so that the module sees it.
         let (value, version) = (&dump[..dump.len() - FOOTER], &dump[dump.len() - FOOTER..dump.len() - 8]);
-        for len in TYPE..value.len() {
+        // (But for the last two bytes: there the version behind it can pass for what was cut off.)
+        for len in TYPE..value.len() - version.len() {
             let cut = resealed(&[&value[..len], version].concat());
             assert!(!try_restore(&s, &cut), "{key} cut at {len}");
         }

@@ -216,6 +216,10 @@ fn a_replica_of_a_replica_gets_the_same() {
 fn a_replica_writes_its_own_aof() {
     let primary = Server::setup().tcp().start();
     let mut replica = Server::replica_of(&primary, "appendonly yes\nappendfsync always\naof-use-rdb-preamble no");
+    // After a sync the server writes a new base in the background; only then is everything in the file.
+    wait_until("the AOF stands", || {
+        replica.info("aof_rewrite_in_progress") == "0" && replica.info("aof_rewrite_scheduled") == "0"
+    });
     let keys = fill(&primary);
     assert_same(&primary, &replica, &keys);
     let before = picture(&replica, &keys);
