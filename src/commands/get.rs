@@ -23,7 +23,7 @@ pub const COMMAND: Command = Command {
     ],
     details: "\
 The value when it is fresh; with STALE also while it is inside SWR or SIE. An absent entry answers nil.
-STATE makes the reply the array of GETLOCK, never with a token: state (HIT, STALE, ABSENT, MISS), value, nil, the milliseconds it stays fresh (-1 without end), 0.
+STATE makes the reply an array of five: state (HIT, STALE, ABSENT, MISS), value, token (always nil here), fresh_ms (what is left of its freshness; -1 without end), lease_ms (always 0 here).
 ACCEPT gzip,zstd lets a client decompress for itself: the value's place holds the encoding and the bytes, as they are stored when their encoding is in the list, else decompressed and called identity. Encodings: gzip, zstd, and lz4 (a block behind its length in four bytes, little-endian).
 A plain string is read as a fresh entry. Any other type answers WRONGTYPE.",
     replies: "The value, or nil. With STATE: an array of five. With ACCEPT: an array of encoding and bytes in place of the value.",

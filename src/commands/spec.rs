@@ -209,6 +209,22 @@ impl Command {
         false
     }
 
+    /// The ACL categories it is in, where the server lets modules say so (7.2).
+    pub fn categories(&self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        if self.has(Flag::Write) {
+            names.push("write");
+        }
+        if self.has(Flag::ReadOnly) {
+            names.push("read");
+        }
+        names.push(if self.has(Flag::Fast) { "fast" } else { "slow" });
+        if self.has(Flag::Dangerous) || self.has(Flag::Internal) {
+            names.push("dangerous");
+        }
+        names
+    }
+
     /// The name of the command it is a subcommand of, and its own.
     pub fn parent(&self) -> Option<(&'static str, &'static str)> {
         self.name.split_once(' ')

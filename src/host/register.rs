@@ -67,12 +67,12 @@ pub(super) fn commands(ctx: Ctx) -> Result<(), String> {
             return Err(refused("the description"));
         }
         if let Some(set) = server_may!(RedisModule_SetCommandACLCategories) {
-            let mut names = categories(command);
+            let mut names = command.categories();
             if own_category {
-                names.push_str(" smartcache");
+                names.push("smartcache");
             }
             // SAFETY: the handle is the server's; a C string.
-            if unsafe { set(handle, text(&names)) } != raw::REDISMODULE_OK as c_int {
+            if unsafe { set(handle, text(&names.join(" "))) } != raw::REDISMODULE_OK as c_int {
                 return Err(refused("the categories"));
             }
         }
@@ -122,21 +122,6 @@ fn flags(command: &Command) -> String {
     }
     if let Keys::CountedPairs(_) = command.keys {
         names.push("getkeys-api"); // see `key_specs`
-    }
-    names.join(" ")
-}
-
-fn categories(command: &Command) -> String {
-    let mut names = Vec::new();
-    if command.has(Flag::Write) {
-        names.push("write");
-    }
-    if command.has(Flag::ReadOnly) {
-        names.push("read");
-    }
-    names.push(if command.has(Flag::Fast) { "fast" } else { "slow" });
-    if command.has(Flag::Dangerous) || command.has(Flag::Internal) {
-        names.push("dangerous");
     }
     names.join(" ")
 }
