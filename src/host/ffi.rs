@@ -100,15 +100,15 @@ pub(super) enum Mode {
 impl Mode {
     fn bits(self) -> c_int {
         let bits = match self {
-            Mode::Read => raw::REDISMODULE_READ as u32,
+            Mode::Read => raw::REDISMODULE_READ,
             // NOTOUCH keeps LRU and LFU as they are; NOSTATS (7.2) keeps hits and misses; unknown bits are ignored.
             Mode::Peek => {
-                raw::REDISMODULE_READ as u32
+                raw::REDISMODULE_READ
                     | raw::REDISMODULE_OPEN_KEY_NOTOUCH
                     | raw::REDISMODULE_OPEN_KEY_NOSTATS
                     | raw::REDISMODULE_OPEN_KEY_NONOTIFY
             }
-            Mode::Write => (raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as u32,
+            Mode::Write => raw::REDISMODULE_READ | raw::REDISMODULE_WRITE,
         };
         bits as c_int
     }
