@@ -1,6 +1,6 @@
 //! AOF, with and without RDB preamble: every effect is in it, and nothing is decided twice.
 
-use crate::rdb::{fill, picture};
+use crate::rdb::{assert_unchanged, fill, picture};
 use crate::support::{Server, args, resp, wait_until};
 
 const BOTH: [&str; 2] = [
@@ -38,7 +38,7 @@ fn a_restart_finds_everything() {
         let keys = fill(&s);
         let before = picture(&s, &keys);
         s.restart();
-        assert_eq!(picture(&s, &keys), before);
+        assert_unchanged(&s, &keys, &before);
     }
 }
 
@@ -51,7 +51,7 @@ fn a_rewritten_file_finds_everything() {
         let (before, rules) = (picture(&s, &keys), s.ok("SMARTCACHE.RULE LIST").to_string());
         rewrite(&s);
         s.restart();
-        assert_eq!(picture(&s, &keys), before, "{conf}");
+        assert_unchanged(&s, &keys, &before);
         assert_eq!(s.ok("SMARTCACHE.RULE LIST").to_string(), rules, "{conf}");
         s.ok("SMARTCACHE.SET after v");
         rewrite(&s);
@@ -96,7 +96,7 @@ fn every_writing_command_is_in_it() {
                 .collect();
         let before = picture(&s, &keys);
         s.restart();
-        assert_eq!(picture(&s, &keys), before, "{conf}");
+        assert_unchanged(&s, &keys, &before);
     }
 }
 
@@ -110,7 +110,7 @@ fn jitter_is_drawn_once() {
     }
     let before = picture(&s, &keys);
     s.restart();
-    assert_eq!(picture(&s, &keys), before);
+    assert_unchanged(&s, &keys, &before);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn settings_and_rules_of_today_do_not_change_yesterdays_entries() {
     s.ok("CONFIG SET smartcache.default-ttl 5 smartcache.max-ttl 10 smartcache.swr 100 smartcache.max-value 1b");
     s.ok("CONFIG REWRITE");
     s.restart();
-    assert_eq!(picture(&s, &["k".to_owned()]), before);
+    assert_unchanged(&s, &["k".to_owned()], &before);
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn debug_loadaof_changes_nothing() {
     let keys = fill(&s);
     let before = picture(&s, &keys);
     s.ok("DEBUG LOADAOF");
-    assert_eq!(picture(&s, &keys), before);
+    assert_unchanged(&s, &keys, &before);
 }
 
 #[test]
@@ -230,5 +230,5 @@ fn what_a_script_stored_is_in_it() {
     let keys = ["a".to_owned(), "b".to_owned()];
     let before = picture(&s, &keys);
     s.restart();
-    assert_eq!(picture(&s, &keys), before);
+    assert_unchanged(&s, &keys, &before);
 }

@@ -380,7 +380,7 @@ fn a_malformed_rule_is_refused() {
             ("RULE SET \"\" MATCH *", "name"),
             ("RULE SET x TTL 5", "MATCH"),
             ("RULE SET x MATCH * MIN 10 MAX 5", "MIN"),
-            ("RULE SET x MATCH * TAG \"\"", "tag"),
+            ("RULE SET x MATCH * TAG \"\"", "TAG"),
             ("RULE SET x MATCH * TAG a:{2}", "{2}"),
             ("RULE SET x MATCH exact TAG a:{1}", "{1}"),
             ("RULE SET x MATCH * TAG a:{1", "{1"),

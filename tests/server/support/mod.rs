@@ -413,10 +413,8 @@ impl Server {
                 return Err(Gone { status, log: self.log(), gave_up: true });
             }
             // While it loads it answers LOADING.
-            if let Ok(mut conn) = Conn::open(&socket)
-                && conn.try_call(&[b"PING"]).is_ok_and(|r| r == Reply::Simple("PONG".into()))
-            {
-                *self.conn.borrow_mut() = Some(conn);
+            let ping = Conn::open_for(&socket, Duration::from_secs(1)).and_then(|mut conn| conn.try_call(&[b"PING"]));
+            if ping.is_ok_and(|reply| reply == Reply::Simple("PONG".into())) {
                 break;
             }
             assert!(launched.elapsed() < SOON, "the server is not ready after {SOON:?}:\n{}", tail(&self.log()));

@@ -161,9 +161,14 @@ pub(crate) struct Conn {
 
 impl Conn {
     pub(crate) fn open(socket: &Path) -> std::io::Result<Conn> {
+        Conn::open_for(socket, NO_REPLY)
+    }
+
+    /// A connection that waits for replies no longer than `patience`.
+    pub(crate) fn open_for(socket: &Path, patience: Duration) -> std::io::Result<Conn> {
         let wire = UnixStream::connect(socket)?;
-        wire.set_read_timeout(Some(NO_REPLY))?;
-        wire.set_write_timeout(Some(NO_REPLY))?;
+        wire.set_read_timeout(Some(patience))?;
+        wire.set_write_timeout(Some(patience))?;
         Ok(Conn { wire: BufReader::new(wire), pushes: VecDeque::new() })
     }
 
