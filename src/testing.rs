@@ -194,7 +194,7 @@ impl Bench {
         self.replicated.clear();
         for effect in effects.drain() {
             let shown = match effect {
-                Effect::ReplicateEntry { key, pack } => {
+                Effect::ReplicateEntry { key, pack, .. } => {
                     let mut store = self.header_of(key);
                     if let Slot::Entry(entry) = self.memory.peek(key) {
                         store.push(entry.stored().to_vec());
@@ -275,8 +275,16 @@ impl Keyspace for Memory {
         match self.keys.get(key.name) {
             None => Slot::Empty,
             Some((Value::Entry(entry), _)) => Slot::Entry(entry.as_ref()),
-            Some((Value::Text(bytes), _)) => Slot::Text(bytes),
+            Some((Value::Text(bytes), _)) => Slot::Text(bytes.len()),
             Some((Value::List, _)) => Slot::Other,
+        }
+    }
+
+    fn text(&mut self, key: Key<'_>) -> Option<&[u8]> {
+        self.expire();
+        match self.keys.get(key.name) {
+            Some((Value::Text(bytes), _)) => Some(bytes),
+            _ => None,
         }
     }
 
@@ -288,7 +296,7 @@ impl Keyspace for Memory {
     fn memory_bytes(&mut self, key: Key<'_>) -> u64 {
         match self.peek(key) {
             Slot::Entry(entry) => entry.allocation().len() as u64,
-            Slot::Text(bytes) => bytes.len() as u64,
+            Slot::Text(len) => len as u64,
             Slot::Empty | Slot::Other => 0,
         }
     }

@@ -16,6 +16,8 @@ pub enum Effect<'w> {
     ReplicateEntry {
         /// The key.
         key: Key<'w>,
+        /// When the server deletes it, in milliseconds of Unix time.
+        expire_at: Option<u64>,
         /// What its value is being compressed with on a worker here, and should be there.
         pack: Option<CodecId>,
     },

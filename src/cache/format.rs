@@ -220,6 +220,16 @@ impl Header<'_> {
         self.flags & flag::STALE != 0
     }
 
+    /// The number of its codec.
+    pub fn codec_number(&self) -> u8 {
+        self.codec
+    }
+
+    /// The length of the value before compression, stored as these bytes.
+    pub fn raw_len(&self, stored: &[u8]) -> usize {
+        if self.flags & flag::PACKED != 0 { self.raw_len as usize } else { stored.len() }
+    }
+
     /// The entry of this header and the stored bytes that came with it.
     pub fn to_entry(&self, tags: &mut Tags, rule: RuleId, stored: &[u8]) -> Result<Entry, Malformed> {
         let absent = self.flags & flag::ABSENT != 0;

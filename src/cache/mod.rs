@@ -57,8 +57,8 @@ pub enum Slot<'k> {
     Empty,
     /// One of our entries, whatever its state.
     Entry(EntryRef<'k>),
-    /// A plain string of the server's own: read as a fresh entry without windows.
-    Text(&'k [u8]),
+    /// A plain string of the server's own, of so many bytes: read as a fresh entry without windows.
+    Text(usize),
     /// Anything else, such as a list: `WRONGTYPE`.
     Other,
 }
@@ -73,6 +73,9 @@ pub trait Keyspace {
 
     /// What stands under `key`, for looking at it: counts as no access where the server allows that.
     fn peek(&mut self, key: Key<'_>) -> Slot<'_>;
+
+    /// The bytes of the plain string under `key`, without changing how the server keeps it; `None` when there is none.
+    fn text(&mut self, key: Key<'_>) -> Option<&[u8]>;
 
     /// When the server will delete `key`, in milliseconds of Unix time; `None` without expiry or key.
     fn expire_at(&mut self, key: Key<'_>) -> Option<u64>;
@@ -154,6 +157,8 @@ pub struct State {
     pub offload: offload::Offload,
     /// How well values compress, rule by rule (by id; 0 is no rule).
     pub adaptive: Vec<codec::Adaptive>,
+    /// A buffer for headers that are replicated, used again.
+    pub header: Vec<u8>,
     /// The source of jitter.
     pub random: random::Random,
     /// Counts of what is alive, kept by whoever makes and frees entries.
@@ -173,6 +178,7 @@ impl State {
             codecs: codec::Codecs::new(),
             offload: offload::Offload::default(),
             adaptive: Vec::new(),
+            header: Vec::new(),
             random: random::Random::new(seed),
             live,
         }

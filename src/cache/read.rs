@@ -37,6 +37,8 @@ pub enum Found<'v> {
         /// How long it stays fresh.
         left_ms: Option<u64>,
     },
+    /// A plain string, fresh until it expires: [`Keyspace::text`] has its bytes.
+    Plain,
     /// A value inside a window.
     Stale {
         /// The value.
@@ -86,7 +88,7 @@ pub fn find<'v>(
     let entry = match slot {
         Slot::Entry(entry) => entry,
         Slot::Empty => return Ok(Found::Miss(Why::Cold)),
-        Slot::Text(bytes) => return Ok(Found::Hit { value: Value { encoding: "identity", bytes }, left_ms: None }),
+        Slot::Text(_) => return Ok(Found::Plain),
         Slot::Other => return Err(Error::WrongType),
     };
     let freshness = entry.freshness(now);
@@ -105,24 +107,31 @@ pub fn find<'v>(
     })
 }
 
+impl<'v> Value<'v> {
+    /// Bytes as they were stored by their owner.
+    pub fn plain(bytes: &'v [u8]) -> Self {
+        Value { encoding: "identity", bytes }
+    }
+}
+
 /// The entry's value; `None` when it cannot be read: an unknown codec, damaged bytes.
 fn value<'v>(entry: EntryRef<'v>, codecs: &'v mut Codecs, accept: Option<Accept>) -> Option<Value<'v>> {
     let codec = entry.codec()?;
     if codec == CodecId::None {
-        return Some(Value { encoding: "identity", bytes: entry.stored() });
+        return Some(Value::plain(entry.stored()));
     }
     if accept.is_some_and(|accept| accept.has(codec)) {
         return Some(Value { encoding: codec.encoding(), bytes: entry.stored() });
     }
     let bytes = codecs.decompress(codec, entry.stored(), entry.raw_len()).ok()?;
-    Some(Value { encoding: "identity", bytes })
+    Some(Value::plain(bytes))
 }
 
 impl Found<'_> {
     /// Counts it: one request.
     pub fn count(&self, count: &mut Counters) {
         *match self {
-            Found::Hit { .. } => &mut count.hits,
+            Found::Hit { .. } | Found::Plain => &mut count.hits,
             Found::Stale { .. } => &mut count.stale_hits,
             Found::Absent { .. } => &mut count.absent_hits,
             Found::Miss(Why::Cold) => &mut count.misses_cold,

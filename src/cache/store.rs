@@ -10,11 +10,11 @@
 use smallvec::SmallVec;
 
 use super::clock::Now;
-use super::codec::{Adaptive, Choice, CodecId, Codecs, worth_keeping};
+use super::codec::{self, Adaptive, Choice, CodecId, Codecs, worth_keeping};
 use super::effects::{Effect, Event};
 use super::entry::{Entry, Freshness, MAX_LEN, Parts};
 use super::error::Error;
-use super::format::Header;
+use super::format::{Header, Malformed};
 use super::offload::Done;
 use super::rules::{Lifetime, Policy, RuleId};
 use super::tags::{TagId, Tags};
@@ -155,7 +155,7 @@ pub fn store<'w>(
     let gone_at = entry.as_ref().gone_at();
     cx.keys.set(key, entry, gone_at);
     let pack = job.as_ref().map(|job| job.codec);
-    cx.effects.changed(key, Effect::ReplicateEntry { key, pack }, event);
+    cx.effects.changed(key, Effect::ReplicateEntry { key, expire_at: gone_at, pack }, event);
     if let Some(job) = job {
         cx.effects.push(Effect::Compress(Box::new(job)));
     }
@@ -265,8 +265,28 @@ pub enum From {
 }
 
 impl State {
-    /// Takes in an entry that was not stored here: its stamp moves our clock, or is cut down to it.
-    pub fn welcome(&mut self, header: &Header<'_>, mut entry: Entry, from: From, now: Now) -> Entry {
+    /// Makes an entry of what was not stored here. From our own files and our primary its stamp moves our clock; from
+    /// elsewhere the stamp is cut down to our clock, and the value must be what it says it is.
+    pub fn welcome(
+        &mut self,
+        header: &Header<'_>,
+        key: Option<&[u8]>,
+        stored: &[u8],
+        from: From,
+        now: Now,
+    ) -> Result<Entry, Malformed> {
+        if from == From::Elsewhere {
+            let limit = self.settings.max_value.min(MAX_LEN as u64);
+            if header.raw_len(stored) as u64 > limit {
+                return Err(Malformed::Field("length of the value (see smartcache.max-value)"));
+            }
+            if let Some(codec) = CodecId::from_id(header.codec_number()) {
+                codec::check(codec, stored, header.raw_len(stored))
+                    .map_err(|_| Malformed::Field("compressed value"))?;
+            }
+        }
+        let rule = key.and_then(|key| self.policies.find(key)).map_or(RuleId::NONE, |rule| rule.id());
+        let mut entry = header.to_entry(&mut self.tags, rule, stored)?;
         match from {
             From::Home => {
                 if !self.clock.follow(header.stamp, now) {
@@ -278,7 +298,7 @@ impl State {
                 entry.as_mut().set_header(stamp, header.fresh_until, header.stale());
             }
         }
-        entry
+        Ok(entry)
     }
 
     /// Counts what came of a job, whose result was swapped in or not.

@@ -72,6 +72,10 @@ impl fmt::Display for UnitError {
 
 /// A duration in milliseconds, rounded to the nearest; what is more than nothing is never rounded to nothing.
 pub fn parse_duration(text: &[u8]) -> Result<u64, UnitError> {
+    // Whole seconds, as nearly everybody says them with every SET: no need to take them apart.
+    if (1..=9).contains(&text.len()) && text.iter().all(u8::is_ascii_digit) {
+        return Ok(text.iter().fold(0, |seconds, digit| seconds * 10 + u64::from(digit - b'0')) * SECOND);
+    }
     let decimal = Decimal::split(text).ok_or(UnitError::NotDuration)?;
     let unit_ms = match decimal.rest {
         b"" => SECOND,

@@ -64,6 +64,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     found.count(&mut cx.state.stats.count);
     let (state, value) = match found {
         Found::Hit { value, .. } => ("HIT", Some(value)),
+        Found::Plain => ("HIT", cx.keys.text(get.key).map(Value::plain)),
         Found::Stale { value } => ("STALE", Some(value)),
         Found::Absent { .. } => ("ABSENT", None),
         Found::Miss(_) => ("MISS", None),
@@ -85,6 +86,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 fn fresh_ms(cx: &mut Cx<'_, '_>, get: &Get<'_>) -> i64 {
     let left_ms = match read::find(cx.keys.look(get.key), &mut cx.state.codecs, cx.now, false, Some(Accept::all())) {
         Ok(Found::Hit { left_ms, .. } | Found::Absent { left_ms }) => left_ms,
+        Ok(Found::Plain) => None,
         _ => return 0,
     };
     read::fresh_ms(cx.keys, get.key, left_ms, cx.now)

@@ -92,12 +92,12 @@ fn facts(cx: &mut Cx<'_, '_>, key: Key<'_>) -> Result<Option<Facts>, Error> {
     Ok(Some(match cx.keys.peek(key) {
         Slot::Empty => return Ok(None),
         Slot::Other => return Err(Error::WrongType),
-        Slot::Text(bytes) => Facts {
+        Slot::Text(len) => Facts {
             kind: "string",
             state: "fresh",
             codec: "none",
-            raw: bytes.len(),
-            stored: bytes.len(),
+            raw: len,
+            stored: len,
             age_ms: 0,
             left_ms: None,
             windows: (0, 0),

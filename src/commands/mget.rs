@@ -30,6 +30,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         found.count(&mut cx.state.stats.count);
         match found {
             Found::Hit { value, .. } => cx.reply.bulk(value.bytes),
+            Found::Plain => cx.reply.bulk(cx.keys.text(key).unwrap_or_default()),
             _ => cx.reply.nil(),
         }
     }

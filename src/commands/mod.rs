@@ -28,8 +28,9 @@ pub mod touch;
 
 use spec::Command;
 
-/// Every command, containers before their subcommands.
-pub static COMMANDS: &[&Command] = &[
+/// Every command, containers before their subcommands. A constant, so that what is asked of a row at every call is
+/// answered when it is compiled.
+pub const COMMANDS: &[&Command] = &[
     &get::COMMAND,
     &mget::COMMAND,
     &missing::COMMAND,

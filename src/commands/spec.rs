@@ -198,8 +198,15 @@ impl Command {
     }
 
     /// Whether it has this flag.
-    pub fn has(&self, flag: Flag) -> bool {
-        self.flags.contains(&flag)
+    pub const fn has(&self, flag: Flag) -> bool {
+        let mut at = 0;
+        while at < self.flags.len() {
+            if self.flags[at] as u8 == flag as u8 {
+                return true;
+            }
+            at += 1;
+        }
+        false
     }
 
     /// The ACL categories it is in, where the server lets modules say so (7.2).
@@ -208,7 +215,7 @@ impl Command {
         if self.has(Flag::Write) {
             names.push("write");
         }
-        if self.has(Flag::ReadOnly) && self.keys != Keys::None {
+        if self.has(Flag::ReadOnly) {
             names.push("read");
         }
         names.push(if self.has(Flag::Fast) { "fast" } else { "slow" });
@@ -224,8 +231,15 @@ impl Command {
     }
 
     /// How many words name it.
-    pub fn name_words(&self) -> usize {
-        if self.parent().is_some() { 2 } else { 1 }
+    pub const fn name_words(&self) -> usize {
+        let (bytes, mut at) = (self.name.as_bytes(), 0);
+        while at < bytes.len() {
+            if bytes[at] == b' ' {
+                return 2;
+            }
+            at += 1;
+        }
+        1
     }
 
     /// Whether `words` many words fit its arity.

@@ -4,10 +4,8 @@ use super::args::{Args, is};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::codec::CodecId;
 use crate::cache::effects::{Effect, Event};
-use crate::cache::entry::Entry;
 use crate::cache::error::Error;
 use crate::cache::format::{self, Expiry, Header};
-use crate::cache::rules::RuleId;
 use crate::cache::store::From;
 use crate::cache::{Cx, Key};
 
@@ -62,10 +60,8 @@ fn store<'w>(
     pack: Option<CodecId>,
 ) -> Result<(), Error> {
     let state = &mut *cx.state;
-    let rule = state.policies.find(key.name).map_or(RuleId::NONE, |rule| rule.id());
-    let entry: Entry = header.to_entry(&mut state.tags, rule, stored).map_err(malformed)?;
     let from = if cx.caller.trusted { From::Home } else { From::Elsewhere };
-    let entry = state.welcome(header, entry, from, cx.now);
+    let entry = state.welcome(header, Some(key.name), stored, from, cx.now).map_err(malformed)?;
     let e = entry.as_ref();
     let event = if e.absent() { Event::Absent } else { Event::Set };
     let job = pack.filter(|_| e.codec() == Some(CodecId::None)).and_then(|codec| {
@@ -77,7 +73,8 @@ fn store<'w>(
         Expiry::At(at) => Some(at),
     };
     cx.keys.set(key, entry, expire_at);
-    let replicate = if cx.caller.trusted { Effect::ReplicateVerbatim } else { Effect::ReplicateEntry { key, pack } };
+    let replicate =
+        if cx.caller.trusted { Effect::ReplicateVerbatim } else { Effect::ReplicateEntry { key, expire_at, pack } };
     cx.effects.changed(key, replicate, event);
     if let Some(job) = job {
         cx.effects.push(Effect::Compress(Box::new(job)));

@@ -189,11 +189,11 @@ fn load_entry(io: *mut raw::RedisModuleIO, version: c_int) -> Option<*mut c_void
     let now = clock_now();
     let from = origin(io);
     with_state(|state| {
-        let rule = key_name(io, |key| rule_of(state, key)).unwrap_or_default();
-        let read = format::decode(header_bytes.bytes())
-            .and_then(|header| header.to_entry(&mut state.tags, rule, stored.bytes()).map(|entry| (header, entry)));
-        match read {
-            Ok((header, entry)) => Some(into_raw(state.welcome(&header, entry, from, now))),
+        let key = key_name(io);
+        let entry = format::decode(header_bytes.bytes())
+            .and_then(|header| state.welcome(&header, key.map(|name| name.bytes()), stored.bytes(), from, now));
+        match entry {
+            Ok(entry) => Some(into_raw(entry)),
             Err(why) => {
                 log::warning(&format!("an entry was refused: {why}"));
                 None
@@ -213,10 +213,11 @@ fn origin(io: *mut raw::RedisModuleIO) -> From {
     }
 }
 
-fn key_name<R>(io: *mut raw::RedisModuleIO, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
+/// The key that is being loaded or saved; none for `DUMP` and `RESTORE`.
+fn key_name<'a>(io: *mut raw::RedisModuleIO) -> Option<Str<'a>> {
     let get = server_may!(RedisModule_GetKeyNameFromIO)?;
-    // SAFETY: `io` is valid during the callback that got it, and so is the name; null for `DUMP` and `RESTORE`.
-    unsafe { Str::from_raw(get(io).cast_mut()) }.map(|name| f(name.bytes()))
+    // SAFETY: `io` is valid during the callback that got it, and so is the name: callers do not keep it.
+    unsafe { Str::from_raw(get(io).cast_mut()) }
 }
 
 unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::RedisModuleString, value: *mut c_void) {

@@ -24,8 +24,13 @@ pub(super) fn deliver(ctx: Ctx, mut effects: Effects<'_>, mut keys: ServerKeys<'
     let mut events = SmallVec::<[(Event, Key<'_>); 2]>::new();
     for effect in effects.drain() {
         match effect {
-            Effect::ReplicateEntry { key, pack } => replicate_entry(ctx, &mut keys, &state, key, Whole::Entry(pack)),
-            Effect::ReplicateHeader(key) => replicate_entry(ctx, &mut keys, &state, key, Whole::Header),
+            Effect::ReplicateEntry { key, expire_at, pack } => {
+                replicate_entry(ctx, &mut keys, &mut state, key, expire_at, Whole::Entry(pack));
+            }
+            Effect::ReplicateHeader(key) => {
+                let expire_at = keys.expire_at(key);
+                replicate_entry(ctx, &mut keys, &mut state, key, expire_at, Whole::Header);
+            }
             Effect::ReplicateUnlink(key) => names.with_name(key, |name| ctx.replicate(UNLINK, name, &[])),
             Effect::ReplicateVerbatim => ctx.replicate_verbatim(),
             Effect::Signal(key) => names.with_name(key, |name| ctx.signal(name)),
@@ -51,17 +56,25 @@ enum Whole {
 }
 
 /// Says to replicas and AOF what stands under `key` now.
-fn replicate_entry(ctx: Ctx, keys: &mut ServerKeys<'_>, state: &State, key: Key<'_>, whole: Whole) {
-    let expiry = keys.expire_at(key).map_or(Expiry::None, Expiry::At);
-    let mut header = Vec::with_capacity(64);
+fn replicate_entry(
+    ctx: Ctx,
+    keys: &mut ServerKeys<'_>,
+    state: &mut State,
+    key: Key<'_>,
+    expire_at: Option<u64>,
+    whole: Whole,
+) {
     let names = keys.names();
     let Slot::Entry(entry) = keys.peek(key) else { return };
-    format::encode(entry, &state.tags, expiry, &mut header);
+    let mut header = std::mem::take(&mut state.header);
+    header.clear();
+    format::encode(entry, &state.tags, expire_at.map_or(Expiry::None, Expiry::At), &mut header);
     names.with_name(key, |name| match whole {
         Whole::Header => ctx.replicate(STORE, name, &[&header]),
         Whole::Entry(None) => ctx.replicate(STORE, name, &[&header, entry.stored()]),
         Whole::Entry(Some(codec)) => ctx.replicate(STORE, name, &[&header, entry.stored(), codec.name().as_bytes()]),
     });
+    state.header = header;
 }
 
 fn class(event: Event) -> c_int {

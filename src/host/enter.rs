@@ -14,14 +14,15 @@ use smallvec::SmallVec;
 use super::deliver::deliver;
 use super::ffi::{Ctx, Str};
 use super::keyspace::ServerKeys;
+use super::register::access_flags;
 use super::reply::ServerReply;
 use super::{cached_now, clock_now, try_state};
 use crate::cache::effects::Effects;
 use crate::cache::error::Error;
-use crate::cache::{Caller, Cx};
+use crate::cache::{Caller, Cx, units};
 use crate::commands::COMMANDS;
 use crate::commands::args::Args;
-use crate::commands::spec::{Command, Flag};
+use crate::commands::spec::{Command, Flag, Keys};
 
 /// A command as the server calls it.
 pub(super) type Trampoline =
@@ -54,17 +55,49 @@ unsafe extern "C" fn enter<const INDEX: usize>(
         }
     };
     // Only rows of the table are registered: spare trampolines are never called.
-    let Some(command) = COMMANDS.get(INDEX) else { return raw::REDISMODULE_ERR as c_int };
-    if catch_unwind(AssertUnwindSafe(|| call(command, ctx, argv))).is_err() {
+    let Some(row) = (const { Row::at(INDEX) }) else { return raw::REDISMODULE_ERR as c_int };
+    if catch_unwind(AssertUnwindSafe(|| call(row, ctx, argv))).is_err() {
         super::count_panic();
         ServerReply::new(ctx).error(&Error::Internal);
     }
     raw::REDISMODULE_OK as c_int
 }
 
-fn call(command: &'static Command, ctx: Ctx, argv: &[Str<'_>]) {
-    let words: SmallVec<[&[u8]; 8]> = argv.iter().map(|word| word.bytes()).collect();
-    let writes = command.has(Flag::Write);
+/// What is asked of a row of the table at every call, answered when it is compiled.
+#[derive(Clone, Copy)]
+struct Row {
+    command: &'static Command,
+    name_words: usize,
+    writes: bool,
+    internal: bool,
+}
+
+impl Row {
+    const fn at(index: usize) -> Option<Self> {
+        if index >= COMMANDS.len() {
+            return None;
+        }
+        let command = COMMANDS[index];
+        Some(Row {
+            command,
+            name_words: command.name_words(),
+            writes: command.has(Flag::Write),
+            internal: command.has(Flag::Internal),
+        })
+    }
+}
+
+fn call(row: Row, ctx: Ctx, argv: &[Str<'_>]) {
+    let Row { command, writes, .. } = row;
+    if let Keys::CountedPairs(access) = command.keys
+        && ctx.wants_key_positions()
+    {
+        let counted = argv.get(1).and_then(|count| units::parse_int(count.bytes()).ok()).unwrap_or(0);
+        let positions = (2..argv.len()).step_by(2).take(usize::try_from(counted).unwrap_or(0));
+        return positions.for_each(|at| ctx.key_at(at, access_flags(access)));
+    }
+    let mut words: SmallVec<[&[u8]; 8]> = SmallVec::with_capacity(argv.len());
+    argv.iter().for_each(|word| words.push(word.bytes()));
     let mut reply = ServerReply::new(ctx);
     let Some(mut state) = try_state() else {
         // Another module called us from inside a keyspace event of our own.
@@ -80,13 +113,13 @@ fn call(command: &'static Command, ctx: Ctx, argv: &[Str<'_>]) {
             let mut cx = Cx {
                 // Stamps need the real clock; a read is content with the server's, which is 24 ns cheaper.
                 now: if writes { clock_now() } else { cached_now() },
-                caller: caller(command, ctx),
+                caller: caller(row, ctx),
                 state: &mut state,
                 keys: &mut keys,
                 reply: &mut reply,
                 effects: &mut effects,
             };
-            run(&mut cx, &mut Args::new(command.name, &words, command.name_words()))
+            run(&mut cx, &mut Args::new(command.name, &words, row.name_words))
         }
     };
     match outcome {
@@ -99,11 +132,11 @@ fn call(command: &'static Command, ctx: Ctx, argv: &[Str<'_>]) {
     }
 }
 
-fn caller(command: &Command, ctx: Ctx) -> Caller {
-    if !command.has(Flag::Write) {
+fn caller(row: Row, ctx: Ctx) -> Caller {
+    if !row.writes {
         return Caller::default();
     }
-    let trusted = command.has(Flag::Internal) && {
+    let trusted = row.internal && {
         let obey = raw::REDISMODULE_CTX_FLAGS_REPLICATED
             | raw::REDISMODULE_CTX_FLAGS_LOADING
             | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;

@@ -35,6 +35,7 @@ unsafe extern "C" fn on_cron(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEve
     guarded("the cron event", (), || {
         if let Some(mut state) = try_state() {
             state.tags.reap(TAGS_A_TURN);
+            state.codecs.trim();
         }
     });
 }

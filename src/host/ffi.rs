@@ -45,7 +45,8 @@ pub(super) fn missing() -> Vec<&'static str> {
         RedisModule_GetCommand RedisModule_CreateSubcommand RedisModule_SetCommandInfo RedisModule_OpenKey
         RedisModule_CloseKey RedisModule_KeyType RedisModule_ModuleTypeGetType RedisModule_ModuleTypeGetValue
         RedisModule_ModuleTypeSetValue RedisModule_ModuleTypeReplaceValue RedisModule_UnlinkKey
-        RedisModule_SetExpire RedisModule_GetExpire RedisModule_StringDMA RedisModule_StringPtrLen
+        RedisModule_SetExpire RedisModule_GetExpire RedisModule_ValueLength RedisModule_StringPtrLen RedisModule_Call
+        RedisModule_CallReplyType RedisModule_CallReplyStringPtr RedisModule_FreeCallReply
         RedisModule_CreateString RedisModule_FreeString RedisModule_ReplyWithError RedisModule_ReplyWithSimpleString
         RedisModule_ReplyWithStringBuffer RedisModule_ReplyWithNull RedisModule_ReplyWithLongLong
         RedisModule_ReplyWithDouble RedisModule_ReplyWithArray RedisModule_ReplyWithMap RedisModule_Replicate
@@ -188,6 +189,20 @@ impl Ctx {
         unsafe { server!(RedisModule_GetContextFlags)(self.as_ptr()) as u32 }
     }
 
+    /// Whether the command is called only to say which of its words are keys.
+    pub(super) fn wants_key_positions(self) -> bool {
+        // SAFETY: the context is that of a running command.
+        server_may!(RedisModule_IsKeysPositionRequest).is_some_and(|asks| unsafe { asks(self.as_ptr()) != 0 })
+    }
+
+    /// Says that a word is a key, and what is done to it.
+    pub(super) fn key_at(self, at: usize, flags: u32) {
+        if let Some(say) = server_may!(RedisModule_KeyAtPosWithFlags) {
+            // SAFETY: the context is that of such a call; the server checks the position.
+            unsafe { say(self.as_ptr(), at as c_int, flags as c_int) }
+        }
+    }
+
     pub(super) fn open(self, name: Str<'_>, mode: Mode) -> OpenKey {
         // SAFETY: context and string are valid; the key is closed by `OpenKey`.
         OpenKey(unsafe { server!(RedisModule_OpenKey)(self.as_ptr(), name.as_ptr(), mode.bits()) })
@@ -206,6 +221,14 @@ impl Ctx {
     pub(super) fn replicate_verbatim(self) {
         // SAFETY: the context is that of a running command.
         unsafe { server!(RedisModule_ReplicateVerbatim)(self.as_ptr()) };
+    }
+
+    /// The server's own `GET`. Reading a string through an open key would decode it in place: a counter would no
+    /// longer be kept as a number, for a mere read.
+    pub(super) fn call_get(self, name: Str<'_>) -> Option<Called> {
+        // SAFETY: the context is that of a running command; the format names the one string that follows.
+        let reply = unsafe { server!(RedisModule_Call)(self.as_ptr(), c"GET".as_ptr(), c"s".as_ptr(), name.as_ptr()) };
+        NonNull::new(reply).map(Called)
     }
 
     /// Tells replicas and AOF to run `command` with these words (at most three).
@@ -243,6 +266,32 @@ impl Ctx {
     }
 }
 
+/// What a command of the server's answered; freed when dropped.
+#[derive(Debug)]
+pub(super) struct Called(NonNull<raw::RedisModuleCallReply>);
+
+impl Called {
+    /// The answer, when it is a string.
+    pub(super) fn text(&self) -> Option<&[u8]> {
+        let mut len = 0;
+        // SAFETY: the reply lives as long as `self`, and its bytes with it.
+        unsafe {
+            if server!(RedisModule_CallReplyType)(self.0.as_ptr()) != raw::REDISMODULE_REPLY_STRING as c_int {
+                return None;
+            }
+            let bytes = server!(RedisModule_CallReplyStringPtr)(self.0.as_ptr(), &mut len);
+            Some(slice::from_raw_parts(bytes.cast(), len))
+        }
+    }
+}
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        // SAFETY: ours since `call_get`.
+        unsafe { server!(RedisModule_FreeCallReply)(self.0.as_ptr()) }
+    }
+}
+
 impl OpenKey {
     /// The type of ours, as the server knows it.
     fn our_type() -> *mut raw::RedisModuleType {
@@ -272,15 +321,10 @@ impl OpenKey {
         unsafe { server!(RedisModule_ModuleTypeGetValue)(self.0) }
     }
 
-    /// The bytes of a plain string.
-    pub(super) fn text(&self) -> &[u8] {
-        let mut len = 0;
-        // SAFETY: the key is open and holds a string; the bytes live until the key is changed or closed, and
-        // both need this `OpenKey` back.
-        unsafe {
-            let bytes = server!(RedisModule_StringDMA)(self.0, &mut len, raw::REDISMODULE_READ as c_int);
-            slice::from_raw_parts(bytes.cast(), len)
-        }
+    /// The length of what it holds, in bytes for a string.
+    pub(super) fn len(&self) -> usize {
+        // SAFETY: the key is open.
+        unsafe { server!(RedisModule_ValueLength)(self.0) }
     }
 
     /// When the server deletes it, in milliseconds of Unix time.

@@ -4,7 +4,7 @@
 use std::ffi::c_void;
 
 use super::datatype;
-use super::ffi::{Ctx, Held, Mode, OpenKey, OwnedStr, Str};
+use super::ffi::{Called, Ctx, Held, Mode, OpenKey, OwnedStr, Str};
 use crate::cache::entry::{Entry, EntryMut, EntryRef};
 use crate::cache::{Key, Keyspace, Slot};
 
@@ -28,6 +28,7 @@ pub(super) struct ServerKeys<'a> {
     names: Names<'a>,
     may_write: bool,
     open: Option<Opened>,
+    text: Option<Called>,
 }
 
 struct Opened {
@@ -40,7 +41,7 @@ impl<'a> ServerKeys<'a> {
     /// For a command with these words; `may_write` when it is flagged `write` (else the server would let us
     /// change a replica).
     pub(super) fn new(ctx: Ctx, argv: &'a [Str<'a>], may_write: bool) -> Self {
-        ServerKeys { ctx, names: Names(argv), may_write, open: None }
+        ServerKeys { ctx, names: Names(argv), may_write, open: None, text: None }
     }
 
     /// The names of keys, which outlive the open key.
@@ -64,7 +65,7 @@ impl<'a> ServerKeys<'a> {
         let open = self.opened(key, mode);
         match open.held() {
             Held::Nothing => Slot::Empty,
-            Held::Text => Slot::Text(open.text()),
+            Held::Text => Slot::Text(open.len()),
             Held::Other => Slot::Other,
             // SAFETY: the key is open and holds a value of our type; it stays open, and the value unchanged, as
             // long as the slot borrows `self`, since every method that could change either takes `&mut self`.
@@ -82,6 +83,12 @@ impl Keyspace for ServerKeys<'_> {
         self.slot(key, Mode::Peek)
     }
 
+    fn text(&mut self, key: Key<'_>) -> Option<&[u8]> {
+        self.open = None; // one at a time: the server opens it
+        self.text = self.names.with_name(key, |name| self.ctx.call_get(name));
+        self.text.as_ref().and_then(Called::text)
+    }
+
     fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
         // A key that is open already says it, however it was opened.
         match &self.open {
@@ -93,7 +100,7 @@ impl Keyspace for ServerKeys<'_> {
     fn memory_bytes(&mut self, key: Key<'_>) -> u64 {
         match self.slot(key, Mode::Peek) {
             Slot::Entry(entry) => datatype::memory_of(entry),
-            Slot::Text(text) => text.len() as u64,
+            Slot::Text(len) => len as u64,
             Slot::Empty | Slot::Other => 0,
         }
     }

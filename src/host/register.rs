@@ -120,6 +120,9 @@ fn flags(command: &Command) -> String {
             Flag::Internal => continue,
         });
     }
+    if let Keys::CountedPairs(_) = command.keys {
+        names.push("getkeys-api"); // see `key_specs`
+    }
     names.join(" ")
 }
 
@@ -148,6 +151,16 @@ fn describe(command: &Command) -> raw::RedisModuleCommandInfo {
     info
 }
 
+/// What is done to a key, in the server's flags.
+pub(super) fn access_flags(access: Access) -> u32 {
+    match access {
+        Access::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
+        Access::Overwrite => raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_KEY_UPDATE,
+        Access::Update => raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE,
+        Access::Delete => raw::REDISMODULE_CMD_KEY_RM | raw::REDISMODULE_CMD_KEY_DELETE,
+    }
+}
+
 fn key_specs(keys: Keys) -> Vec<raw::RedisModuleCommandKeySpec> {
     let (access, find) = match keys {
         Keys::None => return Vec::new(),
@@ -155,18 +168,17 @@ fn key_specs(keys: Keys) -> Vec<raw::RedisModuleCommandKeySpec> {
         Keys::All(access) => (access, (-1, 1)),
         Keys::CountedPairs(access) => (access, (0, 2)),
     };
+
     // SAFETY: plain C data; zeroes mean "not said".
     let mut spec: raw::RedisModuleCommandKeySpec = unsafe { std::mem::zeroed() };
-    spec.flags = u64::from(match access {
-        Access::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
-        Access::Overwrite => raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_KEY_UPDATE,
-        Access::Update => raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE,
-        Access::Delete => raw::REDISMODULE_CMD_KEY_RM | raw::REDISMODULE_CMD_KEY_DELETE,
-    });
+    spec.flags = u64::from(access_flags(access));
     spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
     spec.bs.index.pos = 1;
     if let Keys::CountedPairs(_) = keys {
         spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM;
+        // Redis 7.0 finds only half of the keys of such a specification (it counts steps as keys), and would not
+        // ask for permission on the rest. These flags make every server ask us: `enter.rs` answers.
+        spec.flags |= u64::from(raw::REDISMODULE_CMD_KEY_VARIABLE_FLAGS);
         spec.fk.keynum.keynumidx = 0;
         spec.fk.keynum.firstkey = 1;
         spec.fk.keynum.keystep = 2;

@@ -56,7 +56,8 @@ pub enum CodecId {
 impl CodecId {
     /// The codec stored under this number; none for a number that this version does not know.
     pub fn from_id(id: u8) -> Option<Self> {
-        CODECS.get(usize::from(id)).map(|codec| codec.id())
+        // On every read: not asked of the table, whose rows a test holds to these places.
+        [Self::None, Self::Gzip, Self::Zstd, Self::Lz4].get(usize::from(id)).copied()
     }
 
     /// The codec of this name, as in `CODEC name`, in any case.

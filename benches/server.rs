@@ -1,0 +1,819 @@
+//! What SmartCache costs a server, beside the server's own commands and beside the recipe people use today.
+//!
+//! ```text
+//! make bench                                           all of it, about five minutes
+//! cargo bench --bench server -- --only budgets         the promises alone
+//! cargo bench --bench server -- --quick                does it run? (figures mean nothing)
+//! ```
+//!
+//! # What is compared
+//!
+//! On one server, in one run, with the same values and the same client:
+//!
+//! | row | reads with | writes with |
+//! |---|---|---|
+//! | native | `GET` | `SET key value EX 3600` |
+//! | plain, gzip, zstd, lz4 | `SMARTCACHE.GET` | `SMARTCACHE.SET key value TTL 3600 CODEC …` |
+//! | gzip in client | `GET`, then gunzip | gzip (level 6, the usual default), then `SET … EX 3600` |
+//!
+//! Values are real records (`tests/data`), put one behind the other and cut to exactly 100 B, 1 KB, 10 KB and 100 KB;
+//! every key has its own. Writes overwrite existing keys. What is too small or too dense to save
+//! `smartcache.min-savings` is stored as it is: the tables say what share of the values a codec really holds.
+//!
+//! # How
+//!
+//! - **Server CPU per command** is the measure: user and system time of the server over the number of commands (see
+//!   `support/machine.rs` for the two clocks). It does not depend on how busy the client or the machine is, as
+//!   throughput and p99, which stand beside it, do.
+//! - **Pinned:** the server to the first core, the client to the second.
+//! - **Paired and interleaved:** machines drift, by more than what we want to see. So each sample of ours stands between
+//!   two samples of the native command, its ratio is taken to their mean, and all this is done in rounds, through all
+//!   rows. Printed are the median of the rounds and their quartiles.
+//! - **Which keys:** the tables read and write 1,024 keys of each kind (128 of 100 KB) in a random order. The budgets
+//!   are measured twice: with one key over and over, where nothing but the command's own path counts (the harder test
+//!   of a *ratio*, since the native command is at its fastest), and with 10,240 keys at random, which is what servers do.
+//! - **p99** is the round trip of a whole pipeline, first byte sent to last byte read.
+//! - **Memory** is what `used_memory` grows by for a fresh key, over the number of keys: allocator rounding, hash table,
+//!   the key's name and its TTL included.
+
+#[path = "../tests/data/mod.rs"]
+mod data;
+mod support {
+    pub(crate) mod machine;
+    pub(crate) mod report;
+    pub(crate) mod server;
+    pub(crate) mod wire;
+}
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::Write as _,
+    path::PathBuf,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::{Parser, ValueEnum};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use hdrhistogram::Histogram;
+use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
+use redis::{Client, Connection, Value, cmd, pipe};
+use support::{
+    machine::{self, Cpu},
+    report::{self, Budget, Facts, Limit, MemoryRow, Quartiles},
+    server::{self, Result, Server},
+    wire::{OK_REPLY, Script, Wire, bulk_reply, push_command},
+};
+
+/// Bytes of a value.
+const SIZES: [usize; 4] = [100, 1_024, 10_240, 102_400];
+/// Commands a pipeline.
+const PIPELINES: [usize; 3] = [1, 16, 64];
+/// Keys of each kind in the tables (those of 100 KB: an eighth). A multiple of the longest pipeline.
+const KEYS: usize = 1_024;
+/// Keys of each kind in the second half of the budgets.
+const MANY_KEYS: usize = 10_240;
+/// What SmartCache costs a server, beside the server's own commands.
+#[derive(Parser)]
+struct Args {
+    /// How many times everything is measured.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Two short rounds: shows that it runs, the figures mean nothing.
+    #[arg(long)]
+    quick: bool,
+    /// The server program [default: $SERVER, else redis-server or valkey-server].
+    #[arg(long)]
+    server: Option<String>,
+    /// The module [default: release/libsmartcache.so in the target folder].
+    #[arg(long)]
+    module: Option<PathBuf>,
+    /// Measure the server's own commands alone, without the module: how quiet is this machine?
+    #[arg(long, conflicts_with = "module")]
+    native: bool,
+    /// Where the results go as JSON.
+    #[arg(long, default_value = "bench-results/server.json")]
+    json: PathBuf,
+    /// Only this part (may be repeated).
+    #[arg(long)]
+    only: Vec<Part>,
+    /// Given by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Part {
+    /// The promises of the design, each with what was measured.
+    Budgets,
+    /// CPU, throughput and p99 of reads and writes.
+    Commands,
+    /// `used_memory` per entry.
+    Memory,
+}
+
+fn main() -> ExitCode {
+    match bench(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(args: &Args) -> Result<()> {
+    server::catch_interrupts()?;
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    let mut lab = Lab::open(args)?;
+    let ticks_before = machine::ticks(lab.pid)?;
+    let nanos_before = machine::cpu_at_rest(lab.pid)?;
+
+    let mut budgets = if wanted(Part::Budgets) && !args.native { lab.budgets()? } else { Vec::new() };
+    let cells = if wanted(Part::Commands) { lab.commands()? } else { Vec::new() };
+    let memory = if wanted(Part::Memory) { lab.memory()? } else { Vec::new() };
+    if wanted(Part::Budgets) && !args.native {
+        budgets.push(lab.memory_budget()?);
+    }
+
+    let used = machine::cpu_at_rest(lab.pid)?.since(nanos_before);
+    let facts = lab.facts(args, used, machine::ticks(lab.pid)? - ticks_before)?;
+    if let Some(folder) = args.json.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&args.json, report::json(&facts, &cells, &memory, &budgets))?;
+    report::print(&facts, &cells, &memory, &budgets);
+    if args.quick {
+        println!("\nThis was --quick: it shows that the bench runs. The figures mean nothing.");
+    }
+    println!("\nWritten to {}.", args.json.display());
+    Ok(())
+}
+
+// ---- what is compared ---------------------------------------------------------------------------------------------
+
+/// The longest round trip that is told apart from a longer one: ten seconds, where reading gives up too.
+const LONGEST_NS: u64 = 10_000_000_000;
+
+/// How a value is kept: one row of the tables.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A string of the server's own.
+    Native,
+    /// An entry of ours, with this codec asked for.
+    Entry(&'static str),
+    /// A string of the server's own, gzipped by the client.
+    GzipInClient,
+}
+
+impl Form {
+    const ALL: [Form; 6] = [
+        Form::Native,
+        Form::Entry("none"),
+        Form::Entry("gzip"),
+        Form::Entry("zstd"),
+        Form::Entry("lz4"),
+        Form::GzipInClient,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Form::Native => "native",
+            Form::Entry("none") => "plain",
+            Form::Entry(codec) => codec,
+            Form::GzipInClient => "gzip in client",
+        }
+    }
+
+    /// Keys of all forms are equally long, so that their names cost the same.
+    fn key(self, op: Op, n: usize) -> Vec<u8> {
+        let letter = match self {
+            Form::Native => 'n',
+            Form::Entry("none") => 'p',
+            Form::Entry(codec) => codec.chars().next().unwrap_or('?'),
+            Form::GzipInClient => 'c',
+        };
+        let op = if op == Op::Get { "get" } else { "set" };
+        format!("bench:{letter}:{op}:{n:06}").into_bytes()
+    }
+
+    /// The words that store `value`, as the server gets it.
+    fn set<'a>(self, key: &'a [u8], value: &'a [u8]) -> Vec<&'a [u8]> {
+        match self {
+            Form::Entry(codec) => {
+                vec![b"SMARTCACHE.SET", key, value, b"TTL", b"3600", b"CODEC", codec.as_bytes()]
+            }
+            _ => vec![b"SET", key, value, b"EX", b"3600"],
+        }
+    }
+
+    fn get(self, key: &[u8]) -> [&[u8]; 2] {
+        match self {
+            Form::Entry(_) => [b"SMARTCACHE.GET", key],
+            _ => [b"GET", key],
+        }
+    }
+
+    /// What reaches the server when `value` is to be kept.
+    fn sent(self, value: Vec<u8>) -> Result<Vec<u8>> {
+        if self == Form::GzipInClient { gzip(&value) } else { Ok(value) }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    Get,
+    Set,
+}
+
+fn gzip(value: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(value)?;
+    Ok(encoder.finish()?)
+}
+
+/// The real records, and values of any size made of them.
+struct Corpus(Vec<Vec<u8>>);
+
+impl Corpus {
+    /// Value number `n`: records from a place in the sample that depends on `n`, cut to exactly `size` bytes.
+    fn value(&self, n: usize, size: usize) -> Vec<u8> {
+        let mut value = Vec::with_capacity(size + 10_000);
+        let first = n.wrapping_mul(2_654_435_761) % self.0.len(); // scatters neighbours
+        for record in self.0.iter().cycle().skip(first) {
+            if value.len() >= size {
+                break;
+            }
+            value.extend_from_slice(record);
+        }
+        value.truncate(size);
+        value
+    }
+}
+
+/// What the client does in one sample, over and over.
+enum Work {
+    /// Requests laid out beforehand, replies of known length.
+    Script(Script),
+    /// Reads, each reply gunzipped.
+    Gunzip(Script),
+    /// Writes, each value gzipped first: keys and values.
+    Gzip(Vec<(Vec<u8>, Vec<u8>)>),
+}
+
+// ---- measuring ----------------------------------------------------------------------------------------------------
+
+/// One contender at one pipeline length: its samples, and how each compares with the native ones around it.
+pub(crate) struct Cell {
+    pub(crate) op: Op,
+    pub(crate) size: usize,
+    pub(crate) pipeline: usize,
+    pub(crate) form: Form,
+    /// Share of the values that the codec really holds (the rest did not shrink enough).
+    pub(crate) held: f64,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) ratios: Vec<f64>,
+    pub(crate) extra_micros: Vec<f64>,
+    pub(crate) latency: Histogram<u64>,
+}
+
+/// One stretch of commands, of some tenths of a second.
+pub(crate) struct Sample {
+    pub(crate) commands: u64,
+    pub(crate) wall: Duration,
+    pub(crate) cpu: Cpu,
+}
+
+impl Sample {
+    /// Microseconds of the server's main thread a command.
+    fn micros(&self) -> f64 {
+        self.cpu.main as f64 / 1e3 / self.commands as f64
+    }
+}
+
+impl Cell {
+    fn new(op: Op, size: usize, pipeline: usize, form: Form, held: f64) -> Result<Cell> {
+        let (samples, ratios, extra_micros) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Cell {
+            op,
+            size,
+            pipeline,
+            form,
+            held,
+            samples,
+            ratios,
+            extra_micros,
+            latency: Histogram::new_with_max(LONGEST_NS, 3)?,
+        })
+    }
+
+    pub(crate) fn server_micros(&self) -> Quartiles {
+        Quartiles::of(self.samples.iter().map(Sample::micros))
+    }
+
+    pub(crate) fn process_micros(&self) -> Quartiles {
+        Quartiles::of(self.samples.iter().map(|s| s.cpu.process as f64 / 1e3 / s.commands as f64))
+    }
+
+    pub(crate) fn client_micros(&self) -> Quartiles {
+        Quartiles::of(self.samples.iter().map(|s| s.cpu.client as f64 / 1e3 / s.commands as f64))
+    }
+
+    pub(crate) fn per_second(&self) -> Quartiles {
+        Quartiles::of(self.samples.iter().map(|s| s.commands as f64 / s.wall.as_secs_f64()))
+    }
+}
+
+/// The server, the connections to it, and what to put in it.
+struct Lab {
+    // Connections first: fields are dropped in order, and the server should go last.
+    wire: Wire,
+    con: Connection,
+    server: Server,
+    pid: u32,
+    cores: usize,
+    pinned: bool,
+    module: Option<PathBuf>,
+    corpus: Corpus,
+    rounds: u32,
+    span: Duration,
+}
+
+impl Lab {
+    fn open(args: &Args) -> Result<Lab> {
+        let module = match (&args.module, args.native) {
+            (_, true) => None,
+            (Some(module), _) => Some(module.clone()),
+            (None, _) => Some(server::built_module()?),
+        };
+        // A child inherits the cores it may run on: first the server's core, then ours.
+        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        let pin = |n: usize| cores.len() > 1 && core_affinity::set_for_current(cores[n]);
+        let server_pinned = pin(0);
+        let program = args.server.clone().unwrap_or_else(server::program);
+        let server = Server::start(&program, module.as_deref(), &["maxmemory 0", "hz 10"])?;
+        let pinned = server_pinned && pin(1);
+
+        let address = format!("unix://{}", server.socket().display());
+        let mut con = Client::open(address)?.get_connection()?;
+        let wire = Wire::connect(&server.socket())?;
+        let pid = info(&mut con, "server", "process_id").parse()?;
+        let corpus = Corpus(data::records().iter().map(data::Record::json).collect());
+        let (rounds, span) = if args.quick { (2, 5) } else { (args.rounds, 150) };
+        Ok(Lab {
+            wire,
+            con,
+            server,
+            pid,
+            cores: cores.len(),
+            pinned,
+            module,
+            corpus,
+            rounds,
+            span: Duration::from_millis(span),
+        })
+    }
+
+    fn forms(&self) -> Vec<Form> {
+        let there = |form: &Form| self.module.is_some() || !matches!(form, Form::Entry(_));
+        Form::ALL.into_iter().filter(there).collect()
+    }
+
+    /// Commands until `span` is over.
+    fn sample(&mut self, work: &Work, pipeline: usize, latency: &mut Histogram<u64>) -> Result<Sample> {
+        if server::interrupted() {
+            return Err("interrupted".into());
+        }
+        let before = machine::cpu_at_rest(self.pid)?;
+        let mut requests = Vec::new();
+        let (mut commands, mut at) = (0, 0);
+        let started = Instant::now();
+        let mut batch_began = started;
+        loop {
+            match work {
+                Work::Script(script) => {
+                    at = if at + pipeline > script.len() { 0 } else { at };
+                    let (requests, replies) = script.batch(at, at + pipeline);
+                    self.wire.exchange(requests, replies)?;
+                }
+                Work::Gunzip(script) => {
+                    at = if at + pipeline > script.len() { 0 } else { at };
+                    let (requests, _) = script.batch(at, at + pipeline);
+                    self.wire.exchange_bulks(requests, pipeline, |stored| {
+                        let mut value = Vec::new();
+                        std::io::Read::read_to_end(&mut GzDecoder::new(stored), &mut value)?;
+                        std::hint::black_box(value);
+                        Ok(())
+                    })?;
+                }
+                Work::Gzip(entries) => {
+                    at = if at + pipeline > entries.len() { 0 } else { at };
+                    requests.clear();
+                    for (key, value) in &entries[at..at + pipeline] {
+                        push_command(&mut requests, &Form::GzipInClient.set(key, &gzip(value)?));
+                    }
+                    self.wire.exchange(&requests, pipeline * OK_REPLY)?;
+                }
+            }
+            at += pipeline;
+            commands += pipeline as u64;
+            let now = Instant::now();
+            latency.saturating_record((now - batch_began).as_nanos() as u64);
+            batch_began = now;
+            if now - started >= self.span {
+                break;
+            }
+        }
+        let wall = started.elapsed();
+        Ok(Sample { commands, wall, cpu: machine::cpu_at_rest(self.pid)?.since(before) })
+    }
+
+    /// One round of one contest: native, ours, native, the next of ours, native, … The first of `works` is native.
+    fn round(&mut self, works: &[&Work], cells: &mut [Cell]) -> Result<()> {
+        let (native, ours) = cells.split_first_mut().ok_or("nobody to compare")?;
+        native.samples.push(self.sample(works[0], native.pipeline, &mut native.latency)?);
+        for (cell, work) in ours.iter_mut().zip(&works[1..]) {
+            let sample = self.sample(work, cell.pipeline, &mut cell.latency)?;
+            let after = self.sample(works[0], native.pipeline, &mut native.latency)?;
+            let before = native.samples.last().map_or(0.0, Sample::micros);
+            let base = (before + after.micros()) / 2.0;
+            cell.ratios.push(sample.micros() / base);
+            cell.extra_micros.push(sample.micros() - base);
+            cell.samples.push(sample);
+            native.samples.push(after);
+        }
+        Ok(())
+    }
+
+    // ---- putting values there -------------------------------------------------------------------------------------
+
+    /// Stores `count` values under `form`'s keys, checks that each reads back as it was given, and says what share of
+    /// them the codec really holds.
+    fn fill(&mut self, form: Form, op: Op, size: usize, count: usize) -> Result<f64> {
+        let mut held = 0;
+        let numbers: Vec<usize> = (0..count).collect();
+        // Not more at once than the queue of the compressing threads may take.
+        for numbers in numbers.chunks((2_000_000 / size).clamp(1, 1_024)) {
+            let mut raw = numbers.to_vec();
+            for _ in 0..5 {
+                self.store(form, op, size, &raw)?;
+                raw = self.not_held(form, op, size, &raw)?;
+                if raw.is_empty() || size < OFFLOADED {
+                    break; // what is compressed at once is compressed for good
+                }
+            }
+            held += numbers.len() - raw.len();
+            self.check(form, op, size, numbers)?;
+        }
+        Ok(held as f64 / count as f64)
+    }
+
+    fn store(&mut self, form: Form, op: Op, size: usize, numbers: &[usize]) -> Result<()> {
+        let mut requests = Vec::new();
+        for &n in numbers {
+            let sent = form.sent(self.corpus.value(n, size))?;
+            push_command(&mut requests, &form.set(&form.key(op, n), &sent));
+        }
+        self.wire.exchange(&requests, numbers.len() * OK_REPLY)
+    }
+
+    /// Those whose entry is not held by the codec of `form`, once the compressing threads had their time.
+    fn not_held(&mut self, form: Form, op: Op, size: usize, numbers: &[usize]) -> Result<Vec<usize>> {
+        let Form::Entry(codec) = form else { return Ok(Vec::new()) };
+        let mut raw = numbers.to_vec();
+        let started = Instant::now();
+        loop {
+            let mut ask = pipe();
+            raw.iter().for_each(|&n| {
+                ask.cmd("SMARTCACHE.INSPECT").arg(form.key(op, n));
+            });
+            let entries: Vec<HashMap<String, Value>> = ask.query(&mut self.con)?;
+            let is_held = |entry: &HashMap<String, Value>| match entry.get("codec") {
+                Some(Value::BulkString(name)) => name == codec.as_bytes(),
+                Some(Value::SimpleString(name)) => name == codec,
+                _ => false,
+            };
+            raw = raw.into_iter().zip(&entries).filter(|(_, entry)| !is_held(entry)).map(|(n, _)| n).collect();
+            if raw.is_empty() || size < OFFLOADED || started.elapsed() > Duration::from_secs(1) {
+                return Ok(raw);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn check(&mut self, form: Form, op: Op, size: usize, numbers: &[usize]) -> Result<()> {
+        let mut ask = pipe();
+        for &n in numbers {
+            let key = form.key(op, n);
+            let [name, key] = form.get(&key);
+            ask.cmd(&String::from_utf8_lossy(name)).arg(key);
+        }
+        let found: Vec<Option<Vec<u8>>> = ask.query(&mut self.con)?;
+        for (&n, found) in numbers.iter().zip(found) {
+            if found != Some(form.sent(self.corpus.value(n, size))?) {
+                let key = String::from_utf8_lossy(&form.key(op, n)).into_owned();
+                return Err(format!("{key} does not read back as it was stored").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The requests for the first `count` keys, in a random order; a single key as often as a pipeline is long.
+    fn work(&self, form: Form, op: Op, size: usize, count: usize) -> Result<Work> {
+        let mut numbers: Vec<usize> = (0..count).collect();
+        numbers.shuffle(&mut StdRng::seed_from_u64(1));
+        if count == 1 {
+            numbers = vec![0; PIPELINES[2]];
+        }
+        if (form, op) == (Form::GzipInClient, Op::Set) {
+            return Ok(Work::Gzip(numbers.iter().map(|&n| (form.key(op, n), self.corpus.value(n, size))).collect()));
+        }
+        let mut script = Script::default();
+        for n in numbers {
+            let key = form.key(op, n);
+            match op {
+                Op::Get => script.push(&form.get(&key), bulk_reply(size)),
+                Op::Set => script.push(&form.set(&key, &self.corpus.value(n, size)), OK_REPLY),
+            }
+        }
+        Ok(if form == Form::GzipInClient { Work::Gunzip(script) } else { Work::Script(script) })
+    }
+
+    fn empty(&mut self) -> Result<()> {
+        cmd("FLUSHALL").arg("SYNC").exec(&mut self.con)?;
+        Ok(())
+    }
+
+    // ---- the parts ------------------------------------------------------------------------------------------------
+
+    /// CPU, throughput and p99 of every form, size and pipeline.
+    fn commands(&mut self) -> Result<Vec<Cell>> {
+        let mut done = Vec::new();
+        for size in SIZES {
+            progress(&format!("commands: values of {}", report::bytes(size)));
+            self.empty()?;
+            let count = if size > 50_000 { KEYS / 8 } else { KEYS };
+            let mut contests: Vec<Vec<Cell>> = Vec::new();
+            let mut works: Vec<Vec<Work>> = Vec::new();
+            for op in [Op::Get, Op::Set] {
+                let mut held = Vec::new();
+                let mut of_op = Vec::new();
+                for form in self.forms() {
+                    held.push((form, self.fill(form, op, size, count)?));
+                    of_op.push(self.work(form, op, size, count)?);
+                }
+                works.push(of_op);
+                for pipeline in PIPELINES {
+                    let cells = held.iter().map(|&(form, held)| Cell::new(op, size, pipeline, form, held));
+                    contests.push(cells.collect::<Result<_>>()?);
+                }
+            }
+            for _ in 0..self.rounds {
+                for cells in &mut contests {
+                    let works = &works[usize::from(cells[0].op == Op::Set)];
+                    self.round(&works.iter().collect::<Vec<_>>(), cells)?;
+                }
+            }
+            done.extend(contests.into_iter().flatten());
+        }
+        Ok(done)
+    }
+
+    /// `used_memory` per entry of every form and size.
+    fn memory(&mut self) -> Result<Vec<MemoryRow>> {
+        let mut rows = Vec::new();
+        for size in SIZES {
+            progress(&format!("memory: values of {}", report::bytes(size)));
+            let count = (16_000_000 / size).clamp(256, 8_192).next_power_of_two();
+            for form in self.forms() {
+                let mut held = 0.0;
+                let grown = self.grown(|lab| {
+                    held = lab.fill(form, Op::Get, size, count)?;
+                    Ok(())
+                })?;
+                rows.push(MemoryRow { size, form, held, bytes: grown / count as f64 });
+            }
+        }
+        Ok(rows)
+    }
+
+    /// What `used_memory` grows by when `put` fills the empty server.
+    fn grown(&mut self, put: impl FnOnce(&mut Lab) -> Result<()>) -> Result<f64> {
+        self.empty()?;
+        let before = self.used_memory()?;
+        put(self)?;
+        Ok(self.used_memory()? - before)
+    }
+
+    /// `used_memory` once it stands still: buffers of connections and old hash tables are freed a moment later.
+    fn used_memory(&mut self) -> Result<f64> {
+        self.wire = Wire::connect(&self.server.socket())?; // a new one, without the old one's buffers
+        let mut last = String::new();
+        for _ in 0..50 {
+            thread::sleep(Duration::from_millis(60));
+            let now = info(&mut self.con, "memory", "used_memory");
+            if now == last {
+                break;
+            }
+            last = now;
+        }
+        Ok(last.parse()?)
+    }
+
+    // ---- the budgets ----------------------------------------------------------------------------------------------
+
+    /// What the design promises about commands. To promise more, add a line to one of the two lists.
+    fn budgets(&mut self) -> Result<Vec<Budget>> {
+        const PLAIN: Form = Form::Entry("none");
+        let mut done = Vec::new();
+        for count in [1, MANY_KEYS] {
+            progress(&format!("budgets: {}", report::keys(count)));
+            self.empty()?;
+            for (form, op, size) in [
+                (Form::Native, Op::Get, 100),
+                (PLAIN, Op::Get, 100),
+                (Form::Native, Op::Set, 100),
+                (PLAIN, Op::Set, 100),
+            ] {
+                self.fill(form, op, size, count)?;
+            }
+            let native = self.work(Form::Native, Op::Get, 100, count)?;
+            let ours = self.work(PLAIN, Op::Get, 100, count)?;
+            for (pipeline, limit) in [(1, 1.05), (16, 1.20), (64, 1.30)] {
+                let limit = Some(Limit::Times(limit));
+                done.push(self.compare("GET, 100 B stored plain", count, pipeline, limit, &native, &ours)?);
+            }
+
+            self.add_rules()?;
+            let native = self.work(Form::Native, Op::Set, 100, count)?;
+            let plain = self.ruled_sets("plain", count);
+            let auto = self.ruled_sets("auto", count);
+            let limit = Some(Limit::Times(1.4));
+            done.push(self.compare("SET, 100 B, one of 20 rules matches", count, 16, limit, &native, &plain)?);
+            done.push(self.compare("the same with CODEC auto", count, 16, None, &native, &auto)?);
+            self.remove_rules()?;
+
+            // 1 KB values replace those of 100 B under the same keys.
+            self.fill(Form::Native, Op::Get, 1_024, count)?;
+            let zstd = Form::Entry("zstd");
+            if self.fill(zstd, Op::Get, 1_024, count)? < 0.99 {
+                return Err(
+                    "the values of 1 KB are not stored with zstd; what is measured would be something else".into()
+                );
+            }
+            let native = self.work(Form::Native, Op::Get, 1_024, count)?;
+            let ours = self.work(zstd, Op::Get, 1_024, count)?;
+            for pipeline in PIPELINES {
+                let limit = Some(Limit::MoreMicros(2.0));
+                done.push(self.compare("GET, 1 KB JSON stored with zstd", count, pipeline, limit, &native, &ours)?);
+            }
+        }
+        Ok(done)
+    }
+
+    /// One budget, measured in twice as many rounds as the tables: there is a verdict to give.
+    fn compare(
+        &mut self,
+        what: &'static str,
+        keys: usize,
+        pipeline: usize,
+        limit: Option<Limit>,
+        native: &Work,
+        ours: &Work,
+    ) -> Result<Budget> {
+        let mut cells = vec![
+            Cell::new(Op::Get, 0, pipeline, Form::Native, 1.0)?,
+            Cell::new(Op::Get, 0, pipeline, Form::Entry("none"), 1.0)?,
+        ];
+        for _ in 0..2 * self.rounds {
+            self.round(&[native, ours], &mut cells)?;
+        }
+        let [native, ours] = [&cells[0], &cells[1]];
+        Ok(Budget {
+            what,
+            keys,
+            pipeline: Some(pipeline),
+            native: native.server_micros().median,
+            ours: ours.server_micros().median,
+            difference: match limit {
+                Some(Limit::MoreMicros(_)) => Quartiles::of(ours.extra_micros.iter().copied()),
+                _ => Quartiles::of(ours.ratios.iter().copied()),
+            },
+            limit,
+        })
+    }
+
+    /// Twenty rules; all but the last are asked in vain. The last doubles the TTL and, where the command does not say
+    /// otherwise, stores plainly.
+    fn add_rules(&mut self) -> Result<()> {
+        for n in 0..20 {
+            let mut set = cmd("SMARTCACHE.RULE");
+            set.arg("SET").arg(format!("bench-{n:02}")).arg("MATCH");
+            match n {
+                19 => set.arg("bench:*:set:*").arg("SCALE").arg("2").arg("CODEC").arg("none"),
+                _ => set.arg(format!("bench:*:other{n:02}:*")).arg("SCALE").arg("3"),
+            };
+            set.exec(&mut self.con)?;
+        }
+        Ok(())
+    }
+
+    fn remove_rules(&mut self) -> Result<()> {
+        for n in 0..20 {
+            cmd("SMARTCACHE.RULE").arg("DEL").arg(format!("bench-{n:02}")).exec(&mut self.con)?;
+        }
+        Ok(())
+    }
+
+    /// Writes that leave the rest to the rule: half the TTL, which it doubles, so that both sides end with the same.
+    fn ruled_sets(&self, codec: &str, count: usize) -> Work {
+        let form = Form::Entry("none");
+        let mut script = Script::default();
+        for n in 0..count.max(PIPELINES[2]) {
+            let n = if count == 1 { 0 } else { n * 4_099 % count }; // a prime: scattered, each key once
+            let (key, value) = (form.key(Op::Set, n), self.corpus.value(n, 100));
+            let mut words: Vec<&[u8]> = vec![b"SMARTCACHE.SET", &key, &value, b"TTL", b"1800"];
+            if codec == "auto" {
+                words.extend([b"CODEC".as_slice(), b"auto"]);
+            }
+            script.push(&words, OK_REPLY);
+        }
+        Work::Script(script)
+    }
+
+    /// What an entry takes beyond a native string of the same bytes, over all lengths from 0 to 2,000 alike.
+    fn memory_budget(&mut self) -> Result<Budget> {
+        const LENGTHS: usize = 2_001;
+        const EACH: usize = 16;
+        progress("budgets: memory");
+        let (mut native, mut ours) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            for (form, into) in [(Form::Native, &mut native), (Form::Entry("none"), &mut ours)] {
+                let grown = self.grown(|lab| {
+                    let mut requests = Vec::new();
+                    for n in 0..LENGTHS * EACH {
+                        let value = lab.corpus.value(n, n % LENGTHS);
+                        push_command(&mut requests, &form.set(&form.key(Op::Get, n), &value));
+                    }
+                    lab.wire.exchange(&requests, LENGTHS * EACH * OK_REPLY)
+                })?;
+                into.push(grown / (LENGTHS * EACH) as f64);
+            }
+        }
+        Ok(Budget {
+            what: "memory per entry, 0 to 2,000 B",
+            keys: LENGTHS * EACH,
+            pipeline: None,
+            native: Quartiles::of(native.iter().copied()).median,
+            ours: Quartiles::of(ours.iter().copied()).median,
+            difference: Quartiles::of(ours.iter().zip(&native).map(|(ours, native)| ours - native)),
+            limit: Some(Limit::MoreBytes(48.0)),
+        })
+    }
+
+    // ---- where this was measured ----------------------------------------------------------------------------------
+
+    fn facts(&mut self, args: &Args, used: Cpu, ticks: u64) -> Result<Facts> {
+        let con = &mut self.con;
+        let name = match info(con, "server", "valkey_version") {
+            version if version.is_empty() => format!("Redis {}", info(con, "server", "redis_version")),
+            version => format!("Valkey {version}"),
+        };
+        let module = self.module.as_ref().map(|path| {
+            let built = if path.components().any(|part| part.as_os_str() == "release") { "release" } else { "unknown" };
+            let commit = machine::commit();
+            format!("{built} build{}{commit}", if commit.is_empty() { "" } else { ", commit " })
+        });
+        Ok(Facts {
+            date: machine::today(),
+            processor: format!("{}, {} cores", machine::processor(), self.cores),
+            kernel: machine::kernel(),
+            server: format!("{name}, {}", info(con, "memory", "mem_allocator")),
+            module: module.unwrap_or("none (--native)".into()),
+            pinned: self.pinned,
+            rounds: self.rounds,
+            sample_ms: self.span.as_millis() as u64,
+            quick: args.quick,
+            waited_percent: 100.0 * used.waited as f64 / (used.main + used.waited) as f64,
+            main_seconds: used.main as f64 / 1e9,
+            process_seconds: used.process as f64 / 1e9,
+            tick_seconds: ticks as f64 / 1e9,
+        })
+    }
+}
+
+/// From this size on values are compressed by other threads, a moment later (`smartcache.offload-size`).
+const OFFLOADED: usize = 65_536;
+
+fn progress(text: &str) {
+    eprintln!("bench: {text} …");
+}
+
+/// One field of `INFO section`, empty where the server does not have it.
+fn info(con: &mut Connection, section: &str, name: &str) -> String {
+    let text: String = cmd("INFO").arg(section).query(con).unwrap_or_default();
+    let field = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    field.unwrap_or_default().trim().to_owned()
+}

@@ -1,0 +1,125 @@
+//! What the kernel knows: CPU time of the server and of ourselves, and which machine this is.
+//!
+//! Two clocks say how much CPU time the server took, and both are kept:
+//!
+//! - `/proc/PID/schedstat`: nanoseconds on a CPU, user and system, of the **main thread**, where commands run. It
+//!   is brought up to date when the thread goes to sleep, so it is read after the server has come to rest. Its second
+//!   number, the time the thread was ready but had to wait for a CPU, tells how disturbed the measurement was.
+//! - `/proc/PID/stat`, `utime + stime`: the **whole process**, worker threads included, but in ticks of 10 ms. So that
+//!   short samples do not drown in rounding, the same sum is taken from `/proc/PID/task/*/schedstat` in nanoseconds,
+//!   and the ticks are only reported over the whole run, as a check of one clock by the other.
+
+use std::{
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::server::Result;
+
+/// Linux counts `utime` and `stime` in hundredths of a second, whatever its own tick is.
+const USER_HZ: u64 = 100;
+
+/// CPU time used so far, in nanoseconds.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cpu {
+    /// By the server's main thread.
+    pub(crate) main: u64,
+    /// By all threads of the server.
+    pub(crate) process: u64,
+    /// By this thread, the client.
+    pub(crate) client: u64,
+    /// What the server's main thread waited for a CPU (it was ready to run).
+    pub(crate) waited: u64,
+}
+
+impl Cpu {
+    /// From then (`earlier`) to now.
+    pub(crate) fn since(self, earlier: Cpu) -> Cpu {
+        Cpu {
+            main: self.main - earlier.main,
+            process: self.process.saturating_sub(earlier.process), // a thread that ended took its time along
+            client: self.client - earlier.client,
+            waited: self.waited - earlier.waited,
+        }
+    }
+}
+
+/// Reads the clocks once the server has come to rest: all replies are there, but worker threads may still compress.
+pub(crate) fn cpu_at_rest(pid: u32) -> Result<Cpu> {
+    const REST: u64 = 100_000; // ns a millisecond: timers may tick
+    const LIMIT: usize = 500;
+    let mut last = 0;
+    for _ in 0..LIMIT {
+        thread::sleep(Duration::from_millis(1)); // also lets the kernel account for ourselves
+        let now = process_time(pid)?;
+        if now - last.min(now) < REST {
+            break;
+        }
+        last = now;
+    }
+    let (main, waited) = schedstat(&format!("/proc/{pid}/schedstat"))?;
+    let (client, _) = schedstat("/proc/thread-self/schedstat")?;
+    Ok(Cpu { main, process: process_time(pid)?, client, waited })
+}
+
+/// `utime + stime` of the whole process, in nanoseconds, to the next lower tick.
+pub(crate) fn ticks(pid: u32) -> Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the program's name in parentheses, and may hold anything; utime is the 14th.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let field = |n: usize| -> Result<u64> { Ok(fields.get(n - 3).ok_or("a short /proc/PID/stat")?.parse()?) };
+    Ok((field(14)? + field(15)?) * (1_000_000_000 / USER_HZ))
+}
+
+fn process_time(pid: u32) -> Result<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end while we look.
+        sum += schedstat(&format!("{}/schedstat", task?.path().display())).map_or(0, |(ran, _)| ran);
+    }
+    Ok(sum)
+}
+
+/// Nanoseconds that a thread ran, and that it waited to run.
+fn schedstat(path: &str) -> Result<(u64, u64)> {
+    let text = fs::read_to_string(path).map_err(|e| format!("{path}: {e} (the kernel needs CONFIG_SCHED_INFO)"))?;
+    let mut numbers = text.split_whitespace().map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(ran)), Some(Ok(waited))) => Ok((ran, waited)),
+        _ => Err(format!("{path} reads {text:?}").into()),
+    }
+}
+
+/// The processor's name.
+pub(crate) fn processor() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(':').nth(1));
+    name.unwrap_or("unknown processor").trim().to_owned()
+}
+
+/// The kernel's release.
+pub(crate) fn kernel() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// The commit that is measured, with `-dirty` when the files differ from it; empty outside a repository.
+pub(crate) fn commit() -> String {
+    let git = Command::new("git").args(["describe", "--always", "--dirty"]).output();
+    git.ok().map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+/// Today, as `2026-02-28` (UTC).
+pub(crate) fn today() -> String {
+    let days = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() / 86_400);
+    // Days since 0000-03-01, so that the leap day is a year's last (Howard Hinnant's `civil_from_days`).
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    format!("{:04}-{month:02}-{day:02}", era * 400 + year + next)
+}

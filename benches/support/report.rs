@@ -1,0 +1,380 @@
+//! What was measured, as tables for people and as JSON for programs.
+
+use std::fmt::{self, Display};
+
+use comfy_table::{Cell as Field, CellAlignment, Table, TableComponent, presets};
+use serde_json::{Value, json};
+
+use crate::{Cell, Form, Op};
+
+/// The middle half of some numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct Quartiles {
+    pub(crate) q1: f64,
+    pub(crate) median: f64,
+    pub(crate) q3: f64,
+}
+
+impl Quartiles {
+    pub(crate) fn of(numbers: impl Iterator<Item = f64>) -> Quartiles {
+        let mut sorted: Vec<f64> = numbers.collect();
+        sorted.sort_by(f64::total_cmp);
+        let at = |part: f64| {
+            let place = part * sorted.len().saturating_sub(1) as f64;
+            let (below, above) = (place.floor() as usize, place.ceil() as usize);
+            match (sorted.get(below), sorted.get(above)) {
+                (Some(a), Some(b)) => a + (b - a) * place.fract(),
+                _ => f64::NAN,
+            }
+        };
+        Quartiles { q1: at(0.25), median: at(0.5), q3: at(0.75) }
+    }
+
+    fn json(self) -> Value {
+        json!({ "q1": rounded(self.q1), "median": rounded(self.median), "q3": rounded(self.q3) })
+    }
+}
+
+/// Where and how it was measured.
+pub(crate) struct Facts {
+    pub(crate) date: String,
+    pub(crate) processor: String,
+    pub(crate) kernel: String,
+    pub(crate) server: String,
+    pub(crate) module: String,
+    pub(crate) pinned: bool,
+    pub(crate) rounds: u32,
+    pub(crate) sample_ms: u64,
+    pub(crate) quick: bool,
+    /// How long the server's main thread was ready but had no CPU, as a share of the time it wanted one.
+    pub(crate) waited_percent: f64,
+    /// CPU of the whole run by the three clocks of `machine.rs`.
+    pub(crate) main_seconds: f64,
+    pub(crate) process_seconds: f64,
+    pub(crate) tick_seconds: f64,
+}
+
+/// `used_memory` per entry.
+pub(crate) struct MemoryRow {
+    pub(crate) size: usize,
+    pub(crate) form: Form,
+    pub(crate) held: f64,
+    pub(crate) bytes: f64,
+}
+
+/// A promise, and what was measured.
+pub(crate) struct Budget {
+    pub(crate) what: &'static str,
+    pub(crate) keys: usize,
+    pub(crate) pipeline: Option<usize>,
+    /// Microseconds of the server's main thread a command, or bytes an entry.
+    pub(crate) native: f64,
+    pub(crate) ours: f64,
+    /// In the limit's own terms: a factor, or microseconds or bytes more.
+    pub(crate) difference: Quartiles,
+    /// `None`: nothing was promised, it is good to know.
+    pub(crate) limit: Option<Limit>,
+}
+
+/// What a budget allows beside the native command.
+#[derive(Clone, Copy)]
+pub(crate) enum Limit {
+    Times(f64),
+    MoreMicros(f64),
+    MoreBytes(f64),
+}
+
+impl Limit {
+    fn number(self) -> f64 {
+        match self {
+            Limit::Times(n) | Limit::MoreMicros(n) | Limit::MoreBytes(n) => n,
+        }
+    }
+}
+
+impl Budget {
+    fn verdict(&self) -> &'static str {
+        match self.limit {
+            None => "",
+            Some(limit) if self.difference.median <= limit.number() => "ok",
+            Some(_) => "MISSED",
+        }
+    }
+
+    /// A number in the terms of this budget.
+    fn show(&self, n: f64) -> String {
+        match self.limit {
+            Some(Limit::MoreMicros(_)) => format!("{n:+.2} µs"),
+            Some(Limit::MoreBytes(_)) => format!("{n:+.1} B"),
+            _ => format!("× {n:.2}"),
+        }
+    }
+
+    fn show_absolute(&self, n: f64) -> String {
+        match self.limit {
+            Some(Limit::MoreBytes(_)) => format!("{n:.1} B"),
+            _ => format!("{n:.2} µs"),
+        }
+    }
+}
+
+/// Everything, for people.
+pub(crate) fn print(facts: &Facts, cells: &[Cell], memory: &[MemoryRow], budgets: &[Budget]) {
+    println!("\n{facts}");
+    print_commands(cells);
+    print_memory(memory);
+    print_budgets(budgets);
+}
+
+impl Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(f, "SmartCache bench, {}", self.date)?;
+        writeln!(f, "  machine   {}; Linux {}", self.processor, self.kernel)?;
+        writeln!(f, "  server    {}", self.server)?;
+        writeln!(f, "  module    {}", self.module)?;
+        let pinned = if self.pinned { "each on a core of its own" } else { "NOT pinned: fewer than two cores" };
+        writeln!(f, "  method    {} rounds, {} ms a sample, server and client {pinned}", self.rounds, self.sample_ms)?;
+        writeln!(
+            f,
+            "  quiet?    the server waited {:.1} % of the time for its core (much above 1 %: distrust the spread)",
+            self.waited_percent
+        )?;
+        write!(
+            f,
+            "  clocks    main thread {:.2} s, whole process {:.2} s, by ticks {:.2} s",
+            self.main_seconds, self.process_seconds, self.tick_seconds
+        )
+    }
+}
+
+fn print_commands(cells: &[Cell]) {
+    for contest in cells.chunk_by(|a, b| (a.size, a.op == Op::Get) == (b.size, b.op == Op::Get)) {
+        let op = if contest[0].op == Op::Get { "Reading" } else { "Writing" };
+        println!("\n{op} values of {}\n", bytes(contest[0].size));
+        let mut table = table(&[
+            "pipeline",
+            "stored",
+            "held",
+            "server µs",
+            "× native",
+            "quartiles",
+            "process µs",
+            "client µs",
+            "commands/s",
+            "p99 µs",
+        ]);
+        for (n, cell) in contest.iter().enumerate() {
+            let first = n == 0 || contest[n - 1].pipeline != cell.pipeline;
+            let ratio = Quartiles::of(cell.ratios.iter().copied());
+            let spread = cell.server_micros();
+            let (times, quartiles) = match cell.form {
+                Form::Native => (String::new(), format!("{:.2}–{:.2} µs", spread.q1, spread.q3)),
+                _ => (format!("{:.2}", ratio.median), format!("{:.2}–{:.2}", ratio.q1, ratio.q3)),
+            };
+            row(
+                &mut table,
+                [
+                    if first { cell.pipeline.to_string() } else { String::new() },
+                    cell.form.name().to_owned(),
+                    held(cell.form, cell.held),
+                    format!("{:.2}", spread.median),
+                    times,
+                    quartiles,
+                    format!("{:.2}", cell.process_micros().median),
+                    format!("{:.2}", cell.client_micros().median),
+                    thousands(cell.per_second().median),
+                    format!("{:.0}", cell.latency.value_at_quantile(0.99) as f64 / 1e3),
+                ],
+            );
+        }
+        println!("{table}");
+    }
+    if !cells.is_empty() {
+        println!(
+            "server µs: CPU of the server's main thread a command, median. × native: the paired ratio, median and quartiles.\n\
+             process µs: with the server's other threads. client µs: CPU of the client a command (compression included).\n\
+             held: share of the values that the codec holds; the rest would not have shrunk enough and is stored plain.\n\
+             p99: round trip of the whole pipeline."
+        );
+    }
+}
+
+fn print_memory(rows: &[MemoryRow]) {
+    if rows.is_empty() {
+        return;
+    }
+    println!("\nMemory: bytes of used_memory per entry (key name, TTL and hash table included)\n");
+    let sizes: Vec<&[MemoryRow]> = rows.chunk_by(|a, b| a.size == b.size).collect();
+    let mut header = vec!["stored".to_owned()];
+    for rows in &sizes {
+        header.extend([bytes(rows[0].size), "× native".to_owned(), "held".to_owned()]);
+    }
+    let mut table = table(&header.iter().map(String::as_str).collect::<Vec<_>>());
+    for n in 0..sizes[0].len() {
+        let mut fields = vec![sizes[0][n].form.name().to_owned()];
+        for rows in &sizes {
+            let times = format!("{:.2}", rows[n].bytes / rows[0].bytes);
+            fields.extend([thousands(rows[n].bytes), times, held(rows[n].form, rows[n].held)]);
+        }
+        table.add_row(fields.iter().enumerate().map(|(n, text)| field(n, text)));
+    }
+    println!("{table}");
+}
+
+fn print_budgets(budgets: &[Budget]) {
+    if budgets.is_empty() {
+        return;
+    }
+    println!("\nBudgets: server CPU a command (main thread), beside the native command in the same rounds\n");
+    let mut table =
+        table(&["what", "keys", "pipeline", "native", "ours", "measured", "quartiles", "budget", "verdict"]);
+    for budget in budgets {
+        row(
+            &mut table,
+            [
+                budget.what.to_owned(),
+                if budget.keys == 1 { "one".to_owned() } else { thousands(budget.keys as f64) },
+                budget.pipeline.map(|n| n.to_string()).unwrap_or_default(),
+                budget.show_absolute(budget.native),
+                budget.show_absolute(budget.ours),
+                budget.show(budget.difference.median),
+                format!("{} – {}", budget.show(budget.difference.q1), budget.show(budget.difference.q3)),
+                budget.limit.map(|limit| budget.show(limit.number())).unwrap_or_default(),
+                budget.verdict().to_owned(),
+            ],
+        );
+    }
+    println!("{table}");
+}
+
+/// Everything, for programs.
+pub(crate) fn json(facts: &Facts, cells: &[Cell], memory: &[MemoryRow], budgets: &[Budget]) -> String {
+    let cells: Vec<Value> = cells
+        .iter()
+        .map(|cell| {
+            json!({
+                "command": if cell.op == Op::Get { "get" } else { "set" },
+                "value_bytes": cell.size,
+                "pipeline": cell.pipeline,
+                "stored": cell.form.name(),
+                "held_share": rounded(cell.held),
+                "server_us": cell.server_micros().json(),
+                "times_native": Quartiles::of(cell.ratios.iter().copied()).json(),
+                "process_us": cell.process_micros().json(),
+                "client_us": cell.client_micros().json(),
+                "commands_per_second": cell.per_second().json(),
+                "pipeline_p50_us": cell.latency.value_at_quantile(0.5) as f64 / 1e3,
+                "pipeline_p99_us": cell.latency.value_at_quantile(0.99) as f64 / 1e3,
+                "samples": cell.samples.len(),
+                "commands": cell.samples.iter().map(|sample| sample.commands).sum::<u64>(),
+            })
+        })
+        .collect();
+    let memory: Vec<Value> = memory
+        .iter()
+        .map(|row| {
+            json!({
+                "value_bytes": row.size,
+                "stored": row.form.name(),
+                "held_share": rounded(row.held),
+                "used_memory_per_entry": rounded(row.bytes),
+            })
+        })
+        .collect();
+    let budgets: Vec<Value> = budgets
+        .iter()
+        .map(|budget| {
+            let (kind, limit) = match budget.limit {
+                Some(Limit::Times(n)) => ("times_native", Some(n)),
+                Some(Limit::MoreMicros(n)) => ("us_more_than_native", Some(n)),
+                Some(Limit::MoreBytes(n)) => ("bytes_more_than_native", Some(n)),
+                None => ("times_native", None),
+            };
+            json!({
+                "what": budget.what,
+                "keys": budget.keys,
+                "pipeline": budget.pipeline,
+                "unit": if budget.pipeline.is_some() { "us" } else { "bytes" },
+                "native": rounded(budget.native),
+                "ours": rounded(budget.ours),
+                "kind": kind,
+                "measured": budget.difference.json(),
+                "limit": limit,
+                "ok": limit.map(|limit| budget.difference.median <= limit),
+            })
+        })
+        .collect();
+    let all = json!({
+        "facts": {
+            "date": facts.date,
+            "processor": facts.processor,
+            "kernel": facts.kernel,
+            "server": facts.server,
+            "module": facts.module,
+            "pinned": facts.pinned,
+            "rounds": facts.rounds,
+            "sample_ms": facts.sample_ms,
+            "quick": facts.quick,
+            "waited_for_core_percent": rounded(facts.waited_percent),
+            "main_thread_cpu_seconds": rounded(facts.main_seconds),
+            "process_cpu_seconds": rounded(facts.process_seconds),
+            "process_cpu_seconds_by_ticks": rounded(facts.tick_seconds),
+        },
+        "budgets": budgets,
+        "commands": cells,
+        "memory": memory,
+    });
+    format!("{all:#}\n")
+}
+
+/// Four digits behind the point are more than was measured.
+fn rounded(n: f64) -> f64 {
+    (n * 1e4).round() / 1e4
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
+    table.set_header(header.iter().enumerate().map(|(n, text)| field(n, text)));
+    table
+}
+
+fn row<const N: usize>(table: &mut Table, fields: [String; N]) {
+    table.add_row(fields.iter().enumerate().map(|(n, text)| field(n, text)));
+}
+
+/// Words stand on the left, numbers on the right.
+fn field(column: usize, text: &str) -> Field {
+    let is_word = column == 0 || text.chars().all(|c| c.is_alphabetic() || c == ' ');
+    Field::new(text).set_alignment(if is_word { CellAlignment::Left } else { CellAlignment::Right })
+}
+
+fn held(form: Form, share: f64) -> String {
+    match form {
+        Form::Entry(codec) if codec != "none" => format!("{:.0} %", 100.0 * share),
+        _ => String::new(),
+    }
+}
+
+/// `1 key`, `10,240 keys`.
+pub(crate) fn keys(count: usize) -> String {
+    if count == 1 { "1 key".to_owned() } else { format!("{} keys", thousands(count as f64)) }
+}
+
+/// `100 B`, `10 KB`.
+pub(crate) fn bytes(n: usize) -> String {
+    if n < 1_024 { format!("{n} B") } else { format!("{} KB", n / 1_024) }
+}
+
+fn thousands(n: f64) -> String {
+    let digits = format!("{n:.0}");
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}

@@ -1,0 +1,129 @@
+//! A server of one's own: started for a measurement or a demo, in a folder of its own, gone with it.
+//!
+//! It listens on a unix socket only, saves nothing, and is ended through its child handle when the [`Server`] is
+//! dropped: at the end, on an error, in a panic. Ctrl-C does not reach it (it has a process group of its own); it
+//! sets a flag that the owner asks for ([`interrupted`]), returns early and so drops it too.
+
+use std::{
+    env,
+    error::Error,
+    fs::{self, File},
+    io::ErrorKind,
+    os::unix::{net::UnixStream, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+/// Anything that went wrong, told in a sentence.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// How long a server may take from its start to its first accepted connection.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// A running server process; dropping it ends the process and removes its folder.
+pub(crate) struct Server {
+    child: Child,
+    dir: TempDir,
+}
+
+impl Server {
+    /// Starts `program` with `module` (or as it is) and `settings`, lines as in `redis.conf`.
+    pub(crate) fn start(program: &str, module: Option<&Path>, settings: &[&str]) -> Result<Server> {
+        let dir = tempfile::Builder::new().prefix("smartcache-").tempdir()?;
+        let mut conf = settings.join("\n");
+        // Behind the settings, so that this holds whatever they say.
+        conf.push_str("\nport 0\nunixsocket sock\nsave \"\"\nappendonly no\ndaemonize no\n");
+        if let Some(module) = module {
+            let module = fs::canonicalize(module).map_err(|e| format!("module {}: {e}", module.display()))?;
+            conf.push_str(&format!("loadmodule {}\n", module.display()));
+        }
+        fs::write(dir.path().join("redis.conf"), conf)?;
+
+        let log = File::create(dir.path().join("log"))?;
+        let child = Command::new(program)
+            .arg("redis.conf")
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .map_err(|e| format!("cannot start {program}: {e}"))?;
+        let mut server = Server { child, dir };
+        server.wait_until_it_listens(program)?;
+        Ok(server)
+    }
+
+    /// Its only address.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("sock")
+    }
+
+    fn wait_until_it_listens(&mut self, program: &str) -> Result<()> {
+        let started = Instant::now();
+        while UnixStream::connect(self.socket()).is_err() {
+            let gone = self.child.try_wait()?;
+            if gone.is_some() || started.elapsed() > START_LIMIT || interrupted() {
+                let what = gone.map_or("does not listen".to_owned(), |status| format!("ended ({status})"));
+                return Err(format!("{program} {what}; its last words:\n{}", self.last_words()).into());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn last_words(&self) -> String {
+        let log = fs::read(self.dir.path().join("log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+        lines[lines.len().saturating_sub(12)..].join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing on disk is worth an orderly end, and `kill` needs no connection that might hang.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The server to start: what `SERVER` in the environment says, else whichever is installed.
+pub(crate) fn program() -> String {
+    if let Ok(program) = env::var("SERVER") {
+        return program;
+    }
+    let installed = |name: &&str| {
+        let version = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        !matches!(version, Err(e) if e.kind() == ErrorKind::NotFound)
+    };
+    ["redis-server", "valkey-server"].into_iter().find(installed).unwrap_or("redis-server").to_owned()
+}
+
+/// The module that `cargo build --release` made: `release/libsmartcache.so` in the target folder we run from.
+pub(crate) fn built_module() -> Result<PathBuf> {
+    let me = env::current_exe()?;
+    let places = me.ancestors().map(|dir| dir.join("release/libsmartcache.so"));
+    places.into_iter().find(|place| place.is_file()).ok_or_else(|| {
+        "the module is not built yet (no release/libsmartcache.so in the target folder): run `cargo build --release`"
+            .into()
+    })
+}
+
+/// From now on Ctrl-C, SIGTERM and SIGHUP only make [`interrupted`] true.
+pub(crate) fn catch_interrupts() -> Result<()> {
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))?;
+    Ok(())
+}
+
+/// Whether somebody asked us to stop; long loops ask now and then, and return an error.
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
