@@ -236,3 +236,71 @@ fn wrapped(grammar: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use smartcache::testing::Bench;
+
+    use super::*;
+
+    const PROMPT: &str = "127.0.0.1:6379> ";
+
+    /// The words of a line as a shell takes them apart.
+    fn words(line: &str) -> Vec<Vec<u8>> {
+        let (mut words, mut quote, mut word) = (Vec::new(), None, None::<String>);
+        for c in line.chars().chain([' ']) {
+            match quote {
+                Some(open) if c == open => quote = None,
+                None if c == '"' || c == '\'' => {
+                    quote = Some(c);
+                    word.get_or_insert_default();
+                }
+                None if c == ' ' => words.extend(word.take().map(String::into_bytes)),
+                _ => word.get_or_insert_default().push(c),
+            }
+        }
+        words
+    }
+
+    fn call(bench: &mut Bench, line: &str) -> String {
+        let words = words(line);
+        bench.call_words(&words.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_the_readme_shows_is_what_happens() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let readme = fs::read_to_string(root.join("README.md")).unwrap();
+        let mut bench = Bench::at(1_000_000);
+        let mut shown = 0;
+        for block in readme.split("```").skip(1).step_by(2) {
+            let mut lines = block.lines().peekable();
+            while let Some(line) = lines.next() {
+                let Some(command) = line.strip_prefix(PROMPT).filter(|line| line.starts_with("SMARTCACHE.")) else {
+                    continue;
+                };
+                let mut answer = Vec::new();
+                while let Some(line) = lines.next_if(|line| !line.starts_with(PROMPT)) {
+                    answer.push(line.replace('\\', "").replace("(integer) ", ""));
+                }
+                let got = call(&mut bench, command).replace('\\', "");
+                match &answer[..] {
+                    [one] => assert_eq!(&got, one, "{command}"),
+                    // Longer ones show times, which differ: the first line says what was found.
+                    many => assert!(got.contains(many[0].trim_start_matches("1) ")), "{command}: {got}"),
+                }
+                shown += 1;
+            }
+        }
+        assert!(shown >= 8, "only {shown} examples were found");
+    }
+
+    #[test]
+    fn a_grammar_is_broken_between_its_groups() {
+        for command in public() {
+            let wrapped = wrapped(&command.grammar());
+            assert_eq!(wrapped.split_whitespace().collect::<Vec<_>>().join(" "), command.grammar());
+            assert!(wrapped.lines().all(|line| line.chars().count() <= GRAMMAR_WIDTH + 10), "{wrapped}");
+        }
+    }
+}
