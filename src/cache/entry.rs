@@ -342,7 +342,9 @@ impl<'a> EntryRef<'a> {
             return Freshness::Dead; // what is not there cannot be served stale
         }
         let (swr, sie) = self.windows();
-        if now.ms() < fresh_until.saturating_add(swr.max(sie)) {
+        let window = swr.max(sie);
+        // Without a window there is nothing to be stale in, also where the clock lags behind the one that ended it.
+        if window > 0 && now.ms() < fresh_until.saturating_add(window) {
             return Freshness::Stale { in_swr: now.ms() < fresh_until.saturating_add(swr) };
         }
         Freshness::Dead

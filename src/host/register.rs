@@ -26,6 +26,11 @@ fn text(text: &str) -> *const c_char {
     CString::new(text).map_or(ptr::null(), |text| text.into_raw().cast_const())
 }
 
+/// A command's name as the server keeps its own: `COMMAND LIST`, ACLs and errors show it in lower case.
+fn lower(name: &str) -> *const c_char {
+    text(&name.to_ascii_lowercase())
+}
+
 /// What the module can live with.
 pub(super) fn options(ctx: Ctx) {
     // Errors while loading are checked (else diskless replication is off), changes are signalled by hand.
@@ -88,23 +93,23 @@ fn create(ctx: Ctx, index: usize, command: &Command) -> Option<*mut raw::RedisMo
     if let Some((parent, name)) = command.parent() {
         // SAFETY: the context is that of the load; C strings; the parent stands before its subcommands.
         unsafe {
-            let parent = server!(RedisModule_GetCommand)(ctx.as_ptr(), text(parent));
-            if parent.is_null() || server!(RedisModule_CreateSubcommand)(parent, text(name), run, flags, 0, 0, 0) != ok
+            let parent = server!(RedisModule_GetCommand)(ctx.as_ptr(), lower(parent));
+            if parent.is_null() || server!(RedisModule_CreateSubcommand)(parent, lower(name), run, flags, 0, 0, 0) != ok
             {
                 return None;
             }
         }
         // Asked for by its full name: `container|sub`.
-        let full = text(&format!("{parent}|{name}").to_ascii_lowercase());
+        let full = lower(&format!("{parent}|{name}"));
         // SAFETY: as above.
         return Some(unsafe { server!(RedisModule_GetCommand)(ctx.as_ptr(), full) }).filter(|p| !p.is_null());
     }
     // SAFETY: as above.
     unsafe {
-        if server!(RedisModule_CreateCommand)(ctx.as_ptr(), text(command.name), run, flags, 0, 0, 0) != ok {
+        if server!(RedisModule_CreateCommand)(ctx.as_ptr(), lower(command.name), run, flags, 0, 0, 0) != ok {
             return None;
         }
-        Some(server!(RedisModule_GetCommand)(ctx.as_ptr(), text(command.name))).filter(|p| !p.is_null())
+        Some(server!(RedisModule_GetCommand)(ctx.as_ptr(), lower(command.name))).filter(|p| !p.is_null())
     }
 }
 
