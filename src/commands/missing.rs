@@ -36,3 +36,33 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     missing.iter().for_each(|name| cx.reply.bulk(name));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn what_is_not_fresh_is_missing_in_order() {
+        let mut bench = Bench::at(1_000_000);
+        bench.call("SMARTCACHE.SET fresh 1");
+        bench.call("SMARTCACHE.SET stale 1 EX 5 SWR 50");
+        bench.call("SMARTCACHE.SET dead 1 EX 5");
+        bench.pexpireat("dead", 2_000_000);
+        bench.call("SMARTCACHE.ABSENT none");
+        bench.call("SMARTCACHE.ABSENT over EX 5");
+        bench.plain_set("text", "t", None);
+        bench.plain_list("list");
+        bench.advance(5_000);
+        let missing = r#"["stale", "nothing", "dead", "over", "list", "nothing"]"#;
+        assert_eq!(bench.call("SMARTCACHE.MISSING stale fresh nothing dead none over text list nothing"), missing);
+        assert_eq!(bench.call("SMARTCACHE.MISSING fresh"), "[]");
+        assert!(bench.effects.is_empty());
+        assert_eq!(bench.stat("requests"), "0", "it counts no requests");
+    }
+
+    #[test]
+    fn without_keys_it_is_refused() {
+        let mut bench = Bench::at(0);
+        assert_eq!(bench.refusal("MISSING"), "ERR wrong number of arguments for 'smartcache.missing' command");
+    }
+}

@@ -132,13 +132,16 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
         return status;
     }
     std::panic::set_hook(Box::new(|panic| log::warning(&format!("{panic}"))));
-    // SAFETY: the server's context and strings live until we return.
-    let loaded = unsafe { Ctx::from_raw(ctx) }.ok_or("no context".into()).and_then(|ctx| {
-        // SAFETY: as above; a `Str` is a non-null pointer to a server string, and so is each element.
-        let args =
-            if argc == 0 { &[][..] } else { unsafe { slice::from_raw_parts(argv.cast::<Str<'_>>(), argc as usize) } };
-        catch_unwind(AssertUnwindSafe(|| load(ctx, args))).unwrap_or_else(|_| Err("a panic".into()))
-    });
+    let args = match usize::try_from(argc) {
+        // SAFETY: the server gives `argc` valid strings, which live until we return; a `Str` is a non-null pointer to
+        // one, and so is each element.
+        Ok(count) if count > 0 => unsafe { slice::from_raw_parts(argv.cast::<Str<'_>>(), count) },
+        _ => &[],
+    };
+    // SAFETY: the server's context lives until we return.
+    let loaded = unsafe { Ctx::from_raw(ctx) }
+        .ok_or_else(|| "no context".to_owned())
+        .and_then(|ctx| catch_unwind(AssertUnwindSafe(|| load(ctx, args))).unwrap_or_else(|_| Err("a panic".into())));
     match loaded {
         Ok(()) => raw::REDISMODULE_OK as c_int,
         Err(why) => {

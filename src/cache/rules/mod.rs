@@ -17,15 +17,12 @@ pub mod policy;
 pub mod spec;
 pub mod template;
 
-use std::cmp::Reverse;
-
-use crate::{
-    cache::{
-        glob::{Glob, Sieve},
-        units::MAX_DURATION_MS,
-    },
-    config::Settings,
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
 };
+
+use crate::{cache::glob::Sieve, config::Settings};
 
 pub use policy::{Lifetime, Policy};
 use spec::MAX_RULES;
@@ -141,10 +138,19 @@ pub struct Policies {
     // What follows from `rules`, made anew by `index` after every change:
     /// The rules in force, in matching order.
     order: Vec<usize>,
-    /// Their patterns, in the same order, each with its rule: what a key is compared with, close together.
-    probes: Vec<(Glob, usize)>,
+    /// Their patterns, in the same order.
+    probes: Vec<Probe>,
     /// The rule in force for each id; `NOWHERE` for ids without.
     by_id: Vec<u16>,
+}
+
+/// One pattern of one rule. Small and side by side, because most keys are told from most patterns by `needs` alone.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    needs: Sieve,
+    /// The place in `rules`, and that among the rule's patterns.
+    rule: u16,
+    glob: u16,
 }
 
 /// No place in `rules`, which has at most twice `MAX_RULES`.
@@ -177,10 +183,11 @@ impl Policies {
 
     /// Replaces all configured rules.
     fn configure(&mut self, list: &RuleList) {
+        // A name that stays keeps its id.
+        let ids: HashMap<String, RuleId> = self.rules.iter().map(|rule| (rule.name().to_owned(), rule.id)).collect();
         let mut configured = Vec::new();
         for spec in list.iter() {
-            // Before the old ones go, so that a name that stays keeps its id.
-            let id = self.id_for(spec.name(), &configured);
+            let id = ids.get(spec.name()).copied().unwrap_or_else(|| self.next_id());
             let policy = self.base.with(spec);
             let age = configured.len() as u64;
             configured.push(Rule { id, origin: Origin::Configured, age, spec: spec.clone(), policy });
@@ -199,7 +206,8 @@ impl Policies {
             if self.commanded_mut().count() >= MAX_RULES {
                 return Err(RuleError::TooMany);
             }
-            let id = self.id_for(spec.name(), &[]);
+            let known = self.rules.iter().find(|rule| rule.name() == spec.name()).map(|rule| rule.id);
+            let id = known.unwrap_or_else(|| self.next_id());
             self.rules.push(Rule { id, origin: Origin::Commanded, age: self.next_age, spec, policy });
             self.next_age += 1;
         }
@@ -253,8 +261,12 @@ impl Policies {
             return None;
         }
         let sieve = Sieve::of(key);
-        let (_, at) = self.probes.iter().find(|(glob, _)| glob.matches_sieved(key, sieve))?;
-        Some(&self.rules[*at])
+        let matches = |probe: &&Probe| {
+            let rule = || &self.rules[usize::from(probe.rule)];
+            sieve.has(probe.needs) && rule().spec.matches[usize::from(probe.glob)].matches(key)
+        };
+        let probe = self.probes.iter().find(matches)?;
+        Some(&self.rules[usize::from(probe.rule)])
     }
 
     /// The rule in force with that id; `None` when it is gone.
@@ -273,13 +285,13 @@ impl Policies {
         let rule = self.find(key);
         let policy = self.policy(rule);
         let said = ttl_ms.map_or(Lifetime::Default, Lifetime::Base);
-        let ends = |random| (policy.deadline(said, 0, random), policy.absent_deadline(said, 0, random));
-        let ((least, absent_least), (most, absent_most)) = (ends(0.0), ends(1.0));
+        let value = [0.0, 1.0].map(|random| policy.deadline(said, 0, random));
+        let absent = [0.0, 1.0].map(|random| policy.absent_deadline(Lifetime::Default, 0, random));
         Explanation {
             rule,
             policy,
-            ttl_ms: least.zip(most),
-            negative_ms: (absent_least.unwrap_or(MAX_DURATION_MS), absent_most.unwrap_or(MAX_DURATION_MS)),
+            ttl_ms: value[0].zip(value[1]),
+            negative_ms: absent.map(|at| at.expect("an absent entry's default has an end")).into(),
             tags: rule.map_or_else(Vec::new, |rule| rule.tags(key).take(MAX_TAGS).collect()),
         }
     }
@@ -288,27 +300,23 @@ impl Policies {
         self.rules.iter_mut().filter(|rule| rule.origin == Origin::Commanded)
     }
 
-    /// The id of that name, or the next free one. `fresh` are rules that are about to be added.
-    fn id_for(&mut self, name: &str, fresh: &[Rule]) -> RuleId {
-        if let Some(rule) = self.rules.iter().find(|rule| rule.name() == name) {
-            return rule.id;
-        }
-        // Ends: at most twice MAX_RULES ids of 65,535 are taken.
+    /// The next id that is free. Those it gave since the last `index` are taken too, but far behind: it comes round
+    /// after 65,535.
+    fn next_id(&mut self) -> RuleId {
+        // Ends: at most twice MAX_RULES ids are taken.
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            let id = RuleId(self.last_id);
-            if !self.rules.iter().chain(fresh).any(|rule| rule.id == id) {
-                return id;
+            if self.rule(RuleId(self.last_id)).is_none() {
+                return RuleId(self.last_id);
             }
         }
     }
 
     fn index(&mut self) {
-        let hidden = |rule: &Rule| {
-            rule.origin == Origin::Commanded
-                && self.rules.iter().any(|other| other.origin == Origin::Configured && other.id == rule.id)
-        };
-        self.order = (0..self.rules.len()).filter(|&at| !hidden(&self.rules[at])).collect();
+        let configured = self.rules.iter().filter(|rule| rule.origin == Origin::Configured);
+        let hiding: HashSet<RuleId> = configured.map(|rule| rule.id).collect();
+        let shown = |rule: &Rule| rule.origin == Origin::Configured || !hiding.contains(&rule.id);
+        self.order = (0..self.rules.len()).filter(|&at| shown(&self.rules[at])).collect();
         self.order.sort_by_key(|&at| {
             let rule = &self.rules[at];
             (Reverse(rule.priority()), rule.origin, rule.age)
@@ -318,12 +326,14 @@ impl Policies {
         self.by_id.clear();
         for &at in &self.order {
             let Rule { id, spec, .. } = &self.rules[at];
-            self.probes.extend(spec.matches.iter().map(|glob| (glob.clone(), at)));
+            let at = u16::try_from(at).expect("there are at most twice MAX_RULES rules");
+            let probe = |(glob, needs)| Probe { needs, rule: at, glob };
+            self.probes.extend((0..).zip(spec.matches.iter().map(|glob| glob.needs())).map(probe));
             let id = usize::from(id.0);
             if self.by_id.len() <= id {
                 self.by_id.resize(id + 1, NOWHERE);
             }
-            self.by_id[id] = at as u16;
+            self.by_id[id] = at;
         }
     }
 }

@@ -1,0 +1,173 @@
+//! Access control: key permissions, true subcommands, categories.
+
+use crate::support::{Conn, Server, skip};
+
+/// A connection of a user with these rules.
+#[track_caller]
+fn login(s: &Server, rules: &str) -> Conn {
+    s.ok(&format!("ACL SETUSER ada reset on nopass {rules}"));
+    let mut conn = s.connect();
+    assert_eq!(conn.call("AUTH ada x").text(), "OK");
+    conn
+}
+
+#[track_caller]
+fn allowed(conn: &mut Conn, line: &str) {
+    let reply = conn.call(line);
+    assert!(!reply.is_error(), "{line}\n{reply}");
+}
+
+#[track_caller]
+fn refused(conn: &mut Conn, line: &str) {
+    let reply = conn.call(line);
+    assert!(reply.is_error() && reply.error().starts_with("NOPERM"), "{line} should be refused\n{reply}");
+}
+
+#[test]
+fn a_reader_may_read_its_keys_and_nothing_else() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.MSET 2 app:1 v other v");
+    let mut ada = login(&s, "+@all %R~app:*");
+    for line in [
+        "SMARTCACHE.GET app:1",
+        "SMARTCACHE.GET app:1 STALE STATE ACCEPT gzip",
+        "SMARTCACHE.MGET app:1 app:2",
+        "SMARTCACHE.MISSING app:1 app:2",
+        "SMARTCACHE.INSPECT app:1",
+    ] {
+        allowed(&mut ada, line);
+    }
+    for line in [
+        "SMARTCACHE.SET app:1 w",
+        "SMARTCACHE.MSET 1 app:1 w",
+        "SMARTCACHE.ABSENT app:1",
+        "SMARTCACHE.TOUCH app:1",
+        "SMARTCACHE.DEL app:1",
+        "SMARTCACHE.STALE app:1",
+        "SMARTCACHE.GET other",
+        "SMARTCACHE.MGET app:1 other",
+        "SMARTCACHE.MISSING app:1 other",
+        "SMARTCACHE.INSPECT other",
+        "SMARTCACHE.SET other w",
+    ] {
+        refused(&mut ada, line);
+    }
+    assert_eq!(s.call("SMARTCACHE.GET app:1").text(), "v");
+}
+
+#[test]
+fn a_writer_may_write_its_keys_and_not_read_them() {
+    let s = Server::start();
+    let mut ada = login(&s, "+@all %W~app:*");
+    for line in [
+        "SMARTCACHE.SET app:1 v",
+        "SMARTCACHE.MSET 2 app:1 v app:2 v TTL 10",
+        "SMARTCACHE.ABSENT app:2",
+        "SMARTCACHE.DEL app:2",
+        "SMARTCACHE.STALE app:2",
+    ] {
+        allowed(&mut ada, line);
+    }
+    for line in [
+        "SMARTCACHE.GET app:1",
+        "SMARTCACHE.INSPECT app:1",
+        "SMARTCACHE.MISSING app:1",
+        "SMARTCACHE.SET other v",
+        "SMARTCACHE.MSET 2 app:1 v other v",
+        "SMARTCACHE.DEL app:1 other",
+    ] {
+        refused(&mut ada, line);
+    }
+}
+
+#[test]
+fn values_and_tags_are_not_taken_for_keys() {
+    let s = Server::start();
+    let mut ada = login(&s, "+@all ~app:*");
+    allowed(&mut ada, "SMARTCACHE.SET app:1 other TAGS 2 other more TTL 10");
+    allowed(&mut ada, "SMARTCACHE.MSET 2 app:1 other app:2 other TAGS 1 other");
+}
+
+#[test]
+fn subcommands_are_granted_one_by_one() {
+    let s = Server::start();
+    let mut ada = login(&s, "~* +smartcache.rule|list +smartcache.rule|explain");
+    allowed(&mut ada, "SMARTCACHE.RULE LIST");
+    allowed(&mut ada, "SMARTCACHE.RULE EXPLAIN k");
+    refused(&mut ada, "SMARTCACHE.RULE SET r MATCH *");
+    refused(&mut ada, "SMARTCACHE.RULE DEL r");
+    refused(&mut ada, "SMARTCACHE.GET k");
+
+    let mut ada = login(&s, "~* +smartcache.rule -smartcache.rule|set");
+    allowed(&mut ada, "SMARTCACHE.RULE GET r");
+    allowed(&mut ada, "SMARTCACHE.RULE DEL r");
+    refused(&mut ada, "SMARTCACHE.RULE SET r MATCH *");
+}
+
+#[test]
+fn a_command_is_granted_by_name() {
+    let s = Server::start();
+    let mut ada = login(&s, "~* +smartcache.get +smartcache.set");
+    allowed(&mut ada, "SMARTCACHE.SET k v");
+    allowed(&mut ada, "SMARTCACHE.GET k");
+    refused(&mut ada, "SMARTCACHE.DEL k");
+}
+
+#[test]
+fn a_script_has_the_rights_of_its_user() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.MSET 2 app:1 v other v");
+    let mut ada = login(&s, "+@all %R~app:*");
+    allowed(&mut ada, "EVAL_RO \"return redis.call('SMARTCACHE.GET', KEYS[1])\" 1 app:1");
+    let reply = ada.call("EVAL_RO \"return redis.call('SMARTCACHE.GET', 'other')\" 1 app:1");
+    assert!(reply.is_error(), "{reply}");
+}
+
+#[test]
+fn reads_and_writes_are_in_the_servers_categories() {
+    let s = Server::start();
+    if !s.since((7, 2), (7, 2)) {
+        skip!(s, "it puts no module command into a category (7.2 and later do)");
+    }
+    let (read, write) = (s.ok("ACL CAT read").texts(), s.ok("ACL CAT write").texts());
+    for name in ["get", "mget", "missing", "inspect"] {
+        let name = format!("smartcache.{name}");
+        assert!(read.contains(&name) && !write.contains(&name), "{name} should be in @read only");
+    }
+    for name in ["set", "mset", "absent", "touch", "del", "stale"] {
+        let name = format!("smartcache.{name}");
+        assert!(write.contains(&name), "{name} should be in @write");
+    }
+    s.ok("SMARTCACHE.SET k v");
+    let mut ada = login(&s, "~* +@read");
+    allowed(&mut ada, "SMARTCACHE.GET k");
+    refused(&mut ada, "SMARTCACHE.SET k v");
+}
+
+#[test]
+fn all_commands_are_in_a_category_of_their_own() {
+    let s = Server::start();
+    if !s.since((7, 4), (8, 0)) {
+        skip!(s, "a module cannot make a category there (Redis 7.4, Valkey 8.0 and later can)");
+    }
+    let ours = s.ok("ACL CAT smartcache").texts();
+    for command in super::commands::COMMANDS {
+        let name = command.to_lowercase();
+        let named = |c: &String| *c == name || c.starts_with(&format!("{name}|"));
+        assert!(ours.iter().any(named), "{name} is not in @smartcache: {ours:?}");
+    }
+    let mut ada = login(&s, "~* +@smartcache");
+    allowed(&mut ada, "SMARTCACHE.SET k v");
+    refused(&mut ada, "GET k");
+}
+
+#[test]
+fn the_internal_command_needs_write_permission_too() {
+    let s = Server::start();
+    let mut ada = login(&s, "+@all %R~app:*");
+    let reply = ada.call("SMARTCACHE.STORE app:1 x");
+    assert!(reply.is_error(), "{reply}");
+    let mut ada = login(&s, "+@all ~app:*");
+    let reply = ada.call("SMARTCACHE.STORE other x");
+    assert!(reply.is_error(), "{reply}");
+}

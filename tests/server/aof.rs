@@ -1,0 +1,234 @@
+//! AOF, with and without RDB preamble: every effect is in it, and nothing is decided twice.
+
+use crate::rdb::{assert_unchanged, fill, picture};
+use crate::support::{Server, args, resp, wait_until};
+
+const BOTH: [&str; 2] = [
+    "appendonly yes\nappendfsync always\naof-use-rdb-preamble no",
+    "appendonly yes\nappendfsync always\naof-use-rdb-preamble yes",
+];
+
+/// The commands of the incremental AOF.
+pub(crate) fn commands(s: &Server) -> Vec<Vec<Vec<u8>>> {
+    let dir = s.path("appendonlydir");
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .expect("the server has an AOF")
+        .map(|f| f.expect("an entry of the directory").path())
+        .filter(|p| p.to_string_lossy().ends_with(".incr.aof"))
+        .collect();
+    files.sort();
+    files.iter().flat_map(|f| resp::decode(&std::fs::read(f).expect("the file can be read"))).collect()
+}
+
+#[track_caller]
+fn rewrite(s: &Server) {
+    let base = |s: &Server| s.info("aof_base_size").parse::<u64>().unwrap_or(0);
+    base(s);
+    s.ok("BGREWRITEAOF");
+    wait_until("the AOF is rewritten", || {
+        s.info("aof_rewrite_in_progress") == "0" && s.info("aof_rewrite_scheduled") == "0"
+    });
+    assert_eq!(s.info("aof_last_bgrewrite_status"), "ok");
+}
+
+#[test]
+fn a_restart_finds_everything() {
+    for conf in BOTH {
+        let mut s = Server::with(conf);
+        let keys = fill(&s);
+        let before = picture(&s, &keys);
+        s.restart();
+        assert_unchanged(&s, &keys, &before);
+    }
+}
+
+#[test]
+fn a_rewritten_file_finds_everything() {
+    for conf in BOTH {
+        let mut s = Server::with(conf);
+        let keys = fill(&s);
+        s.ok("SMARTCACHE.RULE SET r MATCH r* TTL 100 TAG t");
+        let (before, rules) = (picture(&s, &keys), s.ok("SMARTCACHE.RULE LIST").to_string());
+        rewrite(&s);
+        s.restart();
+        assert_unchanged(&s, &keys, &before);
+        assert_eq!(s.ok("SMARTCACHE.RULE LIST").to_string(), rules, "{conf}");
+        s.ok("SMARTCACHE.SET after v");
+        rewrite(&s);
+        s.restart();
+        assert_eq!(s.call("SMARTCACHE.GET after").text(), "v");
+    }
+}
+
+#[test]
+fn every_writing_command_is_in_it() {
+    for conf in BOTH {
+        let mut s = Server::with(conf);
+        for line in [
+            "SET overwritten v EX 1000",
+            "SET overwritten w EX 2000 SWR 5",
+            "MSET 3 a 1 b 2 c 3 EX 1000 SWR 1000 TAGS 1 t",
+            "DEL a",
+            "STALE b",
+            "ABSENT absent EX 500",
+            "SET touched v EX 100",
+            "TOUCH touched EX 3000",
+            "SET past v",
+            "SET past v PXAT 1",
+            "SET refused v",
+            "SET refused w NX",
+            "ABSENT replaced",
+            "SET replaced v PERSIST",
+        ] {
+            s.ok(&format!("SMARTCACHE.{line}"));
+        }
+        s.ok("SMARTCACHE.SET expire v EX 1000");
+        s.ok("EXPIRE expire 77");
+        s.ok("SMARTCACHE.SET persist v EX 1000");
+        s.ok("PERSIST persist");
+        s.ok("SMARTCACHE.SET renamed v EX 1000");
+        s.ok("RENAME renamed name");
+        s.ok("COPY name copied");
+        let keys: Vec<String> =
+            "overwritten a b c absent touched past refused replaced expire persist renamed name copied"
+                .split(' ')
+                .map(str::to_owned)
+                .collect();
+        let before = picture(&s, &keys);
+        s.restart();
+        assert_unchanged(&s, &keys, &before);
+    }
+}
+
+#[test]
+fn jitter_is_drawn_once() {
+    let mut s = Server::with("appendonly yes\nappendfsync always\naof-use-rdb-preamble no\nsmartcache.jitter 50%");
+    s.ok("SMARTCACHE.RULE SET r MATCH r* JITTER 40% TTL 5000");
+    let keys: Vec<String> = (0..10).flat_map(|i| [format!("k{i}"), format!("r{i}")]).collect();
+    for key in &keys {
+        s.ok(&format!("SMARTCACHE.SET {key} v SWR 10"));
+    }
+    let before = picture(&s, &keys);
+    s.restart();
+    assert_unchanged(&s, &keys, &before);
+}
+
+#[test]
+fn settings_and_rules_of_today_do_not_change_yesterdays_entries() {
+    let mut s = Server::with("appendonly yes\nappendfsync always\naof-use-rdb-preamble no");
+    s.ok("SMARTCACHE.SET k v TAGS 1 t");
+    let before = picture(&s, &["k".to_owned()]);
+    s.ok("CONFIG SET smartcache.default-ttl 5 smartcache.max-ttl 10 smartcache.swr 100 smartcache.max-value 1b");
+    s.ok("CONFIG REWRITE");
+    s.restart();
+    assert_unchanged(&s, &["k".to_owned()], &before);
+}
+
+#[test]
+fn effects_are_written_as_one_internal_command() {
+    let s = Server::with("appendonly yes\nappendfsync always");
+    let value = "a value that shrinks ".repeat(100);
+    s.call_args(args!["SMARTCACHE.SET", "k", value, "TTL", "100"]);
+    let commands = commands(&s);
+    let stores: Vec<_> = commands.iter().filter(|c| c[0].eq_ignore_ascii_case(b"SMARTCACHE.STORE")).collect();
+    assert_eq!(stores.len(), 1);
+    assert_eq!(stores[0][1], b"k");
+    // Compressed: "smaller on the wire than the client's own command".
+    assert!(stores[0][2..].iter().map(Vec::len).sum::<usize>() < value.len() / 2);
+    assert!(!commands.iter().any(|c| c[0].eq_ignore_ascii_case(b"SMARTCACHE.SET")));
+}
+
+#[test]
+fn reads_and_refusals_write_nothing() {
+    let s = Server::with("appendonly yes\nappendfsync always");
+    s.ok("SMARTCACHE.SET k v");
+    s.ok("SET plain v");
+    let before = commands(&s).len();
+    for line in [
+        "GET k",
+        "GET k STALE STATE",
+        "GET plain",
+        "MGET k nothing",
+        "MISSING k nothing",
+        "INSPECT k",
+        "SET k w NX",
+        "SET nothing v XX",
+        "DEL nothing",
+        "STALE nothing",
+        "TOUCH nothing",
+        "RULE DEL nothing",
+        "RULE LIST",
+        "STATS",
+        "RESETSTAT",
+        "HELP",
+    ] {
+        s.ok(&format!("SMARTCACHE.{line}"));
+        assert_eq!(commands(&s).len(), before, "{line} wrote {:?}", commands(&s).last());
+    }
+}
+
+#[test]
+fn a_transaction_is_one_in_the_file() {
+    let mut s = Server::with("appendonly yes\nappendfsync always");
+    s.ok("MULTI");
+    s.ok("SMARTCACHE.SET a v");
+    s.ok("SMARTCACHE.SET b v");
+    s.ok("EXEC");
+    let names: Vec<String> = commands(&s).iter().map(|c| String::from_utf8_lossy(&c[0]).to_uppercase()).collect();
+    let multi = names.iter().position(|n| n == "MULTI").expect("it is a transaction");
+    assert_eq!(names[multi..], ["MULTI", "SMARTCACHE.STORE", "SMARTCACHE.STORE", "EXEC"]);
+    s.restart();
+    assert_eq!(s.ok("EXISTS a b").int(), 2);
+}
+
+#[test]
+fn rules_are_in_it() {
+    for conf in BOTH {
+        let mut s = Server::with(conf);
+        s.ok("SMARTCACHE.RULE SET b MATCH b* TTL 5");
+        s.ok("SMARTCACHE.RULE SET a MATCH a* TTL 5 SWR 7 TAG \"x y\"");
+        s.ok("SMARTCACHE.RULE SET gone MATCH *");
+        s.ok("SMARTCACHE.RULE DEL gone");
+        s.ok("FLUSHALL");
+        let before = s.ok("SMARTCACHE.RULE LIST").to_string();
+        s.restart();
+        assert_eq!(s.ok("SMARTCACHE.RULE LIST").to_string(), before, "{conf}");
+    }
+}
+
+#[test]
+fn debug_loadaof_changes_nothing() {
+    let s = Server::with(BOTH[0]);
+    let keys = fill(&s);
+    let before = picture(&s, &keys);
+    s.ok("DEBUG LOADAOF");
+    assert_unchanged(&s, &keys, &before);
+}
+
+#[test]
+fn a_file_that_ends_in_the_middle_of_a_command_is_loaded_up_to_there() {
+    let mut s = Server::with(BOTH[0]);
+    s.ok("SMARTCACHE.SET a v");
+    s.ok("SMARTCACHE.SET b v");
+    s.kill();
+    let incr = std::fs::read_dir(s.path("appendonlydir"))
+        .expect("the directory is there")
+        .map(|f| f.expect("an entry of the directory").path())
+        .find(|p| p.to_string_lossy().ends_with(".incr.aof"))
+        .expect("the incremental file is there");
+    let bytes = std::fs::read(&incr).expect("it can be read");
+    std::fs::write(&incr, &bytes[..bytes.len() - 5]).expect("it can be cut");
+    s.restart();
+    assert_eq!(s.call("SMARTCACHE.GET a").text(), "v");
+    assert!(s.call("SMARTCACHE.GET b").is_nil());
+}
+
+#[test]
+fn what_a_script_stored_is_in_it() {
+    let mut s = Server::with(BOTH[0]);
+    s.ok("EVAL \"redis.call('SMARTCACHE.SET', KEYS[1], 'v') redis.call('SMARTCACHE.ABSENT', KEYS[2])\" 2 a b");
+    let keys = ["a".to_owned(), "b".to_owned()];
+    let before = picture(&s, &keys);
+    s.restart();
+    assert_unchanged(&s, &keys, &before);
+}

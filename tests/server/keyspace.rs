@@ -1,0 +1,356 @@
+//! The server's own commands on our entries, and the events our commands raise.
+
+use crate::support::{Conn, Server, args, assert_within, wait_until};
+
+/// Listens to all events of database 0, module class included.
+fn listener(s: &Server) -> Conn {
+    s.ok("CONFIG SET notify-keyspace-events KEA"); // "A" has the module class in it, and no key misses
+    let mut conn = s.connect();
+    conn.call("PSUBSCRIBE __keyevent@0__:*");
+    conn
+}
+
+/// What `line` raises: `event key`, in order.
+#[track_caller]
+fn events(s: &Server, conn: &mut Conn, line: &str) -> Vec<String> {
+    s.ok(line);
+    s.ok("SET the:end x");
+    let mut seen = Vec::new();
+    loop {
+        let message = conn.message();
+        let (channel, key) = (message.array()[2].text(), message.array()[3].text());
+        let event = channel.trim_start_matches("__keyevent@0__:").to_owned();
+        if key == "the:end" {
+            if event == "set" {
+                return seen;
+            }
+            continue; // "new" on servers that raise it
+        }
+        if event != "new" && event != "overwritten" && event != "type_changed" {
+            seen.push(format!("{event} {key}"));
+        }
+    }
+}
+
+#[test]
+fn our_commands_raise_their_events() {
+    let s = Server::start();
+    let mut conn = listener(&s);
+    for (line, expected) in [
+        ("SMARTCACHE.SET k v SWR 100", &["smartcache.set k"][..]),
+        ("SMARTCACHE.SET k w NX", &[]),
+        ("SMARTCACHE.GET k", &[]),
+        ("SMARTCACHE.STALE k", &["smartcache.stale k"]),
+        ("SMARTCACHE.STALE k nothing", &[]),
+        ("SMARTCACHE.ABSENT k", &["smartcache.absent k"]),
+        ("SMARTCACHE.MSET 2 a v b v", &["smartcache.set a", "smartcache.set b"]),
+        ("SMARTCACHE.DEL a b nothing", &["del a", "del b"]),
+        ("SMARTCACHE.SET k v PXAT 1", &["del k"]),
+        ("SMARTCACHE.INSPECT k", &[]),
+        ("SMARTCACHE.MISSING k", &[]),
+    ] {
+        assert_eq!(events(&s, &mut conn, line), expected, "{line}");
+    }
+}
+
+#[test]
+fn our_events_are_in_the_module_class_and_deletes_in_the_generic_one() {
+    let s = Server::start();
+    let mut conn = listener(&s);
+    s.ok("CONFIG SET notify-keyspace-events Ed$"); // "$" for the marker
+    assert_eq!(events(&s, &mut conn, "SMARTCACHE.SET k v"), ["smartcache.set k"]);
+    assert!(events(&s, &mut conn, "SMARTCACHE.DEL k").is_empty());
+    s.ok("CONFIG SET notify-keyspace-events Eg$");
+    assert!(events(&s, &mut conn, "SMARTCACHE.SET k v").is_empty());
+    assert_eq!(events(&s, &mut conn, "SMARTCACHE.DEL k"), ["del k"]);
+}
+
+#[test]
+fn expiry_raises_the_servers_event() {
+    let s = Server::start();
+    let mut conn = listener(&s);
+    s.ok("SMARTCACHE.SET k v PX 30");
+    loop {
+        let message = conn.message();
+        if message.array()[2].text().ends_with(":expired") {
+            assert_eq!(message.array()[3].text(), "k");
+            return;
+        }
+    }
+}
+
+/// An entry with everything on it.
+fn rich(s: &Server, key: &str) {
+    let value = "a value that shrinks ".repeat(50);
+    let reply = s.call_args(args![
+        "SMARTCACHE.SET",
+        key,
+        value,
+        "EX",
+        "1000",
+        "SWR",
+        "50",
+        "SIE",
+        "70",
+        "TAGS",
+        "2",
+        "a",
+        "b\x00"
+    ]);
+    assert!(!reply.is_error(), "{reply}");
+}
+
+#[test]
+fn rename_keeps_everything() {
+    let s = Server::start();
+    rich(&s, "k");
+    let (portrait, end) = (s.portrait("k"), s.ok("PEXPIRETIME k"));
+    s.ok("RENAME k other");
+    assert_eq!((s.portrait("other"), s.ok("PEXPIRETIME other")), (portrait, end));
+    assert_eq!(s.portrait("k"), "(nil)");
+}
+
+#[test]
+fn copy_makes_an_equal_and_independent_entry() {
+    let s = Server::start();
+    rich(&s, "k");
+    s.ok("COPY k twin");
+    s.ok("COPY k k DB 3");
+    assert_eq!(s.portrait("twin"), s.portrait("k"));
+    assert_eq!(s.ok("PEXPIRETIME twin"), s.ok("PEXPIRETIME k"));
+    assert_eq!(s.ok("DEBUG DIGEST-VALUE twin").texts(), s.ok("DEBUG DIGEST-VALUE k").texts());
+    let portrait = s.portrait("k");
+    s.ok("SMARTCACHE.DEL k");
+    assert_eq!(s.portrait("twin"), portrait);
+    s.ok("SELECT 3");
+    assert_eq!(s.portrait("k"), portrait);
+}
+
+#[test]
+fn move_takes_an_entry_to_another_database() {
+    let s = Server::start();
+    rich(&s, "k");
+    let portrait = s.portrait("k");
+    assert_eq!(s.ok("MOVE k 2").int(), 1);
+    assert_eq!(s.portrait("k"), "(nil)");
+    s.ok("SELECT 2");
+    assert_eq!(s.portrait("k"), portrait);
+}
+
+#[test]
+fn swapdb_swaps_entries() {
+    let s = Server::start();
+    rich(&s, "k");
+    let portrait = s.portrait("k");
+    s.ok("SWAPDB 0 1");
+    assert_eq!(s.portrait("k"), "(nil)");
+    s.ok("SELECT 1");
+    assert_eq!(s.portrait("k"), portrait);
+}
+
+#[test]
+fn dump_and_restore_are_a_round_trip() {
+    let s = Server::start();
+    rich(&s, "k");
+    s.ok("SMARTCACHE.SET stale v SWR 1000");
+    s.ok("SMARTCACHE.STALE stale");
+    s.ok("SMARTCACHE.ABSENT absent TTL 1000 TAGS 1 t");
+    s.ok("SMARTCACHE.SET empty \"\" PERSIST");
+    for key in ["k", "stale", "absent", "empty"] {
+        let (portrait, end) = (s.portrait(key), s.ok(&format!("PEXPIRETIME {key}")).int().max(0));
+        let dump = s.ok(&format!("DUMP {key}"));
+        s.ok(&format!("DEL {key}"));
+        let reply = s.call_args(args!["RESTORE", key, end.to_string(), dump.bytes(), "ABSTTL"]);
+        assert_eq!(reply.text(), "OK", "{key}");
+        assert_eq!(s.portrait(key), portrait);
+        assert_eq!(s.ok(&format!("PEXPIRETIME {key}")).int().max(0), end);
+    }
+    assert!(s.call("SMARTCACHE.GET stale").is_nil());
+    assert_eq!(s.call("SMARTCACHE.GET stale STALE").text(), "v");
+}
+
+#[test]
+fn a_dump_goes_to_another_server() {
+    let (here, there) = (Server::start(), Server::start());
+    rich(&here, "k");
+    let dump = here.ok("DUMP k");
+    assert_eq!(there.call_args(args!["RESTORE", "k", "100000", dump.bytes()]).text(), "OK");
+    let value = here.call("SMARTCACHE.GET k");
+    assert_eq!(there.call("SMARTCACHE.GET k"), value);
+    let mut tags = there.inspect("k", "tags").texts();
+    tags.sort();
+    assert_eq!(tags, ["a", "b\0"]);
+}
+
+#[test]
+fn a_restored_entry_that_was_over_stays_over() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.SET k v PX 500");
+    let dump = s.ok("DUMP k");
+    wait_until("it is over", || s.call("EXISTS k").int() == 0);
+    // Restored without an end: the entry's own field still knows.
+    s.call_args(args!["RESTORE", "k", "0", dump.bytes()]);
+    assert!(s.call("SMARTCACHE.GET k STALE").is_nil());
+}
+
+#[test]
+fn expire_can_shorten_freshness_and_never_lengthen_it() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.SET k v EX 100 SWR 100");
+    s.ok("EXPIRE k 1000");
+    assert_within!(s.fresh_ms("k"), 70_000..=100_000);
+    assert_within!(s.pttl("k"), 900_000..=1_000_000);
+    s.ok("EXPIRE k 50");
+    assert_within!(s.fresh_ms("k"), 20_000..=50_000);
+    assert_within!(s.call("SMARTCACHE.GET k STATE").array()[3].int(), 20_000..=50_000);
+    s.ok("PEXPIRE k 30");
+    wait_until("it expires", || s.call("SMARTCACHE.GET k STALE").is_nil());
+}
+
+#[test]
+fn persist_does_not_make_an_entry_fresh_for_ever() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.SET k v PX 60 SWR 1000");
+    assert_eq!(s.ok("PERSIST k").int(), 1);
+    assert_eq!(s.pttl("k"), -1);
+    wait_until("freshness ends", || s.call("SMARTCACHE.GET k").is_nil());
+    assert_eq!(s.call("SMARTCACHE.GET k STALE").text(), "v");
+}
+
+#[test]
+fn the_type_has_its_name_and_can_be_scanned_for() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.MSET 2 a v b v");
+    s.ok("SET plain v");
+    s.play(
+        r#"
+        > TYPE a
+        smrtcache
+        > EXISTS a b nothing
+        (integer) 2
+        > DBSIZE
+        (integer) 3
+        > RANDOMKEY
+        "…"
+        "#,
+    );
+    let mut found = s.ok("SCAN 0 COUNT 1000 TYPE smrtcache").array()[1].texts();
+    found.sort();
+    assert_eq!(found, ["a", "b"]);
+    let mut found = s.ok("KEYS ?").texts();
+    found.sort();
+    assert_eq!(found, ["a", "b"]);
+}
+
+#[test]
+fn object_knows_our_entries() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.SET k v");
+    assert_eq!(s.ok("OBJECT REFCOUNT k").int(), 1);
+    assert_within!(s.ok("OBJECT IDLETIME k").int(), 0..=60);
+    assert!(!s.ok("OBJECT ENCODING k").text().is_empty());
+    s.ok("CONFIG SET maxmemory-policy allkeys-lfu lfu-log-factor 0");
+    s.ok("SMARTCACHE.SET k v");
+    for _ in 0..50 {
+        s.ok("SMARTCACHE.GET k");
+    }
+    assert_within!(s.ok("OBJECT FREQ k").int(), 20..=255);
+}
+
+#[test]
+fn reads_keep_an_entry_from_looking_idle() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.SET k v");
+    s.ok("SMARTCACHE.SET other v");
+    wait_until("two seconds of idleness", || s.ok("OBJECT IDLETIME k").int() >= 2);
+    s.ok("SMARTCACHE.GET k");
+    assert_within!(s.ok("OBJECT IDLETIME k").int(), 0..=1);
+    s.ok("SMARTCACHE.INSPECT other");
+    assert_within!(s.ok("OBJECT IDLETIME other").int(), 2..=60);
+}
+
+#[test]
+fn memory_usage_follows_the_stored_bytes() {
+    let s = Server::start();
+    let usage = |len: usize, codec: &str| {
+        s.call_args(args!["SMARTCACHE.SET", "k", "v".repeat(len), "CODEC", codec]);
+        s.ok("MEMORY USAGE k").int()
+    };
+    let small = usage(10, "none");
+    assert_within!(small, 50..=300);
+    assert_within!(usage(50_000, "none"), 50_000..=70_000);
+    assert_within!(usage(50_000, "zstd"), 50..=5_000);
+    // Tags are part of it.
+    s.ok("SMARTCACHE.SET k vvvvvvvvvv CODEC none TAGS 8 a b c d e f g h");
+    assert!(s.ok("MEMORY USAGE k").int() > small);
+}
+
+#[test]
+fn a_small_entry_costs_little_more_than_a_native_string() {
+    // The promise: at most 48 bytes more, averaged over sizes 0 to 2,000.
+    let s = Server::start();
+    let cost = |s: &Server, ours: bool| {
+        s.ok("FLUSHALL");
+        let before = s.info_number("used_memory") as i64;
+        for i in 0..2_000_usize {
+            let (key, value) = (format!("key:{i:08}"), vec![b'v'; i]);
+            if ours {
+                s.call_args(args!["SMARTCACHE.SET", key, value, "EX", "1000", "CODEC", "none"]);
+            } else {
+                s.call_args(args!["SET", key, value, "EX", "1000"]);
+            }
+        }
+        (s.info_number("used_memory") as i64 - before) / 2_000
+    };
+    cost(&s, true); // whatever is allocated once
+    let (native, ours) = (cost(&s, false), cost(&s, true));
+    assert!(ours <= native + 48, "an entry costs {ours} bytes, a native string {native}");
+}
+
+#[test]
+fn the_digest_is_equal_for_equal_entries_and_differs_for_others() {
+    let s = Server::start();
+    let digest = |key: &str| s.ok(&format!("DEBUG DIGEST-VALUE {key}")).texts().remove(0);
+    s.ok("SMARTCACHE.SET k v PXAT 99999999999999 TAGS 1 a");
+    s.ok("COPY k twin");
+    assert_eq!(digest("k"), digest("twin"));
+    for different in [
+        "SMARTCACHE.SET other w PXAT 99999999999999 TAGS 1 a",
+        "SMARTCACHE.SET other v PXAT 99999999999999 TAGS 1 b",
+        "SMARTCACHE.SET other v PXAT 99999999999998 TAGS 1 a",
+        "SMARTCACHE.SET other v PXAT 99999999999999 TAGS 1 a SWR 5",
+        "SMARTCACHE.ABSENT other PXAT 99999999999999 TAGS 1 a",
+    ] {
+        s.ok(different);
+        assert_ne!(digest("k"), digest("other"), "{different}");
+    }
+    let before = digest("k");
+    s.ok("SMARTCACHE.SET k v PXAT 99999999999999 TAGS 1 a SWR 5");
+    let fresh = digest("k");
+    assert_ne!(fresh, before);
+    s.ok("SMARTCACHE.STALE k");
+    assert_ne!(digest("k"), fresh, "a stale entry is not the same as a fresh one");
+}
+
+#[test]
+fn debug_reload_changes_nothing() {
+    let s = Server::start();
+    rich(&s, "k");
+    s.ok("SMARTCACHE.ABSENT absent");
+    s.ok("SET plain v");
+    let (digest, portrait) = (s.digest(), s.portrait("k"));
+    s.ok("DEBUG RELOAD");
+    assert_eq!((s.digest(), s.portrait("k")), (digest, portrait));
+}
+
+#[test]
+fn other_commands_do_not_mind_our_type() {
+    let s = Server::start();
+    rich(&s, "k");
+    s.ok("DEBUG OBJECT k");
+    s.ok("OBJECT HELP");
+    s.ok("MEMORY DOCTOR");
+    s.ok("SORT nothing");
+    assert!(s.call("APPEND k x").error().starts_with("WRONGTYPE"));
+    assert!(s.call("SORT k").error().starts_with("WRONGTYPE"));
+}

@@ -1,0 +1,26 @@
+//! The module inside real servers. Every expectation comes from the command reference; where that is silent a test
+//! says what a Redis user would expect, and why.
+//!
+//! Run it with `make test`, or `cargo test --test server` once the module is built (`cargo build --release`).
+//! Which test belongs where: `tests/README.md`.
+
+mod support;
+
+mod commands;
+
+mod acl;
+mod aof;
+mod bad_input;
+mod cluster;
+mod command_info;
+mod config;
+mod crash;
+mod hostile;
+mod keyspace;
+mod memory;
+mod panic;
+mod rdb;
+mod replication;
+mod resp;
+mod tracking;
+mod transactions;

@@ -1,0 +1,239 @@
+//! RDB: what is saved is there after a restart, and only that.
+
+use crate::support::{Server, args, assert_within, skip, wait_until};
+
+/// One entry of each kind; answers their keys.
+pub(crate) fn fill(s: &Server) -> Vec<String> {
+    let value = "a value that shrinks ".repeat(50);
+    let mut keys = Vec::new();
+    for codec in ["none", "gzip", "zstd", "lz4", "auto"] {
+        let key = format!("codec:{codec}");
+        s.call_args(args![
+            "SMARTCACHE.SET",
+            key,
+            value,
+            "CODEC",
+            codec,
+            "EX",
+            "1000",
+            "SWR",
+            "50",
+            "SIE",
+            "70",
+            "TAGS",
+            "2",
+            "a",
+            "b\0"
+        ]);
+        keys.push(key);
+    }
+    for (key, line) in [
+        ("empty", "SET empty \"\" PERSIST"),
+        ("plain", "SET plain v TTL 1000"),
+        ("windows", "SET windows v TTL 1000 SWR 1h"),
+        ("stale", "SET stale v TTL 1000 SWR 1000"),
+        ("absent", "ABSENT absent TTL 1000 TAGS 1 t"),
+        ("\"\\xff\\x00\"", "SET \"\\xff\\x00\" \"\\x00\\xff\" TAGS 1 \"\\xfe\""),
+    ] {
+        s.ok(&format!("SMARTCACHE.{line}"));
+        if !key.starts_with('"') {
+            keys.push(key.to_owned());
+        }
+    }
+    s.ok("SMARTCACHE.STALE stale");
+    let large: Vec<u8> = value.bytes().cycle().take(300_000).collect();
+    s.call_args(args!["SMARTCACHE.SET", "large", large]);
+    wait_until("the large one is compressed", || s.inspect("large", "codec").text() == "zstd");
+    keys.push("large".to_owned());
+    s.ok("SET string v");
+    s.ok("LPUSH list a b");
+    s.ok("SELECT 5");
+    s.ok("SMARTCACHE.SET elsewhere v PERSIST TAGS 1 a");
+    s.ok("SELECT 0");
+    keys
+}
+
+/// Everything that must survive: digest, portraits, ends.
+pub(crate) fn picture(s: &Server, keys: &[String]) -> String {
+    let mut text = s.digest();
+    for key in keys {
+        if key == "large" && s.ok("EXISTS large").int() == 1 {
+            // How it is stored may change a moment after it was loaded.
+            wait_until("the large one is compressed", || s.inspect("large", "codec").text() == "zstd");
+        }
+        text += &format!("\n{key}: {}{key}: ends {}", s.portrait(key), s.ok(&format!("PEXPIRETIME {key}")));
+    }
+    text
+}
+
+/// Insists on the same picture, and shows the lines that differ.
+#[track_caller]
+pub(crate) fn assert_unchanged(s: &Server, keys: &[String], before: &str) {
+    let after = picture(s, keys);
+    let (mut lost, mut new) = (Vec::new(), Vec::new());
+    lost.extend(before.lines().filter(|l| !after.lines().any(|a| a == *l)));
+    new.extend(after.lines().filter(|l| !before.lines().any(|b| b == *l)));
+    assert!(after == before, "was:\n{}\nis:\n{}", lost.join("\n"), new.join("\n"));
+}
+
+#[test]
+fn a_saved_server_comes_back_as_it_was() {
+    let mut s = Server::start();
+    let keys = fill(&s);
+    let before = picture(&s, &keys);
+    let fresh = s.fresh_ms("windows");
+    s.ok("SAVE");
+    s.restart();
+    assert_unchanged(&s, &keys, &before);
+    assert_within!(s.fresh_ms("windows"), fresh - 60_000..=fresh);
+    assert_eq!(s.call("SMARTCACHE.GET stale STALE").text(), "v");
+    assert!(s.call("SMARTCACHE.GET stale").is_nil());
+    assert_eq!(s.call("SMARTCACHE.GET \"\\xff\\x00\"").bytes(), b"\0\xff");
+}
+
+#[test]
+fn a_background_save_is_as_good() {
+    let mut s = Server::start();
+    let keys = fill(&s);
+    let before = picture(&s, &keys);
+    s.ok("BGSAVE");
+    wait_until("the child is done", || s.info("rdb_bgsave_in_progress") == "0");
+    assert_eq!(s.info("rdb_last_bgsave_status"), "ok");
+    s.restart();
+    assert_unchanged(&s, &keys, &before);
+}
+
+#[test]
+fn writes_during_a_background_save_are_not_in_it_and_break_nothing() {
+    let mut s = Server::start();
+    for i in 0..2_000 {
+        s.call_args(args!["SMARTCACHE.SET", format!("k{i}"), format!("old {i} ").repeat(50)]);
+    }
+    s.ok("BGSAVE");
+    for i in 0..2_000 {
+        s.call_args(args!["SMARTCACHE.SET", format!("k{i}"), "new"]);
+    }
+    wait_until("the child is done", || s.info("rdb_bgsave_in_progress") == "0");
+    s.restart();
+    for i in (0..2_000).step_by(97) {
+        assert_eq!(s.call(&format!("SMARTCACHE.GET k{i}")).text(), format!("old {i} ").repeat(50));
+    }
+}
+
+#[test]
+fn rules_made_by_command_are_saved_in_their_order() {
+    let mut s = Server::start();
+    s.ok("SMARTCACHE.RULE SET second MATCH a* TTL 100 TAG t:{1}");
+    s.ok("SMARTCACHE.RULE SET third MATCH a* SCALE 2 SWR 5");
+    s.ok(
+        "SMARTCACHE.RULE SET first MATCH b* PRIORITY 5 CODEC lz4 JITTER 10% NEGATIVE 5 MIN 1 MAX 1d MINSIZE 7 FILLS 3",
+    );
+    s.ok("SMARTCACHE.RULE SET gone MATCH c*");
+    s.ok("SMARTCACHE.RULE DEL gone");
+    let before = s.ok("SMARTCACHE.RULE LIST").to_string();
+    s.ok("SAVE");
+    s.restart();
+    assert_eq!(s.ok("SMARTCACHE.RULE LIST").to_string(), before);
+    s.ok("SMARTCACHE.SET abc v");
+    assert_eq!(s.inspect("abc", "rule").text(), "second");
+    assert_eq!(s.inspect("abc", "tags").texts(), ["t:bc"]);
+}
+
+#[test]
+fn an_entry_remembers_its_rule() {
+    let mut s = Server::start();
+    s.ok("SMARTCACHE.RULE SET r MATCH *");
+    s.ok("SMARTCACHE.SET k v");
+    s.ok("SAVE");
+    s.restart();
+    assert_eq!(s.inspect("k", "rule").text(), "r");
+}
+
+#[test]
+fn configured_rules_are_not_saved() {
+    let mut s = Server::start();
+    s.call_args(args!["CONFIG", "SET", "smartcache.rules", r#"[{"name":"r","match":["*"]}]"#]);
+    s.ok("SMARTCACHE.SET k v");
+    s.ok("SAVE");
+    s.restart();
+    assert!(s.ok("SMARTCACHE.RULE LIST").array().is_empty());
+    assert_eq!(s.call("SMARTCACHE.GET k").text(), "v");
+}
+
+#[test]
+fn what_ends_while_the_server_is_down_is_gone() {
+    let mut s = Server::start();
+    s.ok("SMARTCACHE.SET short v PX 300");
+    s.ok("SMARTCACHE.SET stale v PX 300 SWR 1000");
+    s.ok("SMARTCACHE.SET long v");
+    s.ok("SAVE");
+    s.kill();
+    std::thread::sleep(std::time::Duration::from_millis(350));
+    s.restart();
+    assert!(s.call("SMARTCACHE.GET short STALE").is_nil());
+    assert!(s.call("SMARTCACHE.GET stale").is_nil());
+    assert_eq!(s.call("SMARTCACHE.GET stale STALE").text(), "v");
+    assert_eq!(s.call("SMARTCACHE.GET long").text(), "v");
+}
+
+#[test]
+fn a_file_with_nothing_of_ours_loads_without_the_module() {
+    let s = Server::start();
+    if !s.since((7, 2), (7, 2)) {
+        skip!(s, "it writes a module's aux section even when there is nothing to say (7.2 and later do not)");
+    }
+    s.ok("SMARTCACHE.SET k v");
+    s.ok("SMARTCACHE.DEL k");
+    s.ok("SMARTCACHE.RULE SET r MATCH *");
+    s.ok("SMARTCACHE.RULE DEL r");
+    s.ok("SET plain v");
+    s.ok("SAVE");
+    let bare = Server::setup().without_module().file("dump.rdb", &s.read_file("dump.rdb")).start();
+    assert_eq!(bare.call("GET plain").text(), "v");
+}
+
+#[test]
+fn a_file_from_a_server_without_the_module_loads() {
+    let bare = Server::setup().without_module().start();
+    bare.ok("SET plain v");
+    bare.ok("SAVE");
+    let s = Server::setup().file("dump.rdb", &bare.read_file("dump.rdb")).start();
+    assert_eq!(s.call("SMARTCACHE.GET plain").text(), "v");
+}
+
+#[test]
+fn entries_without_end_or_with_a_far_end_survive() {
+    let mut s = Server::with("smartcache.default-ttl 0");
+    s.ok("SMARTCACHE.SET forever v");
+    s.ok("SMARTCACHE.SET windows v SWR 10 SIE 20");
+    s.ok("SMARTCACHE.SET far v PXAT 99999999999999");
+    s.ok("SAVE");
+    s.restart();
+    assert_eq!(s.pttl("forever"), -1);
+    assert_eq!(s.fresh_ms("forever"), -1);
+    assert_eq!(s.fresh_ms("windows"), -1);
+    assert_eq!(s.ok("PEXPIRETIME far").int(), 99_999_999_999_999);
+}
+
+#[test]
+fn many_entries_survive() {
+    let mut s = Server::start();
+    for i in 0..5_000_usize {
+        s.call_args(args![
+            "SMARTCACHE.SET",
+            format!("k{i}"),
+            format!("{i} ").repeat(i % 100),
+            "EX",
+            "9999",
+            "TAGS",
+            "1",
+            format!("t{}", i % 50)
+        ]);
+    }
+    let digest = s.digest();
+    s.ok("SAVE");
+    s.restart();
+    assert_eq!(s.digest(), digest);
+    assert_eq!(s.stat("entries"), 5_000);
+    assert_eq!(s.inspect("k77", "tags").texts(), ["t27"]);
+}

@@ -1,0 +1,283 @@
+//! Replication of effects: a replica holds what its primary decided, and serves it.
+
+use crate::rdb::{assert_unchanged, fill, picture};
+use crate::support::{Server, args, assert_within, wait_until};
+
+/// Waits until the replica has all that the primary wrote.
+#[track_caller]
+fn in_step(primary: &Server, replica: &Server) {
+    wait_until("the replica is in step", || {
+        replica.info("master_link_status") == "up"
+            && primary.info("master_repl_offset") == replica.info("slave_repl_offset")
+    });
+}
+
+fn pair(conf: &str) -> (Server, Server) {
+    let primary = Server::setup().tcp().conf(conf).start();
+    let replica = Server::replica_of(&primary, conf);
+    (primary, replica)
+}
+
+/// `DUMP` is the entry to the last byte: stamp, times, windows, tags, stored bytes.
+#[track_caller]
+fn assert_same(primary: &Server, replica: &Server, keys: &[String]) {
+    in_step(primary, replica);
+    for key in keys {
+        assert_eq!(primary.portrait(key), replica.portrait(key), "{key}");
+        assert_eq!(
+            primary.ok(&format!("PEXPIRETIME {key}")),
+            replica.ok(&format!("PEXPIRETIME {key}")),
+            "{key} ends at another time"
+        );
+        assert_eq!(primary.ok(&format!("DUMP {key}")), replica.ok(&format!("DUMP {key}")), "{key}");
+    }
+    assert_eq!(primary.digest(), replica.digest());
+}
+
+#[test]
+fn a_new_replica_gets_everything() {
+    let primary = Server::setup().tcp().start();
+    let keys = fill(&primary);
+    primary.ok("SMARTCACHE.RULE SET r MATCH r* TTL 100");
+    let replica = Server::replica_of(&primary, "");
+    assert_same(&primary, &replica, &keys);
+    assert_eq!(primary.ok("SMARTCACHE.RULE LIST"), replica.ok("SMARTCACHE.RULE LIST"));
+}
+
+#[test]
+fn a_disk_based_sync_is_as_good() {
+    let primary = Server::setup().tcp().conf("repl-diskless-sync no").start();
+    let keys = fill(&primary);
+    let replica = Server::replica_of(&primary, "repl-diskless-load disabled");
+    assert_same(&primary, &replica, &keys);
+}
+
+#[test]
+fn a_diskless_load_is_as_good() {
+    let primary = Server::setup().tcp().conf("repl-diskless-sync yes").start();
+    let keys = fill(&primary);
+    primary.ok("SMARTCACHE.RULE SET r MATCH r*");
+    let replica = Server::setup().tcp().conf("repl-diskless-load swapdb").start();
+    replica.ok("SMARTCACHE.SET old v");
+    replica.ok("SMARTCACHE.RULE SET old MATCH *");
+    replica.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.call("CONFIG GET port").field("port").text()));
+    assert_same(&primary, &replica, &keys);
+    assert_eq!(primary.ok("SMARTCACHE.RULE LIST"), replica.ok("SMARTCACHE.RULE LIST"));
+}
+
+#[test]
+fn writes_arrive_as_they_were_decided() {
+    let (primary, replica) = pair("smartcache.jitter 50%");
+    primary.ok("SMARTCACHE.RULE SET r MATCH r:* JITTER 30% SWR 20 SIE 30 TAG t:{1} CODEC gzip");
+    let value = "a value that shrinks ".repeat(50);
+    let mut keys = Vec::new();
+    for i in 0..20 {
+        for key in [format!("k{i}"), format!("r:{i}")] {
+            primary.call_args(args!["SMARTCACHE.SET", key, value, "TTL", "1000", "TAGS", "1", "own"]);
+            keys.push(key);
+        }
+    }
+    primary.ok("SMARTCACHE.MSET 2 m1 v m2 v");
+    primary.ok("SMARTCACHE.ABSENT absent");
+    primary.ok("SMARTCACHE.TOUCH k3 TTL 5000");
+    primary.ok("SMARTCACHE.STALE r:4");
+    primary.ok("SMARTCACHE.SET stale v SWR 100");
+    primary.ok("SMARTCACHE.STALE stale");
+    primary.ok("SMARTCACHE.DEL k5");
+    primary.ok("SMARTCACHE.SET k6 v PXAT 1");
+    primary.ok("EXPIRE k7 50");
+    primary.ok("PERSIST k8");
+    primary.ok("COPY k9 copied");
+    primary.ok("RENAME k10 renamed");
+    primary.ok("SELECT 4");
+    primary.ok("SMARTCACHE.SET elsewhere v");
+    primary.ok("SELECT 0");
+    keys.extend(["m1", "m2", "absent", "stale", "copied", "renamed"].map(str::to_owned));
+    assert_same(&primary, &replica, &keys);
+    assert_eq!(replica.call("EXISTS k5 k6 k10").int(), 0);
+}
+
+#[test]
+fn the_replicas_own_settings_and_rules_do_not_matter() {
+    let primary = Server::setup().tcp().start();
+    let replica = Server::replica_of(
+        &primary,
+        "smartcache.default-ttl 5\nsmartcache.max-ttl 9\nsmartcache.swr 77\nsmartcache.max-value 1kb\n\
+         smartcache.codec none\nsmartcache.rules '[{\"name\":\"other\",\"match\":[\"*\"],\"scale\":9}]'",
+    );
+    primary.call_args(args!["SMARTCACHE.SET", "k", "a value that shrinks ".repeat(500)]);
+    primary.ok("SMARTCACHE.ABSENT absent");
+    in_step(&primary, &replica);
+    for key in ["k", "absent"] {
+        let dump = |s: &Server| (s.ok(&format!("DUMP {key}")), s.ok(&format!("PEXPIRETIME {key}")));
+        assert_eq!(dump(&primary), dump(&replica));
+    }
+}
+
+#[test]
+fn a_large_value_that_is_compressed_later_reads_the_same_on_both() {
+    let (primary, replica) = pair("");
+    let value = "a value that shrinks ".repeat(20_000);
+    primary.call_args(args!["SMARTCACHE.SET", "k", value]);
+    wait_until("it is compressed", || primary.inspect("k", "codec").text() == "zstd");
+    in_step(&primary, &replica);
+    assert!(replica.call("SMARTCACHE.GET k").text() == value);
+    assert_eq!(primary.digest(), replica.digest());
+}
+
+#[test]
+fn a_replica_serves_reads_and_refuses_writes() {
+    let (primary, replica) = pair("");
+    primary.ok("SMARTCACHE.SET k v TTL 100 SWR 100");
+    primary.ok("SMARTCACHE.SET stale v TTL 100 SWR 100");
+    primary.ok("SMARTCACHE.STALE stale");
+    in_step(&primary, &replica);
+    replica.play(
+        r#"
+        > SMARTCACHE.GET k
+        "v"
+        > SMARTCACHE.GET stale
+        (nil)
+        > SMARTCACHE.GET stale STALE
+        "v"
+        > SMARTCACHE.MGET k nothing
+        1) "v"
+        2) (nil)
+        > SMARTCACHE.MISSING k nothing
+        1) "nothing"
+        > SMARTCACHE.SET k w
+        (error) READONLY …
+        > SMARTCACHE.MSET 1 k w
+        (error) READONLY …
+        > SMARTCACHE.ABSENT k
+        (error) READONLY …
+        > SMARTCACHE.TOUCH k
+        (error) READONLY …
+        > SMARTCACHE.DEL k
+        (error) READONLY …
+        > SMARTCACHE.STALE k
+        (error) READONLY …
+        > SMARTCACHE.RULE SET r MATCH *
+        (error) READONLY …
+        > SMARTCACHE.RULE DEL r
+        (error) READONLY …
+        > SMARTCACHE.STORE k x
+        (error) READONLY …
+        > SMARTCACHE.GET k
+        "v"
+        "#,
+    );
+    // Reading on the replica counts there.
+    assert_eq!(replica.stat("requests"), 6);
+    assert_eq!(primary.stat("requests"), 0);
+}
+
+#[test]
+fn what_ends_on_the_primary_is_not_served_by_the_replica() {
+    let (primary, replica) = pair("");
+    primary.ok("SMARTCACHE.SET k v PX 100");
+    primary.ok("SMARTCACHE.SET stale v PX 100 SWR 1000");
+    in_step(&primary, &replica);
+    wait_until("it ends on the replica", || replica.call("SMARTCACHE.GET k STALE").is_nil());
+    wait_until("it turns stale on the replica", || replica.call("SMARTCACHE.GET stale").is_nil());
+    assert_eq!(replica.call("SMARTCACHE.GET stale STALE").text(), "v");
+}
+
+#[test]
+fn a_promoted_replica_carries_on() {
+    let (mut primary, replica) = pair("");
+    let keys = fill(&primary);
+    primary.ok("SMARTCACHE.RULE SET r MATCH r* SCALE 2");
+    in_step(&primary, &replica);
+    let before = picture(&primary, &keys);
+    primary.kill();
+    replica.ok("REPLICAOF NO ONE");
+    assert_unchanged(&replica, &keys, &before);
+    replica.ok("SMARTCACHE.SET r1 v TTL 100");
+    assert_within!(replica.fresh_ms("r1"), 170_000..=200_000);
+    for key in &keys {
+        replica.ok(&format!("SMARTCACHE.SET {key} new"));
+        assert_eq!(replica.call(&format!("SMARTCACHE.GET {key}")).text(), "new");
+    }
+    assert_eq!(replica.ok("SMARTCACHE.STALE plain empty").int(), 2);
+}
+
+#[test]
+fn a_replica_of_a_replica_gets_the_same() {
+    let (primary, middle) = pair("");
+    let last = Server::replica_of(&middle, "");
+    let keys = fill(&primary);
+    in_step(&primary, &middle);
+    assert_same(&middle, &last, &keys);
+    assert_same(&primary, &last, &keys);
+}
+
+#[test]
+fn a_replica_writes_its_own_aof() {
+    let primary = Server::setup().tcp().start();
+    let mut replica = Server::replica_of(&primary, "appendonly yes\nappendfsync always\naof-use-rdb-preamble no");
+    // After a sync the server writes a new base in the background; only then is everything in the file.
+    wait_until("the AOF stands", || {
+        replica.info("aof_rewrite_in_progress") == "0" && replica.info("aof_rewrite_scheduled") == "0"
+    });
+    let keys = fill(&primary);
+    assert_same(&primary, &replica, &keys);
+    let before = picture(&replica, &keys);
+    drop(primary);
+    replica.restart();
+    assert_unchanged(&replica, &keys, &before);
+}
+
+#[test]
+fn transactions_and_scripts_arrive_whole() {
+    let (primary, replica) = pair("");
+    primary.ok("MULTI");
+    primary.ok("SMARTCACHE.SET a v");
+    primary.ok("SMARTCACHE.STALE a");
+    primary.ok("SMARTCACHE.MSET 2 b v c v");
+    primary.ok("EXEC");
+    primary.ok("EVAL \"redis.call('SMARTCACHE.SET', KEYS[1], 'v') redis.call('SMARTCACHE.DEL', KEYS[2])\" 2 d c");
+    assert_same(&primary, &replica, &["b".to_owned(), "d".to_owned()]);
+    assert_eq!(replica.call("EXISTS c").int(), 0);
+}
+
+#[test]
+fn eviction_and_flush_arrive() {
+    let (primary, replica) = pair("");
+    primary.ok("CONFIG SET maxmemory-policy allkeys-random");
+    let limit = primary.info_number("used_memory") + 3_000_000;
+    primary.ok(&format!("CONFIG SET maxmemory {limit}"));
+    for i in 0..600 {
+        primary.call_args(args!["SMARTCACHE.SET", format!("k{i}"), vec![b'v'; 10_000], "CODEC", "none"]);
+    }
+    in_step(&primary, &replica);
+    assert!(primary.info_number("evicted_keys") > 0);
+    assert_eq!(primary.digest(), replica.digest());
+    primary.ok("SMARTCACHE.RULE SET r MATCH *");
+    primary.ok("FLUSHALL");
+    in_step(&primary, &replica);
+    assert_eq!(replica.ok("DBSIZE").int(), 0);
+    assert_eq!(replica.ok("SMARTCACHE.RULE LIST").array().len(), 1);
+}
+
+#[test]
+fn writing_during_a_pause_waits_and_then_arrives() {
+    let (primary, replica) = pair("");
+    primary.ok("SMARTCACHE.SET k v");
+    let value = "a value that shrinks ".repeat(20_000);
+    primary.call_args(args!["SMARTCACHE.SET", "large", value]); // its compression may fall into the pause
+    primary.ok("CLIENT PAUSE 300 WRITE");
+    let mut writer = primary.connect();
+    writer.send(args!["SMARTCACHE.SET", "k", "w"]).expect("it is sent");
+    assert_eq!(primary.call("SMARTCACHE.GET k").text(), "v"); // a read is served meanwhile
+    assert_eq!(writer.receive().expect("the pause ends").text(), "OK");
+    in_step(&primary, &replica);
+    assert_eq!(replica.call("SMARTCACHE.GET k").text(), "w");
+}
+
+#[test]
+fn wait_counts_our_writes() {
+    let (primary, _replica) = pair("");
+    primary.ok("SMARTCACHE.SET k v");
+    assert_eq!(primary.ok("WAIT 1 20000").int(), 1);
+}

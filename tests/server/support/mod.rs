@@ -1,0 +1,496 @@
+//! Real servers, one or more to a test: started with the module, told things, ended by the test that started them.
+//!
+//! ```text
+//! let s = Server::start();
+//! s.play(r#"
+//!     > SMARTCACHE.SET k v TTL 10
+//!     OK
+//!     > SMARTCACHE.GET k
+//!     "v"
+//! "#);
+//! ```
+//!
+//! Which server and which module: `SMARTCACHE_SERVERS` (executables, the first of a comma-separated list; else
+//! `redis-server` or `valkey-server` from PATH), `SMARTCACHE_MODULE` (else `target/release/libsmartcache.so`), and
+//! `SMARTCACHE_TEST_MODULE`, a module built with the feature `test-commands`.
+
+pub(crate) mod play;
+pub(crate) mod resp;
+pub(crate) mod skip;
+
+use std::cell::{Cell, RefCell};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+pub(crate) use resp::{Conn, Reply};
+pub(crate) use skip::skip;
+
+/// Words of any bytes: `s.call_args(args!["SMARTCACHE.SET", key, &value])`.
+macro_rules! args {
+    ($($word:expr),* $(,)?) => { &[$(AsRef::<[u8]>::as_ref(&$word)),*] };
+}
+pub(crate) use args;
+
+/// `assert_within!(ttl, 9_000..=10_000)`: a number lies in a range, and the message says which.
+macro_rules! assert_within {
+    ($value:expr, $range:expr) => {{
+        let (value, range) = ($value, $range);
+        assert!(range.contains(&value), "{} = {value} is not within {range:?}", stringify!($value));
+    }};
+}
+pub(crate) use assert_within;
+
+/// How long a test waits for what must come. Generous: it is only reached when something is broken.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Waits for a condition, asking every few milliseconds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !condition() {
+        assert!(Instant::now() < deadline, "this did not come about within {SOON:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What to start: lines of the configuration file, arguments of the module, files that lie there already.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    conf: Vec<String>,
+    module: Option<PathBuf>,
+    module_args: String,
+    files: Vec<(String, Vec<u8>)>,
+    tcp: bool,
+}
+
+impl Setup {
+    /// Lines of the configuration file.
+    pub(crate) fn conf(mut self, lines: &str) -> Setup {
+        self.conf.extend(lines.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned));
+        self
+    }
+
+    /// What stands after the module's path in the `loadmodule` line.
+    pub(crate) fn module_args(mut self, args: &str) -> Setup {
+        self.module_args = args.to_owned();
+        self
+    }
+
+    pub(crate) fn module(mut self, path: PathBuf) -> Setup {
+        self.module = Some(path);
+        self
+    }
+
+    pub(crate) fn without_module(mut self) -> Setup {
+        self.module = None;
+        self
+    }
+
+    /// A file in the server's directory before it starts.
+    pub(crate) fn file(mut self, name: &str, bytes: &[u8]) -> Setup {
+        self.files.push((name.to_owned(), bytes.to_owned()));
+        self
+    }
+
+    /// Listens on a loopback port too, so that a replica can reach it.
+    pub(crate) fn tcp(mut self) -> Setup {
+        self.tcp = true;
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn start(self) -> Server {
+        self.try_start().unwrap_or_else(|gone| panic!("the server did not start: {}\n{}", gone.status, gone.log))
+    }
+
+    /// Starts it, or says how it ended instead.
+    #[track_caller]
+    pub(crate) fn try_start(self) -> Result<Server, Gone> {
+        // A port that was free a moment ago may be taken by now: then look for another.
+        for _ in 0..4 {
+            match self.clone().try_once() {
+                Err(gone) if self.tcp && gone.log.contains("Failed listening on port") => continue,
+                outcome => return outcome,
+            }
+        }
+        panic!("no free port was found")
+    }
+
+    #[track_caller]
+    fn try_once(self) -> Result<Server, Gone> {
+        let dir = tempfile::Builder::new().prefix("smartcache-").tempdir().expect("a directory for the server");
+        for (name, bytes) in &self.files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().expect("it lies in the directory")).expect("a directory");
+            fs::write(path, bytes).expect("a file is written");
+        }
+        let port = if self.tcp { free_port() } else { 0 };
+        let mut conf = vec![
+            format!("port {port}"),
+            "bind 127.0.0.1".to_owned(),
+            "protected-mode no".to_owned(),
+            format!("unixsocket {}", dir.path().join("s").display()),
+            format!("dir {}", dir.path().display()),
+            "save \"\"".to_owned(),
+            "enable-debug-command yes".to_owned(),
+            "repl-diskless-sync-delay 0".to_owned(),
+        ];
+        if let Some(module) = &self.module {
+            assert!(module.exists(), "there is no module {}: run `cargo build --release` first", module.display());
+            conf.push(format!("loadmodule {} {}", module.display(), self.module_args));
+        }
+        conf.extend(self.conf);
+        fs::write(dir.path().join("server.conf"), conf.join("\n") + "\n").expect("the configuration is written");
+
+        let mut server = Server {
+            dir,
+            port,
+            child: None,
+            conn: RefCell::new(None),
+            flavour: Flavour::Redis,
+            version: (0, 0, 0),
+            has_module: self.module.is_some(),
+            panics_expected: Cell::new(false),
+        };
+        server.try_launch()?;
+        Ok(server)
+    }
+}
+
+/// A server that ended by itself, or had given up and was ended.
+pub(crate) struct Gone {
+    pub(crate) status: ExitStatus,
+    pub(crate) log: String,
+    gave_up: bool,
+}
+
+impl Gone {
+    /// It said no and went, as opposed to: it crashed.
+    #[track_caller]
+    pub(crate) fn assert_refused(&self) {
+        assert!(
+            (self.gave_up || self.status.signal().is_none()) && !crashed(&self.log),
+            "the server crashed ({}):\n{}",
+            self.status,
+            tail(&self.log)
+        );
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Flavour {
+    Redis,
+    Valkey,
+}
+
+/// A running server and one connection to it. Dropping it ends it, and fails the test if it had ended already.
+pub(crate) struct Server {
+    dir: tempfile::TempDir,
+    port: u16,
+    child: Option<Child>,
+    conn: RefCell<Option<Conn>>,
+    pub(crate) flavour: Flavour,
+    pub(crate) version: (u32, u32, u32),
+    has_module: bool,
+    panics_expected: Cell<bool>,
+}
+
+impl Server {
+    pub(crate) fn setup() -> Setup {
+        Setup { conf: Vec::new(), module: Some(module()), module_args: String::new(), files: Vec::new(), tcp: false }
+    }
+
+    #[track_caller]
+    pub(crate) fn start() -> Server {
+        Server::setup().start()
+    }
+
+    #[track_caller]
+    pub(crate) fn with(conf: &str) -> Server {
+        Server::setup().conf(conf).start()
+    }
+
+    /// A replica of `primary`, in step with it.
+    #[track_caller]
+    pub(crate) fn replica_of(primary: &Server, conf: &str) -> Server {
+        let replica = Server::setup().tcp().conf(&format!("replicaof 127.0.0.1 {}", primary.port)).conf(conf).start();
+        wait_until("the replica is in step", || replica.info("master_link_status") == "up");
+        replica
+    }
+
+    // ---- talking ----
+
+    #[track_caller]
+    pub(crate) fn call(&self, line: &str) -> Reply {
+        self.conn().call(line)
+    }
+
+    #[track_caller]
+    pub(crate) fn call_args(&self, words: &[&[u8]]) -> Reply {
+        self.conn().call_args(words)
+    }
+
+    /// Calls, and insists that it is no error.
+    #[track_caller]
+    pub(crate) fn ok(&self, line: &str) -> Reply {
+        let reply = self.call(line);
+        assert!(!reply.is_error(), "{line}\n{reply}");
+        reply
+    }
+
+    /// Plays a transcript: see [`play`].
+    #[track_caller]
+    pub(crate) fn play(&self, transcript: &str) {
+        play::play(transcript, |words| self.call_args(words));
+    }
+
+    /// A connection of its own.
+    #[track_caller]
+    pub(crate) fn connect(&self) -> Conn {
+        Conn::open(&self.dir.path().join("s")).expect("a connection")
+    }
+
+    /// A connection that speaks RESP3.
+    #[track_caller]
+    pub(crate) fn connect3(&self) -> Conn {
+        let mut conn = self.connect();
+        assert!(!conn.call("HELLO 3").is_error());
+        conn
+    }
+
+    #[track_caller]
+    fn conn(&self) -> std::cell::RefMut<'_, Conn> {
+        let mut conn = self.conn.borrow_mut();
+        if conn.is_none() {
+            *conn = Some(self.connect());
+        }
+        std::cell::RefMut::map(conn, |c| c.as_mut().expect("it was opened just now"))
+    }
+
+    // ---- asking ----
+
+    /// One field of `INFO everything`, or "" when there is none.
+    #[track_caller]
+    pub(crate) fn info(&self, field: &str) -> String {
+        let info = self.call("INFO everything").text();
+        let line = info.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap_or_default().to_owned()
+    }
+
+    #[track_caller]
+    pub(crate) fn info_number(&self, field: &str) -> u64 {
+        let text = self.info(field);
+        text.parse().unwrap_or_else(|_| panic!("INFO says {field}:{text}"))
+    }
+
+    /// One field of `SMARTCACHE.INSPECT key`.
+    #[track_caller]
+    pub(crate) fn inspect(&self, key: &str, field: &str) -> Reply {
+        self.call_args(args!["SMARTCACHE.INSPECT", key]).field(field)
+    }
+
+    #[track_caller]
+    pub(crate) fn fresh_ms(&self, key: &str) -> i64 {
+        self.inspect(key, "fresh_ms").int()
+    }
+
+    #[track_caller]
+    pub(crate) fn state(&self, key: &str) -> String {
+        let map = self.call_args(args!["SMARTCACHE.INSPECT", key]);
+        if map.is_nil() { "nothing".to_owned() } else { map.field("state").text() }
+    }
+
+    #[track_caller]
+    pub(crate) fn pttl(&self, key: &str) -> i64 {
+        self.call_args(args!["PTTL", key]).int()
+    }
+
+    #[track_caller]
+    pub(crate) fn stat(&self, field: &str) -> i64 {
+        self.call("SMARTCACHE.STATS").field(field).int()
+    }
+
+    /// The digest of all that is stored. Equal digests: nothing changed.
+    #[track_caller]
+    pub(crate) fn digest(&self) -> String {
+        self.ok("DEBUG DIGEST").text()
+    }
+
+    /// All that `INSPECT` says of a key but how time passes.
+    #[track_caller]
+    pub(crate) fn portrait(&self, key: &str) -> String {
+        let map = self.call_args(args!["SMARTCACHE.INSPECT", key]);
+        if map.is_nil() {
+            return "(nil)".to_owned();
+        }
+        let still = map.pairs().into_iter().filter(|(name, _)| !matches!(name.as_str(), "age_ms" | "fresh_ms"));
+        still.map(|(name, value)| format!("{name}: {value}\n")).collect()
+    }
+
+    /// True from these versions on, by flavour. A number says less than a try: prefer to try where that can be done.
+    pub(crate) fn since(&self, redis: (u32, u32), valkey: (u32, u32)) -> bool {
+        let (major, minor, _) = self.version;
+        (major, minor) >= if self.flavour == Flavour::Valkey { valkey } else { redis }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        let (major, minor, patch) = self.version;
+        format!("{:?} {major}.{minor}.{patch}", self.flavour)
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join(file)
+    }
+
+    #[track_caller]
+    pub(crate) fn read_file(&self, file: &str) -> Vec<u8> {
+        fs::read(self.path(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read(self.path("log")).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    }
+
+    /// From here on a panic inside the module is what the test is about.
+    pub(crate) fn expect_panics(&self) {
+        self.panics_expected.set(true);
+    }
+
+    // ---- living and dying ----
+
+    /// `kill -9`, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("our own child can be killed");
+            child.wait().expect("our own child can be waited for");
+        }
+        *self.conn.borrow_mut() = None;
+    }
+
+    /// `kill -9` and a new start from what is on disk, with the configuration file as it is now.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.try_launch().unwrap_or_else(|gone| panic!("no restart: {}\n{}", gone.status, tail(&gone.log)));
+    }
+
+    #[track_caller]
+    fn try_launch(&mut self) -> Result<(), Gone> {
+        let log = || -> File {
+            OpenOptions::new().create(true).append(true).open(self.dir.path().join("log")).expect("a log file")
+        };
+        let mut command = Command::new(executable());
+        command.arg(self.path("server.conf")).current_dir(self.dir.path());
+        command.stdin(Stdio::null()).stdout(log()).stderr(log());
+        // SAFETY: prctl is async-signal-safe and touches nothing of ours. It ends the server with the test's thread,
+        // so that a suite which is interrupted leaves nothing running.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}", executable().display()));
+        self.child = Some(child);
+
+        let launched = Instant::now();
+        let socket = self.dir.path().join("s");
+        loop {
+            let child = self.child.as_mut().expect("it was started above");
+            if let Some(status) = child.try_wait().expect("our own child can be asked") {
+                self.child = None;
+                return Err(Gone { status, log: self.log(), gave_up: false });
+            }
+            // Having refused a file that is cut inside a module's data, Redis 7.0 looks through it once more to say what
+            // is wrong, and never ends.
+            if launched.elapsed() > Duration::from_millis(500) && self.log().contains("error, aborting now") {
+                let mut child = self.child.take().expect("it was started above");
+                child.kill().expect("our own child can be killed");
+                let status = child.wait().expect("our own child can be waited for");
+                return Err(Gone { status, log: self.log(), gave_up: true });
+            }
+            // While it loads it answers LOADING.
+            let ping = Conn::open_for(&socket, Duration::from_secs(1)).and_then(|mut conn| conn.try_call(&[b"PING"]));
+            if ping.is_ok_and(|reply| reply == Reply::Simple("PONG".into())) {
+                break;
+            }
+            assert!(launched.elapsed() < SOON, "the server is not ready after {SOON:?}:\n{}", tail(&self.log()));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+
+        let valkey = self.info("valkey_version");
+        self.flavour = if valkey.is_empty() { Flavour::Redis } else { Flavour::Valkey };
+        let text = if valkey.is_empty() { self.info("redis_version") } else { valkey };
+        let mut numbers = text.split('.').map(|n| n.parse().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        self.version = (next(), next(), next());
+        Ok(())
+    }
+
+    /// What must hold at the end of every test: it still runs, and nothing in the module panicked.
+    fn autopsy(&mut self) -> Result<(), String> {
+        let Some(child) = &mut self.child else { return Ok(()) };
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(format!("the server ended by itself: {status}"));
+        }
+        if self.has_module && !self.panics_expected.get() {
+            let mut conn = Conn::open(&self.dir.path().join("s")).map_err(|e| e.to_string())?;
+            let stats = conn.try_call(&[b"SMARTCACHE.STATS"]).map_err(|e| e.to_string())?;
+            // A user without rights, or a server that loads, cannot say.
+            if !stats.is_error() && stats.field("panics") != Reply::Int(0) {
+                return Err("the module panicked".to_owned());
+            }
+        }
+        if crashed(&self.log()) { Err("the server wrote a bug report".to_owned()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let verdict = self.autopsy();
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("---- {}, the end of its log ({verdict:?}):\n{}", self.name(), tail(&self.log()));
+        } else if let Err(why) = verdict {
+            panic!("{why}\n{}", tail(&self.log()));
+        }
+    }
+}
+
+/// The module under test.
+pub(crate) fn module() -> PathBuf {
+    match std::env::var_os("SMARTCACHE_MODULE") {
+        Some(path) => PathBuf::from(path),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/libsmartcache.so"),
+    }
+}
+
+fn executable() -> PathBuf {
+    if let Ok(servers) = std::env::var("SMARTCACHE_SERVERS") {
+        let first = servers.split(',').map(str::trim).find(|s| !s.is_empty());
+        return PathBuf::from(first.expect("SMARTCACHE_SERVERS names no server"));
+    }
+    let on_path = |name: &str| {
+        std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.exists())
+    };
+    on_path("redis-server")
+        .or_else(|| on_path("valkey-server"))
+        .expect("neither redis-server nor valkey-server is on PATH: install one, or set SMARTCACHE_SERVERS")
+}
+
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+fn crashed(log: &str) -> bool {
+    log.contains("BUG REPORT START") || log.contains("ASSERTION FAILED")
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}

@@ -1,0 +1,129 @@
+//! `CLIENT TRACKING`: what was read through `GET` and `MGET` is remembered, and its change is told.
+
+use crate::support::{Conn, Reply, Server, wait_until};
+
+/// A RESP3 connection that tracks what it reads.
+fn tracking(s: &Server) -> Conn {
+    let mut conn = s.connect3();
+    assert_eq!(conn.call("CLIENT TRACKING ON").text(), "OK");
+    conn
+}
+
+/// The keys that were said to be invalid since the last call.
+#[track_caller]
+fn invalidated(conn: &mut Conn) -> Vec<String> {
+    let mut keys = Vec::new();
+    for push in conn.pushes() {
+        assert_eq!(push.array()[0].text(), "invalidate", "{push}");
+        match &push.array()[1] {
+            Reply::Nil => keys.push("(all)".to_owned()),
+            list => keys.extend(list.texts()),
+        }
+    }
+    keys.sort();
+    keys
+}
+
+#[test]
+fn every_write_tells_those_who_read_the_key() {
+    let s = Server::start();
+    let mut reader = tracking(&s);
+    for write in [
+        "SMARTCACHE.SET k w SWR 100",
+        "SMARTCACHE.MSET 1 k w SWR 100",
+        "SMARTCACHE.ABSENT k",
+        "SMARTCACHE.STALE k",
+        "SMARTCACHE.DEL k",
+        "SMARTCACHE.SET k v PXAT 1",
+        "DEL k",
+        "PEXPIRE k 1000",
+        "RENAME k other",
+        "SET k plain",
+        "FLUSHDB",
+    ] {
+        s.ok("SMARTCACHE.SET k v SWR 100");
+        assert_eq!(reader.call("SMARTCACHE.GET k").text(), "v");
+        assert!(invalidated(&mut reader).is_empty(), "before {write}");
+        s.ok(write);
+        let told = invalidated(&mut reader);
+        let expected = if write == "FLUSHDB" { "(all)" } else { "k" };
+        assert_eq!(told, [expected], "after {write}");
+    }
+}
+
+#[test]
+fn mget_remembers_every_key() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.MSET 3 a 1 b 2 c 3");
+    let mut reader = tracking(&s);
+    reader.call("SMARTCACHE.MGET a b nothing");
+    s.ok("SMARTCACHE.MSET 4 a 1 b 2 c 3 nothing 4");
+    assert_eq!(invalidated(&mut reader), ["a", "b", "nothing"]);
+    // Told once: it has to read again to be told again.
+    s.ok("SMARTCACHE.SET a 2");
+    assert!(invalidated(&mut reader).is_empty());
+}
+
+#[test]
+fn a_read_that_found_nothing_is_remembered_too() {
+    let s = Server::start();
+    let mut reader = tracking(&s);
+    assert!(reader.call("SMARTCACHE.GET k").is_nil());
+    s.ok("SMARTCACHE.SET k v");
+    assert_eq!(invalidated(&mut reader), ["k"]);
+}
+
+#[test]
+fn reads_with_options_are_remembered() {
+    let s = Server::start();
+    let mut reader = tracking(&s);
+    for line in ["SMARTCACHE.GET k STALE", "SMARTCACHE.GET k STATE", "SMARTCACHE.GET k ACCEPT gzip,zstd STATE STALE"] {
+        s.ok("SMARTCACHE.SET k v");
+        reader.call(line);
+        s.ok("SMARTCACHE.SET k w");
+        assert_eq!(invalidated(&mut reader), ["k"], "{line}");
+    }
+}
+
+#[test]
+fn what_changes_nothing_tells_nobody() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.SET k v");
+    let mut reader = tracking(&s);
+    reader.call("SMARTCACHE.GET k");
+    assert!(s.call("SMARTCACHE.SET k w NX").is_nil());
+    assert!(s.call("SMARTCACHE.SET k w BOGUS").is_error());
+    s.ok("SMARTCACHE.GET k");
+    s.ok("SMARTCACHE.INSPECT k");
+    s.ok("SMARTCACHE.SET other w");
+    assert!(invalidated(&mut reader).is_empty());
+}
+
+#[test]
+fn the_end_of_a_life_is_told() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.SET k v PX 1000");
+    let mut reader = tracking(&s);
+    reader.call("SMARTCACHE.GET k");
+    wait_until("the key expires and the reader hears of it", || invalidated(&mut reader) == ["k"]);
+}
+
+#[test]
+fn compressing_a_large_value_later_tells_nobody() {
+    let s = Server::start();
+    let mut reader = tracking(&s);
+    let value = "a value that shrinks ".repeat(50_000);
+    s.call_args(crate::support::args!["SMARTCACHE.SET", "k", value]);
+    reader.call("SMARTCACHE.GET k");
+    wait_until("it is compressed", || s.inspect("k", "codec").text() == "zstd");
+    assert!(invalidated(&mut reader).is_empty());
+}
+
+#[test]
+fn broadcast_mode_hears_of_every_key_with_its_prefix() {
+    let s = Server::start();
+    let mut listener = s.connect3();
+    listener.call("CLIENT TRACKING ON BCAST PREFIX app:");
+    s.ok("SMARTCACHE.MSET 2 app:1 v other v");
+    assert_eq!(invalidated(&mut listener), ["app:1"]);
+}
