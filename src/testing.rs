@@ -315,7 +315,7 @@ impl Bench {
     }
 }
 
-/// The value of a field in a map as [`Transcript`] shows it. (No value holds `, "` or `]` but the tags.)
+/// The value of a field in a map as `Transcript` shows it. (No value holds `, "` or `]` but the tags.)
 pub fn field_of(map: &str, field: &str) -> String {
     let Some((_, rest)) = map.split_once(&format!("\"{field}\": ")) else { return String::new() };
     let end = match rest.strip_prefix('[') {
@@ -326,6 +326,11 @@ pub fn field_of(map: &str, field: &str) -> String {
 }
 
 impl Memory {
+    fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
+        self.expire();
+        self.keys.get(key.name).and_then(|(_, at)| *at)
+    }
+
     fn expire(&mut self) {
         if self.obeying {
             return;
@@ -379,9 +384,8 @@ impl Keyspace for Memory {
         }
     }
 
-    fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
-        self.expire();
-        self.keys.get(key.name).and_then(|(_, at)| *at)
+    fn left_ms(&mut self, key: Key<'_>) -> Option<u64> {
+        self.expire_at(key).map(|at| at.saturating_sub(self.now.ms()))
     }
 
     fn memory_bytes(&mut self, key: Key<'_>) -> u64 {

@@ -89,7 +89,7 @@ fn fresh_ms(cx: &mut Cx<'_, '_>, get: &Get<'_>) -> i64 {
         Ok(Found::Plain) => None,
         _ => return 0,
     };
-    read::fresh_ms(cx.keys, get.key, left_ms, cx.now)
+    read::fresh_ms(cx.keys, get.key, left_ms)
 }
 
 /// Writes a value as the caller wants it.

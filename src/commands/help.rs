@@ -22,17 +22,26 @@ pub const COMMAND: Command = Command {
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
-    let lines = match args.option() {
-        None => overview(),
-        Some(name) => {
-            let sub = args.option();
-            args.finish()?;
-            of(name, sub).ok_or_else(|| Error::invalid("command", sub.unwrap_or(name), "SMARTCACHE.HELP lists them"))?
-        }
-    };
+    let (name, sub) = (args.option(), args.option());
+    args.finish()?;
+    match name {
+        None => lines(cx, &overview()),
+        Some(name) => return answer(cx, name, sub),
+    }
+    Ok(())
+}
+
+/// Answers with the help for one command, or one subcommand of it.
+pub fn answer(cx: &mut Cx<'_, '_>, name: &[u8], sub: Option<&[u8]>) -> Result<(), Error> {
+    let help = of(name, sub);
+    let help = help.ok_or_else(|| Error::invalid("command", sub.unwrap_or(name), "SMARTCACHE.HELP lists them"))?;
+    lines(cx, &help);
+    Ok(())
+}
+
+fn lines(cx: &mut Cx<'_, '_>, lines: &[String]) {
     cx.reply.array(lines.len());
     lines.iter().for_each(|line| cx.reply.simple(line));
-    Ok(())
 }
 
 fn public() -> impl Iterator<Item = &'static Command> {

@@ -47,7 +47,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         return Ok(());
     };
     let memory = cx.keys.memory_bytes(key);
-    let fresh_ms = if facts.state == "fresh" { read::fresh_ms(cx.keys, key, facts.left_ms, cx.now) } else { 0 };
+    let fresh_ms = if facts.state == "fresh" { read::fresh_ms(cx.keys, key, facts.left_ms) } else { 0 };
     let reply = &mut *cx.reply;
     reply.map(16);
     for (name, word) in [("kind", facts.kind), ("state", facts.state), ("codec", facts.codec)] {

@@ -120,6 +120,21 @@ The key need not exist, and is not looked at.",
     run: Some(explain),
 };
 
+/// `RULE HELP`
+pub const HELP: Command = Command {
+    name: "SMARTCACHE.RULE HELP",
+    summary: "Returns help for the commands about rules",
+    since: "0.1.0",
+    complexity: "O(1)",
+    arity: 2,
+    flags: &[Flag::ReadOnly],
+    keys: Keys::None,
+    args: &[],
+    details: "The same as SMARTCACHE.HELP RULE.",
+    replies: "An array of lines.",
+    run: Some(help),
+};
+
 impl From<RuleError> for Error {
     fn from(error: RuleError) -> Self {
         match error {
@@ -130,6 +145,11 @@ impl From<RuleError> for Error {
             other => Error::Refused(other.to_string()),
         }
     }
+}
+
+fn help<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+    args.finish()?;
+    super::help::answer(cx, b"RULE", None)
 }
 
 fn set<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
@@ -145,7 +165,7 @@ fn set<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 fn del<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let name = args.word()?;
     args.finish()?;
-    let there = cx.state.policies.del(name)?;
+    let there = cx.state.policies.del(name, cx.caller.trusted)?;
     if there {
         cx.effects.push(Effect::ReplicateVerbatim);
     }
@@ -311,7 +331,9 @@ mod tests {
         assert_eq!(bench.call("RULE EXPLAIN k").split(", ").nth(1), Some("\"ttl_min_ms\": 7000"));
         let error = "ERR rule 'only' comes from the setting smartcache.rules: change it there, with CONFIG SET or in the configuration file";
         assert_eq!(bench.refusal("RULE DEL only"), error);
-        assert_eq!(bench.call("RULE DEL r"), "1", "the commanded one behind it: replicas need not configure the same");
+        assert!(bench.refusal("RULE DEL r").contains("smartcache.rules"), "also where a commanded one is behind it");
+        let obeyed = bench.obey(&[b"SMARTCACHE.RULE", b"DEL", b"r"]);
+        assert_eq!(obeyed, "1", "but for our primary the commanded one goes: replicas need not configure the same");
         assert!(bench.call("RULE GET r").contains("\"source\": \"config\""));
         bench.config("rules", "").unwrap();
         assert_eq!(bench.call("RULE GET r"), "(nil)");

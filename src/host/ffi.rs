@@ -344,6 +344,15 @@ impl OpenKey {
         u64::try_from(at).ok()
     }
 
+    /// How many milliseconds are left until the server deletes it.
+    pub(super) fn left_ms(&self) -> Option<u64> {
+        if self.0.is_null() {
+            return None;
+        }
+        // SAFETY: the key is open.
+        u64::try_from(unsafe { server!(RedisModule_GetExpire)(self.0) }).ok()
+    }
+
     /// Sets when the server deletes it.
     pub(super) fn set_expire_at(&self, at: Option<u64>) {
         let no_expire = i64::from(raw::REDISMODULE_NO_EXPIRE);

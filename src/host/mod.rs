@@ -2,7 +2,7 @@
 //!
 //! Loading goes in order: the server's functions, the type, the settings, the commands, events and INFO. What
 //! can fail comes first; threads start at their first job. The node's [`State`] lives here, in one cell that
-//! only the main thread touches (see [`try_state`]).
+//! only the main thread touches (see `try_state`).
 
 mod alloc;
 mod datatype;

@@ -215,20 +215,21 @@ impl Policies {
         Ok(())
     }
 
-    /// Deletes a commanded rule; whether there was one. A name that is only configured is an error that says so. Where
-    /// both exist the commanded one goes, although it was hidden: what is replicated must not depend on this node's
-    /// configuration.
-    pub fn del(&mut self, name: &[u8]) -> Result<bool, RuleError> {
+    /// Deletes a commanded rule; whether there was one. A configured name is refused with an error that says where it
+    /// comes from, unless our primary or our AOF says it (`obey`): what is replicated must not depend on this node's
+    /// configuration, and then the commanded rule goes that the configured one hides.
+    pub fn del(&mut self, name: &[u8], obey: bool) -> Result<bool, RuleError> {
         let named = |rule: &Rule| rule.name().as_bytes() == name;
-        if let Some(at) = self.rules.iter().position(|rule| rule.origin == Origin::Commanded && named(rule)) {
+        let configured = self.rules.iter().find(|rule| rule.origin == Origin::Configured && named(rule));
+        if let Some(rule) = configured.filter(|_| !obey) {
+            return Err(RuleError::Configured { rule: rule.name().to_owned() });
+        }
+        let at = self.rules.iter().position(|rule| rule.origin == Origin::Commanded && named(rule));
+        if let Some(at) = at {
             self.rules.remove(at);
             self.index();
-            return Ok(true);
         }
-        match self.rules.iter().find(|rule| named(rule)) {
-            Some(rule) => Err(RuleError::Configured { rule: rule.name().to_owned() }),
-            None => Ok(false),
-        }
+        Ok(at.is_some())
     }
 
     /// Forgets all commanded rules: before those of another node are loaded.
@@ -383,7 +384,7 @@ mod tests {
         let again = policies.get(b"a").unwrap();
         assert_eq!((again.id(), again.spec()), (id, &rule("a MATCH * SIE 3").unwrap()));
         assert_eq!(found(&policies, "k"), "a");
-        assert_eq!(policies.del(b"a"), Ok(true));
+        assert_eq!(policies.del(b"a", false), Ok(true));
         policies.set(rule("a MATCH *").unwrap()).unwrap();
         assert_eq!(found(&policies, "k"), "b", "deleted and made again, it is the youngest");
     }
@@ -406,11 +407,11 @@ mod tests {
     #[test]
     fn a_configured_rule_is_not_deleted_by_command_and_the_error_says_where_it_comes_from() {
         let mut policies = Policies::new(&configured(r#"[{"name":"a","match":"*"}]"#));
-        let text = policies.del(b"a").unwrap_err().to_string();
+        let text = policies.del(b"a", false).unwrap_err().to_string();
         assert!(text.contains("'a'") && text.contains("smartcache.rules"), "{text}");
-        assert_eq!(policies.del(b"b"), Ok(false));
+        assert_eq!(policies.del(b"b", false), Ok(false));
         policies.set(rule("a MATCH x").unwrap()).unwrap();
-        assert_eq!(policies.del(b"a"), Ok(true), "the commanded one that was hidden");
+        assert_eq!(policies.del(b"a", true), Ok(true), "the commanded one that was hidden");
         assert_eq!(found(&policies, "k"), "a");
     }
 
@@ -427,7 +428,7 @@ mod tests {
     fn an_id_is_used_again_as_late_as_possible() {
         let mut policies = policies(&["a MATCH *", "b MATCH *"]);
         let (a, b) = (policies.get(b"a").unwrap().id(), policies.get(b"b").unwrap().id());
-        policies.del(b"a").unwrap();
+        policies.del(b"a", false).unwrap();
         assert!(policies.rule(a).is_none() && policies.rule(RuleId::NONE).is_none());
         policies.set(rule("c MATCH *").unwrap()).unwrap();
         assert_ne!(policies.get(b"c").unwrap().id(), a);
