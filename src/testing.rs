@@ -315,7 +315,7 @@ impl Bench {
     }
 }
 
-/// The value of a field in a map as [`Transcript`] shows it. (No value holds `, "` or `]` but the tags.)
+/// The value of a field in a map as answers show it. (No value holds `, "` or `]` but the tags.)
 pub fn field_of(map: &str, field: &str) -> String {
     let Some((_, rest)) = map.split_once(&format!("\"{field}\": ")) else { return String::new() };
     let end = match rest.strip_prefix('[') {
