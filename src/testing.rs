@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::cache::clock::Now;
 use crate::cache::effects::{Effect, Effects};
-use crate::cache::entry::{Entry, EntryMut};
+use crate::cache::entry::EntryMut;
 use crate::cache::error::Error;
 use crate::cache::format::{self, Expiry};
 use crate::cache::live::Live;
@@ -315,7 +315,7 @@ impl Bench {
     }
 }
 
-/// The value of a field in a map as `Transcript` shows it. (No value holds `, "` or `]` but the tags.)
+/// The value of a field in a map as answers show it. (No value holds `, "` or `]` but the tags.)
 pub fn field_of(map: &str, field: &str) -> String {
     let Some((_, rest)) = map.split_once(&format!("\"{field}\": ")) else { return String::new() };
     let end = match rest.strip_prefix('[') {

@@ -4,6 +4,7 @@ use super::args::{Args, is};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::codec::CodecId;
 use crate::cache::effects::{Effect, Event};
+use crate::cache::entry::EntryMut;
 use crate::cache::error::Error;
 use crate::cache::format::{self, Expiry, Header};
 use crate::cache::store::From;
@@ -82,10 +83,19 @@ fn store<'w>(
     Ok(())
 }
 
-/// A new header for the entry that is there, if it still is the one that is meant.
+/// A new header for the entry that is there.
+///
+/// Our primary, or our own AOF, means the entry that we hold, even where its stamp is not the same: after a `RESTORE`, each
+/// node cuts the stamp down to its own clock, and a node that loads its AOF does not. A client's header only counts for the
+/// very entry that it was written for.
 fn restamp<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, header: &Header<'_>) {
-    let Some(mut entry) = cx.keys.edit(key).filter(|entry| entry.as_ref().stamp() == header.stamp) else { return };
+    let trusted = cx.caller.trusted;
+    let meant = |entry: &EntryMut<'_>| trusted || entry.as_ref().stamp() == header.stamp;
+    let Some(mut entry) = cx.keys.edit(key).filter(meant) else { return };
     entry.set_header(header.stamp, header.fresh_until, header.stale());
+    if trusted && !cx.state.clock.follow(header.stamp, cx.now) {
+        entry.kill(); // what could not be believed when it came is not brought to life again
+    }
     match header.expiry {
         Expiry::AsItIs => {}
         Expiry::None => cx.keys.set_expire_at(key, None),
@@ -173,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_for_another_entry_or_none_changes_nothing() {
+    fn a_clients_header_for_another_entry_or_none_changes_nothing() {
         let (mut bench, _) = primary("SET k v EX 9");
         bench.call("STALE k");
         let stale = bench.replicated[0].clone();
@@ -183,12 +193,39 @@ mod tests {
         text.plain_set("k", "t", None);
         for mut node in [other, text, Bench::at(1_000 * SECOND)] {
             let before = node.picture();
-            for trusted in [true, false] {
-                let words = slices(&stale);
-                let answer = if trusted { node.obey(&words) } else { node.call_words(&words) };
-                assert_eq!((answer.as_str(), node.effects.len()), ("OK", 0));
-                assert_eq!(node.picture(), before);
-            }
+            assert_eq!((node.call_words(&slices(&stale)), node.effects.len()), ("OK".into(), 0));
+            assert_eq!(node.picture(), before);
+        }
+    }
+
+    #[test]
+    fn a_primarys_header_counts_although_a_restore_has_left_another_stamp_here() {
+        let (_, told) = primary("SET k v EX 90 SWR 90");
+        let mut primary = Bench::at(1_010 * SECOND);
+        let mut replica = Bench::at(990 * SECOND);
+        for node in [&mut primary, &mut replica] {
+            node.call_words(&slices(&told)); // as RESTORE, which the server replicates as it was said
+        }
+        assert_ne!(stamp_of(&mut primary), stamp_of(&mut replica));
+        primary.call("STALE k");
+        let stale = primary.replicated[0].clone();
+        replica.obey(&slices(&stale));
+        assert_eq!(replica.written(b"k"), primary.written(b"k"));
+        assert!(replica.state.clock.last().0 >= stamp_of(&mut primary), "promoted, it goes on after that");
+        assert_eq!(replica.inspect("k", "state"), "\"stale\"");
+    }
+
+    #[test]
+    fn a_primarys_header_for_what_is_no_entry_changes_nothing() {
+        let (mut bench, _) = primary("SET k v EX 9");
+        bench.call("STALE k");
+        let stale = bench.replicated[0].clone();
+        let mut text = Bench::at(1_000 * SECOND);
+        text.plain_set("k", "t", None);
+        for mut node in [text, Bench::at(1_000 * SECOND)] {
+            let before = node.picture();
+            assert_eq!((node.obey(&slices(&stale)), node.effects.len()), ("OK".into(), 0));
+            assert_eq!(node.picture(), before);
         }
     }
 
@@ -214,12 +251,15 @@ mod tests {
     #[test]
     fn a_stamp_of_next_week_arrives_dead_and_does_not_move_the_clock() {
         let (_, mut told) = primary("SET k v PERSIST SWR 36500d");
-        told[2][5..13].copy_from_slice(&(1_000 + 7 * 86_400 * 1_000_000_u64).to_le_bytes());
+        told[2][5..13].copy_from_slice(&((1_000 + 7 * 86_400) * 1_000_000_u64).to_le_bytes());
         let mut replica = Bench::at(1_000 * SECOND);
         assert_eq!(replica.obey(&slices(&told)), "OK");
         assert_eq!(replica.inspect("k", "state"), "\"dead\"");
         assert_eq!(replica.call("GET k STALE"), "(nil)");
         assert_eq!(replica.state.clock.last().0, 0);
+        told.truncate(3);
+        assert_eq!(replica.obey(&slices(&told)), "OK", "its header alone, as TOUCH would tell it");
+        assert_eq!(replica.inspect("k", "state"), "\"dead\"");
     }
 
     #[test]
