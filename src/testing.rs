@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::cache::clock::Now;
 use crate::cache::effects::{Effect, Effects};
-use crate::cache::entry::EntryMut;
+use crate::cache::entry::{Entry, EntryMut};
 use crate::cache::error::Error;
 use crate::cache::format::{self, Expiry};
 use crate::cache::live::Live;
