@@ -235,9 +235,15 @@ impl Both {
         }
         let values: Vec<_> = KEYS.iter().map(|key| bulk(self.naive.mget(key))).collect();
         assert_eq!(self.say(&named("MGET", &KEYS)), format!("[{}]", values.join(", ")));
-        let missing: Vec<_> =
-            KEYS.iter().filter(|key| self.naive.is_missing(key)).map(|key| format!("\"{key}\"")).collect();
-        assert_eq!(self.say(&named("MISSING", &KEYS)), format!("[{}]", missing.join(", ")));
+        let readable: Vec<_> = KEYS.into_iter().filter(|key| self.naive.get(key, false).is_some()).collect();
+        if readable.len() < KEYS.len() {
+            assert_eq!(self.say(&named("MISSING", &KEYS)), WRONG_TYPE);
+        }
+        if !readable.is_empty() {
+            let missing = readable.iter().filter(|key| self.naive.is_missing(key));
+            let missing: Vec<_> = missing.map(|key| format!("\"{key}\"")).collect();
+            assert_eq!(self.say(&named("MISSING", &readable)), format!("[{}]", missing.join(", ")));
+        }
     }
 
     /// What `INSPECT` says, and what all entries together amount to.
