@@ -405,7 +405,8 @@ impl Naive {
         match self.keys.get(key).map(|held| &held.what) {
             Some(What::Entry(entry)) => entry.state(self.now) != State::Fresh,
             Some(What::Text(_)) => false,
-            Some(What::List) | None => true,
+            None => true,
+            Some(What::List) => unreachable!("MISSING answers WRONGTYPE, the caller has asked"),
         }
     }
 }
