@@ -401,6 +401,10 @@ impl Naive {
         }
     }
 
+    pub(super) fn is_list(&self, key: &str) -> bool {
+        matches!(self.keys.get(key).map(|held| &held.what), Some(What::List))
+    }
+
     pub(super) fn is_missing(&self, key: &str) -> bool {
         match self.keys.get(key).map(|held| &held.what) {
             Some(What::Entry(entry)) => entry.state(self.now) != State::Fresh,
