@@ -40,7 +40,7 @@ struct Memory {
     keys: BTreeMap<Vec<u8>, (Value, Option<u64>)>,
     now: Now,
     live: Arc<Live>,
-    /// The command comes from our primary: nothing expires until the primary says so.
+    /// We are a replica, or obey: nothing expires until our primary says so.
     obeying: bool,
     /// Keys whose expiry is still to be told to replicas.
     expired: Vec<Vec<u8>>,
@@ -58,6 +58,7 @@ pub struct Bench {
     pub jobs: Vec<Job>,
     memory: Memory,
     now: Now,
+    replica: bool,
 }
 
 impl Bench {
@@ -72,7 +73,15 @@ impl Bench {
             jobs: Vec::new(),
             memory: Memory { keys: BTreeMap::new(), now, live, obeying: false, expired: Vec::new() },
             now,
+            replica: false,
         }
+    }
+
+    /// A replica: it lets nothing expire until its primary says so.
+    pub fn replica_at(ms: u64) -> Self {
+        let mut bench = Self::at(ms);
+        (bench.replica, bench.memory.obeying) = (true, true);
+        bench
     }
 
     /// Turns the clock on.
@@ -228,7 +237,7 @@ impl Bench {
     fn run(&mut self, words: &[&[u8]], caller: Caller) -> String {
         let mut reply = Transcript::default();
         let mut effects = Effects::new();
-        self.memory.obeying = caller.trusted;
+        self.memory.obeying = self.replica || caller.trusted;
         self.state.stats.count.calls += 1;
         let outcome = match commands::find(words[0], words.get(1).copied()) {
             None => Err(Error::Refused(format!("unknown command '{}'", words[0].escape_ascii()))),
@@ -248,7 +257,7 @@ impl Bench {
             },
         };
         self.deliver(effects, words);
-        self.memory.obeying = false;
+        self.memory.obeying = self.replica;
         match outcome {
             Ok(()) => reply.text(),
             Err(error) => {

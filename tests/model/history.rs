@@ -27,6 +27,8 @@ pub(super) enum Step {
     PlainList(&'static str),
     /// The server's own `PEXPIRE`.
     Pexpire(&'static str, u64),
+    /// `DUMP` of one key and `RESTORE` under another, on a node that takes it for a stranger's.
+    Restore(&'static str, &'static str),
     RuleSet(Rule),
     RuleDel(&'static str),
     Config(&'static str, &'static str),
@@ -89,6 +91,7 @@ fn step(kind: Kind) -> impl Strategy<Value = Step> {
         1 => (key(), option::of(ms())).prop_map(|(key, ms)| Step::PlainSet(key, ms)),
         1 => key().prop_map(Step::PlainList),
         2 => (key(), ms()).prop_map(|(key, ms)| Step::Pexpire(key, ms)),
+        2 => (key(), key()).prop_map(|(from, to)| Step::Restore(from, to)),
         2 => rule().prop_map(Step::RuleSet),
         1 => select(vec!["r1", "r2", "r3"]).prop_map(Step::RuleDel),
         2 => config,

@@ -20,17 +20,20 @@ pub(super) struct Naive {
 }
 
 /// What a key holds, and when the server deletes it.
+#[derive(Clone)]
 pub(super) struct Held {
     pub(super) what: What,
     pub(super) expire_at: u64,
 }
 
+#[derive(Clone)]
 pub(super) enum What {
     Entry(Entry),
     Text(Vec<u8>),
     List,
 }
 
+#[derive(Clone)]
 pub(super) struct Entry {
     /// `None`: the origin has nothing.
     pub(super) value: Option<Vec<u8>>,
@@ -315,6 +318,14 @@ impl Naive {
             *expire_at = entry.gone_at();
         }
         Ok(true)
+    }
+
+    /// The same entry under another key, and under the rule of that key.
+    pub(super) fn restore(&mut self, from: &str, to: &'static str) {
+        let rule = self.rule_of(to).map(|rule| rule.number);
+        if let Some(Held { what: What::Entry(entry), expire_at }) = self.keys.get(from).cloned() {
+            self.keys.insert(to, Held { what: What::Entry(Entry { rule, ..entry }), expire_at });
+        }
     }
 
     fn any_list(&self, keys: &[&'static str]) -> bool {
