@@ -162,7 +162,7 @@ impl Entry {
         let window = self.swr.max(self.sie);
         if !self.ended && now < self.fresh_until {
             State::Fresh
-        } else if self.value.is_some() && now < self.fresh_until.saturating_add(window) {
+        } else if self.value.is_some() && window > 0 && now < self.fresh_until.saturating_add(window) {
             State::Stale
         } else {
             State::Dead
