@@ -16,7 +16,7 @@ pub const NOTHING: &[u8] = b"-";
 /// More words than any rule has.
 const MOST_WORDS: u64 = 1_024;
 /// More rules than there can be.
-const MOST_RULES: u64 = 65_535;
+const MOST_RULES: u64 = 1_024;
 
 /// The strings to save, or `None` when there is nothing to say.
 pub fn save(state: &State) -> Option<Vec<Vec<u8>>> {

@@ -262,6 +262,8 @@ pub enum From {
     Home,
     /// `RESTORE`, or a slot that moves: another node's clock.
     Elsewhere,
+    /// The same, told by our primary, which has taken it: our own limits are not asked.
+    Relayed,
 }
 
 impl State {
@@ -293,7 +295,7 @@ impl State {
                     entry.as_mut().kill();
                 }
             }
-            From::Elsewhere => {
+            From::Elsewhere | From::Relayed => {
                 let stamp = self.clock.arrival(header.stamp, now, self.settings.skew_ms);
                 entry.as_mut().set_header(stamp, header.fresh_until, header.stale());
             }

@@ -208,8 +208,10 @@ fn origin(io: *mut raw::RedisModuleIO) -> From {
     let ctx = server_may!(RedisModule_GetContextFromIO).and_then(|get| unsafe { Ctx::from_raw(get(io)) });
     let loading = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
     match ctx {
-        Some(ctx) if ctx.flags() & loading == 0 => From::Elsewhere,
-        _ => From::Home,
+        Some(ctx) if ctx.flags() & loading != 0 => From::Home,
+        Some(ctx) if ctx.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE != 0 => From::Relayed,
+        Some(_) => From::Elsewhere,
+        None => From::Home,
     }
 }
 
