@@ -81,7 +81,7 @@ struct Args {
     /// How many times everything is measured.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Two short rounds: shows that it runs, the figures mean nothing.
+    /// One short round: shows that it runs, the figures mean nothing.
     #[arg(long)]
     quick: bool,
     /// The server program [default: $SERVER, else redis-server or valkey-server].
@@ -279,7 +279,7 @@ pub(crate) struct Cell {
     pub(crate) latency: Histogram<u64>,
 }
 
-/// One stretch of commands, of some tenths of a second.
+/// One stretch of commands, of about a tenth of a second.
 pub(crate) struct Sample {
     pub(crate) commands: u64,
     pub(crate) wall: Duration,
@@ -356,12 +356,11 @@ impl Lab {
         let server = Server::start(&program, module.as_deref(), &["maxmemory 0", "hz 10"])?;
         let pinned = server_pinned && pin(1);
 
-        let address = format!("unix://{}", server.socket().display());
-        let mut con = Client::open(address)?.get_connection()?;
+        let mut con = connect(&server)?;
         let wire = Wire::connect(&server.socket())?;
         let pid = info(&mut con, "server", "process_id").parse()?;
         let corpus = Corpus(data::records().iter().map(data::Record::json).collect());
-        let (rounds, span) = if args.quick { (2, 5) } else { (args.rounds, 150) };
+        let (rounds, span) = if args.quick { (1, 5) } else { (args.rounds, 120) };
         Ok(Lab {
             wire,
             con,
@@ -599,8 +598,11 @@ impl Lab {
         Ok(rows)
     }
 
-    /// What `used_memory` grows by when `put` fills the empty server.
-    fn grown(&mut self, put: impl FnOnce(&mut Lab) -> Result<()>) -> Result<f64> {
+    /// What `used_memory` grows by when `put` fills the empty server. It does so twice, and only the second time counts:
+    /// the first use of a codec makes its working memory, which belongs to no entry.
+    fn grown(&mut self, mut put: impl FnMut(&mut Lab) -> Result<()>) -> Result<f64> {
+        self.empty()?;
+        put(self)?;
         self.empty()?;
         let before = self.used_memory()?;
         put(self)?;
@@ -609,7 +611,9 @@ impl Lab {
 
     /// `used_memory` once it stands still: buffers of connections and old hash tables are freed a moment later.
     fn used_memory(&mut self) -> Result<f64> {
-        self.wire = Wire::connect(&self.server.socket())?; // a new one, without the old one's buffers
+        // New connections, without the old ones' buffers.
+        self.wire = Wire::connect(&self.server.socket())?;
+        self.con = connect(&self.server)?;
         let mut last = String::new();
         for _ in 0..50 {
             thread::sleep(Duration::from_millis(60));
@@ -809,6 +813,11 @@ const OFFLOADED: usize = 65_536;
 
 fn progress(text: &str) {
     eprintln!("bench: {text} …");
+}
+
+/// A connection for everything that is not measured.
+fn connect(server: &Server) -> Result<Connection> {
+    Ok(Client::open(format!("unix://{}", server.socket().display()))?.get_connection()?)
 }
 
 /// One field of `INFO section`, empty where the server does not have it.

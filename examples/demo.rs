@@ -67,6 +67,10 @@ struct Args {
 fn main() -> ExitCode {
     match demo(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(_) if server::interrupted() => {
+            eprintln!("demo: interrupted; nothing of it is left");
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("demo: {error}");
             ExitCode::FAILURE
@@ -91,7 +95,7 @@ fn demo(args: &Args) -> Result<()> {
     ));
     say(&place.describe(&mut con)?);
 
-    let mut guest = Guest::arrive(con, &source)?;
+    let mut guest = Guest::arrive(con, place.address(), &source)?;
     let result = show(&mut guest, &source, &reads);
     match (&result, args.keep, &place) {
         (Ok(()), true, place) => {
@@ -111,10 +115,10 @@ fn demo(args: &Args) -> Result<()> {
             }
         }
         (_, _, Place::Running(_)) => match guest.leave() {
-            Ok((keys, rules)) => say(&format!(
-                "Cleaned up: {} demo keys and {rules} demo rules removed, nothing else touched.",
-                thousands(keys)
-            )),
+            Ok((keys, rules)) => {
+                let rules = if rules == 0 { String::new() } else { format!(" and {rules} demo rules") };
+                say(&format!("Cleaned up: {} demo keys{rules} removed, nothing else touched.", thousands(keys)));
+            }
             Err(error) if result.is_ok() => return Err(error),
             Err(_) => {} // what went wrong first says more
         },
@@ -255,14 +259,14 @@ fn connect(address: Option<&str>) -> Result<(Connection, Place)> {
         (_, Ok(con)) => Ok((con, Place::Running(address.unwrap_or(USUAL).to_owned()))),
         (Some(address), Err(error)) => Err(format!("{address}: {error}").into()),
         (None, Err(why)) => {
-            println!("No SmartCache at {USUAL} ({why}), so the demo brings a server of its own.\n");
+            say(&format!("No SmartCache at {USUAL} ({why}), so the demo brings a server of its own."));
             let own = Server::start(
                 &server::program(),
                 Some(&server::built_module()?),
                 &[include_str!("../scripts/redis.conf")], // what `make run` serves with
             )?;
-            let con = open(&format!("unix://{}", own.socket().display()))?;
-            Ok((con, Place::Own(own)))
+            let own = Place::Own(own);
+            Ok((open(&own.address())?, own))
         }
     }
 }
@@ -294,6 +298,13 @@ impl Place {
         })
     }
 
+    fn address(&self) -> String {
+        match self {
+            Place::Running(address) => address.clone(),
+            Place::Own(own) => format!("unix://{}", own.socket().display()),
+        }
+    }
+
     fn cli(&self) -> String {
         match self {
             Place::Running(address) => format!("redis-cli -u {address}"),
@@ -305,30 +316,33 @@ impl Place {
 /// We, on a server that may be somebody's: what we put there, and how we take it away again.
 struct Guest {
     con: Connection,
+    address: String,
     keys: Vec<String>,
     rules: Vec<&'static str>,
 }
 
 impl Guest {
     /// Makes sure that no key of ours is there yet, and that rules apply to them.
-    fn arrive(con: Connection, source: &Source) -> Result<Guest> {
-        let keys = source.keys().map(str::to_owned).collect();
-        let mut guest = Guest { con, keys, rules: Vec::new() };
-
-        let ours: bool = cmd("EXISTS").arg(MARKER).query(&mut guest.con)?;
-        let mut there: usize = 0;
-        for keys in guest.keys.chunks(CHUNK) {
-            there += cmd("EXISTS").arg(keys).query::<usize>(&mut guest.con)?;
+    fn arrive(con: Connection, address: String, source: &Source) -> Result<Guest> {
+        let keys: Vec<String> = source.keys().map(str::to_owned).collect();
+        // No key is ours to remove, on an error either, before we know that nobody else's is among them.
+        let mut guest = Guest { con, address, keys: Vec::new(), rules: Vec::new() };
+        let left_by_us: bool = cmd("EXISTS").arg(MARKER).query(&mut guest.con)?;
+        for keys in keys.chunks(CHUNK).filter(|_| !left_by_us) {
+            let mut ask = pipe();
+            keys.iter().for_each(|key| {
+                ask.exists(key);
+            });
+            let there: Vec<bool> = ask.query(&mut guest.con)?;
+            if let Some((key, _)) = keys.iter().zip(there).find(|(_, there)| *there) {
+                return Err(format!(
+                    "{key} is there already, and not from the demo, which touches nothing but its own"
+                )
+                .into());
+            }
         }
-        if there > 0 && !ours {
-            return Err(format!(
-                "{there} keys that the demo wants to use are there already, such as {}; it does not touch what it did \
-                 not write",
-                guest.keys[0]
-            )
-            .into());
-        }
-        guest.remove_entries()?; // left by an earlier --keep
+        guest.keys = keys;
+        guest.remove_entries()?; // an earlier --keep may have left some
         cmd("SET").arg(MARKER).arg("removed with the demo's keys").arg("EX").arg(86_400).exec(&mut guest.con)?;
         guest.add_missing_rules()?;
         Ok(guest)
@@ -368,13 +382,20 @@ impl Guest {
 
     /// Takes everything of ours away; how many keys and rules that was.
     fn leave(mut self) -> Result<(usize, usize)> {
+        self.clean_up()
+    }
+
+    /// Over a new connection: a signal or an error may have cut the old one off in the middle of a reply.
+    fn clean_up(&mut self) -> Result<(usize, usize)> {
+        self.con = open(&self.address)?;
         let keys = self.remove_entries()?;
-        for name in &self.rules {
+        self.keys.clear();
+        let rules = std::mem::take(&mut self.rules);
+        for name in &rules {
             cmd("SMARTCACHE.RULE").arg("DEL").arg(name).exec(&mut self.con)?;
         }
         cmd("UNLINK").arg(MARKER).exec(&mut self.con)?;
-        self.keys.clear();
-        Ok((keys, self.rules.len()))
+        Ok((keys, rules.len()))
     }
 
     /// Leaves everything there.
@@ -463,18 +484,13 @@ impl Drop for Guest {
     /// The way out after an error: the good way out is [`Guest::leave`], which reports.
     fn drop(&mut self) {
         if !self.keys.is_empty() {
-            let rules = std::mem::take(&mut self.rules);
-            let _ = self.remove_entries();
-            for name in rules {
-                let _ = cmd("SMARTCACHE.RULE").arg("DEL").arg(name).exec(&mut self.con);
-            }
-            let _ = cmd("UNLINK").arg(MARKER).exec(&mut self.con);
+            let _ = self.clean_up();
         }
     }
 }
 
 fn stop_if_interrupted() -> Result<()> {
-    if server::interrupted() { Err("interrupted; what it wrote is removed".into()) } else { Ok(()) }
+    if server::interrupted() { Err("interrupted".into()) } else { Ok(()) }
 }
 
 // ---- the tables ---------------------------------------------------------------------------------------------------
@@ -588,6 +604,7 @@ fn table_of_lifetimes(source: &Source, entries: &[Option<Entry>]) {
         let rule = Some(text(entry, "rule")).filter(|rule| !rule.is_empty()).unwrap_or("(no rule)".into());
         let lives = rules.entry(rule).or_insert(Lives { example: &item.key, count: 0, shortest: life, longest: life });
         lives.count += 1;
+        lives.example = if item.key.len() < lives.example.len() { &item.key } else { lives.example };
         lives.shortest = lives.shortest.min(life);
         lives.longest = lives.longest.max(life);
     }
@@ -602,7 +619,8 @@ fn table_of_lifetimes(source: &Source, entries: &[Option<Entry>]) {
     }
     println!("{table}\n");
     say("The service asked for the same TTL every time. What a key's segments mean for its lifetime is said once, in \
-         the server (SMARTCACHE.RULE, or smartcache.rules in its configuration), and not in every client.");
+         the server (SMARTCACHE.RULE, or smartcache.rules in its configuration), and not in every client. A segment \
+         counts at the end of a key and inside it.");
 }
 
 fn table_of_one_entry(source: &Source, entries: &[Option<Entry>]) {

@@ -40,6 +40,10 @@ struct Memory {
     keys: BTreeMap<Vec<u8>, (Value, Option<u64>)>,
     now: Now,
     live: Arc<Live>,
+    /// The command comes from our primary: nothing expires until the primary says so.
+    obeying: bool,
+    /// Keys whose expiry is still to be told to replicas.
+    expired: Vec<Vec<u8>>,
 }
 
 /// A node without a server: state, keyspace and clock.
@@ -48,7 +52,7 @@ pub struct Bench {
     pub state: State,
     /// What the last command wanted done, one line each.
     pub effects: Vec<String>,
-    /// The words of the internal commands that the last command replicated.
+    /// The words of what the last command replicated, and of the keys that had expired before it.
     pub replicated: Vec<Vec<Vec<u8>>>,
     /// What waits for a worker.
     pub jobs: Vec<Job>,
@@ -66,7 +70,7 @@ impl Bench {
             effects: Vec::new(),
             replicated: Vec::new(),
             jobs: Vec::new(),
-            memory: Memory { keys: BTreeMap::new(), now, live },
+            memory: Memory { keys: BTreeMap::new(), now, live, obeying: false, expired: Vec::new() },
             now,
         }
     }
@@ -98,9 +102,47 @@ impl Bench {
         self.run(words, Caller::default())
     }
 
-    /// Runs a command as our primary would have us.
+    /// Runs a command as our primary would have us: one of ours, or the server's `UNLINK`.
     pub fn obey(&mut self, words: &[&[u8]]) -> String {
+        if let [b"UNLINK", key] = words {
+            self.memory.forget(key);
+            return "1".into();
+        }
         self.run(words, Caller { db: 0, trusted: true })
+    }
+
+    /// Runs a command, given as words between spaces, that must be refused, and checks that it has changed nothing at
+    /// all. Answers with the error.
+    pub fn refusal(&mut self, line: &str) -> String {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        self.refusal_words(&words)
+    }
+
+    /// The same for a command given as words.
+    pub fn refusal_words(&mut self, words: &[&[u8]]) -> String {
+        let before = self.picture();
+        let answer = self.call_words(words);
+        let effects = std::mem::take(&mut self.effects);
+        let error = answer.strip_prefix("(error) ").unwrap_or_else(|| panic!("not refused, but answered {answer}"));
+        assert_eq!((effects, self.picture()), (Vec::new(), before), "{error}");
+        error.into()
+    }
+
+    /// Everything that a command could change, as text.
+    pub fn picture(&mut self) -> String {
+        let count = self.state.stats.count;
+        self.memory.expire();
+        let names: Vec<_> = self.memory.keys.keys().cloned().collect();
+        let mut picture = format!("{:?} {:?}\n", self.state.live.totals(), self.state.clock);
+        for name in names {
+            let (shown, at) = (self.call_words(&[b"INSPECT", &name]), self.memory.expire_at(Key::named(&name)));
+            let (header, stored) = self.written(&name).unwrap_or_default();
+            let (header, stored) = (header.escape_ascii(), stored.escape_ascii());
+            let _ = writeln!(picture, "{} {shown} {at:?} {header} {stored}", name.escape_ascii());
+        }
+        picture += &self.call("RULE LIST");
+        self.state.stats.count = count; // looking does not count
+        picture
     }
 
     /// Puts a plain string under a key.
@@ -142,13 +184,34 @@ impl Bench {
         }
     }
 
+    /// The entry under a key as files and replicas have it: header, with the key's expiry, and stored bytes.
+    pub fn written(&mut self, key: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+        let mut words = self.header_of(Key::named(key))?;
+        let Slot::Entry(entry) = self.memory.peek(Key::named(key)) else { return None };
+        Some((words.pop()?, entry.stored().to_vec()))
+    }
+
+    /// One field of `INSPECT`, as it is shown; empty when there is nothing to inspect.
+    pub fn inspect(&mut self, key: &str, field: &str) -> String {
+        let map = self.call_words(&[b"INSPECT", key.as_bytes()]);
+        field_of(&map, field)
+    }
+
+    /// One number of `STATS`, as it is shown.
+    pub fn stat(&mut self, name: &str) -> String {
+        let map = self.call("STATS");
+        field_of(&map, name)
+    }
+
     /// Does the workers' work, and swaps in what is still wanted, as `host/workers.rs` does.
     pub fn run_workers(&mut self) {
         for job in std::mem::take(&mut self.jobs) {
             let done = offload::run(job, &mut crate::cache::codec::Codecs::new());
             let key = Key::named(&done.key);
             let packed = match (self.memory.peek(key), &done.stored) {
-                (Slot::Entry(entry), Some(stored)) if entry.stamp().0 == done.stamp => {
+                (Slot::Entry(entry), Some(stored))
+                    if entry.stamp().0 == done.stamp && entry.raw_len() == done.raw_len =>
+                {
                     Some(entry.repacked(done.codec, done.raw_len, stored))
                 }
                 _ => None,
@@ -165,6 +228,8 @@ impl Bench {
     fn run(&mut self, words: &[&[u8]], caller: Caller) -> String {
         let mut reply = Transcript::default();
         let mut effects = Effects::new();
+        self.memory.obeying = caller.trusted;
+        self.state.stats.count.calls += 1;
         let outcome = match commands::find(words[0], words.get(1).copied()) {
             None => Err(Error::Refused(format!("unknown command '{}'", words[0].escape_ascii()))),
             Some(command) => match command.run.filter(|_| command.accepts(words.len())) {
@@ -183,29 +248,35 @@ impl Bench {
             },
         };
         self.deliver(effects, words);
+        self.memory.obeying = false;
         match outcome {
             Ok(()) => reply.text(),
-            Err(error) => format!("(error) {error}"),
+            Err(error) => {
+                self.state.stats.count.errors += 1;
+                format!("(error) {error}")
+            }
         }
     }
 
     fn deliver(&mut self, mut effects: Effects<'_>, words: &[&[u8]]) {
         self.effects.clear();
         self.replicated.clear();
+        self.replicate_expired();
         for effect in effects.drain() {
             let shown = match effect {
                 Effect::ReplicateEntry { key, pack, .. } => {
-                    let mut store = self.header_of(key);
-                    if let Slot::Entry(entry) = self.memory.peek(key) {
-                        store.push(entry.stored().to_vec());
+                    if let Some(mut store) = self.header_of(key) {
+                        if let Slot::Entry(entry) = self.memory.peek(key) {
+                            store.push(entry.stored().to_vec());
+                        }
+                        store.extend(pack.map(|codec| codec.name().into()));
+                        self.replicated.push(store);
                     }
-                    store.extend(pack.map(|codec| codec.name().into()));
-                    self.replicated.push(store);
                     format!("replicate entry {}", key.name.escape_ascii())
                 }
                 Effect::ReplicateHeader(key) => {
                     let store = self.header_of(key);
-                    self.replicated.push(store);
+                    self.replicated.extend(store);
                     format!("replicate header {}", key.name.escape_ascii())
                 }
                 Effect::ReplicateUnlink(key) => {
@@ -226,20 +297,44 @@ impl Bench {
             };
             self.effects.push(shown);
         }
+        self.replicate_expired();
     }
 
-    fn header_of(&mut self, key: Key<'_>) -> Vec<Vec<u8>> {
+    fn replicate_expired(&mut self) {
+        let gone = self.memory.expired.drain(..);
+        self.replicated.extend(gone.map(|key| vec![b"UNLINK".to_vec(), key]));
+    }
+
+    /// The words that tell a key's header; `None` when it holds no entry (any more).
+    fn header_of(&mut self, key: Key<'_>) -> Option<Vec<Vec<u8>>> {
         let expiry = self.memory.expire_at(key).map_or(Expiry::None, Expiry::At);
         let mut header = Vec::new();
-        if let Slot::Entry(entry) = self.memory.peek(key) {
-            format::encode(entry, &self.state.tags, expiry, &mut header);
-        }
-        vec![b"SMARTCACHE.STORE".to_vec(), key.name.to_vec(), header]
+        let Slot::Entry(entry) = self.memory.peek(key) else { return None };
+        format::encode(entry, &self.state.tags, expiry, &mut header);
+        Some(vec![b"SMARTCACHE.STORE".to_vec(), key.name.to_vec(), header])
     }
 }
 
+/// The value of a field in a map as answers show it. (No value holds `, "` or `]` but the tags.)
+pub fn field_of(map: &str, field: &str) -> String {
+    let Some((_, rest)) = map.split_once(&format!("\"{field}\": ")) else { return String::new() };
+    let end = match rest.strip_prefix('[') {
+        Some(list) => list.find(']').map(|at| at + 2),
+        None => rest.find(", \"").or_else(|| rest.find('}')),
+    };
+    rest[..end.unwrap_or(rest.len())].to_owned()
+}
+
 impl Memory {
+    fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
+        self.expire();
+        self.keys.get(key.name).and_then(|(_, at)| *at)
+    }
+
     fn expire(&mut self) {
+        if self.obeying {
+            return;
+        }
         let now = self.now.ms();
         let gone: Vec<_> = self
             .keys
@@ -248,6 +343,7 @@ impl Memory {
             .map(|(key, _)| key.clone())
             .collect();
         gone.iter().for_each(|key| self.forget(key));
+        self.expired.extend(gone);
     }
 
     fn forget(&mut self, key: &[u8]) {
@@ -288,9 +384,8 @@ impl Keyspace for Memory {
         }
     }
 
-    fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
-        self.expire();
-        self.keys.get(key.name).and_then(|(_, at)| *at)
+    fn left_ms(&mut self, key: Key<'_>) -> Option<u64> {
+        self.expire_at(key).map(|at| at.saturating_sub(self.now.ms()))
     }
 
     fn memory_bytes(&mut self, key: Key<'_>) -> u64 {

@@ -69,8 +69,11 @@ impl Server {
     fn wait_until_it_listens(&mut self, program: &str) -> Result<()> {
         let started = Instant::now();
         while UnixStream::connect(self.socket()).is_err() {
+            if interrupted() {
+                return Err("interrupted".into());
+            }
             let gone = self.child.try_wait()?;
-            if gone.is_some() || started.elapsed() > START_LIMIT || interrupted() {
+            if gone.is_some() || started.elapsed() > START_LIMIT {
                 let what = gone.map_or("does not listen".to_owned(), |status| format!("ended ({status})"));
                 return Err(format!("{program} {what}; its last words:\n{}", self.last_words()).into());
             }

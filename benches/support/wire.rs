@@ -6,7 +6,7 @@
 //! reading is counting bytes. What the replies say is checked beforehand, by a library.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     os::unix::net::UnixStream,
     path::Path,
     time::Duration,
@@ -84,10 +84,7 @@ impl Wire {
         let mut left = expected;
         while left > 0 {
             let most = left.min(self.buffer.len());
-            let n = self.stream.read(&mut self.buffer[..most]).map_err(|e| format!("{left} reply bytes short: {e}"))?;
-            if n == 0 {
-                return Err("the server closed the connection".into());
-            }
+            let n = read(&mut self.stream, &mut self.buffer[..most])?;
             if left == expected && self.buffer[0] == b'-' {
                 return Err(format!("the server says {}", String::from_utf8_lossy(&self.buffer[..n])).into());
             }
@@ -133,11 +130,19 @@ impl Wire {
         if self.filled == self.buffer.len() {
             self.buffer.resize(2 * self.filled, 0);
         }
-        let n = self.stream.read(&mut self.buffer[self.filled..])?;
-        if n == 0 {
-            return Err("the server closed the connection".into());
-        }
-        self.filled += n;
+        self.filled += read(&mut self.stream, &mut self.buffer[self.filled..])?;
         Ok(())
+    }
+}
+
+/// One `read`, of at least a byte.
+fn read(stream: &mut UnixStream, into: &mut [u8]) -> Result<usize> {
+    loop {
+        return match stream.read(into) {
+            Ok(0) => Err("the server closed the connection".into()),
+            Ok(n) => Ok(n),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue, // asked for between samples
+            Err(error) => Err(format!("no reply: {error}").into()),
+        };
     }
 }

@@ -19,7 +19,7 @@
 use smallvec::SmallVec;
 
 use super::clock::{Now, Stamp};
-use super::codec::CodecId;
+use super::codec::{CODECS, CodecId};
 use super::rules::RuleId;
 use super::tags::TagId;
 
@@ -324,9 +324,17 @@ impl<'a> EntryRef<'a> {
         })
     }
 
+    /// Whether it was ended for good ([`EntryMut::kill`]), or is of a later version and cannot be read by this one.
+    fn useless(self) -> bool {
+        self.stale() && u48(self.0, AT_FRESH) == 0 || usize::from(self.0[AT_CODEC]) >= CODECS.len()
+    }
+
     /// What it is good for at `now`.
     pub fn freshness(self, now: Now) -> Freshness {
         let fresh_until = u48(self.0, AT_FRESH);
+        if self.useless() {
+            return Freshness::Dead;
+        }
         if !self.stale() && now.ms() < fresh_until {
             return Freshness::Fresh { left_ms: (fresh_until != NO_END).then(|| fresh_until - now.ms()) };
         }
@@ -334,7 +342,9 @@ impl<'a> EntryRef<'a> {
             return Freshness::Dead; // what is not there cannot be served stale
         }
         let (swr, sie) = self.windows();
-        if now.ms() < fresh_until.saturating_add(swr.max(sie)) {
+        let window = swr.max(sie);
+        // Without a window there is nothing to be stale in, also where the clock lags behind the one that ended it.
+        if window > 0 && now.ms() < fresh_until.saturating_add(window) {
             return Freshness::Stale { in_swr: now.ms() < fresh_until.saturating_add(swr) };
         }
         Freshness::Dead
@@ -445,6 +455,20 @@ mod tests {
         let mut entry = value(1_000, 500, 0);
         entry.as_mut().make_stale(at_ms(1_400));
         assert_eq!(entry.as_ref().freshness(at_ms(1_500)), Freshness::Dead);
+    }
+
+    #[test]
+    fn a_killed_entry_is_dead_even_inside_a_window_of_a_hundred_years() {
+        let mut entry = value(10_000, u64::MAX, 0);
+        entry.as_mut().kill();
+        assert_eq!(entry.as_ref().freshness(at_ms(5_000)), Freshness::Dead);
+        assert_eq!(entry.as_ref().freshness(at_ms(0)), Freshness::Dead);
+    }
+
+    #[test]
+    fn an_entry_of_a_later_versions_codec_is_dead_for_this_version() {
+        let entry = Entry::new(Parts { codec: 200, fresh_until: None, stale: false, ..sample(&[]) });
+        assert_eq!(entry.as_ref().freshness(at_ms(0)), Freshness::Dead);
     }
 
     #[test]

@@ -67,6 +67,13 @@ impl From<&str> for Word {
     }
 }
 
+impl Word {
+    /// A word that is fit to be shown already.
+    pub fn escaped(shown: &str) -> Self {
+        Word(shown.to_owned())
+    }
+}
+
 impl fmt::Display for Word {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -89,7 +96,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Arity(command) => {
-                write!(f, "ERR wrong number of arguments for '{}' command", command.to_ascii_lowercase())
+                // As the server names subcommands.
+                let name = command.to_ascii_lowercase().replace(' ', "|");
+                write!(f, "ERR wrong number of arguments for '{name}' command")
             }
             Error::Syntax(word) => write!(f, "ERR syntax error near '{word}'"),
             Error::Invalid { what, word, want } => write!(f, "ERR invalid {what} '{word}': {want}"),

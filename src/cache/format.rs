@@ -181,6 +181,9 @@ pub fn decode(bytes: &[u8]) -> Result<Header<'_>, Malformed> {
     if (codec != CodecId::None as u8) != (flags & flag::PACKED != 0) {
         return Err(Malformed::Field("codec"));
     }
+    if flags & flag::ABSENT != 0 && flags & flag::PACKED != 0 {
+        return Err(Malformed::Field("codec")); // nothing is compressed, and no length of gigabytes is to be counted
+    }
     let count = usize::from(from.u8()?);
     if count > MAX_TAGS {
         return Err(Malformed::Field("number of tags"));

@@ -77,8 +77,8 @@ pub trait Keyspace {
     /// The bytes of the plain string under `key`, without changing how the server keeps it; `None` when there is none.
     fn text(&mut self, key: Key<'_>) -> Option<&[u8]>;
 
-    /// When the server will delete `key`, in milliseconds of Unix time; `None` without expiry or key.
-    fn expire_at(&mut self, key: Key<'_>) -> Option<u64>;
+    /// How many milliseconds are left until the server deletes `key`; `None` without expiry or key.
+    fn left_ms(&mut self, key: Key<'_>) -> Option<u64>;
 
     /// The bytes of memory that the server counts for the key's value; 0 when it cannot tell.
     fn memory_bytes(&mut self, key: Key<'_>) -> u64;

@@ -152,9 +152,8 @@ pub fn is_fresh(slot: Slot<'_>, now: Now) -> bool {
 
 /// How long what was just read stays fresh, in milliseconds as replies say it: the end of its freshness or of the
 /// key, whichever comes first (`EXPIRE` can shorten, never lengthen); −1 without end.
-pub fn fresh_ms(keys: &mut dyn Keyspace, key: Key<'_>, left_ms: Option<u64>, now: Now) -> i64 {
-    let gone_in = keys.expire_at(key).map(|at| at.saturating_sub(now.ms()));
-    match (left_ms, gone_in) {
+pub fn fresh_ms(keys: &mut dyn Keyspace, key: Key<'_>, left_ms: Option<u64>) -> i64 {
+    match (left_ms, keys.left_ms(key)) {
         (Some(a), Some(b)) => a.min(b) as i64,
         (Some(a), None) | (None, Some(a)) => a as i64,
         (None, None) => -1,

@@ -98,6 +98,13 @@ pub fn store<'w>(
         Content::Absent => policy.absent_deadline(options.lifetime, cx.now.ms(), random.unit()),
     };
     let stamp = clock.stamp(cx.now);
+    if fresh_until.is_some_and(|at| at <= cx.now.ms()) {
+        if cx.keys.remove(key) {
+            cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
+        }
+        return Ok(Outcome::Over);
+    }
+    let tag_ids = tag_ids(tags, &options.tags, rule.map(|rule| rule.tags(key.name)).into_iter().flatten())?;
     let event = match content {
         Content::Value(_) => {
             stats.count.sets += 1;
@@ -108,18 +115,11 @@ pub fn store<'w>(
             Event::Absent
         }
     };
-    if fresh_until.is_some_and(|at| at <= cx.now.ms()) {
-        if cx.keys.remove(key) {
-            cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
-        }
-        return Ok(Outcome::Over);
-    }
-    let tag_ids = tag_ids(tags, &options.tags, rule.map(|rule| rule.tags(key.name)).into_iter().flatten())?;
 
     let raw = if let Content::Value(raw) = content { raw } else { b"" };
     let packing = packing(options.codec, policy, settings, raw, rule_id, adaptive);
     let (codec, stored) = match packing {
-        Packing::Now(codec) => pack(codecs, codec, raw, settings, &mut adaptive_of(adaptive, rule_id)),
+        Packing::Now(codec) => pack(codecs, codec, raw, settings, adaptive_of(adaptive, rule_id)),
         Packing::Never | Packing::Later(_) => (CodecId::None, raw),
     };
     let job = match packing {
@@ -219,8 +219,8 @@ fn packing(
     if codec == CodecId::None || raw.is_empty() || (raw.len() as u64) < policy.min_size {
         return Packing::Never;
     }
-    // Whoever names a codec with the value wants it tried.
-    if said.is_none() && !adaptive_of(adaptive, rule).should_try() {
+    // Whoever names one codec with the value wants it tried.
+    if !matches!(said, Some(Choice::Only(_))) && !adaptive_of(adaptive, rule).should_try() {
         return Packing::Never;
     }
     if raw.len() as u64 > settings.offload_size { Packing::Later(codec) } else { Packing::Now(codec) }

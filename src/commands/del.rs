@@ -48,3 +48,67 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     cx.reply.int(there);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    fn bench() -> Bench {
+        let mut bench = Bench::at(1_000_000);
+        bench.call("SET fresh v TAGS 1 t");
+        bench.call("SET stale v EX 5 SWR 60");
+        bench.call("SET dead v EX 5");
+        bench.pexpireat("dead", 9_000_000);
+        bench.call("ABSENT none");
+        bench.plain_set("text", "t", None);
+        bench.advance(5_000);
+        bench
+    }
+
+    #[test]
+    fn fresh_stale_and_absent_entries_and_plain_strings_count() {
+        for (key, count) in
+            [("fresh", "1"), ("stale", "1"), ("none", "1"), ("text", "1"), ("dead", "0"), ("nothing", "0")]
+        {
+            let mut bench = bench();
+            assert_eq!(bench.call(&format!("SMARTCACHE.DEL {key}")), count, "{key}");
+            if key == "nothing" {
+                assert!(bench.effects.is_empty());
+            } else {
+                let told = [format!("replicate unlink {key}"), format!("signal {key}"), format!("notify del {key}")];
+                assert_eq!(bench.effects, told);
+                assert_eq!(bench.replicated, [[b"UNLINK".to_vec(), key.into()]]);
+            }
+            assert_eq!(bench.inspect(key, "kind"), "");
+        }
+    }
+
+    #[test]
+    fn many_keys_go_at_once_and_one_named_twice_counts_once() {
+        let mut bench = bench();
+        assert_eq!(bench.call("SMARTCACHE.DEL fresh dead fresh stale nothing none text"), "4");
+        assert_eq!(bench.effects.len(), 15);
+        assert_eq!((bench.dbsize(), bench.stat("entries"), bench.stat("raw_bytes")), (0, "0".into(), "0".into()));
+    }
+
+    #[test]
+    fn a_tag_that_nobody_holds_any_more_is_forgotten() {
+        let mut bench = bench();
+        bench.state.tags.reap(9);
+        assert_eq!(bench.state.tags.len(), 1);
+        bench.call("SMARTCACHE.DEL fresh");
+        bench.state.tags.reap(9);
+        assert!(bench.state.tags.is_empty());
+    }
+
+    #[test]
+    fn a_key_of_another_type_keeps_all_from_being_removed() {
+        let mut bench = bench();
+        bench.plain_list("list");
+        let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
+        for line in ["DEL list", "DEL fresh list", "DEL fresh stale none text list nothing"] {
+            assert_eq!(bench.refusal(line), wrong);
+        }
+        assert_eq!(bench.refusal("DEL"), "ERR wrong number of arguments for 'smartcache.del' command");
+    }
+}

@@ -22,17 +22,26 @@ pub const COMMAND: Command = Command {
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
-    let lines = match args.option() {
-        None => overview(),
-        Some(name) => {
-            let sub = args.option();
-            args.finish()?;
-            of(name, sub).ok_or_else(|| Error::invalid("command", sub.unwrap_or(name), "SMARTCACHE.HELP lists them"))?
-        }
-    };
+    let (name, sub) = (args.option(), args.option());
+    args.finish()?;
+    match name {
+        None => lines(cx, &overview()),
+        Some(name) => return answer(cx, name, sub),
+    }
+    Ok(())
+}
+
+/// Answers with the help for one command, or one subcommand of it.
+pub fn answer(cx: &mut Cx<'_, '_>, name: &[u8], sub: Option<&[u8]>) -> Result<(), Error> {
+    let help = of(name, sub);
+    let help = help.ok_or_else(|| Error::invalid("command", sub.unwrap_or(name), "SMARTCACHE.HELP lists them"))?;
+    lines(cx, &help);
+    Ok(())
+}
+
+fn lines(cx: &mut Cx<'_, '_>, lines: &[String]) {
     cx.reply.array(lines.len());
     lines.iter().for_each(|line| cx.reply.simple(line));
-    Ok(())
 }
 
 fn public() -> impl Iterator<Item = &'static Command> {
@@ -45,6 +54,9 @@ fn overview() -> Vec<String> {
 
 fn of(name: &[u8], sub: Option<&[u8]>) -> Option<Vec<String>> {
     let command = find(name, sub).filter(|command| !command.has(Flag::Internal))?;
+    if sub.is_some() && command.parent().is_none() {
+        return None; // GET has no subcommands
+    }
     if command.run.is_none() {
         let subcommands = public().filter(|sub| sub.parent().is_some_and(|(parent, _)| parent == command.name));
         return Some(subcommands.flat_map(|sub| [sub.grammar(), format!("    {}.", sub.summary)]).collect());
@@ -54,4 +66,59 @@ fn of(name: &[u8], sub: Option<&[u8]>) -> Option<Vec<String>> {
     lines.push(format!("Replies: {}", command.replies));
     lines.push(format!("Cost: {}.", command.complexity));
     Some(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::public;
+    use crate::testing::Bench;
+
+    #[test]
+    fn every_command_for_people_has_its_line() {
+        let help = Bench::at(0).call("SMARTCACHE.HELP");
+        for command in public() {
+            assert!(
+                help.contains(&command.grammar().escape_default().to_string().replace("\\u{2026}", "…")),
+                "{}",
+                command.name
+            );
+            assert!(help.contains(command.summary), "{}", command.name);
+        }
+        assert!(!help.contains("SMARTCACHE.STORE"), "that is not for people");
+    }
+
+    #[test]
+    fn one_command_is_explained_with_or_without_the_prefix() {
+        let mut bench = Bench::at(0);
+        let help = bench.call("SMARTCACHE.HELP get");
+        assert!(help.starts_with("[SMARTCACHE.GET key [STALE] [STATE] [ACCEPT encodings], "), "{help}");
+        assert!(help.contains("Replies: The value, or nil.") && help.contains("Cost: O(1)"));
+        assert_eq!(bench.call("help SmartCache.Get"), help);
+        assert!(bench.effects.is_empty());
+    }
+
+    #[test]
+    fn a_subcommand_is_two_words_and_its_container_lists_it() {
+        let mut bench = Bench::at(0);
+        assert!(bench.call("HELP RULE SET").starts_with("[SMARTCACHE.RULE SET name MATCH pattern [MATCH pattern …] "));
+        let all = bench.call("HELP RULE");
+        for sub in ["SET", "DEL", "GET", "LIST", "EXPLAIN"] {
+            assert!(all.contains(&format!("SMARTCACHE.RULE {sub}")), "{sub}");
+        }
+    }
+
+    #[test]
+    fn what_there_is_no_help_for_is_named() {
+        let mut bench = Bench::at(0);
+        for (line, word) in [
+            ("HELP nosuch", "nosuch"),
+            ("HELP STORE", "STORE"),
+            ("HELP RULE nosuch", "nosuch"),
+            ("HELP GET k", "k"),
+            ("HELP ", ""),
+        ] {
+            assert_eq!(bench.refusal(line), format!("ERR invalid command '{word}': SMARTCACHE.HELP lists them"));
+        }
+        assert_eq!(bench.refusal("HELP RULE SET x"), "ERR syntax error near 'x'");
+    }
 }

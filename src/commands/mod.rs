@@ -47,6 +47,7 @@ pub const COMMANDS: &[&Command] = &[
     &rule::GET,
     &rule::LIST,
     &rule::EXPLAIN,
+    &rule::HELP,
     &stats::COMMAND,
     &resetstat::COMMAND,
     &help::COMMAND,

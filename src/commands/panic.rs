@@ -24,3 +24,14 @@ pub const COMMAND: Command = Command {
 fn run<'w>(_: &mut Cx<'_, 'w>, _: &mut Args<'w>) -> Result<(), Error> {
     panic!("SMARTCACHE.PANIC was called")
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    #[should_panic]
+    fn it_panics() {
+        Bench::at(0).call("SMARTCACHE.PANIC");
+    }
+}

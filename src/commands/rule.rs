@@ -3,7 +3,7 @@
 use super::args::{Args, Zero, is};
 use super::spec::{Arg, Command, Flag, Keys, Kind};
 use crate::cache::effects::Effect;
-use crate::cache::error::Error;
+use crate::cache::error::{Error, Word};
 use crate::cache::rules::{Origin, Rule, RuleError, RuleSpec, Said};
 use crate::cache::{Cx, Reply};
 
@@ -120,13 +120,36 @@ The key need not exist, and is not looked at.",
     run: Some(explain),
 };
 
+/// `RULE HELP`
+pub const HELP: Command = Command {
+    name: "SMARTCACHE.RULE HELP",
+    summary: "Returns help for the commands about rules",
+    since: "0.1.0",
+    complexity: "O(1)",
+    arity: 2,
+    flags: &[Flag::ReadOnly],
+    keys: Keys::None,
+    args: &[],
+    details: "The same as SMARTCACHE.HELP RULE.",
+    replies: "An array of lines.",
+    run: Some(help),
+};
+
 impl From<RuleError> for Error {
     fn from(error: RuleError) -> Self {
         match error {
-            RuleError::Syntax { word, .. } => Error::Syntax(word.trim_matches('\'').into()),
+            RuleError::Syntax { word, .. } => {
+                let inner = word.strip_prefix('\'').and_then(|word| word.strip_suffix('\''));
+                Error::Syntax(Word::escaped(inner.unwrap_or(&word)))
+            }
             other => Error::Refused(other.to_string()),
         }
     }
+}
+
+fn help<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+    args.finish()?;
+    super::help::answer(cx, b"RULE", None)
 }
 
 fn set<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
@@ -142,7 +165,7 @@ fn set<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 fn del<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let name = args.word()?;
     args.finish()?;
-    let there = cx.state.policies.del(name)?;
+    let there = cx.state.policies.del(name, cx.caller.trusted)?;
     if there {
         cx.effects.push(Effect::ReplicateVerbatim);
     }
@@ -232,6 +255,181 @@ fn show(reply: &mut dyn Reply, rule: &Rule) {
             Said::Millis(n) | Said::Bytes(n) => reply.int(n as i64),
             Said::Number(x) => reply.double(x),
             Said::Codec(codec) => reply.bulk(codec.name().as_bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    const FULL: &str = "RULE SET full MATCH a:*:* MATCH b:*:* PRIORITY -3 TTL 5m SCALE 0.5 MIN 250ms MAX 7d JITTER 10% SWR 0 SIE 1h \
+                        NEGATIVE 1.5 LOCK 2s BETA 0.5 CODEC LZ4 MINSIZE 1kb FILLS 4 TAG u:{1} TAG all";
+
+    #[test]
+    fn a_rule_is_shown_as_it_was_said_durations_in_milliseconds() {
+        let mut bench = Bench::at(1_000);
+        assert_eq!(bench.call(&format!("SMARTCACHE.{FULL}")), "OK");
+        assert_eq!(bench.effects, ["replicate verbatim"]);
+        assert_eq!(
+            bench.call("SMARTCACHE.RULE GET full"),
+            "{\"name\": \"full\", \"source\": \"command\", \"match\": [\"a:*:*\", \"b:*:*\"], \"priority\": -3, \
+             \"ttl\": 300000, \"scale\": 0.5, \"min\": 250, \"max\": 604800000, \"jitter\": 0.1, \"swr\": 0, \
+             \"sie\": 3600000, \"negative\": 1500, \"lock\": 2000, \"beta\": 0.5, \"codec\": \"lz4\", \"minsize\": 1024, \
+             \"fills\": 4, \"tag\": [\"u:{1}\", \"all\"]}"
+        );
+        bench.call("RULE SET full MATCH x");
+        let short = r#"{"name": "full", "source": "command", "match": ["x"]}"#;
+        assert_eq!(bench.call("RULE GET full"), short, "replaced whole");
+        assert_eq!(bench.call("RULE GET nosuch"), "(nil)");
+        assert!(bench.effects.is_empty());
+    }
+
+    #[test]
+    fn a_replica_makes_the_same_rule_of_the_same_words() {
+        let mut bench = Bench::at(1_000);
+        bench.call(FULL);
+        let told = bench.replicated[0].clone();
+        let mut replica = Bench::at(1_000);
+        assert_eq!(replica.obey(&told.iter().map(Vec::as_slice).collect::<Vec<_>>()), "OK");
+        assert_eq!(replica.call("RULE LIST"), bench.call("RULE LIST"));
+    }
+
+    #[test]
+    fn rules_are_listed_in_matching_order() {
+        let mut bench = Bench::at(1_000);
+        assert_eq!(bench.call("RULE LIST"), "[]");
+        bench.call("RULE SET old MATCH *");
+        bench.call("RULE SET young MATCH *");
+        bench.call("RULE SET high MATCH * PRIORITY 5");
+        bench.config("rules", r#"[{"name":"here","match":"z"}]"#).unwrap();
+        let list = bench.call("SMARTCACHE.RULE LIST");
+        let at = |name: &str| list.find(&format!("\"name\": \"{name}\"")).unwrap();
+        assert!(at("high") < at("here") && at("here") < at("old") && at("old") < at("young"), "{list}");
+        assert!(list.contains(r#"{"name": "here", "source": "config", "match": ["z"]}"#));
+    }
+
+    #[test]
+    fn a_deleted_rule_decides_nothing_any_more_and_entries_stay() {
+        let mut bench = Bench::at(1_000);
+        bench.call("RULE SET r MATCH * TTL 5");
+        bench.call("SET k v");
+        assert_eq!(bench.call("SMARTCACHE.RULE DEL r"), "1");
+        assert_eq!(bench.effects, ["replicate verbatim"]);
+        assert_eq!((bench.inspect("k", "fresh_ms"), bench.call("RULE LIST")), ("5000".into(), "[]".into()));
+        bench.call("SET k v");
+        assert_eq!(bench.inspect("k", "fresh_ms"), "3600000");
+        assert_eq!(bench.call("SMARTCACHE.RULE DEL r"), "0");
+        assert!(bench.effects.is_empty(), "nothing happened, so nobody is told");
+    }
+
+    #[test]
+    fn a_configured_rule_wins_and_is_not_deleted_by_command() {
+        let mut bench = Bench::at(1_000);
+        bench.call("RULE SET r MATCH * TTL 5");
+        bench.config("rules", r#"[{"name":"r","match":"*","ttl":7},{"name":"only","match":"x"}]"#).unwrap();
+        assert_eq!(bench.call("RULE EXPLAIN k").split(", ").nth(1), Some("\"ttl_min_ms\": 7000"));
+        let error = "ERR rule 'only' comes from the setting smartcache.rules: change it there, with CONFIG SET or in the configuration file";
+        assert_eq!(bench.refusal("RULE DEL only"), error);
+        assert!(bench.refusal("RULE DEL r").contains("smartcache.rules"), "also where a commanded one is behind it");
+        let obeyed = bench.obey(&[b"SMARTCACHE.RULE", b"DEL", b"r"]);
+        assert_eq!(obeyed, "1", "but for our primary the commanded one goes: replicas need not configure the same");
+        assert!(bench.call("RULE GET r").contains("\"source\": \"config\""));
+        bench.config("rules", "").unwrap();
+        assert_eq!(bench.call("RULE GET r"), "(nil)");
+    }
+
+    #[test]
+    fn explain_tells_what_would_be_decided() {
+        let mut bench = Bench::at(1_000);
+        bench.call(FULL);
+        assert_eq!(
+            bench.call("SMARTCACHE.RULE EXPLAIN a:1:2"),
+            "{\"rule\": \"full\", \"ttl_min_ms\": 135000, \"ttl_max_ms\": 165000, \"swr_ms\": 0, \"sie_ms\": 3600000, \
+             \"negative_min_ms\": 1350, \"negative_max_ms\": 1650, \"lock_ms\": 2000, \"beta\": 0.5, \"codec\": \"lz4\", \
+             \"minsize\": 1024, \"fills\": 4, \"tags\": [\"u:1\", \"all\"]}"
+        );
+        assert!(bench.call("RULE EXPLAIN a:1:2 ttl 10").contains("\"ttl_min_ms\": 4500, \"ttl_max_ms\": 5500"));
+        let unruled = bench.call("RULE EXPLAIN nosuch");
+        assert!(
+            unruled.starts_with("{\"rule\": (nil), \"ttl_min_ms\": 3600000") && unruled.ends_with("\"tags\": []}"),
+            "{unruled}"
+        );
+        bench.config("default-ttl", "0").unwrap();
+        assert!(bench.call("RULE EXPLAIN nosuch").contains("\"ttl_min_ms\": (nil), \"ttl_max_ms\": (nil)"));
+        assert!(bench.effects.is_empty());
+    }
+
+    #[test]
+    fn what_is_explained_is_what_happens() {
+        let mut bench = Bench::at(1_000);
+        bench.call(FULL);
+        for _ in 0..50 {
+            bench.call("SET a:1:2 v");
+            let ms: u64 = bench.inspect("a:1:2", "fresh_ms").parse().unwrap();
+            assert!((135_000..=165_000).contains(&ms), "{ms}");
+        }
+        assert_eq!(
+            (bench.inspect("a:1:2", "tags"), bench.inspect("a:1:2", "rule")),
+            (r#"["u:1", "all"]"#.into(), "\"full\"".into())
+        );
+    }
+
+    #[test]
+    fn a_rule_that_is_wrong_is_refused_by_name_and_the_old_one_stays() {
+        let mut bench = Bench::at(1_000);
+        bench.call("RULE SET r MATCH * TTL 5");
+        for (words, error) in [
+            ("r MATCH * SPEED 5", "syntax error near 'SPEED'"),
+            ("r MATCH * TTL 5 ttl 6", "syntax error near 'ttl'"),
+            ("r MATCH * TTL", "syntax error near 'TTL'"),
+            ("r TTL 5", "rule 'r' needs at least one MATCH"),
+            ("r MATCH * TTL 0", "rule 'r': TTL '0' must not be 0"),
+            ("r MATCH * SCALE 0", "rule 'r': SCALE '0' must not be 0"),
+            ("r MATCH * SCALE -1", "rule 'r': SCALE '-1' is not a number: say 2 or 0.75"),
+            ("r MATCH * JITTER 2", "rule 'r': JITTER '2' is too large: a fraction is from 0 to 1, or 0% to 100%"),
+            ("r MATCH * PRIORITY x", "rule 'r': PRIORITY 'x' is not an integer or out of range"),
+            ("r MATCH * FILLS 0", "rule 'r': FILLS '0' is out of range: from 1 to 1000000"),
+            ("r MATCH * CODEC best", "rule 'r': CODEC 'best' is not a codec: say auto, none, gzip, zstd or lz4"),
+            ("r MATCH * MINSIZE 3gb", "rule 'r': MINSIZE '3gb' is too large: a size is at most 2gb"),
+            ("r MATCH * MIN 2s MAX 1s", "rule 'r' has a MIN (2s) above its MAX (1s)"),
+            ("r MATCH a:* TAG {2}", "rule 'r': TAG"),
+            ("r/x MATCH *", "'r/x' is not a name for a rule: 1 to 64 letters, digits and any of _ . : -"),
+        ] {
+            let said = bench.refusal(&format!("SMARTCACHE.RULE SET {words}"));
+            if error == "rule 'r': TAG" {
+                assert!(said.contains("{2}"), "{said}");
+            } else {
+                assert_eq!(said, format!("ERR {error}"), "{words}");
+            }
+        }
+        let odd: [&[u8]; 7] = [b"RULE", b"SET", b"r", b"MATCH", b"*", b"a\0'b", b"x"];
+        assert_eq!(bench.refusal_words(&odd), r"ERR syntax error near 'a\x00\'b'");
+    }
+
+    #[test]
+    fn each_subcommand_wants_its_words() {
+        let mut bench = Bench::at(1_000);
+        for (line, sub) in [
+            ("RULE SET r MATCH", "set"),
+            ("RULE DEL", "del"),
+            ("RULE DEL a b", "del"),
+            ("RULE GET", "get"),
+            ("RULE LIST x", "list"),
+            ("RULE EXPLAIN", "explain"),
+        ] {
+            assert_eq!(
+                bench.refusal(line),
+                format!("ERR wrong number of arguments for 'smartcache.rule|{sub}' command")
+            );
+        }
+        for (line, error) in [
+            ("RULE EXPLAIN k SWR 5", "ERR syntax error near 'SWR'"),
+            ("RULE EXPLAIN k TTL", "ERR syntax error near 'TTL'"),
+            ("RULE EXPLAIN k TTL 5 x", "ERR syntax error near 'x'"),
+            ("RULE EXPLAIN k TTL 0", "ERR invalid TTL '0': must be more than 0"),
+        ] {
+            assert_eq!(bench.refusal(line), error);
         }
     }
 }

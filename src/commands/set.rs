@@ -44,3 +44,386 @@ pub fn answer(reply: &mut dyn Reply, outcome: Outcome) {
         Outcome::Refused => reply.nil(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::cache::random::Random;
+    use crate::testing::Bench;
+
+    fn bench() -> Bench {
+        Bench::at(1_000_000)
+    }
+
+    /// How long a value stays fresh after this command, in milliseconds.
+    fn lives(bench: &mut Bench, line: &str) -> String {
+        assert_eq!(bench.call(line), "OK", "{line}");
+        bench.inspect(line.split(' ').nth(1).unwrap(), "fresh_ms")
+    }
+
+    /// Something under `k` for each state that `NX` and `XX` tell apart.
+    fn with(state: &str) -> Bench {
+        let mut bench = bench();
+        match state {
+            "nothing" => {}
+            "fresh" => drop(bench.call("SET k old EX 9")),
+            "stale" => drop(bench.call("SET k old EX 5 SWR 60")),
+            "made stale" => drop((bench.call("SET k old EX 90 SWR 60"), bench.call("STALE k"))),
+            "dead" => drop((bench.call("SET k old EX 5"), bench.pexpireat("k", 9_000_000))),
+            "absent" => drop(bench.call("ABSENT k")),
+            "absent and over" => drop((bench.call("ABSENT k EX 5"), bench.pexpireat("k", 9_000_000))),
+            "string" => bench.plain_set("k", "old", None),
+            "list" => bench.plain_list("k"),
+            other => panic!("{other}"),
+        }
+        bench.advance(5_000);
+        bench
+    }
+
+    /// Bytes that nothing can make shorter.
+    fn noise(len: usize) -> Vec<u8> {
+        let mut random = Random::new(7);
+        (0..len).map(|_| random.bits() as u8).collect()
+    }
+
+    #[test]
+    fn a_value_is_stored_and_everyone_is_told() {
+        let mut bench = bench();
+        assert_eq!(bench.call("SMARTCACHE.SET k v"), "OK");
+        assert_eq!(bench.effects, ["replicate entry k", "signal k", "notify smartcache.set k"]);
+        let (header, stored) = bench.written(b"k").unwrap();
+        let told: [&[u8]; 4] = [b"SMARTCACHE.STORE", b"k", &header, &stored];
+        bench.call("SMARTCACHE.SET k v");
+        assert_eq!(bench.replicated.len(), 1);
+        assert_eq!(bench.replicated[0][..2], told[..2], "and not the client's own words");
+        assert_eq!(bench.call("SMARTCACHE.GET k"), "\"v\"");
+    }
+
+    #[test]
+    fn a_base_is_scaled_and_bounded_by_the_rule_and_an_exact_lifetime_only_bounded() {
+        let mut bench = bench();
+        bench.call("RULE SET r MATCH r* TTL 10 SCALE 2 MIN 15 MAX 60");
+        for (line, ms) in [
+            ("SET r v", "20000"),
+            ("SET r v TTL 20", "40000"),
+            ("SET r v TTL 1", "15000"),
+            ("SET r v TTL 40", "60000"),
+            ("SET r v EX 5", "5000"),
+            ("SET r v PX 1", "1"),
+            ("SET r v EX 70", "60000"),
+            ("SET r v EXAT 1030", "30000"),
+            ("SET r v PXAT 1000001", "1"),
+            ("SET r v EXAT 2000", "60000"),
+            ("SET r v PERSIST", "60000"),
+            ("SET k v", "3600000"),
+            ("SET k v TTL 250ms", "250"),
+            ("SET k v ttl 0.5", "500"),
+            ("SET k v TTL 2h", "7200000"),
+            ("SET k v EX 3153600000", "3153600000000"),
+            ("SET k v PERSIST", "-1"),
+        ] {
+            assert_eq!(lives(&mut bench, line), ms, "{line}");
+        }
+        assert_eq!(bench.expire_at("k"), None);
+    }
+
+    #[test]
+    fn settings_stand_in_where_neither_command_nor_rule_speaks() {
+        let mut bench = bench();
+        bench.config("default-ttl", "7").unwrap();
+        assert_eq!(lives(&mut bench, "SET k v"), "7000");
+        bench.config("max-ttl", "5").unwrap();
+        for line in ["SET k v", "SET k v TTL 6", "SET k v EX 6", "SET k v EXAT 1006", "SET k v PERSIST"] {
+            assert_eq!(lives(&mut bench, line), "5000", "{line}");
+        }
+        bench.config("max-ttl", "0").unwrap();
+        bench.config("default-ttl", "0").unwrap();
+        assert_eq!(lives(&mut bench, "SET k v"), "-1");
+    }
+
+    #[test]
+    fn jitter_is_drawn_once_and_travels_as_an_absolute_time() {
+        let mut bench = bench();
+        bench.config("jitter", "10%").unwrap();
+        let lifetimes: Vec<u64> = (0..200).map(|_| lives(&mut bench, "SET k v TTL 100").parse().unwrap()).collect();
+        assert!(lifetimes.iter().all(|ms| (90_000..=110_000).contains(ms)));
+        assert!(lifetimes.iter().any(|ms| *ms < 92_000) && lifetimes.iter().any(|ms| *ms > 108_000));
+        bench.call("SET k v TTL 100");
+        let told = bench.replicated[0].clone();
+        let mut replica = Bench::at(1_000_000);
+        replica.config("jitter", "100%").unwrap();
+        assert_eq!(replica.obey(&told.iter().map(Vec::as_slice).collect::<Vec<_>>()), "OK");
+        assert_eq!(replica.inspect("k", "fresh_ms"), bench.inspect("k", "fresh_ms"));
+        assert_eq!(lives(&mut bench, "SET k v EX 100"), "100000", "what is said exactly is not drawn");
+    }
+
+    #[test]
+    fn a_moment_already_past_deletes_the_key_and_answers_ok() {
+        for past in ["EXAT 1", "EXAT 1000", "PXAT 999999", "PXAT 1000000"] {
+            let mut bench = bench();
+            bench.call("SET k old");
+            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {past}")), "OK");
+            assert_eq!(bench.effects, ["replicate unlink k", "signal k", "notify del k"]);
+            assert_eq!((bench.dbsize(), bench.stat("sets")), (0, "1".into()), "{past}");
+            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {past}")), "OK");
+            assert!(bench.effects.is_empty(), "nothing was there");
+            bench.plain_list("k");
+            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {past}")), "OK");
+            assert_eq!(bench.dbsize(), 0);
+        }
+    }
+
+    #[test]
+    fn windows_come_from_the_command_then_the_rule_then_the_settings() {
+        let mut bench = bench();
+        let mut windows = |line: &str| {
+            bench.call(line);
+            (bench.inspect("k", "swr_ms"), bench.inspect("k", "sie_ms"), bench.expire_at("k").map(|at| at - 1_000_000))
+        };
+        let are = |swr: &str, sie: &str, gone: u64| (swr.to_string(), sie.to_string(), Some(gone));
+        assert_eq!(windows("SET k v EX 10"), are("0", "0", 10_000));
+        assert_eq!(windows("SET k v EX 10 SWR 2 SIE 1.5"), are("2000", "1500", 12_000));
+        assert_eq!(windows("SET k v EX 10 SIE 1h"), are("0", "3600000", 3_610_000));
+        bench.config("swr", "3").unwrap();
+        bench.config("sie", "4").unwrap();
+        let mut windows = |line: &str| {
+            bench.call(line);
+            (bench.inspect("k", "swr_ms"), bench.inspect("k", "sie_ms"), bench.expire_at("k").map(|at| at - 1_000_000))
+        };
+        assert_eq!(windows("SET k v EX 10"), are("3000", "4000", 14_000));
+        assert_eq!(windows("SET k v EX 10 SWR 0 SIE 0"), are("0", "0", 10_000));
+        windows("RULE SET r MATCH * SWR 5");
+        assert_eq!(windows("SET k v EX 10"), are("5000", "4000", 15_000));
+        assert_eq!(windows("SET k v EX 10 SWR 1 SIE 2"), are("1000", "2000", 12_000));
+        windows("RULE SET r MATCH * SWR 0 SIE 0");
+        assert_eq!(windows("SET k v EX 10"), are("0", "0", 10_000), "a rule's 0 is said, too");
+        assert_eq!(windows("SET k v PERSIST SWR 5"), ("5000".into(), "0".into(), None));
+    }
+
+    #[test]
+    fn nx_stores_only_where_nothing_fresh_is_and_xx_only_where_something_fresh_or_stale_is() {
+        for (state, nx, xx) in [
+            ("nothing", true, false),
+            ("fresh", false, true),
+            ("stale", true, true),
+            ("made stale", true, true),
+            ("dead", true, false),
+            ("absent", true, false),
+            ("absent and over", true, false),
+            ("string", false, true),
+            ("list", false, true),
+        ] {
+            for (word, stores) in [("NX", nx), ("XX", xx), ("nx", nx)] {
+                let mut bench = with(state);
+                let before = bench.picture();
+                let answer = bench.call(&format!("SMARTCACHE.SET k new {word}"));
+                let effects = bench.effects.len();
+                assert_eq!(answer, if stores { "OK" } else { "(nil)" }, "{word}, {state}");
+                assert_eq!(bench.stat("sets_refused"), if stores { "0" } else { "1" });
+                if stores {
+                    assert_eq!(bench.call("GET k"), "\"new\"");
+                } else {
+                    assert_eq!((bench.picture(), effects), (before, 0), "{word}, {state}");
+                }
+            }
+            assert_eq!(with(state).call("SMARTCACHE.SET k new"), "OK", "without a condition any type is overwritten");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_still_makes_later_stamps() {
+        let mut bench = bench();
+        bench.call("SET k v EX 5");
+        let first = bench.state.clock.last();
+        bench.set_clock(500_000);
+        bench.call("SET k w EX 5");
+        assert!(bench.state.clock.last() > first);
+        assert_eq!((bench.inspect("k", "age_ms"), bench.inspect("k", "fresh_ms")), ("0".into(), "5000".into()));
+        bench.advance(5_000);
+        assert_eq!(bench.call("GET k"), "(nil)", "lifetimes are judged by the clock as it is");
+    }
+
+    #[test]
+    fn tags_are_kept_once_each_before_those_of_the_rule() {
+        let mut bench = bench();
+        bench.call("RULE SET r MATCH user:* TAG u:{1} TAG b");
+        bench.call("SET user:1 v TAGS 4 b a b \x01");
+        assert_eq!(bench.inspect("user:1", "tags"), r#"["b", "a", "\x01", "u:1"]"#);
+        bench.call("SET user:1 v");
+        assert_eq!(bench.inspect("user:1", "tags"), r#"["u:1", "b"]"#, "what is stored anew has only its new tags");
+        bench.call("SET k v TAGS 1 NX NX");
+        assert_eq!(bench.inspect("k", "tags"), r#"["NX"]"#, "a counted word is never an option");
+    }
+
+    #[test]
+    fn an_entry_takes_64_tags_of_255_bytes_and_its_rules_only_while_there_is_room() {
+        let mut bench = bench();
+        bench.call("RULE SET r MATCH * TAG one TAG two");
+        let tags: Vec<String> = (0..63).map(|n| format!("{n:0255}")).collect();
+        bench.call(&format!("SET k v TAGS 63 {}", tags.join(" ")));
+        let shown = bench.inspect("k", "tags");
+        assert!(shown.ends_with("\"one\"]") && shown.matches(", ").count() == 63, "{shown}");
+        bench.call(&format!("SET k v TAGS 64 {} last", tags.join(" ")));
+        assert!(bench.inspect("k", "tags").ends_with("\"last\"]"));
+    }
+
+    #[test]
+    fn a_codec_is_taken_from_the_command_then_the_rule_then_the_setting() {
+        let long = "0123456789".repeat(100);
+        let mut bench = bench();
+        let mut codec = |line: &str| {
+            bench.call(line);
+            bench.inspect("k", "codec")
+        };
+        assert_eq!(codec(&format!("SET k {long}")), "\"zstd\"", "auto");
+        for name in ["none", "gzip", "zstd", "lz4"] {
+            assert_eq!(codec(&format!("SET k {long} CODEC {name}")), format!("\"{name}\""));
+        }
+        assert_eq!(codec(&format!("SET k {long} CODEC AUTO")), "\"zstd\"");
+        codec("RULE SET r MATCH * CODEC gzip");
+        assert_eq!(codec(&format!("SET k {long}")), "\"gzip\"");
+        assert_eq!(codec(&format!("SET k {long} CODEC lz4")), "\"lz4\"");
+        codec("RULE DEL r");
+        bench.config("codec", "none").unwrap();
+        bench.call(&format!("SET k {long}"));
+        assert_eq!(bench.inspect("k", "codec"), "\"none\"");
+    }
+
+    #[test]
+    fn what_is_small_or_does_not_shrink_is_stored_as_it_is() {
+        let mut bench = bench();
+        let mut codec = |value: &[u8]| {
+            assert_eq!(bench.call_words(&[b"SET", b"k", value, b"CODEC", b"zstd"]), "OK");
+            assert_eq!(bench.call("GET k"), format!("\"{}\"", value.escape_ascii()));
+            bench.inspect("k", "codec")
+        };
+        assert_eq!(codec(&[b'x'; 63]), "\"none\"");
+        assert_eq!(codec(&[b'x'; 64]), "\"zstd\"");
+        assert_eq!(codec(&noise(5_000)), "\"none\"");
+        assert_eq!(codec(b""), "\"none\"");
+        bench.config("min-size", "1").unwrap();
+        bench.config("min-savings", "100%").unwrap();
+        bench.call(&format!("SET k {}", "x".repeat(1_000)));
+        assert_eq!(bench.inspect("k", "codec"), "\"none\"", "nothing saves all");
+    }
+
+    #[test]
+    fn a_large_value_is_compressed_by_a_worker_after_the_reply() {
+        let mut bench = bench();
+        bench.config("offload-size", "1000").unwrap();
+        let (at, over) = ("x".repeat(1_000), "x".repeat(1_001));
+        bench.call(&format!("SET at {at}"));
+        assert!(bench.jobs.is_empty());
+        bench.call(&format!("SET k {over} EX 5 SWR 5 TAGS 1 t"));
+        let effects = ["replicate entry k", "signal k", "notify smartcache.set k", "compress k"];
+        assert_eq!(bench.effects, effects);
+        assert_eq!(bench.replicated[0].last().unwrap(), b"zstd", "a replica compresses for itself");
+        assert_eq!((bench.inspect("k", "codec"), bench.inspect("k", "raw_bytes")), ("\"none\"".into(), "1001".into()));
+        bench.call("STALE k");
+        bench.run_workers();
+        assert_eq!(bench.inspect("k", "codec"), "\"zstd\"");
+        assert_eq!(bench.call("GET k STALE STATE"), format!("[STALE, \"{over}\", (nil), 0, 0]"), "stale meanwhile");
+        assert_eq!((bench.inspect("k", "tags"), bench.expire_at("k")), ("[\"t\"]".into(), Some(1_010_000)));
+        assert_eq!(bench.state.offload.counters.swapped, 1);
+        assert_eq!(bench.state.offload.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn a_workers_result_for_a_value_that_was_replaced_or_deleted_is_dropped() {
+        let mut bench = bench();
+        bench.config("offload-size", "1000").unwrap();
+        let (old, new) = ("x".repeat(2_000), "y".repeat(2_000));
+        bench.call(&format!("SET k {old}"));
+        bench.call(&format!("SET k {new}"));
+        bench.call(&format!("SET gone {old}"));
+        bench.call("DEL gone");
+        bench.call(&format!("SET text {old}"));
+        bench.plain_set("text", "t", None);
+        bench.run_workers();
+        assert_eq!(bench.call("MGET k gone text"), format!("[\"{new}\", (nil), \"t\"]"));
+        let counters = bench.state.offload.counters;
+        assert_eq!((counters.admitted, counters.swapped, counters.dropped), (4, 1, 3));
+        assert_eq!(bench.state.offload.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn a_value_over_the_limit_is_refused_and_the_old_one_stays() {
+        let mut bench = bench();
+        bench.config("max-value", "10").unwrap();
+        assert_eq!(bench.call("SET k 0123456789"), "OK");
+        let error = bench.refusal("SMARTCACHE.SET k 0123456789a");
+        assert_eq!(error, "ERR value of 11 bytes is over the limit of 10: store less, or raise smartcache.max-value");
+        assert_eq!((bench.stat("sets"), bench.stat("sets_refused")), ("1".into(), "1".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_nothing_changes() {
+        let mut bench = bench();
+        bench.call("SET k old EX 9 SWR 9 TAGS 1 t");
+        let duration = "is not a duration: say seconds (30, 0.5) or a unit (250ms, 30s, 5m, 2h, 7d)";
+        let whole = |most: u64| format!("a whole number from 1 to {most} is wanted");
+        for (options, error) in [
+            ("FOO", "syntax error near 'FOO'".into()),
+            ("TTL", "syntax error near 'TTL'".into()),
+            ("TTL 5 TTL 5", "syntax error near 'TTL'".into()),
+            ("TTL 5 ex 5", "syntax error near 'ex'".into()),
+            ("PERSIST PXAT 5", "syntax error near 'PXAT'".into()),
+            ("PERSIST PERSIST", "syntax error near 'PERSIST'".into()),
+            ("NX XX", "syntax error near 'XX'".into()),
+            ("NX nx", "syntax error near 'nx'".into()),
+            ("SWR 1 SWR 1", "syntax error near 'SWR'".into()),
+            ("SIE 1 SIE 1", "syntax error near 'SIE'".into()),
+            ("CODEC none CODEC none", "syntax error near 'CODEC'".into()),
+            ("CODEC", "syntax error near 'CODEC'".into()),
+            ("TAGS 1 a TAGS 1 b", "syntax error near 'TAGS'".into()),
+            ("TAGS", "syntax error near 'TAGS'".into()),
+            ("TOKEN t", "syntax error near 'TOKEN'".into()),
+            ("5", "syntax error near '5'".into()),
+            ("", "syntax error near ''".into()),
+            ("TTL 0", "invalid TTL '0': must be more than 0".into()),
+            ("TTL -1", format!("invalid TTL '-1': {duration}")),
+            ("TTL x", format!("invalid TTL 'x': {duration}")),
+            ("TTL 1e3", format!("invalid TTL '1e3': {duration}")),
+            ("TTL inf", format!("invalid TTL 'inf': {duration}")),
+            ("TTL 5w", format!("invalid TTL '5w': {duration}")),
+            ("TTL 36501d", "invalid TTL '36501d': is too long: a duration is at most 36500d".into()),
+            (
+                "TTL 99999999999999999999999",
+                "invalid TTL '99999999999999999999999': is too long: a duration is at most 36500d".into(),
+            ),
+            ("SWR -1", format!("invalid SWR '-1': {duration}")),
+            ("SIE 5x", format!("invalid SIE '5x': {duration}")),
+            ("EX 0", format!("invalid EX '0': {}", whole(3_153_600_000))),
+            ("EX -5", format!("invalid EX '-5': {}", whole(3_153_600_000))),
+            ("EX 1.5", format!("invalid EX '1.5': {}", whole(3_153_600_000))),
+            ("EX 3153600001", format!("invalid EX '3153600001': {}", whole(3_153_600_000))),
+            ("PX 0", format!("invalid PX '0': {}", whole(3_153_600_000_000))),
+            ("PX 9223372036854775808", format!("invalid PX '9223372036854775808': {}", whole(3_153_600_000_000))),
+            ("EXAT 0", format!("invalid EXAT '0': {}", whole(100_000_000_000))),
+            ("EXAT -1", format!("invalid EXAT '-1': {}", whole(100_000_000_000))),
+            ("PXAT 100000000000001", format!("invalid PXAT '100000000000001': {}", whole(100_000_000_000_000))),
+            ("CODEC brotli", "invalid CODEC 'brotli': one of auto none gzip zstd lz4 is wanted".into()),
+            ("TAGS 0", format!("invalid TAGS '0': {}", whole(64))),
+            ("TAGS -1 a", format!("invalid TAGS '-1': {}", whole(64))),
+            ("TAGS a", format!("invalid TAGS 'a': {}", whole(64))),
+            ("TAGS 65 a", format!("invalid TAGS '65': {}", whole(64))),
+            ("TAGS 3 a b", "TAGS says 3, but 2 follow: give the count of what follows".into()),
+            ("TAGS 1 a b", "syntax error near 'b'".into()),
+            ("TAGS 2 a ", "invalid tag '': a tag has 1 to 255 bytes".into()),
+        ] {
+            assert_eq!(bench.refusal(&format!("SMARTCACHE.SET k v {options}")), format!("ERR {error}"), "{options}");
+        }
+        let tag = format!("SET k v TAGS 1 {}", "x".repeat(256));
+        assert_eq!(bench.refusal(&tag), format!("ERR invalid tag '{}...': a tag has 1 to 255 bytes", "x".repeat(64)));
+        for line in ["SMARTCACHE.SET", "SMARTCACHE.SET k"] {
+            assert_eq!(bench.refusal(line), "ERR wrong number of arguments for 'smartcache.set' command");
+        }
+        assert_eq!((bench.stat("sets"), bench.state.tags.len()), ("1".into(), 1));
+    }
+
+    #[test]
+    fn a_word_of_any_bytes_makes_an_error_of_one_line() {
+        let mut bench = bench();
+        let error = bench.refusal_words(&[b"SET", b"k", b"v", b"a\r\nb\0\xff'"]);
+        assert_eq!(error, r"ERR syntax error near 'a\r\nb\x00\xff''");
+    }
+}

@@ -209,6 +209,22 @@ impl Command {
         false
     }
 
+    /// The ACL categories it is in, where the server lets modules say so (7.2).
+    pub fn categories(&self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        if self.has(Flag::Write) {
+            names.push("write");
+        }
+        if self.has(Flag::ReadOnly) {
+            names.push("read");
+        }
+        names.push(if self.has(Flag::Fast) { "fast" } else { "slow" });
+        if self.has(Flag::Dangerous) || self.has(Flag::Internal) {
+            names.push("dangerous");
+        }
+        names
+    }
+
     /// The name of the command it is a subcommand of, and its own.
     pub fn parent(&self) -> Option<(&'static str, &'static str)> {
         self.name.split_once(' ')
@@ -229,5 +245,32 @@ impl Command {
     /// Whether `words` many words fit its arity.
     pub fn accepts(&self, words: usize) -> bool {
         if self.arity >= 0 { words == self.arity as usize } else { words >= self.arity.unsigned_abs() as usize }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{get, mset, rule, set};
+
+    #[test]
+    fn the_grammar_is_one_line_as_people_write_it() {
+        assert_eq!(get::COMMAND.grammar(), "SMARTCACHE.GET key [STALE] [STATE] [ACCEPT encodings]");
+        assert_eq!(
+            set::COMMAND.grammar(),
+            "SMARTCACHE.SET key value [TTL duration | EX seconds | PX milliseconds | EXAT unix-time-seconds | \
+             PXAT unix-time-milliseconds | PERSIST] [SWR swr] [SIE sie] [NX | XX] [TAGS numtags tag [tag …]] [CODEC codec]"
+        );
+    }
+
+    #[test]
+    fn an_arity_is_exact_or_a_least_and_counts_the_name() {
+        assert!(rule::DEL.accepts(3) && !rule::DEL.accepts(2) && !rule::DEL.accepts(4));
+        assert!(!mset::COMMAND.accepts(3) && mset::COMMAND.accepts(4) && mset::COMMAND.accepts(400));
+    }
+
+    #[test]
+    fn a_subcommand_is_named_by_two_words() {
+        assert_eq!((rule::SET.parent(), rule::SET.name_words()), (Some(("SMARTCACHE.RULE", "SET")), 2));
+        assert_eq!((get::COMMAND.parent(), get::COMMAND.name_words()), (None, 1));
     }
 }

@@ -55,3 +55,117 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     cx.reply.int(1);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    fn bench() -> Bench {
+        let mut bench = Bench::at(1_000_000);
+        bench.call("SET k v EX 10 SWR 5 TAGS 1 t");
+        bench.advance(4_000);
+        bench
+    }
+
+    #[test]
+    fn a_lifetime_starts_anew_and_everyone_is_told() {
+        let mut bench = bench();
+        assert_eq!(bench.call("SMARTCACHE.TOUCH k EX 10"), "1");
+        assert_eq!(bench.effects, ["replicate header k", "signal k", "notify expire k"]);
+        assert_eq!((bench.replicated.len(), bench.replicated[0].len()), (1, 3), "the header alone, without the value");
+        assert_eq!((bench.inspect("k", "fresh_ms"), bench.expire_at("k")), ("10000".into(), Some(1_019_000)));
+        assert_eq!((bench.inspect("k", "swr_ms"), bench.inspect("k", "tags")), ("5000".into(), "[\"t\"]".into()));
+    }
+
+    #[test]
+    fn it_becomes_no_younger() {
+        let mut bench = bench();
+        let (stamp, _) = bench.written(b"k").unwrap();
+        bench.call("SMARTCACHE.TOUCH k");
+        let (touched, _) = bench.written(b"k").unwrap();
+        assert_eq!(stamp[5..13], touched[5..13], "the stamp");
+        assert_eq!(bench.inspect("k", "age_ms"), "4000");
+        assert_eq!(bench.stat("sets"), "1");
+    }
+
+    #[test]
+    fn lifetimes_are_worked_out_as_set_and_absent_would() {
+        let mut bench = bench();
+        bench.call("SET r v");
+        bench.call("ABSENT n");
+        bench.call("RULE SET rule MATCH r MATCH n TTL 20 SCALE 2 MAX 100 NEGATIVE 7");
+        for (line, ms) in [
+            ("TOUCH k", "3600000"),
+            ("TOUCH k TTL 5", "5000"),
+            ("TOUCH k PX 5", "5"),
+            ("TOUCH k EXAT 1010", "6000"),
+            ("TOUCH k PXAT 1004001", "1"),
+            ("TOUCH k PERSIST", "-1"),
+            ("TOUCH r", "40000"),
+            ("TOUCH r TTL 5", "10000"),
+            ("TOUCH r EX 5", "5000"),
+            ("TOUCH r PERSIST", "100000"),
+            ("TOUCH n", "7000"),
+            ("TOUCH n TTL 9", "9000"),
+            ("TOUCH n PERSIST", "-1"),
+        ] {
+            assert_eq!(bench.call(line), "1", "{line}");
+            assert_eq!(bench.inspect(line.split(' ').nth(1).unwrap(), "fresh_ms"), ms, "{line}");
+        }
+        assert_eq!(bench.expire_at("n"), None);
+    }
+
+    #[test]
+    fn what_is_not_fresh_stays_as_it_is() {
+        let mut bench = bench();
+        bench.call("SET stale v SWR 60");
+        bench.call("STALE stale");
+        bench.call("SET dead v EX 1");
+        bench.pexpireat("dead", 9_000_000);
+        bench.call("ABSENT over EX 1");
+        bench.pexpireat("over", 9_000_000);
+        bench.plain_set("text", "t", Some(2_000_000));
+        bench.advance(6_000);
+        let before = bench.picture();
+        for key in ["k", "stale", "dead", "over", "text", "nothing"] {
+            assert_eq!(bench.call(&format!("SMARTCACHE.TOUCH {key} EX 100")), "0", "{key}");
+            assert!(bench.effects.is_empty());
+        }
+        assert_eq!(bench.picture(), before);
+    }
+
+    #[test]
+    fn a_moment_already_past_deletes_the_key() {
+        let mut bench = bench();
+        assert_eq!(bench.call("SMARTCACHE.TOUCH k EXAT 1004"), "1");
+        assert_eq!(bench.effects, ["replicate unlink k", "signal k", "notify del k"]);
+        assert_eq!(bench.dbsize(), 0);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_shortens_what_is_touched() {
+        let mut bench = bench();
+        bench.set_clock(900_000);
+        assert_eq!(bench.call("SMARTCACHE.TOUCH k EX 10"), "1");
+        assert_eq!((bench.inspect("k", "fresh_ms"), bench.expire_at("k")), ("10000".into(), Some(915_000)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_nothing_changes() {
+        let mut bench = bench();
+        bench.plain_list("list");
+        for (line, error) in [
+            ("TOUCH list", "WRONGTYPE Operation against a key holding the wrong kind of value"),
+            ("TOUCH k NX", "ERR syntax error near 'NX'"),
+            ("TOUCH k TAGS 1 t", "ERR syntax error near 'TAGS'"),
+            ("TOUCH k SWR 5", "ERR syntax error near 'SWR'"),
+            ("TOUCH k EX", "ERR syntax error near 'EX'"),
+            ("TOUCH k EX 5 EX 5", "ERR syntax error near 'EX'"),
+            ("TOUCH k TTL 0", "ERR invalid TTL '0': must be more than 0"),
+            ("TOUCH k PX 1.5", "ERR invalid PX '1.5': a whole number from 1 to 3153600000000 is wanted"),
+            ("TOUCH", "ERR wrong number of arguments for 'smartcache.touch' command"),
+        ] {
+            assert_eq!(bench.refusal(line), error);
+        }
+    }
+}

@@ -69,7 +69,8 @@ struct Row {
     command: &'static Command,
     name_words: usize,
     writes: bool,
-    internal: bool,
+    /// It obeys our primary and our AOF where it would judge a client.
+    obeys: bool,
 }
 
 impl Row {
@@ -82,7 +83,7 @@ impl Row {
             command,
             name_words: command.name_words(),
             writes: command.has(Flag::Write),
-            internal: command.has(Flag::Internal),
+            obeys: command.has(Flag::Internal) || matches!(command.keys, Keys::None),
         })
     }
 }
@@ -136,7 +137,7 @@ fn caller(row: Row, ctx: Ctx) -> Caller {
     if !row.writes {
         return Caller::default();
     }
-    let trusted = row.internal && {
+    let trusted = row.obeys && {
         let obey = raw::REDISMODULE_CTX_FLAGS_REPLICATED
             | raw::REDISMODULE_CTX_FLAGS_LOADING
             | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;

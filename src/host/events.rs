@@ -50,7 +50,7 @@ unsafe extern "C" fn on_fork(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
     guarded("the fork event", (), || {
         // SAFETY: the event's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
-        let born = sub == u64::from(raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN);
+        let born = sub == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
         let to_say = || try_state().is_some_and(|state| state.policies.commanded().next().is_some());
         if born && ctx.flags() & raw::REDISMODULE_CTX_FLAGS_AOF != 0 && to_say() {
             say_rules_after(ctx.as_ptr(), 1);

@@ -14,8 +14,8 @@ use redis_module::raw;
 /// A function that every supported server has.
 macro_rules! server {
     ($name:ident) => {{
-        // SAFETY: the pointers are written once, at load, before any other use, and only read afterwards.
         #[allow(unused_unsafe)] // where it is used inside a block that is unsafe anyway
+        // SAFETY: the pointers are written once, at load, before any other use, and only read afterwards.
         let function = unsafe { raw::$name };
         function.expect(concat!(stringify!($name), " was there when the module was loaded"))
     }};
@@ -24,8 +24,8 @@ macro_rules! server {
 /// A function that some servers lack.
 macro_rules! server_may {
     ($name:ident) => {{
-        // SAFETY: the pointers are written once, at load, before any other use, and only read afterwards.
         #[allow(unused_unsafe)] // as above
+        // SAFETY: the pointers are written once, at load, before any other use, and only read afterwards.
         let function = unsafe { raw::$name };
         function
     }};
@@ -100,15 +100,15 @@ pub(super) enum Mode {
 impl Mode {
     fn bits(self) -> c_int {
         let bits = match self {
-            Mode::Read => raw::REDISMODULE_READ as u32,
+            Mode::Read => raw::REDISMODULE_READ,
             // NOTOUCH keeps LRU and LFU as they are; NOSTATS (7.2) keeps hits and misses; unknown bits are ignored.
             Mode::Peek => {
-                raw::REDISMODULE_READ as u32
+                raw::REDISMODULE_READ
                     | raw::REDISMODULE_OPEN_KEY_NOTOUCH
                     | raw::REDISMODULE_OPEN_KEY_NOSTATS
                     | raw::REDISMODULE_OPEN_KEY_NONOTIFY
             }
-            Mode::Write => (raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as u32,
+            Mode::Write => raw::REDISMODULE_READ | raw::REDISMODULE_WRITE,
         };
         bits as c_int
     }
@@ -342,6 +342,15 @@ impl OpenKey {
             },
         };
         u64::try_from(at).ok()
+    }
+
+    /// How many milliseconds are left until the server deletes it.
+    pub(super) fn left_ms(&self) -> Option<u64> {
+        if self.0.is_null() {
+            return None;
+        }
+        // SAFETY: the key is open.
+        u64::try_from(unsafe { server!(RedisModule_GetExpire)(self.0) }).ok()
     }
 
     /// Sets when the server deletes it.

@@ -61,6 +61,18 @@ impl<'a> ServerKeys<'a> {
         &self.open.as_ref().expect("opened just above").key
     }
 
+    /// When the server deletes `key`, in milliseconds of Unix time.
+    pub(super) fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
+        self.held_open(key).expire_at()
+    }
+
+    /// The key, however it was opened, to ask of it what any mode tells.
+    fn held_open(&mut self, key: Key<'_>) -> &OpenKey {
+        let open = self.open.as_ref().filter(|open| open.arg.is_some() && open.arg == key.arg);
+        let mode = open.map_or(Mode::Peek, |open| open.mode);
+        self.opened(key, mode)
+    }
+
     fn slot(&mut self, key: Key<'_>, mode: Mode) -> Slot<'_> {
         let open = self.opened(key, mode);
         match open.held() {
@@ -89,12 +101,8 @@ impl Keyspace for ServerKeys<'_> {
         self.text.as_ref().and_then(Called::text)
     }
 
-    fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
-        // A key that is open already says it, however it was opened.
-        match &self.open {
-            Some(open) if open.arg.is_some() && open.arg == key.arg => open.key.expire_at(),
-            _ => self.opened(key, Mode::Peek).expire_at(),
-        }
+    fn left_ms(&mut self, key: Key<'_>) -> Option<u64> {
+        self.held_open(key).left_ms()
     }
 
     fn memory_bytes(&mut self, key: Key<'_>) -> u64 {

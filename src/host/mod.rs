@@ -2,7 +2,7 @@
 //!
 //! Loading goes in order: the server's functions, the type, the settings, the commands, events and INFO. What
 //! can fail comes first; threads start at their first job. The node's [`State`] lives here, in one cell that
-//! only the main thread touches (see [`try_state`]).
+//! only the main thread touches (see `try_state`).
 
 mod alloc;
 mod datatype;
@@ -87,9 +87,16 @@ fn count_defragmented() {
     DEFRAGMENTED.fetch_add(1, Relaxed);
 }
 
+/// What the wall clock showed when it was last read exactly, in microseconds.
+static LAST_EXACT: AtomicU64 = AtomicU64::new(0);
+/// The most that a cached clock lags behind an exact one: two ticks of a slow kernel.
+const LAG_US: u64 = 20_000;
+
 /// The wall clock, exact.
 fn clock_now() -> Now {
-    Now::from_us(read_clock(libc::CLOCK_REALTIME))
+    let us = read_clock(libc::CLOCK_REALTIME);
+    LAST_EXACT.store(us, Relaxed);
+    Now::from_us(us)
 }
 
 /// The wall clock in milliseconds.
@@ -97,13 +104,17 @@ fn clock_ms() -> u64 {
     clock_now().ms()
 }
 
-/// The wall clock as the server last looked at it, or before 7.2 as the kernel's last tick left it (4 ms).
+/// The wall clock as the server last looked at it, or before 7.2 as the kernel's last tick left it (4 ms). Never behind
+/// what a write has just seen: else what has ended would be fresh for a few milliseconds more. (A clock that is set back is
+/// followed: then the difference is no lag.)
 fn cached_now() -> Now {
-    Now::from_us(match server_may!(RedisModule_CachedMicroseconds) {
+    let cached = match server_may!(RedisModule_CachedMicroseconds) {
         // SAFETY: takes nothing, returns a number.
         Some(cached) => unsafe { cached() as u64 },
         None => read_clock(libc::CLOCK_REALTIME_COARSE),
-    })
+    };
+    let exact = LAST_EXACT.load(Relaxed);
+    Now::from_us(if exact.saturating_sub(cached) < LAG_US { exact.max(cached) } else { cached })
 }
 
 fn read_clock(clock: libc::clockid_t) -> u64 {
@@ -132,13 +143,16 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
         return status;
     }
     std::panic::set_hook(Box::new(|panic| log::warning(&format!("{panic}"))));
-    // SAFETY: the server's context and strings live until we return.
-    let loaded = unsafe { Ctx::from_raw(ctx) }.ok_or("no context".into()).and_then(|ctx| {
-        // SAFETY: as above; a `Str` is a non-null pointer to a server string, and so is each element.
-        let args =
-            if argc == 0 { &[][..] } else { unsafe { slice::from_raw_parts(argv.cast::<Str<'_>>(), argc as usize) } };
-        catch_unwind(AssertUnwindSafe(|| load(ctx, args))).unwrap_or_else(|_| Err("a panic".into()))
-    });
+    let args = match usize::try_from(argc) {
+        // SAFETY: the server gives `argc` valid strings, which live until we return; a `Str` is a non-null pointer to
+        // one, and so is each element.
+        Ok(count) if count > 0 => unsafe { slice::from_raw_parts(argv.cast::<Str<'_>>(), count) },
+        _ => &[],
+    };
+    // SAFETY: the server's context lives until we return.
+    let loaded = unsafe { Ctx::from_raw(ctx) }
+        .ok_or_else(|| "no context".to_owned())
+        .and_then(|ctx| catch_unwind(AssertUnwindSafe(|| load(ctx, args))).unwrap_or_else(|_| Err("a panic".into())));
     match loaded {
         Ok(()) => raw::REDISMODULE_OK as c_int,
         Err(why) => {

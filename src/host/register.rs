@@ -26,6 +26,11 @@ fn text(text: &str) -> *const c_char {
     CString::new(text).map_or(ptr::null(), |text| text.into_raw().cast_const())
 }
 
+/// A command's name as the server keeps its own: `COMMAND LIST`, ACLs and errors show it in lower case.
+fn lower(name: &str) -> *const c_char {
+    text(&name.to_ascii_lowercase())
+}
+
 /// What the module can live with.
 pub(super) fn options(ctx: Ctx) {
     // Errors while loading are checked (else diskless replication is off), changes are signalled by hand.
@@ -67,12 +72,12 @@ pub(super) fn commands(ctx: Ctx) -> Result<(), String> {
             return Err(refused("the description"));
         }
         if let Some(set) = server_may!(RedisModule_SetCommandACLCategories) {
-            let mut names = categories(command);
+            let mut names = command.categories();
             if own_category {
-                names.push_str(" smartcache");
+                names.push("smartcache");
             }
             // SAFETY: the handle is the server's; a C string.
-            if unsafe { set(handle, text(&names)) } != raw::REDISMODULE_OK as c_int {
+            if unsafe { set(handle, text(&names.join(" "))) } != raw::REDISMODULE_OK as c_int {
                 return Err(refused("the categories"));
             }
         }
@@ -88,23 +93,23 @@ fn create(ctx: Ctx, index: usize, command: &Command) -> Option<*mut raw::RedisMo
     if let Some((parent, name)) = command.parent() {
         // SAFETY: the context is that of the load; C strings; the parent stands before its subcommands.
         unsafe {
-            let parent = server!(RedisModule_GetCommand)(ctx.as_ptr(), text(parent));
-            if parent.is_null() || server!(RedisModule_CreateSubcommand)(parent, text(name), run, flags, 0, 0, 0) != ok
+            let parent = server!(RedisModule_GetCommand)(ctx.as_ptr(), lower(parent));
+            if parent.is_null() || server!(RedisModule_CreateSubcommand)(parent, lower(name), run, flags, 0, 0, 0) != ok
             {
                 return None;
             }
         }
         // Asked for by its full name: `container|sub`.
-        let full = text(&format!("{parent}|{name}").to_ascii_lowercase());
+        let full = lower(&format!("{parent}|{name}"));
         // SAFETY: as above.
         return Some(unsafe { server!(RedisModule_GetCommand)(ctx.as_ptr(), full) }).filter(|p| !p.is_null());
     }
     // SAFETY: as above.
     unsafe {
-        if server!(RedisModule_CreateCommand)(ctx.as_ptr(), text(command.name), run, flags, 0, 0, 0) != ok {
+        if server!(RedisModule_CreateCommand)(ctx.as_ptr(), lower(command.name), run, flags, 0, 0, 0) != ok {
             return None;
         }
-        Some(server!(RedisModule_GetCommand)(ctx.as_ptr(), text(command.name))).filter(|p| !p.is_null())
+        Some(server!(RedisModule_GetCommand)(ctx.as_ptr(), lower(command.name))).filter(|p| !p.is_null())
     }
 }
 
@@ -122,21 +127,6 @@ fn flags(command: &Command) -> String {
     }
     if let Keys::CountedPairs(_) = command.keys {
         names.push("getkeys-api"); // see `key_specs`
-    }
-    names.join(" ")
-}
-
-fn categories(command: &Command) -> String {
-    let mut names = Vec::new();
-    if command.has(Flag::Write) {
-        names.push("write");
-    }
-    if command.has(Flag::ReadOnly) {
-        names.push("read");
-    }
-    names.push(if command.has(Flag::Fast) { "fast" } else { "slow" });
-    if command.has(Flag::Dangerous) || command.has(Flag::Internal) {
-        names.push("dangerous");
     }
     names.join(" ")
 }

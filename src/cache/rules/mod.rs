@@ -17,15 +17,12 @@ pub mod policy;
 pub mod spec;
 pub mod template;
 
-use std::cmp::Reverse;
-
-use crate::{
-    cache::{
-        glob::{Glob, Sieve},
-        units::MAX_DURATION_MS,
-    },
-    config::Settings,
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
 };
+
+use crate::{cache::glob::Sieve, config::Settings};
 
 pub use policy::{Lifetime, Policy};
 use spec::MAX_RULES;
@@ -141,10 +138,19 @@ pub struct Policies {
     // What follows from `rules`, made anew by `index` after every change:
     /// The rules in force, in matching order.
     order: Vec<usize>,
-    /// Their patterns, in the same order, each with its rule: what a key is compared with, close together.
-    probes: Vec<(Glob, usize)>,
+    /// Their patterns, in the same order.
+    probes: Vec<Probe>,
     /// The rule in force for each id; `NOWHERE` for ids without.
     by_id: Vec<u16>,
+}
+
+/// One pattern of one rule. Small and side by side, because most keys are told from most patterns by `needs` alone.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    needs: Sieve,
+    /// The place in `rules`, and that among the rule's patterns.
+    rule: u16,
+    glob: u16,
 }
 
 /// No place in `rules`, which has at most twice `MAX_RULES`.
@@ -177,10 +183,11 @@ impl Policies {
 
     /// Replaces all configured rules.
     fn configure(&mut self, list: &RuleList) {
+        // A name that stays keeps its id.
+        let ids: HashMap<String, RuleId> = self.rules.iter().map(|rule| (rule.name().to_owned(), rule.id)).collect();
         let mut configured = Vec::new();
         for spec in list.iter() {
-            // Before the old ones go, so that a name that stays keeps its id.
-            let id = self.id_for(spec.name(), &configured);
+            let id = ids.get(spec.name()).copied().unwrap_or_else(|| self.next_id());
             let policy = self.base.with(spec);
             let age = configured.len() as u64;
             configured.push(Rule { id, origin: Origin::Configured, age, spec: spec.clone(), policy });
@@ -199,7 +206,8 @@ impl Policies {
             if self.commanded_mut().count() >= MAX_RULES {
                 return Err(RuleError::TooMany);
             }
-            let id = self.id_for(spec.name(), &[]);
+            let known = self.rules.iter().find(|rule| rule.name() == spec.name()).map(|rule| rule.id);
+            let id = known.unwrap_or_else(|| self.next_id());
             self.rules.push(Rule { id, origin: Origin::Commanded, age: self.next_age, spec, policy });
             self.next_age += 1;
         }
@@ -207,20 +215,21 @@ impl Policies {
         Ok(())
     }
 
-    /// Deletes a commanded rule; whether there was one. A name that is only configured is an error that says so. Where
-    /// both exist the commanded one goes, although it was hidden: what is replicated must not depend on this node's
-    /// configuration.
-    pub fn del(&mut self, name: &[u8]) -> Result<bool, RuleError> {
+    /// Deletes a commanded rule; whether there was one. A configured name is refused with an error that says where it
+    /// comes from, unless our primary or our AOF says it (`obey`): what is replicated must not depend on this node's
+    /// configuration, and then the commanded rule goes that the configured one hides.
+    pub fn del(&mut self, name: &[u8], obey: bool) -> Result<bool, RuleError> {
         let named = |rule: &Rule| rule.name().as_bytes() == name;
-        if let Some(at) = self.rules.iter().position(|rule| rule.origin == Origin::Commanded && named(rule)) {
+        let configured = self.rules.iter().find(|rule| rule.origin == Origin::Configured && named(rule));
+        if let Some(rule) = configured.filter(|_| !obey) {
+            return Err(RuleError::Configured { rule: rule.name().to_owned() });
+        }
+        let at = self.rules.iter().position(|rule| rule.origin == Origin::Commanded && named(rule));
+        if let Some(at) = at {
             self.rules.remove(at);
             self.index();
-            return Ok(true);
         }
-        match self.rules.iter().find(|rule| named(rule)) {
-            Some(rule) => Err(RuleError::Configured { rule: rule.name().to_owned() }),
-            None => Ok(false),
-        }
+        Ok(at.is_some())
     }
 
     /// Forgets all commanded rules: before those of another node are loaded.
@@ -253,8 +262,12 @@ impl Policies {
             return None;
         }
         let sieve = Sieve::of(key);
-        let (_, at) = self.probes.iter().find(|(glob, _)| glob.matches_sieved(key, sieve))?;
-        Some(&self.rules[*at])
+        let matches = |probe: &&Probe| {
+            let rule = || &self.rules[usize::from(probe.rule)];
+            sieve.has(probe.needs) && rule().spec.matches[usize::from(probe.glob)].matches(key)
+        };
+        let probe = self.probes.iter().find(matches)?;
+        Some(&self.rules[usize::from(probe.rule)])
     }
 
     /// The rule in force with that id; `None` when it is gone.
@@ -273,13 +286,13 @@ impl Policies {
         let rule = self.find(key);
         let policy = self.policy(rule);
         let said = ttl_ms.map_or(Lifetime::Default, Lifetime::Base);
-        let ends = |random| (policy.deadline(said, 0, random), policy.absent_deadline(said, 0, random));
-        let ((least, absent_least), (most, absent_most)) = (ends(0.0), ends(1.0));
+        let value = [0.0, 1.0].map(|random| policy.deadline(said, 0, random));
+        let absent = [0.0, 1.0].map(|random| policy.absent_deadline(Lifetime::Default, 0, random));
         Explanation {
             rule,
             policy,
-            ttl_ms: least.zip(most),
-            negative_ms: (absent_least.unwrap_or(MAX_DURATION_MS), absent_most.unwrap_or(MAX_DURATION_MS)),
+            ttl_ms: value[0].zip(value[1]),
+            negative_ms: absent.map(|at| at.expect("an absent entry's default has an end")).into(),
             tags: rule.map_or_else(Vec::new, |rule| rule.tags(key).take(MAX_TAGS).collect()),
         }
     }
@@ -288,27 +301,23 @@ impl Policies {
         self.rules.iter_mut().filter(|rule| rule.origin == Origin::Commanded)
     }
 
-    /// The id of that name, or the next free one. `fresh` are rules that are about to be added.
-    fn id_for(&mut self, name: &str, fresh: &[Rule]) -> RuleId {
-        if let Some(rule) = self.rules.iter().find(|rule| rule.name() == name) {
-            return rule.id;
-        }
-        // Ends: at most twice MAX_RULES ids of 65,535 are taken.
+    /// The next id that is free. Those it gave since the last `index` are taken too, but far behind: it comes round
+    /// after 65,535.
+    fn next_id(&mut self) -> RuleId {
+        // Ends: at most twice MAX_RULES ids are taken.
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            let id = RuleId(self.last_id);
-            if !self.rules.iter().chain(fresh).any(|rule| rule.id == id) {
-                return id;
+            if self.rule(RuleId(self.last_id)).is_none() {
+                return RuleId(self.last_id);
             }
         }
     }
 
     fn index(&mut self) {
-        let hidden = |rule: &Rule| {
-            rule.origin == Origin::Commanded
-                && self.rules.iter().any(|other| other.origin == Origin::Configured && other.id == rule.id)
-        };
-        self.order = (0..self.rules.len()).filter(|&at| !hidden(&self.rules[at])).collect();
+        let configured = self.rules.iter().filter(|rule| rule.origin == Origin::Configured);
+        let hiding: HashSet<RuleId> = configured.map(|rule| rule.id).collect();
+        let shown = |rule: &Rule| rule.origin == Origin::Configured || !hiding.contains(&rule.id);
+        self.order = (0..self.rules.len()).filter(|&at| shown(&self.rules[at])).collect();
         self.order.sort_by_key(|&at| {
             let rule = &self.rules[at];
             (Reverse(rule.priority()), rule.origin, rule.age)
@@ -318,12 +327,14 @@ impl Policies {
         self.by_id.clear();
         for &at in &self.order {
             let Rule { id, spec, .. } = &self.rules[at];
-            self.probes.extend(spec.matches.iter().map(|glob| (glob.clone(), at)));
+            let at = u16::try_from(at).expect("there are at most twice MAX_RULES rules");
+            let probe = |(glob, needs)| Probe { needs, rule: at, glob };
+            self.probes.extend((0..).zip(spec.matches.iter().map(|glob| glob.needs())).map(probe));
             let id = usize::from(id.0);
             if self.by_id.len() <= id {
                 self.by_id.resize(id + 1, NOWHERE);
             }
-            self.by_id[id] = at as u16;
+            self.by_id[id] = at;
         }
     }
 }
@@ -373,7 +384,7 @@ mod tests {
         let again = policies.get(b"a").unwrap();
         assert_eq!((again.id(), again.spec()), (id, &rule("a MATCH * SIE 3").unwrap()));
         assert_eq!(found(&policies, "k"), "a");
-        assert_eq!(policies.del(b"a"), Ok(true));
+        assert_eq!(policies.del(b"a", false), Ok(true));
         policies.set(rule("a MATCH *").unwrap()).unwrap();
         assert_eq!(found(&policies, "k"), "b", "deleted and made again, it is the youngest");
     }
@@ -396,11 +407,11 @@ mod tests {
     #[test]
     fn a_configured_rule_is_not_deleted_by_command_and_the_error_says_where_it_comes_from() {
         let mut policies = Policies::new(&configured(r#"[{"name":"a","match":"*"}]"#));
-        let text = policies.del(b"a").unwrap_err().to_string();
+        let text = policies.del(b"a", false).unwrap_err().to_string();
         assert!(text.contains("'a'") && text.contains("smartcache.rules"), "{text}");
-        assert_eq!(policies.del(b"b"), Ok(false));
+        assert_eq!(policies.del(b"b", false), Ok(false));
         policies.set(rule("a MATCH x").unwrap()).unwrap();
-        assert_eq!(policies.del(b"a"), Ok(true), "the commanded one that was hidden");
+        assert_eq!(policies.del(b"a", true), Ok(true), "the commanded one that was hidden");
         assert_eq!(found(&policies, "k"), "a");
     }
 
@@ -417,7 +428,7 @@ mod tests {
     fn an_id_is_used_again_as_late_as_possible() {
         let mut policies = policies(&["a MATCH *", "b MATCH *"]);
         let (a, b) = (policies.get(b"a").unwrap().id(), policies.get(b"b").unwrap().id());
-        policies.del(b"a").unwrap();
+        policies.del(b"a", false).unwrap();
         assert!(policies.rule(a).is_none() && policies.rule(RuleId::NONE).is_none());
         policies.set(rule("c MATCH *").unwrap()).unwrap();
         assert_ne!(policies.get(b"c").unwrap().id(), a);

@@ -240,8 +240,7 @@ mod tests {
 
     #[test]
     fn an_absent_entry_is_drawn_but_neither_scaled_nor_held_by_the_rules_bounds() {
-        let policy =
-            policy("r MATCH * NEGATIVE 10 SCALE 3 MIN 60 MAX 5 JITTER 0.5".replace("MIN 60", "MIN 4").as_str());
+        let policy = policy("r MATCH * NEGATIVE 10 SCALE 3 MIN 4 MAX 5 JITTER 0.5");
         assert_eq!(absent_lives(&policy, Lifetime::Default), Some(10_000));
         assert_eq!(policy.absent_deadline(Lifetime::Default, NOW, 0.0), Some(NOW + 5_000));
         assert_eq!(absent_lives(&policy, Lifetime::Base(7_000)), Some(7_000));

@@ -1,6 +1,6 @@
 //! What somebody said when he made a rule: the words of `RULE SET`, and the same words as JSON.
 //!
-//! Both ways in go through [`RuleSpec::say`], word by word, so that they accept and refuse the same. A finished
+//! Both ways in go through `RuleSpec::say`, word by word, so that they accept and refuse the same. A finished
 //! [`RuleSpec`] has been checked as a whole, and nothing can make one that has not.
 //!
 //! ```text
@@ -237,7 +237,7 @@ impl RuleSpec {
         for template in &self.tags {
             if let Some(glob) = self.matches.iter().find(|glob| glob.stars() < template.stars()) {
                 return Err(whole(format!(
-                    "has the TAG {} with {{{}}}, but the pattern {} has {} stars",
+                    "has the TAG {} with {{{}}}, but its pattern {} has only {} *",
                     units::quote(template.text()),
                     template.stars(),
                     units::quote(glob.pattern()),
@@ -453,7 +453,7 @@ fn fills(value: &[u8]) -> Result<u32, String> {
         .ok_or_else(|| format!("is out of range: from 1 to {MAX_FILLS}"))
 }
 
-/// What a JSON value would be as words of a command. The error ends the sentence "ttl 'true' …".
+/// What a JSON value would be as words of a command. The error ends a sentence that begins with it.
 fn texts(value: &Value, list: bool) -> Result<Vec<String>, &'static str> {
     match value {
         Value::String(text) => Ok(vec![text.clone()]),
@@ -574,10 +574,10 @@ pub(super) mod tests {
             ("r MATCH * FILLS 0", "rule 'r': FILLS '0' is out of range: from 1 to 1000000"),
             ("r MATCH * CODEC brotli", "rule 'r': CODEC 'brotli' is not a codec: say auto, none, gzip, zstd or lz4"),
             ("r MATCH * MIN 2s MAX 1s", "rule 'r' has a MIN (2s) above its MAX (1s)"),
-            ("r MATCH * TAG {x}", "rule 'r': TAG '{x}' has a brace that is neither {1}, {2}, … nor {{"),
+            ("r MATCH * TAG {x}", "rule 'r': TAG '{x}' has a brace that is neither {1}, {2} and so on nor {{"),
             (
                 "r MATCH a:*:* MATCH b:* TAG t:{2}",
-                "rule 'r' has the TAG 't:{2}' with {2}, but the pattern 'b:*' has 1 stars",
+                "rule 'r' has the TAG 't:{2}' with {2}, but its pattern 'b:*' has only 1 *",
             ),
             ("r/x MATCH *", "'r/x' is not a name for a rule: 1 to 64 letters, digits and any of _ . : -"),
         ] {

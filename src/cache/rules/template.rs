@@ -21,7 +21,7 @@ enum Part {
 }
 
 impl Template {
-    /// Reads a template. The error ends the sentence "TAG 'user:{x}' …".
+    /// Reads a template. The error ends a sentence that begins with it.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         if text.is_empty() || text.len() > MAX_TAG_LEN {
             return Err(format!("must have 1 to {MAX_TAG_LEN} bytes"));
@@ -37,7 +37,7 @@ impl Template {
                 rest = after;
                 literal.push(b'{');
             } else {
-                let (star, after) = Self::star(rest).ok_or("has a brace that is neither {1}, {2}, … nor {{")?;
+                let (star, after) = Self::star(rest).ok_or("has a brace that is neither {1}, {2} and so on nor {{")?;
                 rest = after;
                 if !literal.is_empty() {
                     parts.push(Part::Literal(std::mem::take(&mut literal).into()));

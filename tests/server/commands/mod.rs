@@ -8,6 +8,7 @@ mod inspect;
 mod mget;
 mod missing;
 mod mset;
+mod resetstat;
 mod rule;
 mod set;
 mod stale;

@@ -1,9 +1,9 @@
-//! `SMARTCACHE.STATS`, `SMARTCACHE.RESETSTAT` and `INFO smartcache`
+//! `SMARTCACHE.STATS` and `INFO smartcache`
 
 use crate::support::{Server, args, assert_within, wait_until};
 
 /// Two hits, one stale hit, one absent hit, two misses.
-fn six_requests(s: &Server) {
+pub(super) fn six_requests(s: &Server) {
     s.ok("SMARTCACHE.SET fresh v SWR 100");
     s.ok("SMARTCACHE.SET stale v SWR 100");
     s.ok("SMARTCACHE.STALE stale");
@@ -101,23 +101,6 @@ fn entries_that_expire_are_no_longer_counted() {
         s.ok(&format!("SMARTCACHE.SET k{i} v PX 30"));
     }
     wait_until("they are freed", || s.stat("entries") == 0);
-}
-
-#[test]
-fn resetstat_zeroes_counters_and_leaves_entries() {
-    let s = Server::start();
-    six_requests(&s);
-    s.play(
-        r#"
-        > SMARTCACHE.RESETSTAT
-        OK
-        "#,
-    );
-    let stats = s.ok("SMARTCACHE.STATS");
-    for field in ["requests", "hits", "stale_hits", "absent_hits", "misses", "sets", "absents", "misses_cold"] {
-        assert_eq!(stats.field(field).int(), 0, "{field}");
-    }
-    assert_eq!(stats.field("entries").int(), 3);
 }
 
 #[test]

@@ -1,0 +1,306 @@
+//! Writes the pages that follow from the code: `docs/commands.md`, `docs/config.md`, `docs/statistics.md`, and the
+//! command table in `README.md`.
+//!
+//! `cargo run --example docs` writes them; with `--check` it only says which are out of date, and fails if any is.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::{env, fs};
+
+use smartcache::cache::stats::FIELDS;
+use smartcache::commands::COMMANDS;
+use smartcache::commands::spec::{Access, Command, Flag, Keys};
+use smartcache::config::SETTINGS;
+
+/// Lines of a grammar are broken at about this length.
+const GRAMMAR_WIDTH: usize = 90;
+/// What the README's table stands between.
+const OPEN: &str = "<!-- commands -->";
+const CLOSE: &str = "<!-- /commands -->";
+/// The first line of every page that is written whole.
+const NOTICE: &str = "<!-- Written by `make docs` from the code. Change it there. -->\n\n";
+
+const COMMANDS_INTRO: &str = "\
+# Commands
+
+Words are case-insensitive. Options come in any order, after the positional words. Keys, values and tags may hold any
+bytes. In a grammar `[x]` may be left out, `|` separates alternatives, and `…` repeats what stands before it.
+
+| in a grammar | what to write |
+|---|---|
+| duration, ttl, swr, sie, min, max, negative, lock | seconds, also with a fraction (`30`, `0.5`), or a unit: `250ms`, `30s`, `5m`, `2h`, `7d`. At most `36500d`; `0` where the text says so |
+| seconds, milliseconds | a whole number from 1 to 100 years' worth |
+| unix-time-seconds, unix-time-milliseconds | a moment, up to the year 5138 |
+| fraction | `0.1` or `10%`, from 0 to 1 |
+| factor, beta | a number from 0 to 1000000 |
+| pattern | a glob, exactly as in `KEYS`: `*`, `?`, `[a-c]`, `[^a]`, `\\x` |
+
+Replies and statistics give durations in milliseconds. A *map* is a RESP3 map, and a flat array under RESP2. A number
+with a fraction is a RESP3 double, and a bulk string under RESP2.
+
+A key that holds a plain string is read as a fresh entry. A key of any other type answers `WRONGTYPE`, unless the
+command says otherwise. An error means that nothing has changed; [operations.md](operations.md#errors) lists them.
+
+*Permissions* names the ACL categories (of servers that let modules have some: 7.2 and later) and what a user must be
+allowed to do with the keys; [operations.md](operations.md#acl) has grants to copy.
+";
+
+const CONFIG_INTRO: &str = "\
+# Settings
+
+A setting called `NAME` here is `smartcache.NAME` to the server. Three ways to set it, the later one winning:
+
+- behind the path in `loadmodule`: `loadmodule libsmartcache.so default-ttl 1h codec lz4`
+- as a line in the server's configuration file: `smartcache.default-ttl 1h`
+- at run time: `CONFIG SET smartcache.default-ttl 1h`, kept with `CONFIG REWRITE`
+
+Values have units, so quote what the shell or the file would split: `smartcache.rules '[{\"name\":\"a\",\"match\":\"a:*\"}]'`.
+`CONFIG GET` shows durations in seconds, fractions in percent and sizes with a unit, whatever was written.
+A value that is not allowed is refused, and the error says what is. A change counts for what is stored from then on;
+entries keep what was decided for them.
+";
+
+const STATISTICS_INTRO: &str = "\
+# Statistics
+
+`SMARTCACHE.STATS` returns these numbers as a map. `INFO smartcache` has the same ones with `smartcache_` before the
+name, and so have most exporters that read `INFO`. Counters run since the server started or since
+`SMARTCACHE.RESETSTAT`; what is measured (entries, bytes) is as of now. They belong to one node: they are not saved, and
+not replicated.
+";
+
+const STATISTICS_END: &str = "
+`INFO smartcache` adds two that are about this process:
+
+| field | what it is |
+|---|---|
+| `smartcache_offload_queued_bytes` | Bytes of large values that wait to be compressed in the background, or to be put in place. |
+| `smartcache_defragmented_entries` | Entries that the server's active defragmentation has moved. |
+";
+
+fn main() -> ExitCode {
+    let check = match env::args().nth(1).as_deref() {
+        None => false,
+        Some("--check") => true,
+        Some(other) => {
+            eprintln!("docs: '{other}' is not known; say --check or nothing");
+            return ExitCode::FAILURE;
+        }
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).expect("README.md is there");
+    let pages = [
+        ("README.md", with_table(&readme)),
+        ("docs/commands.md", commands()),
+        ("docs/config.md", config()),
+        ("docs/statistics.md", statistics()),
+    ];
+    let mut stale = false;
+    for (name, text) in pages {
+        let path = root.join(name);
+        if fs::read_to_string(&path).is_ok_and(|old| old == text) {
+            continue;
+        }
+        if check {
+            eprintln!("docs: {name} is not what the code says: run `make docs`");
+            stale = true;
+        } else {
+            fs::write(&path, text).expect("the page can be written");
+            println!("docs: {name}");
+        }
+    }
+    if stale { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// The commands for people: no internal ones, no containers.
+fn public() -> impl Iterator<Item = &'static Command> {
+    COMMANDS.iter().copied().filter(|command| !command.has(Flag::Internal) && command.run.is_some())
+}
+
+fn with_table(readme: &str) -> String {
+    let (before, rest) = readme.split_once(OPEN).expect("README.md has the opening marker");
+    let (_, after) = rest.split_once(CLOSE).expect("README.md has the closing marker");
+    format!("{before}{OPEN}\n{}{CLOSE}{after}", table("docs/commands.md"))
+}
+
+/// A line for each command, with a link to its section of `page`.
+fn table(page: &str) -> String {
+    let mut out = String::from("| command | what it does |\n|---|---|\n");
+    for command in public() {
+        line(&mut out, format_args!("| [`{}`]({page}#{}) | {} |", command.name, anchor(command.name), command.summary));
+    }
+    out
+}
+
+fn commands() -> String {
+    let mut out = format!("{NOTICE}{COMMANDS_INTRO}\n{}", table(""));
+    for command in public() {
+        line(&mut out, format_args!("\n## {}\n\n{}.\n", command.name, command.summary));
+        line(&mut out, format_args!("```text\n{}\n```", wrapped(&command.grammar())));
+        for paragraph in command.details.lines() {
+            line(&mut out, format_args!("\n{}", escaped(paragraph)));
+        }
+        line(&mut out, format_args!("\n- **Replies:** {}", ended(&escaped(command.replies))));
+        line(&mut out, format_args!("- **Cost:** {}.", command.complexity));
+        line(&mut out, format_args!("- **Permissions:** {}.", permissions(command)));
+        line(&mut out, format_args!("- **Since:** {}.", command.since));
+    }
+    out
+}
+
+fn config() -> String {
+    let mut out = format!("{NOTICE}{CONFIG_INTRO}\n| setting | default |\n|---|---|\n");
+    for setting in SETTINGS {
+        line(&mut out, format_args!("| [`{0}`](#{0}) | {1} |", setting.name, code(setting.default)));
+    }
+    for setting in SETTINGS {
+        line(&mut out, format_args!("\n## {}\n\n{}\n", setting.name, escaped(setting.doc)));
+        line(&mut out, format_args!("- **Default:** {}.", code(setting.default)));
+        line(&mut out, format_args!("- **Allowed:** {}.", setting.allowed()));
+    }
+    out
+}
+
+fn statistics() -> String {
+    let mut out = format!("{NOTICE}{STATISTICS_INTRO}\n| field | what it is |\n|---|---|\n");
+    for field in FIELDS {
+        line(&mut out, format_args!("| `{}` | {} |", field.name, escaped(field.means)));
+    }
+    out + STATISTICS_END
+}
+
+/// What an ACL user needs.
+fn permissions(command: &Command) -> String {
+    let categories: Vec<_> = command.categories().iter().map(|name| format!("`@{name}`")).collect();
+    let keys = match command.keys {
+        Keys::None => "",
+        Keys::One(Access::Read) => "; `%R` on the key",
+        Keys::All(Access::Read) | Keys::CountedPairs(Access::Read) => "; `%R` on each key",
+        Keys::One(_) => "; `%W` on the key",
+        Keys::All(_) | Keys::CountedPairs(_) => "; `%W` on each key",
+    };
+    format!("{}{keys}", categories.join(" "))
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    writeln!(out, "{text}").expect("a String takes everything");
+}
+
+/// The anchor that a heading gets.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -".contains(*c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+/// A value as code; nothing as a word.
+fn code(value: &str) -> String {
+    if value.is_empty() { "nothing".into() } else { format!("`{value}`") }
+}
+
+/// Text in which no character means anything to markdown.
+fn escaped(text: &str) -> String {
+    text.replace('_', "\\_").replace('*', "\\*").replace('|', "\\|").replace('<', "\\<")
+}
+
+fn ended(text: &str) -> String {
+    if text.ends_with('.') { text.into() } else { format!("{text}.") }
+}
+
+/// A grammar on as many lines as it needs, broken between its groups, or at a `|` where a group is long.
+fn wrapped(grammar: &str) -> String {
+    let mut groups: Vec<String> = Vec::new();
+    let mut depth = 0;
+    for word in grammar.split(' ') {
+        match groups.last_mut() {
+            Some(group) if depth > 0 && !(group.len() > GRAMMAR_WIDTH / 2 && group.ends_with('|')) => {
+                group.push(' ');
+                group.push_str(word);
+            }
+            _ => groups.push(word.into()),
+        }
+        depth += word.matches('[').count();
+        depth -= word.matches(']').count();
+    }
+    let (mut out, mut width) = (String::new(), 0);
+    for group in groups {
+        if width > 0 && width + group.len() > GRAMMAR_WIDTH {
+            out.push_str("\n   ");
+            width = 3;
+        }
+        if width > 0 {
+            out.push(' ');
+        }
+        width += group.chars().count() + 1;
+        out.push_str(&group);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use smartcache::testing::Bench;
+
+    use super::*;
+
+    const PROMPT: &str = "127.0.0.1:6379> ";
+
+    /// The words of a line as a shell takes them apart.
+    fn words(line: &str) -> Vec<Vec<u8>> {
+        let (mut words, mut quote, mut word) = (Vec::new(), None, None::<String>);
+        for c in line.chars().chain([' ']) {
+            match quote {
+                Some(open) if c == open => quote = None,
+                None if c == '"' || c == '\'' => {
+                    quote = Some(c);
+                    word.get_or_insert_default();
+                }
+                None if c == ' ' => words.extend(word.take().map(String::into_bytes)),
+                _ => word.get_or_insert_default().push(c),
+            }
+        }
+        words
+    }
+
+    fn call(bench: &mut Bench, line: &str) -> String {
+        let words = words(line);
+        bench.call_words(&words.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_the_readme_shows_is_what_happens() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let readme = fs::read_to_string(root.join("README.md")).unwrap();
+        let mut bench = Bench::at(1_000_000);
+        let mut shown = 0;
+        for block in readme.split("```").skip(1).step_by(2) {
+            let mut lines = block.lines().peekable();
+            while let Some(line) = lines.next() {
+                let Some(command) = line.strip_prefix(PROMPT).filter(|line| line.starts_with("SMARTCACHE.")) else {
+                    continue;
+                };
+                let mut answer = Vec::new();
+                while let Some(line) = lines.next_if(|line| !line.starts_with(PROMPT)) {
+                    answer.push(line.replace('\\', "").replace("(integer) ", ""));
+                }
+                let got = call(&mut bench, command).replace('\\', "");
+                match &answer[..] {
+                    [one] => assert_eq!(&got, one, "{command}"),
+                    // Longer ones show times, which differ: the first line says what was found.
+                    many => assert!(got.contains(many[0].trim_start_matches("1) ")), "{command}: {got}"),
+                }
+                shown += 1;
+            }
+        }
+        assert!(shown >= 8, "only {shown} examples were found");
+    }
+
+    #[test]
+    fn a_grammar_is_broken_between_its_groups() {
+        for command in public() {
+            let wrapped = wrapped(&command.grammar());
+            assert_eq!(wrapped.split_whitespace().collect::<Vec<_>>().join(" "), command.grammar());
+            assert!(wrapped.lines().all(|line| line.chars().count() <= GRAMMAR_WIDTH + 10), "{wrapped}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What is saved beside the keys: a list of strings, in the file each behind its length in four bytes, little-endian.
+
+use smartcache::cache::aux;
+use smartcache::testing::Bench;
+
+use super::{assert_golden, golden};
+
+/// A node with rules of every word and with bytes that are no text.
+fn saved() -> Vec<Vec<u8>> {
+    let mut bench = Bench::at(1_795_376_053_113);
+    bench.call(
+        "SMARTCACHE.RULE SET full MATCH user:*:* MATCH u:*:* PRIORITY -3 TTL 5m SCALE 0.5 MIN 250ms MAX 7d JITTER 10% SWR 0 \
+         SIE 1h NEGATIVE 1.5 LOCK 2s BETA 0.25 CODEC lz4 MINSIZE 1kb FILLS 4 TAG user:{1} TAG all",
+    );
+    bench.call("SMARTCACHE.RULE SET short MATCH *");
+    bench.call_words(&[b"SMARTCACHE.RULE", b"SET", b"bytes", b"MATCH", b"\x00\xff*\r\n", b"TAG", b"\x00{1}"]);
+    bench.call("SMARTCACHE.SET k v");
+    aux::save(&bench.state).unwrap()
+}
+
+fn packed(strings: &[Vec<u8>]) -> Vec<u8> {
+    strings.iter().flat_map(|string| [&(string.len() as u32).to_le_bytes()[..], string].concat()).collect()
+}
+
+fn unpacked(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut strings = Vec::new();
+    while let Some((len, rest)) = bytes.split_first_chunk::<4>() {
+        let (string, rest) = rest.split_at(u32::from_le_bytes(*len) as usize);
+        strings.push(string.to_vec());
+        bytes = rest;
+    }
+    strings
+}
+
+#[test]
+fn rules_and_clock_are_read_for_ever() {
+    let strings = unpacked(&golden("aux-v1/rules.bin", &packed(&saved())));
+    let mut bench = Bench::at(1_000_000);
+    bench.set_clock(1_795_376_000_000); // a minute slow
+    let now = bench.now();
+    let mut next = strings.iter().cloned();
+    aux::load(&mut bench.state, now, || next.next()).unwrap();
+    let list = bench.call("SMARTCACHE.RULE LIST").replace("}, {", "},\n{");
+    assert_golden("aux-v1/rules.txt", &format!("clock: {}\n{list}\n", bench.state.clock.last()));
+    if saved()[0] == strings[0] {
+        assert_eq!(saved(), strings, "a version's words do not change");
+    }
+}

@@ -1,0 +1,450 @@
+//! Random histories under a clock turned by hand: an obviously right cache (`naive.rs`) beside ours, compared by
+//! everything a client can ask, after every step. And a replica, whose clock is wrong by seconds and whose settings are
+//! others, must hold what its primary holds.
+//!
+//! A failure prints the shortest history that shows it, and its seed is kept in `tests/model/regressions.txt`: commit it.
+//! `PROPTEST_CASES=100000` looks longer.
+
+mod history;
+mod naive;
+
+use std::collections::BTreeSet;
+
+use history::{Bytes, KEYS, Kind, Step, history};
+use naive::{Condition, Entry, Held, Lifetime, NEVER, Naive, Read, Said, State, What, WrongType};
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use smartcache::testing::{Bench, field_of};
+
+const START: u64 = 1_000_000_000;
+const WRONG_TYPE: &str = "(error) WRONGTYPE Operation against a key holding the wrong kind of value";
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/model/regressions.txt"))),
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn values_live_and_die_as_the_rules_say(steps in history(Kind::Plain), skew in -5_000..5_000_i64) {
+        let mut both = Both::new(skew);
+        both.configure("codec", "none");
+        steps.0.iter().for_each(|step| both.take(step));
+        both.settle();
+    }
+
+    #[test]
+    fn how_values_are_stored_changes_nothing_that_is_read(steps in history(Kind::Packed), skew in -5_000..5_000_i64) {
+        let mut both = Both::new(skew);
+        steps.0.iter().for_each(|step| both.take(step));
+        both.settle();
+    }
+}
+
+/// Ours, with a replica, and the naive one.
+struct Both {
+    ours: Bench,
+    replica: Bench,
+    naive: Naive,
+    /// How far the replica's clock is ahead.
+    skew: i64,
+}
+
+impl Both {
+    fn new(skew: i64) -> Self {
+        let mut both = Both {
+            ours: Bench::at(START),
+            replica: Bench::at(START),
+            naive: Naive { now: START, ..Naive::default() },
+            skew,
+        };
+        for (name, value) in
+            [("jitter", "90%"), ("default-ttl", "1"), ("swr", "77"), ("max-ttl", "2"), ("codec", "gzip")]
+        {
+            both.replica.config(name, value).unwrap(); // none of which may matter there
+        }
+        both.set_clock(START);
+        both
+    }
+
+    /// Takes one step on both sides, then compares.
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Set(key, Bytes(value), said) => {
+                let answer =
+                    self.say(&[&[b"SET", key.as_bytes(), value], &*slices(&said_words(said, self.naive.now))].concat());
+                let expected = if value.len() > self.naive.settings.max_value {
+                    self.naive.count.refused += 1;
+                    self.too_large(value)
+                } else {
+                    let outcome = self
+                        .naive
+                        .store(key, Some(value), said, &mut |key, from, to| drawn(&mut self.ours, key, from, to));
+                    if outcome.is_some() { "OK".into() } else { "(nil)".into() }
+                };
+                assert_eq!(answer, expected);
+            }
+            Step::Absent(key, lifetime, tags) => {
+                let said = Said {
+                    lifetime: *lifetime,
+                    swr: None,
+                    sie: None,
+                    condition: None,
+                    tags: tags.clone(),
+                    codec: None,
+                };
+                let answer =
+                    self.say(&[&[b"ABSENT", key.as_bytes()], &*slices(&said_words(&said, self.naive.now))].concat());
+                self.naive.store(key, None, &said, &mut |key, from, to| drawn(&mut self.ours, key, from, to));
+                assert_eq!(answer, "OK");
+            }
+            Step::Mset(pairs, said) => {
+                let mut words = vec!["MSET".into(), pairs.len().to_string().into_bytes()];
+                pairs.iter().for_each(|(key, Bytes(value))| words.extend([key.as_bytes().to_vec(), value.clone()]));
+                words.extend(said_words(said, self.naive.now));
+                let answer = self.say(&slices(&words));
+                let over = pairs.iter().find(|(_, value)| value.0.len() > self.naive.settings.max_value);
+                let expected = if let Some((_, Bytes(value))) = over {
+                    self.naive.count.refused += pairs.len() as u64;
+                    self.too_large(value)
+                } else {
+                    let ours = &mut self.ours;
+                    let store = |(key, Bytes(value)): &(&'static str, Bytes)| {
+                        self.naive.store(key, Some(value), said, &mut |key, from, to| drawn(ours, key, from, to))
+                            == Some(true)
+                    };
+                    pairs.iter().map(store).filter(|fresh| *fresh).count().to_string()
+                };
+                assert_eq!(answer, expected);
+            }
+            Step::Touch(key, lifetime) => {
+                let words = lifetime_words(*lifetime, self.naive.now);
+                let answer = self.say(&[&[b"TOUCH", key.as_bytes()], &*slices(&words)].concat());
+                let touched =
+                    self.naive.touch(key, *lifetime, &mut |key, from, to| drawn(&mut self.ours, key, from, to));
+                assert_eq!(answer, number(touched.map(usize::from)));
+            }
+            Step::Del(keys) => {
+                let answer = self.say(&named("DEL", keys));
+                assert_eq!(answer, number(self.naive.del(keys)));
+            }
+            Step::Stale(keys) => {
+                let answer = self.say(&named("STALE", keys));
+                assert_eq!(answer, number(self.naive.stale(keys)));
+            }
+            Step::PlainSet(key, px) => {
+                let at = px.map(|ms| self.naive.now + ms);
+                self.ours.plain_set(key, "plain", at);
+                self.replica.plain_set(key, "plain", at);
+                let held = Held { what: What::Text(b"plain".to_vec()), expire_at: at.unwrap_or(NEVER) };
+                self.naive.keys.insert(key, held);
+            }
+            Step::PlainList(key) => {
+                self.ours.plain_list(key);
+                self.replica.plain_list(key);
+                self.naive.keys.insert(key, Held { what: What::List, expire_at: NEVER });
+            }
+            Step::Pexpire(key, ms) => {
+                let at = self.naive.now + ms;
+                self.ours.pexpireat(key, at);
+                self.replica.pexpireat(key, at);
+                self.naive.keys.entry(key).and_modify(|held| held.expire_at = at);
+            }
+            Step::RuleSet(rule) => {
+                let words = rule_words(rule);
+                assert_eq!(self.say(&slices(&words)), "OK");
+                self.naive.set_rule(rule.clone());
+            }
+            Step::RuleDel(name) => {
+                let answer = self.say(&[b"RULE", b"DEL", name.as_bytes()]);
+                assert_eq!(answer, usize::from(self.naive.del_rule(name)).to_string());
+            }
+            Step::Config(name, value) => self.configure(name, value),
+            Step::Advance(ms) => self.set_clock(self.naive.now + ms),
+            Step::TurnBack(ms) => self.set_clock(self.naive.now - ms),
+            Step::RunWorkers => self.ours.run_workers(),
+            Step::ReapTags => self.ours.state.tags.reap(usize::MAX),
+            Step::ResetStat => {
+                assert_eq!(self.say(&[b"RESETSTAT"]), "OK");
+                self.naive.count = Default::default();
+            }
+        }
+        self.naive.expire();
+        self.compare_reads();
+        self.compare_entries();
+        self.compare_counters();
+        self.compare_replica();
+        self.ours.state.tags.validate();
+    }
+
+    /// Runs a command on ours, and has the replica obey what it replicated.
+    fn say(&mut self, words: &[&[u8]]) -> String {
+        let answer = self.ours.call_words(words);
+        for words in std::mem::take(&mut self.ours.replicated) {
+            let obeyed = self.replica.obey(&slices(&words));
+            assert!(!obeyed.starts_with("(error)"), "the replica says {obeyed}");
+        }
+        answer
+    }
+
+    fn set_clock(&mut self, ms: u64) {
+        self.naive.now = ms;
+        self.ours.set_clock(ms);
+        self.replica.set_clock(ms.saturating_add_signed(self.skew));
+    }
+
+    fn configure(&mut self, name: &str, value: &str) {
+        self.ours.config(name, value).unwrap();
+        let ms = || (value.parse::<f64>().unwrap() * 1_000.0) as u64;
+        let settings = &mut self.naive.settings;
+        match name {
+            "default-ttl" => settings.default_ttl = ms(),
+            "max-ttl" => settings.max_ttl = ms(),
+            "negative-ttl" => settings.negative_ttl = ms(),
+            "swr" => settings.swr = ms(),
+            "sie" => settings.sie = ms(),
+            "jitter" => settings.jitter = value != "0",
+            "max-value" => settings.max_value = if value == "250" { 250 } else { 512 << 20 },
+            _ => {} // how values are stored
+        }
+    }
+
+    fn too_large(&self, value: &[u8]) -> String {
+        let (bytes, limit) = (value.len(), self.naive.settings.max_value);
+        format!(
+            "(error) ERR value of {bytes} bytes is over the limit of {limit}: store less, or raise smartcache.max-value"
+        )
+    }
+
+    fn compare_reads(&mut self) {
+        for key in KEYS {
+            for stale in [false, true] {
+                let expected = self.naive.get(key, stale);
+                let words: &[&[u8]] = &[b"GET", key.as_bytes(), b"STATE", b"STALE"];
+                let answer = self.say(&words[..if stale { 4 } else { 3 }]);
+                assert_eq!(answer, shown(expected), "GET {key} STATE, STALE: {stale}");
+
+                let expected = self.naive.get(key, stale).map_or(WRONG_TYPE.into(), |read| bulk(read.value));
+                let words: &[&[u8]] = &[b"GET", key.as_bytes(), b"STALE"];
+                assert_eq!(self.say(&words[..if stale { 3 } else { 2 }]), expected, "GET {key}, STALE: {stale}");
+            }
+        }
+        let values: Vec<_> = KEYS.iter().map(|key| bulk(self.naive.mget(key))).collect();
+        assert_eq!(self.say(&named("MGET", &KEYS)), format!("[{}]", values.join(", ")));
+        let readable: Vec<_> = KEYS.into_iter().filter(|key| self.naive.get(key, false).is_ok()).collect();
+        if readable.len() < KEYS.len() {
+            assert_eq!(self.say(&named("MISSING", &KEYS)), WRONG_TYPE);
+        }
+        if !readable.is_empty() {
+            let missing = readable.iter().filter(|key| self.naive.is_missing(key));
+            let missing: Vec<_> = missing.map(|key| format!("\"{key}\"")).collect();
+            assert_eq!(self.say(&named("MISSING", &readable)), format!("[{}]", missing.join(", ")));
+        }
+    }
+
+    /// What `INSPECT` says, and what all entries together amount to.
+    fn compare_entries(&mut self) {
+        let (mut entries, mut raw, mut stored, mut overhead) = (0, 0, 0, 0);
+        let mut tags = BTreeSet::new();
+        for key in KEYS {
+            let map = self.say(&[b"INSPECT", key.as_bytes()]);
+            let number = |name: &str| field_of(&map, name).parse::<usize>().unwrap();
+            let Some(Held { what, expire_at }) = self.naive.keys.get(key) else {
+                assert_eq!(map, "(nil)");
+                continue;
+            };
+            assert_eq!(self.ours.expire_at(key).unwrap_or(NEVER), *expire_at, "{key}");
+            let entry = match what {
+                What::List => {
+                    assert_eq!(map, WRONG_TYPE);
+                    continue;
+                }
+                What::Text(_) => {
+                    assert_eq!(
+                        (field_of(&map, "kind"), field_of(&map, "state")),
+                        ("\"string\"".into(), "\"fresh\"".into())
+                    );
+                    continue;
+                }
+                What::Entry(entry) => entry,
+            };
+            for (name, expected) in self.naive.inspect(entry) {
+                assert_eq!(field_of(&map, name), expected, "INSPECT {key}: {name}");
+            }
+            let packed = field_of(&map, "codec") != "\"none\"";
+            assert!(!packed || number("stored_bytes") < number("raw_bytes"));
+            entries += 1;
+            raw += number("raw_bytes");
+            stored += number("stored_bytes");
+            overhead += 24 + 4 * entry.tags.len() + if packed { 4 } else { 0 };
+            overhead += if entry.swr > 0 || entry.sie > 0 { 12 } else { 0 };
+            tags.extend(entry.tags.iter().map(|tag| tag.as_bytes().to_vec()));
+        }
+        let totals = self.ours.state.live.totals();
+        assert_eq!((totals.entries, totals.raw_bytes), (entries as u64, raw as u64));
+        assert_eq!((totals.stored_bytes, totals.allocated_bytes), (stored as u64, (stored + overhead) as u64));
+        let known = self.ours.state.tags.len();
+        assert!(known >= tags.len(), "no tag in use is forgotten");
+        self.ours.state.tags.reap(usize::MAX);
+        assert_eq!(self.ours.state.tags.len(), tags.len(), "and all others are");
+    }
+
+    fn compare_counters(&mut self) {
+        let map = self.say(&[b"STATS"]);
+        let count = &self.naive.count;
+        let misses = count.cold + count.expired + count.invalidated;
+        for (name, expected) in [
+            ("requests", count.hits + count.stale_hits + count.absent_hits + misses),
+            ("hits", count.hits),
+            ("stale_hits", count.stale_hits),
+            ("absent_hits", count.absent_hits),
+            ("misses", misses),
+            ("misses_cold", count.cold),
+            ("misses_expired", count.expired),
+            ("misses_invalidated", count.invalidated),
+            ("sets", count.sets),
+            ("absents", count.absents),
+            ("sets_refused", count.refused),
+            ("panics", 0),
+        ] {
+            assert_eq!(field_of(&map, name), expected.to_string(), "{name}");
+        }
+    }
+
+    /// At the same time of the day the replica says the same, but for how values are stored: its worker has its own pace.
+    fn compare_replica(&mut self) {
+        self.replica.set_clock(self.naive.now);
+        for key in KEYS {
+            for words in [&[b"GET", key.as_bytes(), b"STATE"][..], &[b"GET", key.as_bytes(), b"STALE"]] {
+                assert_eq!(self.replica.call_words(words), self.ours.call_words(words));
+                let _ = self.naive.get(key, words.ends_with(&[b"STALE"])); // ours has counted it
+            }
+            let (there, here) =
+                (self.replica.call_words(&[b"INSPECT", key.as_bytes()]), self.say(&[b"INSPECT", key.as_bytes()]));
+            for name in ["kind", "state", "raw_bytes", "age_ms", "fresh_ms", "swr_ms", "sie_ms", "rule", "tags"] {
+                assert_eq!(field_of(&there, name), field_of(&here, name), "{key}: {name} on the replica");
+            }
+            assert_eq!(self.replica.expire_at(key), self.ours.expire_at(key), "{key}");
+        }
+        self.replica.set_clock(self.naive.now.saturating_add_signed(self.skew));
+        self.replica.state.tags.validate();
+    }
+
+    /// When all workers are done, primary and replica write the same bytes.
+    fn settle(&mut self) {
+        self.replica.set_clock(self.naive.now);
+        self.ours.run_workers();
+        self.replica.run_workers();
+        for key in KEYS {
+            assert_eq!(self.replica.written(key.as_bytes()), self.ours.written(key.as_bytes()), "{key}");
+        }
+        for offload in [&self.ours.state.offload, &self.replica.state.offload] {
+            let ends = offload.counters;
+            assert_eq!(ends.admitted, ends.swapped + ends.not_worth + ends.dropped + ends.lost);
+            assert_eq!(offload.queued_bytes(), 0);
+        }
+    }
+}
+
+impl Naive {
+    /// The fields of `INSPECT` that it knows, as they are shown.
+    fn inspect(&self, entry: &Entry) -> [(&'static str, String); 7] {
+        let quoted = |text: &str| format!("\"{text}\"");
+        let state = match entry.state(self.now) {
+            State::Fresh => "fresh",
+            State::Stale => "stale",
+            State::Dead => "dead",
+        };
+        let rule = self.rules.iter().find(|rule| Some(rule.number) == entry.rule);
+        let tags: Vec<_> = entry.tags.iter().map(|tag| quoted(tag)).collect();
+        [
+            ("kind", quoted(if entry.value.is_some() { "value" } else { "absent" })),
+            ("state", quoted(state)),
+            ("raw_bytes", entry.value.as_ref().map_or(0, Vec::len).to_string()),
+            ("swr_ms", entry.swr.to_string()),
+            ("sie_ms", entry.sie.to_string()),
+            ("rule", rule.map_or("(nil)".into(), |rule| quoted(rule.name))),
+            ("tags", format!("[{}]", tags.join(", "))),
+        ]
+    }
+}
+
+/// How ours drew the end of a key's freshness, which must lie where jitter allows it.
+fn drawn(ours: &mut Bench, key: &str, earliest: u64, latest: u64) -> u64 {
+    let fresh_until = ours.now().ms() + ours.inspect(key, "fresh_ms").parse::<u64>().unwrap();
+    assert!((earliest..=latest).contains(&fresh_until), "{fresh_until} is not from {earliest} to {latest}");
+    fresh_until
+}
+
+fn slices(words: &[Vec<u8>]) -> Vec<&[u8]> {
+    words.iter().map(Vec::as_slice).collect()
+}
+
+fn named<'k>(command: &'k str, keys: &[&'k str]) -> Vec<&'k [u8]> {
+    [&[command], keys].concat().iter().map(|word| word.as_bytes()).collect()
+}
+
+fn number(n: Result<usize, WrongType>) -> String {
+    n.map_or(WRONG_TYPE.into(), |n| n.to_string())
+}
+
+fn bulk(value: Option<Vec<u8>>) -> String {
+    value.map_or("(nil)".into(), |value| format!("\"{}\"", value.escape_ascii()))
+}
+
+fn shown(read: Result<Read, WrongType>) -> String {
+    match read {
+        Err(WrongType) => WRONG_TYPE.into(),
+        Ok(Read { state, value, fresh_ms }) => format!("[{state}, {}, (nil), {fresh_ms}, 0]", bulk(value)),
+    }
+}
+
+fn lifetime_words(lifetime: Lifetime, now: u64) -> Vec<Vec<u8>> {
+    let line = match lifetime {
+        Lifetime::Default => return Vec::new(),
+        Lifetime::Base(ms) => format!("TTL {ms}ms"),
+        Lifetime::In(ms) => format!("PX {ms}"),
+        Lifetime::At(offset) => format!("PXAT {}", now.saturating_add_signed(offset)),
+        Lifetime::Persist => "PERSIST".into(),
+    };
+    line.split(' ').map(Into::into).collect()
+}
+
+fn said_words(said: &Said, now: u64) -> Vec<Vec<u8>> {
+    let mut words = lifetime_words(said.lifetime, now);
+    let mut add = |line: String| words.extend(line.split(' ').map(|word| word.as_bytes().to_vec()));
+    if let Some(ms) = said.swr {
+        add(format!("SWR {ms}ms"));
+    }
+    if let Some(ms) = said.sie {
+        add(format!("SIE {ms}ms"));
+    }
+    match said.condition {
+        Some(Condition::Nx) => add("NX".into()),
+        Some(Condition::Xx) => add("XX".into()),
+        None => {}
+    }
+    if !said.tags.is_empty() {
+        add(format!("TAGS {} {}", said.tags.len(), said.tags.join(" ")));
+    }
+    if let Some(codec) = said.codec {
+        add(format!("CODEC {codec}"));
+    }
+    words
+}
+
+fn rule_words(rule: &naive::Rule) -> Vec<Vec<u8>> {
+    let mut line = format!("RULE SET {} MATCH {}*", rule.name, rule.prefix);
+    let times = [("TTL", rule.ttl), ("MIN", rule.min), ("MAX", rule.max), ("SWR", rule.swr), ("SIE", rule.sie)];
+    for (word, ms) in times.into_iter().chain([("NEGATIVE", rule.negative)]) {
+        line += &ms.map_or(String::new(), |ms| format!(" {word} {ms}ms"));
+    }
+    line += &rule.halves.map_or(String::new(), |halves| format!(" SCALE {}", halves as f64 / 2.0));
+    line += rule.jitter.map_or("", |jitter| if jitter { " JITTER 0.5" } else { " JITTER 0" });
+    line += if rule.tags { " TAG t:{1}" } else { "" };
+    line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+}

@@ -1,0 +1,412 @@
+//! A cache so simple that it is obviously right: a map, and the rules of the commands' page in plain words.
+//!
+//! It has no codecs, no workers, no stamps and no replication. Times are milliseconds; [`NEVER`] is no end.
+
+use std::collections::BTreeMap;
+
+/// A moment that does not come.
+pub(super) const NEVER: u64 = u64::MAX;
+
+/// The whole cache.
+#[derive(Default)]
+pub(super) struct Naive {
+    pub(super) now: u64,
+    pub(super) keys: BTreeMap<&'static str, Held>,
+    pub(super) settings: Settings,
+    /// The oldest first.
+    pub(super) rules: Vec<Rule>,
+    pub(super) count: Count,
+    pub(super) rules_made: u32,
+}
+
+/// What a key holds, and when the server deletes it.
+pub(super) struct Held {
+    pub(super) what: What,
+    pub(super) expire_at: u64,
+}
+
+pub(super) enum What {
+    Entry(Entry),
+    Text(Vec<u8>),
+    List,
+}
+
+pub(super) struct Entry {
+    /// `None`: the origin has nothing.
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) fresh_until: u64,
+    /// `STALE` ended its freshness.
+    pub(super) ended: bool,
+    pub(super) swr: u64,
+    pub(super) sie: u64,
+    pub(super) tags: Vec<String>,
+    /// The number of the rule it was stored under.
+    pub(super) rule: Option<u32>,
+}
+
+/// The settings that matter to it; 0 is none, as for the settings themselves.
+pub(super) struct Settings {
+    pub(super) default_ttl: u64,
+    pub(super) max_ttl: u64,
+    pub(super) negative_ttl: u64,
+    pub(super) swr: u64,
+    pub(super) sie: u64,
+    /// 50 % or none.
+    pub(super) jitter: bool,
+    pub(super) max_value: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            default_ttl: 3_600_000,
+            max_ttl: 0,
+            negative_ttl: 60_000,
+            swr: 0,
+            sie: 0,
+            jitter: false,
+            max_value: 512 << 20,
+        }
+    }
+}
+
+/// A rule for the keys that begin with `prefix`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rule {
+    pub(super) number: u32,
+    pub(super) name: &'static str,
+    pub(super) prefix: &'static str,
+    pub(super) ttl: Option<u64>,
+    /// The scale, in halves.
+    pub(super) halves: Option<u64>,
+    pub(super) min: Option<u64>,
+    pub(super) max: Option<u64>,
+    pub(super) jitter: Option<bool>,
+    pub(super) swr: Option<u64>,
+    pub(super) sie: Option<u64>,
+    pub(super) negative: Option<u64>,
+    /// Tags its keys with `t:` and what comes after the prefix.
+    pub(super) tags: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lifetime {
+    Default,
+    /// `TTL`
+    Base(u64),
+    /// `PX`
+    In(u64),
+    /// `PXAT`, as seen from now; may be past.
+    At(i64),
+    Persist,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Condition {
+    Nx,
+    Xx,
+}
+
+/// What a storing command says.
+#[derive(Clone, Debug)]
+pub(super) struct Said {
+    pub(super) lifetime: Lifetime,
+    pub(super) swr: Option<u64>,
+    pub(super) sie: Option<u64>,
+    pub(super) condition: Option<Condition>,
+    pub(super) tags: Vec<&'static str>,
+    /// Not for this cache.
+    pub(super) codec: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum State {
+    Fresh,
+    Stale,
+    Dead,
+}
+
+/// What has been counted.
+#[derive(Default)]
+pub(super) struct Count {
+    pub(super) hits: u64,
+    pub(super) stale_hits: u64,
+    pub(super) absent_hits: u64,
+    pub(super) cold: u64,
+    pub(super) expired: u64,
+    pub(super) invalidated: u64,
+    pub(super) sets: u64,
+    pub(super) absents: u64,
+    pub(super) refused: u64,
+}
+
+/// What a `GET` with `STATE` says.
+#[derive(Debug, PartialEq)]
+pub(super) struct Read {
+    pub(super) state: &'static str,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) fresh_ms: i64,
+}
+
+/// The key holds another type.
+pub(super) struct WrongType;
+
+/// Where jitter lets a moment fall, and how the real cache drew it for a key.
+pub(super) type Drawn<'a> = &'a mut dyn FnMut(&str, u64, u64) -> u64;
+
+impl Entry {
+    pub(super) fn state(&self, now: u64) -> State {
+        let window = self.swr.max(self.sie);
+        if !self.ended && now < self.fresh_until {
+            State::Fresh
+        } else if self.value.is_some() && now < self.fresh_until.saturating_add(window) {
+            State::Stale
+        } else {
+            State::Dead
+        }
+    }
+
+    /// When the server may delete it.
+    fn gone_at(&self) -> u64 {
+        let window = if self.value.is_some() { self.swr.max(self.sie) } else { 0 };
+        self.fresh_until.saturating_add(window)
+    }
+}
+
+impl Naive {
+    pub(super) fn rule_of(&self, key: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| key.starts_with(rule.prefix))
+    }
+
+    /// Keeps its place in the order, and its number, when one of that name is there.
+    pub(super) fn set_rule(&mut self, mut rule: Rule) {
+        match self.rules.iter_mut().find(|old| old.name == rule.name) {
+            Some(old) => {
+                rule.number = old.number;
+                *old = rule;
+            }
+            None => {
+                self.rules_made += 1;
+                rule.number = self.rules_made;
+                self.rules.push(rule);
+            }
+        }
+    }
+
+    pub(super) fn del_rule(&mut self, name: &str) -> bool {
+        let before = self.rules.len();
+        self.rules.retain(|rule| rule.name != name);
+        self.rules.len() < before
+    }
+
+    /// What the server does by itself.
+    pub(super) fn expire(&mut self) {
+        self.keys.retain(|_, held| held.expire_at > self.now);
+    }
+
+    /// The earliest and the latest moment at which freshness may end.
+    fn deadline(&self, key: &str, absent: bool, lifetime: Lifetime) -> (u64, u64) {
+        let settings = &self.settings;
+        let rule = self.rule_of(key).cloned().unwrap_or_default();
+        let jitter = rule.jitter.unwrap_or(settings.jitter);
+        let unless_0 = |ms: u64| if ms == 0 { NEVER } else { ms };
+        let (halves, min, max) = match absent {
+            true => (2, 0, NEVER),
+            false => (rule.halves.unwrap_or(2), rule.min.unwrap_or(0), rule.max.unwrap_or(NEVER)),
+        };
+        let default = match absent {
+            true => rule.negative.unwrap_or(settings.negative_ttl),
+            false => rule.ttl.unwrap_or(unless_0(settings.default_ttl)),
+        };
+        let most = max.min(unless_0(settings.max_ttl));
+        let exactly = |ms: u64| (ms, ms);
+        let from_base = |base: u64| {
+            let four_times = base * halves * 2;
+            let (least, most) = match jitter {
+                true => (four_times / 8, (four_times * 3).div_ceil(8)),
+                false => exactly(four_times.div_ceil(4)),
+            };
+            (least.max(1).max(min), most.max(1).max(min))
+        };
+        let (least, longest) = match lifetime {
+            Lifetime::Default if default == NEVER => exactly(NEVER),
+            Lifetime::Default => from_base(default),
+            Lifetime::Base(ms) => from_base(ms),
+            Lifetime::In(ms) => exactly(ms),
+            Lifetime::Persist => exactly(NEVER),
+            Lifetime::At(offset) => {
+                let at = self.now.saturating_add_signed(offset).min(self.now.saturating_add(most));
+                return (at, at);
+            }
+        };
+        (self.now.saturating_add(least.min(most)), self.now.saturating_add(longest.min(most)))
+    }
+
+    fn allows(&self, key: &str, condition: Option<Condition>) -> bool {
+        let (fresh, stale) = match self.keys.get(key).map(|held| &held.what) {
+            None => (false, false),
+            Some(What::Text(_) | What::List) => (true, false),
+            Some(What::Entry(entry)) if entry.value.is_none() => (false, false),
+            Some(What::Entry(entry)) => (entry.state(self.now) == State::Fresh, entry.state(self.now) == State::Stale),
+        };
+        match condition {
+            None => true,
+            Some(Condition::Nx) => !fresh,
+            Some(Condition::Xx) => fresh || stale,
+        }
+    }
+
+    /// `SET`, or with no value `ABSENT`. True when it is stored, false when its moment is past; `None` when refused.
+    pub(super) fn store(
+        &mut self,
+        key: &'static str,
+        value: Option<&[u8]>,
+        said: &Said,
+        drawn: Drawn<'_>,
+    ) -> Option<bool> {
+        if !self.allows(key, said.condition) {
+            self.count.refused += 1;
+            return None;
+        }
+        let (earliest, latest) = self.deadline(key, value.is_none(), said.lifetime);
+        if latest <= self.now {
+            self.keys.remove(key);
+            return Some(false);
+        }
+        let fresh_until = if earliest == latest { latest } else { drawn(key, earliest, latest) };
+        let rule = self.rule_of(key).cloned();
+        let of_rule = |what: fn(&Rule) -> Option<u64>| rule.as_ref().and_then(what);
+        let (swr, sie) = match value {
+            None => (0, 0),
+            Some(_) => (
+                said.swr.or(of_rule(|rule| rule.swr)).unwrap_or(self.settings.swr),
+                said.sie.or(of_rule(|rule| rule.sie)).unwrap_or(self.settings.sie),
+            ),
+        };
+        let mut tags = Vec::new();
+        let own = said.tags.iter().map(|tag| tag.to_string());
+        let made = rule.iter().filter(|rule| rule.tags).map(|rule| format!("t:{}", &key[rule.prefix.len()..]));
+        for tag in own.chain(made) {
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+        let rule = rule.map(|rule| rule.number);
+        let entry = Entry { value: value.map(<[u8]>::to_vec), fresh_until, ended: false, swr, sie, tags, rule };
+        self.keys.insert(key, Held { expire_at: entry.gone_at(), what: What::Entry(entry) });
+        match value {
+            Some(_) => self.count.sets += 1,
+            None => self.count.absents += 1,
+        }
+        Some(true)
+    }
+
+    pub(super) fn touch(&mut self, key: &'static str, lifetime: Lifetime, drawn: Drawn<'_>) -> Result<bool, WrongType> {
+        let absent = match self.keys.get(key).map(|held| &held.what) {
+            Some(What::List) => return Err(WrongType),
+            Some(What::Entry(entry)) if entry.state(self.now) == State::Fresh => entry.value.is_none(),
+            _ => return Ok(false),
+        };
+        let (earliest, latest) = self.deadline(key, absent, lifetime);
+        if latest <= self.now {
+            self.keys.remove(key);
+        } else if let Some(Held { what: What::Entry(entry), expire_at }) = self.keys.get_mut(key) {
+            entry.fresh_until = if earliest == latest { latest } else { drawn(key, earliest, latest) };
+            *expire_at = entry.gone_at();
+        }
+        Ok(true)
+    }
+
+    fn any_list(&self, keys: &[&'static str]) -> bool {
+        keys.iter().any(|key| matches!(self.keys.get(key), Some(Held { what: What::List, .. })))
+    }
+
+    pub(super) fn del(&mut self, keys: &[&'static str]) -> Result<usize, WrongType> {
+        if self.any_list(keys) {
+            return Err(WrongType);
+        }
+        let now = self.now;
+        let there = |held: &Held| !matches!(&held.what, What::Entry(entry) if entry.state(now) == State::Dead);
+        Ok(keys.iter().filter_map(|key| self.keys.remove(key)).filter(there).count())
+    }
+
+    pub(super) fn stale(&mut self, keys: &[&'static str]) -> Result<usize, WrongType> {
+        if self.any_list(keys) {
+            return Err(WrongType);
+        }
+        let mut were_fresh = 0;
+        for key in keys {
+            if let Some(Held { what: What::Entry(entry), .. }) = self.keys.get_mut(key)
+                && entry.state(self.now) == State::Fresh
+            {
+                entry.ended = true;
+                entry.fresh_until = entry.fresh_until.min(self.now); // its windows count from now
+                were_fresh += 1;
+            }
+        }
+        Ok(were_fresh)
+    }
+
+    /// `GET`, counted.
+    pub(super) fn get(&mut self, key: &str, stale: bool) -> Result<Read, WrongType> {
+        let miss = Read { state: "MISS", value: None, fresh_ms: 0 };
+        let Some(held) = self.keys.get(key) else {
+            self.count.cold += 1;
+            return Ok(miss);
+        };
+        let left = |until: u64| {
+            let first = until.min(held.expire_at);
+            if first == NEVER { -1 } else { (first - self.now) as i64 }
+        };
+        let entry = match &held.what {
+            What::List => return Err(WrongType),
+            What::Text(text) => {
+                self.count.hits += 1;
+                return Ok(Read { state: "HIT", value: Some(text.clone()), fresh_ms: left(NEVER) });
+            }
+            What::Entry(entry) => entry,
+        };
+        Ok(match (entry.state(self.now), &entry.value) {
+            (State::Fresh, Some(value)) => {
+                self.count.hits += 1;
+                Read { state: "HIT", value: Some(value.clone()), fresh_ms: left(entry.fresh_until) }
+            }
+            (State::Fresh, None) => {
+                self.count.absent_hits += 1;
+                Read { state: "ABSENT", value: None, fresh_ms: left(entry.fresh_until) }
+            }
+            (State::Stale, Some(value)) if stale => {
+                self.count.stale_hits += 1;
+                Read { state: "STALE", value: Some(value.clone()), fresh_ms: 0 }
+            }
+            _ if entry.ended => {
+                self.count.invalidated += 1;
+                miss
+            }
+            _ => {
+                self.count.expired += 1;
+                miss
+            }
+        })
+    }
+
+    /// `MGET` of one key.
+    pub(super) fn mget(&mut self, key: &str) -> Option<Vec<u8>> {
+        match self.get(key, false) {
+            Ok(read) => read.value,
+            Err(WrongType) => {
+                self.count.cold += 1;
+                None
+            }
+        }
+    }
+
+    pub(super) fn is_missing(&self, key: &str) -> bool {
+        match self.keys.get(key).map(|held| &held.what) {
+            Some(What::Entry(entry)) => entry.state(self.now) != State::Fresh,
+            Some(What::Text(_)) => false,
+            None => true,
+            Some(What::List) => unreachable!("MISSING answers WRONGTYPE, the caller has asked"),
+        }
+    }
+}
