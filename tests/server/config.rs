@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Server, args, assert_within};
+use crate::support::{Server, args, assert_within, skip};
 
 /// Name and default, from the table of settings (those that lock and guard belong to later commands).
 const DEFAULTS: [(&str, &str); 14] = [
@@ -164,8 +164,6 @@ fn config_rewrite_writes_what_was_set() {
     let mut s = Server::start();
     s.ok("CONFIG SET smartcache.default-ttl 100");
     s.ok("CONFIG SET smartcache.codec gzip");
-    let rules = r#"[{"name":"r","match":["x\"*"],"ttl":"5m"}]"#;
-    assert_eq!(s.call_args(args!["CONFIG", "SET", "smartcache.rules", rules]).text(), "OK");
     s.ok("CONFIG REWRITE");
     let text = fs::read_to_string(s.path("server.conf")).expect("the file is there");
     assert!(text.contains("smartcache.default-ttl"), "{text}");
@@ -173,9 +171,25 @@ fn config_rewrite_writes_what_was_set() {
     assert_eq!(get(&s, "default-ttl"), "100");
     assert_eq!(get(&s, "codec"), "gzip");
     assert_eq!(get(&s, "swr"), "0");
+}
+
+#[test]
+fn config_rewrite_writes_rules_whatever_is_in_them() {
+    let mut s = Server::start();
+    let rules = r#"[{"name":"r","match":["x\"*","\\\\y"],"ttl":"5m"}]"#;
+    assert_eq!(s.call_args(args!["CONFIG", "SET", "smartcache.rules", rules]).text(), "OK");
+    s.call_args(args!["CONFIG", "SET", "proc-title-template", r#"{title} "x""#]);
+    s.ok("CONFIG REWRITE");
+    let text = fs::read_to_string(s.path("server.conf")).expect("the file is there");
+    if text.contains(r#"proc-title-template "{title} "x"""#) {
+        skip!(s, "CONFIG REWRITE escapes no quotes there, in its own settings neither");
+    }
+    s.restart();
     assert_eq!(s.ok("SMARTCACHE.RULE LIST").array().len(), 1);
-    s.ok("SMARTCACHE.SET x\"\\\"\"1 v");
-    assert_within!(s.fresh_ms("x\"1"), 270_000..=300_000);
+    for key in ["x\"1", "\\y"] {
+        s.call_args(args!["SMARTCACHE.SET", key, "v"]);
+        assert_within!(s.fresh_ms(key), 270_000..=300_000);
+    }
 }
 
 #[test]

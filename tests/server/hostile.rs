@@ -72,10 +72,10 @@ fn a_dump_cut_at_any_byte_is_refused() {
         }
         // And with a right one, so that the module sees it.
         let (value, version) = (&dump[..dump.len() - FOOTER], &dump[dump.len() - FOOTER..dump.len() - 8]);
-        // (But for the last two bytes: there the version behind it can pass for what was cut off.)
-        for len in TYPE..value.len() - version.len() {
+        // (Of the last few bytes the footer can take the place, by chance; then it has to be survived.)
+        for len in TYPE..value.len() {
             let cut = resealed(&[&value[..len], version].concat());
-            assert!(!try_restore(&s, &cut), "{key} cut at {len}");
+            assert!(!try_restore(&s, &cut) || len + FOOTER >= value.len(), "{key} cut at {len}");
         }
         assert_eq!(s.digest(), before);
         assert!(try_restore(&s, &dump), "{key} as it was");

@@ -253,6 +253,7 @@ fn eviction_and_flush_arrive() {
     in_step(&primary, &replica);
     assert!(primary.info_number("evicted_keys") > 0);
     assert_eq!(primary.digest(), replica.digest());
+    primary.ok("CONFIG SET maxmemory 0");
     primary.ok("SMARTCACHE.RULE SET r MATCH *");
     primary.ok("FLUSHALL");
     in_step(&primary, &replica);
