@@ -29,7 +29,7 @@ pub const SET: Command = Command {
     since: "0.1.0",
     complexity: "O(r) for r rules",
     arity: -5,
-    flags: &[Flag::Write, Flag::DenyOom],
+    flags: &[Flag::Write], // also when memory is short: that is when an operator wants shorter lifetimes
     keys: Keys::None,
     args: &[
         Arg::new("name", Kind::Text),
