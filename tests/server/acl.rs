@@ -123,20 +123,26 @@ fn a_script_has_the_rights_of_its_user() {
     assert!(reply.is_error(), "{reply}");
 }
 
+/// As `COMMAND INFO` says: `ACL CAT` leaves modules out on some servers.
+fn categories(s: &Server, command: &str) -> Vec<String> {
+    s.ok(&format!("COMMAND INFO {command}")).array()[0].array()[6].texts()
+}
+
 #[test]
 fn reads_and_writes_are_in_the_servers_categories() {
     let s = Server::start();
     if !s.since((7, 2), (7, 2)) {
         skip!(s, "it puts no module command into a category (7.2 and later do)");
     }
-    let (read, write) = (s.ok("ACL CAT read").texts(), s.ok("ACL CAT write").texts());
     for name in ["get", "mget", "missing", "inspect"] {
-        let name = format!("smartcache.{name}");
-        assert!(read.contains(&name) && !write.contains(&name), "{name} should be in @read only");
+        let categories = categories(&s, &format!("smartcache.{name}"));
+        assert!(categories.iter().any(|c| c == "@read"), "{name}: {categories:?}");
+        assert!(!categories.iter().any(|c| c == "@write"), "{name}: {categories:?}");
     }
     for name in ["set", "mset", "absent", "touch", "del", "stale"] {
-        let name = format!("smartcache.{name}");
-        assert!(write.contains(&name), "{name} should be in @write");
+        let categories = categories(&s, &format!("smartcache.{name}"));
+        assert!(categories.iter().any(|c| c == "@write"), "{name}: {categories:?}");
+        assert!(!categories.iter().any(|c| c == "@read"), "{name}: {categories:?}");
     }
     s.ok("SMARTCACHE.SET k v");
     let mut ada = login(&s, "~* +@read");
@@ -150,11 +156,9 @@ fn all_commands_are_in_a_category_of_their_own() {
     if !s.since((7, 4), (8, 0)) {
         skip!(s, "a module cannot make a category there (Redis 7.4, Valkey 8.0 and later can)");
     }
-    let ours = s.ok("ACL CAT smartcache").texts();
     for command in super::commands::COMMANDS {
-        let name = command.to_lowercase();
-        let named = |c: &String| *c == name || c.starts_with(&format!("{name}|"));
-        assert!(ours.iter().any(named), "{name} is not in @smartcache: {ours:?}");
+        let categories = categories(&s, command);
+        assert!(categories.iter().any(|c| c == "@smartcache"), "{command}: {categories:?}");
     }
     let mut ada = login(&s, "~* +@smartcache");
     allowed(&mut ada, "SMARTCACHE.SET k v");
