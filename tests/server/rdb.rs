@@ -237,3 +237,49 @@ fn many_entries_survive() {
     assert_eq!(s.stat("entries"), 5_000);
     assert_eq!(s.inspect("k77", "tags").texts(), ["t27"]);
 }
+
+/// The first version's files are read for ever. They were written by Redis 7.0.15, whose format every server reads.
+#[test]
+fn a_file_of_the_first_version_is_read_for_ever() {
+    let rdb = include_bytes!("../golden/rdb/v1/redis-7.0.rdb");
+    holds_the_golden_entries(&Server::setup().file("dump.rdb", rdb).start());
+}
+
+/// A file of commands alone, as `aof-use-rdb-preamble no` makes it; servers take over a file of that name.
+#[test]
+fn an_aof_of_the_first_version_is_read_for_ever() {
+    let aof = include_bytes!("../golden/aof/v1/redis-7.0.aof");
+    holds_the_golden_entries(&Server::setup().conf("appendonly yes").file("appendonly.aof", aof).start());
+}
+
+/// What both golden files were made of.
+#[track_caller]
+fn holds_the_golden_entries(s: &Server) {
+    let license = &include_str!("../golden/rdb/v1/text.txt").repeat(2);
+    for (key, value, codec) in [
+        ("plain", "a plain value", "none"),
+        ("empty", "", "none"),
+        ("gzip", license, "gzip"),
+        ("zstd", license, "zstd"),
+        ("lz4", license, "lz4"),
+    ] {
+        assert_eq!(s.call(&format!("SMARTCACHE.GET {key}")).text(), value, "{key}");
+        assert_eq!(s.inspect(key, "codec").text(), codec, "{key}");
+        assert_eq!(s.ok(&format!("PTTL {key}")).int(), -1, "{key}");
+    }
+    assert_eq!(s.inspect("tagged", "tags").texts(), ["user:42", "team seven"]);
+    assert_eq!((s.inspect("windows", "swr_ms").int(), s.inspect("windows", "sie_ms").int()), (3_600_000, 7_200_000));
+    assert_eq!(s.ok("PEXPIRETIME windows").int(), 99_999_999_999_999 + 7_200_000);
+    assert_eq!(s.inspect("golden:1", "tags").texts(), ["g:1"]);
+    assert_eq!(s.inspect("golden:1", "rule").text(), "golden");
+    assert_eq!(
+        (s.inspect("absent", "kind").text(), s.inspect("absent", "tags").texts()),
+        ("absent".into(), vec!["gone".into()])
+    );
+    assert!(s.call("SMARTCACHE.GET stale").is_nil());
+    assert_eq!(s.call("SMARTCACHE.GET stale STALE").text(), "v");
+    assert_eq!(s.ok("SMARTCACHE.RULE LIST").array().len(), 1);
+    assert_eq!(s.call("SMARTCACHE.GET string").text(), "s");
+    s.ok("SELECT 1");
+    assert_eq!(s.call("SMARTCACHE.GET elsewhere").text(), "v");
+}
