@@ -39,7 +39,7 @@ bench: build ## Measure against the server's own commands
 	cargo bench --bench server -- $(ARGS)
 
 demo: build ## Show the main job on real records
-	cargo run --quiet --release --example demo -- $(ARGS)
+	cargo run --quiet --example demo -- $(ARGS)
 
 docs: setup ## Write docs/commands.md and docs/config.md from the code
 	cargo run --quiet --example docs
