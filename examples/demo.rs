@@ -634,7 +634,9 @@ fn table_of_one_entry(source: &Source, entries: &[Option<Entry>]) {
         }
     }
     println!("{table}\n");
-    say("Tags group entries across keys: everything about one country, say, can be made stale by one command.");
+    say(
+        "Tags group entries across keys, such as everything about one country. They are stored, saved and shown; making all of them stale by one command comes next.",
+    );
 }
 
 fn table(header: &[&str]) -> Table {
