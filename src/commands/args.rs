@@ -1,8 +1,10 @@
 //! A cursor over the words of a command. Parsing only validates; nothing happens yet.
 
-use crate::cache::Key;
+use smallvec::SmallVec;
+
 use crate::cache::error::Error;
 use crate::cache::units;
+use crate::cache::{Cx, Key, Slot};
 
 /// The words after the command's name, read from left to right.
 #[derive(Debug)]
@@ -89,6 +91,19 @@ impl<'w> Args<'w> {
             None => Ok(()),
         }
     }
+}
+
+/// The keys to the end, to be changed: none may hold another type, which is asked of all before any is changed.
+pub fn keys_of_ours<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<SmallVec<[Key<'w>; 8]>, Error> {
+    let mut keys = SmallVec::new();
+    while args.left() > 0 {
+        let key = args.key()?;
+        if let Slot::Other = cx.keys.peek(key) {
+            return Err(Error::WrongType);
+        }
+        keys.push(key);
+    }
+    Ok(keys)
 }
 
 /// Whether a duration of 0 means something.

@@ -1,13 +1,11 @@
 //! `SMARTCACHE.DEL`: removes entries.
 
-use smallvec::SmallVec;
-
-use super::args::Args;
+use super::args::{self, Args};
 use super::spec::{Access, Arg, Command, Flag, Keys};
 use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::Freshness;
 use crate::cache::error::Error;
-use crate::cache::{Cx, Key, Slot};
+use crate::cache::{Cx, Slot};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -27,16 +25,8 @@ Entries whose time is over are removed, too, but not counted.",
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
-    let mut keys: SmallVec<[Key<'w>; 8]> = SmallVec::new();
-    while args.left() > 0 {
-        let key = args.key()?;
-        if let Slot::Other = cx.keys.peek(key) {
-            return Err(Error::WrongType);
-        }
-        keys.push(key);
-    }
     let mut there = 0;
-    for key in keys {
+    for key in args::keys_of_ours(cx, args)? {
         there += i64::from(match cx.keys.peek(key) {
             Slot::Entry(entry) => entry.freshness(cx.now) != Freshness::Dead,
             Slot::Text(_) => true,

@@ -1,13 +1,11 @@
 //! `SMARTCACHE.STALE`: ends freshness, keeps the windows.
 
-use smallvec::SmallVec;
-
-use super::args::Args;
+use super::args::{self, Args};
 use super::spec::{Access, Arg, Command, Flag, Keys};
+use crate::cache::Cx;
 use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::Freshness;
 use crate::cache::error::Error;
-use crate::cache::{Cx, Key, Slot};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -27,16 +25,8 @@ Plain strings carry no freshness and are not touched. A key of another type answ
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
-    let mut keys: SmallVec<[Key<'w>; 8]> = SmallVec::new();
-    while args.left() > 0 {
-        let key = args.key()?;
-        if let Slot::Other = cx.keys.peek(key) {
-            return Err(Error::WrongType);
-        }
-        keys.push(key);
-    }
     let mut were_fresh = 0;
-    for key in keys {
+    for key in args::keys_of_ours(cx, args)? {
         let Some(mut entry) = cx.keys.edit(key) else { continue };
         if !matches!(entry.as_ref().freshness(cx.now), Freshness::Fresh { .. }) {
             continue;
