@@ -117,7 +117,7 @@ impl Bench {
             self.memory.forget(key);
             return "1".into();
         }
-        self.run(words, Caller { db: 0, trusted: true })
+        self.run(words, Caller { trusted: true, ..Caller::default() })
     }
 
     /// Runs a command, given as words between spaces, that must be refused, and checks that it has changed nothing at
@@ -296,7 +296,9 @@ impl Bench {
                     self.replicated.push(words.iter().map(|word| word.to_vec()).collect());
                     "replicate verbatim".into()
                 }
-                Effect::Notify(event, key) => format!("notify {} {}", event.name(), key.name.escape_ascii()),
+                Effect::Notify(event, key) => {
+                    format!("notify {} {}", event.name().to_string_lossy(), key.name.escape_ascii())
+                }
                 Effect::Signal(key) => format!("signal {}", key.name.escape_ascii()),
                 Effect::Compress(job) => {
                     let shown = format!("compress {}", job.key.escape_ascii());

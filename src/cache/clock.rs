@@ -58,8 +58,12 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A stamp later than every one made or seen before.
+    /// A stamp later than every one made or seen before. Only where the wall clock was more than a day ahead for a while
+    /// and has been put right does it begin anew: nobody else would believe a stamp of that clock ([`follow`](Self::follow)).
     pub fn stamp(&mut self, now: Now) -> Stamp {
+        if self.last > now.us().saturating_add(BELIEVABLE_US) {
+            self.last = 0;
+        }
         self.last = now.us().max(self.last + 1);
         Stamp(self.last)
     }
@@ -114,6 +118,15 @@ mod tests {
         let mut clock = Clock::default();
         assert!(!clock.follow(Stamp(u64::MAX), Now::from_us(1_000)));
         assert_eq!(clock.stamp(Now::from_us(2_000)), Stamp(2_000));
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_days_ahead_and_is_put_right_leaves_no_stamps_that_nobody_believes() {
+        let mut clock = Clock::default();
+        clock.stamp(Now::from_us(3 * BELIEVABLE_US));
+        let after = clock.stamp(Now::from_us(BELIEVABLE_US));
+        assert_eq!(after, Stamp(BELIEVABLE_US));
+        assert!(Clock::default().follow(after, Now::from_us(BELIEVABLE_US)), "a replica takes it");
     }
 
     #[test]

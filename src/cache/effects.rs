@@ -3,6 +3,8 @@
 //! Replication is by *effect*: what a rule, a random number or a setting decided is decided once, on the
 //! primary, and travels as absolute times and stored bytes (`format.rs`).
 
+use std::ffi::CStr;
+
 use smallvec::SmallVec;
 
 use super::Key;
@@ -52,13 +54,13 @@ pub enum Event {
 
 impl Event {
     /// The event's name.
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> &'static CStr {
         match self {
-            Event::Set => "smartcache.set",
-            Event::Absent => "smartcache.absent",
-            Event::Stale => "smartcache.stale",
-            Event::Expire => "expire",
-            Event::Del => "del",
+            Event::Set => c"smartcache.set",
+            Event::Absent => c"smartcache.absent",
+            Event::Stale => c"smartcache.stale",
+            Event::Expire => c"expire",
+            Event::Del => c"del",
         }
     }
 }

@@ -121,6 +121,8 @@ pub struct Caller {
     pub db: i32,
     /// The command comes from our primary, from an AOF or from another trusted source: obey, do not judge.
     pub trusted: bool,
+    /// The command brings a slot from another node: obey, but its clock is another's.
+    pub importing: bool,
 }
 
 /// Everything a command works with.

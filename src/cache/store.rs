@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::clock::Now;
 use super::codec::{self, Adaptive, Choice, CodecId, Codecs, worth_keeping};
 use super::effects::{Effect, Event};
-use super::entry::{Entry, Freshness, MAX_LEN, Parts};
+use super::entry::{Entry, Freshness, MAX_LEN, MAX_TAGS, Parts};
 use super::error::Error;
 use super::format::{Header, Malformed};
 use super::offload::Done;
@@ -76,7 +76,21 @@ pub fn check_size(settings: &Settings, value: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Stores `content` under `key`. Sizes have been checked.
+/// Tags that may not be stored: those of the key's rule come on top of its own, and a tag that is not kept is one whose
+/// invalidation would miss the entry. To be asked before anything is changed.
+pub fn check_tags(state: &State, key: &[u8], own: &[&[u8]]) -> Result<(), Error> {
+    let Some(rule) = state.policies.find(key) else { return Ok(()) };
+    if own.len() + rule.tags(key).filter(|tag| !own.contains(&tag.as_slice())).count() > MAX_TAGS {
+        return Err(Error::Refused(format!(
+            "too many tags: {} of its own and those of rule '{}' are over {MAX_TAGS}",
+            own.len(),
+            rule.name()
+        )));
+    }
+    Ok(())
+}
+
+/// Stores `content` under `key`. Size and tags have been checked.
 pub fn store<'w>(
     cx: &mut Cx<'_, 'w>,
     key: Key<'w>,
@@ -165,9 +179,10 @@ pub fn store<'w>(
 impl Condition {
     fn holds(self, slot: Slot<'_>, now: Now) -> bool {
         match (self, slot) {
-            // What is neither an entry nor a string is there, as for the server's own SET.
-            (Condition::NothingFresh, Slot::Text(_) | Slot::Other) => false,
-            (Condition::SomethingThere, Slot::Text(_) | Slot::Other) => true,
+            // What is neither an entry nor a string is not overwritten by accident: only a plain SET does that.
+            (_, Slot::Other) => false,
+            (Condition::NothingFresh, Slot::Text(_)) => false,
+            (Condition::SomethingThere, Slot::Text(_)) => true,
             (Condition::NothingFresh, Slot::Empty) => true,
             (Condition::SomethingThere, Slot::Empty) => false,
             (Condition::NothingFresh, Slot::Entry(entry)) => {
@@ -180,7 +195,7 @@ impl Condition {
     }
 }
 
-/// The ids of the entry's own tags, then of its rule's, while there is room for them.
+/// The ids of the entry's own tags, then of its rule's.
 fn tag_ids(
     tags: &mut Tags,
     own: &[&[u8]],
@@ -189,7 +204,7 @@ fn tag_ids(
     let mut ids: SmallVec<[TagId; 8]> = SmallVec::new();
     let mut add = |name: &[u8]| {
         let id = tags.id(name).ok_or_else(|| Error::Refused("too many tags are alive: use fewer names".into()))?;
-        if ids.len() < super::entry::MAX_TAGS && !ids.contains(&id) {
+        if !ids.contains(&id) {
             ids.push(id);
         }
         Ok::<(), Error>(())

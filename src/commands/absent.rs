@@ -4,9 +4,9 @@ use super::args::Args;
 use super::options::{self, LIFETIME, TAGS, Takes};
 use super::set;
 use super::spec::{Access, Arg, Command, Flag, Keys};
-use crate::cache::Cx;
 use crate::cache::error::Error;
 use crate::cache::store::{self, Content};
+use crate::cache::{Cx, Slot};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -20,7 +20,8 @@ pub const COMMAND: Command = Command {
     args: &[Arg::key(), LIFETIME, TAGS],
     details: "\
 Without a lifetime: the rule's NEGATIVE, then smartcache.negative-ttl. The rule's SCALE, MIN and MAX do not apply, its JITTER does.
-It has no windows: when it is not fresh it is a miss.",
+It has no windows: when it is not fresh it is a miss.
+Replaces entries and plain strings; a key of another type answers WRONGTYPE.",
     replies: "OK",
     run: Some(run),
 };
@@ -28,6 +29,10 @@ It has no windows: when it is not fresh it is a miss.",
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let key = args.key()?;
     let options = options::parse(args, Takes::Tags)?;
+    store::check_tags(cx.state, key.name, &options.tags)?;
+    if let Slot::Other = cx.keys.peek(key) {
+        return Err(Error::WrongType);
+    }
     let outcome = store::store(cx, key, Content::Absent, &options)?;
     set::answer(cx.reply, outcome);
     Ok(())
@@ -92,12 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn it_replaces_whatever_was_there() {
+    fn it_replaces_entries_and_strings_and_leaves_other_types_alone() {
         let mut bench = bench();
         bench.call("SET v value SWR 60 TAGS 1 old");
         bench.plain_set("text", "t", None);
         bench.plain_list("list");
-        for key in ["v", "text", "list"] {
+        let error = "WRONGTYPE Operation against a key holding the wrong kind of value";
+        assert_eq!(bench.refusal("ABSENT list"), error);
+        for key in ["v", "text"] {
             assert_eq!(bench.call(&format!("SMARTCACHE.ABSENT {key} TAGS 2 a b")), "OK");
             assert_eq!(
                 (bench.inspect(key, "kind"), bench.inspect(key, "tags")),

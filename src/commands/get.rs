@@ -64,7 +64,10 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     found.count(&mut cx.state.stats.count);
     let (state, value, fresh_ms) = match found {
         Found::Hit { value, .. } => ("HIT", Some(value), left_ms),
-        Found::Plain => ("HIT", cx.keys.text(get.key).map(Value::plain), left_ms),
+        Found::Plain => match cx.keys.text(get.key) {
+            Some(text) => ("HIT", Some(Value::plain(text)), left_ms),
+            None => ("MISS", None, 0), // the server's own GET is not to be had (rename-command)
+        },
         Found::Stale { value } => ("STALE", Some(value), 0),
         Found::Absent { .. } => ("ABSENT", None, left_ms),
         Found::Miss(_) => ("MISS", None, 0), // also when only decompressing shows that it is damaged

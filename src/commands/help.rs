@@ -16,7 +16,7 @@ pub const COMMAND: Command = Command {
     flags: &[Flag::ReadOnly, Flag::Fast],
     keys: Keys::None,
     args: &[Arg::new("command", Kind::Text).or_none()],
-    details: "The command may be named with or without SMARTCACHE, a subcommand by two words: HELP RULE SET.",
+    details: "The command may be named with or without SMARTCACHE, a subcommand by two words or with a bar: HELP RULE SET, HELP RULE|SET.",
     replies: "An array of lines.",
     run: Some(run),
 };
@@ -24,11 +24,15 @@ pub const COMMAND: Command = Command {
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let (name, sub) = (args.option(), args.option());
     args.finish()?;
-    match name {
-        None => lines(cx, &overview()),
-        Some(name) => return answer(cx, name, sub),
+    let Some(name) = name else {
+        lines(cx, &overview());
+        return Ok(());
+    };
+    // The server's own way to name a subcommand.
+    match name.iter().position(|byte| *byte == b'|') {
+        Some(at) if sub.is_none() => answer(cx, &name[..at], Some(&name[at + 1..])),
+        _ => answer(cx, name, sub),
     }
-    Ok(())
 }
 
 /// Answers with the help for one command, or one subcommand of it.

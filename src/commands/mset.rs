@@ -48,7 +48,8 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         pairs.push((args.key()?, args.word()?));
     }
     let options = options::parse(args, Takes::All)?;
-    for (_, value) in &pairs {
+    for (key, value) in &pairs {
+        store::check_tags(cx.state, key.name, &options.tags)?;
         store::check_size(&cx.state.settings, value).inspect_err(|_| cx.state.stats.count.sets_refused += said)?;
     }
     let mut fresh = 0;

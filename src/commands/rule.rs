@@ -52,7 +52,8 @@ pub const SET: Command = Command {
     ],
     details: "\
 A lifetime is its base (the command's TTL, else the rule's, else smartcache.default-ttl) times SCALE, times a number drawn once from 1-JITTER to 1+JITTER, held inside MIN and MAX.
-TAG gives every matching entry a tag made from its key: {1} is what the first star of the pattern matched.
+TAG gives every matching entry a tag made from its key: {1} is what the first star of the pattern matched, {{ is a brace.
+A name has 1 to 64 letters, digits and any of _ . : - and there are at most 1024 rules. A rule has 1 to 64 patterns of up to 1024 bytes and at most 64 templates. SCALE is more than 0 and at most 1000000, JITTER 0 to 1, BETA 0 to 1000000, FILLS 1 to 1000000, MINSIZE up to 2gb, PRIORITY any whole number of 64 bits, 0 unless said.
 Rules made by command are data: replicated, saved, and kept by FLUSHALL. Rules can also be configured, as JSON in smartcache.rules; those win over commanded ones of the same name.",
     replies: "OK",
     run: Some(set),

@@ -22,7 +22,7 @@ TTL is a base: the key's rule scales, bounds and jitters it. EX, PX, EXAT and PX
 SWR and SIE (stale-while-revalidate, stale-if-error) are how long it may be served after its freshness has ended; 0 turns them off. Without them: the rule's, then the settings'.
 NX stores only where nothing fresh is (an absent entry counts as nothing), XX only where something fresh or stale is.
 TAGS names 1 to 64 tags of 1 to 255 bytes. CODEC overrides the rule's: auto, none, gzip, zstd, lz4; the compressed form is kept only if it saves enough.
-Overwrites any type, as SET does.",
+Overwrites any type, as SET does; with NX or XX a key of another type is left alone.",
     replies: "OK, or nil when NX or XX did not hold.",
     run: Some(run),
 };
@@ -32,6 +32,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let value = args.word()?;
     let options = options::parse(args, Takes::All)?;
     store::check_size(&cx.state.settings, value).inspect_err(|_| cx.state.stats.count.sets_refused += 1)?;
+    store::check_tags(cx.state, key.name, &options.tags)?;
     let outcome = store::store(cx, key, Content::Value(value), &options)?;
     answer(cx.reply, outcome);
     Ok(())
@@ -210,7 +211,7 @@ mod tests {
             ("absent", true, false),
             ("absent and over", true, false),
             ("string", false, true),
-            ("list", false, true),
+            ("list", false, false),
         ] {
             for (word, stores) in [("NX", nx), ("XX", xx), ("nx", nx)] {
                 let mut bench = with(state);
@@ -255,15 +256,18 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_takes_64_tags_of_255_bytes_and_its_rules_only_while_there_is_room() {
+    fn an_entry_takes_64_tags_of_255_bytes_those_of_its_rule_included() {
         let mut bench = bench();
         bench.call("RULE SET r MATCH * TAG one TAG two");
-        let tags: Vec<String> = (0..63).map(|n| format!("{n:0255}")).collect();
-        bench.call(&format!("SET k v TAGS 63 {}", tags.join(" ")));
+        let tags: Vec<String> = (0..62).map(|n| format!("{n:0255}")).collect();
+        bench.call(&format!("SET k v TAGS 62 {}", tags.join(" ")));
         let shown = bench.inspect("k", "tags");
-        assert!(shown.ends_with("\"one\"]") && shown.matches(", ").count() == 63, "{shown}");
-        bench.call(&format!("SET k v TAGS 64 {} last", tags.join(" ")));
-        assert!(bench.inspect("k", "tags").ends_with("\"last\"]"));
+        assert!(shown.ends_with("\"two\"]") && shown.matches(", ").count() == 63, "{shown}");
+        let error = "ERR too many tags: 63 of its own and those of rule 'r' are over 64";
+        assert_eq!(bench.refusal(&format!("SET k v TAGS 63 {} last", tags.join(" "))), error);
+        assert_eq!(bench.refusal(&format!("MSET 2 a v k v TAGS 63 {} last", tags.join(" "))), error);
+        bench.call(&format!("SET k v TAGS 63 {} one", tags.join(" "))); // the rule's, named once more
+        assert!(bench.inspect("k", "tags").ends_with("\"one\", \"two\"]"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::cache::entry::EntryMut;
 use crate::cache::error::Error;
 use crate::cache::format::{self, Expiry, Header};
 use crate::cache::store::From;
-use crate::cache::{Cx, Key};
+use crate::cache::{Caller, Cx, Key};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -61,7 +61,13 @@ fn store<'w>(
     pack: Option<CodecId>,
 ) -> Result<(), Error> {
     let state = &mut *cx.state;
-    let from = if cx.caller.trusted { From::Home } else { From::Elsewhere };
+    let from = match cx.caller {
+        Caller { importing: true, .. } => From::Relayed,
+        Caller { trusted: true, .. } => From::Home,
+        _ => From::Elsewhere,
+    };
+    // Which entry a compressed copy belongs to is told by its stamp, and a client may say the same one twice.
+    let pack = pack.filter(|_| from == From::Home);
     let entry = state.welcome(header, Some(key.name), stored, from, cx.now).map_err(malformed)?;
     let e = entry.as_ref();
     let event = if e.absent() { Event::Absent } else { Event::Set };
@@ -75,7 +81,7 @@ fn store<'w>(
     };
     cx.keys.set(key, entry, expire_at);
     let replicate =
-        if cx.caller.trusted { Effect::ReplicateVerbatim } else { Effect::ReplicateEntry { key, expire_at, pack } };
+        if from == From::Home { Effect::ReplicateVerbatim } else { Effect::ReplicateEntry { key, expire_at, pack } };
     cx.effects.changed(key, replicate, event);
     if let Some(job) = job {
         cx.effects.push(Effect::Compress(Box::new(job)));

@@ -27,7 +27,8 @@ use crate::cache::{State, aux};
 const NAME: &CStr = c"smrtcache";
 /// The version of what `rdb_save` writes: two strings, header and stored bytes (`format.rs`).
 const ENCODING: c_int = 1;
-/// Allocations from this size on are freed in the background, since giving pages back takes the kernel time.
+/// One unit of effort: the server frees in the background what takes more than 64 of them (256 KB), since giving pages back
+/// takes the kernel time.
 const FREE_EFFORT_BYTES: usize = 4096;
 
 static TYPE: AtomicPtr<raw::RedisModuleType> = AtomicPtr::new(ptr::null_mut());
@@ -164,8 +165,20 @@ fn save(io: *mut raw::RedisModuleIO, bytes: &[u8]) {
     }
 }
 
+/// As `guarded`; but a child that could not save all must not end as if it had: its file would replace a good one.
+fn saving(what: &str, body: impl FnOnce()) {
+    if !guarded(what, false, || {
+        body();
+        true
+    }) && super::is_child()
+    {
+        // SAFETY: ends the forked child at once, as the server itself does when a save fails.
+        unsafe { libc::_exit(1) }
+    }
+}
+
 unsafe extern "C" fn rdb_save(io: *mut raw::RedisModuleIO, value: *mut c_void) {
-    guarded("rdb_save", (), || {
+    saving("rdb_save", || {
         // SAFETY: the server hands over a value of ours that it holds.
         let entry = EntryRef::from_bytes(unsafe { bytes(value) });
         let mut header = Vec::new();
@@ -210,12 +223,11 @@ fn origin(io: *mut raw::RedisModuleIO) -> From {
     match ctx {
         Some(ctx) if ctx.flags() & loading != 0 => From::Home,
         Some(ctx) if ctx.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE != 0 => From::Relayed,
-        Some(_) => From::Elsewhere,
-        None => From::Home,
+        _ => From::Elsewhere,
     }
 }
 
-/// The key that is being loaded or saved; none for `DUMP` and `RESTORE`.
+/// The key that is being loaded, where the server tells.
 fn key_name<'a>(io: *mut raw::RedisModuleIO) -> Option<Str<'a>> {
     let get = server_may!(RedisModule_GetKeyNameFromIO)?;
     // SAFETY: `io` is valid during the callback that got it, and so is the name: callers do not keep it.
@@ -223,7 +235,7 @@ fn key_name<'a>(io: *mut raw::RedisModuleIO) -> Option<Str<'a>> {
 }
 
 unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::RedisModuleString, value: *mut c_void) {
-    guarded("aof_rewrite", (), || {
+    saving("aof_rewrite", || {
         // SAFETY: the server hands over a value of ours that it holds.
         let entry = EntryRef::from_bytes(unsafe { bytes(value) });
         if entry.freshness(clock_now()) == Freshness::Dead {
@@ -249,7 +261,7 @@ unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::Red
 }
 
 unsafe extern "C" fn aux_save(io: *mut raw::RedisModuleIO, _when: c_int) {
-    guarded("aux_save", (), || {
+    saving("aux_save", || {
         let words = with_state(|state| aux::save(state));
         // With nothing to say no section is written (by `aux_save2`), and the file stays loadable without us.
         if let Some(words) = words {

@@ -42,7 +42,7 @@ pub(super) fn deliver(ctx: Ctx, mut effects: Effects<'_>, mut keys: ServerKeys<'
     drop(state);
     drop(keys);
     for (event, key) in events {
-        names.with_name(key, |name| ctx.notify(class(event), name_of(event), name));
+        names.with_name(key, |name| ctx.notify(class(event), event.name(), name));
     }
 }
 
@@ -81,15 +81,5 @@ fn class(event: Event) -> c_int {
     match event {
         Event::Set | Event::Absent | Event::Stale => raw::REDISMODULE_NOTIFY_MODULE,
         Event::Expire | Event::Del => raw::REDISMODULE_NOTIFY_GENERIC,
-    }
-}
-
-fn name_of(event: Event) -> &'static CStr {
-    match event {
-        Event::Set => c"smartcache.set",
-        Event::Absent => c"smartcache.absent",
-        Event::Stale => c"smartcache.stale",
-        Event::Expire => c"expire",
-        Event::Del => c"del",
     }
 }

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::deliver::deliver;
 use super::ffi::{Ctx, Str};
 use super::keyspace::ServerKeys;
-use super::register::access_flags;
+use super::register::{access_flags, is_valkey};
 use super::reply::ServerReply;
 use super::{cached_now, clock_now, try_state};
 use crate::cache::effects::Effects;
@@ -34,6 +34,9 @@ seq!(N in 0..48 {
     static TRAMPOLINES: [Trampoline; SPARE] = [ #( enter::<N>, )* ];
 });
 const _: () = assert!(COMMANDS.len() <= SPARE, "more commands than trampolines: raise SPARE");
+
+/// On Valkey 9: the caller brings a slot from another node. (The same bit means something else on Redis.)
+const SLOT_IMPORT_CLIENT: u32 = 1 << 25;
 
 /// The trampoline of `COMMANDS[index]`.
 pub(super) fn trampoline(index: usize) -> Trampoline {
@@ -123,13 +126,13 @@ fn call(row: Row, ctx: Ctx, argv: &[Str<'_>]) {
             run(&mut cx, &mut Args::new(command.name, &words, row.name_words))
         }
     };
-    match outcome {
-        Ok(()) if effects.is_empty() => {}
-        Ok(()) => deliver(ctx, effects, keys, state),
-        Err(error) => {
-            state.stats.count.errors += 1;
-            reply.error(&error);
-        }
+    if let Err(error) = outcome {
+        state.stats.count.errors += 1;
+        reply.error(&error);
+    }
+    // Also after an error: what has been done must be told, or a replica would differ.
+    if !effects.is_empty() {
+        deliver(ctx, effects, keys, state);
     }
 }
 
@@ -137,11 +140,13 @@ fn caller(row: Row, ctx: Ctx) -> Caller {
     if !row.writes {
         return Caller::default();
     }
-    let trusted = row.obeys && {
-        let obey = raw::REDISMODULE_CTX_FLAGS_REPLICATED
-            | raw::REDISMODULE_CTX_FLAGS_LOADING
-            | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
-        ctx.flags() & obey != 0
-    };
-    Caller { db: ctx.selected_db(), trusted }
+    let flags = if row.obeys { ctx.flags() } else { 0 };
+    let obey = raw::REDISMODULE_CTX_FLAGS_REPLICATED
+        | raw::REDISMODULE_CTX_FLAGS_LOADING
+        | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
+    Caller {
+        db: ctx.selected_db(),
+        trusted: flags & obey != 0,
+        importing: flags & SLOT_IMPORT_CLIENT != 0 && is_valkey(),
+    }
 }

@@ -15,7 +15,8 @@ const LATER_MS: i64 = 20;
 
 /// Subscribes.
 pub(super) fn subscribe(ctx: Ctx) -> Result<(), String> {
-    let wanted: [(u64, raw::RedisModuleEventCallback); 3] = [
+    let wanted: [(u64, raw::RedisModuleEventCallback); 4] = [
+        (raw::REDISMODULE_EVENT_LOADING, Some(on_loading)),
         (raw::REDISMODULE_EVENT_CRON_LOOP, Some(on_cron)),
         (raw::REDISMODULE_EVENT_FORK_CHILD, Some(on_fork)),
         (raw::REDISMODULE_EVENT_SHUTDOWN, Some(on_shutdown)),
@@ -44,6 +45,21 @@ unsafe extern "C" fn on_shutdown(_: *mut raw::RedisModuleCtx, _: raw::RedisModul
     guarded("the shutdown event", (), workers::stop);
 }
 
+/// What is loaded replaces what is here, the rules made by command too: a replica that comes back must not keep those of
+/// its past.
+unsafe extern "C" fn on_loading(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, _: *mut c_void) {
+    guarded("the loading event", (), || {
+        let starts = [
+            raw::REDISMODULE_SUBEVENT_LOADING_RDB_START,
+            raw::REDISMODULE_SUBEVENT_LOADING_AOF_START,
+            raw::REDISMODULE_SUBEVENT_LOADING_REPL_START,
+        ];
+        if starts.contains(&sub) {
+            with_state(|state| state.policies.clear_commanded());
+        }
+    });
+}
+
 /// A rewritten AOF without RDB preamble is made of keys alone. The rules made by command are said once more
 /// behind it: the server has opened the next part of the AOF before it forks.
 unsafe extern "C" fn on_fork(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, _: *mut c_void) {
@@ -52,7 +68,7 @@ unsafe extern "C" fn on_fork(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
         let born = sub == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
         let to_say = || try_state().is_some_and(|state| state.policies.commanded().next().is_some());
-        if born && ctx.flags() & raw::REDISMODULE_CTX_FLAGS_AOF != 0 && to_say() {
+        if born && to_say() && ctx.rewrites_aof() {
             say_rules_after(ctx.as_ptr(), 1);
         }
     });

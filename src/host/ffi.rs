@@ -95,6 +95,8 @@ pub(super) enum Mode {
     Peek,
     /// To look and to change.
     Write,
+    /// To change how it is stored, which nobody is to notice.
+    Swap,
 }
 
 impl Mode {
@@ -109,6 +111,12 @@ impl Mode {
                     | raw::REDISMODULE_OPEN_KEY_NONOTIFY
             }
             Mode::Write => raw::REDISMODULE_READ | raw::REDISMODULE_WRITE,
+            Mode::Swap => {
+                raw::REDISMODULE_READ
+                    | raw::REDISMODULE_WRITE
+                    | raw::REDISMODULE_OPEN_KEY_NOTOUCH
+                    | raw::REDISMODULE_OPEN_KEY_NONOTIFY
+            }
         };
         bits as c_int
     }
@@ -200,6 +208,25 @@ impl Ctx {
         if let Some(say) = server_may!(RedisModule_KeyAtPosWithFlags) {
             // SAFETY: the context is that of such a call; the server checks the position.
             unsafe { say(self.as_ptr(), at as c_int, flags as c_int) }
+        }
+    }
+
+    /// Whether a child is rewriting the AOF.
+    pub(super) fn rewrites_aof(self) -> bool {
+        let (Some(get), Some(field), Some(free)) = (
+            server_may!(RedisModule_GetServerInfo),
+            server_may!(RedisModule_ServerInfoGetFieldUnsigned),
+            server_may!(RedisModule_FreeServerInfo),
+        ) else {
+            return true; // not to be told: then rules are rather said once too often
+        };
+        // SAFETY: the context is valid; C strings; what is got is freed, and not used afterwards.
+        unsafe {
+            let info = get(self.as_ptr(), c"persistence".as_ptr());
+            let mut error = 0;
+            let running = field(info, c"aof_rewrite_in_progress".as_ptr(), &mut error);
+            free(self.as_ptr(), info);
+            running != 0 || error != 0
         }
     }
 
@@ -367,18 +394,23 @@ impl OpenKey {
         };
     }
 
-    /// Puts a value of ours in, and gives back the one of ours that it replaced.
-    pub(super) fn replace(&self, value: *mut c_void) -> *mut c_void {
+    /// Puts a value of ours in, and gives back the one of ours that it replaced (null when there was none).
+    pub(super) fn set(&self, value: *mut c_void) -> *mut c_void {
+        self.replace(value).unwrap_or_else(|value| {
+            // SAFETY: the key is open for writing, `value` was made for our type; the server frees what was there.
+            unsafe { server!(RedisModule_ModuleTypeSetValue)(self.0, Self::our_type(), value) };
+            ptr::null_mut()
+        })
+    }
+
+    /// Puts a value of ours in the place of one of ours and gives that back; gives back the new one when there is none.
+    /// Replacing (instead of setting) keeps the key's place in the dictionary, its expiry and its LFU counter.
+    pub(super) fn replace(&self, value: *mut c_void) -> Result<*mut c_void, *mut c_void> {
         let mut old = ptr::null_mut();
-        // SAFETY: the key is open for writing, `value` was made for our type. Replacing (instead of setting)
-        // keeps the key's place in the dictionary and its LFU counter.
+        // SAFETY: the key is open for writing, `value` was made for our type.
         let replaced =
             unsafe { server!(RedisModule_ModuleTypeReplaceValue)(self.0, Self::our_type(), value, &mut old) };
-        if replaced != raw::REDISMODULE_OK as c_int {
-            // SAFETY: as above; the server frees what was there.
-            unsafe { server!(RedisModule_ModuleTypeSetValue)(self.0, Self::our_type(), value) };
-        }
-        old
+        if replaced == raw::REDISMODULE_OK as c_int { Ok(old) } else { Err(value) }
     }
 
     /// Removes the key, large values in the background; whether there was one.

@@ -116,7 +116,7 @@ impl Keyspace for ServerKeys<'_> {
     fn set(&mut self, key: Key<'_>, entry: Entry, expire_at: Option<u64>) {
         debug_assert!(self.may_write);
         let open = self.opened(key, Mode::Write);
-        let old: *mut c_void = open.replace(datatype::into_raw(entry));
+        let old: *mut c_void = open.set(datatype::into_raw(entry));
         open.set_expire_at(expire_at);
         // SAFETY: the server has let go of the value that was replaced, and it was one of ours.
         unsafe { datatype::free(old) };

@@ -65,6 +65,13 @@ fn with_state<R>(f: impl FnOnce(&mut State) -> R) -> R {
     f(&mut STATE.0.borrow_mut())
 }
 
+/// Whether this process is a child that the server has forked to save.
+fn is_child() -> bool {
+    // SAFETY: without a context the server tells what concerns the whole process.
+    let flags = unsafe { ffi::server!(RedisModule_GetContextFlags)(std::ptr::null_mut()) };
+    flags as u32 & raw::REDISMODULE_CTX_FLAGS_IS_CHILD != 0
+}
+
 /// Runs the body of a callback; a panic is counted and logged and answered with `otherwise`.
 fn guarded<R>(what: &str, otherwise: R, body: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {

@@ -10,7 +10,6 @@
 //! not what it is: nobody is told. Policy and bounds are in `cache/offload.rs`.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -41,7 +40,6 @@ struct Crew {
     jobs: Option<Sender<Job>>,
     results: Option<Receiver<Outcome>>,
     thread: Option<JoinHandle<()>>,
-    arrived: VecDeque<Outcome>,
 }
 
 struct MainThread(RefCell<Crew>);
@@ -49,8 +47,20 @@ struct MainThread(RefCell<Crew>);
 unsafe impl Sync for MainThread {}
 
 lazy_static! {
-    static ref CREW: MainThread =
-        MainThread(RefCell::new(Crew { jobs: None, results: None, thread: None, arrived: VecDeque::new() }));
+    static ref CREW: MainThread = MainThread(RefCell::new(Crew { jobs: None, results: None, thread: None }));
+}
+
+lazy_static! {
+    /// The cores that the process had when the module was loaded: later the server may pin its main thread
+    /// (`server_cpulist`), and threads inherit that.
+    static ref CORES: libc::cpu_set_t = {
+        // SAFETY: plain C data, filled in by the call.
+        unsafe {
+            let mut cores: libc::cpu_set_t = std::mem::zeroed();
+            libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut cores);
+            cores
+        }
+    };
 }
 
 /// A context for timers that no command is around for.
@@ -60,8 +70,9 @@ static RUNG: AtomicBool = AtomicBool::new(false);
 /// The server is going down: leave the jobs.
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
-/// Keeps a context for later, from the one of the load.
+/// Keeps what is there at the load for later: a context, and the cores that the process may use.
 pub(super) fn remember(ctx: Ctx) {
+    lazy_static::initialize(&CORES);
     // SAFETY: the context is that of the load; what comes back lives as long as the module.
     CONTEXT.store(unsafe { server!(RedisModule_GetDetachedThreadSafeContext)(ctx.as_ptr()) }, Relaxed);
 }
@@ -125,11 +136,7 @@ fn be_a_good_thread() {
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut all);
         libc::pthread_sigmask(libc::SIG_BLOCK, &all, ptr::null_mut());
-        let mut cores: libc::cpu_set_t = std::mem::zeroed();
-        for core in 0..libc::CPU_SETSIZE as usize {
-            libc::CPU_SET(core, &mut cores);
-        }
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &cores);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &*CORES);
     }
 }
 
@@ -156,31 +163,42 @@ unsafe extern "C" fn swap_in(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) 
         if unsafe { server!(RedisModule_AvoidReplicaTraffic)() } != 0 || try_state().is_none() {
             return set_timer(LATER_MS);
         }
-        RUNG.store(false, SeqCst); // what is sent from here on rings again
         // SAFETY: the timer's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
         let until = Instant::now() + SLICE;
-        let mut crew = CREW.0.borrow_mut();
-        let Crew { results, arrived, .. } = &mut *crew;
-        if let Some(results) = results {
-            arrived.extend(results.try_iter());
-        }
-        while let Some(outcome) = arrived.pop_front() {
-            match outcome {
-                Ok(done) => {
-                    let swapped = swap(ctx, &done);
-                    with_state(|state| state.offloaded(&done, swapped));
+        while Instant::now() < until {
+            let Some(outcome) = next_outcome() else {
+                RUNG.store(false, SeqCst); // what is sent from here on rings again
+                match next_outcome() {
+                    None => return,
+                    Some(outcome) => take(ctx, outcome), // sent just before
                 }
-                Err(room) => with_state(|state| {
-                    state.stats.count.panics += 1;
-                    state.offload.lost(room);
-                }),
-            }
-            if Instant::now() > until && !arrived.is_empty() {
-                return set_timer(0);
-            }
+                continue;
+            };
+            take(ctx, outcome);
         }
+        // One timer at a time: a bell that rings meanwhile finds this one set.
+        RUNG.store(true, SeqCst);
+        set_timer(0);
     });
+}
+
+/// The next result, if one has come. The crew is not held while the server is called: it may call us back.
+fn next_outcome() -> Option<Outcome> {
+    CREW.0.borrow().results.as_ref().and_then(|results| results.try_recv().ok())
+}
+
+fn take(ctx: Ctx, outcome: Outcome) {
+    match outcome {
+        Ok(done) => {
+            let swapped = swap(ctx, &done);
+            with_state(|state| state.offloaded(&done, swapped));
+        }
+        Err(room) => with_state(|state| {
+            state.stats.count.panics += 1;
+            state.offload.lost(room);
+        }),
+    }
 }
 
 /// Puts the compressed form in, if the entry is still the one that was copied.
@@ -190,19 +208,21 @@ fn swap(ctx: Ctx, done: &Done) -> bool {
         return false;
     }
     let name = OwnedStr::new(&done.key);
-    let peek = ctx.open(name.borrow(), Mode::Peek);
-    if peek.held() != Held::Ours {
+    let key = ctx.open(name.borrow(), Mode::Swap);
+    if key.held() != Held::Ours {
         return false;
     }
     // SAFETY: the key is open and holds a value of our type; the entry is used only while it is.
-    let entry = EntryRef::from_bytes(unsafe { datatype::bytes(peek.value()) });
+    let entry = EntryRef::from_bytes(unsafe { datatype::bytes(key.value()) });
     if entry.stamp().0 != done.stamp || entry.raw_len() != done.raw_len {
         return false;
     }
-    let packed = entry.repacked(done.codec, done.raw_len, stored);
-    drop(peek);
-    let old = ctx.open(name.borrow(), Mode::Write).replace(datatype::into_raw(packed));
-    // SAFETY: the server has let go of the value that was replaced, and it was one of ours.
-    unsafe { datatype::free(old) };
-    true
+    let packed = datatype::into_raw(entry.repacked(done.codec, done.raw_len, stored));
+    let (swapped, unused) = match key.replace(packed) {
+        Ok(old) => (true, old),
+        Err(new) => (false, new),
+    };
+    // SAFETY: one of ours, which the server has let go of or never taken; `entry` is not used any more.
+    unsafe { datatype::free(unused) };
+    swapped
 }

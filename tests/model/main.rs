@@ -103,8 +103,12 @@ impl Both {
                 };
                 let answer =
                     self.say(&[&[b"ABSENT", key.as_bytes()], &*slices(&said_words(&said, self.naive.now))].concat());
-                self.naive.store(key, None, &said, &mut |key, from, to| drawn(&mut self.ours, key, from, to));
-                assert_eq!(answer, "OK");
+                if self.naive.is_list(key) {
+                    assert_eq!(answer, WRONG_TYPE);
+                } else {
+                    self.naive.store(key, None, &said, &mut |key, from, to| drawn(&mut self.ours, key, from, to));
+                    assert_eq!(answer, "OK");
+                }
             }
             Step::Mset(pairs, said) => {
                 let mut words = vec!["MSET".into(), pairs.len().to_string().into_bytes()];

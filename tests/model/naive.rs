@@ -248,7 +248,8 @@ impl Naive {
     fn allows(&self, key: &str, condition: Option<Condition>) -> bool {
         let (fresh, stale) = match self.keys.get(key).map(|held| &held.what) {
             None => (false, false),
-            Some(What::Text(_) | What::List) => (true, false),
+            Some(What::Text(_)) => (true, false),
+            Some(What::List) => return condition.is_none(),
             Some(What::Entry(entry)) if entry.value.is_none() => (false, false),
             Some(What::Entry(entry)) => (entry.state(self.now) == State::Fresh, entry.state(self.now) == State::Stale),
         };

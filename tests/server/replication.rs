@@ -286,3 +286,15 @@ fn wait_counts_our_writes() {
     primary.ok("SMARTCACHE.SET k v");
     assert_eq!(primary.ok("WAIT 1 20000").int(), 1);
 }
+
+#[test]
+fn a_server_that_becomes_a_replica_forgets_the_rules_of_its_past() {
+    let primary = Server::setup().tcp().start();
+    primary.ok("SMARTCACHE.SET k v");
+    let replica = Server::setup().tcp().start();
+    replica.ok("SMARTCACHE.RULE SET mine MATCH * TTL 5");
+    replica.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.call("CONFIG GET port").field("port").text()));
+    in_step(&primary, &replica);
+    assert!(replica.ok("SMARTCACHE.RULE LIST").array().is_empty());
+    assert_eq!(replica.call("SMARTCACHE.GET k").text(), "v");
+}

@@ -28,9 +28,6 @@ pub use policy::{Lifetime, Policy};
 use spec::MAX_RULES;
 pub use spec::{RuleError, RuleList, RuleSpec, Said};
 
-/// The most tags of one entry, its own and its rule's together.
-pub const MAX_TAGS: usize = 64;
-
 /// A rule's number on this node, which entries carry: a name keeps it while a rule of that name lives, and it is used
 /// again as late as possible (after 65,535 others). Means nothing on another node or after a restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -98,15 +95,6 @@ impl Rule {
         let wanted = !self.spec.tags.is_empty();
         let glob = self.spec.matches.iter().find(|glob| wanted && glob.matches(key));
         glob.into_iter().flat_map(move |glob| self.spec.tags.iter().filter_map(move |made| made.tag(glob, key)))
-    }
-
-    /// Adds the rule's tags for `key` to the entry's own: those that are not there yet, while there is room for them.
-    pub fn add_tags(&self, key: &[u8], tags: &mut Vec<Vec<u8>>) {
-        for tag in self.tags(key) {
-            if tags.len() < MAX_TAGS && !tags.contains(&tag) {
-                tags.push(tag);
-            }
-        }
     }
 }
 
@@ -293,7 +281,7 @@ impl Policies {
             policy,
             ttl_ms: value[0].zip(value[1]),
             negative_ms: absent.map(|at| at.expect("an absent entry's default has an end")).into(),
-            tags: rule.map_or_else(Vec::new, |rule| rule.tags(key).take(MAX_TAGS).collect()),
+            tags: rule.map_or_else(Vec::new, |rule| rule.tags(key).collect()),
         }
     }
 
@@ -464,20 +452,13 @@ mod tests {
     }
 
     #[test]
-    fn an_entrys_own_tags_come_first_and_the_rules_fill_what_is_left() {
+    fn tags_are_made_by_the_first_pattern_that_matches() {
         let policies = policies(&["r MATCH a:* MATCH *:*:* TAG one:{1} TAG {1} TAG all"]);
         let rule = policies.get(b"r").unwrap();
         let tags = |key: &[u8]| rule.tags(key).map(|tag| String::from_utf8(tag).unwrap()).collect::<Vec<_>>();
         assert_eq!(tags(b"a:b:c"), ["one:b:c", "b:c", "all"], "by the first pattern that matches");
         assert_eq!(tags(b":b:c"), ["one:", "all"], "without the one that would be empty");
         assert!(tags(b"b").is_empty());
-
-        let mut own = vec![b"all".to_vec()];
-        rule.add_tags(b"a:b", &mut own);
-        assert_eq!(own, [b"all".to_vec(), b"one:b".to_vec(), b"b".to_vec()]);
-        let mut full: Vec<Vec<u8>> = (0..MAX_TAGS - 1).map(|i| i.to_string().into_bytes()).collect();
-        rule.add_tags(b"a:b", &mut full);
-        assert_eq!((full.len(), &full[63][..]), (MAX_TAGS, &b"one:b"[..]));
     }
 
     #[test]
