@@ -130,6 +130,8 @@ pub struct Policies {
     probes: Vec<Probe>,
     /// The rule in force for each id; `NOWHERE` for ids without.
     by_id: Vec<u16>,
+    /// The most tags that any of them makes.
+    most_tags: usize,
 }
 
 /// One pattern of one rule. Small and side by side, because most keys are told from most patterns by `needs` alone.
@@ -155,6 +157,7 @@ impl Policies {
             order: Vec::new(),
             probes: Vec::new(),
             by_id: Vec::new(),
+            most_tags: 0,
         };
         policies.apply(settings);
         policies
@@ -264,6 +267,11 @@ impl Policies {
         self.rules.get(usize::from(at))
     }
 
+    /// The most tags that any rule gives to a key.
+    pub fn most_tags(&self) -> usize {
+        self.most_tags
+    }
+
     /// What a rule, or none, decides.
     pub fn policy<'p>(&'p self, rule: Option<&'p Rule>) -> &'p Policy {
         rule.map_or(&self.base, Rule::policy)
@@ -311,6 +319,7 @@ impl Policies {
             (Reverse(rule.priority()), rule.origin, rule.age)
         });
 
+        self.most_tags = self.iter().map(|rule| rule.spec.tags.len()).max().unwrap_or(0);
         self.probes.clear();
         self.by_id.clear();
         for &at in &self.order {
