@@ -9,6 +9,7 @@ use std::slice;
 
 use redis_module::raw;
 use seq_macro::seq;
+use smallvec::SmallVec;
 
 use super::deliver::deliver;
 use super::ffi::{Ctx, Str};
@@ -26,9 +27,6 @@ use crate::commands::spec::{Command, Flag, Keys};
 /// A command as the server calls it.
 pub(super) type Trampoline =
     unsafe extern "C" fn(*mut raw::RedisModuleCtx, *mut *mut raw::RedisModuleString, c_int) -> c_int;
-
-/// Up to so many words are taken without an allocation: a usual `SET` has seven.
-const FEW: usize = 8;
 
 /// One trampoline for each command, and a few to spare.
 const SPARE: usize = 48;
@@ -102,15 +100,8 @@ fn call(row: Row, ctx: Ctx, argv: &[Str<'_>]) {
         let positions = (2..argv.len()).step_by(2).take(usize::try_from(counted).unwrap_or(0));
         return positions.for_each(|at| ctx.key_at(at, access_flags(access)));
     }
-    let (mut few, many): ([&[u8]; FEW], Vec<&[u8]>);
-    let words: &[&[u8]] = if argv.len() <= FEW {
-        few = [b""; FEW];
-        few.iter_mut().zip(argv).for_each(|(slot, word)| *slot = word.bytes());
-        &few[..argv.len()]
-    } else {
-        many = argv.iter().map(|word| word.bytes()).collect();
-        &many
-    };
+    let mut words: SmallVec<[&[u8]; 8]> = SmallVec::with_capacity(argv.len());
+    argv.iter().for_each(|word| words.push(word.bytes()));
     let mut reply = ServerReply::new(ctx);
     let Some(mut state) = try_state() else {
         // Another module called us from inside a keyspace event of our own.
@@ -132,7 +123,7 @@ fn call(row: Row, ctx: Ctx, argv: &[Str<'_>]) {
                 reply: &mut reply,
                 effects: &mut effects,
             };
-            run(&mut cx, &mut Args::new(command.name, words, row.name_words))
+            run(&mut cx, &mut Args::new(command.name, &words, row.name_words))
         }
     };
     if let Err(error) = outcome {
