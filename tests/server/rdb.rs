@@ -166,9 +166,12 @@ fn what_ends_while_the_server_is_down_is_gone() {
     s.ok("SMARTCACHE.SET short v PX 300");
     s.ok("SMARTCACHE.SET stale v PX 300 SWR 1000");
     s.ok("SMARTCACHE.SET long v");
+    let both_over = s.ok("PEXPIRETIME stale").int() - 1_000_000; // the window follows, a thousand seconds
     s.ok("SAVE");
     s.kill();
-    std::thread::sleep(std::time::Duration::from_millis(350));
+    wait_until("both lifetimes are over", || {
+        std::time::UNIX_EPOCH.elapsed().is_ok_and(|now| now.as_millis() as i64 > both_over)
+    });
     s.restart();
     assert!(s.call("SMARTCACHE.GET short STALE").is_nil());
     assert!(s.call("SMARTCACHE.GET stale").is_nil());
