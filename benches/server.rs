@@ -42,6 +42,7 @@ mod support {
     pub(crate) mod machine;
     pub(crate) mod report;
     pub(crate) mod server;
+    pub(crate) mod text;
     pub(crate) mod wire;
 }
 

@@ -17,6 +17,8 @@
 mod data;
 #[path = "../benches/support/server.rs"]
 mod server;
+#[path = "../benches/support/text.rs"]
+mod text;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,6 +33,7 @@ use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use rand_distr::{Distribution, Zipf};
 use redis::{Client, Connection, Value, cmd, pipe};
 use server::{Result, Server};
+use text::thousands;
 
 /// The lifetime that the service asks for; rules scale it.
 const TTL_SECONDS: u64 = 600;
@@ -706,18 +709,6 @@ fn text(map: &Entry, name: &str) -> String {
 /// A member of a reply map as a number; what is missing or not a number counts as 0.
 fn number(map: &Entry, name: &str) -> usize {
     text(map, name).parse().unwrap_or(0)
-}
-
-fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 fn percent(part: usize, whole: usize) -> String {

@@ -5,6 +5,7 @@ use std::fmt::{self, Display};
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use serde_json::{Value, json};
 
+use super::text::thousands;
 use crate::{Cell, Form, Op};
 
 /// The middle half of some numbers.
@@ -192,7 +193,7 @@ fn print_commands(cells: &[Cell]) {
                 quartiles,
                 format!("{:.2}", cell.process_micros().median),
                 format!("{:.2}", cell.client_micros().median),
-                thousands(cell.per_second().median),
+                thousands(cell.per_second().median.round() as usize),
                 format!("{:.0}", cell.latency.value_at_quantile(0.99) as f64 / 1e3),
             ]);
         }
@@ -223,7 +224,7 @@ fn print_memory(rows: &[MemoryRow]) {
         let mut fields = vec![sizes[0][n].form.name().to_owned()];
         for rows in &sizes {
             let times = format!("{:.2}", rows[n].bytes / rows[0].bytes);
-            fields.extend([thousands(rows[n].bytes), times, held(rows[n].form, rows[n].held)]);
+            fields.extend([thousands(rows[n].bytes.round() as usize), times, held(rows[n].form, rows[n].held)]);
         }
         table.add_row(fields);
     }
@@ -239,7 +240,7 @@ fn print_budgets(budgets: &[Budget], quick: bool) {
     for budget in budgets {
         table.add_row([
             budget.what.to_owned(),
-            if budget.keys == 1 { "one".to_owned() } else { thousands(budget.keys as f64) },
+            if budget.keys == 1 { "one".to_owned() } else { thousands(budget.keys) },
             budget.pipeline.map(|n| n.to_string()).unwrap_or_default(),
             budget.show_absolute(budget.native),
             budget.show_absolute(budget.ours),
@@ -356,22 +357,10 @@ fn held(form: Form, share: f64) -> String {
 
 /// `1 key`, `10,240 keys`.
 pub(crate) fn keys(count: usize) -> String {
-    if count == 1 { "1 key".to_owned() } else { format!("{} keys", thousands(count as f64)) }
+    if count == 1 { "1 key".to_owned() } else { format!("{} keys", thousands(count)) }
 }
 
 /// `100 B`, `10 KB`.
 pub(crate) fn bytes(n: usize) -> String {
     if n < 1_024 { format!("{n} B") } else { format!("{} KB", n / 1_024) }
-}
-
-fn thousands(n: f64) -> String {
-    let digits = format!("{n:.0}");
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
