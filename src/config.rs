@@ -33,8 +33,16 @@ pub struct Settings {
     pub lock_ms: u64,
     /// `beta`
     pub beta: f64,
+    /// `guard`
+    pub guard_ms: u64,
     /// `skew`
     pub skew_ms: u64,
+    /// `max-load`
+    pub max_load_ms: u64,
+    /// `max-waiters`; 0 for what connections and memory allow.
+    pub max_waiters: i64,
+    /// `max-leases`
+    pub max_leases: i64,
     /// `codec`
     pub codec: Choice,
     /// `compression-level`
@@ -63,7 +71,11 @@ impl Default for Settings {
             negative_ttl_ms: 0,
             lock_ms: 0,
             beta: 0.0,
+            guard_ms: 0,
             skew_ms: 0,
+            max_load_ms: 0,
+            max_waiters: 0,
+            max_leases: 0,
             codec: Choice::Auto,
             compression_level: 0,
             min_size: 0,
@@ -130,10 +142,34 @@ pub const SETTINGS: &[Setting] = &[
         doc: "How eagerly fresh values are loaded anew before they end; 0: never.",
     },
     Setting {
+        name: "guard",
+        kind: Kind::Duration(0..=MAX_DURATION_MS, at!(guard_ms)),
+        default: "0",
+        doc: "For how long after a DEL, STALE or invalidation loads that begin are not trusted either: the lag of an origin's replicas.",
+    },
+    Setting {
         name: "skew",
         kind: Kind::Duration(1..=MAX_DURATION_MS, at!(skew_ms)),
         default: "60",
         doc: "The clock difference between nodes that is survived when entries move from one to another.",
+    },
+    Setting {
+        name: "max-load",
+        kind: Kind::Duration(1..=MAX_DURATION_MS, at!(max_load_ms)),
+        default: "3600",
+        doc: "A load that began longer ago is not trusted.",
+    },
+    Setting {
+        name: "max-waiters",
+        kind: Kind::Integer(0..=1_000_000, at!(max_waiters)),
+        default: "0",
+        doc: "Callers that may be parked at once, beyond it BUSY; 0: the smallest of 1000, a tenth of maxclients, and 5 % of maxmemory / 36 KB.",
+    },
+    Setting {
+        name: "max-leases",
+        kind: Kind::Integer(0..=100_000_000, at!(max_leases)),
+        default: "100000",
+        doc: "Leases that may be out at once, beyond it BUSY; 0: none are granted.",
     },
     Setting {
         name: "codec",

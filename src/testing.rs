@@ -15,16 +15,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use crate::cache::ask::Node;
 use crate::cache::clock::Now;
+use crate::cache::doubt::Doubts;
 use crate::cache::effects::{Effect, Effects};
 use crate::cache::entry::{Entry, EntryMut};
 use crate::cache::error::Error;
 use crate::cache::format::{self, Expiry};
+use crate::cache::lease::{Waited, WaiterId};
 use crate::cache::live::Live;
 use crate::cache::offload::{self, Job};
-use crate::cache::{Caller, Cx, Key, Keyspace, Reply, Slot, State};
+use crate::cache::{Caller, Cx, Key, Keyspace, Reply, Server, Slot, State};
 use crate::commands::args::Args;
-use crate::commands::{self};
+use crate::commands::{self, getlock};
 
 /// What the in-memory keyspace holds under a key.
 #[derive(Debug)]
@@ -40,6 +43,7 @@ struct Memory {
     keys: BTreeMap<Vec<u8>, (Value, Option<u64>)>,
     now: Now,
     live: Arc<Live>,
+    doubts: Arc<Doubts>,
     /// We are a replica, or obey: nothing expires until our primary says so.
     obeying: bool,
     /// Keys whose expiry is still to be told to replicas.
@@ -56,9 +60,41 @@ pub struct Bench {
     pub replicated: Vec<Vec<Vec<u8>>>,
     /// What waits for a worker.
     pub jobs: Vec<Job>,
+    /// Answers that came later, to callers who were kept waiting: the connection, and what it was told.
+    pub answers: Vec<(u64, String)>,
+    /// What the server says when it is asked.
+    pub server: Told,
+    parked: BTreeMap<WaiterId, u64>,
     memory: Memory,
     now: Now,
     replica: bool,
+}
+
+/// What the server of a bench says when it is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// The connection that calls.
+    pub client: u64,
+    /// Whether callers may be kept waiting.
+    pub may_wait: bool,
+    /// Whether memory has run out.
+    pub out_of_memory: bool,
+    replica: bool,
+}
+
+impl Server for Told {
+    fn client(&self) -> u64 {
+        self.client
+    }
+    fn may_wait(&self) -> bool {
+        self.may_wait
+    }
+    fn is_replica(&self) -> bool {
+        self.replica
+    }
+    fn out_of_memory(&self) -> bool {
+        self.out_of_memory
+    }
 }
 
 impl Bench {
@@ -66,12 +102,16 @@ impl Bench {
     pub fn at(ms: u64) -> Self {
         let now = Now::from_us(ms * 1_000);
         let live = Arc::new(Live::default());
+        let doubts = Arc::new(Doubts::new([1; 16]));
         Bench {
-            state: State::new(now, 1, live.clone()),
+            state: State::new(now, [1; 16], live.clone(), doubts.clone()),
+            answers: Vec::new(),
+            server: Told { client: 1, may_wait: true, out_of_memory: false, replica: false },
+            parked: BTreeMap::new(),
             effects: Vec::new(),
             replicated: Vec::new(),
             jobs: Vec::new(),
-            memory: Memory { keys: BTreeMap::new(), now, live, obeying: false, expired: Vec::new() },
+            memory: Memory { keys: BTreeMap::new(), now, live, doubts, obeying: false, expired: Vec::new() },
             now,
             replica: false,
         }
@@ -80,19 +120,77 @@ impl Bench {
     /// A replica: it lets nothing expire until its primary says so.
     pub fn replica_at(ms: u64) -> Self {
         let mut bench = Self::at(ms);
-        (bench.replica, bench.memory.obeying) = (true, true);
+        (bench.replica, bench.memory.obeying, bench.server.replica) = (true, true, true);
         bench
     }
 
-    /// Turns the clock on.
+    /// Turns the clocks on. What comes due on the way is dealt with when it does.
     pub fn advance(&mut self, ms: u64) {
-        self.set_clock(self.now.ms() + ms);
+        let end = self.now.mono_ms() + ms;
+        while let Some(at) = self.state.leases.next_due().filter(|at| *at <= end) {
+            self.turn_on(at.saturating_sub(self.now.mono_ms()));
+            self.tick();
+        }
+        self.turn_on(end - self.now.mono_ms());
+        self.tick();
     }
 
-    /// Sets the clock, also back.
-    pub fn set_clock(&mut self, ms: u64) {
-        self.now = Now::from_us(ms * 1_000);
+    fn turn_on(&mut self, ms: u64) {
+        self.now = Now::new(self.now.us() + ms * 1_000, self.now.mono_ms() + ms);
         self.memory.now = self.now;
+    }
+
+    /// Sets the wall clock, also back: the other one goes on as it was.
+    pub fn set_clock(&mut self, ms: u64) {
+        self.now = Now::new(ms * 1_000, self.now.mono_ms());
+        self.memory.now = self.now;
+    }
+
+    /// The database as the host's callbacks see it.
+    pub fn node(&mut self) -> Node<'_> {
+        Node { state: &mut self.state, keys: &mut self.memory, db: 0, now: self.now }
+    }
+
+    /// Does what the host's timer does: what is due, then the answers on their way.
+    pub fn tick(&mut self) {
+        while let Some(due) = self.state.leases.due_now(self.now) {
+            self.node().deal_with(&due);
+        }
+        while let Some((id, answer)) = self.state.leases.next_answer() {
+            let mut reply = Transcript::default();
+            getlock::say_late(&mut reply, &answer);
+            let client = self.parked.remove(&id).expect("nobody is answered twice");
+            self.answers.push((client, reply.text()));
+        }
+        self.state.leases.validate();
+    }
+
+    /// Runs a command of another connection.
+    pub fn call_as(&mut self, client: u64, line: &str) -> String {
+        let before = std::mem::replace(&mut self.server.client, client);
+        let answer = self.call(line);
+        self.server.client = before;
+        answer
+    }
+
+    /// The answers that have come since the last look, in order.
+    pub fn late_answers(&mut self) -> Vec<(u64, String)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// A connection that is kept waiting goes away.
+    pub fn disconnect(&mut self, client: u64) {
+        let ids: Vec<_> = self.parked.iter().filter(|(_, c)| **c == client).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.parked.remove(&id);
+            self.state.leases.leave(id, Waited::Dropped, self.now, &mut self.state.stats.count);
+        }
+        self.tick();
+    }
+
+    /// Removes a key as the server does on expiry, eviction, or a command of its own.
+    pub fn plain_del(&mut self, key: &str) {
+        self.memory.forget(key.as_bytes());
     }
 
     /// The time it shows.
@@ -142,7 +240,7 @@ impl Bench {
         let count = self.state.stats.count;
         self.memory.expire();
         let names: Vec<_> = self.memory.keys.keys().cloned().collect();
-        let mut picture = format!("{:?} {:?}\n", self.state.live.totals(), self.state.clock);
+        let mut picture = format!("{:?} {:?} {:?}\n", self.state.live.totals(), self.state.clock, self.state.leases);
         for name in names {
             let (shown, at) = (self.call_words(&[b"INSPECT", &name]), self.memory.expire_at(Key::named(&name)));
             let (header, stored) = self.written(&name).unwrap_or_default();
@@ -250,15 +348,18 @@ impl Bench {
                         state: &mut self.state,
                         keys: &mut self.memory,
                         reply: &mut reply,
+                        server: &self.server,
                         effects: &mut effects,
                     },
                     &mut Args::new(command.name, words, command.name_words()),
                 ),
             },
         };
-        self.deliver(effects, words);
+        let waits = self.deliver(effects, words);
         self.memory.obeying = self.replica;
+        self.tick();
         match outcome {
+            Ok(()) if waits => "(waiting)".into(),
             Ok(()) => reply.text(),
             Err(error) => {
                 self.state.stats.count.errors += 1;
@@ -267,7 +368,9 @@ impl Bench {
         }
     }
 
-    fn deliver(&mut self, mut effects: Effects<'_>, words: &[&[u8]]) {
+    /// Carries out what a command wanted done; whether its caller is kept waiting.
+    fn deliver(&mut self, mut effects: Effects<'_>, words: &[&[u8]]) -> bool {
+        let mut waits = false;
         self.effects.clear();
         self.replicated.clear();
         self.replicate_expired();
@@ -300,6 +403,11 @@ impl Bench {
                     format!("notify {} {}", event.name().to_string_lossy(), key.name.escape_ascii())
                 }
                 Effect::Signal(key) => format!("signal {}", key.name.escape_ascii()),
+                Effect::Park(id) => {
+                    waits = true;
+                    self.parked.insert(id, self.server.client);
+                    continue;
+                }
                 Effect::Compress(job) => {
                     let shown = format!("compress {}", job.key.escape_ascii());
                     self.jobs.push(*job);
@@ -309,6 +417,7 @@ impl Bench {
             self.effects.push(shown);
         }
         self.replicate_expired();
+        waits
     }
 
     fn replicate_expired(&mut self) {
@@ -359,12 +468,21 @@ impl Memory {
 
     fn forget(&mut self, key: &[u8]) {
         if let Some((Value::Entry(entry), _)) = self.keys.remove(key) {
+            self.doubts.gone(0, key, entry.as_ref().stamp()); // the server calls `unlink` then
             self.live.died(entry.as_ref());
         }
     }
 
     fn put(&mut self, key: &[u8], value: Value, expire_at: Option<u64>) {
-        self.forget(key);
+        match &value {
+            // An entry is replaced in place.
+            Value::Entry(_) => {
+                if let Some((Value::Entry(old), _)) = self.keys.remove(key) {
+                    self.live.died(old.as_ref());
+                }
+            }
+            Value::Text(_) | Value::List => self.forget(key),
+        }
         if let Value::Entry(entry) = &value {
             self.live.born(entry.as_ref());
         }

@@ -7,16 +7,27 @@
 
 use std::fmt;
 
-/// The time of one command, as the host took it.
+/// The time of one command, as the host took it: on the wall, which may be set, and on a clock that only goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     us: u64,
+    mono_ms: u64,
 }
 
 impl Now {
-    /// From microseconds of Unix time.
+    /// From microseconds of Unix time, and milliseconds of the monotonic clock.
+    pub fn new(us: u64, mono_ms: u64) -> Self {
+        Now { us, mono_ms }
+    }
+
+    /// From microseconds of Unix time, on a wall clock that was never set.
     pub fn from_us(us: u64) -> Self {
-        Now { us }
+        Now { us, mono_ms: us / 1_000 }
+    }
+
+    /// Milliseconds of the monotonic clock: what leases and waiting are measured with.
+    pub fn mono_ms(self) -> u64 {
+        self.mono_ms
     }
 
     /// Milliseconds of Unix time.

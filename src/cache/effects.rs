@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::Key;
 use super::codec::CodecId;
+use super::lease::WaiterId;
 use super::offload::Job;
 
 /// One thing for the host to do.
@@ -33,6 +34,8 @@ pub enum Effect<'w> {
     Notify(Event, Key<'w>),
     /// The key has changed: `WATCH` and `CLIENT TRACKING` want to know.
     Signal(Key<'w>),
+    /// Keep the caller waiting: its answer comes later.
+    Park(WaiterId),
     /// Compress a copy of a large value on a worker.
     Compress(Box<Job>),
 }

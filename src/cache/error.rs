@@ -40,6 +40,10 @@ pub enum Error {
     },
     /// The key holds something that is neither an entry nor a plain string.
     WrongType,
+    /// The server has no memory left to store anything in.
+    OutOfMemory,
+    /// This node is a replica, and what was asked for is its primary's to give.
+    ReadOnly,
     /// A subject that does not exist, or is not allowed: the whole sentence.
     Refused(String),
     /// A panic was caught: a bug of ours.
@@ -109,6 +113,8 @@ impl fmt::Display for Error {
                 f,
                 "ERR value of {bytes} bytes is over the limit of {limit}: store less, or raise smartcache.max-value"
             ),
+            Error::OutOfMemory => f.write_str("OOM command not allowed when used memory > 'maxmemory'."),
+            Error::ReadOnly => f.write_str("READONLY You can't write against a read only replica."),
             Error::WrongType => f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value"),
             Error::Refused(sentence) => write!(f, "ERR {sentence}"),
             Error::Internal => f.write_str("ERR internal error: a panic was caught, see the server's log"),

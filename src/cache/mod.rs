@@ -7,14 +7,18 @@
 //! (`testing.rs`).
 #![forbid(unsafe_code)]
 
+pub mod ask;
 pub mod aux;
 pub mod clock;
 pub mod codec;
+pub mod doubt;
 pub mod effects;
 pub mod entry;
 pub mod error;
+pub mod fill;
 pub mod format;
 pub mod glob;
+pub mod lease;
 pub mod live;
 pub mod offload;
 pub mod random;
@@ -23,16 +27,22 @@ pub mod rules;
 pub mod stats;
 pub mod store;
 pub mod tags;
+pub mod token;
 pub mod units;
 
 use std::sync::Arc;
 
 use crate::config::Settings;
+use ask::Node;
 use clock::{Clock, Now};
+use doubt::Doubts;
 use effects::Effects;
 use entry::{Entry, EntryMut, EntryRef};
+use fill::{Answered, Floors};
+use lease::{Answer, Leases, Waited};
 use live::Live;
 use rules::Policies;
+use token::Secret;
 
 /// A key, and which word of the command it was: the host then uses the server's own string instead of making one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +135,18 @@ pub struct Caller {
     pub importing: bool,
 }
 
+/// What is asked of the server only where it matters, since asking costs.
+pub trait Server {
+    /// The number of the caller's connection.
+    fn client(&self) -> u64;
+    /// Whether the caller may be kept waiting: not in `MULTI`, scripts and functions.
+    fn may_wait(&self) -> bool;
+    /// Whether this node is a replica: it grants no leases.
+    fn is_replica(&self) -> bool;
+    /// Whether a command that needs memory is to be refused.
+    fn out_of_memory(&self) -> bool;
+}
+
 /// Everything a command works with.
 pub struct Cx<'a, 'w> {
     /// The time of this command.
@@ -137,8 +159,17 @@ pub struct Cx<'a, 'w> {
     pub keys: &'a mut dyn Keyspace,
     /// Where the answer goes.
     pub reply: &'a mut dyn Reply,
+    /// Who serves.
+    pub server: &'a dyn Server,
     /// What the host is to do afterwards.
     pub effects: &'a mut Effects<'w>,
+}
+
+impl Cx<'_, '_> {
+    /// The selected database, without the caller.
+    pub fn node(&mut self) -> Node<'_> {
+        Node { state: self.state, keys: self.keys, db: self.caller.db, now: self.now }
+    }
 }
 
 /// What one node knows beside its keys: one per server process, used on its main thread only.
@@ -165,12 +196,69 @@ pub struct State {
     pub random: random::Random,
     /// Counts of what is alive, kept by whoever makes and frees entries.
     pub live: Arc<Live>,
+    /// Who loads what, and who waits for it.
+    pub leases: Leases,
+    /// Which loads in flight are not to be trusted, by key.
+    pub doubts: Arc<Doubts>,
+    /// The same by database.
+    pub floors: Floors,
+    /// What fills were answered lately.
+    pub answered: Answered,
+    /// What seals tokens.
+    pub secret: Secret,
+    /// What the server allows.
+    pub limits: Limits,
+}
+
+/// What the server's own settings allow, as far as it concerns us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// `maxclients`
+    pub clients: u64,
+    /// `maxmemory` in bytes; 0 without limit.
+    pub memory: u64,
+}
+
+/// What a parked client costs the server, at most: measured as 35 KB of `used_memory`.
+const WAITER_BYTES: u64 = 36 * 1024;
+
+impl State {
+    /// How many callers may be parked: `max-waiters`, or what connections and memory allow.
+    pub fn max_waiters(&self) -> u64 {
+        if self.settings.max_waiters > 0 {
+            return self.settings.max_waiters as u64;
+        }
+        let of_clients = if self.limits.clients == 0 { u64::MAX } else { self.limits.clients / 10 };
+        let of_memory = if self.limits.memory == 0 { u64::MAX } else { self.limits.memory / 20 / WAITER_BYTES };
+        of_clients.min(of_memory).min(1_000)
+    }
+
+    /// A database (or all, without one) was flushed, or has changed places with another: all leases of it end, and loads in
+    /// flight are not trusted. Gives the keys that somebody waits for: they are to be settled.
+    pub fn flushed(&mut self, db: Option<i32>, now: Now) -> Vec<(i32, Arc<[u8]>)> {
+        let stamp = self.clock.stamp(now);
+        self.floors.raise(db, stamp);
+        self.leases.void(db, &mut self.stats.count)
+    }
+
+    /// The role has changed, or another reason why nothing that is in flight may be trusted: all leases end, whoever waits
+    /// is told to ask again, and tokens given so far are worth nothing.
+    pub fn begin_anew(&mut self, secret: [u8; 16], now: Now) {
+        self.secret = Secret::new(secret);
+        self.answered = Answered::default();
+        self.leases.void(None, &mut self.stats.count);
+        for id in self.leases.all_waiters() {
+            self.stats.count.busy += 1;
+            self.leases.answer(id, Waited::Dropped, Answer::ask_again(), now, &mut self.stats.count);
+        }
+    }
 }
 
 impl State {
-    /// The state of a node that starts at `now`, with default settings.
-    pub fn new(now: Now, seed: u64, live: Arc<Live>) -> Self {
+    /// The state of a node that starts at `now`, with default settings. The random bytes must be new for each life.
+    pub fn new(now: Now, random: [u8; 16], live: Arc<Live>, doubts: Arc<Doubts>) -> Self {
         let settings = Settings::default();
+        let seed = u128::from_le_bytes(random);
         State {
             policies: Policies::new(&settings),
             settings,
@@ -181,8 +269,14 @@ impl State {
             offload: offload::Offload::default(),
             adaptive: Vec::new(),
             header: Vec::new(),
-            random: random::Random::new(seed),
+            random: random::Random::new((seed ^ seed >> 64) as u64),
             live,
+            leases: Leases::default(),
+            doubts,
+            floors: Floors::default(),
+            answered: Answered::default(),
+            secret: Secret::new(random),
+            limits: Limits::default(),
         }
     }
 }

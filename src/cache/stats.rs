@@ -4,6 +4,7 @@
 //! `INFO smartcache` and the documentation follow from that row.
 
 use super::clock::Now;
+use super::lease::Leases;
 use super::live::{Live, Totals};
 
 /// What only ever grows, until `RESETSTAT`.
@@ -21,12 +22,50 @@ pub struct Counters {
     pub misses_expired: u64,
     /// Reads of entries whose freshness was ended by command.
     pub misses_invalidated: u64,
+    /// Reads told to ask again.
+    pub busy: u64,
     /// Values stored.
     pub sets: u64,
     /// Absences stored.
     pub absents: u64,
     /// Values not stored: an error, or `NX`/`XX` did not hold.
     pub sets_refused: u64,
+    /// Leases granted.
+    pub leases_granted: u64,
+    /// Those of them granted while the value was still fresh.
+    pub leases_early: u64,
+    /// Leases that ended with a fill answered `OK`.
+    pub fills: u64,
+    /// Leases that ended with a fill answered `STALE`.
+    pub fills_stale: u64,
+    /// Leases that ended with a fill answered `LOST`.
+    pub fills_lost: u64,
+    /// Leases that ended with a fill that was an error, or with a back-off.
+    pub fills_failed: u64,
+    /// Leases given back.
+    pub leases_released: u64,
+    /// Leases whose load was not wanted any more.
+    pub leases_voided: u64,
+    /// Leases whose time was over.
+    pub leases_expired: u64,
+    /// Fills that came after their lease had ended.
+    pub fills_late: u64,
+    /// Fills with a token that is not ours.
+    pub fills_unknown: u64,
+    /// Callers that were parked and are no more.
+    pub waits: u64,
+    /// Those answered with something to use.
+    pub waits_served: u64,
+    /// Those that became the one who loads.
+    pub waits_promoted: u64,
+    /// Those that waited in vain.
+    pub waits_timed_out: u64,
+    /// Those that left, or had nothing left to wait for.
+    pub waits_dropped: u64,
+    /// How long all of them waited, in milliseconds.
+    pub wait_ms: u64,
+    /// Time from grant to fill, in milliseconds.
+    pub origin_ms: u64,
     /// Commands of ours that ran, each of them once.
     pub calls: u64,
     /// Commands of ours answered with an error.
@@ -41,7 +80,7 @@ impl Counters {
     }
 
     fn requests(&self) -> u64 {
-        self.hits + self.stale_hits + self.absent_hits + self.misses()
+        self.hits + self.stale_hits + self.absent_hits + self.misses() + self.busy
     }
 }
 
@@ -68,6 +107,8 @@ pub enum Number {
 pub struct Snapshot {
     count: Counters,
     totals: Totals,
+    leases: u64,
+    waiters: u64,
     uptime_ms: u64,
     counting_ms: u64,
 }
@@ -97,7 +138,7 @@ fn round(x: f64) -> f64 {
 pub static FIELDS: &[Field] = &[
     Field {
         name: "requests",
-        means: "Keys asked for by GET and MGET: the sum of the hits of all kinds and the misses.",
+        means: "Keys asked for by GET, MGET and GETLOCK: the sum of the hits of all kinds, the misses and busy. A caller that waited counts once, by its answer.",
         read: |s| Whole(s.count.requests()),
     },
     Field { name: "hits", means: "Requests answered with a fresh value.", read: |s| Whole(s.count.hits) },
@@ -112,6 +153,11 @@ pub static FIELDS: &[Field] = &[
         read: |s| Whole(s.count.absent_hits),
     },
     Field { name: "misses", means: "Requests that found nothing to serve.", read: |s| Whole(s.count.misses()) },
+    Field {
+        name: "busy",
+        means: "Requests told to ask again: somebody else loads, or nobody may.",
+        read: |s| Whole(s.count.busy),
+    },
     Field {
         name: "hit_rate",
         means: "Percent of requests answered without a load: hits, stale hits and absent hits; 0 for no requests.",
@@ -138,6 +184,81 @@ pub static FIELDS: &[Field] = &[
         name: "sets_refused",
         means: "Values and absences not stored: over a limit, or NX or XX did not hold.",
         read: |s| Whole(s.count.sets_refused),
+    },
+    Field {
+        name: "leases_granted",
+        means: "Leases granted by GETLOCK. Each ends in exactly one of the seven ways that follow.",
+        read: |s| Whole(s.count.leases_granted),
+    },
+    Field {
+        name: "leases_early",
+        means: "Those of them that were granted while the value was still fresh.",
+        read: |s| Whole(s.count.leases_early),
+    },
+    Field { name: "fills", means: "Leases that ended with a fill answered OK.", read: |s| Whole(s.count.fills) },
+    Field {
+        name: "fills_stale",
+        means: "Leases that ended with a fill answered STALE: the key was deleted, made stale or flushed meanwhile.",
+        read: |s| Whole(s.count.fills_stale),
+    },
+    Field {
+        name: "fills_lost",
+        means: "Leases that ended with a fill answered LOST: something newer was written.",
+        read: |s| Whole(s.count.fills_lost),
+    },
+    Field {
+        name: "fills_failed",
+        means: "Leases that ended with a fill that was an error, or with UNLOCK … BACKOFF.",
+        read: |s| Whole(s.count.fills_failed),
+    },
+    Field { name: "leases_released", means: "Leases given back by UNLOCK.", read: |s| Whole(s.count.leases_released) },
+    Field {
+        name: "leases_voided",
+        means: "Leases ended because their load was not wanted any more: DEL, STALE, a SET without token, a flush, a change of role.",
+        read: |s| Whole(s.count.leases_voided),
+    },
+    Field {
+        name: "leases_expired",
+        means: "Leases whose time was over before anything came: loads longer than LOCK, or loaders that died.",
+        read: |s| Whole(s.count.leases_expired),
+    },
+    Field {
+        name: "fills_late",
+        means: "Fills that came after their lease had ended, whatever they were answered.",
+        read: |s| Whole(s.count.fills_late),
+    },
+    Field {
+        name: "fills_unknown",
+        means: "Fills with a token that this node has not given, or not for this key, or in a former life.",
+        read: |s| Whole(s.count.fills_unknown),
+    },
+    Field { name: "leases", means: "Leases that are out at this moment.", read: |s| Whole(s.leases) },
+    Field {
+        name: "waits",
+        means: "Callers that were parked, and are no more. Each ended in exactly one of the four ways that follow.",
+        read: |s| Whole(s.count.waits),
+    },
+    Field {
+        name: "waits_served",
+        means: "Waits that ended with something to use.",
+        read: |s| Whole(s.count.waits_served),
+    },
+    Field {
+        name: "waits_promoted",
+        means: "Waits that ended with a token: the next to load.",
+        read: |s| Whole(s.count.waits_promoted),
+    },
+    Field { name: "waits_timed_out", means: "Waits that ended after WAIT.", read: |s| Whole(s.count.waits_timed_out) },
+    Field {
+        name: "waits_dropped",
+        means: "Waits that ended before their time: the caller left, a load failed, or the node's role changed.",
+        read: |s| Whole(s.count.waits_dropped),
+    },
+    Field { name: "waiters", means: "Callers that are parked at this moment.", read: |s| Whole(s.waiters) },
+    Field {
+        name: "origin_ms",
+        means: "Milliseconds spent loading, from grant to fill, by holders of leases.",
+        read: |s| Whole(s.count.origin_ms),
     },
     Field {
         name: "entries",
@@ -202,10 +323,12 @@ impl Stats {
     }
 
     /// The numbers at `now`.
-    pub fn snapshot(&self, live: &Live, now: Now) -> Snapshot {
+    pub fn snapshot(&self, live: &Live, leases: &Leases, now: Now) -> Snapshot {
         Snapshot {
             count: self.count,
             totals: live.totals(),
+            leases: leases.live(),
+            waiters: leases.waiting() as u64,
             uptime_ms: now.ms().saturating_sub(self.started.ms()),
             counting_ms: now.ms().saturating_sub(self.since.ms()),
         }
@@ -228,7 +351,7 @@ mod tests {
     #[test]
     fn no_requests_give_a_hit_rate_of_zero_and_not_nan() {
         let stats = Stats::new(Now::from_us(0));
-        let snapshot = stats.snapshot(&Live::default(), Now::from_us(0));
+        let snapshot = stats.snapshot(&Live::default(), &Leases::default(), Now::from_us(0));
         for field in FIELDS {
             if let Fraction(x) = (field.read)(&snapshot) {
                 assert!(x.is_finite(), "{}", field.name);

@@ -1,23 +1,27 @@
 //! From a value and a policy to an entry in the keyspace: what every storing command does.
 //!
 //! ```text
-//! condition? ─▶ policy of the key ─▶ end of freshness ─▶ codec ─▶ stamp ─▶ keyspace ─▶ effects
-//!     │no             (rule, settings)       │past             │large: as it is, a worker compresses a copy
-//!     ▼                                      ▼
-//!  Refused                           Over: the key is deleted
+//! condition? ─▶ claim? ─▶ policy of the key ─▶ end of freshness ─▶ codec ─▶ keyspace ─▶ effects ─▶ those who wait
+//!     │no         │not trusted  (rule, settings)   │past             │large: as it is, a worker compresses a copy
+//!     ▼           ▼                                ▼
+//!  Refused   Stale, Lost                    Over: the key is deleted
 //! ```
+//!
+//! Without a claim (`TOKEN`, `SINCE`) a value counts as loaded now.
 
 use smallvec::SmallVec;
 
-use super::clock::Now;
+use super::clock::{Now, Stamp};
 use super::codec::{self, Adaptive, Choice, CodecId, Codecs, worth_keeping};
 use super::effects::{Effect, Event};
 use super::entry::{Entry, Freshness, MAX_LEN, MAX_TAGS, Parts};
 use super::error::Error;
+use super::fill::{Claim, Filled, Verdict};
 use super::format::{Header, Malformed};
 use super::offload::Done;
 use super::rules::{Lifetime, Policy, RuleId};
 use super::tags::{TagId, Tags};
+use super::token::Token;
 use super::{Cx, Key, Slot, State};
 use crate::config::Settings;
 
@@ -36,6 +40,8 @@ pub struct Options<'w> {
     pub tags: SmallVec<[&'w [u8]; 8]>,
     /// How to store it; else the policy's.
     pub codec: Option<Choice>,
+    /// Where it comes from; else from now.
+    pub claim: Option<Claim<'w>>,
 }
 
 /// `NX` and `XX`.
@@ -65,6 +71,10 @@ pub enum Outcome {
     Over,
     /// The condition did not hold: nothing has changed.
     Refused,
+    /// The key was deleted or made stale while this was loaded: it is kept as a stale copy, or dropped.
+    Stale,
+    /// It was overtaken, or is nobody's: nothing has changed.
+    Lost,
 }
 
 /// A value that may not be stored, whatever its key; to be asked before anything is changed.
@@ -93,6 +103,32 @@ pub fn check_tags(state: &State, key: &[u8], own: &[&[u8]]) -> Result<(), Error>
     Ok(())
 }
 
+/// Whether this may be stored at all; to be asked before anything is changed. Where only memory is lacking, whoever waits
+/// for the load is handed it all the same.
+pub fn check(cx: &mut Cx<'_, '_>, key: Key<'_>, content: Content<'_>, options: &Options<'_>) -> Result<(), Error> {
+    if let Content::Value(value) = content {
+        check_size(&cx.state.settings, value)?;
+    }
+    check_tags(cx.state, key.name, &options.tags)?;
+    if !cx.caller.trusted && cx.server.out_of_memory() {
+        let own = matches!(options.claim, Some(claim @ Claim::Token(_)) if cx.node().holds(key, claim));
+        if own {
+            cx.node().hand_out(key, if let Content::Value(value) = content { Some(value) } else { None });
+        }
+        return Err(Error::OutOfMemory);
+    }
+    Ok(())
+}
+
+/// What a claimed value is stored as.
+#[derive(Clone, Copy, Debug)]
+struct Loaded {
+    stamp: Stamp,
+    load_ms: Option<u32>,
+    /// Its freshness ended then, in milliseconds of Unix time, before it came.
+    stale_since: Option<u64>,
+}
+
 /// Stores `content` under `key`. Size and tags have been checked.
 pub fn store<'w>(
     cx: &mut Cx<'_, 'w>,
@@ -106,16 +142,76 @@ pub fn store<'w>(
         cx.state.stats.count.sets_refused += 1;
         return Ok(Outcome::Refused);
     }
-    let State { settings, policies, clock, tags, stats, codecs, offload, random, adaptive, .. } = &mut *cx.state;
+    let Some(claim) = options.claim else {
+        let stamp = cx.state.clock.stamp(cx.now);
+        let outcome = put(cx, key, content, options, Loaded { stamp, load_ms: None, stale_since: None })?;
+        cx.node().stored(key, stamp);
+        return Ok(outcome);
+    };
+    let (token, stale_since) = match cx.node().judge(key, claim) {
+        Verdict::Trusted(token) => (token, None),
+        Verdict::Stale(token, at) => (token, Some(at.ms().min(cx.now.ms()))),
+        Verdict::Again(filled) => return Ok(filled.into()),
+        Verdict::Dead(token) => return Ok(reject(cx, key, claim, Some(token), Filled::Stale)),
+        Verdict::Lost(token) => return Ok(reject(cx, key, claim, token, Filled::Lost)),
+    };
+    let load_ms = cx.node().load_ms(key, token);
+    let outcome = put(cx, key, content, options, Loaded { stamp: token.stamp, load_ms, stale_since })?;
+    let filled = if outcome == Outcome::Stale { Filled::Stale } else { Filled::Ok };
+    let mut node = cx.node();
+    node.filled(key, claim, Some(token), filled);
+    node.stored(key, token.stamp);
+    Ok(outcome)
+}
+
+/// Does not store what was loaded; whoever waits for it is the next to load.
+fn reject(cx: &mut Cx<'_, '_>, key: Key<'_>, claim: Claim<'_>, token: Option<Token>, filled: Filled) -> Outcome {
+    cx.state.stats.count.sets_refused += 1;
+    let mut node = cx.node();
+    node.filled(key, claim, token, filled);
+    node.settle(key);
+    filled.into()
+}
+
+impl std::convert::From<Filled> for Outcome {
+    fn from(filled: Filled) -> Self {
+        match filled {
+            Filled::Ok => Outcome::Fresh,
+            Filled::Stale => Outcome::Stale,
+            Filled::Lost => Outcome::Lost,
+        }
+    }
+}
+
+/// Puts `content` under `key`.
+fn put<'w>(
+    cx: &mut Cx<'_, 'w>,
+    key: Key<'w>,
+    content: Content<'_>,
+    options: &Options<'w>,
+    loaded: Loaded,
+) -> Result<Outcome, Error> {
+    let State { settings, policies, tags, stats, codecs, offload, random, adaptive, doubts, .. } = &mut *cx.state;
     let rule = policies.find(key.name);
     let policy = policies.policy(rule);
     let rule_id = rule.map_or(RuleId::NONE, |rule| rule.id());
-    let fresh_until = match content {
+    let windows = match content {
+        Content::Value(_) => (options.swr.unwrap_or(policy.swr_ms), options.sie.unwrap_or(policy.sie_ms)),
+        Content::Absent => (0, 0),
+    };
+    let mut fresh_until = match content {
         Content::Value(_) => policy.deadline(options.lifetime, cx.now.ms(), random.unit()),
         Content::Absent => policy.absent_deadline(options.lifetime, cx.now.ms(), random.unit()),
     };
-    let stamp = clock.stamp(cx.now);
-    if fresh_until.is_some_and(|at| at <= cx.now.ms()) {
+    if let Some(since) = loaded.stale_since {
+        let end = fresh_until.map_or(since, |at| at.min(since));
+        if end.saturating_add(windows.0.max(windows.1)) <= cx.now.ms() {
+            stats.count.sets_refused += 1;
+            return Ok(Outcome::Stale); // nothing of its windows is left
+        }
+        fresh_until = Some(end);
+    } else if fresh_until.is_some_and(|at| at <= cx.now.ms()) {
+        doubts.gone(cx.caller.db, key.name, loaded.stamp);
         if cx.keys.remove(key) {
             cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
         }
@@ -143,7 +239,7 @@ pub fn store<'w>(
         Packing::Later(codec) => offload.admit(
             cx.caller.db,
             key.name,
-            stamp.0,
+            loaded.stamp.0,
             codec,
             settings.compression_level as i32,
             raw,
@@ -151,18 +247,14 @@ pub fn store<'w>(
         ),
         Packing::Never | Packing::Now(_) => None,
     };
-    let windows = match content {
-        Content::Value(_) => (options.swr.unwrap_or(policy.swr_ms), options.sie.unwrap_or(policy.sie_ms)),
-        Content::Absent => (0, 0),
-    };
     let entry = Entry::new(Parts {
-        stamp,
+        stamp: loaded.stamp,
         fresh_until,
         absent: matches!(content, Content::Absent),
-        stale: false,
+        stale: loaded.stale_since.is_some(),
         swr: windows.0,
         sie: windows.1,
-        load_ms: None,
+        load_ms: loaded.load_ms,
         codec: codec as u8,
         raw_len: raw.len() as u32,
         rule: rule_id,
@@ -176,7 +268,7 @@ pub fn store<'w>(
     if let Some(job) = job {
         cx.effects.push(Effect::Compress(Box::new(job)));
     }
-    Ok(Outcome::Fresh)
+    Ok(if loaded.stale_since.is_some() { Outcome::Stale } else { Outcome::Fresh })
 }
 
 impl Condition {

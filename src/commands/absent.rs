@@ -1,11 +1,11 @@
 //! `SMARTCACHE.ABSENT`: remembers that the origin has nothing.
 
 use super::args::Args;
-use super::options::{self, LIFETIME, TAGS, Takes};
+use super::options::{self, CLAIM, LIFETIME, TAGS, Takes};
 use super::set;
 use super::spec::{Access, Arg, Command, Flag, Keys};
 use crate::cache::error::Error;
-use crate::cache::store::{self, Content};
+use crate::cache::store::Content;
 use crate::cache::{Cx, Slot};
 
 /// The declaration.
@@ -15,27 +15,27 @@ pub const COMMAND: Command = Command {
     since: "0.1.0",
     complexity: "O(r) for r rules",
     arity: -2,
-    flags: &[Flag::Write, Flag::DenyOom, Flag::Fast],
+    flags: &[Flag::Write, Flag::Fast],
     keys: Keys::One(Access::Overwrite),
-    args: &[Arg::key(), LIFETIME, TAGS],
+    args: &[Arg::key(), LIFETIME, TAGS, CLAIM],
     details: "\
 Without a lifetime: the rule's NEGATIVE, then smartcache.negative-ttl. The rule's SCALE, MIN and MAX do not apply, its JITTER does.
 It has no windows: when it is not fresh it is a miss.
-Replaces entries and plain strings; a key of another type answers WRONGTYPE.",
-    replies: "OK",
+TOKEN and SINCE as in SET.
+Replaces entries and plain strings; a key of another type answers WRONGTYPE, with TOKEN or SINCE LOST.",
+    replies: "OK. With TOKEN or SINCE: OK, STALE or LOST, as SET answers.",
     run: Some(run),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let key = args.key()?;
-    let options = options::parse(args, Takes::Tags)?;
-    store::check_tags(cx.state, key.name, &options.tags)?;
-    if let Slot::Other = cx.keys.peek(key) {
+    let options = options::parse(args, Takes::Absence)?;
+    if options.claim.is_none()
+        && let Slot::Other = cx.keys.peek(key)
+    {
         return Err(Error::WrongType);
     }
-    let outcome = store::store(cx, key, Content::Absent, &options)?;
-    set::answer(cx.reply, outcome);
-    Ok(())
+    set::fill(cx, key, Content::Absent, &options)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::args::{self, Args};
 use super::spec::{Access, Arg, Command, Flag, Keys};
+use crate::cache::doubt::Mark;
 use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::Freshness;
 use crate::cache::error::Error;
@@ -19,7 +20,8 @@ pub const COMMAND: Command = Command {
     args: &[Arg::key().repeated()],
     details: "\
 Removes entries and plain strings. A key of another type answers WRONGTYPE, and then nothing is removed.
-Entries whose time is over are removed, too, but not counted.",
+Entries whose time is over are removed, too, but not counted.
+Loads of the keys that are under way are not trusted any more, whether the keys were there or not: their fills answer STALE. A lease that is out is free again, and the first who waits for it gets it. A back-off is over.",
     replies: "How many were there: fresh, stale and absent entries, and plain strings.",
     run: Some(run),
 };
@@ -30,10 +32,12 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         there += i64::from(match cx.keys.peek(key) {
             Slot::Entry(entry) => entry.freshness(cx.now) != Freshness::Dead,
             Slot::Text(_) => true,
-            Slot::Empty | Slot::Other => continue, // also a key named twice
+            Slot::Empty | Slot::Other => false, // also a key named twice
         });
-        cx.keys.remove(key);
-        cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
+        if cx.keys.remove(key) {
+            cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
+        }
+        cx.node().distrust(key, Mark::Deleted);
     }
     cx.reply.int(there);
     Ok(())

@@ -96,7 +96,7 @@ fn fresh_ms(cx: &mut Cx<'_, '_>, get: &Get<'_>) -> i64 {
 }
 
 /// Writes a value as the caller wants it.
-fn answer(reply: &mut dyn Reply, value: Option<Value<'_>>, with_encoding: bool) {
+pub fn answer(reply: &mut dyn Reply, value: Option<Value<'_>>, with_encoding: bool) {
     match value {
         None => reply.nil(),
         Some(value) if with_encoding => {

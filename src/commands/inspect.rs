@@ -18,9 +18,9 @@ pub const COMMAND: Command = Command {
     keys: Keys::One(Access::Read),
     args: &[Arg::key()],
     details: "\
-kind (value, absent, string), state (fresh, stale, dead), codec (none, gzip, zstd, lz4, or unknown), dictionary (nil), raw_bytes, stored_bytes, memory_bytes, age_ms (since the store), fresh_ms (what is left, -1 without end), swr_ms and sie_ms (the windows' lengths), load_ms (nil when no load was measured), rule (nil without one), tags, lease, waiters.
+kind (value, absent, string, none), state (fresh, stale, dead, none), codec (none, gzip, zstd, lz4, or unknown), dictionary (nil), raw_bytes, stored_bytes, memory_bytes, age_ms (since the store), fresh_ms (what is left, -1 without end), swr_ms and sie_ms (the windows' lengths), load_ms (nil when no load was measured), rule (nil without one), tags, lease (none, held, early, backoff), waiters (how many are parked).
 Counts no request and touches neither LRU nor LFU.",
-    replies: "A map, or nil when there is nothing. A key of another type answers WRONGTYPE.",
+    replies: "A map, or nil when there is neither entry nor lease. A key of another type answers WRONGTYPE.",
     run: Some(run),
 };
 
@@ -42,7 +42,16 @@ struct Facts {
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let key = args.key()?;
     args.finish()?;
-    let Some(facts) = facts(cx, key)? else {
+    let facts = facts(cx, key)?;
+    let leases = &cx.state.leases;
+    let waiters = leases.waiters_of(cx.caller.db, key.name);
+    let lease = match leases.lease(cx.caller.db, key.name).filter(|lease| lease.until_ms > cx.now.mono_ms()) {
+        Some(lease) if lease.early => "early",
+        Some(_) => "held",
+        None if leases.backoff_ms(cx.caller.db, key.name, cx.now).is_some() => "backoff",
+        None => "none",
+    };
+    let Some(facts) = facts.or_else(|| (lease != "none").then(Facts::default)) else {
         cx.reply.nil();
         return Ok(());
     };
@@ -82,29 +91,36 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     reply.array(facts.tags.len());
     facts.tags.iter().for_each(|tag| reply.bulk(tag));
     reply.bulk(b"lease");
-    reply.bulk(b"none");
+    reply.bulk(lease.as_bytes());
     reply.bulk(b"waiters");
-    reply.int(0);
+    reply.int(waiters as i64);
     Ok(())
 }
 
-fn facts(cx: &mut Cx<'_, '_>, key: Key<'_>) -> Result<Option<Facts>, Error> {
-    Ok(Some(match cx.keys.peek(key) {
-        Slot::Empty => return Ok(None),
-        Slot::Other => return Err(Error::WrongType),
-        Slot::Text(len) => Facts {
-            kind: "string",
-            state: "fresh",
+impl Default for Facts {
+    /// Of a key that is not there, but being loaded.
+    fn default() -> Self {
+        Facts {
+            kind: "none",
+            state: "none",
             codec: "none",
-            raw: len,
-            stored: len,
+            raw: 0,
+            stored: 0,
             age_ms: 0,
             left_ms: None,
             windows: (0, 0),
             load_ms: None,
             rule: None,
             tags: Vec::new(),
-        },
+        }
+    }
+}
+
+fn facts(cx: &mut Cx<'_, '_>, key: Key<'_>) -> Result<Option<Facts>, Error> {
+    Ok(Some(match cx.keys.peek(key) {
+        Slot::Empty => return Ok(None),
+        Slot::Other => return Err(Error::WrongType),
+        Slot::Text(len) => Facts { kind: "string", state: "fresh", raw: len, stored: len, ..Facts::default() },
         Slot::Entry(entry) => Facts {
             kind: if entry.absent() { "absent" } else { "value" },
             state: state(entry, cx.now),

@@ -9,7 +9,9 @@ pub mod spec;
 
 pub mod absent;
 pub mod del;
+pub mod extend;
 pub mod get;
+pub mod getlock;
 pub mod help;
 pub mod inspect;
 pub mod mget;
@@ -22,9 +24,11 @@ pub mod resetstat;
 pub mod rule;
 pub mod set;
 pub mod stale;
+pub mod stamp;
 pub mod stats;
 pub mod store;
 pub mod touch;
+pub mod unlock;
 
 use spec::Command;
 
@@ -33,12 +37,16 @@ use spec::Command;
 pub const COMMANDS: &[&Command] = &[
     &get::COMMAND,
     &mget::COMMAND,
+    &getlock::COMMAND,
     &missing::COMMAND,
     &inspect::COMMAND,
     &set::COMMAND,
     &mset::COMMAND,
     &absent::COMMAND,
+    &stamp::COMMAND,
     &touch::COMMAND,
+    &unlock::COMMAND,
+    &extend::COMMAND,
     &del::COMMAND,
     &stale::COMMAND,
     &rule::COMMAND,
@@ -96,8 +104,13 @@ mod tests {
                 Keys::None => continue,
                 Keys::One(access) | Keys::All(access) | Keys::CountedPairs(access) => access,
             };
-            assert_eq!(command.has(Flag::Write), access != Access::Read, "{}", command.name);
-            assert_eq!(command.has(Flag::ReadOnly), access == Access::Read, "{}", command.name);
+            let (writes, reads) = (command.has(Flag::Write), command.has(Flag::ReadOnly));
+            match access {
+                Access::Read => assert!(reads && !writes, "{}", command.name),
+                Access::Overwrite | Access::Update | Access::Delete => assert!(writes && !reads, "{}", command.name),
+                // Leases change no data: they must go on when the server may not write.
+                Access::ReadUpdate => assert!(!reads && !writes, "{}", command.name),
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::args::Args;
-use super::options::{self, CODEC, CONDITION, LIFETIME, SIE, SWR, TAGS, Takes};
+use super::options::{self, CODEC, CONDITION, LIFETIME, SIE, SINCE, SWR, TAGS, Takes};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::error::Error;
 use crate::cache::store::{self, Content, Outcome};
@@ -27,6 +27,7 @@ pub const COMMAND: Command = Command {
         CONDITION,
         TAGS,
         CODEC,
+        SINCE,
     ],
     details: "\
 The options are those of SET and hold for every key; each key gets its own rule and its own jitter.
@@ -47,7 +48,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     for _ in 0..said {
         pairs.push((args.key()?, args.word()?));
     }
-    let options = options::parse(args, Takes::All)?;
+    let options = options::parse(args, Takes::Values)?;
     for (key, value) in &pairs {
         store::check_tags(cx.state, key.name, &options.tags)?;
         store::check_size(&cx.state.settings, value).inspect_err(|_| cx.state.stats.count.sets_refused += said)?;

@@ -1,10 +1,11 @@
-//! The options that the storing commands share: lifetime, windows, condition, tags, codec.
+//! The options that the storing commands share: lifetime, windows, condition, tags, codec, origin.
 
 use super::args::{Args, Zero, is, once};
 use super::spec::{Arg, Kind};
 use crate::cache::codec::Choice;
 use crate::cache::entry::MAX_TAGS;
 use crate::cache::error::Error;
+use crate::cache::fill::Claim;
 use crate::cache::rules::Lifetime;
 use crate::cache::store::{Condition, Options};
 use crate::cache::tags::MAX_TAG_LEN;
@@ -38,15 +39,25 @@ pub const TAGS: Arg = Arg {
 /// `CODEC name`
 pub const CODEC: Arg = Arg::option("codec", "CODEC", Kind::Text);
 
+/// `TOKEN t | SINCE stamp`
+pub const CLAIM: Arg = Arg::one_of(
+    "claim",
+    &[Arg::option("token", "TOKEN", Kind::Text).required(), Arg::option("stamp", "SINCE", Kind::Text).required()],
+);
+/// `SINCE stamp`
+pub const SINCE: Arg = Arg::option("stamp", "SINCE", Kind::Text);
+
 /// Which of the options a command takes beside its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
     /// The lifetime alone.
     Lifetime,
-    /// Lifetime and tags.
-    Tags,
+    /// Lifetime, tags, and where it comes from.
+    Absence,
     /// All of them.
-    All,
+    Value,
+    /// All that can be said of several values at once: no token, which is for one key.
+    Values,
 }
 
 /// The options as they are read: each at most once.
@@ -58,6 +69,7 @@ struct Reading<'w> {
     condition: Option<Condition>,
     tags: Option<smallvec::SmallVec<[&'w [u8]; 8]>>,
     codec: Option<Choice>,
+    claim: Option<Claim<'w>>,
 }
 
 /// Reads options up to the end of the command.
@@ -68,12 +80,18 @@ pub fn parse<'w>(args: &mut Args<'w>, takes: Takes) -> Result<Options<'w>, Error
             once(&mut read.lifetime, lifetime, word)?;
         } else if takes != Takes::Lifetime && is(word, "TAGS") {
             once(&mut read.tags, tags(args, word)?, word)?;
-        } else if takes != Takes::All {
+        } else if takes != Takes::Lifetime && is(word, "SINCE") {
+            once(&mut read.claim, Claim::Since(args.value_of(word)?), word)?;
+        } else if matches!(takes, Takes::Absence | Takes::Value) && is(word, "TOKEN") && read.condition.is_none() {
+            once(&mut read.claim, Claim::Token(args.value_of(word)?), word)?;
+        } else if !matches!(takes, Takes::Value | Takes::Values) {
             return Err(Error::syntax(word));
         } else if is(word, "SWR") {
             once(&mut read.swr, args.duration("SWR", word, Zero::Allowed)?, word)?;
         } else if is(word, "SIE") {
             once(&mut read.sie, args.duration("SIE", word, Zero::Allowed)?, word)?;
+        } else if matches!(read.claim, Some(Claim::Token(_))) && (is(word, "NX") || is(word, "XX")) {
+            return Err(Error::syntax(word)); // a token has its own condition
         } else if is(word, "NX") {
             once(&mut read.condition, Condition::NothingFresh, word)?;
         } else if is(word, "XX") {
@@ -91,6 +109,7 @@ pub fn parse<'w>(args: &mut Args<'w>, takes: Takes) -> Result<Options<'w>, Error
         condition: read.condition,
         tags: read.tags.unwrap_or_default(),
         codec: read.codec,
+        claim: read.claim,
     })
 }
 

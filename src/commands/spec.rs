@@ -48,6 +48,8 @@ pub enum Flag {
     DenyOom,
     /// Never long.
     Fast,
+    /// Its caller may be kept waiting.
+    Blocking,
     /// Not for everyone: `@dangerous`.
     Dangerous,
     /// Not for people: the server's own use, left out of help and docs.
@@ -78,6 +80,8 @@ pub enum Access {
     Update,
     /// They are removed: `%W`.
     Delete,
+    /// They are read, and leases on them are granted: `%RW`.
+    ReadUpdate,
 }
 
 /// One word, or group of words, of a command.
@@ -212,11 +216,15 @@ impl Command {
     /// The ACL categories it is in, where the server lets modules say so (7.2).
     pub fn categories(&self) -> Vec<&'static str> {
         let mut names = Vec::new();
-        if self.has(Flag::Write) {
+        let leases = matches!(self.keys, Keys::One(Access::ReadUpdate));
+        if self.has(Flag::Write) || leases {
             names.push("write");
         }
-        if self.has(Flag::ReadOnly) {
+        if self.has(Flag::ReadOnly) || leases {
             names.push("read");
+        }
+        if self.has(Flag::Blocking) {
+            names.push("blocking");
         }
         names.push(if self.has(Flag::Fast) { "fast" } else { "slow" });
         if self.has(Flag::Dangerous) || self.has(Flag::Internal) {
@@ -258,7 +266,8 @@ mod tests {
         assert_eq!(
             set::COMMAND.grammar(),
             "SMARTCACHE.SET key value [TTL duration | EX seconds | PX milliseconds | EXAT unix-time-seconds | \
-             PXAT unix-time-milliseconds | PERSIST] [SWR swr] [SIE sie] [NX | XX] [TAGS numtags tag [tag …]] [CODEC codec]"
+             PXAT unix-time-milliseconds | PERSIST] [SWR swr] [SIE sie] [NX | XX] [TAGS numtags tag [tag …]] [CODEC codec] \
+             [TOKEN token | SINCE stamp]"
         );
     }
 

@@ -3,8 +3,9 @@
 use super::args::{self, Args};
 use super::spec::{Access, Arg, Command, Flag, Keys};
 use crate::cache::Cx;
+use crate::cache::doubt::Mark;
 use crate::cache::effects::{Effect, Event};
-use crate::cache::entry::Freshness;
+use crate::cache::entry::{EntryMut, Freshness};
 use crate::cache::error::Error;
 
 /// The declaration.
@@ -19,6 +20,7 @@ pub const COMMAND: Command = Command {
     args: &[Arg::key().repeated()],
     details: "\
 From now on the entries are served only inside SWR and SIE, which count from now. An entry without windows, or an absent one, is a miss from now on.
+Loads of the keys that are under way are not trusted any more, whether the keys were there or not: their fills answer STALE and are kept as stale copies. A lease that is out is free again, and the first who waits for it gets it.
 Plain strings carry no freshness and are not touched. A key of another type answers WRONGTYPE, and then nothing is changed.",
     replies: "How many were fresh.",
     run: Some(run),
@@ -27,13 +29,14 @@ Plain strings carry no freshness and are not touched. A key of another type answ
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let mut were_fresh = 0;
     for key in args::keys_of_ours(cx, args)? {
-        let Some(mut entry) = cx.keys.edit(key) else { continue };
-        if !matches!(entry.as_ref().freshness(cx.now), Freshness::Fresh { .. }) {
-            continue;
+        let now = cx.now;
+        let fresh = |entry: &EntryMut<'_>| matches!(entry.as_ref().freshness(now), Freshness::Fresh { .. });
+        if let Some(mut entry) = cx.keys.edit(key).filter(fresh) {
+            entry.make_stale(now);
+            were_fresh += 1;
+            cx.effects.changed(key, Effect::ReplicateHeader(key), Event::Stale);
         }
-        entry.make_stale(cx.now);
-        were_fresh += 1;
-        cx.effects.changed(key, Effect::ReplicateHeader(key), Event::Stale);
+        cx.node().distrust(key, Mark::Staled);
     }
     cx.reply.int(were_fresh);
     Ok(())

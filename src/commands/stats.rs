@@ -24,7 +24,7 @@ Only reads by SMARTCACHE commands count: GET and MGET, one request a key. The sa
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     args.finish()?;
-    let snapshot = cx.state.stats.snapshot(&cx.state.live, cx.now);
+    let snapshot = cx.state.stats.snapshot(&cx.state.live, &cx.state.leases, cx.now);
     cx.reply.map(FIELDS.len());
     for field in FIELDS {
         cx.reply.bulk(field.name.as_bytes());

@@ -83,6 +83,8 @@ fn store<'w>(
     let replicate =
         if from == From::Home { Effect::ReplicateVerbatim } else { Effect::ReplicateEntry { key, expire_at, pack } };
     cx.effects.changed(key, replicate, event);
+    // Whatever the stamp it brings: it was written now, and what was being loaded is older.
+    cx.node().overwritten(key);
     if let Some(job) = job {
         cx.effects.push(Effect::Compress(Box::new(job)));
     }

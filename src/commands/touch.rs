@@ -3,6 +3,7 @@
 use super::args::Args;
 use super::options::{self, LIFETIME, Takes};
 use super::spec::{Access, Arg, Command, Flag, Keys};
+use crate::cache::doubt::Mark;
 use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::Freshness;
 use crate::cache::error::Error;
@@ -46,6 +47,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     if fresh_until.is_some_and(|at| at <= cx.now.ms()) {
         cx.keys.remove(key);
         cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
+        cx.node().distrust(key, Mark::Deleted);
     } else if let Some(mut entry) = cx.keys.edit(key) {
         entry.set_fresh_until(fresh_until);
         let gone_at = entry.as_ref().gone_at();

@@ -16,6 +16,7 @@ use redis_module::raw;
 use super::ffi::{Ctx, Str, malloc_size, server, server_may};
 use super::{clock_now, guarded, log, with_state};
 use crate::cache::codec::CodecId;
+use crate::cache::doubt::Doubts;
 use crate::cache::entry::{self, Entry, EntryRef, Freshness, HEADER};
 use crate::cache::format::{self, Expiry};
 use crate::cache::live::Live;
@@ -36,6 +37,8 @@ static TYPE: AtomicPtr<raw::RedisModuleType> = AtomicPtr::new(ptr::null_mut());
 lazy_static! {
     /// Counts of what is alive in this process: shared with the thread that frees in the background.
     pub(super) static ref LIVE: Arc<Live> = Arc::new(Live::default());
+    /// Which loads in flight are not to be trusted: told by the server's own removals, too.
+    pub(super) static ref DOUBTS: Arc<Doubts> = Arc::new(Doubts::new(super::random_bytes()));
 }
 
 /// The type, as the server knows it.
@@ -116,7 +119,7 @@ pub(super) fn register(ctx: Ctx) -> bool {
         defrag: Some(defrag),
         mem_usage2: None,
         free_effort2: None,
-        unlink2: None,
+        unlink2: Some(unlink2),
         copy2: Some(copy2),
         aux_save2: Some(aux_save),
     };
@@ -332,6 +335,29 @@ unsafe extern "C" fn digest(md: *mut raw::RedisModuleDigest, value: *mut c_void)
 unsafe extern "C" fn free_callback(value: *mut c_void) {
     // SAFETY: the server gives up the value. No guard, no state: this may be another thread, and does not panic.
     unsafe { free(value) }
+}
+
+/// An entry leaves its key: deleted, expired, evicted, overwritten by another type, renamed, moved. (A flush does not come
+/// by here.) Whatever was loaded before it must not come back. Called on the main thread, now and then while a command of
+/// ours holds the state.
+unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
+    guarded("unlink", (), || {
+        if !DOUBTS.matter() {
+            return;
+        }
+        let (Some(name), Some(db)) =
+            (server_may!(RedisModule_GetKeyNameFromOptCtx), server_may!(RedisModule_GetDbIdFromOptCtx))
+        else {
+            return;
+        };
+        // SAFETY: `ctx` is valid during the callback, and so is the name it gives; the value is one of ours that the server
+        // still holds.
+        unsafe {
+            if let Some(name) = Str::from_raw(name(ctx).cast_mut()) {
+                DOUBTS.gone(db(ctx), name.bytes(), EntryRef::from_bytes(bytes(value)).stamp());
+            }
+        }
+    });
 }
 
 unsafe extern "C" fn free_effort(_key: *mut raw::RedisModuleString, value: *const c_void) -> usize {

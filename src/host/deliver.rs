@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::ffi::Ctx;
 use super::keyspace::ServerKeys;
-use super::workers;
+use super::{blocked, workers};
 use crate::cache::codec::CodecId;
 use crate::cache::effects::{Effect, Effects, Event};
 use crate::cache::format::{self, Expiry};
@@ -35,12 +35,13 @@ pub(super) fn deliver(ctx: Ctx, mut effects: Effects<'_>, mut keys: ServerKeys<'
             Effect::ReplicateVerbatim => ctx.replicate_verbatim(),
             Effect::Signal(key) => names.with_name(key, |name| ctx.signal(name)),
             Effect::Notify(event, key) => events.push((event, key)),
+            Effect::Park(id) => blocked::park(ctx, id),
             Effect::Compress(job) => workers::submit(&mut state, *job),
         }
     }
     // A subscriber to these events (another module) may call us: by then nothing of ours is open or borrowed.
-    drop(state);
     drop(keys);
+    blocked::look_after(state);
     for (event, key) in events {
         names.with_name(key, |name| ctx.notify(class(event), event.name(), name));
     }

@@ -11,12 +11,13 @@ use redis_module::raw;
 use seq_macro::seq;
 use smallvec::SmallVec;
 
+use super::caller::ServerCaller;
 use super::deliver::deliver;
 use super::ffi::{Ctx, Str};
 use super::keyspace::ServerKeys;
 use super::register::{access_flags, is_valkey};
 use super::reply::ServerReply;
-use super::{cached_now, clock_now, try_state};
+use super::{blocked, cached_now, clock_now, try_state};
 use crate::cache::effects::Effects;
 use crate::cache::error::Error;
 use crate::cache::{Caller, Cx, units};
@@ -109,6 +110,7 @@ fn call(row: Row, ctx: Ctx, argv: &[Str<'_>]) {
     };
     let mut effects = Effects::new();
     let mut keys = ServerKeys::new(ctx, argv, writes);
+    let server = ServerCaller::new(ctx);
     state.stats.count.calls += 1;
     let run = command.run.filter(|_| command.accepts(words.len()));
     let outcome = match run {
@@ -121,6 +123,7 @@ fn call(row: Row, ctx: Ctx, argv: &[Str<'_>]) {
                 state: &mut state,
                 keys: &mut keys,
                 reply: &mut reply,
+                server: &server,
                 effects: &mut effects,
             };
             run(&mut cx, &mut Args::new(command.name, &words, row.name_words))
@@ -131,14 +134,15 @@ fn call(row: Row, ctx: Ctx, argv: &[Str<'_>]) {
         reply.error(&error);
     }
     // Also after an error: what has been done must be told, or a replica would differ.
-    if !effects.is_empty() {
-        deliver(ctx, effects, keys, state);
+    if effects.is_empty() {
+        return blocked::look_after(state);
     }
+    deliver(ctx, effects, keys, state);
 }
 
 fn caller(row: Row, ctx: Ctx) -> Caller {
     if !row.writes {
-        return Caller::default();
+        return Caller { db: ctx.selected_db(), ..Caller::default() };
     }
     let flags = if row.obeys { ctx.flags() } else { 0 };
     let obey = raw::REDISMODULE_CTX_FLAGS_REPLICATED

@@ -6,7 +6,7 @@ use std::ptr;
 use redis_module::raw;
 
 use super::ffi::{Ctx, OwnedStr, server};
-use super::{guarded, try_state, with_state, workers};
+use super::{blocked, caller, clock_now, guarded, random_bytes, try_state, with_state, workers};
 
 /// Tag names looked at in each turn of the server's cron.
 const TAGS_A_TURN: usize = 10_000;
@@ -15,7 +15,11 @@ const LATER_MS: i64 = 20;
 
 /// Subscribes.
 pub(super) fn subscribe(ctx: Ctx) -> Result<(), String> {
-    let wanted: [(u64, raw::RedisModuleEventCallback); 4] = [
+    let wanted: [(u64, raw::RedisModuleEventCallback); 8] = [
+        (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, Some(on_role)),
+        (raw::REDISMODULE_EVENT_FLUSHDB, Some(on_flush)),
+        (raw::REDISMODULE_EVENT_SWAPDB, Some(on_swap)),
+        (raw::REDISMODULE_EVENT_CONFIG, Some(on_config)),
         (raw::REDISMODULE_EVENT_LOADING, Some(on_loading)),
         (raw::REDISMODULE_EVENT_CRON_LOOP, Some(on_cron)),
         (raw::REDISMODULE_EVENT_FORK_CHILD, Some(on_fork)),
@@ -37,6 +41,58 @@ unsafe extern "C" fn on_cron(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEve
         if let Some(mut state) = try_state() {
             state.tags.reap(TAGS_A_TURN);
             state.codecs.trim();
+        }
+    });
+}
+
+/// What was loaded for a primary that is none any more, or before this node was one, is not to be stored.
+unsafe extern "C" fn on_role(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
+    guarded("the role event", (), || {
+        let Some(mut state) = try_state() else { return };
+        state.begin_anew(random_bytes(), clock_now());
+        blocked::look_after(state);
+    });
+}
+
+/// Loads in flight belong to what has been flushed.
+unsafe extern "C" fn on_flush(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, data: *mut c_void) {
+    guarded("the flush event", (), || {
+        if sub != raw::REDISMODULE_SUBEVENT_FLUSHDB_END || data.is_null() {
+            return;
+        }
+        // SAFETY: of this event the data is a `RedisModuleFlushInfo`, valid until we return.
+        let db = unsafe { (*data.cast::<raw::RedisModuleFlushInfo>()).dbnum };
+        flushed(ctx, &[(db >= 0).then_some(db)]);
+    });
+}
+
+/// The databases have exchanged their keys, and loads in flight do not know.
+unsafe extern "C" fn on_swap(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, data: *mut c_void) {
+    guarded("the swapdb event", (), || {
+        if data.is_null() {
+            return;
+        }
+        // SAFETY: of this event the data is a `RedisModuleSwapDbInfo`, valid until we return.
+        let swap = unsafe { &*data.cast::<raw::RedisModuleSwapDbInfo>() };
+        flushed(ctx, &[Some(swap.dbnum_first), Some(swap.dbnum_second)]);
+    });
+}
+
+/// Distrusts the loads of these databases (of all without one) that are in flight; whoever waits is served anew.
+fn flushed(ctx: *mut raw::RedisModuleCtx, dbs: &[Option<i32>]) {
+    // SAFETY: the event's context, valid until the callback returns.
+    let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
+    let Some(mut state) = try_state() else { return };
+    let keys: Vec<_> = dbs.iter().flat_map(|db| state.flushed(*db, clock_now())).collect();
+    blocked::settle(ctx, &mut state, keys);
+    blocked::look_after(state);
+}
+
+unsafe extern "C" fn on_config(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
+    guarded("the config event", (), || {
+        // SAFETY: the event's context, valid until we return.
+        if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
+            caller::read_limits(ctx);
         }
     });
 }

@@ -54,7 +54,9 @@ pub(super) fn missing() -> Vec<&'static str> {
         RedisModule_RegisterStringConfig RedisModule_LoadConfigs RedisModule_CreateTimer RedisModule_SelectDb
         RedisModule_GetSelectedDb RedisModule_GetContextFlags RedisModule_EventLoopAddOneShot
         RedisModule_GetDetachedThreadSafeContext RedisModule_AvoidReplicaTraffic RedisModule_MallocSize
-        RedisModule_RegisterInfoFunc RedisModule_SubscribeToServerEvent RedisModule_Log
+        RedisModule_RegisterInfoFunc RedisModule_SubscribeToServerEvent RedisModule_Log RedisModule_BlockClient
+        RedisModule_UnblockClient RedisModule_SetDisconnectCallback RedisModule_GetBlockedClientHandle
+        RedisModule_GetClientId RedisModule_StopTimer RedisModule_GetUsedMemoryRatio
     );
     needed.iter().filter(|(_, absent)| *absent).map(|(name, _)| *name).collect()
 }

@@ -23,7 +23,7 @@ unsafe extern "C" fn report(info: *mut raw::RedisModuleInfoCtx, for_crash_report
     super::guarded("INFO", (), || {
         let Some(mut state) = try_state() else { return };
         state.stats.count.panics += PANICS.swap(0, Relaxed);
-        let snapshot = state.stats.snapshot(&state.live, clock_now());
+        let snapshot = state.stats.snapshot(&state.live, &state.leases, clock_now());
         if let Some(section) = server_may!(RedisModule_InfoAddSection) {
             // SAFETY: `info` is valid during the callback; an empty name makes the module's own section.
             unsafe { section(info, c"".as_ptr()) };

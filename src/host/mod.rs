@@ -5,6 +5,8 @@
 //! only the main thread touches (see `try_state`).
 
 mod alloc;
+mod blocked;
+mod caller;
 mod datatype;
 mod deliver;
 mod enter;
@@ -21,8 +23,9 @@ mod workers;
 use std::cell::{RefCell, RefMut};
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
 use std::slice;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 
 use lazy_static::lazy_static;
 use redis_module::raw;
@@ -45,9 +48,31 @@ unsafe impl Sync for MainThread {}
 
 lazy_static! {
     static ref STATE: MainThread = {
-        let seed = clock_now().us() ^ u64::from(std::process::id()).rotate_left(32);
-        MainThread(RefCell::new(State::new(clock_now(), seed, datatype::LIVE.clone())))
+        MainThread(RefCell::new(State::new(
+            clock_now(),
+            random_bytes(),
+            datatype::LIVE.clone(),
+            datatype::DOUBTS.clone(),
+        )))
     };
+}
+
+/// A context for timers that no command is around for.
+static CONTEXT: AtomicPtr<raw::RedisModuleCtx> = AtomicPtr::new(ptr::null_mut());
+
+/// A context that lives as long as the module.
+fn context() -> *mut raw::RedisModuleCtx {
+    CONTEXT.load(Relaxed)
+}
+
+/// Bytes that nobody can guess: secrets of this life.
+fn random_bytes() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    if let Err(why) = getrandom::fill(&mut bytes) {
+        log::warning(&format!("the system gives no random bytes, tokens are made from the clock: {why}"));
+        bytes = (u128::from(clock_now().us()) << 64 | u128::from(std::process::id())).to_le_bytes();
+    }
+    bytes
 }
 
 /// Panics caught outside commands, where the state may be out of reach.
@@ -103,7 +128,12 @@ const LAG_US: u64 = 20_000;
 fn clock_now() -> Now {
     let us = read_clock(libc::CLOCK_REALTIME);
     LAST_EXACT.store(us, Relaxed);
-    Now::from_us(us)
+    Now::new(us, mono_ms())
+}
+
+/// The clock that is never set, as the kernel's last tick left it: leases are not measured in microseconds.
+fn mono_ms() -> u64 {
+    read_clock(libc::CLOCK_MONOTONIC_COARSE) / 1_000
 }
 
 /// The wall clock in milliseconds.
@@ -121,12 +151,12 @@ fn cached_now() -> Now {
         None => read_clock(libc::CLOCK_REALTIME_COARSE),
     };
     let exact = LAST_EXACT.load(Relaxed);
-    Now::from_us(if exact.saturating_sub(cached) < LAG_US { exact.max(cached) } else { cached })
+    Now::new(if exact.saturating_sub(cached) < LAG_US { exact.max(cached) } else { cached }, mono_ms())
 }
 
 fn read_clock(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is valid to write to; both clocks exist on every Linux.
+    // SAFETY: `time` is valid to write to; all three clocks exist on every Linux.
     unsafe { libc::clock_gettime(clock, &mut time) };
     time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000
 }
@@ -182,6 +212,9 @@ fn load(ctx: Ctx, args: &[Str<'_>]) -> Result<(), String> {
     events::subscribe(ctx)?;
     info::register(ctx)?;
     register::options(ctx);
-    workers::remember(ctx);
+    workers::remember();
+    // SAFETY: the context is that of the load; what comes back lives as long as the module.
+    CONTEXT.store(unsafe { ffi::server!(RedisModule_GetDetachedThreadSafeContext)(ctx.as_ptr()) }, Relaxed);
+    caller::read_limits(ctx);
     Ok(())
 }

@@ -121,6 +121,7 @@ fn flags(command: &Command) -> String {
             Flag::ReadOnly => "readonly",
             Flag::DenyOom => "deny-oom",
             Flag::Fast => "fast",
+            Flag::Blocking => "blocking",
             Flag::Dangerous => "admin",
             Flag::Internal => continue,
         });
@@ -163,6 +164,9 @@ pub(super) fn access_flags(access: Access) -> u32 {
         Access::Overwrite => raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_KEY_UPDATE,
         Access::Update => raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE,
         Access::Delete => raw::REDISMODULE_CMD_KEY_RM | raw::REDISMODULE_CMD_KEY_DELETE,
+        Access::ReadUpdate => {
+            raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE
+        }
     }
 }
 

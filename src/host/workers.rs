@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use lazy_static::lazy_static;
 use redis_module::raw;
 
 use super::ffi::{Ctx, Held, Mode, OwnedStr, server};
-use super::{datatype, guarded, log, try_state, with_state};
+use super::{context, datatype, guarded, log, try_state, with_state};
 use crate::cache::State;
 use crate::cache::codec::Codecs;
 use crate::cache::entry::EntryRef;
@@ -63,18 +63,14 @@ lazy_static! {
     };
 }
 
-/// A context for timers that no command is around for.
-static CONTEXT: AtomicPtr<raw::RedisModuleCtx> = AtomicPtr::new(ptr::null_mut());
 /// A bell has been rung and its timer has not run yet.
 static RUNG: AtomicBool = AtomicBool::new(false);
 /// The server is going down: leave the jobs.
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
-/// Keeps what is there at the load for later: a context, and the cores that the process may use.
-pub(super) fn remember(ctx: Ctx) {
+/// Keeps for later which cores the process may use at the load.
+pub(super) fn remember() {
     lazy_static::initialize(&CORES);
-    // SAFETY: the context is that of the load; what comes back lives as long as the module.
-    CONTEXT.store(unsafe { server!(RedisModule_GetDetachedThreadSafeContext)(ctx.as_ptr()) }, Relaxed);
 }
 
 /// Hands a job to the worker, which starts at the first.
@@ -153,8 +149,8 @@ unsafe extern "C" fn bell(_data: *mut c_void) {
 }
 
 fn set_timer(after_ms: i64) {
-    // SAFETY: the context of `remember`; the callback takes no data.
-    unsafe { server!(RedisModule_CreateTimer)(CONTEXT.load(Relaxed), after_ms, Some(swap_in), ptr::null_mut()) };
+    // SAFETY: the context lives as long as the module; the callback takes no data.
+    unsafe { server!(RedisModule_CreateTimer)(context(), after_ms, Some(swap_in), ptr::null_mut()) };
 }
 
 unsafe extern "C" fn swap_in(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {

@@ -88,6 +88,8 @@ fn variants() -> Vec<Error> {
         Error::Count { what: "TAGS", said: 3, found: 2 },
         Error::TooLarge { bytes: 11, limit: 10 },
         Error::WrongType,
+        Error::OutOfMemory,
+        Error::ReadOnly,
         Error::Refused("a whole sentence".into()),
         Error::Internal,
     ];
@@ -95,6 +97,7 @@ fn variants() -> Vec<Error> {
         match error {
             Error::Arity(_) | Error::Syntax(_) | Error::Invalid { .. } | Error::Count { .. } => {}
             Error::TooLarge { .. } | Error::WrongType | Error::Refused(_) | Error::Internal => {}
+            Error::OutOfMemory | Error::ReadOnly => {}
         }
     }
     all

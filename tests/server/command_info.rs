@@ -30,8 +30,16 @@ fn reads_are_readonly_and_writes_are_write() {
         assert!(!flags.iter().any(|f| f == other), "{name} is {other}: {flags:?}");
         assert!(!fast || flags.iter().any(|f| f == "fast"), "{name} is not fast: {flags:?}");
     }
-    for name in ["set", "mset", "absent"] {
-        assert!(flags(&s, &format!("smartcache.{name}")).iter().any(|f| f == "denyoom"), "{name} allocates");
+    // Leases change no data: they must go on under MISCONF, NOREPLICAS, CLIENT PAUSE WRITE and OOM.
+    for name in ["getlock", "unlock", "extend"] {
+        let flags = flags(&s, &format!("smartcache.{name}"));
+        assert!(!flags.iter().any(|f| ["readonly", "write", "denyoom"].contains(&f.as_str())), "{name}: {flags:?}");
+        assert_eq!(flags.iter().any(|f| f == "blocking"), name == "getlock");
+    }
+    assert!(flags(&s, "smartcache.mset").iter().any(|f| f == "denyoom"), "MSET allocates");
+    for name in ["set", "absent"] {
+        let flags = flags(&s, &format!("smartcache.{name}"));
+        assert!(!flags.iter().any(|f| f == "denyoom"), "{name} asks for itself: a token must be spent also then");
     }
 }
 

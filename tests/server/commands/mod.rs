@@ -2,7 +2,9 @@
 
 mod absent;
 mod del;
+mod extend;
 mod get;
+mod getlock;
 pub(crate) mod help;
 mod inspect;
 mod mget;
@@ -12,7 +14,9 @@ mod resetstat;
 mod rule;
 mod set;
 mod stale;
+mod stamp;
 mod stats;
 mod touch;
+mod unlock;
 
 pub(crate) use help::COMMANDS;

@@ -1,0 +1,432 @@
+//! What a caller of `GETLOCK` is told: what stands under the key, who loads it, and whether this caller should.
+//!
+//! ```text
+//!                     │ a lease is out           │ back-off             │ nobody loads
+//!  ───────────────────┼──────────────────────────┼──────────────────────┼──────────────────────────────
+//!   fresh             │ HIT                      │ HIT                  │ HIT, now and then with a token
+//!   inside SWR        │ STALE                    │ STALE                │ STALE with a token
+//!   inside SIE        │ wait, or STALE           │ STALE                │ MISS with a token, else STALE
+//!   nothing to serve  │ wait, or BUSY            │ BUSY                 │ MISS with a token, else BUSY
+//! ```
+//!
+//! "Else" is for callers whom `FILLS` or `max-leases` refuse. (An absent entry is told as `ABSENT`; it has no windows.)
+//! Whoever names the `OWNER` of the lease that is out gets its token again.
+//!
+//! A waiter is judged by the same table at the moment it is woken ([`Node::settle`]): so a store answers all who wait, and
+//! whatever else ends a lease makes the first of them the next to load, before any new reader.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::clock::Now;
+use super::doubt::Mark;
+use super::entry::Freshness;
+use super::lease::{Answer, Due, End, Lease, Waited, WaiterId};
+use super::read::{self, Accept, Found, Value, Why};
+use super::token::{self, Of, Token};
+use super::{Key, Keyspace, Slot, State};
+
+/// The shortest time after which to ask again, in milliseconds.
+const RETRY_MS: u64 = 20;
+/// The shortest load time that early refresh reckons with: below that, clocks are too coarse.
+const LEAST_LOAD_MS: u64 = 10;
+/// The shortest early lease.
+const LEAST_EARLY_MS: u64 = 1_000;
+
+/// One database of this node, at one moment.
+pub struct Node<'a> {
+    /// What the node knows.
+    pub state: &'a mut State,
+    /// The keys of the database.
+    pub keys: &'a mut dyn Keyspace,
+    /// The database.
+    pub db: i32,
+    /// The moment.
+    pub now: Now,
+}
+
+/// What a caller wants, and how far it may go.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The connection.
+    pub client: u64,
+    /// `LOCK`, in milliseconds; else the policy's.
+    pub lock_ms: Option<u64>,
+    /// `OWNER`.
+    pub owner: Option<&'a [u8]>,
+    /// It may wait for whoever loads.
+    pub waits: bool,
+}
+
+/// What stands under a key, as far as it decides anything.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum There {
+    /// A fresh entry, value or absence.
+    Fresh {
+        /// Until its freshness ends; `None` without end.
+        left_ms: Option<u64>,
+        /// How long its load took, when that was measured.
+        load_ms: Option<u32>,
+        /// How long it lives in all.
+        life_ms: Option<u64>,
+    },
+    /// A plain string: fresh, and nobody's to load.
+    Plain,
+    /// A value inside SWR.
+    Swr,
+    /// A value past SWR, but inside SIE.
+    Sie,
+    /// Nothing that could be served.
+    Nothing,
+}
+
+/// What a caller is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// What is there, fresh; with a token, whoever asked is to load it anew.
+    Fresh(Option<Grant>),
+    /// The stale value; with a token, whoever asked is to load it anew, else to ask again after so many milliseconds.
+    Stale(Result<Grant, u64>),
+    /// To load it.
+    Load(Grant),
+    /// To ask again after so many milliseconds.
+    Busy(u64),
+    /// Nothing yet: to wait.
+    Wait,
+}
+
+/// A token, and how long its lease lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The token.
+    pub token: Token,
+    /// What is left of the lease, in milliseconds.
+    pub left_ms: u64,
+}
+
+impl There {
+    /// What a slot amounts to.
+    pub fn of(slot: Slot<'_>, now: Now) -> Self {
+        let entry = match slot {
+            Slot::Entry(entry) => entry,
+            Slot::Text(_) => return There::Plain,
+            Slot::Empty | Slot::Other => return There::Nothing,
+        };
+        match entry.freshness(now) {
+            Freshness::Fresh { left_ms } => There::Fresh {
+                left_ms,
+                load_ms: entry.load_ms(),
+                life_ms: left_ms.map(|left| left + entry.age_ms(now)),
+            },
+            Freshness::Stale { in_swr: true } => There::Swr,
+            Freshness::Stale { in_swr: false } => There::Sie,
+            Freshness::Dead => There::Nothing,
+        }
+    }
+}
+
+impl Node<'_> {
+    /// Decides what a caller is told; grants the lease that goes with it.
+    pub fn tell(&mut self, key: Key<'_>, there: There, ask: Ask<'_>) -> Told {
+        if matches!(there, There::Plain) {
+            return Told::Fresh(None);
+        }
+        if let There::Fresh { .. } = there {
+            return Told::Fresh(self.again(key, ask));
+        }
+        let stale = |otherwise: Told, retry_ms| match there {
+            There::Swr | There::Sie => Told::Stale(Err(retry_ms)),
+            _ => otherwise,
+        };
+        let granted = |grant| if there == There::Swr { Told::Stale(Ok(grant)) } else { Told::Load(grant) };
+        if let Some(again) = self.again(key, ask) {
+            return granted(again);
+        }
+        if let Some(left_ms) = self.state.leases.backoff_ms(self.db, key.name, self.now) {
+            return stale(Told::Busy(left_ms), left_ms);
+        }
+        if let Some(lease) = self.state.leases.lease(self.db, key.name) {
+            // As long as the load has lasted already, so that nobody asks more often than it takes to notice.
+            let left_ms = lease.until_ms.saturating_sub(self.now.mono_ms());
+            let retry_ms = lease.token.age_ms(self.now).max(RETRY_MS).min(left_ms.max(1));
+            if there == There::Swr {
+                return Told::Stale(Err(retry_ms));
+            }
+            if ask.waits && !self.state.leases.would_circle(self.db, key.name, ask.client) {
+                return Told::Wait;
+            }
+            return stale(Told::Busy(retry_ms), retry_ms);
+        }
+        match self.grant(key, ask, None) {
+            Some(grant) => granted(grant),
+            None => stale(Told::Busy(RETRY_MS), RETRY_MS),
+        }
+    }
+
+    /// The lease that the caller holds already, by its name.
+    fn again(&self, key: Key<'_>, ask: Ask<'_>) -> Option<Grant> {
+        let owner = ask.owner?;
+        let lease = self.state.leases.lease(self.db, key.name)?;
+        (lease.owner.as_deref() == Some(owner))
+            .then(|| Grant { token: lease.token, left_ms: lease.until_ms.saturating_sub(self.now.mono_ms()) })
+    }
+
+    /// Draws whether this reader of a fresh entry is to load it anew before it ends: with the probability `exp(−r / (β·Δ))`
+    /// for *r* left and a load of Δ (Vattani, Chierichetti, Lowenstein: "Optimal probabilistic cache stampede prevention",
+    /// VLDB 2015), but never in the first half of its life. `beta` is the caller's β; else the policy's counts.
+    pub fn picked(&mut self, key: Key<'_>, there: There, beta: Option<f64>) -> bool {
+        let There::Fresh { left_ms: Some(left_ms), load_ms: Some(load_ms), life_ms: Some(life_ms) } = there else {
+            return false;
+        };
+        if left_ms > life_ms / 2 {
+            return false;
+        }
+        let beta = beta.unwrap_or_else(|| {
+            let policies = &self.state.policies;
+            policies.policy(policies.find(key.name)).beta
+        });
+        let load_ms = u64::from(load_ms).max(LEAST_LOAD_MS) as f64;
+        beta > 0.0 && self.state.random.unit() < (-(left_ms as f64) / (beta * load_ms)).exp()
+    }
+
+    /// What a reader of a fresh entry is told that was [`picked`](Self::picked), or that says who it is: only one at a time
+    /// is to load it anew. Its lease is short, so that a client which ignores its token delays nobody when the entry ends.
+    pub fn early(&mut self, key: Key<'_>, there: There, picked: bool, ask: Ask<'_>) -> Told {
+        self.lapse(key);
+        let leases = &self.state.leases;
+        let taken =
+            || leases.lease(self.db, key.name).is_some() || leases.backoff_ms(self.db, key.name, self.now).is_some();
+        match there {
+            There::Fresh { load_ms: Some(load_ms), .. } if picked && !taken() => {
+                Told::Fresh(self.grant(key, ask, Some(u64::from(load_ms))))
+            }
+            _ => Told::Fresh(self.again(key, ask)),
+        }
+    }
+
+    /// Grants a lease, unless `FILLS` or `max-leases` forbids.
+    fn grant(&mut self, key: Key<'_>, ask: Ask<'_>, early_for: Option<u64>) -> Option<Grant> {
+        let State { policies, leases, settings, clock, doubts, stats, .. } = &mut *self.state;
+        let rule = policies.find(key.name);
+        let policy = policies.policy(rule);
+        let rule = rule.map(super::rules::Rule::id).unwrap_or_default();
+        if leases.live() >= settings.max_leases as u64
+            || policy.fills.is_some_and(|fills| leases.of_rule(rule) >= u64::from(fills))
+        {
+            return None;
+        }
+        let lock_ms = ask.lock_ms.unwrap_or(policy.lock_ms);
+        let left_ms = match early_for {
+            Some(load_ms) => lock_ms.min(load_ms.saturating_mul(3).max(LEAST_EARLY_MS)),
+            None => lock_ms,
+        };
+        let token = Token::begun(clock.stamp(self.now), self.now);
+        doubts.load_begins();
+        let lease = Lease {
+            token,
+            until_ms: self.now.mono_ms().saturating_add(left_ms),
+            client: ask.client,
+            owner: ask.owner.map(Into::into),
+            rule,
+            early: early_for.is_some(),
+        };
+        leases.grant(self.db, key.name, lease, &mut stats.count);
+        Some(Grant { token, left_ms })
+    }
+
+    /// Ends the lease of a key whose deadline has passed, and lets whoever waits for it have the next one: before any
+    /// new reader.
+    pub fn lapse(&mut self, key: Key<'_>) {
+        if self.state.leases.is_idle() {
+            return;
+        }
+        let over = self.state.leases.lease(self.db, key.name).is_some_and(|l| l.until_ms <= self.now.mono_ms());
+        if over {
+            self.state.leases.end(self.db, key.name, End::Expired, &mut self.state.stats.count);
+            self.settle(key);
+        }
+    }
+
+    /// Tells those who wait for a key what a `GETLOCK` of this moment would be told, until one of them would wait.
+    /// To be called whenever the key's lease has ended or the key has changed.
+    pub fn settle(&mut self, key: Key<'_>) {
+        if self.state.leases.waiting() == 0 {
+            return;
+        }
+        let mut values = Values::default();
+        while let Some(id) = self.state.leases.first_waiter(self.db, key.name) {
+            if !self.wake(key, id, true, &mut values) {
+                break;
+            }
+        }
+    }
+
+    /// A waiter has waited long enough, or may wait no longer: what it is told.
+    pub fn give_up(&mut self, id: WaiterId) {
+        let Some(key) = self.state.leases.waiter(id).map(|waiter| waiter.key.clone()) else { return };
+        self.wake(Key::named(&key), id, false, &mut Values::default());
+    }
+
+    /// Deals with something whose time has come.
+    pub fn deal_with(&mut self, due: &Due) {
+        match due {
+            Due::Waiter(id) => self.give_up(*id),
+            Due::Key(_, name) => {
+                let key = Key::named(name);
+                if self.state.leases.backoff_ms(self.db, name, self.now).is_none() {
+                    self.state.leases.end_backoff(self.db, name);
+                }
+                self.lapse(key);
+            }
+        }
+    }
+
+    /// Answers one waiter, unless it is to wait on; false then.
+    fn wake(&mut self, key: Key<'_>, id: WaiterId, waits: bool, values: &mut Values) -> bool {
+        let Some(waiter) = self.state.leases.waiter(id) else { return false };
+        let (client, wish) = (waiter.client, waiter.wish.clone());
+        let there = There::of(self.keys.peek(key), self.now);
+        // It holds nothing itself, or it would not have been parked: circles need not be looked for again.
+        let ask = Ask { client, lock_ms: wish.lock_ms, owner: wish.owner.as_deref(), waits };
+        let mut told = self.tell(key, there, ask);
+        let mut shared = None;
+        if matches!(told, Told::Fresh(_) | Told::Stale(_)) {
+            shared = values.get(self, key, wish.accept);
+            if shared.is_none() {
+                told = self.tell(key, There::Nothing, ask); // only decompressing showed that it is damaged
+            }
+        }
+        let (state, value, fresh_ms) = match (told, shared) {
+            (Told::Wait, _) => return false,
+            (Told::Fresh(_), Some(Shared::Value(value, fresh_ms))) => ("HIT", Some(value), fresh_ms),
+            (Told::Fresh(_), Some(Shared::Absent(fresh_ms))) => ("ABSENT", None, fresh_ms),
+            (Told::Stale(_), Some(Shared::Value(value, _))) => ("STALE", Some(value), 0),
+            (Told::Load(_), _) => ("MISS", None, 0),
+            _ => ("BUSY", None, 0),
+        };
+        let how = match told {
+            Told::Load(_) | Told::Stale(Ok(_)) => Waited::Promoted,
+            Told::Fresh(_) | Told::Stale(Err(_)) => Waited::Served,
+            Told::Busy(_) | Told::Wait if waits => Waited::Dropped,
+            Told::Busy(_) | Told::Wait => Waited::TimedOut,
+        };
+        let answer = Answer {
+            state,
+            value,
+            with_encoding: wish.accept.is_some(),
+            token: told.grant().map(|grant| self.text(key, grant.token)),
+            fresh_ms,
+            lease_ms: told.lease_ms(),
+        };
+        let count = &mut self.state.stats.count;
+        *match state {
+            "HIT" => &mut count.hits,
+            "ABSENT" => &mut count.absent_hits,
+            "STALE" => &mut count.stale_hits,
+            "MISS" => &mut count.misses_cold,
+            _ => &mut count.busy,
+        } += 1;
+        self.state.leases.answer(id, how, answer, self.now, count);
+        true
+    }
+
+    /// A token as clients get it.
+    pub fn text(&self, key: Key<'_>, token: Token) -> [u8; token::LEN] {
+        self.state.secret.seal(Of::Key(self.db, key.name), token)
+    }
+
+    /// Hands a value that could not be stored to all who wait for it.
+    pub fn hand_out(&mut self, key: Key<'_>, value: Option<&[u8]>) {
+        if self.state.leases.waiters_of(self.db, key.name) == 0 {
+            return;
+        }
+        let value: Option<Arc<[u8]>> = value.map(Into::into);
+        while let Some(id) = self.state.leases.first_waiter(self.db, key.name) {
+            let accepts = self.state.leases.waiter(id).is_some_and(|waiter| waiter.wish.accept.is_some());
+            let answer = Answer {
+                state: if value.is_some() { "HIT" } else { "ABSENT" },
+                value: value.clone().map(|bytes| ("identity", bytes)),
+                with_encoding: accepts,
+                token: None,
+                fresh_ms: 0,
+                lease_ms: 0,
+            };
+            let count = &mut self.state.stats.count;
+            *(if value.is_some() { &mut count.hits } else { &mut count.absent_hits }) += 1;
+            self.state.leases.answer(id, Waited::Served, answer, self.now, count);
+        }
+    }
+
+    /// What was loaded of this key before now is not to be trusted any more: its lease is free again. The key itself
+    /// must have been changed already.
+    pub fn distrust(&mut self, key: Key<'_>, mark: Mark) {
+        let State { clock, doubts, settings, leases, stats, .. } = &mut *self.state;
+        if doubts.matter() || settings.guard_ms > 0 {
+            doubts.mark(mark, self.db, key.name, clock.stamp(self.now), settings.guard_ms, self.now);
+        }
+        if leases.is_idle() {
+            return;
+        }
+        if mark == Mark::Deleted {
+            leases.end_backoff(self.db, key.name);
+        }
+        leases.end(self.db, key.name, End::Voided, &mut stats.count);
+        self.settle(key);
+    }
+}
+
+impl Told {
+    /// The lease that goes with it.
+    pub fn grant(&self) -> Option<Grant> {
+        match self {
+            Told::Fresh(grant) => *grant,
+            Told::Stale(Ok(grant)) | Told::Load(grant) => Some(*grant),
+            Told::Stale(Err(_)) | Told::Busy(_) | Told::Wait => None,
+        }
+    }
+
+    /// What is left of the lease, or when to ask again.
+    pub fn lease_ms(&self) -> u64 {
+        match self {
+            Told::Stale(Err(retry_ms)) | Told::Busy(retry_ms) => *retry_ms,
+            _ => self.grant().map_or(0, |grant| grant.left_ms),
+        }
+    }
+}
+
+/// What is under a key, for many at once: made when the first needs it.
+#[derive(Default)]
+struct Values(SmallVec<[(Option<Accept>, Option<Shared>); 1]>);
+
+#[derive(Clone)]
+enum Shared {
+    Value((&'static str, Arc<[u8]>), i64),
+    Absent(i64),
+}
+
+impl Values {
+    fn get(&mut self, node: &mut Node<'_>, key: Key<'_>, accept: Option<Accept>) -> Option<Shared> {
+        if let Some((_, shared)) = self.0.iter().find(|(made_for, _)| *made_for == accept) {
+            return shared.clone();
+        }
+        let share = |value: Value<'_>| (value.encoding, Arc::from(value.bytes));
+        let found = read::find(node.keys.peek(key), &mut node.state.codecs, node.now, true, accept);
+        let (shared, left_ms) = match found {
+            Ok(Found::Hit { value, left_ms }) => (Some(Shared::Value(share(value), 0)), left_ms),
+            Ok(Found::Stale { value }) => (Some(Shared::Value(share(value), 0)), None),
+            Ok(Found::Absent { left_ms }) => (Some(Shared::Absent(0)), left_ms),
+            Ok(Found::Plain) => (node.keys.text(key).map(|text| Shared::Value(share(Value::plain(text)), 0)), None),
+            Ok(Found::Miss(Why::Cold | Why::Expired | Why::Invalidated)) | Err(_) => (None, None),
+        };
+        let shared = shared.map(|shared| {
+            let fresh_ms = read::fresh_ms(node.keys, key, left_ms);
+            match shared {
+                Shared::Value(value, _) => Shared::Value(value, fresh_ms),
+                Shared::Absent(_) => Shared::Absent(fresh_ms),
+            }
+        });
+        self.0.push((accept, shared.clone()));
+        shared
+    }
+}

@@ -1,0 +1,226 @@
+//! Which loads in flight are no longer to be trusted, remembered in constant memory.
+//!
+//! While a load is under way, its key may be deleted, made stale, or stored and deleted again: nothing stays under the
+//! key that a fill could be compared with. So the *last* such moment is kept in tables of fixed size, by a keyed hash of
+//! database and key:
+//!
+//! ```text
+//!  slot = SipHash(database, key) mod 2¹⁸
+//!
+//!  deleted[slot]   the last SMARTCACHE.DEL, a native DEL …     a load begun before: answered STALE, dropped
+//!  staled[slot]    the last SMARTCACHE.STALE                    a load begun before: answered STALE, kept as a stale copy
+//!  gone[slot]      the newest entry that is no longer there     a load begun before it: answered LOST
+//! ```
+//!
+//! Two keys that share a slot share its moments: a load is distrusted too often, never too seldom. That concerns loads that
+//! come late, or without a lease: a fill whose lease is still out needs none of this, since whatever marks or overwrites a
+//! key ends its lease. (And `gone` holds the stamp at which the vanished entry's own load began, which is nearly always
+//! older than any load in flight: there a collision costs next to nothing.) `guard` also distrusts loads that begin within it; it is kept as a moment of the
+//! monotonic clock, since stamps may run ahead of the wall clock.
+//!
+//! A table takes memory with its first mark, and nothing is written down before the first token or stamp was given out.
+
+use std::hash::Hasher;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use siphasher::sip::SipHasher13;
+
+use super::clock::{Now, Stamp};
+use super::token::Token;
+
+/// Slots of each table: 2 MB.
+const SLOTS: usize = 1 << 18;
+
+/// Moments by slot; zero is never.
+type Table = OnceLock<Box<[AtomicU64]>>;
+
+/// What has happened to keys whose loads are in flight. Shared with the host's callbacks, which run on the main thread
+/// while a command of ours may hold the state: hence atomics, which never contend.
+pub struct Doubts {
+    key: [u8; 16],
+    loads_began: AtomicBool,
+    deleted: Marks,
+    staled: Marks,
+    gone: Table,
+}
+
+impl std::fmt::Debug for Doubts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Doubts").finish_non_exhaustive()
+    }
+}
+
+/// The last mark of each slot.
+#[derive(Default)]
+struct Marks {
+    stamps: Table,
+    /// Until when loads that begin are distrusted, too: milliseconds of the monotonic clock.
+    guards: Table,
+}
+
+/// Which kind of mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Deleted: what was being loaded is dropped.
+    Deleted,
+    /// Made stale: what was being loaded is a stale copy.
+    Staled,
+}
+
+/// What makes a load doubtful.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// The key was deleted since: the value is dead.
+    Dead,
+    /// The key was made stale at this stamp: the value is a stale copy.
+    Stale(Stamp),
+}
+
+impl Doubts {
+    /// Nothing has happened. The key keeps clients from choosing which keys share a slot.
+    pub fn new(key: [u8; 16]) -> Self {
+        Doubts {
+            key,
+            loads_began: AtomicBool::new(false),
+            deleted: Marks::default(),
+            staled: Marks::default(),
+            gone: Table::new(),
+        }
+    }
+
+    /// A token or a stamp is given out: from now on there may be loads in flight.
+    pub fn load_begins(&self) {
+        self.loads_began.store(true, Relaxed);
+    }
+
+    /// Whether there may be loads in flight that marks matter to; a guard matters to those to come, too.
+    pub fn matter(&self) -> bool {
+        self.loads_began.load(Relaxed)
+    }
+
+    /// Marks a key: loads of it begun before `stamp`, or within `guard_ms` from now, are not trusted.
+    pub fn mark(&self, mark: Mark, db: i32, key: &[u8], stamp: Stamp, guard_ms: u64, now: Now) {
+        let (slot, marks) = (self.slot(db, key), self.marks(mark));
+        raise(&marks.stamps, slot, stamp.0);
+        if guard_ms > 0 {
+            raise(&marks.guards, slot, now.mono_ms().saturating_add(guard_ms));
+        }
+    }
+
+    /// An entry has left its key, whyever: what was loaded before it must not come back.
+    pub fn gone(&self, db: i32, key: &[u8], stamp: Stamp) {
+        if self.matter() {
+            raise(&self.gone, self.slot(db, key), stamp.0);
+        }
+    }
+
+    /// The stamp of the newest entry that has left this key (or one that shares its slot).
+    pub fn newest_gone(&self, db: i32, key: &[u8]) -> Stamp {
+        Stamp(read(&self.gone, self.slot(db, key)))
+    }
+
+    /// Why this load of the key is not to be trusted, if it is not. With its lease still out (`leased`) only guards count:
+    /// whatever marks a key ends its lease.
+    pub fn of(&self, token: Token, db: i32, key: &[u8], leased: bool) -> Option<Doubt> {
+        let slot = self.slot(db, key);
+        let marked = |marks: &Marks| {
+            let stamp = read(&marks.stamps, slot);
+            let since = !leased && token.stamp.0 <= stamp;
+            (since || token.mono_ms < read(&marks.guards, slot)).then_some(Stamp(stamp))
+        };
+        match marked(&self.deleted) {
+            Some(_) => Some(Doubt::Dead),
+            None => marked(&self.staled).map(Doubt::Stale),
+        }
+    }
+
+    fn marks(&self, mark: Mark) -> &Marks {
+        match mark {
+            Mark::Deleted => &self.deleted,
+            Mark::Staled => &self.staled,
+        }
+    }
+
+    fn slot(&self, db: i32, key: &[u8]) -> usize {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(&db.to_le_bytes());
+        hasher.write(key);
+        hasher.finish() as usize % SLOTS
+    }
+}
+
+/// Moments only move forward.
+fn raise(table: &Table, slot: usize, moment: u64) {
+    let table = table.get_or_init(|| (0..SLOTS).map(|_| AtomicU64::new(0)).collect());
+    table[slot].fetch_max(moment, Relaxed);
+}
+
+fn read(table: &Table, slot: usize) -> u64 {
+    table.get().map_or(0, |table| table[slot].load(Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000;
+
+    fn doubts() -> Doubts {
+        let doubts = Doubts::new([7; 16]);
+        doubts.load_begins();
+        doubts
+    }
+
+    fn load(at_ms: u64) -> Token {
+        Token { stamp: Stamp(at_ms * MS), mono_ms: at_ms }
+    }
+
+    fn at(ms: u64) -> Now {
+        Now::from_us(ms * MS)
+    }
+
+    #[test]
+    fn a_load_is_doubted_when_its_key_was_marked_after_it_began() {
+        let doubts = doubts();
+        doubts.mark(Mark::Staled, 0, b"k", Stamp(20 * MS), 0, at(20));
+        assert_eq!(doubts.of(load(19), 0, b"k", false), Some(Doubt::Stale(Stamp(20 * MS))));
+        assert_eq!(doubts.of(load(21), 0, b"k", false), None);
+        assert_eq!((doubts.of(load(19), 1, b"k", false), doubts.of(load(19), 0, b"other", false)), (None, None));
+        doubts.mark(Mark::Deleted, 0, b"k", Stamp(18 * MS), 0, at(18));
+        assert_eq!(doubts.of(load(17), 0, b"k", false), Some(Doubt::Dead), "what is dead is not served stale either");
+        assert_eq!(
+            doubts.of(load(19), 0, b"k", false),
+            Some(Doubt::Stale(Stamp(20 * MS))),
+            "neither overwrites the other"
+        );
+    }
+
+    #[test]
+    fn a_mark_never_goes_back() {
+        let doubts = doubts();
+        doubts.mark(Mark::Deleted, 0, b"k", Stamp(20 * MS), 0, at(20));
+        doubts.mark(Mark::Deleted, 0, b"k", Stamp(10 * MS), 0, at(10));
+        assert_eq!(doubts.of(load(15), 0, b"k", false), Some(Doubt::Dead));
+    }
+
+    #[test]
+    fn a_guard_counts_on_the_monotonic_clock_so_a_wall_clock_set_back_does_not_prolong_it() {
+        let doubts = doubts();
+        doubts.mark(Mark::Deleted, 0, b"k", Stamp(1_000_000 * MS), 5_000, Now::new(1_000_000 * MS, 20_000));
+        // The wall clock is set back by an hour: stamps go on from the last one.
+        let begun = |mono_ms, nth| Token { stamp: Stamp(1_000_000 * MS + nth), mono_ms };
+        assert_eq!(doubts.of(begun(24_999, 1), 0, b"k", false), Some(Doubt::Dead));
+        assert_eq!(doubts.of(begun(25_000, 2), 0, b"k", false), None);
+    }
+
+    #[test]
+    fn nothing_is_written_down_before_the_first_load() {
+        let doubts = Doubts::new([7; 16]);
+        doubts.gone(0, b"k", Stamp(9));
+        assert!(!doubts.matter() && doubts.gone.get().is_none());
+        doubts.load_begins();
+        doubts.gone(0, b"k", Stamp(10));
+        assert_eq!(doubts.newest_gone(0, b"k"), Stamp(10));
+    }
+}

@@ -1,0 +1,211 @@
+//! What a load that comes home is worth: stored, kept as a stale copy, or dropped.
+//!
+//! ```text
+//!  is the token ours, for this key?            no ─▶ LOST
+//!  was it answered a moment ago?              yes ─▶ the same again
+//!  is there something else than an entry?     yes ─▶ LOST
+//!  is, or was, there something loaded later?  yes ─▶ LOST
+//!  was the key deleted since, or all flushed? yes ─▶ STALE, dropped
+//!  was it made stale since?                   yes ─▶ STALE, kept for what is left of its windows
+//!  else                                           ─▶ OK
+//! ```
+//!
+//! One comparison settles every race, because an entry carries the stamp at which its load *began*. Whether the lease
+//! still lives does not matter: a load that outlives its lease must not be thrown away for ever.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::ask::Node;
+use super::clock::Stamp;
+use super::doubt::Doubt;
+use super::lease::End;
+use super::token::{Of, Token};
+use super::{Key, Slot};
+
+/// Answers to fills that are remembered, so that a `SET` that is sent again is answered the same.
+const REMEMBERED: usize = 4_096;
+
+/// What a storing command says about where its value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim<'w> {
+    /// `TOKEN t`: loaded under a lease of this key.
+    Token(&'w [u8]),
+    /// `SINCE stamp`: loaded since then.
+    Since(&'w [u8]),
+}
+
+/// How far a load is to be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the latest there is.
+    Trusted(Token),
+    /// It is the latest, but the key was made stale at that stamp.
+    Stale(Token, Stamp),
+    /// The key was deleted since: not to be stored.
+    Dead(Token),
+    /// It is overtaken, or nobody knows it: not to be stored.
+    Lost(Option<Token>),
+    /// It was answered before.
+    Again(Filled),
+}
+
+/// What a fill is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// `OK`
+    Ok,
+    /// `STALE`
+    Stale,
+    /// `LOST`
+    Lost,
+}
+
+/// Flushes: loads of a database that began before its floor are not trusted.
+#[derive(Debug, Default)]
+pub struct Floors {
+    all: Stamp,
+    by_db: BTreeMap<i32, Stamp>,
+}
+
+impl Floors {
+    /// Raises the floor of a database, or of all.
+    pub fn raise(&mut self, db: Option<i32>, stamp: Stamp) {
+        let floor = match db {
+            Some(db) => self.by_db.entry(db).or_default(),
+            None => &mut self.all,
+        };
+        *floor = stamp.max(*floor);
+    }
+
+    /// The floor of a database.
+    pub fn of(&self, db: i32) -> Stamp {
+        self.by_db.get(&db).map_or(self.all, |floor| self.all.max(*floor))
+    }
+}
+
+/// The latest answers, by the stamps of their tokens, of which no two are the same.
+#[derive(Debug, Default)]
+pub struct Answered {
+    by_stamp: HashMap<Stamp, Filled>,
+    order: VecDeque<Stamp>,
+}
+
+impl Answered {
+    fn remember(&mut self, stamp: Stamp, filled: Filled) {
+        if self.by_stamp.insert(stamp, filled).is_none() {
+            self.order.push_back(stamp);
+        }
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_stamp.remove(&oldest);
+        }
+    }
+}
+
+impl Node<'_> {
+    /// Judges a load of `key`.
+    pub fn judge(&mut self, key: Key<'_>, claim: Claim<'_>) -> Verdict {
+        let opened = match claim {
+            Claim::Token(text) => self.state.secret.open(Of::Key(self.db, key.name), text),
+            Claim::Since(text) => self.state.secret.open(Of::Anything, text),
+        };
+        let Some(token) = opened else { return Verdict::Lost(None) };
+        // A stamp stands for any number of loads, of which the last to come is as good as the first.
+        let own = matches!(claim, Claim::Token(_));
+        if own && let Some(filled) = self.state.answered.by_stamp.get(&token.stamp) {
+            return Verdict::Again(*filled);
+        }
+        let there = match self.keys.peek(key) {
+            Slot::Empty => Stamp::default(),
+            Slot::Entry(entry) => entry.stamp(),
+            Slot::Text(_) | Slot::Other => return Verdict::Lost(Some(token)),
+        };
+        let leased = own && self.state.leases.lease(self.db, key.name).is_some_and(|lease| lease.token == token);
+        let gone = if leased { Stamp::default() } else { self.state.doubts.newest_gone(self.db, key.name) };
+        let newest = there.max(gone);
+        if newest > token.stamp {
+            return Verdict::Lost(Some(token));
+        }
+        if own && newest == token.stamp {
+            return Verdict::Again(Filled::Ok); // its own value, stored long ago
+        }
+        if token.stamp <= self.state.floors.of(self.db) || token.age_ms(self.now) > self.state.settings.max_load_ms {
+            return Verdict::Dead(token);
+        }
+        match self.state.doubts.of(token, self.db, key.name, leased) {
+            None => Verdict::Trusted(token),
+            Some(Doubt::Dead) => Verdict::Dead(token),
+            Some(Doubt::Stale(at)) => Verdict::Stale(token, at),
+        }
+    }
+
+    /// How long a load took, when it came home under its lease: late loads teach nothing.
+    pub fn load_ms(&self, key: Key<'_>, token: Token) -> Option<u32> {
+        let lease = self.state.leases.lease(self.db, key.name)?;
+        let in_time = lease.token == token && self.now.mono_ms() < lease.until_ms;
+        in_time.then(|| u32::try_from(token.age_ms(self.now)).unwrap_or(u32::MAX))
+    }
+
+    /// A load has been answered: its lease, if it still lives, has ended. To be settled once the key has been changed.
+    pub fn filled(&mut self, key: Key<'_>, claim: Claim<'_>, token: Option<Token>, filled: Filled) {
+        let Claim::Token(_) = claim else { return };
+        let count = &mut self.state.stats.count;
+        let Some(token) = token else {
+            count.fills_unknown += 1;
+            return;
+        };
+        self.state.answered.remember(token.stamp, filled);
+        let own = self.state.leases.lease(self.db, key.name).is_some_and(|lease| lease.token == token);
+        if own {
+            count.origin_ms += token.age_ms(self.now);
+            let how = match filled {
+                Filled::Ok => End::Filled,
+                Filled::Stale => End::FilledStale,
+                Filled::Lost => End::FilledLost,
+            };
+            self.state.leases.end(self.db, key.name, how, count);
+        } else {
+            count.fills_late += 1;
+        }
+    }
+
+    /// Whether the lease of the key is the one that is claimed.
+    pub fn holds(&self, key: Key<'_>, claim: Claim<'_>) -> bool {
+        let Claim::Token(text) = claim else { return false };
+        let token = self.state.secret.open(Of::Key(self.db, key.name), text);
+        token.is_some() && self.state.leases.lease(self.db, key.name).map(|lease| lease.token) == token
+    }
+
+    /// A load could not be stored: its lease, if it still lives, is given back.
+    pub fn failed(&mut self, key: Key<'_>, claim: Option<Claim<'_>>) {
+        if claim.is_some_and(|claim| self.holds(key, claim)) {
+            self.state.leases.end(self.db, key.name, End::Failed, &mut self.state.stats.count);
+            self.settle(key);
+        }
+    }
+
+    /// Something that was not loaded here was written under the key just now: what is being loaded is older.
+    pub fn overwritten(&mut self, key: Key<'_>) {
+        let stamp = self.state.clock.last();
+        self.state.doubts.gone(self.db, key.name, stamp);
+        if !self.state.leases.is_idle() {
+            self.state.leases.end(self.db, key.name, End::Voided, &mut self.state.stats.count);
+            self.state.leases.end_backoff(self.db, key.name);
+            self.settle(key);
+        }
+    }
+
+    /// Something was stored under the key with this stamp: the leases that began before can only be lost, and a back-off
+    /// is over. Answers all who wait.
+    pub fn stored(&mut self, key: Key<'_>, stamp: Stamp) {
+        if self.state.leases.is_idle() {
+            return;
+        }
+        self.state.leases.end_backoff(self.db, key.name);
+        if self.state.leases.lease(self.db, key.name).is_some_and(|lease| lease.token.stamp < stamp) {
+            self.state.leases.end(self.db, key.name, End::Voided, &mut self.state.stats.count);
+        }
+        self.settle(key);
+    }
+}

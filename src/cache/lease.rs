@@ -1,0 +1,466 @@
+//! One lease a key, many who wait: who loads what, and who is parked until it is there. Pure bookkeeping.
+//!
+//! ```text
+//!                 grant                              fill, UNLOCK, DEL, deadline …
+//!   ┌────────┐ ───────────────────▶ ┌────────────┐ ──────────────────────────────▶ ┌────────┐
+//!   │ nobody │                      │ one loads  │                                  │ nobody │
+//!   │ loads  │ ◀─────────────────── │ 0..n wait  │ ── UNLOCK … BACKOFF ──┐          │ loads  │
+//!   └────────┘                      └────────────┘                       ▼          └────────┘
+//!        ▲                             ▲      │ park           ┌──────────────────┐
+//!        │                             └──────┘                │ nobody may load, │
+//!        └──── store, DEL, its time is over ────────────────── │ nobody waits     │
+//!                                                              └──────────────────┘
+//! ```
+//!
+//! A lease lives until its deadline, or until something ends it; it ends in exactly one of the ways of [`End`]. Nobody
+//! waits where nobody loads: whoever ends a lease must *settle* the key in the same breath (`ask.rs`), so that a store
+//! answers all who wait, and anything else makes the first of them the next to load. A waiter is answered exactly once:
+//! [`Leases::answer`] takes it out of the queue and puts its answer into the outbox, from which the host sends some at
+//! every tick of its timer.
+//!
+//! Nothing here outlives the process: after a failover the next reader simply gets a new lease. That a fill comes late
+//! is no concern of this table either: its token proves itself (`token.rs`).
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::clock::Now;
+use super::rules::RuleId;
+use super::stats::Counters;
+use super::token::Token;
+
+/// A parked caller: never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WaiterId(pub u64);
+
+/// The right to load a key, while it lasts.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// When it was granted.
+    pub token: Token,
+    /// When it ends, in milliseconds of the monotonic clock.
+    pub until_ms: u64,
+    /// The connection that got it.
+    pub client: u64,
+    /// What its holder calls itself.
+    pub owner: Option<Box<[u8]>>,
+    /// The rule whose `FILLS` it counts for.
+    pub rule: RuleId,
+    /// Granted while the value was still fresh.
+    pub early: bool,
+}
+
+/// How a lease ended: each in exactly one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its fill was stored.
+    Filled,
+    /// Its fill was answered `STALE`.
+    FilledStale,
+    /// Its fill was answered `LOST`.
+    FilledLost,
+    /// Its fill was an error, or it was given back with `BACKOFF`.
+    Failed,
+    /// It was given back.
+    Released,
+    /// Its load was not wanted any more: `DEL`, `STALE`, a plain `SET`, a flush, a change of role.
+    Voided,
+    /// Its time was over.
+    Expired,
+}
+
+/// How a wait ended: each in exactly one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// With something to use.
+    Served,
+    /// By becoming the one who loads.
+    Promoted,
+    /// In vain: its time was over.
+    TimedOut,
+    /// Before its time: the caller left, or there was nothing left to wait for.
+    Dropped,
+}
+
+/// What somebody asked for before being parked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wish {
+    /// `LOCK`, in milliseconds.
+    pub lock_ms: Option<u64>,
+    /// `OWNER`.
+    pub owner: Option<Box<[u8]>>,
+    /// `ACCEPT`.
+    pub accept: Option<super::read::Accept>,
+}
+
+/// Who waits, for what, since when and until when.
+#[derive(Debug)]
+pub struct Waiter {
+    /// The database.
+    pub db: i32,
+    /// The key.
+    pub key: Arc<[u8]>,
+    /// The connection.
+    pub client: u64,
+    /// What it asked for.
+    pub wish: Arc<Wish>,
+    since_ms: u64,
+    until_ms: u64,
+    due: u64,
+}
+
+/// Everything that is going on around one key.
+#[derive(Debug, Default)]
+struct Flight {
+    lease: Option<(Lease, u64)>,
+    /// Until when nobody may load, since a load failed.
+    backoff: Option<(u64, u64)>,
+    waiters: VecDeque<WaiterId>,
+}
+
+/// Something whose time has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// A lease or a back-off of this key may be over.
+    Key(i32, Arc<[u8]>),
+    /// This waiter has waited long enough.
+    Waiter(WaiterId),
+}
+
+/// An answer to `GETLOCK`, for the host to send when it is its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// `HIT`, `STALE`, `ABSENT`, `MISS` or `BUSY`.
+    pub state: &'static str,
+    /// The value and its encoding, shared by all who get it.
+    pub value: Option<(&'static str, Arc<[u8]>)>,
+    /// Whether the encoding is told.
+    pub with_encoding: bool,
+    /// The token, for who is to load.
+    pub token: Option<[u8; super::token::LEN]>,
+    /// What is left of the value's freshness; −1 without end.
+    pub fresh_ms: i64,
+    /// What is left of the lease, or when to ask again.
+    pub lease_ms: u64,
+}
+
+impl Answer {
+    /// Nothing, and ask again at once.
+    pub fn ask_again() -> Self {
+        Answer { state: "BUSY", value: None, with_encoding: false, token: None, fresh_ms: 0, lease_ms: 1 }
+    }
+}
+
+/// The leases of one node, and who waits for them.
+#[derive(Debug, Default)]
+pub struct Leases {
+    flights: BTreeMap<i32, HashMap<Arc<[u8]>, Flight>>,
+    waiters: HashMap<WaiterId, Waiter>,
+    /// What each parked connection waits for: one thing at a time.
+    parked: HashMap<u64, WaiterId>,
+    by_rule: HashMap<RuleId, u64>,
+    live: u64,
+    /// By deadline; the second number keeps those of the same millisecond apart.
+    due: BTreeMap<(u64, u64), Due>,
+    outbox: VecDeque<(WaiterId, Answer)>,
+    last: u64,
+}
+
+impl Leases {
+    /// Whether there is nothing at all to look after.
+    pub fn is_idle(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// How many leases are out.
+    pub fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// How many callers are parked.
+    pub fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// How many leases are out for the keys of a rule.
+    pub fn of_rule(&self, rule: RuleId) -> u64 {
+        self.by_rule.get(&rule).copied().unwrap_or(0)
+    }
+
+    /// The lease that is out for a key. It may be past its deadline: then it is about to be ended.
+    pub fn lease(&self, db: i32, key: &[u8]) -> Option<&Lease> {
+        self.flight(db, key)?.lease.as_ref().map(|(lease, _)| lease)
+    }
+
+    /// For how long nobody may load a key, in milliseconds.
+    pub fn backoff_ms(&self, db: i32, key: &[u8], now: Now) -> Option<u64> {
+        let (until_ms, _) = self.flight(db, key)?.backoff?;
+        until_ms.checked_sub(now.mono_ms()).filter(|ms| *ms > 0)
+    }
+
+    /// How many wait for a key.
+    pub fn waiters_of(&self, db: i32, key: &[u8]) -> usize {
+        self.flight(db, key).map_or(0, |flight| flight.waiters.len())
+    }
+
+    /// Grants a lease on a key that has none.
+    pub fn grant(&mut self, db: i32, key: &[u8], lease: Lease, count: &mut Counters) {
+        count.leases_granted += 1;
+        count.leases_early += u64::from(lease.early);
+        self.live += 1;
+        *self.by_rule.entry(lease.rule).or_default() += 1;
+        let name = self.name_of(db, key);
+        let due = self.remind(lease.until_ms, Due::Key(db, name.clone()));
+        let flight = self.flights.entry(db).or_default().entry(name).or_default();
+        debug_assert!(flight.lease.is_none(), "one live lease a key");
+        flight.lease = Some((lease, due));
+    }
+
+    /// Ends the lease of a key, if there is one. Whoever does must settle the key.
+    pub fn end(&mut self, db: i32, key: &[u8], how: End, count: &mut Counters) -> bool {
+        let Some((lease, due)) = self.flight_mut(db, key).and_then(|flight| flight.lease.take()) else { return false };
+        self.due.remove(&(lease.until_ms, due));
+        self.live -= 1;
+        if let Some(n) = self.by_rule.get_mut(&lease.rule) {
+            *n -= 1;
+            if *n == 0 {
+                self.by_rule.remove(&lease.rule);
+            }
+        }
+        *match how {
+            End::Filled => &mut count.fills,
+            End::FilledStale => &mut count.fills_stale,
+            End::FilledLost => &mut count.fills_lost,
+            End::Failed => &mut count.fills_failed,
+            End::Released => &mut count.leases_released,
+            End::Voided => &mut count.leases_voided,
+            End::Expired => &mut count.leases_expired,
+        } += 1;
+        self.tidy(db, key);
+        true
+    }
+
+    /// Moves the end of a lease.
+    pub fn extend(&mut self, db: i32, key: &[u8], until_ms: u64) {
+        let Some((lease, due)) = self.flight_mut(db, key).and_then(|flight| flight.lease.as_mut()) else { return };
+        let old = (lease.until_ms, *due);
+        lease.until_ms = until_ms;
+        if let Some(reminder) = self.due.remove(&old) {
+            self.due.insert((until_ms, old.1), reminder);
+        }
+    }
+
+    /// Lets nobody load a key until then. Whoever does must settle the key.
+    pub fn back_off(&mut self, db: i32, key: &[u8], until_ms: u64) {
+        self.end_backoff(db, key);
+        let name = self.name_of(db, key);
+        let due = self.remind(until_ms, Due::Key(db, name.clone()));
+        self.flights.entry(db).or_default().entry(name).or_default().backoff = Some((until_ms, due));
+    }
+
+    /// Ends a back-off, if there is one.
+    pub fn end_backoff(&mut self, db: i32, key: &[u8]) {
+        if let Some(due) = self.flight_mut(db, key).and_then(|flight| flight.backoff.take()) {
+            self.due.remove(&due);
+            self.tidy(db, key);
+        }
+    }
+
+    /// Whether this connection may not wait for a key: it holds the lease itself, or the one who does waits, over any
+    /// number of others, for a lease that this connection holds. Then all of them would wait for ever.
+    pub fn would_circle(&self, db: i32, key: &[u8], client: u64) -> bool {
+        let (mut at_db, mut at_key) = (db, key);
+        // Each step leads to another parked connection: a chain cannot be longer than there are.
+        for _ in 0..=self.parked.len() {
+            let Some(lease) = self.lease(at_db, at_key) else { return false };
+            if lease.client == client {
+                return true;
+            }
+            let Some(waiter) = self.parked.get(&lease.client).and_then(|id| self.waiters.get(id)) else { return false };
+            (at_db, at_key) = (waiter.db, &waiter.key);
+        }
+        true // a circle that this connection is not part of cannot be, but would be no place to wait
+    }
+
+    /// Parks a caller behind the lease of a key.
+    pub fn park(&mut self, db: i32, key: &[u8], client: u64, wait_ms: u64, wish: Wish, now: Now) -> WaiterId {
+        let until_ms = now.mono_ms().saturating_add(wait_ms);
+        let name = self.name_of(db, key);
+        let due = self.last + 1; // what `remind` takes next
+        let id = WaiterId(due);
+        self.remind(until_ms, Due::Waiter(id));
+        let flight = self.flights.entry(db).or_default().entry(name.clone()).or_default();
+        debug_assert!(flight.lease.is_some(), "nobody waits where nobody loads");
+        flight.waiters.push_back(id);
+        let waiter = Waiter { db, key: name, client, since_ms: now.mono_ms(), until_ms, due, wish: Arc::new(wish) };
+        self.waiters.insert(id, waiter);
+        let before = self.parked.insert(client, id);
+        debug_assert!(before.is_none(), "a connection waits for one thing at a time");
+        id
+    }
+
+    /// The first who waits for a key.
+    pub fn first_waiter(&self, db: i32, key: &[u8]) -> Option<WaiterId> {
+        self.flight(db, key)?.waiters.front().copied()
+    }
+
+    /// What a waiter waits for.
+    pub fn waiter(&self, id: WaiterId) -> Option<&Waiter> {
+        self.waiters.get(&id)
+    }
+
+    /// Answers a waiter: from now on it waits no more, and its answer is on its way.
+    pub fn answer(&mut self, id: WaiterId, how: Waited, answer: Answer, now: Now, count: &mut Counters) {
+        if self.leave(id, how, now, count) {
+            self.outbox.push_back((id, answer));
+        }
+    }
+
+    /// A waiter is gone: disconnected, killed, unblocked. False when it had been answered before.
+    pub fn leave(&mut self, id: WaiterId, how: Waited, now: Now, count: &mut Counters) -> bool {
+        let Some(waiter) = self.waiters.remove(&id) else { return false };
+        self.due.remove(&(waiter.until_ms, waiter.due));
+        self.parked.remove(&waiter.client);
+        if let Some(flight) = self.flight_mut(waiter.db, &waiter.key) {
+            // Nearly always the first.
+            if let Some(at) = flight.waiters.iter().position(|other| *other == id) {
+                flight.waiters.remove(at);
+            }
+        }
+        self.tidy(waiter.db, &waiter.key);
+        count.waits += 1;
+        *match how {
+            Waited::Served => &mut count.waits_served,
+            Waited::Promoted => &mut count.waits_promoted,
+            Waited::TimedOut => &mut count.waits_timed_out,
+            Waited::Dropped => &mut count.waits_dropped,
+        } += 1;
+        let waited_ms = now.mono_ms().saturating_sub(waiter.since_ms);
+        count.wait_ms += waited_ms;
+        true
+    }
+
+    /// The next answer to be sent.
+    pub fn next_answer(&mut self) -> Option<(WaiterId, Answer)> {
+        self.outbox.pop_front()
+    }
+
+    /// The answer of this waiter, out of turn.
+    pub fn take_answer(&mut self, id: WaiterId) -> Option<Answer> {
+        let at = self.outbox.iter().rposition(|(other, _)| *other == id)?;
+        self.outbox.remove(at).map(|(_, answer)| answer)
+    }
+
+    /// Whether answers are on their way.
+    pub fn has_answers(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// The next thing whose time has come: it stays the next until it is dealt with.
+    pub fn due_now(&self, now: Now) -> Option<Due> {
+        let (&(at, _), due) = self.due.first_key_value()?;
+        (at <= now.mono_ms()).then(|| due.clone())
+    }
+
+    /// When to come by again, in milliseconds of the monotonic clock.
+    pub fn next_due(&self) -> Option<u64> {
+        self.due.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Ends all leases and back-offs of a database (of all without one). Gives the keys that somebody waits for: they
+    /// are to be settled.
+    pub fn void(&mut self, db: Option<i32>, count: &mut Counters) -> Vec<(i32, Arc<[u8]>)> {
+        let concerned = |at: i32| db.is_none_or(|db| db == at);
+        let keys: Vec<(i32, Arc<[u8]>)> = self
+            .flights
+            .iter()
+            .filter(|(at, _)| concerned(**at))
+            .flat_map(|(at, flights)| flights.keys().map(|key| (*at, key.clone())))
+            .collect();
+        for (db, key) in &keys {
+            self.end_backoff(*db, key);
+            self.end(*db, key, End::Voided, count);
+        }
+        keys.into_iter().filter(|(db, key)| self.waiters_of(*db, key) > 0).collect()
+    }
+
+    /// Every waiter, the longest waiting first.
+    pub fn all_waiters(&self) -> Vec<WaiterId> {
+        let mut ids: Vec<_> = self.waiters.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn flight(&self, db: i32, key: &[u8]) -> Option<&Flight> {
+        self.flights.get(&db)?.get(key)
+    }
+
+    fn flight_mut(&mut self, db: i32, key: &[u8]) -> Option<&mut Flight> {
+        self.flights.get_mut(&db)?.get_mut(key)
+    }
+
+    /// The key's name, shared with the flight that has it already.
+    fn name_of(&self, db: i32, key: &[u8]) -> Arc<[u8]> {
+        let known = self.flights.get(&db).and_then(|flights| flights.get_key_value(key));
+        known.map_or_else(|| key.into(), |(name, _)| name.clone())
+    }
+
+    fn remind(&mut self, at: u64, what: Due) -> u64 {
+        self.last += 1;
+        self.due.insert((at, self.last), what);
+        self.last
+    }
+
+    /// Forgets a key around which nothing is going on any more.
+    fn tidy(&mut self, db: i32, key: &[u8]) {
+        let Some(flights) = self.flights.get_mut(&db) else { return };
+        let over = |f: &Flight| f.lease.is_none() && f.backoff.is_none() && f.waiters.is_empty();
+        if flights.get(key).is_some_and(over) {
+            flights.remove(key);
+            // After a burst, memory goes back.
+            if flights.capacity() > 64 && flights.len() < flights.capacity() / 8 {
+                flights.shrink_to(flights.len() * 2);
+            }
+            if flights.is_empty() {
+                self.flights.remove(&db);
+            }
+        }
+    }
+
+    /// Checks what must hold between two commands.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn validate(&self) {
+        let (mut live, mut queued, mut reminders) = (0, 0, 0);
+        let mut by_rule: HashMap<RuleId, u64> = HashMap::new();
+        for (db, flights) in &self.flights {
+            assert!(!flights.is_empty(), "an empty database is kept");
+            for (key, flight) in flights {
+                let going_on = flight.lease.is_some() || flight.backoff.is_some();
+                assert!(going_on, "nothing is going on around a key that is kept, or they wait and nobody loads");
+                assert!(flight.lease.is_some() || flight.waiters.is_empty(), "nobody waits where nobody loads");
+                assert!(flight.backoff.is_none() || flight.waiters.is_empty(), "nobody waits during a back-off");
+                if let Some((lease, due)) = &flight.lease {
+                    live += 1;
+                    *by_rule.entry(lease.rule).or_default() += 1;
+                    assert_eq!(self.due.get(&(lease.until_ms, *due)), Some(&Due::Key(*db, key.clone())));
+                }
+                if let Some(due) = &flight.backoff {
+                    assert_eq!(self.due.get(due), Some(&Due::Key(*db, key.clone())));
+                }
+                reminders += usize::from(flight.lease.is_some()) + usize::from(flight.backoff.is_some());
+                for id in &flight.waiters {
+                    let waiter = &self.waiters[id];
+                    assert_eq!((waiter.db, &waiter.key), (*db, key), "a waiter stands in the queue of its key");
+                    assert_eq!(self.parked.get(&waiter.client), Some(id));
+                    assert_eq!(self.due.get(&(waiter.until_ms, waiter.due)), Some(&Due::Waiter(*id)));
+                }
+                queued += flight.waiters.len();
+            }
+        }
+        assert_eq!((live, queued), (self.live, self.waiters.len()), "each waiter stands in one queue, once");
+        assert_eq!((by_rule, queued), (self.by_rule.clone(), self.parked.len()));
+        assert_eq!(reminders + queued, self.due.len(), "nothing is reminded of that is over");
+    }
+}

@@ -1,0 +1,54 @@
+//! `SMARTCACHE.UNLOCK`: gives a lease back without a value.
+
+use super::args::{Args, Zero, is, once};
+use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
+use crate::cache::Cx;
+use crate::cache::error::Error;
+use crate::cache::fill::{Claim, Verdict};
+use crate::cache::lease::End;
+
+/// The declaration.
+pub const COMMAND: Command = Command {
+    name: "SMARTCACHE.UNLOCK",
+    summary: "Gives a lease back without a value",
+    since: "0.1.0",
+    complexity: "O(1), plus O(w) for w who wait when the load failed",
+    arity: -3,
+    flags: &[Flag::Fast],
+    keys: Keys::One(Access::ReadUpdate),
+    args: &[Arg::key(), Arg::new("token", Kind::Text), Arg::option("backoff", "BACKOFF", Kind::Duration)],
+    details: "\
+The first who waits for the key gets the next lease.
+BACKOFF says that the load failed: for that long nobody is granted a lease; callers, and those who wait now, get the stale copy while the longer of SWR and SIE lasts, else BUSY with the time left. It counts also when the lease has run out, as long as nothing newer was stored (the reply is 0 then). Any store of the key, and SMARTCACHE.DEL, ends it.
+A token that is unknown, of another key or of a former life is no error: 0.",
+    replies: "1, or 0 when it was not held.",
+    run: Some(run),
+};
+
+fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+    let key = args.key()?;
+    let claim = Claim::Token(args.word()?);
+    let mut backoff = None;
+    while let Some(word) = args.option() {
+        if !is(word, "BACKOFF") {
+            return Err(Error::syntax(word));
+        }
+        once(&mut backoff, args.duration("BACKOFF", word, Zero::Refused)?, word)?;
+    }
+    let (db, until_ms) = (cx.caller.db, backoff.map(|ms| cx.now.mono_ms().saturating_add(ms)));
+    let mut node = cx.node();
+    node.lapse(key);
+    let held = node.holds(key, claim);
+    if held {
+        let how = if backoff.is_some() { End::Failed } else { End::Released };
+        node.state.leases.end(db, key.name, how, &mut node.state.stats.count);
+    }
+    if let Some(until_ms) = until_ms
+        && (held || matches!(node.judge(key, claim), Verdict::Trusted(_) | Verdict::Stale(..) | Verdict::Dead(_)))
+    {
+        node.state.leases.back_off(db, key.name, until_ms);
+    }
+    node.settle(key);
+    cx.reply.int(held.into());
+    Ok(())
+}
