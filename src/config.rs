@@ -39,6 +39,8 @@ pub struct Settings {
     pub skew_ms: u64,
     /// `max-load`
     pub max_load_ms: u64,
+    /// `guard-native`
+    pub guard_native: bool,
     /// `max-waiters`; 0 for what connections and memory allow.
     pub max_waiters: i64,
     /// `max-leases`
@@ -74,6 +76,7 @@ impl Default for Settings {
             guard_ms: 0,
             skew_ms: 0,
             max_load_ms: 0,
+            guard_native: false,
             max_waiters: 0,
             max_leases: 0,
             codec: Choice::Auto,
@@ -160,6 +163,12 @@ pub const SETTINGS: &[Setting] = &[
         doc: "A load that began longer ago is not trusted.",
     },
     Setting {
+        name: "guard-native",
+        kind: Kind::Switch(at!(guard_native)),
+        default: "yes",
+        doc: "The server's own DEL, UNLINK, SET and their kin also distrust loads in flight. Costs each command of the server a look at its name, while loads may be in flight.",
+    },
+    Setting {
         name: "max-waiters",
         kind: Kind::Integer(0..=1_000_000, at!(max_waiters)),
         default: "0",
@@ -244,6 +253,8 @@ pub enum Kind {
     Bytes(RangeInclusive<u64>, Place<u64>),
     /// A whole number.
     Integer(RangeInclusive<i64>, Place<i64>),
+    /// `yes` or `no`.
+    Switch(Place<bool>),
     /// The name of a codec.
     Codec(Place<Choice>),
     /// JSON.
@@ -283,6 +294,13 @@ impl Setting {
                 let number = units::parse_int(value).map_err(unit)?;
                 *(place.get_mut)(settings) = self.within(range, number, value)?;
             }
+            Kind::Switch(place) => {
+                *(place.get_mut)(settings) = match value.to_ascii_lowercase().as_slice() {
+                    b"yes" => true,
+                    b"no" => false,
+                    _ => return Err(self.refusal(value, "is neither yes nor no")),
+                };
+            }
             Kind::Codec(place) => {
                 let codec = Choice::parse(value).ok_or_else(|| self.refusal(value, "is not a codec"))?;
                 *(place.get_mut)(settings) = codec;
@@ -303,6 +321,7 @@ impl Setting {
             Kind::Number(place) => units::format_number(*(place.get)(settings)),
             Kind::Bytes(_, place) => units::format_bytes(*(place.get)(settings)),
             Kind::Integer(_, place) => (place.get)(settings).to_string(),
+            Kind::Switch(place) => if *(place.get)(settings) { "yes" } else { "no" }.to_owned(),
             Kind::Codec(place) => (place.get)(settings).name().to_owned(),
             Kind::Rules(place) => (place.get)(settings).to_json(),
         }
@@ -322,6 +341,7 @@ impl Setting {
                 format!("a size from {from} to {to}, in bytes or with a unit (64kb, 512mb, 1gb)")
             }
             Kind::Integer(range, _) => format!("an integer from {} to {}", range.start(), range.end()),
+            Kind::Switch(_) => "yes or no".into(),
             Kind::Codec(_) => "auto, none, gzip, zstd or lz4".into(),
             Kind::Rules(_) => "a JSON array of objects, or nothing".into(),
         }
@@ -359,6 +379,7 @@ mod tests {
             Kind::Integer(range, _) => ends((*range.start()).into(), (*range.end()).into(), ""),
             Kind::Fraction(_) => (texts(&["0", "1", "100%"]), texts(&["-0.1", "1.01", "101%"])),
             Kind::Number(_) => (texts(&["0", "1000000"]), texts(&["-1", "1000001", "inf", "nan"])),
+            Kind::Switch(_) => (texts(&["yes", "no", "YES"]), texts(&["", "1", "true"])),
             Kind::Codec(_) => (texts(&["auto", "none", "gzip", "zstd", "LZ4"]), texts(&["", "brotli", "gzip "])),
             Kind::Rules(_) => (
                 texts(&["", "[]", r#"[{"name":"a","match":"*"}]"#]),

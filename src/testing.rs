@@ -188,6 +188,20 @@ impl Bench {
         self.tick();
     }
 
+    /// The token in the answer of a `GETLOCK`.
+    pub fn token(&mut self, line: &str) -> String {
+        let answer = self.call(line);
+        let mut quoted = answer.split('"').skip(1).step_by(2);
+        quoted.find(|word| word.len() == crate::cache::token::LEN).unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+
+    /// The server is about to run a command that is not ours.
+    pub fn saw(&mut self, line: &str) {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        self.state.saw(&words, self.now);
+        self.tick();
+    }
+
     /// Removes a key as the server does on expiry, eviction, or a command of its own.
     pub fn plain_del(&mut self, key: &str) {
         self.memory.forget(key.as_bytes());
@@ -468,7 +482,7 @@ impl Memory {
 
     fn forget(&mut self, key: &[u8]) {
         if let Some((Value::Entry(entry), _)) = self.keys.remove(key) {
-            self.doubts.gone(0, key, entry.as_ref().stamp()); // the server calls `unlink` then
+            self.doubts.gone(key, entry.as_ref().stamp()); // the server calls `unlink` then
             self.live.died(entry.as_ref());
         }
     }

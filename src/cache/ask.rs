@@ -222,7 +222,7 @@ impl Node<'_> {
             None => lock_ms,
         };
         let token = Token::begun(clock.stamp(self.now), self.now);
-        doubts.load_begins();
+        doubts.load_begins(Some(key.name), self.now);
         let lease = Lease {
             token,
             until_ms: self.now.mono_ms().saturating_add(left_ms),
@@ -241,10 +241,13 @@ impl Node<'_> {
         if self.state.leases.is_idle() {
             return;
         }
-        let over = self.state.leases.lease(self.db, key.name).is_some_and(|l| l.until_ms <= self.now.mono_ms());
-        if over {
-            self.state.leases.end(self.db, key.name, End::Expired, &mut self.state.stats.count);
-            self.settle(key);
+        match self.state.leases.lease(self.db, key.name) {
+            Some(lease) if lease.until_ms > self.now.mono_ms() => {}
+            Some(_) => {
+                self.state.leases.end(self.db, key.name, End::Expired, &mut self.state.stats.count);
+                self.settle(key);
+            }
+            None => self.settle(key), // ended by a command of the server's own
         }
     }
 
@@ -363,7 +366,7 @@ impl Node<'_> {
     pub fn distrust(&mut self, key: Key<'_>, mark: Mark) {
         let State { clock, doubts, settings, leases, stats, .. } = &mut *self.state;
         if doubts.matter() || settings.guard_ms > 0 {
-            doubts.mark(mark, self.db, key.name, clock.stamp(self.now), settings.guard_ms, self.now);
+            doubts.mark(mark, key.name, clock.stamp(self.now), settings.guard_ms, self.now);
         }
         if leases.is_idle() {
             return;

@@ -2,17 +2,18 @@
 //!
 //! While a load is under way, its key may be deleted, made stale, or stored and deleted again: nothing stays under the
 //! key that a fill could be compared with. So the *last* such moment is kept in tables of fixed size, by a keyed hash of
-//! database and key:
+//! the key's name:
 //!
 //! ```text
-//!  slot = SipHash(database, key) mod 2¹⁸
+//!  slot = SipHash(key) mod 2¹⁸
 //!
 //!  deleted[slot]   the last SMARTCACHE.DEL, a native DEL …     a load begun before: answered STALE, dropped
 //!  staled[slot]    the last SMARTCACHE.STALE                    a load begun before: answered STALE, kept as a stale copy
 //!  gone[slot]      the newest entry that is no longer there     a load begun before it: answered LOST
+//!  begun[slot]     the last lease                               the server's own commands mark only such keys
 //! ```
 //!
-//! Two keys that share a slot share its moments: a load is distrusted too often, never too seldom. That concerns loads that
+//! Two keys that share a slot, or a name in two databases, share its moments: a load is distrusted too often, never too seldom. That concerns loads that
 //! come late, or without a lease: a fill whose lease is still out needs none of this, since whatever marks or overwrites a
 //! key ends its lease. (And `gone` holds the stamp at which the vanished entry's own load began, which is nearly always
 //! older than any load in flight: there a collision costs next to nothing.) `guard` also distrusts loads that begin within it; it is kept as a moment of the
@@ -20,7 +21,6 @@
 //!
 //! A table takes memory with its first mark, and nothing is written down before the first token or stamp was given out.
 
-use std::hash::Hasher;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -43,6 +43,11 @@ pub struct Doubts {
     deleted: Marks,
     staled: Marks,
     gone: Table,
+    /// When the last lease of each slot was granted, in milliseconds of the monotonic clock.
+    begun: Table,
+    /// When the last stamp for loads of any key was given out, and the last of both kinds.
+    stamped_ms: AtomicU64,
+    last_ms: AtomicU64,
 }
 
 impl std::fmt::Debug for Doubts {
@@ -86,12 +91,31 @@ impl Doubts {
             deleted: Marks::default(),
             staled: Marks::default(),
             gone: Table::new(),
+            begun: Table::new(),
+            stamped_ms: AtomicU64::new(0),
+            last_ms: AtomicU64::new(0),
         }
     }
 
-    /// A token or a stamp is given out: from now on there may be loads in flight.
-    pub fn load_begins(&self) {
+    /// A token is given out, or without key a stamp for loads of any: from now on there may be loads in flight.
+    pub fn load_begins(&self, key: Option<&[u8]>, now: Now) {
         self.loads_began.store(true, Relaxed);
+        self.last_ms.store(now.mono_ms(), Relaxed);
+        match key {
+            Some(key) => raise(&self.begun, self.slot(key), now.mono_ms()),
+            None => self.stamped_ms.store(now.mono_ms(), Relaxed),
+        }
+    }
+
+    /// Whether any load that began in the last so many milliseconds may be in flight.
+    pub fn awaits_any(&self, now: Now, within_ms: u64) -> bool {
+        self.matter() && now.mono_ms().saturating_sub(self.last_ms.load(Relaxed)) <= within_ms
+    }
+
+    /// Whether a load of the key that began in the last so many milliseconds may be in flight.
+    pub fn awaits(&self, key: &[u8], now: Now, within_ms: u64) -> bool {
+        let lately = |at: u64| now.mono_ms().saturating_sub(at) <= within_ms;
+        self.matter() && (lately(self.stamped_ms.load(Relaxed)) || lately(read(&self.begun, self.slot(key))))
     }
 
     /// Whether there may be loads in flight that marks matter to; a guard matters to those to come, too.
@@ -100,8 +124,8 @@ impl Doubts {
     }
 
     /// Marks a key: loads of it begun before `stamp`, or within `guard_ms` from now, are not trusted.
-    pub fn mark(&self, mark: Mark, db: i32, key: &[u8], stamp: Stamp, guard_ms: u64, now: Now) {
-        let (slot, marks) = (self.slot(db, key), self.marks(mark));
+    pub fn mark(&self, mark: Mark, key: &[u8], stamp: Stamp, guard_ms: u64, now: Now) {
+        let (slot, marks) = (self.slot(key), self.marks(mark));
         raise(&marks.stamps, slot, stamp.0);
         if guard_ms > 0 {
             raise(&marks.guards, slot, now.mono_ms().saturating_add(guard_ms));
@@ -109,21 +133,21 @@ impl Doubts {
     }
 
     /// An entry has left its key, whyever: what was loaded before it must not come back.
-    pub fn gone(&self, db: i32, key: &[u8], stamp: Stamp) {
+    pub fn gone(&self, key: &[u8], stamp: Stamp) {
         if self.matter() {
-            raise(&self.gone, self.slot(db, key), stamp.0);
+            raise(&self.gone, self.slot(key), stamp.0);
         }
     }
 
     /// The stamp of the newest entry that has left this key (or one that shares its slot).
-    pub fn newest_gone(&self, db: i32, key: &[u8]) -> Stamp {
-        Stamp(read(&self.gone, self.slot(db, key)))
+    pub fn newest_gone(&self, key: &[u8]) -> Stamp {
+        Stamp(read(&self.gone, self.slot(key)))
     }
 
     /// Why this load of the key is not to be trusted, if it is not. With its lease still out (`leased`) only guards count:
     /// whatever marks a key ends its lease.
-    pub fn of(&self, token: Token, db: i32, key: &[u8], leased: bool) -> Option<Doubt> {
-        let slot = self.slot(db, key);
+    pub fn of(&self, token: Token, key: &[u8], leased: bool) -> Option<Doubt> {
+        let slot = self.slot(key);
         let marked = |marks: &Marks| {
             let stamp = read(&marks.stamps, slot);
             let since = !leased && token.stamp.0 <= stamp;
@@ -142,11 +166,8 @@ impl Doubts {
         }
     }
 
-    fn slot(&self, db: i32, key: &[u8]) -> usize {
-        let mut hasher = SipHasher13::new_with_key(&self.key);
-        hasher.write(&db.to_le_bytes());
-        hasher.write(key);
-        hasher.finish() as usize % SLOTS
+    fn slot(&self, key: &[u8]) -> usize {
+        SipHasher13::new_with_key(&self.key).hash(key) as usize % SLOTS
     }
 }
 
@@ -168,7 +189,7 @@ mod tests {
 
     fn doubts() -> Doubts {
         let doubts = Doubts::new([7; 16]);
-        doubts.load_begins();
+        doubts.load_begins(None, at(0));
         doubts
     }
 
@@ -183,14 +204,14 @@ mod tests {
     #[test]
     fn a_load_is_doubted_when_its_key_was_marked_after_it_began() {
         let doubts = doubts();
-        doubts.mark(Mark::Staled, 0, b"k", Stamp(20 * MS), 0, at(20));
-        assert_eq!(doubts.of(load(19), 0, b"k", false), Some(Doubt::Stale(Stamp(20 * MS))));
-        assert_eq!(doubts.of(load(21), 0, b"k", false), None);
-        assert_eq!((doubts.of(load(19), 1, b"k", false), doubts.of(load(19), 0, b"other", false)), (None, None));
-        doubts.mark(Mark::Deleted, 0, b"k", Stamp(18 * MS), 0, at(18));
-        assert_eq!(doubts.of(load(17), 0, b"k", false), Some(Doubt::Dead), "what is dead is not served stale either");
+        doubts.mark(Mark::Staled, b"k", Stamp(20 * MS), 0, at(20));
+        assert_eq!(doubts.of(load(19), b"k", false), Some(Doubt::Stale(Stamp(20 * MS))));
+        assert_eq!(doubts.of(load(21), b"k", false), None);
+        assert_eq!((doubts.of(load(19), b"k", true), doubts.of(load(19), b"other", false)), (None, None));
+        doubts.mark(Mark::Deleted, b"k", Stamp(18 * MS), 0, at(18));
+        assert_eq!(doubts.of(load(17), b"k", false), Some(Doubt::Dead), "what is dead is not served stale either");
         assert_eq!(
-            doubts.of(load(19), 0, b"k", false),
+            doubts.of(load(19), b"k", false),
             Some(Doubt::Stale(Stamp(20 * MS))),
             "neither overwrites the other"
         );
@@ -199,28 +220,28 @@ mod tests {
     #[test]
     fn a_mark_never_goes_back() {
         let doubts = doubts();
-        doubts.mark(Mark::Deleted, 0, b"k", Stamp(20 * MS), 0, at(20));
-        doubts.mark(Mark::Deleted, 0, b"k", Stamp(10 * MS), 0, at(10));
-        assert_eq!(doubts.of(load(15), 0, b"k", false), Some(Doubt::Dead));
+        doubts.mark(Mark::Deleted, b"k", Stamp(20 * MS), 0, at(20));
+        doubts.mark(Mark::Deleted, b"k", Stamp(10 * MS), 0, at(10));
+        assert_eq!(doubts.of(load(15), b"k", false), Some(Doubt::Dead));
     }
 
     #[test]
     fn a_guard_counts_on_the_monotonic_clock_so_a_wall_clock_set_back_does_not_prolong_it() {
         let doubts = doubts();
-        doubts.mark(Mark::Deleted, 0, b"k", Stamp(1_000_000 * MS), 5_000, Now::new(1_000_000 * MS, 20_000));
+        doubts.mark(Mark::Deleted, b"k", Stamp(1_000_000 * MS), 5_000, Now::new(1_000_000 * MS, 20_000));
         // The wall clock is set back by an hour: stamps go on from the last one.
         let begun = |mono_ms, nth| Token { stamp: Stamp(1_000_000 * MS + nth), mono_ms };
-        assert_eq!(doubts.of(begun(24_999, 1), 0, b"k", false), Some(Doubt::Dead));
-        assert_eq!(doubts.of(begun(25_000, 2), 0, b"k", false), None);
+        assert_eq!(doubts.of(begun(24_999, 1), b"k", false), Some(Doubt::Dead));
+        assert_eq!(doubts.of(begun(25_000, 2), b"k", false), None);
     }
 
     #[test]
     fn nothing_is_written_down_before_the_first_load() {
         let doubts = Doubts::new([7; 16]);
-        doubts.gone(0, b"k", Stamp(9));
+        doubts.gone(b"k", Stamp(9));
         assert!(!doubts.matter() && doubts.gone.get().is_none());
-        doubts.load_begins();
-        doubts.gone(0, b"k", Stamp(10));
-        assert_eq!(doubts.newest_gone(0, b"k"), Stamp(10));
+        doubts.load_begins(None, at(0));
+        doubts.gone(b"k", Stamp(10));
+        assert_eq!(doubts.newest_gone(b"k"), Stamp(10));
     }
 }

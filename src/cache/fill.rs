@@ -122,7 +122,7 @@ impl Node<'_> {
             Slot::Text(_) | Slot::Other => return Verdict::Lost(Some(token)),
         };
         let leased = own && self.state.leases.lease(self.db, key.name).is_some_and(|lease| lease.token == token);
-        let gone = if leased { Stamp::default() } else { self.state.doubts.newest_gone(self.db, key.name) };
+        let gone = if leased { Stamp::default() } else { self.state.doubts.newest_gone(key.name) };
         let newest = there.max(gone);
         if newest > token.stamp {
             return Verdict::Lost(Some(token));
@@ -133,7 +133,7 @@ impl Node<'_> {
         if token.stamp <= self.state.floors.of(self.db) || token.age_ms(self.now) > self.state.settings.max_load_ms {
             return Verdict::Dead(token);
         }
-        match self.state.doubts.of(token, self.db, key.name, leased) {
+        match self.state.doubts.of(token, key.name, leased) {
             None => Verdict::Trusted(token),
             Some(Doubt::Dead) => Verdict::Dead(token),
             Some(Doubt::Stale(at)) => Verdict::Stale(token, at),
@@ -188,7 +188,7 @@ impl Node<'_> {
     /// Something that was not loaded here was written under the key just now: what is being loaded is older.
     pub fn overwritten(&mut self, key: Key<'_>) {
         let stamp = self.state.clock.last();
-        self.state.doubts.gone(self.db, key.name, stamp);
+        self.state.doubts.gone(key.name, stamp);
         if !self.state.leases.is_idle() {
             self.state.leases.end(self.db, key.name, End::Voided, &mut self.state.stats.count);
             self.state.leases.end_backoff(self.db, key.name);

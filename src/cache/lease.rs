@@ -164,6 +164,7 @@ pub struct Leases {
     due: BTreeMap<(u64, u64), Due>,
     outbox: VecDeque<(WaiterId, Answer)>,
     last: u64,
+    stirred: bool,
 }
 
 impl Leases {
@@ -245,6 +246,7 @@ impl Leases {
         let Some((lease, due)) = self.flight_mut(db, key).and_then(|flight| flight.lease.as_mut()) else { return };
         let old = (lease.until_ms, *due);
         lease.until_ms = until_ms;
+        self.stirred = true;
         if let Some(reminder) = self.due.remove(&old) {
             self.due.insert((until_ms, old.1), reminder);
         }
@@ -351,15 +353,24 @@ impl Leases {
         self.outbox.remove(at).map(|(_, answer)| answer)
     }
 
+    /// Whether anything has come due, or is to come, that was not there when this was asked last.
+    pub fn stirred(&mut self) -> bool {
+        std::mem::take(&mut self.stirred) || !self.outbox.is_empty()
+    }
+
     /// Whether answers are on their way.
     pub fn has_answers(&self) -> bool {
         !self.outbox.is_empty()
     }
 
     /// The next thing whose time has come: it stays the next until it is dealt with.
-    pub fn due_now(&self, now: Now) -> Option<Due> {
-        let (&(at, _), due) = self.due.first_key_value()?;
-        (at <= now.mono_ms()).then(|| due.clone())
+    pub fn due_now(&mut self, now: Now) -> Option<Due> {
+        let (&(at, nth), due) = self.due.first_key_value()?;
+        let due = (at <= now.mono_ms()).then(|| due.clone());
+        if at == 0 {
+            self.due.remove(&(at, nth)); // to be settled, once
+        }
+        due
     }
 
     /// When to come by again, in milliseconds of the monotonic clock.
@@ -384,6 +395,17 @@ impl Leases {
         keys.into_iter().filter(|(db, key)| self.waiters_of(*db, key) > 0).collect()
     }
 
+    /// Ends the leases of a key in every database; the host settles its waiters with what comes due next.
+    pub fn void_key(&mut self, key: &[u8], count: &mut Counters) {
+        let dbs: Vec<i32> = self.flights.iter().filter(|(_, keys)| keys.contains_key(key)).map(|(db, _)| *db).collect();
+        for db in dbs {
+            self.end_backoff(db, key);
+            if self.end(db, key, End::Voided, count) && self.waiters_of(db, key) > 0 {
+                self.remind(0, Due::Key(db, self.name_of(db, key)));
+            }
+        }
+    }
+
     /// Every waiter, the longest waiting first.
     pub fn all_waiters(&self) -> Vec<WaiterId> {
         let mut ids: Vec<_> = self.waiters.keys().copied().collect();
@@ -406,6 +428,7 @@ impl Leases {
     }
 
     fn remind(&mut self, at: u64, what: Due) -> u64 {
+        self.stirred = true;
         self.last += 1;
         self.due.insert((at, self.last), what);
         self.last

@@ -20,6 +20,7 @@ pub mod format;
 pub mod glob;
 pub mod lease;
 pub mod live;
+pub mod native;
 pub mod offload;
 pub mod random;
 pub mod read;
@@ -41,6 +42,7 @@ use entry::{Entry, EntryMut, EntryRef};
 use fill::{Answered, Floors};
 use lease::{Answer, Leases, Waited};
 use live::Live;
+use native::Transactions;
 use rules::Policies;
 use token::Secret;
 
@@ -204,6 +206,8 @@ pub struct State {
     pub floors: Floors,
     /// What fills were answered lately.
     pub answered: Answered,
+    /// What the server's own transactions hold that have not been executed.
+    pub transactions: Transactions,
     /// What seals tokens.
     pub secret: Secret,
     /// What the server allows.
@@ -275,6 +279,7 @@ impl State {
             doubts,
             floors: Floors::default(),
             answered: Answered::default(),
+            transactions: Transactions::default(),
             secret: Secret::new(random),
             limits: Limits::default(),
         }

@@ -211,7 +211,7 @@ fn put<'w>(
         }
         fresh_until = Some(end);
     } else if fresh_until.is_some_and(|at| at <= cx.now.ms()) {
-        doubts.gone(cx.caller.db, key.name, loaded.stamp);
+        doubts.gone(key.name, loaded.stamp);
         if cx.keys.remove(key) {
             cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
         }

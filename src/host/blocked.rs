@@ -31,7 +31,7 @@ use redis_module::raw;
 use super::ffi::{Ctx, server};
 use super::keyspace::ServerKeys;
 use super::reply::ServerReply;
-use super::{clock_now, context, guarded, try_state};
+use super::{clock_now, context, filter, guarded, try_state};
 use crate::cache::State;
 use crate::cache::ask::Node;
 use crate::cache::clock::Now;
@@ -87,11 +87,13 @@ pub(super) fn park(ctx: Ctx, id: WaiterId) {
 
 /// To be called when leases may have changed: sends answers, and sees to the timer.
 pub(super) fn look_after(mut state: RefMut<'_, State>) {
-    if state.leases.is_idle() && !state.leases.has_answers() {
+    if !state.leases.stirred() && !filter::is_missing(&state) {
         return;
     }
+    let now = clock_now();
     send(&mut state);
-    set_timer(&state, clock_now());
+    set_timer(&state, now);
+    filter::see_to(&state, now);
 }
 
 /// Sends the next slice of answers.
@@ -157,7 +159,8 @@ unsafe extern "C" fn tick(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
             let mut keys = ServerKeys::new(ctx, &[], false);
             Node { state: &mut state, keys: &mut keys, db, now }.deal_with(&due);
         }
-        look_after(state);
+        send(&mut state);
+        set_timer(&state, now);
     });
 }
 

@@ -345,16 +345,12 @@ unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const 
         if !DOUBTS.matter() {
             return;
         }
-        let (Some(name), Some(db)) =
-            (server_may!(RedisModule_GetKeyNameFromOptCtx), server_may!(RedisModule_GetDbIdFromOptCtx))
-        else {
-            return;
-        };
+        let Some(name) = server_may!(RedisModule_GetKeyNameFromOptCtx) else { return };
         // SAFETY: `ctx` is valid during the callback, and so is the name it gives; the value is one of ours that the server
         // still holds.
         unsafe {
             if let Some(name) = Str::from_raw(name(ctx).cast_mut()) {
-                DOUBTS.gone(db(ctx), name.bytes(), EntryRef::from_bytes(bytes(value)).stamp());
+                DOUBTS.gone(name.bytes(), EntryRef::from_bytes(bytes(value)).stamp());
             }
         }
     });

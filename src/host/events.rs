@@ -6,7 +6,7 @@ use std::ptr;
 use redis_module::raw;
 
 use super::ffi::{Ctx, OwnedStr, server};
-use super::{blocked, caller, clock_now, guarded, random_bytes, try_state, with_state, workers};
+use super::{blocked, caller, clock_now, filter, guarded, random_bytes, try_state, with_state, workers};
 
 /// Tag names looked at in each turn of the server's cron.
 const TAGS_A_TURN: usize = 10_000;
@@ -41,6 +41,7 @@ unsafe extern "C" fn on_cron(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEve
         if let Some(mut state) = try_state() {
             state.tags.reap(TAGS_A_TURN);
             state.codecs.trim();
+            filter::see_to(&state, clock_now());
         }
     });
 }

@@ -35,6 +35,8 @@ struct Opened {
     key: OpenKey,
     arg: Option<u16>,
     mode: Mode,
+    /// What it holds: asked once, until we change it.
+    held: Held,
 }
 
 impl<'a> ServerKeys<'a> {
@@ -50,38 +52,46 @@ impl<'a> ServerKeys<'a> {
     }
 
     /// The key, open: again the one that is, or another.
-    fn opened(&mut self, key: Key<'_>, mode: Mode) -> &OpenKey {
+    fn opened(&mut self, key: Key<'_>, mode: Mode) -> &Opened {
         let mode = if self.may_write { Mode::Write } else { mode };
         let same = |open: &Opened| open.mode == mode && open.arg.is_some() && open.arg == key.arg;
         if !self.open.as_ref().is_some_and(same) {
             self.open = None; // close first
             let opened = self.names.with_name(key, |name| self.ctx.open(name, mode));
-            self.open = Some(Opened { key: opened, arg: key.arg, mode });
+            let held = opened.held();
+            self.open = Some(Opened { key: opened, arg: key.arg, mode, held });
         }
-        &self.open.as_ref().expect("opened just above").key
+        self.open.as_ref().expect("opened just above")
     }
 
     /// When the server deletes `key`, in milliseconds of Unix time.
     pub(super) fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
-        self.held_open(key).expire_at()
+        self.held_open(key).key.expire_at()
     }
 
     /// The key, however it was opened, to ask of it what any mode tells.
-    fn held_open(&mut self, key: Key<'_>) -> &OpenKey {
+    fn held_open(&mut self, key: Key<'_>) -> &Opened {
         let open = self.open.as_ref().filter(|open| open.arg.is_some() && open.arg == key.arg);
         let mode = open.map_or(Mode::Peek, |open| open.mode);
         self.opened(key, mode)
     }
 
+    /// The open key was changed: what it holds is to be asked again.
+    fn ask_again(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.held = open.key.held();
+        }
+    }
+
     fn slot(&mut self, key: Key<'_>, mode: Mode) -> Slot<'_> {
         let open = self.opened(key, mode);
-        match open.held() {
+        match open.held {
             Held::Nothing => Slot::Empty,
-            Held::Text => Slot::Text(open.len()),
+            Held::Text => Slot::Text(open.key.len()),
             Held::Other => Slot::Other,
             // SAFETY: the key is open and holds a value of our type; it stays open, and the value unchanged, as
             // long as the slot borrows `self`, since every method that could change either takes `&mut self`.
-            Held::Ours => Slot::Entry(EntryRef::from_bytes(unsafe { datatype::bytes(open.value()) })),
+            Held::Ours => Slot::Entry(EntryRef::from_bytes(unsafe { datatype::bytes(open.key.value()) })),
         }
     }
 }
@@ -102,7 +112,7 @@ impl Keyspace for ServerKeys<'_> {
     }
 
     fn left_ms(&mut self, key: Key<'_>) -> Option<u64> {
-        self.held_open(key).left_ms()
+        self.held_open(key).key.left_ms()
     }
 
     fn memory_bytes(&mut self, key: Key<'_>) -> u64 {
@@ -115,9 +125,10 @@ impl Keyspace for ServerKeys<'_> {
 
     fn set(&mut self, key: Key<'_>, entry: Entry, expire_at: Option<u64>) {
         debug_assert!(self.may_write);
-        let open = self.opened(key, Mode::Write);
+        let open = &self.opened(key, Mode::Write).key;
         let old: *mut c_void = open.set(datatype::into_raw(entry));
         open.set_expire_at(expire_at);
+        self.ask_again();
         // SAFETY: the server has let go of the value that was replaced, and it was one of ours.
         unsafe { datatype::free(old) };
     }
@@ -126,14 +137,16 @@ impl Keyspace for ServerKeys<'_> {
         debug_assert!(self.may_write);
         let open = self.opened(key, Mode::Write);
         // SAFETY: as in `slot`; opened for writing, on the main thread, and nobody else refers to the value.
-        (open.held() == Held::Ours).then(|| EntryMut::from_bytes(unsafe { datatype::bytes_mut(open.value()) }))
+        (open.held == Held::Ours).then(|| EntryMut::from_bytes(unsafe { datatype::bytes_mut(open.key.value()) }))
     }
 
     fn set_expire_at(&mut self, key: Key<'_>, at: Option<u64>) {
-        self.opened(key, Mode::Write).set_expire_at(at);
+        self.opened(key, Mode::Write).key.set_expire_at(at);
     }
 
     fn remove(&mut self, key: Key<'_>) -> bool {
-        self.opened(key, Mode::Write).unlink()
+        let removed = self.opened(key, Mode::Write).key.unlink();
+        self.ask_again();
+        removed
     }
 }

@@ -12,6 +12,7 @@ mod deliver;
 mod enter;
 mod events;
 mod ffi;
+mod filter;
 mod info;
 mod keyspace;
 mod log;

@@ -1,0 +1,353 @@
+//! The server's own commands that delete or write a key: what `guard-native` watches for.
+//!
+//! They leave no trace that a load in flight could be judged by: a `DEL` of a key that is not there changes nothing at
+//! all. So the host looks at every command before it runs, as long as loads may be in flight, and tells us of the keys that
+//! these delete or write. That is the same moment as far as order goes, since nothing comes in between; except in `MULTI`,
+//! where commands are seen when they are queued: their keys are told again at `EXEC`.
+//!
+//! What a filter cannot know counts for the worse: the selected database (the key is distrusted in all), whether a
+//! `SETNX` or `RENAMENX` did anything, and what stood in a transaction whose beginning was not seen (all loads in flight
+//! are distrusted then).
+
+use std::collections::HashMap;
+
+use super::clock::Now;
+use super::doubt::Mark;
+use super::{State, units};
+
+/// What a command does to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// It is gone afterwards.
+    Deletes,
+    /// It holds something else afterwards.
+    Writes,
+}
+
+/// Which words of a command are keys, and what is done to them.
+#[derive(Clone, Copy)]
+enum Keys {
+    /// All words.
+    All(Touch),
+    /// The first word.
+    First(Touch),
+    /// Every other word, from the first on.
+    Pairs,
+    /// The first goes, the second is written.
+    Renames,
+    /// The second word.
+    Second,
+    /// The first goes here, and is written in another database.
+    Moves,
+    /// The first, when the second is not more than 0.
+    Expires,
+    /// The first, when the second is a moment that is past, in milliseconds each.
+    ExpiresAt(u64),
+    /// The word behind `STORE`.
+    BehindStore,
+}
+
+/// The commands, by length and then by name.
+const COMMANDS: &[(&str, Keys)] = &[
+    ("DEL", Keys::All(Touch::Deletes)),
+    ("SET", Keys::First(Touch::Writes)),
+    ("COPY", Keys::Second),
+    ("DECR", Keys::First(Touch::Writes)),
+    ("INCR", Keys::First(Touch::Writes)),
+    ("MOVE", Keys::Moves),
+    ("MSET", Keys::Pairs),
+    ("SORT", Keys::BehindStore),
+    ("BITOP", Keys::Second),
+    ("SETEX", Keys::First(Touch::Writes)),
+    ("SETNX", Keys::First(Touch::Writes)),
+    ("APPEND", Keys::First(Touch::Writes)),
+    ("DECRBY", Keys::First(Touch::Writes)),
+    ("EXPIRE", Keys::Expires),
+    ("GETDEL", Keys::First(Touch::Deletes)),
+    ("GETSET", Keys::First(Touch::Writes)),
+    ("INCRBY", Keys::First(Touch::Writes)),
+    ("MSETNX", Keys::Pairs),
+    ("PSETEX", Keys::First(Touch::Writes)),
+    ("RENAME", Keys::Renames),
+    ("SETBIT", Keys::First(Touch::Writes)),
+    ("UNLINK", Keys::All(Touch::Deletes)),
+    ("PEXPIRE", Keys::Expires),
+    ("RESTORE", Keys::First(Touch::Writes)),
+    ("EXPIREAT", Keys::ExpiresAt(1_000)),
+    ("RENAMENX", Keys::Renames),
+    ("SETRANGE", Keys::First(Touch::Writes)),
+    ("PEXPIREAT", Keys::ExpiresAt(1)),
+    ("INCRBYFLOAT", Keys::First(Touch::Writes)),
+];
+
+/// What begins and ends transactions.
+const TRANSACTIONS: &[&str] = &["MULTI", "EXEC", "DISCARD", "RESET"];
+
+/// The longest of these names.
+const LONGEST: usize = 11;
+
+/// For each length the first and the second letters of the names to watch: most commands are told by that alone.
+const LETTERS: [(u32, u32); LONGEST + 1] = {
+    let mut letters = [(0, 0); LONGEST + 1];
+    let mut at = 0;
+    while at < COMMANDS.len() + TRANSACTIONS.len() {
+        let name = if at < COMMANDS.len() { COMMANDS[at].0 } else { TRANSACTIONS[at - COMMANDS.len()] }.as_bytes();
+        letters[name.len()].0 |= 1 << (name[0] & 31);
+        letters[name.len()].1 |= 1 << (name[1] & 31);
+        at += 1;
+    }
+    letters
+};
+
+/// Whether a command of this name may have to be looked at. Asked for every command of the server.
+pub fn is_watched(name: &[u8]) -> bool {
+    match (name, LETTERS.get(name.len())) {
+        ([first, second, ..], Some(letters)) => {
+            letters.0 & 1 << (first & 31) != 0 && letters.1 & 1 << (second & 31) != 0
+        }
+        _ => false,
+    }
+}
+
+/// Keys that are remembered while transactions are open.
+const MOST_QUEUED: usize = 4_096;
+
+/// What was seen of transactions that have not been executed.
+#[derive(Debug, Default)]
+pub struct Transactions {
+    open: u64,
+    queued: HashMap<Box<[u8]>, Touch>,
+}
+
+impl State {
+    /// A command is about to run that is not ours: `words` are its words, its name the first. Distrusts the loads of the
+    /// keys that it deletes or writes; those who wait for them are settled by the host's timer, when it has run.
+    pub fn saw(&mut self, words: &[&[u8]], now: Now) {
+        let Some((name, words)) = words.split_first() else { return };
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        if is("MULTI") {
+            self.transactions.open += 1;
+        } else if is("EXEC") {
+            self.executed(now);
+        } else if is("DISCARD") || is("RESET") {
+            self.transactions.close();
+        } else if let Some((_, keys)) = COMMANDS.iter().find(|(name, _)| is(name)) {
+            keys.each(words, now, |key, touch| {
+                self.touched(key, touch, now);
+                self.transactions.queue(key, touch);
+            });
+            if self.transactions.queued.len() > MOST_QUEUED {
+                // What ends after this is taken for a transaction whose beginning was not seen.
+                self.transactions = Transactions::default();
+            }
+        }
+    }
+
+    fn executed(&mut self, now: Now) {
+        if self.transactions.open == 0 {
+            let stamp = self.clock.stamp(now);
+            self.floors.raise(None, stamp);
+            return;
+        }
+        let queued = std::mem::take(&mut self.transactions.queued);
+        queued.iter().for_each(|(key, touch)| self.touched(key, *touch, now));
+        self.transactions.queued = queued;
+        self.transactions.close();
+    }
+
+    fn touched(&mut self, key: &[u8], touch: Touch, now: Now) {
+        if !self.doubts.awaits(key, now, self.settings.max_load_ms) {
+            return;
+        }
+        let stamp = self.clock.stamp(now);
+        match touch {
+            Touch::Deletes => self.doubts.mark(Mark::Deleted, key, stamp, self.settings.guard_ms, now),
+            Touch::Writes => self.doubts.gone(key, stamp),
+        }
+        self.leases.void_key(key, &mut self.stats.count);
+    }
+}
+
+impl Transactions {
+    fn queue(&mut self, key: &[u8], touch: Touch) {
+        if self.open > 0 {
+            // Deleted and written: the later one would count, but either way the load is not fresh.
+            self.queued.insert(key.into(), touch);
+        }
+    }
+
+    fn close(&mut self) {
+        self.open = self.open.saturating_sub(1);
+        if self.open == 0 {
+            self.queued = HashMap::new();
+        }
+    }
+}
+
+impl Keys {
+    /// Calls `touch` for each key among the words.
+    fn each(self, words: &[&[u8]], now: Now, mut touch: impl FnMut(&[u8], Touch)) {
+        let number = |at: usize| words.get(at).and_then(|word| units::parse_int(word).ok());
+        let mut at = |place: usize, how| {
+            if let Some(key) = words.get(place) {
+                touch(key, how);
+            }
+        };
+        match self {
+            Keys::All(how) => (0..words.len()).for_each(|place| at(place, how)),
+            Keys::First(how) => at(0, how),
+            Keys::Pairs => (0..words.len()).step_by(2).for_each(|place| at(place, Touch::Writes)),
+            Keys::Renames => {
+                at(0, Touch::Deletes);
+                at(1, Touch::Writes);
+            }
+            Keys::Second => at(1, Touch::Writes),
+            Keys::Moves => at(0, Touch::Writes),
+            Keys::Expires => {
+                if number(1).is_some_and(|n| n <= 0) {
+                    at(0, Touch::Deletes);
+                }
+            }
+            Keys::ExpiresAt(unit_ms) => {
+                let past = |n: i64| u64::try_from(n).map_or(true, |n| n.saturating_mul(unit_ms) <= now.ms());
+                if number(1).is_some_and(past) {
+                    at(0, Touch::Deletes);
+                }
+            }
+            Keys::BehindStore => {
+                let store = words.iter().rposition(|word| word.eq_ignore_ascii_case(b"STORE"));
+                store.into_iter().for_each(|place| at(place + 1, Touch::Writes));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bench;
+
+    fn touched(line: &str) -> String {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let mut seen = Vec::new();
+        if is_watched(words[0])
+            && let Some((_, keys)) = COMMANDS.iter().find(|(name, _)| words[0].eq_ignore_ascii_case(name.as_bytes()))
+        {
+            keys.each(&words[1..], Now::from_us(50_000_000), |key, touch| {
+                seen.push(format!("{touch:?} {}", key.escape_ascii()));
+            });
+        }
+        seen.join(", ")
+    }
+
+    #[test]
+    fn the_keys_that_the_servers_own_commands_delete_or_write_are_known() {
+        for (line, keys) in [
+            ("DEL a b", "Deletes a, Deletes b"),
+            ("unlink a", "Deletes a"),
+            ("GETDEL a", "Deletes a"),
+            ("SET a v EX 5", "Writes a"),
+            ("setex a 5 v", "Writes a"),
+            ("INCRBYFLOAT a 5", "Writes a"),
+            ("MSET a 1 b 2", "Writes a, Writes b"),
+            ("RENAME a b", "Deletes a, Writes b"),
+            ("COPY a b DB 1", "Writes b"),
+            ("MOVE a 1", "Writes a"),
+            ("BITOP AND a b c", "Writes a"),
+            ("SORT a BY x STORE b", "Writes b"),
+            ("SORT a", ""),
+            ("EXPIRE a 5", ""),
+            ("EXPIRE a -1", "Deletes a"),
+            ("PEXPIRE a 0", "Deletes a"),
+            ("EXPIREAT a 50", "Deletes a"),
+            ("EXPIREAT a 51", ""),
+            ("PEXPIREAT a 50001", ""),
+            ("PEXPIREAT a -1", "Deletes a"),
+            ("RESTORE a 0 x", "Writes a"),
+            ("GET a", ""),
+            ("MGET a b", ""),
+            ("HSET a f v", ""),
+            ("DEL", ""),
+            ("RENAME a", "Deletes a"),
+            ("", ""),
+        ] {
+            assert_eq!(touched(line), keys, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_names_stand_in_order_and_most_commands_are_told_by_length_and_first_letter() {
+        assert!(COMMANDS.is_sorted_by_key(|(name, _)| (name.len(), *name)));
+        for name in ["GET", "MGET", "HGETALL", "PING", "ZADD", "SMARTCACHE.GET", "ZRANGE", "TTL", "LPUSH", ""] {
+            assert!(!is_watched(name.as_bytes()), "{name}");
+        }
+        for name in ["multi", "EXEC", "Discard", "RESET"] {
+            assert!(is_watched(name.as_bytes()), "{name}");
+        }
+    }
+
+    /// A load of `k` under way, and what its fill is answered after the server has seen these commands.
+    fn fill_after(lines: &[&str]) -> String {
+        let mut bench = Bench::at(1_000_000);
+        let token = bench.token("GETLOCK k");
+        for line in lines {
+            bench.advance(1);
+            bench.saw(line);
+        }
+        bench.advance(1);
+        bench.call(&format!("SET k v TOKEN {token}"))
+    }
+
+    #[test]
+    fn a_native_delete_distrusts_a_load_in_flight_and_a_native_set_overtakes_it() {
+        assert_eq!(fill_after(&[]), "OK");
+        assert_eq!(fill_after(&["DEL other"]), "OK");
+        assert_eq!(fill_after(&["DEL k"]), "STALE");
+        assert_eq!(fill_after(&["SET k x PX 1"]), "LOST");
+        assert_eq!(fill_after(&["RENAME k other"]), "STALE");
+        assert_eq!(fill_after(&["RENAME other k"]), "LOST");
+        assert_eq!(fill_after(&["DEL k", "SET k x"]), "LOST");
+    }
+
+    #[test]
+    fn a_delete_in_a_transaction_counts_when_it_is_executed() {
+        let mut bench = Bench::at(1_000_000);
+        bench.call("GETLOCK other"); // a load is in flight: the host watches
+        bench.saw("MULTI");
+        bench.saw("DEL k");
+        bench.advance(1);
+        let token = bench.token("GETLOCK k");
+        bench.advance(1);
+        bench.saw("EXEC");
+        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "STALE");
+    }
+
+    #[test]
+    fn a_transaction_whose_beginning_was_not_seen_distrusts_all_loads() {
+        assert_eq!(fill_after(&["MULTI", "DEL other", "EXEC"]), "OK");
+        assert_eq!(fill_after(&["MULTI", "DEL k", "DISCARD"]), "STALE", "it was seen when it was queued");
+        assert_eq!(fill_after(&["EXEC"]), "STALE");
+    }
+
+    #[test]
+    fn transactions_that_are_never_executed_leave_nothing_behind() {
+        let mut bench = Bench::at(1_000_000);
+        bench.call("GETLOCK k");
+        bench.saw("MULTI"); // and the client goes away
+        for i in 0..3 * MOST_QUEUED {
+            bench.saw(&format!("SET k{i} v"));
+        }
+        assert!(bench.state.transactions.queued.len() <= MOST_QUEUED);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_key_that_was_deleted_is_the_next_to_load() {
+        let mut bench = Bench::at(1_000_000);
+        bench.call("GETLOCK k");
+        assert_eq!(bench.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
+        bench.saw("DEL k");
+        let answers = bench.late_answers();
+        assert_eq!(answers.len(), 1);
+        assert!(answers[0].1.starts_with("[MISS"), "{answers:?}");
+    }
+}

@@ -1,0 +1,65 @@
+//! A look at the server's own commands, before they run, while loads may be in flight (`guard-native`).
+//!
+//! Registered with the first lease or stamp, and taken back when the last of them is older than `max-load`: by then no load
+//! is trusted any more. What it costs is paid by every command of the server: for most of them, a look at the length and
+//! the first letters of the name.
+
+use std::cell::Cell;
+use std::ffi::c_int;
+use std::ptr;
+
+use redis_module::raw;
+use smallvec::SmallVec;
+
+use super::ffi::{Str, server_may};
+use super::{blocked, clock_now, context, guarded, try_state};
+use crate::cache::State;
+use crate::cache::clock::Now;
+use crate::cache::native;
+
+struct MainThread(Cell<*mut raw::RedisModuleCommandFilter>);
+// SAFETY: only used on the main thread, by commands, their filter and the cron event.
+unsafe impl Sync for MainThread {}
+
+static FILTER: MainThread = MainThread(Cell::new(ptr::null_mut()));
+
+/// Whether there were loads, and no filter is registered: cheap, for every command of ours.
+pub(super) fn is_missing(state: &State) -> bool {
+    state.doubts.matter() && FILTER.0.get().is_null() && state.settings.guard_native
+}
+
+/// Registers the filter, or takes it back, as the leases of this moment need it.
+pub(super) fn see_to(state: &State, now: Now) {
+    let wanted = state.settings.guard_native && state.doubts.awaits_any(now, state.settings.max_load_ms);
+    if wanted != FILTER.0.get().is_null() {
+        return;
+    }
+    if wanted && let Some(register) = server_may!(RedisModule_RegisterCommandFilter) {
+        // SAFETY: a context that lives as long as the module; our own calls need not be looked at.
+        let filter = unsafe { register(context(), Some(look), raw::REDISMODULE_CMDFILTER_NOSELF as c_int) };
+        FILTER.0.set(filter);
+    } else if !wanted && let Some(unregister) = server_may!(RedisModule_UnregisterCommandFilter) {
+        // SAFETY: the filter is registered, and no command is being filtered: we are in a command or an event.
+        unsafe { unregister(context(), FILTER.0.replace(ptr::null_mut())) };
+    }
+}
+
+unsafe extern "C" fn look(filtered: *mut raw::RedisModuleCommandFilterCtx) {
+    let (Some(count), Some(get)) =
+        (server_may!(RedisModule_CommandFilterArgsCount), server_may!(RedisModule_CommandFilterArgGet))
+    else {
+        return;
+    };
+    // SAFETY: the filter's context is valid until we return, and so are the words of the command: they are not kept.
+    let word = |at: c_int| unsafe { Str::from_raw(get(filtered, at)) }.map_or(&b""[..], Str::bytes);
+    if !native::is_watched(word(0)) {
+        return;
+    }
+    guarded("the command filter", (), || {
+        let Some(mut state) = try_state() else { return };
+        // SAFETY: as above.
+        let words: SmallVec<[&[u8]; 8]> = (0..unsafe { count(filtered) }).map(word).collect();
+        state.saw(&words, clock_now());
+        blocked::look_after(state);
+    });
+}
