@@ -5,10 +5,13 @@
 //!  was it answered a moment ago?              yes ─▶ the same again
 //!  is there something else than an entry?     yes ─▶ LOST
 //!  is, or was, there something loaded later?  yes ─▶ LOST
-//!  was the key deleted since, or all flushed? yes ─▶ STALE, dropped
+//!  was the key deleted since, or all flushed, or its slot away? yes ─▶ STALE, dropped
 //!  was it made stale since?                   yes ─▶ STALE, kept for what is left of its windows
 //!  else                                           ─▶ OK
 //! ```
+//!
+//! (For as long as `guard` after a start or a change of role, nothing is trusted that begins: the guards of before are
+//! forgotten.)
 //!
 //! One comparison settles every race, because an entry carries the stamp at which its load *began*. Whether the lease
 //! still lives does not matter: a load that outlives its lease must not be thrown away for ever.
@@ -130,7 +133,11 @@ impl Node<'_> {
         if own && newest == token.stamp {
             return Verdict::Again(Filled::Ok); // its own value, stored long ago
         }
-        if token.stamp <= self.state.floors.of(self.db) || token.age_ms(self.now) > self.state.settings.max_load_ms {
+        let arrived = self.state.slots.as_ref().map_or(Stamp::default(), |slots| slots.arrived(key.name));
+        if token.stamp <= self.state.floors.of(self.db).max(arrived)
+            || token.age_ms(self.now) > self.state.settings.max_load_ms
+            || token.mono_ms < self.state.began_ms.saturating_add(self.state.settings.guard_ms)
+        {
             return Verdict::Dead(token);
         }
         match self.state.doubts.of(token, key.name, leased) {
@@ -156,6 +163,10 @@ impl Node<'_> {
             return;
         };
         self.state.answered.remember(token.stamp, filled);
+        if filled == Filled::Lost {
+            // Whatever it was lost to may be gone when it is sent again.
+            self.state.doubts.gone(key.name, Stamp(token.stamp.0 + 1));
+        }
         let own = self.state.leases.lease(self.db, key.name).is_some_and(|lease| lease.token == token);
         if own {
             count.origin_ms += token.age_ms(self.now);

@@ -381,18 +381,17 @@ impl Leases {
     /// Ends all leases and back-offs of a database (of all without one). Gives the keys that somebody waits for: they
     /// are to be settled.
     pub fn void(&mut self, db: Option<i32>, count: &mut Counters) -> Vec<(i32, Arc<[u8]>)> {
-        let concerned = |at: i32| db.is_none_or(|db| db == at);
-        let keys: Vec<(i32, Arc<[u8]>)> = self
-            .flights
-            .iter()
-            .filter(|(at, _)| concerned(**at))
-            .flat_map(|(at, flights)| flights.keys().map(|key| (*at, key.clone())))
-            .collect();
+        let keys: Vec<(i32, Arc<[u8]>)> = self.keys().filter(|(at, _)| db.is_none_or(|db| db == *at)).collect();
         for (db, key) in &keys {
             self.end_backoff(*db, key);
             self.end(*db, key, End::Voided, count);
         }
         keys.into_iter().filter(|(db, key)| self.waiters_of(*db, key) > 0).collect()
+    }
+
+    /// Every key around which something is going on.
+    pub fn keys(&self) -> impl Iterator<Item = (i32, Arc<[u8]>)> + '_ {
+        self.flights.iter().flat_map(|(db, flights)| flights.keys().map(|key| (*db, key.clone())))
     }
 
     /// Ends the leases of a key in every database; the host settles its waiters with what comes due next.

@@ -25,6 +25,7 @@ pub mod offload;
 pub mod random;
 pub mod read;
 pub mod rules;
+pub mod slots;
 pub mod stats;
 pub mod store;
 pub mod tags;
@@ -44,6 +45,7 @@ use lease::{Answer, Leases, Waited};
 use live::Live;
 use native::Transactions;
 use rules::Policies;
+use slots::Slots;
 use token::Secret;
 
 /// A key, and which word of the command it was: the host then uses the server's own string instead of making one.
@@ -204,10 +206,14 @@ pub struct State {
     pub doubts: Arc<Doubts>,
     /// The same by database.
     pub floors: Floors,
+    /// The hash slots of this node, in a cluster.
+    pub slots: Option<Slots>,
     /// What fills were answered lately.
     pub answered: Answered,
     /// What the server's own transactions hold that have not been executed.
     pub transactions: Transactions,
+    /// When this life began, in milliseconds of the monotonic clock: at start, or with the last change of role.
+    pub began_ms: u64,
     /// What seals tokens.
     pub secret: Secret,
     /// What the server allows.
@@ -249,6 +255,7 @@ impl State {
     /// is told to ask again, and tokens given so far are worth nothing.
     pub fn begin_anew(&mut self, secret: [u8; 16], now: Now) {
         self.secret = Secret::new(secret);
+        self.began_ms = now.mono_ms();
         self.answered = Answered::default();
         self.leases.void(None, &mut self.stats.count);
         for id in self.leases.all_waiters() {
@@ -278,8 +285,10 @@ impl State {
             leases: Leases::default(),
             doubts,
             floors: Floors::default(),
+            slots: None,
             answered: Answered::default(),
             transactions: Transactions::default(),
+            began_ms: now.mono_ms(),
             secret: Secret::new(random),
             limits: Limits::default(),
         }

@@ -6,6 +6,7 @@ use crate::cache::Cx;
 use crate::cache::error::Error;
 use crate::cache::fill::{Claim, Verdict};
 use crate::cache::lease::End;
+use crate::cache::read;
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -19,7 +20,7 @@ pub const COMMAND: Command = Command {
     args: &[Arg::key(), Arg::new("token", Kind::Text), Arg::option("backoff", "BACKOFF", Kind::Duration)],
     details: "\
 The first who waits for the key gets the next lease.
-BACKOFF says that the load failed: for that long nobody is granted a lease; callers, and those who wait now, get the stale copy while the longer of SWR and SIE lasts, else BUSY with the time left. It counts also when the lease has run out, as long as nothing newer was stored (the reply is 0 then). Any store of the key, and SMARTCACHE.DEL, ends it.
+BACKOFF says that the load failed: for that long nobody is granted a lease; callers, and those who wait now, get the stale copy while the longer of SWR and SIE lasts, else BUSY with the time left. It counts also when the lease has run out, as long as the key is as it was: nothing stored, deleted or made stale since (the reply is 0 then). Any store of the key, and SMARTCACHE.DEL, ends it.
 A token that is unknown, of another key or of a former life is no error: 0.",
     replies: "1, or 0 when it was not held.",
     run: Some(run),
@@ -43,8 +44,13 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         let how = if backoff.is_some() { End::Failed } else { End::Released };
         node.state.leases.end(db, key.name, how, &mut node.state.stats.count);
     }
+    // A late failure says nothing about a key that was deleted, stored or loaded anew meanwhile.
+    let mut still_counts = || {
+        let fresh = read::is_fresh(node.keys.peek(key), node.now);
+        !fresh && matches!(node.judge(key, claim), Verdict::Trusted(_))
+    };
     if let Some(until_ms) = until_ms
-        && (held || matches!(node.judge(key, claim), Verdict::Trusted(_) | Verdict::Stale(..) | Verdict::Dead(_)))
+        && (held || still_counts())
     {
         node.state.leases.back_off(db, key.name, until_ms);
     }

@@ -6,7 +6,7 @@ use std::ptr;
 use redis_module::raw;
 
 use super::ffi::{Ctx, OwnedStr, server};
-use super::{blocked, caller, clock_now, filter, guarded, random_bytes, try_state, with_state, workers};
+use super::{blocked, caller, clock_now, cluster, filter, guarded, random_bytes, try_state, with_state, workers};
 
 /// Tag names looked at in each turn of the server's cron.
 const TAGS_A_TURN: usize = 10_000;
@@ -36,8 +36,12 @@ pub(super) fn subscribe(ctx: Ctx) -> Result<(), String> {
     Ok(())
 }
 
-unsafe extern "C" fn on_cron(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
+unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
     guarded("the cron event", (), || {
+        // SAFETY: the event's context, valid until we return.
+        if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
+            cluster::see_to(ctx);
+        }
         if let Some(mut state) = try_state() {
             state.tags.reap(TAGS_A_TURN);
             state.codecs.trim();

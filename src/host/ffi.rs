@@ -260,6 +260,13 @@ impl Ctx {
         NonNull::new(reply).map(Called)
     }
 
+    /// A command of the server's with one word.
+    pub(super) fn call(self, command: &CStr, word: &CStr) -> Option<Called> {
+        // SAFETY: the context is valid; the format names the one C string that follows.
+        let reply = unsafe { server!(RedisModule_Call)(self.as_ptr(), command.as_ptr(), c"c".as_ptr(), word.as_ptr()) };
+        NonNull::new(reply).map(Called)
+    }
+
     /// Tells replicas and AOF to run `command` with these words (at most three).
     pub(super) fn replicate(self, command: &CStr, key: Str<'_>, words: &[&[u8]]) {
         let replicate = server!(RedisModule_Replicate);

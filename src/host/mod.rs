@@ -7,6 +7,7 @@
 mod alloc;
 mod blocked;
 mod caller;
+mod cluster;
 mod datatype;
 mod deliver;
 mod enter;

@@ -1,6 +1,6 @@
-//! A cluster of one: what keys of different slots may do together.
+//! Clusters: what keys of different slots may do together, and what happens to leases when a slot moves.
 
-use crate::support::{Server, free_port, wait_until};
+use crate::support::{Server, args, free_port, wait_until};
 
 fn cluster_of_one() -> Server {
     let s = Server::setup().tcp().conf(&format!("cluster-enabled yes\ncluster-port {}", free_port())).start();
@@ -37,4 +37,56 @@ fn keys_of_different_slots_are_refused_as_always() {
         let reply = s.call(&format!("SMARTCACHE.{line}"));
         assert!(reply.error().starts_with("CROSSSLOT"), "{line}\n{reply}");
     }
+}
+
+/// Two nodes that know each other; the first has all slots.
+fn cluster_of_two() -> (Server, Server) {
+    let node = || Server::setup().tcp().conf(&format!("cluster-enabled yes\ncluster-port {}", free_port())).start();
+    let (a, b) = (node(), node());
+    a.ok("CLUSTER ADDSLOTSRANGE 0 16383");
+    let bus = b.ok("CONFIG GET cluster-port").texts()[1].clone();
+    a.ok(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", b.port()));
+    for node in [&a, &b] {
+        wait_until("the cluster is up", || node.ok("CLUSTER INFO").text().contains("cluster_state:ok"));
+        wait_until("the nodes know each other", || node.ok("CLUSTER NODES").text().lines().count() == 2);
+    }
+    (a, b)
+}
+
+/// Gives a slot to another node, as resharding does in its last step.
+fn move_slot(slot: i64, from: &Server, to: &Server) {
+    let id = to.ok("CLUSTER MYID").text();
+    to.ok(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", from.ok("CLUSTER MYID").text()));
+    for node in [to, from] {
+        node.ok(&format!("CLUSTER SETSLOT {slot} NODE {id}"));
+    }
+}
+
+#[test]
+fn a_slot_that_leaves_leaves_nobody_waiting_and_what_was_loaded_before_is_not_trusted_when_it_comes_back() {
+    let (a, b) = cluster_of_two();
+    let slot = a.ok("CLUSTER KEYSLOT moving").int();
+    let token = a.call("SMARTCACHE.GETLOCK moving LOCK 100").array()[2].text();
+    let staying = a.call("SMARTCACHE.GETLOCK staying LOCK 100").array()[2].text();
+    let stamp = a.call("SMARTCACHE.STAMP").text();
+    let mut waiter = a.connect();
+    waiter.send(args!["SMARTCACHE.GETLOCK", "moving", "WAIT", "100"]).expect("sent");
+    wait_until("the caller is parked", || a.stat("waiters") == 1);
+
+    move_slot(slot, &a, &b);
+    let answer = waiter.receive().expect("an answer");
+    assert!(answer.is_error() || answer.array()[0].text() == "BUSY", "{answer}");
+    wait_until("its lease has ended", || (a.stat("waiters"), a.stat("leases")) == (0, 1));
+    assert!(a.call("SMARTCACHE.GETLOCK moving").error().starts_with("MOVED"));
+    b.ok("SMARTCACHE.DEL moving");
+
+    move_slot(slot, &b, &a);
+    wait_until("the first node distrusts what was loaded before", || {
+        let answer = a.call_args(args!["SMARTCACHE.SET", "{moving}other", "v", "SINCE", stamp]);
+        !answer.is_error() && answer.text() == "STALE"
+    });
+    assert_eq!(a.call_args(args!["SMARTCACHE.SET", "moving", "v", "TOKEN", token]).text(), "STALE");
+    assert_eq!(a.call_args(args!["SMARTCACHE.SET", "staying", "v", "TOKEN", staying]).text(), "OK");
+    let token = a.call("SMARTCACHE.GETLOCK moving").array()[2].text();
+    assert_eq!(a.call_args(args!["SMARTCACHE.SET", "moving", "v", "TOKEN", token]).text(), "OK");
 }

@@ -350,6 +350,11 @@ impl Server {
         fs::read(self.path(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
     }
 
+    /// The port of a server that listens on one.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read(self.path("log")).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
     }

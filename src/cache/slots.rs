@@ -1,0 +1,152 @@
+//! Which hash slots of a cluster this node serves, and what it means for loads in flight when that changes.
+//!
+//! While a slot is elsewhere, its keys may be deleted there, and nothing here learns of it. So when a slot leaves, its
+//! leases end and whoever waits is told to ask again (the server then says where); and when a slot arrives, loads that
+//! began before are not trusted.
+
+use std::sync::Arc;
+
+use super::State;
+use super::clock::{Now, Stamp};
+use super::lease::{Answer, End, Waited};
+
+/// How many there are.
+const SLOTS: usize = 16_384;
+
+/// CRC-16/XMODEM, as the cluster specification says.
+const CRC: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_XMODEM);
+
+/// A set of slots.
+pub type Served = [u64; SLOTS / 64];
+
+/// The slots of this node.
+#[derive(Debug)]
+pub struct Slots {
+    served: Box<Served>,
+    /// When each arrived.
+    arrived: Box<[Stamp]>,
+}
+
+/// The slot of a key: of what stands between the first braces, if anything does.
+pub fn slot_of(key: &[u8]) -> usize {
+    let braced = key.iter().position(|byte| *byte == b'{').and_then(|open| {
+        let inside = &key[open + 1..];
+        inside.iter().position(|byte| *byte == b'}').filter(|len| *len > 0).map(|len| &inside[..len])
+    });
+    usize::from(CRC.checksum(braced.unwrap_or(key))) % SLOTS
+}
+
+/// The slots that this node serves, from the text of `CLUSTER NODES`.
+pub fn served(nodes: &str) -> Served {
+    let mut served = [0; SLOTS / 64];
+    let own = nodes.lines().find(|line| line.split(' ').nth(2).is_some_and(|flags| flags.contains("myself")));
+    // Ranges follow the eight fields of a node; in brackets stand slots on their way.
+    for range in own.into_iter().flat_map(|line| line.split(' ').skip(8)) {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        if let (Ok(first), Ok(last)) = (first.parse::<usize>(), last.parse::<usize>()) {
+            (first..=last.min(SLOTS - 1)).for_each(|slot| served[slot / 64] |= 1 << (slot % 64));
+        }
+    }
+    served
+}
+
+impl Slots {
+    /// When the slot of a key came to this node.
+    pub fn arrived(&self, key: &[u8]) -> Stamp {
+        self.arrived[slot_of(key)]
+    }
+}
+
+fn has(served: &Served, slot: usize) -> bool {
+    served[slot / 64] & 1 << (slot % 64) != 0
+}
+
+impl State {
+    /// This node serves these slots now. The first time only says so.
+    pub fn serves(&mut self, served: Served, now: Now) {
+        let Some(slots) = &mut self.slots else {
+            self.slots =
+                Some(Slots { served: Box::new(served), arrived: vec![Stamp::default(); SLOTS].into_boxed_slice() });
+            return;
+        };
+        let before = std::mem::replace(&mut *slots.served, served);
+        if before == served {
+            return;
+        }
+        let stamp = self.clock.stamp(now);
+        for slot in (0..SLOTS).filter(|slot| has(&served, *slot) && !has(&before, *slot)) {
+            slots.arrived[slot] = stamp;
+        }
+        let left = |key: &[u8]| !has(&served, slot_of(key));
+        let gone: Vec<(i32, Arc<[u8]>)> = self.leases.keys().filter(|(_, key)| left(key)).collect();
+        for (db, key) in gone {
+            self.leases.end_backoff(db, &key);
+            self.leases.end(db, &key, End::Voided, &mut self.stats.count);
+            while let Some(id) = self.leases.first_waiter(db, &key) {
+                self.stats.count.busy += 1;
+                self.leases.answer(id, Waited::Dropped, Answer::ask_again(), now, &mut self.stats.count);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bench;
+
+    fn nodes(ranges: &str) -> Served {
+        served(&format!(
+            "07c3 127.0.0.1:7000@17000,host master - 0 1426238316232 2 connected 5461-16383\n\
+             6ec2 127.0.0.1:7001@17001 myself,master - 0 0 1 connected {ranges}\n"
+        ))
+    }
+
+    #[test]
+    fn keys_go_to_the_slots_that_the_servers_say() {
+        for (key, slot) in [("foo", 12_182), ("{user}.a", 5_474), ("{user}.b", 5_474), ("", 0), ("123456789", 12_739)] {
+            assert_eq!(slot_of(key.as_bytes()), slot, "{key}"); // as CLUSTER KEYSLOT answers
+        }
+        assert_ne!(slot_of(b"{}a"), slot_of(b"{}b"), "nothing in the braces: the whole key counts");
+        assert_ne!(slot_of(b"{a"), slot_of(b"{b"));
+    }
+
+    #[test]
+    fn the_slots_served_are_read_from_the_nodes_own_line() {
+        let slots = nodes("0-2 7 16383 [93-<-292f8b365bb7edb5e285caf0b7e6ddc7265d2f4f]");
+        let listed: Vec<usize> = (0..SLOTS).filter(|slot| has(&slots, *slot)).collect();
+        assert_eq!(listed, [0, 1, 2, 7, 16_383]);
+        assert_eq!(nodes("0-99999999999999999999 x-y 5-99999"), nodes("5-16383"), "what makes no sense is passed over");
+        assert_eq!(served(""), [0; SLOTS / 64]);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_key_whose_slot_leaves_is_told_to_ask_again() {
+        let mut bench = Bench::at(1_000_000);
+        bench.state.serves(nodes("0-16383"), bench.now());
+        bench.call("GETLOCK foo");
+        bench.call("GETLOCK {user}.a");
+        assert_eq!(bench.call_as(2, "GETLOCK foo WAIT 5"), "(waiting)");
+        assert_eq!(bench.call_as(3, "GETLOCK {user}.a WAIT 5"), "(waiting)");
+        bench.state.serves(nodes("0-12181 12183-16383"), bench.now());
+        bench.tick();
+        assert_eq!(bench.late_answers(), [(2, "[BUSY, (nil), (nil), 0, 1]".into())]);
+        assert_eq!(
+            (bench.stat("leases"), bench.stat("leases_voided"), bench.stat("waiters")),
+            ("1".into(), "1".into(), "1".into())
+        );
+    }
+
+    #[test]
+    fn a_load_that_began_before_its_slot_went_away_and_came_back_is_not_trusted() {
+        let mut bench = Bench::at(1_000_000);
+        bench.state.serves(nodes("0-16383"), bench.now());
+        let (moved, stayed) = (bench.token("GETLOCK foo"), bench.token("GETLOCK {user}.a"));
+        bench.state.serves(nodes("0-12181 12183-16383"), bench.now());
+        bench.state.serves(nodes("0-16383"), bench.now());
+        assert_eq!(bench.call(&format!("SET foo v TOKEN {moved}")), "STALE");
+        assert_eq!(bench.call(&format!("SET {{user}}.a v TOKEN {stayed}")), "OK");
+        let token = bench.token("GETLOCK foo");
+        assert_eq!(bench.call(&format!("SET foo v TOKEN {token}")), "OK");
+    }
+}
