@@ -1,9 +1,9 @@
 //! Clusters: what keys of different slots may do together, and what happens to leases when a slot moves.
 
-use crate::support::{Server, args, free_port, wait_until};
+use crate::support::{Server, args, wait_until};
 
 fn cluster_of_one() -> Server {
-    let s = Server::setup().tcp().conf(&format!("cluster-enabled yes\ncluster-port {}", free_port())).start();
+    let s = Server::setup().cluster().start();
     s.ok("CLUSTER ADDSLOTSRANGE 0 16383");
     wait_until("the cluster is up", || s.ok("CLUSTER INFO").text().contains("cluster_state:ok"));
     s
@@ -41,8 +41,7 @@ fn keys_of_different_slots_are_refused_as_always() {
 
 /// Two nodes that know each other; the first has all slots.
 fn cluster_of_two() -> (Server, Server) {
-    let node = || Server::setup().tcp().conf(&format!("cluster-enabled yes\ncluster-port {}", free_port())).start();
-    let (a, b) = (node(), node());
+    let (a, b) = (Server::setup().cluster().start(), Server::setup().cluster().start());
     a.ok("CLUSTER ADDSLOTSRANGE 0 16383");
     let bus = b.ok("CONFIG GET cluster-port").texts()[1].clone();
     a.ok(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", b.port()));

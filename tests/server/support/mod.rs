@@ -64,6 +64,7 @@ pub(crate) struct Setup {
     module_args: String,
     files: Vec<(String, Vec<u8>)>,
     tcp: bool,
+    cluster: bool,
 }
 
 impl Setup {
@@ -98,6 +99,12 @@ impl Setup {
     /// Listens on a loopback port too, so that a replica can reach it.
     pub(crate) fn tcp(mut self) -> Setup {
         self.tcp = true;
+        self
+    }
+
+    /// A node of a cluster, without slots.
+    pub(crate) fn cluster(mut self) -> Setup {
+        (self.tcp, self.cluster) = (true, true);
         self
     }
 
@@ -138,6 +145,9 @@ impl Setup {
             "enable-debug-command yes".to_owned(),
             "repl-diskless-sync-delay 0".to_owned(),
         ];
+        if self.cluster {
+            conf.extend(["cluster-enabled yes".to_owned(), format!("cluster-port {}", free_port())]);
+        }
         if let Some(module) = &self.module {
             assert!(module.exists(), "there is no module {}: run `cargo build --release` first", module.display());
             conf.push(format!("loadmodule {} {}", module.display(), self.module_args));
@@ -200,7 +210,14 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn setup() -> Setup {
-        Setup { conf: Vec::new(), module: Some(module()), module_args: String::new(), files: Vec::new(), tcp: false }
+        Setup {
+            conf: Vec::new(),
+            module: Some(module()),
+            module_args: String::new(),
+            files: Vec::new(),
+            tcp: false,
+            cluster: false,
+        }
     }
 
     #[track_caller]
