@@ -373,6 +373,11 @@ impl Leases {
         due
     }
 
+    /// Forgets what came due first.
+    pub fn pass_over(&mut self) {
+        self.due.pop_first();
+    }
+
     /// When to come by again, in milliseconds of the monotonic clock.
     pub fn next_due(&self) -> Option<u64> {
         self.due.first_key_value().map(|((at, _), _)| *at)

@@ -155,7 +155,10 @@ unsafe extern "C" fn tick(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
                 Due::Key(db, _) => Some(*db),
                 Due::Waiter(id) => state.leases.waiter(*id).map(|waiter| waiter.db),
             };
-            let Some(db) = db.filter(|db| ctx.select_db(*db)) else { break };
+            let Some(db) = db.filter(|db| ctx.select_db(*db)) else {
+                state.leases.pass_over(); // cannot be, but must not hold up the others
+                continue;
+            };
             let mut keys = ServerKeys::new(ctx, &[], false);
             Node { state: &mut state, keys: &mut keys, db, now }.deal_with(&due);
         }
