@@ -15,7 +15,8 @@
 //! between: so the answer, with the value shared by all who get it, is made at once and carried along.
 //!
 //! Answers are sent in slices, since the work of writing them happens after `UnblockClient` returns and cannot be timed:
-//! 5,000 at once stood the server still for 92 ms.
+//! 5,000 at once stood the server still for 92 ms. A slice is for a stretch of time and not for a command, of which a
+//! pipeline holds any number.
 //!
 //! The server calls exactly one of `reply`, `timed_out` and `gone` for each blocked client, and `UnblockClient` is called
 //! exactly once for each, else it would leak.
@@ -28,7 +29,7 @@ use std::ptr;
 use lazy_static::lazy_static;
 use redis_module::raw;
 
-use super::ffi::{Ctx, server};
+use super::ffi::{Ctx, server, server_may};
 use super::keyspace::ServerKeys;
 use super::reply::ServerReply;
 use super::{clock_now, context, filter, guarded, try_state};
@@ -38,10 +39,10 @@ use crate::cache::clock::Now;
 use crate::cache::lease::{Answer, Due, Waited, WaiterId};
 use crate::commands::getlock;
 
-/// Answers sent at each tick.
-const ANSWERS_A_TICK: usize = 100;
+/// Answers sent at each tick; and by the commands of a few milliseconds together.
+const ANSWERS_A_SLICE: usize = 100;
 /// The bytes of their values.
-const BYTES_A_TICK: usize = 1 << 20;
+const BYTES_A_SLICE: usize = 1 << 20;
 /// Leases and waiters whose time has come, dealt with at each tick.
 const DUE_A_TICK: usize = 1_000;
 
@@ -60,6 +61,22 @@ struct Blockeds {
     left: Vec<WaiterId>,
     /// The timer that is set, and for when.
     timer: Option<(raw::RedisModuleTimerID, u64)>,
+    /// What has been sent lately.
+    slice: Slice,
+}
+
+/// Answers sent since some moment.
+#[derive(Default)]
+struct Slice {
+    since_ms: u64,
+    answers: usize,
+    bytes: usize,
+}
+
+impl Slice {
+    fn is_full(&self) -> bool {
+        self.answers >= ANSWERS_A_SLICE || self.bytes >= BYTES_A_SLICE
+    }
 }
 
 struct MainThread(RefCell<Blockeds>);
@@ -70,13 +87,14 @@ lazy_static! {
     static ref BLOCKED: MainThread = MainThread(RefCell::default());
 }
 
-/// Has the server block the caller of the running command.
-pub(super) fn park(ctx: Ctx, id: WaiterId) {
+/// Has the server block the caller of the running command. One that it will not block is told to ask again.
+pub(super) fn park(ctx: Ctx, state: &mut State, id: WaiterId) {
     // SAFETY: the context is that of a running command which may block (`Server::may_wait`) and has answered nothing; the
     // callbacks have the types that the server calls; 0 is no time-out.
     let handle = unsafe { server!(RedisModule_BlockClient)(ctx.as_ptr(), Some(reply), Some(timed_out), None, 0) };
     if handle.is_null() {
-        return;
+        leave(state, id, clock_now());
+        return getlock::say_late(&mut ServerReply::new(ctx), &Answer::ask_again());
     }
     // SAFETY: the handle is the one just made.
     unsafe { server!(RedisModule_SetDisconnectCallback)(handle, Some(gone)) };
@@ -91,25 +109,34 @@ pub(super) fn look_after(mut state: RefMut<'_, State>) {
         return;
     }
     let now = clock_now();
-    send(&mut state);
+    if may_send_between_commands() {
+        send(&mut state, now, false);
+    }
     set_timer(&state, now);
     filter::see_to(&state, now);
 }
 
-/// Sends the next slice of answers.
-fn send(state: &mut State) {
-    let mut bytes = 0;
-    for _ in 0..ANSWERS_A_TICK {
-        if bytes >= BYTES_A_TICK {
-            break;
-        }
+/// Until the server goes on with a client that we have unblocked, other commands may come in between, and before 7.2 one
+/// of them leaves that client without any answer: `CLIENT UNBLOCK`. Between a timer and going on nothing comes.
+fn may_send_between_commands() -> bool {
+    server_may!(RedisModule_CachedMicroseconds).is_some() // 7.2 and later
+}
+
+/// Sends what the slice of this moment has room for; a new one begins with each tick, and else every few milliseconds.
+fn send(state: &mut State, now: Now, tick: bool) {
+    if tick || BLOCKED.0.borrow().slice.since_ms != now.mono_ms() {
+        BLOCKED.0.borrow_mut().slice = Slice { since_ms: now.mono_ms(), ..Slice::default() };
+    }
+    while !BLOCKED.0.borrow().slice.is_full() {
         let Some((id, answer)) = state.leases.next_answer() else { break };
-        bytes += answer.value.as_ref().map_or(0, |(_, value)| value.len());
         let mut blocked = BLOCKED.0.borrow_mut();
         let Some(handle) = blocked.handles.remove(&id) else { continue };
-        let Some(one) = blocked.by_handle.get_mut(&handle) else { continue };
-        one.sent = Some(answer);
-        unblock(handle);
+        blocked.slice.answers += 1;
+        blocked.slice.bytes += answer.value.as_ref().map_or(0, |(_, value)| value.len());
+        if let Some(one) = blocked.by_handle.get_mut(&handle) {
+            one.sent = Some(answer);
+            unblock(handle);
+        }
     }
 }
 
@@ -162,7 +189,7 @@ unsafe extern "C" fn tick(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
             let mut keys = ServerKeys::new(ctx, &[], false);
             Node { state: &mut state, keys: &mut keys, db, now }.deal_with(&due);
         }
-        send(&mut state);
+        send(&mut state, now, true);
         set_timer(&state, now);
     });
 }
@@ -214,7 +241,10 @@ unsafe extern "C" fn timed_out(ctx: *mut raw::RedisModuleCtx, _: *mut *mut raw::
 
 /// What a waiter is told whose time is over.
 fn give_up(ctx: Ctx, id: WaiterId) -> Option<Answer> {
-    let mut state = try_state()?;
+    let Some(mut state) = try_state() else {
+        BLOCKED.0.borrow_mut().left.push(id);
+        return None;
+    };
     if let Some(db) = state.leases.waiter(id).map(|waiter| waiter.db) {
         let mut keys = ServerKeys::new(ctx, &[], false);
         Node { state: &mut state, keys: &mut keys, db, now: clock_now() }.give_up(id);

@@ -35,7 +35,7 @@ pub(super) fn deliver(ctx: Ctx, mut effects: Effects<'_>, mut keys: ServerKeys<'
             Effect::ReplicateVerbatim => ctx.replicate_verbatim(),
             Effect::Signal(key) => names.with_name(key, |name| ctx.signal(name)),
             Effect::Notify(event, key) => events.push((event, key)),
-            Effect::Park(id) => blocked::park(ctx, id),
+            Effect::Park(id) => blocked::park(ctx, &mut state, id),
             Effect::Compress(job) => workers::submit(&mut state, *job),
         }
     }
