@@ -164,12 +164,12 @@ impl Node<'_> {
         }
     }
 
-    /// The lease that the caller holds already, by its name.
-    fn again(&self, key: Key<'_>, ask: Ask<'_>) -> Option<Grant> {
+    /// The lease that the caller holds already, by its name; from now on over this connection.
+    fn again(&mut self, key: Key<'_>, ask: Ask<'_>) -> Option<Grant> {
         let owner = ask.owner?;
-        let lease = self.state.leases.lease(self.db, key.name)?;
-        (lease.owner.as_deref() == Some(owner))
-            .then(|| Grant { token: lease.token, left_ms: lease.until_ms.saturating_sub(self.now.mono_ms()) })
+        let lease = self.state.leases.held_by(self.db, key.name, owner)?;
+        lease.client = ask.client;
+        Some(Grant { token: lease.token, left_ms: lease.until_ms.saturating_sub(self.now.mono_ms()) })
     }
 
     /// Draws whether this reader of a fresh entry is to load it anew before it ends: with the probability `exp(−r / (β·Δ))`

@@ -193,6 +193,12 @@ impl Leases {
         self.flight(db, key)?.lease.as_ref().map(|(lease, _)| lease)
     }
 
+    /// The lease that is out for a key, when this is what its holder calls itself.
+    pub fn held_by(&mut self, db: i32, key: &[u8], owner: &[u8]) -> Option<&mut Lease> {
+        let (lease, _) = self.flight_mut(db, key)?.lease.as_mut()?;
+        (lease.owner.as_deref() == Some(owner)).then_some(lease)
+    }
+
     /// For how long nobody may load a key, in milliseconds.
     pub fn backoff_ms(&self, db: i32, key: &[u8], now: Now) -> Option<u64> {
         let (until_ms, _) = self.flight(db, key)?.backoff?;
