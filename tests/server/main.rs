@@ -24,3 +24,4 @@ mod replication;
 mod resp;
 mod tracking;
 mod transactions;
+mod waiting;
