@@ -179,8 +179,8 @@ pub fn say(
     reply.array(5);
     reply.simple(state);
     get::answer(reply, value, with_encoding);
-    match token {
-        Some(token) => reply.bulk(token),
+    match token.and_then(|token| std::str::from_utf8(token).ok()) {
+        Some(token) => reply.simple(token),
         None => reply.nil(),
     }
     reply.int(fresh_ms);
