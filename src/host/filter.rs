@@ -44,21 +44,30 @@ pub(super) fn see_to(state: &State, now: Now) {
     }
 }
 
+/// For every command of the server: so what is nearly never done stands elsewhere.
 unsafe extern "C" fn look(filtered: *mut raw::RedisModuleCommandFilterCtx) {
-    let (Some(count), Some(get)) =
-        (server_may!(RedisModule_CommandFilterArgsCount), server_may!(RedisModule_CommandFilterArgGet))
-    else {
-        return;
-    };
-    // SAFETY: the filter's context is valid until we return, and so are the words of the command: they are not kept.
-    let word = |at: c_int| unsafe { Str::from_raw(get(filtered, at)) }.map_or(&b""[..], Str::bytes);
-    if !native::is_watched(word(0)) {
-        return;
+    let Some(get) = server_may!(RedisModule_CommandFilterArgGet) else { return };
+    // SAFETY: the filter's context is valid until we return, and so is the command's name: it is not kept.
+    let name = unsafe { Str::from_raw(get(filtered, 0)) };
+    if name.is_some_and(|name| native::is_watched(name.bytes())) {
+        look_closer(filtered);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn look_closer(filtered: *mut raw::RedisModuleCommandFilterCtx) {
     guarded("the command filter", (), || {
-        let Some(mut state) = try_state() else { return };
-        // SAFETY: as above.
+        let (Some(count), Some(get)) =
+            (server_may!(RedisModule_CommandFilterArgsCount), server_may!(RedisModule_CommandFilterArgGet))
+        else {
+            return;
+        };
+        // SAFETY: as in `look`; each place below the count holds a word.
+        let word = |at| unsafe { Str::from_raw(get(filtered, at)) }.map_or(&b""[..], Str::bytes);
+        // SAFETY: as in `look`.
         let words: SmallVec<[&[u8]; 8]> = (0..unsafe { count(filtered) }).map(word).collect();
+        let Some(mut state) = try_state() else { return };
         state.saw(&words, clock_now());
         blocked::look_after(state);
     });
