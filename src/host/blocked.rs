@@ -46,6 +46,9 @@ const BYTES_A_SLICE: usize = 1 << 20;
 /// Leases and waiters whose time has come, dealt with at each tick.
 const DUE_A_TICK: usize = 1_000;
 
+/// When to try again where something went wrong.
+const LATER_MS: u64 = 20;
+
 /// A client that the server has blocked for us.
 struct Blocked {
     id: WaiterId,
@@ -150,8 +153,8 @@ fn set_timer(state: &State, now: Now) {
     let soon = state.leases.has_answers() || !BLOCKED.0.borrow().left.is_empty();
     let next = if soon { Some(now.mono_ms() + 1) } else { state.leases.next_due() };
     let Some(at) = next else { return };
-    let mut blocked = BLOCKED.0.borrow_mut();
-    match blocked.timer {
+    let timer = BLOCKED.0.borrow().timer;
+    match timer {
         Some((_, set_for)) if set_for <= at => return,
         Some((timer, _)) => {
             // SAFETY: the timer is one of ours that has not run; its data, null, is not asked for.
@@ -159,19 +162,23 @@ fn set_timer(state: &State, now: Now) {
         }
         None => {}
     }
+    start_timer(at, now);
+}
+
+fn start_timer(at: u64, now: Now) {
     let after_ms = at.saturating_sub(now.mono_ms()).clamp(1, i64::MAX as u64 / 1_000_000);
     // SAFETY: the context lives as long as the module; the callback takes no data.
     let timer = unsafe { server!(RedisModule_CreateTimer)(context(), after_ms as i64, Some(tick), ptr::null_mut()) };
-    blocked.timer = Some((timer, at));
+    BLOCKED.0.borrow_mut().timer = Some((timer, at));
 }
 
 unsafe extern "C" fn tick(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
-    guarded("the leases' timer", (), || {
-        BLOCKED.0.borrow_mut().timer = None;
+    BLOCKED.0.borrow_mut().timer = None;
+    let now = clock_now();
+    let done = guarded("the leases' timer", false, || {
         // SAFETY: the timer's context, valid until we return.
-        let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
-        let Some(mut state) = try_state() else { return };
-        let now = clock_now();
+        let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return false };
+        let Some(mut state) = try_state() else { return false };
         let left = std::mem::take(&mut BLOCKED.0.borrow_mut().left);
         for id in left {
             leave(&mut state, id, now);
@@ -191,7 +198,11 @@ unsafe extern "C" fn tick(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
         }
         send(&mut state, now, true);
         set_timer(&state, now);
+        true
     });
+    if !done {
+        start_timer(now.mono_ms() + LATER_MS, now); // nobody is to wait for ever
+    }
 }
 
 /// Settles keys after an event, each in its own database.
