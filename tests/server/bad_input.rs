@@ -549,3 +549,135 @@ fn random_words_never_break_anything() {
     s.ok("SMARTCACHE.SET k v");
     assert_eq!(s.call("SMARTCACHE.GET k").text(), "v");
 }
+
+#[test]
+fn wrong_words_of_getlock_unlock_and_extend_are_named_and_grant_nothing() {
+    let s = prepared();
+    assert_refused(
+        &s,
+        &[
+            ("GETLOCK new BOGUS", "syntax error near 'BOGUS'"),
+            ("GETLOCK new STATE", "syntax error near 'STATE'"),
+            ("GETLOCK new LOCK 5 LOCK 5", "syntax error near 'LOCK'"),
+            ("GETLOCK new WAIT 5 WAIT 5", "syntax error near 'WAIT'"),
+            ("GETLOCK new OWNER a OWNER a", "syntax error near 'OWNER'"),
+            ("GETLOCK new BETA 1 BETA 1", "syntax error near 'BETA'"),
+            ("GETLOCK new ACCEPT gzip ACCEPT gzip", "syntax error near 'ACCEPT'"),
+            ("GETLOCK new LOCK", "LOCK"),
+            ("GETLOCK new WAIT", "WAIT"),
+            ("GETLOCK new OWNER", "OWNER"),
+            ("GETLOCK new BETA", "BETA"),
+            ("GETLOCK new OWNER \"\"", "OWNER"),
+            ("GETLOCK new BETA -1", "BETA"),
+            ("GETLOCK new BETA nan", "BETA"),
+            ("UNLOCK new x BOGUS", "syntax error near 'BOGUS'"),
+            ("UNLOCK new x BACKOFF 5 BACKOFF 5", "syntax error near 'BACKOFF'"),
+            ("UNLOCK new x BACKOFF", "BACKOFF"),
+            ("UNLOCK new x BACKOFF 0", "0"),
+            ("EXTEND new x 0", "0"),
+            ("SET new v NX TOKEN x", "TOKEN"),
+            ("SET new v TOKEN x XX", "XX"),
+            ("SET new v TOKEN x TOKEN x", "TOKEN"),
+            ("SET new v TOKEN x SINCE x", "SINCE"),
+            ("SET new v TOKEN", "TOKEN"),
+            ("ABSENT new SINCE x TOKEN x", "TOKEN"),
+            ("ABSENT new SINCE", "SINCE"),
+            ("MSET 1 new v TOKEN x", "TOKEN"),
+            ("MSET 1 new v SINCE x SINCE x", "SINCE"),
+        ],
+    );
+    for word in NO_NUMBERS.iter().chain(&["9223372036854775807", "9999999999999d", "-5s", "5mm"]) {
+        refused_word(&s, &["GETLOCK", "new", "LOCK"], word);
+        refused_word(&s, &["EXTEND", "new", "x"], word);
+        refused_word(&s, &["UNLOCK", "new", "x", "BACKOFF"], word);
+        if *word != "0" {
+            refused_word(&s, &["GETLOCK", "new", "WAIT"], word);
+        }
+    }
+    let long = "o".repeat(256);
+    assert!(s.call_args(args!["SMARTCACHE.GETLOCK", "new", "OWNER", long]).error().contains("255"));
+    assert!(s.call("SMARTCACHE.STAMP x").is_error());
+    assert_eq!((s.stat("leases_granted"), s.stat("requests")), (0, 0));
+}
+
+#[test]
+fn the_longest_lock_and_wait_are_taken() {
+    let s = Server::start();
+    let first = s.getlock("k LOCK 36500d WAIT 36500d BETA 0");
+    assert_eq!(first.brief(), "MISS +");
+    let mut waiter = s.park(1, |_| "k LOCK 36500d WAIT 36500d".to_owned());
+    assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", "k", first.token(), "36500d"]).int(), 1);
+    assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "k", first.token(), "BACKOFF", "36500d"]).int(), 1);
+    assert_eq!(waiter[0].got().brief(), "BUSY");
+    // Timers of so far away are no reason to forget those that come soon.
+    s.getlock("far LOCK 36500d");
+    let mut soon = s.park(1, |_| "far WAIT 50ms".to_owned());
+    assert_eq!(soon[0].got().brief(), "BUSY");
+}
+
+#[test]
+fn a_token_that_is_not_one_is_lost_and_never_an_error() {
+    let s = prepared();
+    let token = s.getlock("new LOCK 100").token().to_owned();
+    let mut three = s.connect();
+    three.call("SELECT 3");
+    let elsewhere = three.getlock("new").token().to_owned();
+    let other = s.getlock("other").token().to_owned();
+    let stamp = s.call("SMARTCACHE.STAMP").text();
+    let mut flipped = token.clone().into_bytes();
+    flipped[3] ^= 1;
+    let padded = format!("{token}=");
+    let (long, cut) = (token.repeat(3_000), &token[..31]);
+    let tokens: [&[u8]; 12] = [
+        b"",
+        b"x",
+        b"0",
+        b"nil",
+        b"\0\xff",
+        cut.as_bytes(),
+        padded.as_bytes(),
+        &flipped,
+        long.as_bytes(),
+        elsewhere.as_bytes(),
+        other.as_bytes(),
+        stamp.as_bytes(),
+    ];
+    let before = everything(&s);
+    for word in tokens {
+        let shown = word[..word.len().min(40)].escape_ascii();
+        assert_eq!(s.call_args(args!["SMARTCACHE.SET", "new", "w", "TOKEN", word]).text(), "LOST", "{shown}");
+        assert_eq!(s.call_args(args!["SMARTCACHE.ABSENT", "new", "TOKEN", word]).text(), "LOST", "{shown}");
+        for words in [
+            args!["SMARTCACHE.UNLOCK", "new", word] as &[&[u8]],
+            args!["SMARTCACHE.UNLOCK", "new", word, "BACKOFF", "100"],
+            args!["SMARTCACHE.EXTEND", "new", word, "100"],
+        ] {
+            assert_eq!(s.call_args(words).int(), 0, "{shown}");
+        }
+        if word != stamp.as_bytes() {
+            assert_eq!(s.call_args(args!["SMARTCACHE.SET", "new", "w", "SINCE", word]).text(), "LOST", "{shown}");
+            assert_eq!(s.call_args(args!["SMARTCACHE.MSET", "1", "new", "w", "SINCE", word]).int(), 0, "{shown}");
+        }
+    }
+    assert_eq!(s.call_args(args!["SMARTCACHE.SET", "new", "w", "SINCE", token]).text(), "LOST", "a token is no stamp");
+    assert_eq!(everything(&s), before);
+    assert_eq!(s.inspect("new", "lease").text(), "held", "and the lease is still out");
+    assert_eq!(s.fill("new", "v", &token), "OK");
+    assert_eq!(three.call_args(args!["SMARTCACHE.SET", "new", "v", "TOKEN", elsewhere]).text(), "OK");
+}
+
+#[test]
+fn leases_of_a_key_that_holds_something_else() {
+    let s = prepared();
+    assert!(s.call("SMARTCACHE.GETLOCK list").error().starts_with("WRONGTYPE"));
+    assert!(s.call("SMARTCACHE.GETLOCK list WAIT 100").error().starts_with("WRONGTYPE"));
+    assert_eq!(s.getlock("plain WAIT 100").brief(), "HIT v", "a plain string is read as a fresh entry");
+    let token = s.getlock("later LOCK 100").token().to_owned();
+    s.ok("CONFIG SET smartcache.guard-native no"); // or the server's own write would be noticed as such
+    s.ok("LPUSH later a");
+    assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", "later", token, "5"]).int(), 1);
+    assert_eq!(s.fill("later", "v", &token), "LOST");
+    assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "later", token]).int(), 0);
+    assert_eq!(s.ok("LRANGE later 0 -1").texts(), ["a"]);
+    assert_eq!(s.stat("leases"), 0);
+}

@@ -63,8 +63,14 @@ fn docs_have_a_summary_and_arguments() {
         assert!(!docs.field("since").text().is_empty(), "{name} has no since");
         assert!(!docs.field("complexity").text().is_empty() || name.ends_with("RULE"), "{name} has no complexity");
     }
+    let getlock = s.ok("COMMAND DOCS smartcache.getlock").to_string();
+    for word in ["LOCK", "WAIT", "OWNER", "BETA", "ACCEPT"] {
+        assert!(getlock.contains(&format!("\"{word}\"")), "{word} is not in the docs of GETLOCK:\n{getlock}");
+    }
     let set = s.ok("COMMAND DOCS smartcache.set").to_string();
-    for word in ["TTL", "EX", "PX", "EXAT", "PXAT", "PERSIST", "SWR", "SIE", "NX", "XX", "TAGS", "CODEC"] {
+    for word in
+        ["TTL", "EX", "PX", "EXAT", "PXAT", "PERSIST", "SWR", "SIE", "NX", "XX", "TAGS", "CODEC", "TOKEN", "SINCE"]
+    {
         assert!(set.contains(&format!("\"{word}\"")), "{word} is not in the docs of SET:\n{set}");
     }
 }
@@ -83,6 +89,10 @@ fn keys_are_found() {
         ("SMARTCACHE.STALE a b", &["a", "b"]),
         ("SMARTCACHE.MISSING a b", &["a", "b"]),
         ("SMARTCACHE.INSPECT k", &["k"]),
+        ("SMARTCACHE.GETLOCK k LOCK 5 WAIT 5 OWNER me", &["k"]),
+        ("SMARTCACHE.UNLOCK k token BACKOFF 5", &["k"]),
+        ("SMARTCACHE.EXTEND k token 5", &["k"]),
+        ("SMARTCACHE.SET k v TOKEN t", &["k"]),
     ] {
         assert_eq!(s.ok(&format!("COMMAND GETKEYS {line}")).texts(), keys, "{line}");
     }
@@ -100,6 +110,10 @@ fn what_happens_to_the_keys_is_declared() {
         ("SMARTCACHE.MSET 1 k v", "update", "access"),
         ("SMARTCACHE.ABSENT k", "update", "access"),
         ("SMARTCACHE.DEL k", "delete", "access"),
+        ("SMARTCACHE.GETLOCK k", "access", "RO"),
+        ("SMARTCACHE.GETLOCK k", "update", "OW"),
+        ("SMARTCACHE.UNLOCK k t", "RW", "RO"),
+        ("SMARTCACHE.EXTEND k t 5", "RW", "RO"),
     ] {
         let reply = s.ok(&format!("COMMAND GETKEYSANDFLAGS {line}"));
         let flags = reply.array()[0].array()[1].texts();
@@ -128,6 +142,13 @@ fn a_wrong_number_of_words_is_refused_for_each_command() {
         "MISSING",
         "INSPECT",
         "INSPECT a b",
+        "GETLOCK",
+        "UNLOCK",
+        "UNLOCK k",
+        "EXTEND",
+        "EXTEND k t",
+        "EXTEND k t 5 x",
+        "STAMP x",
         "RESETSTAT x",
         "RULE",
         "RULE GET",

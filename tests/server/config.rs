@@ -4,15 +4,22 @@ use std::fs;
 
 use crate::support::{Server, args, assert_within, skip};
 
-/// Name and default, from the table of settings (those that lock and guard belong to later commands).
-const DEFAULTS: [(&str, &str); 14] = [
+/// Name and default, from the table of settings.
+const DEFAULTS: [(&str, &str); 21] = [
     ("default-ttl", "3600"),
     ("max-ttl", "0"),
     ("jitter", "0"),
     ("swr", "0"),
     ("sie", "0"),
     ("negative-ttl", "60"),
+    ("lock", "10"),
+    ("beta", "1"),
+    ("guard", "0"),
+    ("guard-native", "yes"),
     ("skew", "60"),
+    ("max-load", "3600"),
+    ("max-waiters", "0"),
+    ("max-leases", "100000"),
     ("codec", "auto"),
     ("compression-level", "3"),
     ("min-size", "64"),
@@ -63,6 +70,14 @@ fn durations_fractions_and_sizes_take_their_units() {
         ("min-size", "0"),
         ("min-savings", "0.5"),
         ("offload-size", "1mb"),
+        ("lock", "250ms"),
+        ("guard", "1.5"),
+        ("max-load", "2h"),
+        ("beta", "0"),
+        ("beta", "2.5"),
+        ("guard-native", "NO"),
+        ("max-waiters", "1000000"),
+        ("max-leases", "1"),
         ("max-value", "1048576"),
     ] {
         let reply = s.call_args(args!["CONFIG", "SET", format!("smartcache.{name}"), value]);
@@ -95,6 +110,25 @@ fn a_wrong_value_is_refused_and_the_old_one_stays() {
         ("min-size", "12parsecs"),
         ("max-value", "-1"),
         ("min-savings", "200%"),
+        ("lock", "0"),
+        ("lock", "-1"),
+        ("lock", "9999999999d"),
+        ("beta", "-1"),
+        ("beta", "nan"),
+        ("beta", "much"),
+        ("guard", "-1"),
+        ("guard", "a while"),
+        ("guard-native", "maybe"),
+        ("guard-native", ""),
+        ("max-load", "0"),
+        ("max-load", "-5"),
+        ("max-waiters", "-1"),
+        ("max-waiters", "many"),
+        ("max-waiters", "1.5"),
+        ("max-waiters", "99999999999999999999"),
+        ("max-leases", "-1"),
+        ("max-leases", "1e3"),
+        ("max-leases", ""),
         ("rules", "{"),
         ("rules", "[1]"),
         ("rules", r#"[{"name":"r"}]"#),
@@ -208,4 +242,50 @@ fn new_settings_are_for_new_entries() {
     let (portrait, end) = (s.portrait("k"), s.ok("PEXPIRETIME k"));
     s.ok("CONFIG SET smartcache.default-ttl 5 smartcache.swr 9 smartcache.codec none");
     assert_eq!((s.portrait("k"), s.ok("PEXPIRETIME k")), (portrait, end));
+}
+
+#[test]
+fn the_length_of_a_lease_comes_from_the_command_then_the_rule_then_the_setting() {
+    let s = Server::with("smartcache.lock 100");
+    assert_within!(s.getlock("a").lease_ms, 70_000..=100_000);
+    s.ok("SMARTCACHE.RULE SET r MATCH r:* LOCK 50");
+    assert_within!(s.getlock("r:a").lease_ms, 30_000..=50_000);
+    assert_within!(s.getlock("r:b LOCK 20").lease_ms, 10_000..=20_000);
+    s.ok("CONFIG SET smartcache.lock 5m");
+    assert_within!(s.getlock("b").lease_ms, 250_000..=300_000);
+}
+
+#[test]
+fn a_load_that_began_longer_ago_than_max_load_is_not_trusted() {
+    let s = Server::with("smartcache.max-load 100ms");
+    let (token, stamp) = (s.getlock("k LOCK 100").token().to_owned(), s.call("SMARTCACHE.STAMP").text());
+    let began = std::time::Instant::now();
+    crate::support::wait_until("it is too long ago", || began.elapsed().as_millis() > 150);
+    assert_eq!(s.fill("k", "v", &token), "STALE");
+    assert_eq!(s.call_args(args!["SMARTCACHE.SET", "k", "v", "SINCE", stamp]).text(), "STALE");
+    assert_eq!(s.call("EXISTS k").int(), 0);
+    s.ok("CONFIG SET smartcache.max-load 1h");
+    assert_eq!(s.getlock("k").brief(), "MISS +");
+}
+
+#[test]
+fn a_guard_also_distrusts_loads_that_begin_within_it() {
+    let s = Server::with("smartcache.guard 1s");
+    // In one breath: what stalls a test must not outlast the guard.
+    let script = "if ARGV[1] ~= '' then redis.call(ARGV[1], KEYS[1]) end \
+                  local token = redis.call('SMARTCACHE.GETLOCK', KEYS[1])[3]['ok'] \
+                  return redis.call('SMARTCACHE.SET', KEYS[1], 'v', 'TOKEN', token)";
+    let load_after = |line: &str, key: &str| s.call_args(args!["EVAL", script, "1", key, line]).text();
+    // What was invalidated before this life is not known: so a guard begins with it.
+    let mut tried = 0;
+    crate::support::wait_until("the guard of the start is over", || {
+        tried += 1;
+        load_after("", &format!("new{tried}")) == "OK"
+    });
+    assert_eq!(load_after("SMARTCACHE.DEL", "deleted"), "STALE");
+    assert_eq!(load_after("SMARTCACHE.STALE", "staled"), "STALE");
+    assert_eq!(load_after("", "another"), "OK");
+    // A write-through says what is so now.
+    s.ok("SMARTCACHE.SET deleted v");
+    assert_eq!(s.getlock("deleted").brief(), "HIT v");
 }

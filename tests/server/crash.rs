@@ -106,3 +106,88 @@ fn a_clean_shutdown_in_the_middle_of_compressing_is_clean() {
         assert!(s.call(&format!("SMARTCACHE.GET k{i}")).text() == value);
     }
 }
+
+#[test]
+fn what_was_loaded_under_a_lease_survives_and_the_leases_do_not() {
+    for conf in [
+        "appendonly yes\nappendfsync always\naof-use-rdb-preamble no",
+        "appendonly yes\nappendfsync always",
+        "save 3600 1", // by RDB
+    ] {
+        let mut s = Server::with(conf);
+        s.ok("CONFIG SET smartcache.swr 1000");
+        let tokens: Vec<String> = ["k", "absent", "staled", "out"]
+            .iter()
+            .map(|key| s.getlock(&format!("{key} LOCK 100")).token().to_owned())
+            .collect();
+        let began = std::time::Instant::now();
+        wait_until("the load takes a while", || began.elapsed().as_millis() > 30);
+        let stamp = s.call("SMARTCACHE.STAMP").text();
+        assert_eq!(s.fill("k", "v", &tokens[0]), "OK");
+        assert_eq!(s.call_args(args!["SMARTCACHE.ABSENT", "absent", "TOKEN", tokens[1]]).text(), "OK");
+        s.ok("SMARTCACHE.STALE staled");
+        assert_eq!(s.fill("staled", "v", &tokens[2]), "STALE");
+        assert!(s.inspect("k", "load_ms").int() >= 20);
+        let keys = ["k", "absent", "staled"].map(str::to_owned);
+        let mut waiters = s.park(20, |_| "out WAIT 100".to_owned());
+        let before = picture(&s, &keys);
+        for round in 0..2 {
+            if conf.starts_with("save") {
+                s.ok("SAVE");
+            } else if round == 1 {
+                s.ok("BGREWRITEAOF");
+                wait_until("the AOF is rewritten", || {
+                    s.info("aof_rewrite_in_progress") == "0" && s.info("aof_rewrite_scheduled") == "0"
+                });
+            }
+            s.restart();
+            let unleased = |text: &str| {
+                let lines = text.lines().filter(|line| !line.contains("lease: ") && !line.contains("waiters: "));
+                lines.map(|line| format!("{line}\n")).collect::<String>()
+            };
+            assert_eq!(unleased(&picture(&s, &keys)), unleased(&before), "{conf}, round {round}");
+            for waiter in &mut waiters {
+                assert!(waiter.receive().is_err());
+            }
+            waiters.clear();
+            // Nothing of the former life is trusted any more, and the key is free.
+            for (key, token) in ["k", "absent", "staled", "out"].iter().zip(&tokens) {
+                assert_eq!(s.fill(key, "w", token), "LOST", "{key}");
+                assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", key, token, "BACKOFF", "9"]).int(), 0);
+                assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", key, token, "9"]).int(), 0);
+            }
+            assert_eq!(s.call_args(args!["SMARTCACHE.SET", "new", "v", "SINCE", stamp]).text(), "LOST");
+            assert_eq!(s.getlock("k").brief(), "HIT v");
+            assert_eq!(s.getlock("absent").brief(), "ABSENT");
+            let stale = s.getlock("staled");
+            assert_eq!(stale.brief(), "STALE v +");
+            s.call_args(args!["SMARTCACHE.UNLOCK", "staled", stale.token()]);
+            let out = s.getlock("out");
+            assert_eq!(out.brief(), "MISS +");
+            s.call_args(args!["SMARTCACHE.UNLOCK", "out", out.token()]);
+        }
+    }
+}
+
+#[test]
+fn when_saving_fails_leases_go_on() {
+    let s = Server::with("save 3600 1000000");
+    // What the server wants to write to is a directory.
+    std::fs::create_dir(s.path("dump.rdb")).expect("a directory");
+    s.ok("SET x v");
+    s.ok("BGSAVE");
+    wait_until("saving has failed", || s.info("rdb_last_bgsave_status") == "err");
+    assert!(s.call("SET k v").error().starts_with("MISCONF"));
+    let token = s.getlock("k LOCK 100").token().to_owned();
+    let mut waiters = s.park(2, |_| "k WAIT 100".to_owned());
+    assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", "k", token, "50"]).int(), 1);
+    // The server refuses the store before we see it.
+    assert!(s.call_args(args!["SMARTCACHE.SET", "k", "v", "TOKEN", token]).error().starts_with("MISCONF"));
+    assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "k", token]).int(), 1);
+    let next = waiters[0].got();
+    assert_eq!(next.brief(), "MISS +");
+    s.ok("CONFIG SET stop-writes-on-bgsave-error no");
+    assert_eq!(s.fill("k", "v", next.token()), "OK");
+    assert_eq!(waiters[1].got().brief(), "HIT v");
+    s.assert_quiet();
+}

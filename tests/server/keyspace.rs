@@ -54,6 +54,42 @@ fn our_commands_raise_their_events() {
 }
 
 #[test]
+fn leases_raise_no_events_and_fills_raise_those_of_a_store() {
+    let s = Server::start();
+    let mut conn = listener(&s);
+    let held = s.getlock("k").token().to_owned();
+    for (line, expected) in [
+        ("SMARTCACHE.GETLOCK k", &[][..]),
+        ("SMARTCACHE.GETLOCK other OWNER me", &[]),
+        ("SMARTCACHE.EXTEND k {} 50", &[]),
+        ("SMARTCACHE.SET k v TOKEN {}", &["smartcache.set k"]),
+        ("SMARTCACHE.SET k v TOKEN {}", &[]),
+        ("SMARTCACHE.SET k v TOKEN nonsense", &[]),
+        ("SMARTCACHE.GETLOCK k", &[]),
+        ("SMARTCACHE.UNLOCK k {}", &[]),
+        ("SMARTCACHE.STAMP", &[]),
+    ] {
+        let line = line.replace("{}", &held);
+        assert_eq!(events(&s, &mut conn, &line), expected, "{line}");
+    }
+    for (before, fill, expected) in [
+        ("PING", "ABSENT new TOKEN {}", &["smartcache.absent new"][..]),
+        ("SMARTCACHE.DEL new", "SET new v TOKEN {}", &[]),
+        ("SMARTCACHE.STALE new", "SET new v SWR 100 TOKEN {}", &["smartcache.set new"]),
+        ("PING", "SET new v PX 1 TOKEN {}", &["smartcache.set new"]),
+    ] {
+        s.ok("SMARTCACHE.DEL new");
+        let mut conn = listener(&s);
+        let token = s.getlock("new").token().to_owned();
+        s.ok(before);
+        let line = format!("SMARTCACHE.{}", fill.replace("{}", &token));
+        let seen: Vec<String> =
+            events(&s, &mut conn, &line).into_iter().filter(|event| !event.starts_with("expired")).collect();
+        assert_eq!(seen, expected, "after {before}: {line}");
+    }
+}
+
+#[test]
 fn our_events_are_in_the_module_class_and_deletes_in_the_generic_one() {
     let s = Server::start();
     let mut conn = listener(&s);

@@ -176,3 +176,101 @@ fn memory_reports_are_about_right() {
     let told: i64 = (0..1_000).map(|i| s.ok(&format!("MEMORY USAGE k{i}")).int()).sum();
     assert_within!(told as u64, used * 8 / 10..=used * 12 / 10);
 }
+
+#[test]
+fn out_of_memory_leases_go_on_and_those_who_wait_are_handed_the_value() {
+    let s = Server::with("maxmemory-policy noeviction\nsmartcache.max-waiters 100");
+    s.ok("SMARTCACHE.SET there v");
+    let value = "a value that shrinks ".repeat(30);
+    for store in ["SET", "ABSENT"] {
+        s.ok("CONFIG SET maxmemory 1");
+        assert_eq!(s.getlock("there").brief(), "HIT v");
+        let first = s.getlock("k LOCK 100");
+        assert_eq!(first.brief(), "MISS +");
+        let mut conns = s.park(5, |i| format!("k WAIT 100{}", if i == 4 { " ACCEPT gzip" } else { "" }));
+        let reply = match store {
+            "SET" => s.call_args(args!["SMARTCACHE.SET", "k", value, "TOKEN", first.token()]),
+            _ => s.call_args(args!["SMARTCACHE.ABSENT", "k", "TOKEN", first.token()]),
+        };
+        let expected = if store == "SET" { format!("HIT {value}") } else { "ABSENT".to_owned() };
+        assert!(reply.is_error() && reply.error().starts_with("OOM"), "{reply}");
+        for (i, conn) in conns.iter_mut().enumerate() {
+            let mut got = conn.got();
+            if i == 4 && !got.value.is_nil() {
+                assert_eq!(got.value.array()[0].text(), "identity");
+                got.value = got.value.array()[1].clone();
+            }
+            assert_eq!((got.brief(), got.fresh_ms), (expected.clone(), 0), "waiter {i}");
+        }
+        assert_eq!(s.call("EXISTS k").int(), 0);
+        // The lease is spent: the next one is asked to load.
+        let next = s.getlock("k");
+        assert_eq!(next.brief(), "MISS +");
+        s.ok("CONFIG SET maxmemory 0");
+        assert_eq!(s.fill("k", "v", next.token()), "OK");
+        s.ok("SMARTCACHE.DEL k");
+        s.assert_quiet();
+    }
+    assert_eq!(s.stat("fills_failed"), 2);
+}
+
+#[test]
+fn those_who_wait_cost_the_cache_none_of_its_entries() {
+    let s = Server::with("maxmemory-policy allkeys-lru\nmaxclients 5000");
+    // The tables that leases need once, before memory is counted.
+    let token = s.getlock("k LOCK 100").token().to_owned();
+    s.ok("SMARTCACHE.DEL k");
+    assert_eq!(s.fill("k", "v", &token), "STALE");
+    for i in 0..2_000 {
+        s.call_args(args!["SMARTCACHE.SET", format!("k{i}"), vec![b'v'; 10_000], "CODEC", "none"]);
+    }
+    let mut conns: Vec<_> = (0..200).map(|_| s.connect()).collect();
+    for conn in &mut conns {
+        conn.call("PING");
+    }
+    let limit = limit(&s, 4_000_000);
+    let token = s.getlock("k LOCK 100").token().to_owned();
+    for conn in &mut conns {
+        conn.send_getlock("k WAIT 100");
+    }
+    wait_until("all have asked", || s.stat("waiters") + s.stat("busy") == 200);
+    assert_within!(s.stat("waiters"), 10..=limit as i64 / 20 / 36 / 1024);
+    assert_eq!((s.info_number("evicted_keys"), s.ok("DBSIZE").int()), (0, 2_000));
+    assert_eq!(s.fill("k", "v", &token), "OK");
+    for conn in &mut conns {
+        assert!(["BUSY", "HIT v"].contains(&conn.got().brief().as_str()));
+    }
+    assert_eq!((s.info_number("evicted_keys"), s.ok("DBSIZE").int()), (0, 2_001));
+    s.assert_quiet();
+}
+
+#[test]
+fn waiting_leaks_nothing_however_it_ends() {
+    let s = Server::with("smartcache.max-waiters 1000");
+    let mut used = Vec::new();
+    for cycle in 0..20 {
+        let token = s.getlock("k LOCK 100").token().to_owned();
+        let mut conns = s.park(300, |i| format!("k WAIT {}", if i % 3 == 0 { "50ms" } else { "100" }));
+        drop(conns.drain(200..)); // a third leaves, be it answered by then or not
+        match cycle % 3 {
+            0 => assert_eq!(s.fill("k", &"a value ".repeat(2_000), &token), "OK"),
+            1 => assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "k", token, "BACKOFF", "10"]).int(), 1),
+            _ => {
+                s.ok("FLUSHALL");
+                s.ok("SMARTCACHE.SET k v");
+            }
+        }
+        for conn in &mut conns {
+            conn.got();
+        }
+        drop(conns);
+        s.ok("SMARTCACHE.DEL k");
+        s.ok("FLUSHALL");
+        wait_until("the connections are closed", || s.info("connected_clients") == "1");
+        s.assert_quiet();
+        if cycle == 5 || cycle == 19 {
+            used.push(s.info_number("used_memory"));
+        }
+    }
+    assert!(used[1] < used[0] + 200_000, "used_memory grew from {} to {}", used[0], used[1]);
+}

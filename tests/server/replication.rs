@@ -298,3 +298,135 @@ fn a_server_that_becomes_a_replica_forgets_the_rules_of_its_past() {
     assert!(replica.ok("SMARTCACHE.RULE LIST").array().is_empty());
     assert_eq!(replica.call("SMARTCACHE.GET k").text(), "v");
 }
+
+/// A fresh value, an absence, and a value inside its windows.
+fn three_states(primary: &Server) {
+    primary.ok("SMARTCACHE.SET fresh v TTL 1000");
+    primary.ok("SMARTCACHE.ABSENT absent TTL 1000");
+    primary.ok("SMARTCACHE.SET stale v TTL 1000 SWR 1000");
+    primary.ok("SMARTCACHE.STALE stale");
+    primary.ok("SET plain v");
+}
+
+#[test]
+fn a_replica_serves_what_needs_no_token_and_grants_none() {
+    let (primary, replica) = pair("");
+    three_states(&primary);
+    let token = primary.getlock("loading LOCK 100").token().to_owned();
+    in_step(&primary, &replica);
+    for (key, brief) in [("fresh", "HIT v"), ("absent", "ABSENT"), ("plain", "HIT v")] {
+        assert_eq!(replica.getlock(&format!("{key} WAIT 100 LOCK 5 BETA 1000")).brief(), brief, "{key}");
+    }
+    for key in ["stale", "nothing", "loading"] {
+        for words in ["", "WAIT 100", "OWNER me"] {
+            let reply = replica.call(&format!("SMARTCACHE.GETLOCK {key} {words}"));
+            assert!(reply.is_error() && reply.error().starts_with("READONLY"), "{key} {words}\n{reply}");
+        }
+    }
+    // A stamp is for a store, which is the primary's.
+    assert!(replica.call("SMARTCACHE.STAMP").error().starts_with("READONLY"));
+    // No lease is out there: nothing to give back, nothing to lengthen, and nothing to back off from.
+    for line in ["UNLOCK loading {}", "UNLOCK loading {} BACKOFF 100", "EXTEND loading {} 100", "UNLOCK loading x"] {
+        assert_eq!(replica.ok(&format!("SMARTCACHE.{}", line.replace("{}", &token))).int(), 0, "{line}");
+    }
+    assert_eq!(replica.inspect("fresh", "lease").text(), "none");
+    assert!(replica.call_args(args!["SMARTCACHE.SET", "loading", "v", "TOKEN", token]).is_error());
+    assert_eq!((replica.stat("leases"), replica.stat("waiters"), replica.stat("leases_granted")), (0, 0, 0));
+    assert_eq!(primary.fill("loading", "v", &token), "OK");
+    in_step(&primary, &replica);
+    assert_eq!(replica.getlock("loading").brief(), "HIT v");
+}
+
+#[test]
+fn fills_arrive_with_the_stamp_of_their_load() {
+    let (primary, replica) = pair("smartcache.swr 1000");
+    let tokens: Vec<String> =
+        ["k", "absent", "late", "staled"].iter().map(|key| primary.getlock(key).token().to_owned()).collect();
+    let stamp = primary.call("SMARTCACHE.STAMP").text();
+    assert_eq!(primary.fill("k", "v", &tokens[0]), "OK");
+    assert_eq!(primary.call_args(args!["SMARTCACHE.ABSENT", "absent", "TOKEN", tokens[1]]).text(), "OK");
+    assert_eq!(primary.ok("SMARTCACHE.UNLOCK late x").int(), 0);
+    assert_eq!(primary.call_args(args!["SMARTCACHE.UNLOCK", "late", tokens[2]]).int(), 1);
+    assert_eq!(primary.fill("late", "v", &tokens[2]), "OK");
+    primary.ok("SMARTCACHE.STALE staled");
+    assert_eq!(primary.fill("staled", "v", &tokens[3]), "STALE");
+    assert_eq!(primary.call_args(args!["SMARTCACHE.MSET", "2", "a", "v", "b", "v", "SINCE", stamp]).int(), 2);
+    let keys = ["k", "absent", "late", "staled", "a", "b"].map(str::to_owned);
+    assert_same(&primary, &replica, &keys);
+    assert_eq!(replica.call("SMARTCACHE.GET staled STALE").text(), "v");
+    assert_eq!(replica.state("staled"), "stale");
+    assert!(!replica.inspect("k", "load_ms").is_nil());
+}
+
+#[test]
+fn after_a_failover_tokens_of_the_old_primary_are_lost_and_the_next_reader_loads() {
+    let (mut primary, replica) = pair("");
+    three_states(&primary);
+    let token = primary.getlock("k LOCK 100").token().to_owned();
+    let stamp = primary.call("SMARTCACHE.STAMP").text();
+    in_step(&primary, &replica);
+    primary.kill();
+    replica.ok("REPLICAOF NO ONE");
+    assert_eq!(replica.getlock("fresh").brief(), "HIT v");
+    assert_eq!(replica.getlock("stale").brief(), "STALE v +");
+    let new = replica.getlock("k LOCK 100");
+    assert_eq!(new.brief(), "MISS +");
+    let mut waiters = replica.park(2, |_| "k WAIT 100".to_owned());
+    assert_eq!(replica.fill("k", "older", &token), "LOST");
+    assert_eq!(replica.call_args(args!["SMARTCACHE.SET", "other", "v", "SINCE", stamp]).text(), "LOST");
+    assert_eq!(replica.call_args(args!["SMARTCACHE.UNLOCK", "k", token, "BACKOFF", "100"]).int(), 0);
+    assert_eq!(replica.stat("waiters"), 2, "a foreign token concerns nobody");
+    assert_eq!(replica.fill("k", "v", new.token()), "OK");
+    for waiter in &mut waiters {
+        assert_eq!(waiter.got().brief(), "HIT v");
+    }
+}
+
+#[test]
+fn a_primary_that_becomes_a_replica_sends_everybody_away_and_forgets_its_tokens() {
+    let other = Server::setup().tcp().start();
+    let s = Server::setup().tcp().start();
+    let port = other.call("CONFIG GET port").field("port").text();
+    for round in 0..2 {
+        let token = s.getlock("k LOCK 100").token().to_owned();
+        let stamp = s.call("SMARTCACHE.STAMP").text();
+        let mut conns = s.park(150, |_| "k WAIT 100".to_owned());
+        s.ok(&format!("REPLICAOF 127.0.0.1 {port}"));
+        for conn in &mut conns {
+            // The server itself says so, before it tells us, and hangs up: on all versions so far.
+            let reply = conn.receive().expect("an answer");
+            assert!(reply.error().starts_with("UNBLOCKED"), "{reply}");
+            assert!(conn.receive().is_err(), "the connection is closed");
+        }
+        in_step(&other, &s);
+        s.assert_quiet();
+        assert!(s.call("SMARTCACHE.GETLOCK k").error().starts_with("READONLY"), "round {round}");
+        s.ok("REPLICAOF NO ONE");
+        assert_eq!(s.fill("k", "v", &token), "LOST", "loaded before the change");
+        assert_eq!(s.call_args(args!["SMARTCACHE.SET", "k", "v", "SINCE", stamp]).text(), "LOST");
+        let new = s.getlock("k");
+        assert_eq!(new.brief(), "MISS +");
+        assert_eq!(s.fill("k", "v", new.token()), "OK");
+        s.ok("SMARTCACHE.DEL k");
+        s.assert_quiet();
+    }
+}
+
+#[test]
+fn without_enough_replicas_leases_go_on() {
+    let s = Server::with("min-replicas-to-write 1");
+    assert!(s.call("SET k v").error().starts_with("NOREPLICAS"));
+    let token = s.getlock("k LOCK 100").token().to_owned();
+    assert_eq!(s.getlock("k").brief(), "BUSY");
+    let mut waiters = s.park(2, |_| "k WAIT 100".to_owned());
+    assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", "k", token, "50"]).int(), 1);
+    // The server refuses the store before we see it.
+    assert!(s.call_args(args!["SMARTCACHE.SET", "k", "v", "TOKEN", token]).error().starts_with("NOREPLICAS"));
+    assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "k", token]).int(), 1);
+    let next = waiters[0].got();
+    assert_eq!(next.brief(), "MISS +");
+    s.ok("CONFIG SET min-replicas-to-write 0");
+    assert_eq!(s.fill("k", "v", next.token()), "OK");
+    assert_eq!(waiters[1].got().brief(), "HIT v");
+    s.assert_quiet();
+}

@@ -1,6 +1,6 @@
 //! The shape of replies in RESP2 and RESP3.
 
-use crate::support::{Reply, Server};
+use crate::support::{Got, Reply, Server, args};
 
 #[test]
 fn maps_are_maps_in_resp3_and_flat_arrays_in_resp2() {
@@ -76,5 +76,49 @@ fn a_pipeline_is_answered_in_order() {
     for i in 0..500 {
         assert_eq!(conn.receive().expect("a reply"), Reply::Simple("OK".into()));
         assert_eq!(conn.receive().expect("a reply").text(), format!("v{i}"));
+    }
+}
+
+/// State and token are simple strings, the rest bulk, nil or integer: whether it is said at once or to one who waited.
+#[test]
+fn getlock_has_one_shape_in_both_and_for_those_who_waited() {
+    let s = Server::start();
+    for protocol in [2, 3] {
+        let mut conn = if protocol == 3 { s.connect3() } else { s.connect() };
+        let miss = conn.call("SMARTCACHE.GETLOCK k");
+        let [Reply::Simple(state), Reply::Nil, Reply::Simple(token), Reply::Int(0), Reply::Int(1..=10_000)] =
+            miss.array()
+        else {
+            panic!("in RESP{protocol}\n{miss}");
+        };
+        assert_eq!(state, "MISS");
+        let busy = s.call("SMARTCACHE.GETLOCK k");
+        assert!(
+            matches!(busy.array(), [Reply::Simple(_), Reply::Nil, Reply::Nil, Reply::Int(0), Reply::Int(1..)]),
+            "{busy}"
+        );
+        let mut waiter = if protocol == 3 { s.connect3() } else { s.connect() };
+        waiter.send_getlock("k WAIT 60");
+        let mut packed = if protocol == 3 { s.connect3() } else { s.connect() };
+        packed.send_getlock("k WAIT 60 ACCEPT gzip");
+        s.wait_for_waiters(2);
+        let set = conn.call_args(args!["SMARTCACHE.SET", "k", "v", "PERSIST", "TOKEN", token]);
+        assert_eq!(set, Reply::Simple("OK".into()));
+        let hit =
+            |value| Reply::Array(vec![Reply::Simple("HIT".into()), value, Reply::Nil, Reply::Int(-1), Reply::Int(0)]);
+        let pair = || Reply::Array(vec![Reply::Bulk(b"identity".to_vec()), Reply::Bulk(b"v".to_vec())]);
+        assert_eq!(waiter.receive().expect("an answer"), hit(Reply::Bulk(b"v".to_vec())));
+        assert_eq!(packed.receive().expect("an answer"), hit(pair()));
+        assert_eq!(conn.call("SMARTCACHE.GETLOCK k"), hit(Reply::Bulk(b"v".to_vec())));
+        assert_eq!(conn.call("SMARTCACHE.GETLOCK k ACCEPT zstd"), hit(pair()));
+        assert_eq!(conn.call("SMARTCACHE.GET k STATE"), conn.call("SMARTCACHE.GETLOCK k"), "the array of GETLOCK");
+        s.ok("SMARTCACHE.DEL k");
+
+        let token = Got::of(&conn.call("SMARTCACHE.GETLOCK k")).token().to_owned();
+        for (line, one) in [("EXTEND k {} 5", 1), ("UNLOCK k {}", 1), ("UNLOCK k {}", 0)] {
+            let line = format!("SMARTCACHE.{}", line.replace("{}", &token));
+            assert_eq!(conn.call(&line), Reply::Int(one), "{line}");
+        }
+        assert!(matches!(conn.call("SMARTCACHE.STAMP"), Reply::Bulk(_)));
     }
 }

@@ -127,3 +127,40 @@ fn broadcast_mode_hears_of_every_key_with_its_prefix() {
     s.ok("SMARTCACHE.MSET 2 app:1 v other v");
     assert_eq!(invalidated(&mut listener), ["app:1"]);
 }
+
+#[test]
+fn a_fill_tells_those_who_read_the_key_and_a_lease_does_not() {
+    let s = Server::start();
+    let mut reader = tracking(&s);
+    let track = |reader: &mut Conn| reader.call("SMARTCACHE.GET k");
+    track(&mut reader);
+    let token = s.getlock("k").token().to_owned();
+    s.ok("SMARTCACHE.GETLOCK k");
+    s.ok(&format!("SMARTCACHE.EXTEND k {token} 50"));
+    assert!(invalidated(&mut reader).is_empty());
+    assert_eq!(s.fill("k", "v", &token), "OK");
+    assert_eq!(invalidated(&mut reader), ["k"]);
+    track(&mut reader);
+    assert_eq!(s.fill("k", "v", &token), "OK");
+    assert_eq!(s.fill("k", "v", "nonsense"), "LOST");
+    assert!(invalidated(&mut reader).is_empty(), "answered the same again, and nothing is written");
+    s.ok("SMARTCACHE.DEL k");
+    assert_eq!(invalidated(&mut reader), ["k"]);
+    track(&mut reader);
+    let token = s.getlock("k").token().to_owned();
+    assert_eq!(s.call_args(crate::support::args!["SMARTCACHE.ABSENT", "k", "TOKEN", token]).text(), "OK");
+    assert_eq!(invalidated(&mut reader), ["k"]);
+}
+
+#[test]
+fn a_connection_that_tracks_may_wait() {
+    let s = Server::start();
+    let token = s.getlock("k").token().to_owned();
+    let mut reader = tracking(&s);
+    reader.call("SMARTCACHE.GET k");
+    reader.send_getlock("k WAIT 60");
+    s.wait_for_waiters(1);
+    assert_eq!(s.fill("k", "v", &token), "OK");
+    assert_eq!(reader.got().brief(), "HIT v");
+    assert_eq!(invalidated(&mut reader), ["k"], "pushes come beside the answer, not inside it");
+}

@@ -1,6 +1,6 @@
 //! `WATCH`, `MULTI`, scripts and functions.
 
-use crate::support::Server;
+use crate::support::{Got, Server, args};
 
 #[test]
 fn a_watched_key_that_is_written_fails_the_transaction() {
@@ -146,4 +146,92 @@ fn a_script_that_speaks_resp3_gets_maps() {
     s.ok("SMARTCACHE.SET k v");
     let script = "redis.setresp(3) return redis.call('SMARTCACHE.INSPECT', KEYS[1])['map']['kind']";
     assert_eq!(s.call_args(crate::support::args!["EVAL", script, "1", "k"]).text(), "value");
+}
+
+/// A server whose key `k` is being loaded, and the token.
+fn busy() -> (Server, String) {
+    let s = Server::start();
+    let token = s.getlock("k LOCK 100").token().to_owned();
+    (s, token)
+}
+
+#[test]
+fn in_a_transaction_nothing_waits() {
+    let (s, token) = busy();
+    let mut conn = s.connect();
+    conn.call("MULTI");
+    for line in ["GETLOCK k WAIT 100", "GETLOCK other WAIT 100", "GETLOCK other WAIT 100", "GETLOCK k"] {
+        assert_eq!(conn.call(&format!("SMARTCACHE.{line}")).text(), "QUEUED");
+    }
+    let answers = conn.call("EXEC");
+    let briefs: Vec<String> = answers.array().iter().map(|reply| Got::of(reply).brief()).collect();
+    assert_eq!(briefs, ["BUSY", "MISS +", "BUSY", "BUSY"]);
+    assert_eq!(s.stat("waits"), 0);
+    // Those who wait are answered by what a transaction does.
+    let mut waiters = s.park(2, |_| "k WAIT 100".to_owned());
+    conn.call("MULTI");
+    conn.call_args(args!["SMARTCACHE.SET", "k", "v", "TOKEN", token]);
+    conn.call("SMARTCACHE.DEL k");
+    conn.call("EXEC");
+    for waiter in &mut waiters {
+        assert_eq!(waiter.got().brief(), "HIT v", "as of the store");
+    }
+}
+
+#[test]
+fn in_scripts_and_functions_nothing_waits() {
+    let (s, token) = busy();
+    s.ok("FUNCTION LOAD \"#!lua name=lib\\nredis.register_function('ask', function(keys, args) \
+         return redis.call('SMARTCACHE.GETLOCK', keys[1], 'WAIT', '100')[1]['ok'] end)\"");
+    let script = "return redis.call('SMARTCACHE.GETLOCK', KEYS[1], 'WAIT', '100')[1]['ok']";
+    for key in ["k", "other"] {
+        let first = if key == "k" { "BUSY" } else { "MISS" };
+        assert_eq!(s.call_args(args!["EVAL", script, "1", key]).text(), first);
+        assert_eq!(s.call_args(args!["EVAL", script, "1", key]).text(), "BUSY");
+        assert_eq!(s.call_args(args!["FCALL", "ask", "1", key]).text(), "BUSY");
+    }
+    assert_eq!(s.stat("waits"), 0);
+    // A script loads and fills like anybody else, and those who wait are answered.
+    let mut waiters = s.park(2, |_| "k WAIT 100".to_owned());
+    let fill = "return redis.call('SMARTCACHE.SET', KEYS[1], 'v', 'TOKEN', ARGV[1])";
+    assert_eq!(s.call_args(args!["EVAL", fill, "1", "k", token]).text(), "OK");
+    for waiter in &mut waiters {
+        assert_eq!(waiter.got().brief(), "HIT v");
+    }
+    let whole = "local got = redis.call('SMARTCACHE.GETLOCK', KEYS[1]) \
+                 redis.call('SMARTCACHE.SET', KEYS[1], 'v', 'TOKEN', got[3]['ok']) \
+                 return redis.call('SMARTCACHE.GETLOCK', KEYS[1])[2]";
+    assert_eq!(s.call_args(args!["EVAL", whole, "1", "new"]).text(), "v");
+}
+
+#[test]
+fn leases_change_no_watched_key_and_a_fill_does() {
+    let s = Server::start();
+    let mut conn = s.connect();
+    let mut watched = |line: &str, fails: bool| {
+        conn.call("WATCH k");
+        let reply = s.ok(line);
+        conn.call("MULTI");
+        conn.call("PING");
+        assert_eq!(conn.call("EXEC").is_nil(), fails, "{line}");
+        reply
+    };
+    let token = Got::of(&watched("SMARTCACHE.GETLOCK k OWNER me", false)).token().to_owned();
+    watched("SMARTCACHE.GETLOCK k", false);
+    watched("SMARTCACHE.GETLOCK k OWNER me", false);
+    watched(&format!("SMARTCACHE.EXTEND k {token} 50"), false);
+    watched(&format!("SMARTCACHE.SET k v TOKEN {token}"), true);
+    watched(&format!("SMARTCACHE.SET k v TOKEN {token}"), false); // answered the same, and nothing is written
+    watched("SMARTCACHE.GETLOCK k", false);
+    s.ok("SMARTCACHE.DEL k");
+    let token = s.getlock("k").token().to_owned();
+    watched(&format!("SMARTCACHE.UNLOCK k {token} BACKOFF 1ms"), false);
+    watched(&format!("SMARTCACHE.SET k v TOKEN {}", "x".repeat(32)), false);
+    // A connection that watches may ask itself.
+    let mut own = s.connect();
+    own.call("WATCH other");
+    let token = own.getlock("other").token().to_owned();
+    own.call("MULTI");
+    own.call_args(args!["SMARTCACHE.SET", "other", "v", "TOKEN", token]);
+    assert_eq!(own.call("EXEC").array()[0].text(), "OK");
 }

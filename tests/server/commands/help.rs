@@ -3,15 +3,19 @@
 use crate::support::Server;
 
 /// The commands of this version of the module.
-pub(crate) const COMMANDS: [&str; 13] = [
+pub(crate) const COMMANDS: [&str; 17] = [
     "SMARTCACHE.GET",
     "SMARTCACHE.MGET",
+    "SMARTCACHE.GETLOCK",
     "SMARTCACHE.SET",
     "SMARTCACHE.MSET",
     "SMARTCACHE.ABSENT",
     "SMARTCACHE.TOUCH",
     "SMARTCACHE.DEL",
     "SMARTCACHE.STALE",
+    "SMARTCACHE.UNLOCK",
+    "SMARTCACHE.EXTEND",
+    "SMARTCACHE.STAMP",
     "SMARTCACHE.MISSING",
     "SMARTCACHE.INSPECT",
     "SMARTCACHE.RULE",
