@@ -191,8 +191,8 @@ impl Bench {
     /// The token in the answer of a `GETLOCK`.
     pub fn token(&mut self, line: &str) -> String {
         let answer = self.call(line);
-        let mut quoted = answer.split('"').skip(1).step_by(2);
-        quoted.find(|word| word.len() == crate::cache::token::LEN).unwrap_or_else(|| panic!("{answer}")).to_owned()
+        let token = answer.rsplit(", ").nth(2).filter(|word| word.len() == crate::cache::token::LEN);
+        token.unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 
     /// The server is about to run a command that is not ours.
