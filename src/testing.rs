@@ -183,7 +183,12 @@ impl Bench {
         let ids: Vec<_> = self.parked.iter().filter(|(_, c)| **c == client).map(|(id, _)| *id).collect();
         for id in ids {
             self.parked.remove(&id);
-            self.state.leases.leave(id, Waited::Dropped, self.now, &mut self.state.stats.count);
+            let State { leases, stats, .. } = &mut self.state;
+            if !leases.leave(id, Waited::Dropped, self.now, &mut stats.count)
+                && let Some(answer) = leases.take_answer(id)
+            {
+                leases.undelivered(answer, &mut stats.count);
+            }
         }
         self.tick();
     }
@@ -198,7 +203,7 @@ impl Bench {
     /// The server is about to run a command that is not ours.
     pub fn saw(&mut self, line: &str) {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        self.state.saw(&words, self.now);
+        self.state.saw(&words, None, self.now);
         self.tick();
     }
 

@@ -321,6 +321,7 @@ impl Node<'_> {
             token: told.grant().map(|grant| self.text(key, grant.token)),
             fresh_ms,
             lease_ms: told.lease_ms(),
+            lease: told.grant().map(|grant| (self.db, key.name.into(), grant.token)),
         };
         let count = &mut self.state.stats.count;
         *match state {
@@ -354,6 +355,7 @@ impl Node<'_> {
                 token: None,
                 fresh_ms: 0,
                 lease_ms: 0,
+                lease: None,
             };
             let count = &mut self.state.stats.count;
             *(if value.is_some() { &mut count.hits } else { &mut count.absent_hits }) += 1;

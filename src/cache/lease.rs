@@ -142,12 +142,14 @@ pub struct Answer {
     pub fresh_ms: i64,
     /// What is left of the lease, or when to ask again.
     pub lease_ms: u64,
+    /// The lease that goes with the token: whose it is when the answer cannot be delivered.
+    pub lease: Option<(i32, Arc<[u8]>, Token)>,
 }
 
 impl Answer {
     /// Nothing, and ask again at once.
     pub fn ask_again() -> Self {
-        Answer { state: "BUSY", value: None, with_encoding: false, token: None, fresh_ms: 0, lease_ms: 1 }
+        Answer { state: "BUSY", value: None, with_encoding: false, token: None, fresh_ms: 0, lease_ms: 1, lease: None }
     }
 }
 
@@ -357,6 +359,16 @@ impl Leases {
     pub fn take_answer(&mut self, id: WaiterId) -> Option<Answer> {
         let at = self.outbox.iter().rposition(|(other, _)| *other == id)?;
         self.outbox.remove(at).map(|(_, answer)| answer)
+    }
+
+    /// An answer did not reach who waited for it. If that was the next to load, it never will: its lease is given back, and
+    /// the host settles the key with what comes due next.
+    pub fn undelivered(&mut self, answer: Answer, count: &mut Counters) {
+        let Some((db, key, token)) = answer.lease else { return };
+        if self.lease(db, &key).is_some_and(|lease| lease.token == token) {
+            self.end(db, &key, End::Released, count);
+            self.remind(0, Due::Key(db, key));
+        }
     }
 
     /// Whether anything has come due, or is to come, that was not there when this was asked last.

@@ -120,15 +120,18 @@ pub struct Transactions {
 }
 
 impl State {
-    /// A command is about to run that is not ours: `words` are its words, its name the first. Distrusts the loads of the
-    /// keys that it deletes or writes; those who wait for them are settled by the host's timer, when it has run.
-    pub fn saw(&mut self, words: &[&[u8]], now: Now) {
+    /// A command is about to run that is not ours: `words` are its words, its name the first; `in_transaction` whether its
+    /// client has said `MULTI`, where that is known. Distrusts the loads of the keys that it deletes or writes; those who
+    /// wait for them are settled by the host's timer, when it has run.
+    pub fn saw(&mut self, words: &[&[u8]], in_transaction: Option<bool>, now: Now) {
         let Some((name, words)) = words.split_first() else { return };
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         if is("MULTI") {
             self.transactions.open += 1;
         } else if is("EXEC") {
-            self.executed(now);
+            if in_transaction != Some(false) {
+                self.executed(now);
+            }
         } else if is("DISCARD") || is("RESET") {
             self.transactions.close();
         } else if let Some((_, keys)) = COMMANDS.iter().find(|(name, _)| is(name)) {
@@ -327,6 +330,15 @@ mod tests {
         assert_eq!(fill_after(&["MULTI", "DEL other", "EXEC"]), "OK");
         assert_eq!(fill_after(&["MULTI", "DEL k", "DISCARD"]), "STALE", "it was seen when it was queued");
         assert_eq!(fill_after(&["EXEC"]), "STALE");
+    }
+
+    #[test]
+    fn an_exec_outside_a_transaction_is_nothing_where_the_server_says_so() {
+        let mut bench = Bench::at(1_000_000);
+        let token = bench.token("GETLOCK k");
+        let now = bench.now();
+        bench.state.saw(&[b"EXEC"], Some(false), now);
+        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "OK");
     }
 
     #[test]

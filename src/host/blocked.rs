@@ -106,17 +106,21 @@ pub(super) fn park(ctx: Ctx, state: &mut State, id: WaiterId) {
     blocked.handles.insert(id, handle as usize);
 }
 
-/// To be called when leases may have changed: sends answers, and sees to the timer.
+/// To be called when leases may have changed: sends answers, sees to the timer, and to the filter.
 pub(super) fn look_after(mut state: RefMut<'_, State>) {
-    if !state.leases.stirred() && !filter::is_missing(&state) {
-        return;
+    if state.leases.stirred() || filter::is_missing(&state) {
+        let now = clock_now();
+        see_to_answers(&mut state, now);
+        filter::see_to(&state, now);
     }
-    let now = clock_now();
+}
+
+/// The same from inside the filter, which is not to be touched then.
+pub(super) fn see_to_answers(state: &mut State, now: Now) {
     if may_send_between_commands() {
-        send(&mut state, now, false);
+        send(state, now, false);
     }
-    set_timer(&state, now);
-    filter::see_to(&state, now);
+    set_timer(state, now);
 }
 
 /// Until the server goes on with a client that we have unblocked, other commands may come in between, and before 7.2 one
@@ -217,8 +221,10 @@ pub(super) fn settle(ctx: Ctx, state: &mut State, keys: Vec<(i32, std::sync::Arc
 
 fn leave(state: &mut State, id: WaiterId, now: Now) {
     let State { leases, stats, .. } = state;
-    if !leases.leave(id, Waited::Dropped, now, &mut stats.count) {
-        leases.take_answer(id); // it left just before its answer was sent
+    if !leases.leave(id, Waited::Dropped, now, &mut stats.count)
+        && let Some(answer) = leases.take_answer(id)
+    {
+        leases.undelivered(answer, &mut stats.count); // it left just before its answer was sent
     }
 }
 
@@ -270,14 +276,23 @@ unsafe extern "C" fn gone(_: *mut raw::RedisModuleCtx, handle: *mut raw::RedisMo
     guarded("the end of a waiter", (), || {
         let handle = handle as usize;
         let Some(one) = BLOCKED.0.borrow_mut().by_handle.remove(&handle) else { return };
-        if one.sent.is_some() {
-            return; // it was on its way, and is unblocked already
+        let mut state = try_state();
+        if let Some(answer) = one.sent {
+            // It was on its way, and the client is unblocked already.
+            if let Some(state) = &mut state {
+                let State { leases, stats, .. } = &mut **state;
+                leases.undelivered(answer, &mut stats.count);
+            }
+        } else {
+            BLOCKED.0.borrow_mut().handles.remove(&one.id);
+            unblock(handle);
+            match &mut state {
+                Some(state) => leave(state, one.id, clock_now()),
+                None => BLOCKED.0.borrow_mut().left.push(one.id),
+            }
         }
-        BLOCKED.0.borrow_mut().handles.remove(&one.id);
-        unblock(handle);
-        match try_state() {
-            Some(mut state) => leave(&mut state, one.id, clock_now()),
-            None => BLOCKED.0.borrow_mut().left.push(one.id),
+        if let Some(state) = state {
+            set_timer(&state, clock_now());
         }
     });
 }

@@ -39,7 +39,7 @@ pub(super) fn see_to(state: &State, now: Now) {
         let filter = unsafe { register(context(), Some(look), raw::REDISMODULE_CMDFILTER_NOSELF as c_int) };
         FILTER.0.set(filter);
     } else if !wanted && let Some(unregister) = server_may!(RedisModule_UnregisterCommandFilter) {
-        // SAFETY: the filter is registered, and no command is being filtered: we are in a command or an event.
+        // SAFETY: the filter is registered, and not being called: we are in a command or an event.
         unsafe { unregister(context(), FILTER.0.replace(ptr::null_mut())) };
     }
 }
@@ -68,7 +68,23 @@ fn look_closer(filtered: *mut raw::RedisModuleCommandFilterCtx) {
         // SAFETY: as in `look`.
         let words: SmallVec<[&[u8]; 8]> = (0..unsafe { count(filtered) }).map(word).collect();
         let Some(mut state) = try_state() else { return };
-        state.saw(&words, clock_now());
-        blocked::look_after(state);
+        let now = clock_now();
+        state.saw(&words, in_transaction(filtered), now);
+        if state.leases.stirred() {
+            blocked::see_to_answers(&mut state, now);
+        }
     });
+}
+
+/// Whether the client is in a transaction; `None` where the server does not tell (before 7.2). Nobody is who has not
+/// said who they are: filters see commands before permissions are checked.
+fn in_transaction(filtered: *mut raw::RedisModuleCommandFilterCtx) -> Option<bool> {
+    let id = server_may!(RedisModule_CommandFilterGetClientId)?;
+    let info = server_may!(RedisModule_GetClientInfoById)?;
+    // SAFETY: plain C data, for which all zeroes are valid but for the version that the server checks.
+    let mut client: raw::RedisModuleClientInfo = unsafe { std::mem::zeroed() };
+    client.version = u64::from(raw::REDISMODULE_CLIENTINFO_VERSION);
+    // SAFETY: the filter's context is valid; room for what the server fills in, in the version that it is told.
+    let known = unsafe { info(ptr::from_mut(&mut client).cast(), id(filtered)) } == raw::REDISMODULE_OK as c_int;
+    known.then_some(client.flags & u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_MULTI) != 0)
 }

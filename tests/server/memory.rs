@@ -248,10 +248,16 @@ fn those_who_wait_cost_the_cache_none_of_its_entries() {
 fn waiting_leaks_nothing_however_it_ends() {
     let s = Server::with("smartcache.max-waiters 1000");
     let mut used = Vec::new();
-    for cycle in 0..20 {
+    for cycle in 0..260 {
         let token = s.getlock("k LOCK 100").token().to_owned();
-        let mut conns = s.park(300, |i| format!("k WAIT {}", if i % 3 == 0 { "50ms" } else { "100" }));
-        drop(conns.drain(200..)); // a third leaves, be it answered by then or not
+        let mut conns = s.park(8, |_| "k WAIT 100".to_owned());
+        // Some more will not wait for long, and may have been answered by the time that a few leave.
+        for _ in 0..4 {
+            let mut conn = s.connect();
+            conn.send_getlock("k WAIT 5ms");
+            conns.push(conn);
+        }
+        drop(conns.drain(6..10));
         match cycle % 3 {
             0 => assert_eq!(s.fill("k", &"a value ".repeat(2_000), &token), "OK"),
             1 => assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "k", token, "BACKOFF", "10"]).int(), 1),
@@ -268,9 +274,10 @@ fn waiting_leaks_nothing_however_it_ends() {
         s.ok("FLUSHALL");
         wait_until("the connections are closed", || s.info("connected_clients") == "1");
         s.assert_quiet();
-        if cycle == 5 || cycle == 19 {
+        if cycle == 9 || cycle == 259 {
             used.push(s.info_number("used_memory"));
         }
     }
-    assert!(used[1] < used[0] + 200_000, "used_memory grew from {} to {}", used[0], used[1]);
+    // 3,000 callers have waited in between. (The server keeps some 36 KB for each of the dozen who did at once.)
+    assert!(used[1] < used[0] + 600_000, "used_memory grew from {} to {}", used[0], used[1]);
 }

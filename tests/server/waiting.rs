@@ -369,12 +369,12 @@ fn who_leaves_when_its_answer_is_on_its_way_harms_nobody() {
 }
 
 #[test]
-fn who_is_killed_at_the_moment_of_its_promotion_does_not_take_the_lease_away_for_ever() {
+fn who_is_killed_at_the_moment_of_its_promotion_does_not_take_the_lease_along() {
     let s = Server::start();
     let token = s.getlock("k").token().to_owned();
     let mut victim = s.connect();
     let id = victim.id();
-    victim.send_getlock("k WAIT 60 LOCK 300ms");
+    victim.send_getlock("k WAIT 60 LOCK 1000");
     s.wait_for_waiters(1);
     let mut others = s.park(2, |_| "k WAIT 60".to_owned());
     let mut pipeline = crate::support::resp::encode(args!["SMARTCACHE.UNLOCK", "k", token]);
