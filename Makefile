@@ -25,11 +25,12 @@ build: setup ## Build the module: target/release/libsmartcache.so
 run: build ## Start a server with the module and scripts/redis.conf, in the foreground
 	@scripts/run $(ARGS)
 
-test: setup ## Run all tests, the server suite on the installed server
+test: ## Run all tests, the server suite on the installed server
+	@scripts/setup clients
 	@scripts/test $(ARGS)
 
 test-all: ## Run the server suite on every server of scripts/servers
-	@scripts/setup servers
+	@scripts/setup servers clients
 	@scripts/test-all $(ARGS)
 
 check: setup ## Formatting, lints, documentation, generated docs unchanged
@@ -41,13 +42,13 @@ bench: build ## Measure against the server's own commands
 demo: build ## Show the main job on real records
 	cargo run --quiet --example demo -- $(ARGS)
 
-docs: setup ## Write docs/commands.md and docs/config.md from the code
+docs: setup ## Write what in docs/ and README.md follows from the code
 	cargo run --quiet --example docs
 
 servers: ## Fetch real servers to test on into .servers/
 	@scripts/setup servers
 	@scripts/servers $(ARGS)
 
-clean: ## Remove what was built and what runs left behind (.servers/ stays)
+clean: ## Remove what was built and what runs left behind (.servers/ and .clients/ stay)
 	cargo clean
 	rm -rf .run

@@ -1,0 +1,319 @@
+//! The cache-aside reads of `docs/leases.md`, as files in `examples/leases/`: each is run against a real server, and all
+//! must do the same.
+//!
+//! A small program in each language (`examples/callers.*`) calls what the page shows, as it is told over a pipe:
+//!
+//! ```text
+//! read KEY CALLERS MS WHAT     so many callers, one every 5 milliseconds; the origin takes MS milliseconds and then has
+//!                              WHAT: bytes in hex, `nothing`, or `fail`. Answer: what they got, and how many got it
+//! loads                        how often the origin was asked since the start
+//! ```
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use crate::support::{Conn, Server, args, skip, wait_until};
+
+#[path = "../../examples/leases/cache_aside.rs"]
+#[allow(unreachable_pub, missing_docs)]
+mod cache_aside;
+
+/// Bytes that no text is made of.
+const OLD: &str = "00ff0d0a2a31";
+const NEW: &str = "c328";
+
+// ---- what every example does ----
+
+fn a_cold_key_is_loaded_once_whoever_asks(s: &mut Server, callers: &mut dyn Callers) {
+    for n in 1.. {
+        let (key, began) = (format!("k{n}"), Instant::now());
+        s.ok("SMARTCACHE.RESETSTAT");
+        let answers = callers.read(&key, 20, 300, OLD);
+        assert_eq!(answers, format!("{OLD}*20"));
+        // A caller waits for two seconds. If the machine stood still for so long, that was no test.
+        if began.elapsed() < Duration::from_millis(1_500) || n == 10 {
+            assert_eq!((s.stat("leases_granted"), s.stat("fills"), s.stat("busy")), (1, 1, 0));
+            let loads = callers.loads();
+            assert_eq!(callers.read(&key, 20, 0, NEW), format!("{OLD}*20"), "a hit");
+            assert!(callers.loads() == loads && (loads == 1 || n > 1));
+            break;
+        }
+    }
+}
+
+fn nothing_is_remembered(s: &mut Server, callers: &mut dyn Callers) {
+    assert_eq!(callers.read("k", 3, 100, "nothing"), "nothing*3");
+    assert_eq!(callers.read("k", 1, 0, NEW), "nothing*1");
+    assert_eq!((callers.loads(), s.stat("absents")), (1, 1));
+}
+
+fn what_is_stale_is_used_and_loaded_in_the_background(s: &mut Server, callers: &mut dyn Callers) {
+    callers.read("k", 1, 0, OLD);
+    s.ok("SMARTCACHE.STALE k");
+    assert_eq!(callers.read("k", 1, 100, NEW), format!("{OLD}*1"), "nobody waits");
+    wait_until("it is fresh again", || s.state("k") == "fresh");
+    assert_eq!(callers.read("k", 1, 0, OLD), format!("{NEW}*1"));
+    assert_eq!(callers.loads(), 2);
+    s.ok("SMARTCACHE.STALE k");
+    assert_eq!(callers.read("k", 1, 0, "fail"), format!("{NEW}*1"), "that the refresh fails is nobody's trouble");
+    wait_until("it has failed", || s.stat("fills_failed") == 1);
+}
+
+fn a_load_that_fails_backs_off_and_the_caller_hears_of_it(s: &mut Server, callers: &mut dyn Callers) {
+    assert_eq!(callers.read("k", 1, 0, "fail"), "failed*1");
+    assert_eq!((s.stat("fills_failed"), s.stat("leases_granted")), (1, 1));
+    assert_eq!(callers.read("k", 1, 0, NEW), format!("{NEW}*1"), "after the back-off");
+    assert_eq!((s.stat("fills"), callers.loads()), (1, 2));
+}
+
+fn whoever_waits_in_vain_loads_and_does_not_store(s: &mut Server, callers: &mut dyn Callers) {
+    s.ok("SMARTCACHE.GETLOCK k LOCK 10m");
+    assert_eq!(callers.read("k", 2, 0, NEW), format!("{NEW}*2"));
+    assert_eq!((callers.loads(), s.stat("sets"), s.stat("leases_granted")), (2, 0, 1));
+    assert!(s.stat("busy") >= 2);
+}
+
+fn whoever_is_told_to_ask_again_does(s: &mut Server, callers: &mut dyn Callers) {
+    let token = s.ok("SMARTCACHE.GETLOCK k").array()[2].text();
+    s.call_args(args!["SMARTCACHE.UNLOCK", "k", token, "BACKOFF", "500ms"]);
+    assert_eq!(callers.read("k", 1, 0, NEW), format!("{NEW}*1"));
+    assert_eq!((s.stat("fills"), s.state("k")), (1, "fresh".into()));
+}
+
+fn a_cache_that_is_away_is_done_without(s: &mut Server, callers: &mut dyn Callers) {
+    assert_eq!(callers.read("k", 5, 0, OLD), format!("{OLD}*5"));
+    s.kill();
+    let began = Instant::now();
+    assert_eq!(callers.read("k", 1, 0, NEW), format!("{NEW}*1"));
+    assert!(began.elapsed() < Duration::from_secs(20), "it took {:?}", began.elapsed());
+    s.restart();
+    wait_until("the cache is used again", || {
+        callers.read("k", 1, 0, OLD) == format!("{OLD}*1") && s.state("k") == "fresh"
+    });
+    assert_eq!(callers.read("k", 1, 0, NEW), format!("{OLD}*1"));
+}
+
+fn a_cache_that_does_not_answer_is_done_without(s: &mut Server, callers: &mut dyn Callers) {
+    callers.read("k", 1, 0, OLD);
+    let mut other = s.connect();
+    let began = Instant::now();
+    other.send(args!["DEBUG", "SLEEP", "5"]).expect("sent");
+    let ping =
+        || Conn::open_for(&s.path("s"), Duration::from_millis(50)).and_then(|mut conn| conn.try_call(&[b"PING"]));
+    wait_until("it sleeps", || ping().is_err());
+    let got = callers.read("k", 1, 0, NEW);
+    // Unless this machine slept as long itself.
+    assert!(got == format!("{NEW}*1") || began.elapsed() > Duration::from_secs(5), "{got}");
+    other.receive().expect("it is awake");
+}
+
+// ---- in each language ----
+
+/// Hands the names of the tests above to a macro.
+macro_rules! with_all {
+    ($to:ident $($words:tt)*) => {
+        $to! { $($words)*
+            a_cold_key_is_loaded_once_whoever_asks
+            nothing_is_remembered
+            what_is_stale_is_used_and_loaded_in_the_background
+            a_load_that_fails_backs_off_and_the_caller_hears_of_it
+            whoever_waits_in_vain_loads_and_does_not_store
+            whoever_is_told_to_ask_again_does
+            a_cache_that_is_away_is_done_without
+            a_cache_that_does_not_answer_is_done_without
+        }
+    };
+}
+
+/// Each as a test of its own.
+macro_rules! in_language {
+    ($language:ident $($test:ident)*) => {
+        mod $language {
+            $(
+                #[test]
+                fn $test() {
+                    let mut s = super::Server::setup().tcp().start();
+                    let mut callers = super::$language(&s);
+                    super::$test(&mut s, &mut callers);
+                }
+            )*
+        }
+    };
+}
+
+with_all!(in_language python);
+with_all!(in_language node);
+with_all!(in_language rust);
+
+/// All in one, since all are left out where there is no Go.
+macro_rules! in_go {
+    ($($test:ident)*) => {
+        #[test]
+        fn go_does_the_same() {
+            // `scripts/setup` builds it.
+            let program = root().join(".clients/go/callers");
+            $(
+                let mut s = Server::setup().tcp().start();
+                if !program.exists() {
+                    skip!(s, "there is no Go, or its packages could not be fetched (see `scripts/setup clients`)");
+                }
+                let mut callers = Program::start(&s, Command::new(&program), None);
+                $test(&mut s, &mut callers);
+            )*
+        }
+    };
+}
+
+with_all!(in_go);
+
+trait Callers {
+    fn read(&mut self, key: &str, callers: usize, ms: u64, what: &str) -> String;
+    fn loads(&mut self) -> usize;
+}
+
+fn python(s: &Server) -> Program {
+    let packages = installed("python", "redis");
+    let mut command = Command::new("python3");
+    let path = std::env::join_paths([packages, root().join("examples/leases")]).expect("paths without colons");
+    command.arg(here("callers.py")).env("PYTHONPATH", path).env("PYTHONDONTWRITEBYTECODE", "1");
+    Program::start(s, command, None)
+}
+
+/// Modules are looked for beside the file that asks for them.
+fn node(s: &Server) -> Program {
+    let dir = tempfile::tempdir().expect("a directory");
+    symlink(installed("node", "node_modules/redis").join("node_modules"), dir.path().join("node_modules"))
+        .expect("a link");
+    for file in [here("callers.mjs"), root().join("examples/leases/cache_aside.mjs")] {
+        fs::copy(&file, dir.path().join(file.file_name().expect("a file"))).expect("copied");
+    }
+    let mut command = Command::new("node");
+    command.arg(dir.path().join("callers.mjs"));
+    Program::start(s, command, Some(dir))
+}
+
+fn rust(s: &Server) -> Threads {
+    let cache = cache_aside::Cache::new(&format!("redis://127.0.0.1:{}", s.port())).expect("an address");
+    Threads { cache, loads: Arc::default() }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn here(file: &str) -> PathBuf {
+    root().join("tests/server/examples").join(file)
+}
+
+#[track_caller]
+fn installed(language: &str, package: &str) -> PathBuf {
+    let folder = root().join(".clients").join(language);
+    let package = folder.join(package);
+    assert!(package.exists(), "there is no {}: `scripts/setup clients` fetches it", package.display());
+    folder
+}
+
+/// A program that is told line by line what to do.
+struct Program {
+    child: Child,
+    says: BufReader<ChildStdout>,
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl Program {
+    #[track_caller]
+    fn start(s: &Server, mut command: Command, dir: Option<tempfile::TempDir>) -> Program {
+        let address = format!("127.0.0.1:{}", s.port());
+        command.env("REDIS_URL", format!("redis://{address}")).env("REDIS_ADDR", address);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // SAFETY: prctl is async-signal-safe and touches nothing of ours. It ends the program with the test's thread.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let mut child =
+            command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}; `scripts/setup clients` installs it"));
+        let says = BufReader::new(child.stdout.take().expect("it is piped"));
+        Program { child, says, _dir: dir }
+    }
+
+    #[track_caller]
+    fn ask(&mut self, line: &str) -> String {
+        let stdin = self.child.stdin.as_mut().expect("it is piped");
+        let mut answer = String::new();
+        let asked = writeln!(stdin, "{line}").and_then(|()| self.says.read_line(&mut answer));
+        assert!(asked.is_ok() && answer.ends_with('\n'), "{line}: the program has ended: {asked:?} {answer:?}");
+        answer.trim_end().to_owned()
+    }
+}
+
+impl Callers for Program {
+    #[track_caller]
+    fn read(&mut self, key: &str, callers: usize, ms: u64, what: &str) -> String {
+        self.ask(&format!("read {key} {callers} {ms} {what}"))
+    }
+
+    #[track_caller]
+    fn loads(&mut self) -> usize {
+        self.ask("loads").parse().expect("a number")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The example in Rust needs no program of its own.
+struct Threads {
+    cache: Arc<cache_aside::Cache>,
+    loads: Arc<AtomicUsize>,
+}
+
+impl Callers for Threads {
+    fn read(&mut self, key: &str, callers: usize, ms: u64, what: &str) -> String {
+        let one = || {
+            let (cache, key, what, loads) = (self.cache.clone(), key.to_owned(), what.to_owned(), self.loads.clone());
+            let load = move || {
+                loads.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(ms));
+                match what.as_str() {
+                    "fail" => Err("the origin is down"),
+                    "nothing" => Ok(None),
+                    hex => Ok(Some(hex.as_bytes().to_vec())),
+                }
+            };
+            thread::spawn(move || match cache.cached(&key, load) {
+                Ok(Some(value)) => String::from_utf8(value).expect("what was loaded"),
+                Ok(None) => "nothing".to_owned(),
+                Err(_) => "failed".to_owned(),
+            })
+        };
+        let mut threads = Vec::new();
+        for _ in 0..callers {
+            threads.push(one());
+            thread::sleep(Duration::from_millis(5));
+        }
+        let mut answers: BTreeMap<String, usize> = BTreeMap::new();
+        for thread in threads {
+            *answers.entry(thread.join().expect("it does not panic")).or_default() += 1;
+        }
+        answers.iter().map(|(answer, n)| format!("{answer}*{n}")).collect::<Vec<_>>().join(" ")
+    }
+
+    fn loads(&mut self) -> usize {
+        self.loads.load(Ordering::Relaxed)
+    }
+}
