@@ -1,5 +1,5 @@
-//! Writes the pages that follow from the code: `docs/commands.md`, `docs/config.md`, `docs/statistics.md`, and the
-//! command table in `README.md`.
+//! Writes the pages that follow from the code: `docs/commands.md`, `docs/config.md`, `docs/statistics.md`, the command
+//! table in `README.md`, and in `docs/leases.md` the programs of `examples/leases/`.
 //!
 //! `cargo run --example docs` writes them; with `--check` it only says which are out of date, and fails if any is.
 
@@ -18,6 +18,11 @@ const GRAMMAR_WIDTH: usize = 90;
 /// What the README's table stands between.
 const OPEN: &str = "<!-- commands -->";
 const CLOSE: &str = "<!-- /commands -->";
+/// The programs that `docs/leases.md` shows, each behind `<!-- example NAME -->`, and what they are written in.
+const EXAMPLES: &[(&str, &str)] =
+    &[("cache_aside.py", "python"), ("cache_aside.mjs", "js"), ("cache_aside.go", "go"), ("cache_aside.rs", "rust")];
+/// What follows each of them.
+const EXAMPLE_ENDS: &str = "<!-- /example -->";
 /// The first line of every page that is written whole.
 const NOTICE: &str = "<!-- Written by `make docs` from the code. Change it there. -->\n\n";
 
@@ -89,9 +94,10 @@ fn main() -> ExitCode {
         }
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(root.join("README.md")).expect("README.md is there");
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     let pages = [
-        ("README.md", with_table(&readme)),
+        ("README.md", between(&read("README.md"), OPEN, CLOSE, &table("docs/commands.md"))),
+        ("docs/leases.md", with_examples(&read("docs/leases.md"), read)),
         ("docs/commands.md", commands()),
         ("docs/config.md", config()),
         ("docs/statistics.md", statistics()),
@@ -118,10 +124,19 @@ fn public() -> impl Iterator<Item = &'static Command> {
     COMMANDS.iter().copied().filter(|command| !command.has(Flag::Internal) && command.run.is_some())
 }
 
-fn with_table(readme: &str) -> String {
-    let (before, rest) = readme.split_once(OPEN).expect("README.md has the opening marker");
-    let (_, after) = rest.split_once(CLOSE).expect("README.md has the closing marker");
-    format!("{before}{OPEN}\n{}{CLOSE}{after}", table("docs/commands.md"))
+/// A page with `text` between the two markers.
+fn between(page: &str, open: &str, close: &str, text: &str) -> String {
+    let (before, rest) = page.split_once(open).unwrap_or_else(|| panic!("the page has no {open}"));
+    let (_, after) = rest.split_once(close).unwrap_or_else(|| panic!("the page has no {close} after {open}"));
+    format!("{before}{open}\n{text}{close}{after}")
+}
+
+/// A page with the programs that are run by the tests.
+fn with_examples(page: &str, read: impl Fn(&str) -> String) -> String {
+    EXAMPLES.iter().fold(page.to_owned(), |page, (name, language)| {
+        let program = read(&format!("examples/leases/{name}"));
+        between(&page, &format!("<!-- example {name} -->"), EXAMPLE_ENDS, &format!("```{language}\n{program}```\n"))
+    })
 }
 
 /// A line for each command, with a link to its section of `page`.
@@ -273,6 +288,7 @@ mod tests {
         let readme = fs::read_to_string(root.join("README.md")).unwrap();
         let mut bench = Bench::at(1_000_000);
         let mut shown = 0;
+        let mut token: Option<(String, String)> = None; // as it is shown, and as it is
         for block in readme.split("```").skip(1).step_by(2) {
             let mut lines = block.lines().peekable();
             while let Some(line) = lines.next() {
@@ -283,7 +299,12 @@ mod tests {
                 while let Some(line) = lines.next_if(|line| !line.starts_with(PROMPT)) {
                     answer.push(line.replace('\\', "").replace("(integer) ", ""));
                 }
-                let got = call(&mut bench, command).replace('\\', "");
+                let command = token.as_ref().map_or(command.to_owned(), |(shown, got)| command.replace(shown, got));
+                let got = call(&mut bench, &command).replace('\\', "");
+                if answer.first().is_some_and(|state| state == "1) MISS") {
+                    let got = got.split(", ").nth(2).expect("a token");
+                    token = Some((answer[2].replace("3) ", ""), got.to_owned()));
+                }
                 match &answer[..] {
                     [one] => assert_eq!(&got, one, "{command}"),
                     // Longer ones show times, which differ: the first line says what was found.
