@@ -198,8 +198,11 @@ impl Node<'_> {
 
     /// Something that was not loaded here was written under the key just now: what is being loaded is older.
     pub fn overwritten(&mut self, key: Key<'_>) {
-        let stamp = self.state.clock.last();
-        self.state.doubts.gone(key.name, stamp);
+        if self.state.doubts.matter() {
+            // A stamp of its own: under that of the last token, its fill would pass for what was written.
+            let stamp = self.state.clock.stamp(self.now);
+            self.state.doubts.gone(key.name, stamp);
+        }
         if !self.state.leases.is_idle() {
             self.state.leases.end(self.db, key.name, End::Voided, &mut self.state.stats.count);
             self.state.leases.end_backoff(self.db, key.name);
