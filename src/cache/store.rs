@@ -11,6 +11,7 @@
 
 use smallvec::SmallVec;
 
+use super::ask::Node;
 use super::clock::{Now, Stamp};
 use super::codec::{self, Adaptive, Choice, CodecId, Codecs, worth_keeping};
 use super::effects::{Effect, Event};
@@ -22,7 +23,7 @@ use super::offload::Done;
 use super::rules::{Lifetime, Policy, RuleId};
 use super::tags::{TagId, Tags};
 use super::token::Token;
-use super::{Cx, Key, Slot, State};
+use super::{Cx, Key, Slot, State, read};
 use crate::config::Settings;
 
 /// What a storing command said.
@@ -111,8 +112,9 @@ pub fn check(cx: &mut Cx<'_, '_>, key: Key<'_>, content: Content<'_>, options: &
     }
     check_tags(cx.state, key.name, &options.tags)?;
     if !cx.caller.trusted && cx.server.out_of_memory() {
-        let own = matches!(options.claim, Some(claim @ Claim::Token(_)) if cx.node().holds(key, claim));
-        if own {
+        let trusted =
+            |claim, mut node: Node<'_>| node.holds(key, claim) && matches!(node.judge(key, claim), Verdict::Trusted(_));
+        if options.claim.is_some_and(|claim| trusted(claim, cx.node())) {
             cx.node().hand_out(key, if let Content::Value(value) = content { Some(value) } else { None });
         }
         return Err(Error::OutOfMemory);
@@ -150,6 +152,10 @@ pub fn store<'w>(
     };
     let (token, stale_since) = match cx.node().judge(key, claim) {
         Verdict::Trusted(token) => (token, None),
+        // A stale copy is better than nothing, but not than what is fresh: a write-through inside a guard, say.
+        Verdict::Stale(token, _) if read::is_fresh(cx.keys.peek(key), cx.now) => {
+            return Ok(reject(cx, key, claim, Some(token), Filled::Stale));
+        }
         Verdict::Stale(token, at) => (token, Some(at.ms().min(cx.now.ms()))),
         Verdict::Again(filled) => return Ok(filled.into()),
         Verdict::Dead(token) => return Ok(reject(cx, key, claim, Some(token), Filled::Stale)),
@@ -157,7 +163,11 @@ pub fn store<'w>(
     };
     let load_ms = cx.node().load_ms(key, token);
     let outcome = put(cx, key, content, options, Loaded { stamp: token.stamp, load_ms, stale_since })?;
-    let filled = if outcome == Outcome::Stale { Filled::Stale } else { Filled::Ok };
+    let filled = match outcome {
+        Outcome::Refused => return Ok(reject(cx, key, claim, Some(token), Filled::Stale)),
+        Outcome::Stale => Filled::Stale,
+        Outcome::Fresh | Outcome::Over | Outcome::Lost => Filled::Ok,
+    };
     let mut node = cx.node();
     node.filled(key, claim, Some(token), filled);
     node.stored(key, token.stamp);
@@ -183,7 +193,7 @@ impl std::convert::From<Filled> for Outcome {
     }
 }
 
-/// Puts `content` under `key`.
+/// Puts `content` under `key`, unless it is a stale copy that nobody may be served.
 fn put<'w>(
     cx: &mut Cx<'_, 'w>,
     key: Key<'w>,
@@ -206,8 +216,7 @@ fn put<'w>(
     if let Some(since) = loaded.stale_since {
         let end = fresh_until.map_or(since, |at| at.min(since));
         if end.saturating_add(windows.0.max(windows.1)) <= cx.now.ms() {
-            stats.count.sets_refused += 1;
-            return Ok(Outcome::Stale); // nothing of its windows is left
+            return Ok(Outcome::Refused); // nothing of its windows is left
         }
         fresh_until = Some(end);
     } else if fresh_until.is_some_and(|at| at <= cx.now.ms()) {
