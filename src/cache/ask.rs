@@ -201,6 +201,7 @@ impl Node<'_> {
             There::Fresh { load_ms: Some(load_ms), .. } if picked && !taken() => {
                 Told::Fresh(self.grant(key, ask, Some(u64::from(load_ms))))
             }
+            There::Plain => Told::Fresh(None),
             _ => Told::Fresh(self.again(key, ask)),
         }
     }
@@ -268,6 +269,7 @@ impl Node<'_> {
     /// A waiter has waited long enough, or may wait no longer: what it is told.
     pub fn give_up(&mut self, id: WaiterId) {
         let Some(key) = self.state.leases.waiter(id).map(|waiter| waiter.key.clone()) else { return };
+        self.lapse(Key::named(&key)); // where our timer is late, it may be the next to load by now
         self.wake(Key::named(&key), id, false, &mut Values::default());
     }
 
@@ -289,15 +291,21 @@ impl Node<'_> {
     fn wake(&mut self, key: Key<'_>, id: WaiterId, waits: bool, values: &mut Values) -> bool {
         let Some(waiter) = self.state.leases.waiter(id) else { return false };
         let (client, wish) = (waiter.client, waiter.wish.clone());
-        let there = There::of(self.keys.peek(key), self.now);
+        let slot = self.keys.peek(key);
+        let wrong_type = matches!(slot, Slot::Other);
+        let there = There::of(slot, self.now);
         // It holds nothing itself, or it would not have been parked: circles need not be looked for again.
         let ask = Ask { client, lock_ms: wish.lock_ms, owner: wish.owner.as_deref(), waits };
-        let mut told = self.tell(key, there, ask);
+        let mut told = match wrong_type {
+            true => Told::Busy(RETRY_MS), // it learns why when it asks again
+            false => self.tell(key, there, ask),
+        };
         let mut shared = None;
         if matches!(told, Told::Fresh(_) | Told::Stale(_)) {
             shared = values.get(self, key, wish.accept);
             if shared.is_none() {
-                told = self.tell(key, There::Nothing, ask); // only decompressing showed that it is damaged
+                // Only decompressing showed that it is damaged.
+                told = told.grant().map_or_else(|| self.tell(key, There::Nothing, ask), Told::Load);
             }
         }
         let (state, value, fresh_ms) = match (told, shared) {
@@ -323,15 +331,19 @@ impl Node<'_> {
             lease_ms: told.lease_ms(),
             lease: told.grant().map(|grant| (self.db, key.name.into(), grant.token)),
         };
-        let count = &mut self.state.stats.count;
-        *match state {
-            "HIT" => &mut count.hits,
-            "ABSENT" => &mut count.absent_hits,
-            "STALE" => &mut count.stale_hits,
-            "MISS" => &mut count.misses_cold,
-            _ => &mut count.busy,
-        } += 1;
-        self.state.leases.answer(id, how, answer, self.now, count);
+        let State { codecs, stats, leases, .. } = &mut *self.state;
+        let count = &mut stats.count;
+        match state {
+            "HIT" => count.hits += 1,
+            "ABSENT" => count.absent_hits += 1,
+            "STALE" => count.stale_hits += 1,
+            "MISS" => match read::find(self.keys.peek(key), codecs, self.now, false, Some(Accept::all())) {
+                Ok(miss @ Found::Miss(_)) => miss.count(count),
+                _ => count.misses_expired += 1, // damaged
+            },
+            _ => count.busy += 1,
+        }
+        leases.answer(id, how, answer, self.now, count);
         true
     }
 

@@ -101,7 +101,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let accept = if serves { get.accept } else { Some(Accept::all()) };
     let found = read::find(cx.keys.look(get.key), &mut cx.state.codecs, cx.now, serves, accept)?;
     if serves && matches!(found, Found::Miss(_)) {
-        return damaged(cx, &get);
+        return damaged(cx, &get, told);
     }
     let count = &mut cx.state.stats.count;
     match (told, found) {
@@ -150,9 +150,12 @@ fn park(cx: &mut Cx<'_, '_>, get: &GetLock<'_>) {
     cx.effects.push(Effect::Park(id));
 }
 
-/// Only decompressing has shown that the value cannot be read: as if there were nothing.
-fn damaged(cx: &mut Cx<'_, '_>, get: &GetLock<'_>) -> Result<(), Error> {
-    let (_, told) = tell(cx, get, There::Nothing)?;
+/// Only decompressing has shown that the value cannot be read: as if there were nothing. Whoever was to load it anew still is.
+fn damaged(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, told: Told) -> Result<(), Error> {
+    let told = match told.grant() {
+        Some(grant) => Told::Load(grant),
+        None => tell(cx, get, There::Nothing)?.1,
+    };
     match told {
         Told::Wait => park(cx, get),
         _ => {
