@@ -100,9 +100,19 @@ impl Server for Told {
 impl Bench {
     /// A node whose clock shows so many milliseconds of Unix time.
     pub fn at(ms: u64) -> Self {
+        // A million small tables are made sooner than a thousand of those that a server has.
+        Self::with_doubts(ms, Doubts::with_slots([1; 16], 1 << 12))
+    }
+
+    /// The same, where all keys are mistaken for each other when loads are doubted.
+    pub fn colliding_at(ms: u64) -> Self {
+        Self::with_doubts(ms, Doubts::with_slots([1; 16], 1))
+    }
+
+    fn with_doubts(ms: u64, doubts: Doubts) -> Self {
         let now = Now::from_us(ms * 1_000);
         let live = Arc::new(Live::default());
-        let doubts = Arc::new(Doubts::new([1; 16]));
+        let doubts = Arc::new(doubts);
         Bench {
             state: State::new(now, [1; 16], live.clone(), doubts.clone()),
             answers: Vec::new(),
@@ -135,7 +145,8 @@ impl Bench {
         self.tick();
     }
 
-    fn turn_on(&mut self, ms: u64) {
+    /// Turns the clocks on, and nobody deals with what comes due: a timer may be late.
+    pub fn turn_on(&mut self, ms: u64) {
         self.now = Now::new(self.now.us() + ms * 1_000, self.now.mono_ms() + ms);
         self.memory.now = self.now;
     }
@@ -198,6 +209,16 @@ impl Bench {
         let answer = self.call(line);
         let token = answer.rsplit(", ").nth(2).filter(|word| word.len() == crate::cache::token::LEN);
         token.unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+
+    /// The answers that have come since the last look, with [`T`](masked) for tokens.
+    pub fn late(&mut self) -> Vec<(u64, String)> {
+        self.late_answers().into_iter().map(|(client, answer)| (client, masked(&answer))).collect()
+    }
+
+    /// Runs a `GETLOCK` (of which the line is the rest) of a connection, and shows its answer with [`T`](masked) for a token.
+    pub fn getlock(&mut self, client: u64, line: &str) -> String {
+        masked(&self.call_as(client, &format!("SMARTCACHE.GETLOCK {line}")))
     }
 
     /// The server is about to run a command that is not ours.
@@ -452,6 +473,12 @@ impl Bench {
         format::encode(entry, &self.state.tags, expiry, &mut header);
         Some(vec![b"SMARTCACHE.STORE".to_vec(), key.name.to_vec(), header])
     }
+}
+
+/// An answer of `GETLOCK` with `T` for its token.
+pub fn masked(answer: &str) -> String {
+    let token = answer.rsplit(", ").nth(2).filter(|word| word.len() == crate::cache::token::LEN);
+    token.map_or_else(|| answer.into(), |token| answer.replace(token, "T"))
 }
 
 /// The value of a field in a map as answers show it. (No value holds `, "` or `]` but the tags.)

@@ -39,6 +39,7 @@ type Table = OnceLock<Box<[AtomicU64]>>;
 /// while a command of ours may hold the state: hence atomics, which never contend.
 pub struct Doubts {
     key: [u8; 16],
+    slots: usize,
     loads_began: AtomicBool,
     deleted: Marks,
     staled: Marks,
@@ -85,8 +86,15 @@ pub enum Doubt {
 impl Doubts {
     /// Nothing has happened. The key keeps clients from choosing which keys share a slot.
     pub fn new(key: [u8; 16]) -> Self {
+        Self::with_slots(key, SLOTS)
+    }
+
+    /// The same in tables of another size: a power of two.
+    pub fn with_slots(key: [u8; 16], slots: usize) -> Self {
+        assert!(slots.is_power_of_two());
         Doubts {
             key,
+            slots,
             loads_began: AtomicBool::new(false),
             deleted: Marks::default(),
             staled: Marks::default(),
@@ -102,7 +110,7 @@ impl Doubts {
         self.loads_began.store(true, Relaxed);
         self.last_ms.store(now.mono_ms(), Relaxed);
         match key {
-            Some(key) => raise(&self.begun, self.slot(key), now.mono_ms()),
+            Some(key) => self.raise(&self.begun, self.slot(key), now.mono_ms()),
             None => self.stamped_ms.store(now.mono_ms(), Relaxed),
         }
     }
@@ -126,16 +134,16 @@ impl Doubts {
     /// Marks a key: loads of it begun before `stamp`, or within `guard_ms` from now, are not trusted.
     pub fn mark(&self, mark: Mark, key: &[u8], stamp: Stamp, guard_ms: u64, now: Now) {
         let (slot, marks) = (self.slot(key), self.marks(mark));
-        raise(&marks.stamps, slot, stamp.0);
+        self.raise(&marks.stamps, slot, stamp.0);
         if guard_ms > 0 {
-            raise(&marks.guards, slot, now.mono_ms().saturating_add(guard_ms));
+            self.raise(&marks.guards, slot, now.mono_ms().saturating_add(guard_ms));
         }
     }
 
     /// An entry has left its key, whyever: what was loaded before it must not come back.
     pub fn gone(&self, key: &[u8], stamp: Stamp) {
         if self.matter() {
-            raise(&self.gone, self.slot(key), stamp.0);
+            self.raise(&self.gone, self.slot(key), stamp.0);
         }
     }
 
@@ -167,14 +175,14 @@ impl Doubts {
     }
 
     fn slot(&self, key: &[u8]) -> usize {
-        SipHasher13::new_with_key(&self.key).hash(key) as usize % SLOTS
+        SipHasher13::new_with_key(&self.key).hash(key) as usize & (self.slots - 1)
     }
-}
 
-/// Moments only move forward.
-fn raise(table: &Table, slot: usize, moment: u64) {
-    let table = table.get_or_init(|| (0..SLOTS).map(|_| AtomicU64::new(0)).collect());
-    table[slot].fetch_max(moment, Relaxed);
+    /// Moments only move forward.
+    fn raise(&self, table: &Table, slot: usize, moment: u64) {
+        let table = table.get_or_init(|| (0..self.slots).map(|_| AtomicU64::new(0)).collect());
+        table[slot].fetch_max(moment, Relaxed);
+    }
 }
 
 fn read(table: &Table, slot: usize) -> u64 {
