@@ -223,3 +223,77 @@ impl Node<'_> {
         self.settle(key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bench;
+
+    #[test]
+    fn the_latest_answers_are_remembered_and_the_oldest_is_forgotten() {
+        let mut answered = Answered::default();
+        for n in 0..=REMEMBERED as u64 {
+            answered.remember(Stamp(n), Filled::Stale);
+            answered.remember(Stamp(n), Filled::Stale); // counts once
+        }
+        assert_eq!((answered.by_stamp.len(), answered.order.len()), (REMEMBERED, REMEMBERED));
+        assert!(!answered.by_stamp.contains_key(&Stamp(0)) && answered.by_stamp.contains_key(&Stamp(1)));
+    }
+
+    #[test]
+    fn a_fill_that_is_sent_again_long_after_is_known_by_the_value_that_it_left() {
+        let mut bench = Bench::at(1_000_000);
+        let token = bench.token("GETLOCK k");
+        let fill = format!("SET k v EX 1000 TOKEN {token}");
+        assert_eq!(bench.call(&fill), "OK");
+        bench.state.answered = Answered::default();
+        bench.advance(500_000);
+        assert_eq!(bench.call(&fill), "OK");
+        assert_eq!((bench.inspect("k", "fresh_ms"), bench.effects.len()), ("500000".into(), 0), "not stored once more");
+        bench.advance(500_000);
+        bench.state.answered = Answered::default();
+        assert_eq!(bench.call(&fill), "OK", "nor when it is gone");
+        assert_eq!(bench.dbsize(), 0);
+    }
+
+    #[test]
+    fn a_floor_never_sinks_and_counts_for_its_own_database() {
+        let mut floors = Floors::default();
+        floors.raise(Some(1), Stamp(5));
+        floors.raise(Some(1), Stamp(3));
+        assert_eq!((floors.of(0), floors.of(1)), (Stamp(0), Stamp(5)));
+        floors.raise(None, Stamp(4));
+        assert_eq!((floors.of(0), floors.of(1)), (Stamp(4), Stamp(5)));
+    }
+
+    /// What a load of `k` is answered, late or in time, when something happened to another key with which it is mistaken.
+    fn beside(lock: &str, line: &str) -> String {
+        let mut bench = Bench::colliding_at(1_000_000);
+        let token = bench.token(&format!("GETLOCK k LOCK {lock}"));
+        bench.advance(1_000);
+        bench.call(line);
+        bench.plain_del("other");
+        bench.call(&format!("SET k v SWR 60 TOKEN {token}"))
+    }
+
+    #[test]
+    fn keys_that_are_mistaken_for_each_other_distrust_a_late_load_too_many_and_none_too_few() {
+        for line in ["DEL other", "STALE other"] {
+            assert_eq!((beside("1", line), beside("9", line)), ("STALE".into(), "OK".into()), "{line}");
+        }
+        assert_eq!((beside("1", "SET other x"), beside("9", "SET other x")), ("LOST".into(), "OK".into()));
+        for (line, answer) in [("DEL k", "STALE"), ("STALE k", "STALE"), ("SET k x", "LOST")] {
+            assert_eq!((beside("1", line), beside("9", line)), (answer.into(), answer.into()), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_doubt_about_another_key_does_not_make_a_fresh_value_stale() {
+        let mut bench = Bench::colliding_at(1_000_000);
+        bench.call("SET k v EX 60");
+        let stamp = bench.call("STAMP").trim_matches('"').to_owned();
+        bench.call("STALE other");
+        assert_eq!(bench.call(&format!("SET k w SWR 60 SINCE {stamp}")), "STALE");
+        assert_eq!(bench.call("GET k"), "\"v\"");
+    }
+}

@@ -509,3 +509,201 @@ impl Leases {
         assert_eq!(reminders + queued, self.due.len(), "nothing is reminded of that is over");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::Stamp;
+    use super::*;
+
+    const KEY: &[u8] = b"k";
+
+    type Counted = fn(&Counters) -> u64;
+
+    fn at(ms: u64) -> Now {
+        Now::from_us(ms * 1_000)
+    }
+
+    /// A lease of this connection that ends then.
+    fn lease(client: u64, until_ms: u64) -> Lease {
+        let token = Token { stamp: Stamp(client), mono_ms: 0 };
+        Lease { token, until_ms, client, owner: None, rule: RuleId(7), early: false }
+    }
+
+    fn leased(until_ms: u64) -> (Leases, Counters) {
+        let (mut leases, mut count) = (Leases::default(), Counters::default());
+        leases.grant(0, KEY, lease(1, until_ms), &mut count);
+        (leases, count)
+    }
+
+    fn park(leases: &mut Leases, client: u64, wait_ms: u64) -> WaiterId {
+        leases.park(0, KEY, client, wait_ms, Wish::default(), at(0))
+    }
+
+    #[test]
+    fn a_lease_ends_once_and_is_counted_by_how_it_ended() {
+        let ends: [(End, Counted); 7] = [
+            (End::Filled, |count| count.fills),
+            (End::FilledStale, |count| count.fills_stale),
+            (End::FilledLost, |count| count.fills_lost),
+            (End::Failed, |count| count.fills_failed),
+            (End::Released, |count| count.leases_released),
+            (End::Voided, |count| count.leases_voided),
+            (End::Expired, |count| count.leases_expired),
+        ];
+        for (how, counted) in ends {
+            let (mut leases, mut count) = leased(9);
+            assert_eq!((leases.live(), leases.of_rule(RuleId(7))), (1, 1));
+            assert!(leases.end(0, KEY, how, &mut count));
+            assert!(!leases.end(0, KEY, how, &mut count), "{how:?}");
+            assert_eq!((counted(&count), count.leases_granted), (1, 1));
+            assert_eq!((leases.live(), leases.of_rule(RuleId(7))), (0, 0));
+            assert!(leases.is_idle());
+            leases.validate();
+        }
+    }
+
+    #[test]
+    fn a_waiter_is_answered_once_and_counted_by_how_its_wait_ended() {
+        let ends: [(Waited, Counted); 4] = [
+            (Waited::Served, |count| count.waits_served),
+            (Waited::Promoted, |count| count.waits_promoted),
+            (Waited::TimedOut, |count| count.waits_timed_out),
+            (Waited::Dropped, |count| count.waits_dropped),
+        ];
+        for (how, counted) in ends {
+            let (mut leases, mut count) = leased(9);
+            let id = park(&mut leases, 2, 5);
+            leases.validate();
+            leases.answer(id, how, Answer::ask_again(), at(3), &mut count);
+            leases.answer(id, how, Answer::ask_again(), at(4), &mut count);
+            assert!(!leases.leave(id, Waited::Dropped, at(4), &mut count), "it has been answered");
+            assert_eq!(leases.next_answer(), Some((id, Answer::ask_again())));
+            assert_eq!(leases.next_answer(), None, "{how:?}");
+            assert_eq!((counted(&count), count.waits, count.wait_ms), (1, 1, 3));
+            leases.validate();
+        }
+    }
+
+    #[test]
+    fn whoever_leaves_is_not_answered() {
+        let (mut leases, mut count) = leased(9);
+        let ids = [2, 3, 4].map(|client| park(&mut leases, client, 5));
+        assert!(leases.leave(ids[1], Waited::Dropped, at(1), &mut count));
+        leases.answer(ids[1], Waited::Served, Answer::ask_again(), at(2), &mut count);
+        assert!(!leases.has_answers());
+        assert_eq!(leases.first_waiter(0, KEY), Some(ids[0]));
+        leases.leave(ids[0], Waited::Dropped, at(1), &mut count);
+        assert_eq!((leases.first_waiter(0, KEY), leases.waiting()), (Some(ids[2]), 1));
+        leases.validate();
+    }
+
+    #[test]
+    fn an_answer_can_be_taken_out_of_turn() {
+        let (mut leases, mut count) = leased(9);
+        let ids = [2, 3].map(|client| park(&mut leases, client, 5));
+        ids.iter().for_each(|id| leases.answer(*id, Waited::Served, Answer::ask_again(), at(1), &mut count));
+        assert_eq!(leases.take_answer(ids[1]), Some(Answer::ask_again()));
+        assert_eq!(leases.take_answer(ids[1]), None);
+        assert_eq!(leases.next_answer().map(|(id, _)| id), Some(ids[0]));
+    }
+
+    #[test]
+    fn what_comes_due_comes_in_order_and_stays_due_until_it_is_dealt_with() {
+        let (mut leases, mut count) = leased(30);
+        let id = park(&mut leases, 2, 20);
+        leases.grant(1, KEY, lease(3, 10), &mut count);
+        leases.back_off(0, b"failed", 40);
+        assert_eq!((leases.next_due(), leases.due_now(at(9))), (Some(10), None));
+        for _ in 0..2 {
+            assert_eq!(leases.due_now(at(50)), Some(Due::Key(1, KEY.into())));
+        }
+        leases.end(1, KEY, End::Expired, &mut count);
+        assert_eq!(leases.due_now(at(50)), Some(Due::Waiter(id)));
+        leases.leave(id, Waited::TimedOut, at(50), &mut count);
+        assert_eq!(leases.due_now(at(50)), Some(Due::Key(0, KEY.into())));
+        leases.end(0, KEY, End::Expired, &mut count);
+        assert_eq!(leases.due_now(at(50)), Some(Due::Key(0, b"failed"[..].into())));
+        leases.end_backoff(0, b"failed");
+        assert_eq!((leases.next_due(), leases.is_idle()), (None, true));
+        leases.validate();
+    }
+
+    #[test]
+    fn a_lease_that_is_extended_is_due_then_and_not_before() {
+        let (mut leases, mut count) = leased(10);
+        leases.extend(0, KEY, 30);
+        assert_eq!(leases.next_due(), Some(30));
+        leases.extend(0, KEY, 5);
+        assert_eq!(leases.next_due(), Some(5));
+        leases.validate();
+        leases.end(0, KEY, End::Filled, &mut count);
+        leases.extend(0, KEY, 50);
+        assert_eq!(leases.next_due(), None, "what has ended is not revived");
+    }
+
+    #[test]
+    fn a_second_back_off_replaces_the_first() {
+        let mut leases = Leases::default();
+        leases.back_off(0, KEY, 50);
+        leases.back_off(0, KEY, 20);
+        assert_eq!((leases.backoff_ms(0, KEY, at(5)), leases.next_due()), (Some(15), Some(20)));
+        assert_eq!(leases.backoff_ms(0, KEY, at(20)), None);
+        leases.validate();
+    }
+
+    #[test]
+    fn a_flush_ends_the_leases_and_back_offs_of_its_database_and_names_the_keys_that_somebody_waits_for() {
+        for (db, named, left) in [(Some(0), 1, 1), (Some(1), 0, 2), (None, 1, 0)] {
+            let (mut leases, mut count) = leased(9);
+            leases.grant(0, b"alone", lease(2, 9), &mut count);
+            leases.grant(1, KEY, lease(3, 9), &mut count);
+            leases.back_off(0, b"failed", 9);
+            let id = park(&mut leases, 4, 9);
+            let keys = leases.void(db, &mut count);
+            assert_eq!((keys.len(), leases.live()), (named, if db == Some(1) { 2 } else { left }), "{db:?}");
+            assert_eq!(leases.backoff_ms(0, b"failed", at(0)).is_some(), db == Some(1));
+            if named == 0 {
+                continue;
+            }
+            assert_eq!((&*keys[0].1, leases.all_waiters()), (KEY, vec![id]));
+            leases.leave(id, Waited::Dropped, at(1), &mut count);
+            leases.validate();
+        }
+    }
+
+    #[test]
+    fn a_circle_is_seen_over_any_number_of_connections() {
+        let (mut leases, mut count) = (Leases::default(), Counters::default());
+        let key = |n: u64| n.to_string().into_bytes();
+        for n in 0..100 {
+            leases.grant(0, &key(n), lease(n, 9), &mut count);
+        }
+        for n in 0..99 {
+            assert!(leases.would_circle(0, &key(n), n), "for its own lease");
+            assert!(!leases.would_circle(0, &key(n + 1), n));
+            leases.park(0, &key(n + 1), n, 5, Wish::default(), at(0));
+        }
+        assert!((0..100).all(|n| leases.would_circle(0, &key(n), 99)));
+        assert!(!leases.would_circle(0, &key(0), 1_000), "who holds nothing closes no circle");
+        assert!(!leases.would_circle(1, &key(0), 99), "nobody loads that key of another database");
+        leases.validate();
+    }
+
+    #[test]
+    fn after_a_burst_nothing_is_left_behind() {
+        let (mut leases, mut count) = (Leases::default(), Counters::default());
+        let key = |n: u64| n.to_string().into_bytes();
+        for n in 0..10_000 {
+            leases.grant(0, &key(n), lease(n, 9), &mut count);
+            leases.park(0, &key(n), 10_000 + n, 5, Wish::default(), at(0));
+        }
+        for n in 0..10_000 {
+            leases.end(0, &key(n), End::Expired, &mut count);
+            let id = leases.first_waiter(0, &key(n)).unwrap();
+            leases.answer(id, Waited::Served, Answer::ask_again(), at(9), &mut count);
+        }
+        while leases.next_answer().is_some() {}
+        assert!(leases.is_idle() && leases.waiting() == 0 && leases.next_due().is_none() && leases.flights.is_empty());
+        leases.validate();
+    }
+}

@@ -105,4 +105,56 @@ mod tests {
         }
         assert_eq!(bench.refusal("DEL"), "ERR wrong number of arguments for 'smartcache.del' command");
     }
+
+    #[test]
+    fn the_lease_of_a_load_that_is_not_to_be_trusted_goes_to_the_first_who_waits() {
+        for line in ["SMARTCACHE.DEL k", "DEL other k k"] {
+            let mut bench = bench();
+            let token = bench.token("GETLOCK k");
+            for client in 2..4 {
+                assert_eq!(bench.getlock(client, "k WAIT 9"), "(waiting)");
+            }
+            bench.call(line);
+            assert_eq!(bench.late()[0], (2, "[MISS, (nil), T, 0, 10000]".into()), "{line}");
+            assert_eq!(bench.call(&format!("SET k v SWR 60 TOKEN {token}")), "STALE");
+            assert_eq!((bench.call("GET k STALE"), bench.inspect("k", "lease")), ("(nil)".into(), "\"held\"".into()));
+        }
+    }
+
+    #[test]
+    fn of_a_key_that_is_not_there_loads_are_distrusted_too_also_late_ones_and_those_without_a_lease() {
+        let mut bench = bench();
+        let late = bench.token("GETLOCK k LOCK 1");
+        let stamp = bench.call("STAMP").trim_matches('"').to_owned();
+        bench.advance(1_000);
+        assert_eq!(bench.call("SMARTCACHE.DEL k"), "0");
+        for claim in [format!("TOKEN {late}"), format!("SINCE {stamp}")] {
+            assert_eq!(bench.call(&format!("SET k v SWR 60 {claim}")), "STALE");
+        }
+        let token = bench.token("GETLOCK k");
+        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "OK", "what begins after it is trusted");
+        assert_eq!(bench.call(&format!("SET other v SINCE {stamp}")), "OK", "and other keys are not concerned");
+    }
+
+    #[test]
+    fn an_early_refresh_is_distrusted_like_any_other_load() {
+        let mut bench = bench();
+        let token = bench.token("GETLOCK k");
+        bench.advance(1_000);
+        bench.call(&format!("SET k v EX 1 TOKEN {token}"));
+        bench.advance(999);
+        let early = bench.token("GETLOCK k BETA 1000000");
+        bench.call("SMARTCACHE.DEL k");
+        assert_eq!(bench.call(&format!("SET k w TOKEN {early}")), "STALE");
+        assert_eq!((bench.call("GET k STALE"), bench.stat("leases_voided")), ("(nil)".into(), "1".into()));
+    }
+
+    #[test]
+    fn a_refused_del_distrusts_nothing() {
+        let mut bench = bench();
+        let token = bench.token("GETLOCK k");
+        bench.plain_list("list");
+        bench.refusal("DEL k list");
+        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "OK");
+    }
 }

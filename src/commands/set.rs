@@ -445,4 +445,387 @@ mod tests {
         let error = bench.refusal_words(&[b"SET", b"k", b"v", b"a\r\nb\0\xff'"]);
         assert_eq!(error, r"ERR syntax error near 'a\r\nb\x00\xff''");
     }
+
+    // ---------------------------------------------------------------- fills
+
+    /// A node where `k` is being loaded by one whom two others wait for, and the end of its fill.
+    fn loading() -> (Bench, String) {
+        let mut bench = bench();
+        let token = bench.token("GETLOCK k LOCK 5");
+        for client in 2..4 {
+            assert_eq!(bench.getlock(client, "k WAIT 60"), "(waiting)");
+        }
+        bench.advance(1_000);
+        (bench, format!("TOKEN {token}"))
+    }
+
+    /// What those who wait are told when the first of them is the next to load.
+    fn next() -> [(u64, String); 1] {
+        [(2, "[MISS, (nil), T, 0, 10000]".into())]
+    }
+
+    #[test]
+    fn a_fill_is_stored_fresh_and_its_lease_is_spent() {
+        let (mut bench, token) = loading();
+        assert_eq!(bench.call(&format!("SMARTCACHE.SET k v EX 9 {token}")), "OK");
+        assert_eq!(bench.effects, ["replicate entry k", "signal k", "notify smartcache.set k"]);
+        assert_eq!(bench.late().len(), 2);
+        assert_eq!((bench.inspect("k", "load_ms"), bench.inspect("k", "age_ms")), ("1000".into(), "0".into()));
+        assert_eq!(bench.inspect("k", "fresh_ms"), "9000", "lifetimes count from the store");
+        assert_eq!(
+            (bench.stat("fills"), bench.stat("leases"), bench.stat("origin_ms")),
+            ("1".into(), "0".into(), "1000".into())
+        );
+    }
+
+    #[test]
+    fn a_load_that_outlives_its_lease_is_not_thrown_away_for_ever() {
+        let mut bench = bench();
+        let first = bench.token("GETLOCK k LOCK 1");
+        bench.advance(1_000);
+        let second = bench.token("GETLOCK k LOCK 5");
+        assert_eq!(bench.getlock(3, "k WAIT 60"), "(waiting)");
+        bench.advance(1_000);
+        assert_eq!(bench.call(&format!("SMARTCACHE.SET k slow EX 9 TOKEN {first}")), "OK");
+        assert_eq!(bench.late(), [(3, r#"[HIT, "slow", (nil), 9000, 0]"#.into())]);
+        assert_eq!(
+            (bench.inspect("k", "load_ms"), bench.stat("fills_late")),
+            ("(nil)".into(), "1".into()),
+            "late loads teach nothing"
+        );
+        assert_eq!(
+            bench.call(&format!("SMARTCACHE.SET k second TOKEN {second}")),
+            "OK",
+            "its successor was granted later"
+        );
+        assert_eq!(bench.call("GET k"), "\"second\"");
+    }
+
+    #[test]
+    fn a_fill_never_replaces_one_that_was_granted_later() {
+        let mut bench = bench();
+        let first = bench.token("GETLOCK k LOCK 1");
+        bench.advance(1_000);
+        let second = bench.token("GETLOCK k");
+        assert_eq!(bench.call(&format!("SMARTCACHE.SET k second EX 1 TOKEN {second}")), "OK");
+        assert_eq!(bench.call(&format!("SMARTCACHE.SET k first TOKEN {first}")), "LOST");
+        assert_eq!(bench.call("GET k"), "\"second\"");
+    }
+
+    #[test]
+    fn an_older_load_is_lost_also_when_the_newer_value_is_gone_again() {
+        let vanish: [fn(&mut Bench); 5] = [
+            |bench| bench.advance(1_000),
+            |bench| bench.plain_del("k"),
+            |bench| bench.plain_set("k", "t", Some(1_001_500)),
+            |bench| drop(bench.call("DEL k")), // LOST comes before STALE
+            |bench| drop(bench.call("SET k v EXAT 5")),
+        ];
+        for (nth, vanish) in vanish.into_iter().enumerate() {
+            for newer in ["SET k newer EX 1", "ABSENT k EX 1", "SET k newer PXAT 1000001"] {
+                let mut bench = bench();
+                let token = bench.token("GETLOCK k LOCK 1");
+                bench.advance(1_000);
+                bench.call(newer);
+                vanish(&mut bench);
+                bench.advance(1_000);
+                assert_eq!(bench.call(&format!("SMARTCACHE.SET k older TOKEN {token}")), "LOST", "{nth}, {newer}");
+                assert_eq!(bench.dbsize(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_plain_set_ends_the_lease_so_that_nobody_is_busy_over_a_key_that_is_filled() {
+        for line in ["SET k w EX 9", "MSET 2 other x k w EX 9", "SET k w EX 9 NX"] {
+            let (mut bench, token) = loading();
+            bench.call(line);
+            let hit = |client| (client, r#"[HIT, "w", (nil), 9000, 0]"#.to_owned());
+            assert_eq!(bench.late(), [hit(2), hit(3)], "{line}");
+            assert_eq!((bench.stat("leases"), bench.stat("leases_voided")), ("0".into(), "1".into()));
+            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {token}")), "LOST");
+            assert_eq!((bench.call("GET k"), bench.stat("fills_late")), ("\"w\"".into(), "1".into()));
+        }
+        let (mut bench, token) = loading();
+        assert_eq!(bench.call("SET k w XX"), "(nil)");
+        assert_eq!(bench.call(&format!("SET k v {token}")), "OK", "what stores nothing ends nothing");
+    }
+
+    #[test]
+    fn what_arrives_from_elsewhere_counts_as_written_now_whatever_its_stamp() {
+        let mut other = bench();
+        other.call("SET k theirs EX 60");
+        let (header, stored) = other.written(b"k").unwrap();
+        let (mut bench, token) = loading();
+        assert_eq!(bench.call_words(&[b"STORE", b"k", &header, &stored]), "OK");
+        assert_eq!(bench.late().len(), 2);
+        assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {token}")), "LOST");
+        assert_eq!(bench.call("GET k"), "\"theirs\"");
+        bench.call("DEL k");
+        let token = bench.token("GETLOCK k");
+        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "OK");
+    }
+
+    #[test]
+    fn what_the_server_itself_wrote_is_not_overwritten_by_an_older_load() {
+        for list in [false, true] {
+            for line in ["SET k v", "ABSENT k"] {
+                let (mut bench, token) = loading();
+                if list {
+                    bench.plain_list("k")
+                } else {
+                    bench.plain_set("k", "t", None)
+                }
+                assert_eq!(bench.call(&format!("SMARTCACHE.{line} {token}")), "LOST");
+                assert_eq!(bench.stat("fills_lost"), "1");
+                let state = if list { "BUSY" } else { "HIT" };
+                assert!(bench.late().iter().all(|(_, answer)| answer.starts_with(&format!("[{state}"))));
+                assert_eq!(bench.stat("waiters"), "0");
+            }
+        }
+    }
+
+    #[test]
+    fn a_load_that_was_deleted_meanwhile_is_dropped_and_the_first_who_waits_loads() {
+        let (mut bench, token) = loading();
+        bench.call("SET k old EX 9 SWR 9");
+        bench.late();
+        let early = bench.token("GETLOCK other");
+        bench.call("DEL k other");
+        assert_eq!(bench.call(&format!("SMARTCACHE.SET k v SWR 60 SIE 60 {token}")), "LOST", "overtaken and deleted");
+        assert_eq!(bench.call(&format!("SMARTCACHE.SET other v SWR 60 SIE 60 TOKEN {early}")), "STALE");
+        assert_eq!(bench.dbsize(), 0, "what is dead is not kept, whatever its windows");
+        assert!(bench.effects.is_empty());
+    }
+
+    #[test]
+    fn a_load_that_was_made_stale_meanwhile_is_kept_for_what_is_left_of_its_windows() {
+        let (mut bench, token) = loading();
+        bench.call("STALE k");
+        assert_eq!(bench.late(), next(), "the lease of a load that is not trusted is free again");
+        bench.advance(1_000);
+        assert_eq!(bench.call(&format!("SMARTCACHE.SET k v EX 60 SWR 3 {token}")), "STALE");
+        assert_eq!(bench.late(), [(3, r#"[STALE, "v", (nil), 0, 1000]"#.into())]);
+        assert_eq!((bench.call("GET k"), bench.call("GET k STALE")), ("(nil)".into(), "\"v\"".into()));
+        assert_eq!((bench.expire_at("k"), bench.stat("fills_late")), (Some(1_004_000), "1".into()));
+        bench.set_clock(500_000);
+        assert_eq!(bench.call("GET k"), "(nil)", "staleness is a state of the entry");
+        bench.set_clock(1_003_999);
+        assert_eq!(bench.call("GET k STALE"), "\"v\"");
+        bench.advance(1);
+        assert_eq!(bench.call("GET k STALE"), "(nil)");
+    }
+
+    #[test]
+    fn a_stale_load_without_a_window_left_is_dropped() {
+        for life in ["EX 60", "EX 60 SWR 1", "EXAT 5 SIE 60", "PERSIST SWR 0 SIE 0"] {
+            let (mut bench, token) = loading();
+            bench.call("STALE k");
+            bench.advance(1_000);
+            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {life} {token}")), "STALE", "{life}");
+            assert_eq!(bench.dbsize(), 0);
+        }
+        let (mut bench, token) = loading();
+        bench.call("STALE k");
+        assert_eq!(bench.call(&format!("ABSENT k {token}")), "STALE");
+        assert_eq!(bench.dbsize(), 0, "an absence has no windows");
+    }
+
+    #[test]
+    fn a_load_in_an_invalidation_that_still_stands_is_stale_also_under_its_lease() {
+        for (line, kept) in [("DEL k", false), ("STALE k", true)] {
+            let mut bench = bench();
+            bench.config("guard", "3").unwrap();
+            bench.advance(3_000); // nothing is trusted so soon after a start
+            bench.call(line);
+            bench.advance(2_999);
+            let inside = bench.token("GETLOCK k LOCK 60");
+            assert_eq!(bench.getlock(2, "k WAIT 60"), "(waiting)");
+            bench.set_clock(500_000); // which prolongs nothing
+            bench.advance(1);
+            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v SWR 60 TOKEN {inside}")), "STALE", "{line}");
+            let answer = if kept { r#"[STALE, "v", T, 0, 10000]"# } else { "[MISS, (nil), T, 0, 10000]" };
+            assert_eq!(bench.late(), [(2, answer.into())]);
+            assert_eq!(bench.stat("fills_stale"), "1");
+            bench.call("SET k w EX 1");
+            bench.advance(1_000);
+            let after = bench.token("GETLOCK k");
+            assert_eq!(bench.call(&format!("SMARTCACHE.SET k x TOKEN {after}")), "OK");
+        }
+    }
+
+    #[test]
+    fn a_stale_copy_does_not_replace_what_is_fresh() {
+        let mut bench = bench();
+        bench.config("guard", "60").unwrap();
+        bench.advance(60_000); // nothing is trusted so soon after a start
+        bench.call("STALE k");
+        bench.call("SET k written EX 9"); // a write-through is trusted inside a guard
+        let stamp = bench.call("STAMP").trim_matches('"').to_owned();
+        assert_eq!(bench.call(&format!("SMARTCACHE.SET k lagging SWR 99 SINCE {stamp}")), "STALE");
+        assert_eq!(bench.call("GET k"), "\"written\"");
+    }
+
+    #[test]
+    fn a_load_that_began_longer_ago_than_max_load_is_not_trusted() {
+        for (ms, answer) in [(60_000, "OK"), (60_001, "STALE")] {
+            let mut bench = bench();
+            bench.config("max-load", "60").unwrap();
+            let token = bench.token("GETLOCK k");
+            bench.advance(ms);
+            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v TOKEN {token}")), answer);
+            assert_eq!(bench.dbsize(), usize::from(answer == "OK"));
+        }
+    }
+
+    #[test]
+    fn a_fill_that_is_sent_again_is_answered_the_same_whatever_came_after() {
+        let after: [fn(&mut Bench); 5] = [
+            |_| {},
+            |bench| drop(bench.call("SET k newer")),
+            |bench| drop(bench.call("DEL k")),
+            |bench| drop(bench.call("STALE k")),
+            |bench| bench.advance(100_000),
+        ];
+        for before in ["", "STALE k", "SET k newest"] {
+            for (nth, after) in after.iter().enumerate() {
+                let (mut bench, token) = loading();
+                if !before.is_empty() {
+                    bench.call(before);
+                }
+                let fill = format!("SMARTCACHE.SET k v EX 60 SWR 60 {token}");
+                let answer = bench.call(&fill);
+                after(&mut bench);
+                let (picture, late) = (bench.picture(), bench.stat("fills_late"));
+                assert_eq!(bench.call(&fill), answer, "{before}, {nth}");
+                assert_eq!(bench.call(&format!("ABSENT k {token}")), answer, "{before}, {nth}");
+                assert!(bench.effects.is_empty());
+                assert_eq!((bench.picture(), bench.stat("fills_late")), (picture, late), "and changes nothing");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_nobodys_stores_nothing_and_is_no_error() {
+        let (mut bench, token) = loading();
+        let other = bench.token("GETLOCK other");
+        for word in ["x", "", &other, &"A".repeat(32), "OK", &token[7..], &token[6..].to_lowercase()] {
+            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v TOKEN {word}")), "LOST", "{word}");
+            assert_eq!(bench.call(&format!("SMARTCACHE.ABSENT k TOKEN {word}")), "LOST", "{word}");
+            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v SINCE {word}")), "LOST", "{word}");
+        }
+        assert_eq!(
+            (bench.dbsize(), bench.inspect("k", "lease"), bench.inspect("k", "waiters")),
+            (0, "\"held\"".into(), "2".into())
+        );
+        assert_eq!(bench.stat("fills_unknown"), "14");
+    }
+
+    #[test]
+    fn without_memory_those_who_wait_are_handed_the_value_all_the_same() {
+        let (mut bench, token) = loading();
+        bench.server.out_of_memory = true;
+        let oom = "(error) OOM command not allowed when used memory > 'maxmemory'.";
+        assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {token}")), oom);
+        let hit = |client| (client, r#"[HIT, "v", (nil), 0, 0]"#.to_owned());
+        assert_eq!(bench.late(), [hit(2), hit(3)]);
+        assert_eq!((bench.dbsize(), bench.stat("leases"), bench.stat("fills_failed")), (0, "0".into(), "1".into()));
+        assert_eq!(bench.stat("waits_served"), "2");
+        let (mut bench, token) = loading();
+        bench.server.out_of_memory = true;
+        assert_eq!(bench.call(&format!("SMARTCACHE.ABSENT k {token}")), oom);
+        assert_eq!(bench.late()[1], (3, "[ABSENT, (nil), (nil), 0, 0]".into()));
+    }
+
+    #[test]
+    fn without_memory_nobody_is_handed_what_would_not_have_been_fresh() {
+        let distrust: [fn(&mut Bench); 3] = [
+            |bench| bench.plain_list("k"),
+            |bench| bench.plain_set("k", "t", None),
+            |bench| {
+                bench.config("max-load", "10").unwrap();
+                bench.advance(3_000);
+                bench.config("max-load", "1").unwrap();
+            },
+        ];
+        for distrust in distrust {
+            let (mut bench, token) = loading();
+            distrust(&mut bench);
+            bench.server.out_of_memory = true;
+            assert!(bench.call(&format!("SMARTCACHE.SET k v {token}")).starts_with("(error) OOM"));
+            let answers = bench.late();
+            assert!(!answers.is_empty() && answers.iter().all(|(_, answer)| !answer.contains("\"v\"")), "{answers:?}");
+            assert_eq!(bench.stat("fills_failed"), "1");
+        }
+        let mut bench = bench();
+        bench.config("guard", "60").unwrap();
+        bench.advance(60_000);
+        bench.call("DEL k");
+        let token = bench.token("GETLOCK k");
+        assert_eq!(bench.getlock(2, "k WAIT 9"), "(waiting)");
+        bench.server.out_of_memory = true;
+        bench.call(&format!("SMARTCACHE.SET k lagging TOKEN {token}"));
+        assert_eq!(bench.late(), next(), "nor what a guard doubts");
+    }
+
+    #[test]
+    fn without_memory_only_the_holder_of_the_lease_hands_anything_out() {
+        for line in ["SET k v", "SET k v SINCE {stamp}", "SET k v TOKEN x", "ABSENT k", "SET k v TOKEN {late}"] {
+            let mut bench = bench();
+            let late = bench.token("GETLOCK k LOCK 1");
+            bench.advance(1_000);
+            let stamp = bench.call("STAMP").trim_matches('"').to_owned();
+            bench.call("GETLOCK k");
+            assert_eq!(bench.getlock(2, "k WAIT 9"), "(waiting)");
+            bench.server.out_of_memory = true;
+            let line = line.replace("{stamp}", &stamp).replace("{late}", &late);
+            assert!(bench.call(&line).starts_with("(error) OOM"), "{line}");
+            assert!(bench.late().is_empty() && bench.inspect("k", "lease") == "\"held\"");
+        }
+    }
+
+    #[test]
+    fn a_fill_that_is_too_large_or_has_too_many_tags_gives_its_lease_back() {
+        let tags = (0..64).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+        for value in ["four".into(), format!("v TAGS 64 {tags}")] {
+            let (mut bench, token) = loading();
+            bench.call("RULE SET r MATCH * TAG of-the-rule");
+            bench.config("max-value", "3").unwrap();
+            assert!(bench.call(&format!("SMARTCACHE.SET k {value} {token}")).starts_with("(error) ERR "));
+            assert_eq!(bench.late(), next());
+            assert_eq!((bench.stat("fills_failed"), bench.stat("sets_refused")), ("1".into(), "1".into()));
+            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {token}")), "OK", "a smaller one is welcome");
+        }
+        let (mut bench, token) = loading();
+        assert!(bench.call(&format!("SMARTCACHE.SET k v NX {token}")).starts_with("(error) ERR syntax"));
+        assert_eq!(bench.inspect("k", "lease"), "\"held\"", "a syntax error ends nothing");
+    }
+
+    #[test]
+    fn an_absence_that_was_loaded_is_remembered_like_a_value() {
+        let (mut bench, token) = loading();
+        assert_eq!(bench.call(&format!("SMARTCACHE.ABSENT k {token}")), "OK");
+        let absent = |client| (client, "[ABSENT, (nil), (nil), 60000, 0]".to_owned());
+        assert_eq!(bench.late(), [absent(2), absent(3)]);
+        assert_eq!((bench.stat("fills"), bench.stat("absents")), ("1".into(), "1".into()));
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_changes_neither_the_order_of_loads_nor_of_invalidations() {
+        for wall in [500_000, 2_000_000] {
+            for (line, answer) in [("STALE k", "STALE"), ("DEL k", "STALE"), ("SET k newer EX 1", "LOST")] {
+                let mut bench = bench();
+                let token = bench.token("GETLOCK k");
+                bench.set_clock(wall);
+                bench.call(line);
+                bench.set_clock(1_000_000);
+                bench.advance(2_000);
+                assert_eq!(bench.call(&format!("SMARTCACHE.SET k older TOKEN {token}")), answer, "{line}, {wall}");
+                let token = bench.token("GETLOCK other");
+                bench.set_clock(wall);
+                assert_eq!(bench.call(&format!("SMARTCACHE.SET other v EX 9 TOKEN {token}")), "OK");
+                assert_eq!(bench.inspect("other", "fresh_ms"), "9000");
+            }
+        }
+    }
 }

@@ -143,4 +143,40 @@ mod tests {
         assert_eq!(bench.refusal("STALE k list"), wrong);
         assert_eq!(bench.refusal("STALE"), "ERR wrong number of arguments for 'smartcache.stale' command");
     }
+
+    #[test]
+    fn the_lease_of_a_load_that_is_not_to_be_trusted_goes_to_the_first_who_waits() {
+        let mut bench = bench();
+        let token = bench.token("GETLOCK nothing");
+        assert_eq!(bench.getlock(2, "nothing WAIT 9"), "(waiting)");
+        assert_eq!(bench.call("SMARTCACHE.STALE nothing"), "0");
+        assert_eq!(bench.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
+        assert_eq!(bench.call(&format!("SET nothing v SWR 60 TOKEN {token}")), "STALE");
+        assert_eq!(bench.call("GET nothing STALE STATE"), r#"[STALE, "v", (nil), 0, 0]"#);
+        assert_eq!(bench.inspect("nothing", "lease"), "\"held\"", "the one who was granted it after that loads on");
+    }
+
+    #[test]
+    fn loads_begun_before_are_stale_copies_and_loads_begun_after_are_fresh() {
+        let mut bench = bench();
+        bench.advance(99_000);
+        let before = bench.token("GETLOCK k");
+        bench.call("STALE k");
+        let after = bench.token("GETLOCK k");
+        assert_eq!(bench.call(&format!("SET k before SWR 60 TOKEN {before}")), "STALE");
+        assert_eq!(bench.call("GET k STALE STATE"), r#"[STALE, "before", (nil), 0, 0]"#);
+        assert_eq!(bench.call(&format!("SET k after TOKEN {after}")), "OK");
+        assert_eq!(bench.call("GET k"), "\"after\"");
+    }
+
+    #[test]
+    fn what_was_deleted_first_is_not_brought_back_as_a_stale_copy() {
+        for lines in [["DEL k", "STALE k"], ["STALE k", "DEL k"]] {
+            let mut bench = bench();
+            let stamp = bench.call("STAMP").trim_matches('"').to_owned();
+            lines.iter().for_each(|line| drop(bench.call(line)));
+            assert_eq!(bench.call(&format!("SET k v SWR 600 SINCE {stamp}")), "STALE");
+            assert_eq!(bench.call("GET k STALE"), "(nil)", "{lines:?}: a mark does not overwrite another");
+        }
+    }
 }

@@ -170,4 +170,22 @@ mod tests {
             assert_eq!(bench.refusal(line), error);
         }
     }
+
+    #[test]
+    fn a_moment_already_past_distrusts_loads_as_del_does() {
+        let mut bench = bench();
+        let stamp = bench.call("STAMP").trim_matches('"').to_owned();
+        bench.call("TOUCH k EXAT 1004");
+        assert_eq!(bench.call(&format!("SET k v SWR 60 SINCE {stamp}")), "STALE");
+        assert_eq!(bench.dbsize(), 0);
+    }
+
+    #[test]
+    fn it_makes_nothing_younger_than_a_load_in_flight() {
+        let mut bench = bench();
+        let stamp = bench.call("STAMP").trim_matches('"').to_owned();
+        bench.call("TOUCH k EX 60");
+        assert_eq!(bench.call(&format!("SET k loaded SINCE {stamp}")), "OK");
+        assert_eq!(bench.call("GET k"), "\"loaded\"");
+    }
 }
