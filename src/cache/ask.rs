@@ -223,6 +223,7 @@ impl Node<'_> {
             None => lock_ms,
         };
         let token = Token::begun(clock.stamp(self.now), self.now);
+        clock.leave_one(); // where it is lost, that is remembered
         doubts.load_begins(Some(key.name), self.now);
         let lease = Lease {
             token,

@@ -164,7 +164,7 @@ impl Node<'_> {
         };
         self.state.answered.remember(token.stamp, filled);
         if filled == Filled::Lost {
-            // Whatever it was lost to may be gone when it is sent again.
+            // Whatever it was lost to may be gone when it is sent again. (No other load has this stamp: `Node::grant`.)
             self.state.doubts.gone(key.name, Stamp(token.stamp.0 + 1));
         }
         let own = self.state.leases.lease(self.db, key.name).is_some_and(|lease| lease.token == token);
@@ -254,6 +254,21 @@ mod tests {
         bench.state.answered = Answered::default();
         assert_eq!(bench.call(&fill), "OK", "nor when it is gone");
         assert_eq!(bench.dbsize(), 0);
+    }
+
+    #[test]
+    fn a_load_that_was_lost_does_not_pass_for_its_successor() {
+        let mut bench = Bench::at(1_000_000);
+        let first = bench.token("GETLOCK k LOCK 1");
+        bench.set_clock(500_000); // stamps follow each other closely now
+        bench.advance(1_000);
+        let second = bench.token("GETLOCK k LOCK 1");
+        bench.advance(1_000);
+        bench.plain_set("k", "t", None);
+        assert_eq!(bench.call(&format!("SET k first TOKEN {first}")), "LOST");
+        bench.plain_del("k");
+        assert_eq!(bench.call(&format!("SET k second TOKEN {second}")), "OK");
+        assert_eq!(bench.call("GET k"), "\"second\"");
     }
 
     #[test]
