@@ -9,7 +9,7 @@ export SERVER
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-all check bench demo docs servers clean
+.PHONY: help setup build run test test-all soak check bench demo docs servers clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -32,6 +32,9 @@ test: ## Run all tests, the server suite on the installed server
 test-all: ## Run the server suite on every server of scripts/servers
 	@scripts/setup servers clients
 	@scripts/test-all $(ARGS)
+
+soak: setup ## Two minutes of chaos on the installed server, every answer checked (SECONDS=600 for longer)
+	@SMARTCACHE_SOAK_SECONDS=$(or $(SECONDS),120) scripts/soak $(ARGS)
 
 check: setup ## Formatting, lints, documentation, generated docs unchanged
 	@scripts/check

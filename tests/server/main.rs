@@ -23,6 +23,7 @@ mod panic;
 mod rdb;
 mod replication;
 mod resp;
+mod soak;
 mod tracking;
 mod transactions;
 mod waiting;

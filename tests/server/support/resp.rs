@@ -214,6 +214,12 @@ impl Conn {
         }
     }
 
+    /// The next reply, if it comes within this time; from then on this is how long the connection waits for replies.
+    pub(crate) fn receive_within(&mut self, patience: Duration) -> std::io::Result<Reply> {
+        self.wire.get_ref().set_read_timeout(Some(patience.max(Duration::from_millis(1))))?;
+        self.receive()
+    }
+
     /// The pushes that have come so far. The round trip makes it exact: what the server queued for this client
     /// before the `PING` arrives before the `PONG`.
     #[track_caller]

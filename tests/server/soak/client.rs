@@ -1,0 +1,463 @@
+//! Those who make the chaos: readers that load, writers, operators, and one who only asks for the time.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::thread;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+use super::history::Step;
+use super::origin::{Key, World, is_absent};
+use crate::support::{Conn, Reply, resp};
+
+/// Longer than any answer may take: then the checker says who was left without one.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Somebody with a connection, which may be lost, and a record of all that was said.
+pub(crate) struct Client {
+    world: Arc<World>,
+    rng: StdRng,
+    conn: Option<Conn>,
+    id: u64,
+    db: u8,
+    /// Whether its connections may be killed.
+    mortal: bool,
+    steps: Vec<Step>,
+}
+
+/// `words!["SET", key, 5]`: the words of a command.
+macro_rules! words {
+    ($($word:expr),* $(,)?) => { vec![$($word.to_string()),*] };
+}
+
+impl Client {
+    pub(crate) fn new(world: Arc<World>, seed: u64, mortal: bool) -> Client {
+        Client { world, rng: StdRng::seed_from_u64(seed), conn: None, id: 0, db: 0, mortal, steps: Vec::new() }
+    }
+
+    // ---- roles ----
+
+    /// Reads, loads and writes until it is over, in every way that a client may.
+    pub(crate) fn live(mut self) -> Vec<Step> {
+        while !self.world.is_over() {
+            let world = self.world.clone();
+            let key = world.any_key(&mut self.rng);
+            let db = *key.dbs.choose(&mut self.rng).expect("a key has a database");
+            match self.rng.random_range(0..100) {
+                0..70 => self.read_aside(key, db),
+                70..84 => self.read(key, db),
+                84..88 => self.load_since(key, db),
+                88..90 => self.load_batch(db),
+                90..97 => self.write(key),
+                97 => drop(self.say(db, words!["SMARTCACHE.DEL", key.name])),
+                98 => drop(self.say(db, words!["SMARTCACHE.STALE", key.name])),
+                _ => self.hang_up(),
+            }
+            let pause = self.rng.random_range(0..8);
+            self.pause(pause);
+        }
+        self.say_and_check(0, None); // whatever is still on its way would come before this answer
+        self.hang_up();
+        self.steps
+    }
+
+    /// Disturbs everybody, now and then.
+    pub(crate) fn operate(mut self) -> Vec<Step> {
+        while !self.world.is_over() {
+            let pause = self.rng.random_range(5..60);
+            self.pause(pause);
+            let world = self.world.clone();
+            let victim = world.conns.lock().unwrap_or_else(PoisonError::into_inner).choose(&mut self.rng).copied();
+            let victim = victim.unwrap_or_default();
+            let key = world.any_key(&mut self.rng);
+            let db = *key.dbs.choose(&mut self.rng).expect("a key has a database");
+            match self.rng.random_range(0..100) {
+                0..30 => drop(self.say(0, words!["CLIENT", "KILL", "ID", victim])),
+                30..45 => drop(self.say(0, words!["CLIENT", "UNBLOCK", victim])),
+                45..50 => drop(self.say(0, words!["CLIENT", "UNBLOCK", victim, "ERROR"])),
+                50..58 => {
+                    let how = ["SYNC", "ASYNC"].choose(&mut self.rng).expect("two ways");
+                    drop(self.say(db, words!["FLUSHDB", how]));
+                }
+                58..68 => {
+                    let _alone = world.swap.write().unwrap_or_else(PoisonError::into_inner);
+                    drop(self.say(0, words!["SWAPDB", 2, 3]));
+                }
+                68..76 => drop(self.say(db, words!["RENAME", key.name, "aside"])),
+                76..86 => {
+                    let ms = self.rng.random_range(1..200);
+                    drop(self.say(db, words!["PEXPIRE", key.name, ms]));
+                }
+                86..90 => self.set_for_a_while("max-leases", "4", "100000"),
+                90..94 => self.set_for_a_while("max-waiters", "3", "0"),
+                94..97 => self.set_for_a_while("lock", "50ms", "300ms"),
+                97 => drop(self.say(0, words!["BGSAVE"])),
+                98 => drop(self.say(0, words!["DEBUG", "RELOAD"])),
+                _ => drop(self.say(0, words!["FLUSHALL"])),
+            }
+        }
+        self.steps
+    }
+
+    /// Asks every few milliseconds whether the server is there: what came between two such steps was seen by it.
+    pub(crate) fn tick(mut self) -> Vec<Step> {
+        while !self.world.is_over() {
+            self.say(0, words!["PING"]);
+            self.pause(3);
+        }
+        self.steps
+    }
+
+    // ---- what clients do ----
+
+    /// The cache-aside read.
+    fn read_aside(&mut self, key: &Key, db: u8) {
+        let mut ask = words!["SMARTCACHE.GETLOCK", key.name];
+        if self.once_in(10) {
+            // The default.
+        } else {
+            ask.extend(words!["LOCK", format!("{}ms", self.rng.random_range(20..300))]);
+        }
+        let mut wait = 0;
+        if self.once_in(2) {
+            wait = self.rng.random_range(0..500);
+            ask.extend(words!["WAIT", format!("{wait}ms")]);
+        }
+        if self.once_in(10) {
+            ask.extend(words!["OWNER", format!("o{}", self.rng.random_range(0..3))]);
+        }
+        if self.once_in(3) {
+            ask.extend(words!["BETA", self.rng.random_range(0..20)]);
+        }
+        if self.once_in(20) {
+            let within = self.rng.random_range(0..wait + 20);
+            return self.say_and_leave(db, ask, within);
+        }
+        let answer = if self.once_in(8) { self.say_and_check(db, Some(ask)) } else { self.say(db, ask) };
+        match answer.split(' ').nth(2) {
+            Some(token) if token != "nil" && !answer.starts_with("error") => self.load(key, db, token),
+            _ if answer.starts_with("BUSY") => {
+                let pause = self.rng.random_range(0..20);
+                self.pause(pause);
+            }
+            _ => {}
+        }
+    }
+
+    /// Loads, and brings home what was loaded, or does not.
+    fn load(&mut self, key: &Key, db: u8, token: &str) {
+        let takes = if self.once_in(10) { self.rng.random_range(100..450) } else { self.rng.random_range(0..60) };
+        let at = self.rng.random_range(0..=takes);
+        self.pause(at);
+        let version = key.load();
+        self.pause(takes - at);
+        match self.rng.random_range(0..100) {
+            0..8 => drop(self.say(db, words!["SMARTCACHE.UNLOCK", key.name, token])),
+            8..14 => {
+                let ms = self.rng.random_range(10..200);
+                drop(self.say(db, words!["SMARTCACHE.UNLOCK", key.name, token, "BACKOFF", format!("{ms}ms")]));
+                if self.once_in(4) {
+                    self.store(key, db, version, &["TOKEN", token], 1);
+                }
+            }
+            14..20 => self.hang_up(),
+            20..24 => {}
+            24..28 => {
+                let other = self.world.clone();
+                let other = other.any_key(&mut self.rng);
+                let other_db = other.dbs[0];
+                if (&other.name, other_db) != (&key.name, db) {
+                    self.store(other, other_db, other.load(), &["TOKEN", token], 1);
+                }
+                self.store(key, db, version, &["TOKEN", "forged"], 1);
+                self.store(key, db, version, &["TOKEN", token], 1);
+            }
+            28..34 => {
+                let ms = self.rng.random_range(5..200);
+                drop(self.say(db, words!["SMARTCACHE.EXTEND", key.name, token, format!("{ms}ms")]));
+                self.pause(ms / 3);
+                self.store(key, db, version, &["TOKEN", token], 1);
+            }
+            34..48 => drop(self.store(key, db, version, &["TOKEN", token], 2)),
+            _ => drop(self.store(key, db, version, &["TOKEN", token], 1)),
+        }
+    }
+
+    /// Stores this version, some times over.
+    fn store(&mut self, key: &Key, db: u8, version: u64, claim: &[&str], times: usize) -> bool {
+        let mut set = match is_absent(version) {
+            true => words!["SMARTCACHE.ABSENT", key.name],
+            false => words!["SMARTCACHE.SET", key.name, self.value(key, version)],
+        };
+        set.extend(words!["PX", self.lifetime()]);
+        if !is_absent(version) {
+            self.add_windows(&mut set);
+        }
+        set.extend(claim.iter().map(|word| word.to_string()));
+        let mut acknowledged = false;
+        for _ in 0..times {
+            acknowledged |= &*self.say(db, set.clone()) == "OK";
+        }
+        acknowledged
+    }
+
+    /// In milliseconds: short, so that much is loaded, or such that others have the time to meddle.
+    fn lifetime(&mut self) -> u64 {
+        let most = if self.once_in(3) { 1_000 } else { 100 };
+        self.rng.random_range(5..most)
+    }
+
+    fn add_windows(&mut self, set: &mut Vec<String>) {
+        for window in ["SWR", "SIE"] {
+            if self.once_in(3) {
+                set.extend(words![window, format!("{}ms", self.rng.random_range(20..500))]);
+            }
+        }
+    }
+
+    fn value(&mut self, key: &Key, version: u64) -> String {
+        let len = match self.rng.random_range(0..200) {
+            0 => 100_000, // compressed by a worker
+            1..50 => 2_000,
+            _ => 10,
+        };
+        format!("{} {}", self.world.name(key, version), "0123456789".repeat(len / 10))
+    }
+
+    fn read(&mut self, key: &Key, db: u8) {
+        let mut get = words!["SMARTCACHE.GET", key.name];
+        get.extend(
+            [&[][..], &["STALE"], &["STATE"], &["STATE", "STALE"]]
+                .choose(&mut self.rng)
+                .expect("four ways")
+                .iter()
+                .map(|word| word.to_string()),
+        );
+        self.say(db, get);
+    }
+
+    /// A load without a lease.
+    fn load_since(&mut self, key: &Key, db: u8) {
+        let stamp = self.say(db, words!["SMARTCACHE.STAMP"]);
+        if stamp.len() < 20 {
+            return; // none came
+        }
+        let version = key.load();
+        let takes = self.rng.random_range(0..60);
+        self.pause(takes);
+        self.store(key, db, version, &["SINCE", &stamp], 1);
+    }
+
+    /// Several at once.
+    fn load_batch(&mut self, db: u8) {
+        let stamp = self.say(db, words!["SMARTCACHE.STAMP"]);
+        if stamp.len() < 20 {
+            return;
+        }
+        let world = self.world.clone();
+        let loaded: Vec<(&Key, u64)> = world
+            .keys
+            .iter()
+            .filter(|key| key.dbs.contains(&db))
+            .map(|key| (key, key.load()))
+            .filter(|(_, version)| !is_absent(*version))
+            .take(3)
+            .collect();
+        let takes = self.rng.random_range(0..60);
+        self.pause(takes);
+        let mut set = words!["SMARTCACHE.MSET", loaded.len()];
+        for (key, version) in &loaded {
+            let value = self.value(key, *version);
+            set.extend(words![key.name, value]);
+        }
+        set.extend(words!["PX", self.lifetime(), "SINCE", stamp]);
+        if !loaded.is_empty() {
+            self.say(db, set);
+        }
+    }
+
+    /// Writes the origin, and tells the cache in all databases of the key until each has acknowledged it.
+    fn write(&mut self, key: &Key) {
+        let world = self.world.clone();
+        let _one = key.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _still = (key.dbs.len() > 1).then(|| world.swap.read().unwrap_or_else(PoisonError::into_inner));
+        let before = world.now();
+        let version = key.write();
+        self.steps.push(Step {
+            sent: before,
+            ended: world.now(),
+            conn: 0,
+            db: key.dbs[0],
+            words: format!("WRITE {} {version}", key.name).into(),
+            answer: "done".into(),
+        });
+        let how = self.rng.random_range(0..if world.guards_native { 12 } else { 8 });
+        for db in key.dbs {
+            loop {
+                let said = match how {
+                    0..3 => self.say(*db, words!["SMARTCACHE.DEL", key.name]),
+                    3..6 => self.say(*db, words!["SMARTCACHE.STALE", key.name]),
+                    6..8 => match self.store(key, *db, version, &[], 1) {
+                        true => "OK".into(),
+                        false => "gone".into(),
+                    },
+                    8..10 => self.say(*db, words!["DEL", key.name]),
+                    10 => self.say(*db, words!["UNLINK", key.name]),
+                    _ => {
+                        let set = words!["SET", key.name, self.value(key, version), "PX", self.lifetime()];
+                        self.say(*db, set)
+                    }
+                };
+                if &*said != "gone" && !said.starts_with("error") {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// A setting is what it should not be, for a while.
+    fn set_for_a_while(&mut self, name: &str, odd: &str, usual: &str) {
+        self.say(0, words!["CONFIG", "SET", format!("smartcache.{name}"), odd]);
+        let ms = self.rng.random_range(20..200);
+        self.pause(ms);
+        self.say(0, words!["CONFIG", "SET", format!("smartcache.{name}"), usual]);
+    }
+
+    // ---- talking ----
+
+    /// Says something and records what comes of it.
+    fn say(&mut self, db: u8, words: Vec<String>) -> Box<str> {
+        self.be_there(db);
+        let sent = self.world.now();
+        let bytes: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+        let reply = self.conn.as_mut().map(|conn| conn.try_call(&bytes));
+        let answer = self.text_of(reply);
+        self.record(sent, &words, answer.clone());
+        answer
+    }
+
+    /// Says something and, in the same breath, something else whose answer is known: so that an answer too many or too
+    /// few is noticed.
+    fn say_and_check(&mut self, db: u8, words: Option<Vec<String>>) -> Box<str> {
+        self.be_there(db);
+        let echo = words!["ECHO", format!("e{}", self.rng.random::<u32>())];
+        let sent = self.world.now();
+        let mut both = Vec::new();
+        for words in words.iter().chain([&echo]) {
+            both.extend(resp::encode(&words.iter().map(String::as_bytes).collect::<Vec<_>>()));
+        }
+        let Some(conn) = &mut self.conn else { return "gone".into() };
+        let was_sent = conn.send_raw(&both);
+        let mut answer = "gone".into();
+        if let Some(words) = words {
+            let reply = was_sent.is_ok().then(|| self.conn.as_mut().map(Conn::receive)).flatten();
+            answer = self.text_of(reply);
+            self.record(sent, &words, answer.clone());
+        }
+        if let Some(conn) = &mut self.conn {
+            let reply = conn.receive();
+            let echoed = self.text_of(Some(reply));
+            self.record(sent, &echo, echoed);
+        }
+        answer
+    }
+
+    /// Says something and closes the connection: when the answer has come, or before.
+    fn say_and_leave(&mut self, db: u8, words: Vec<String>, within_ms: u64) {
+        self.be_there(db);
+        let sent = self.world.now();
+        let Some(conn) = &mut self.conn else { return };
+        let was_sent = conn.send(&words.iter().map(String::as_bytes).collect::<Vec<_>>());
+        let reply = was_sent.and_then(|()| conn.receive_within(Duration::from_millis(within_ms)));
+        let answer = match self.text_of(Some(reply)) {
+            nothing if &*nothing == "silence" => "left".into(),
+            answer => answer,
+        };
+        self.record(sent, &words, answer);
+        self.hang_up();
+    }
+
+    fn record(&mut self, sent: u64, words: &[String], answer: Box<str>) {
+        // Of a value its name.
+        let shown: Vec<&str> = words.iter().map(|word| word.split(' ').next().unwrap_or_default()).collect();
+        let ended = self.world.now();
+        let (conn, db) = (self.id, self.db);
+        self.steps.push(Step { sent, ended, conn, db, words: shown.join(" ").into(), answer });
+    }
+
+    fn text_of(&mut self, reply: Option<std::io::Result<Reply>>) -> Box<str> {
+        match reply {
+            Some(Ok(reply)) => text(&reply).into(),
+            Some(Err(e)) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                self.hang_up();
+                "silence".into()
+            }
+            Some(Err(_)) | None => {
+                self.hang_up();
+                "gone".into()
+            }
+        }
+    }
+
+    /// Connects, if need be, and selects the database.
+    fn be_there(&mut self, db: u8) {
+        while self.conn.is_none() {
+            let opened = Conn::open_for(&self.world.socket, PATIENCE);
+            let mut conn = opened.unwrap_or_else(|e| panic!("no connection: {e}"));
+            if let Ok(Reply::Int(id)) = conn.try_call(&[b"CLIENT", b"ID"]) {
+                (self.conn, self.id, self.db) = (Some(conn), id as u64, 0);
+                if self.mortal {
+                    self.world.conns.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
+                }
+            }
+        }
+        if self.db != db {
+            self.db = db; // it is the next step that counts
+            self.say_select(db);
+        }
+    }
+
+    fn say_select(&mut self, db: u8) {
+        let words = words!["SELECT", db];
+        let sent = self.world.now();
+        let reply = self.conn.as_mut().map(|conn| conn.try_call(&[b"SELECT", words[1].as_bytes()]));
+        let answer = self.text_of(reply);
+        let lost = !answer.starts_with("OK");
+        self.record(sent, &words, answer);
+        if lost {
+            self.be_there(db);
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.conn = None;
+        self.world.conns.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| *id != self.id);
+    }
+
+    fn pause(&self, ms: u64) {
+        if ms > 0 {
+            thread::sleep(Duration::from_millis(ms));
+        }
+    }
+
+    fn once_in(&mut self, n: u32) -> bool {
+        self.rng.random_range(0..n) == 0
+    }
+}
+
+/// A reply in one line; of a value its name.
+pub(crate) fn text(reply: &Reply) -> String {
+    match reply {
+        Reply::Nil => "nil".to_owned(),
+        Reply::Int(n) => n.to_string(),
+        Reply::Simple(text) => text.clone(),
+        Reply::Error(text) => format!("error {text}"),
+        Reply::Bulk(bytes) => String::from_utf8_lossy(bytes).split(' ').next().unwrap_or_default().to_owned(),
+        Reply::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(" "),
+        other => other.to_string().replace('\n', " "),
+    }
+}
