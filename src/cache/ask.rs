@@ -269,9 +269,10 @@ impl Node<'_> {
 
     /// A waiter has waited long enough, or may wait no longer: what it is told.
     pub fn give_up(&mut self, id: WaiterId) {
-        let Some(key) = self.state.leases.waiter(id).map(|waiter| waiter.key.clone()) else { return };
-        self.lapse(Key::named(&key)); // where our timer is late, it may be the next to load by now
-        self.wake(Key::named(&key), id, false, &mut Values::default());
+        let Some(name) = self.state.leases.waiter(id).map(|waiter| waiter.key.clone()) else { return };
+        let key = Key::named(&name);
+        self.lapse(key); // whoever waits longer comes first; it may be this one
+        self.wake(key, id, false, &mut Values::default());
     }
 
     /// Deals with something whose time has come.

@@ -362,4 +362,26 @@ mod tests {
         assert_eq!(answers.len(), 1);
         assert!(answers[0].1.starts_with("[MISS"), "{answers:?}");
     }
+
+    #[test]
+    fn who_gives_up_waiting_does_not_overtake_who_waits_longer() {
+        for ends in ["native", "expiry"] {
+            let mut bench = Bench::at(1_000_000);
+            bench.call("GETLOCK k LOCK 1");
+            assert_eq!(bench.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
+            assert_eq!(bench.call_as(3, "GETLOCK k WAIT 5"), "(waiting)");
+            let last = bench.state.leases.all_waiters()[1];
+            let mut node = bench.node();
+            if ends == "native" {
+                node.state.leases.void_key(b"k", &mut node.state.stats.count);
+            } else {
+                node.now = Now::new(node.now.us() + 1_000_000, node.now.mono_ms() + 1_000);
+            }
+            node.give_up(last); // CLIENT UNBLOCK, before the timer runs
+            bench.tick();
+            let answers = bench.late_answers();
+            assert!(answers[0].0 == 2 && answers[0].1.starts_with("[MISS"), "{ends}: {answers:?}");
+            assert!(answers[1].0 == 3 && answers[1].1.starts_with("[BUSY"), "{ends}: {answers:?}");
+        }
+    }
 }
