@@ -13,10 +13,11 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -33,20 +34,10 @@ const NEW: &str = "c328";
 // ---- what every example does ----
 
 fn a_cold_key_is_loaded_once_whoever_asks(s: &mut Server, callers: &mut dyn Callers) {
-    for n in 1.. {
-        let (key, began) = (format!("k{n}"), Instant::now());
-        s.ok("SMARTCACHE.RESETSTAT");
-        let answers = callers.read(&key, 20, 300, OLD);
-        assert_eq!(answers, format!("{OLD}*20"));
-        // A caller waits for two seconds. If the machine stood still for so long, that was no test.
-        if began.elapsed() < Duration::from_millis(1_500) || n == 10 {
-            assert_eq!((s.stat("leases_granted"), s.stat("fills"), s.stat("busy")), (1, 1, 0));
-            let loads = callers.loads();
-            assert_eq!(callers.read(&key, 20, 0, NEW), format!("{OLD}*20"), "a hit");
-            assert!(callers.loads() == loads && (loads == 1 || n > 1));
-            break;
-        }
-    }
+    assert_eq!(callers.read("k", 20, 300, OLD), format!("{OLD}*20"));
+    assert_eq!((s.stat("leases_granted"), s.stat("fills"), s.stat("busy")), (1, 1, 0));
+    assert_eq!(callers.read("k", 20, 0, NEW), format!("{OLD}*20"), "a hit");
+    assert_eq!(callers.loads(), 1);
 }
 
 fn nothing_is_remembered(s: &mut Server, callers: &mut dyn Callers) {
@@ -140,9 +131,11 @@ macro_rules! in_language {
             $(
                 #[test]
                 fn $test() {
-                    let mut s = super::Server::setup().tcp().start();
-                    let mut callers = super::$language(&s);
-                    super::$test(&mut s, &mut callers);
+                    super::in_time(|| {
+                        let mut s = super::Server::setup().tcp().start();
+                        let mut callers = super::$language(&s);
+                        super::$test(&mut s, &mut callers);
+                    });
                 }
             )*
         }
@@ -160,19 +153,46 @@ macro_rules! in_go {
         fn go_does_the_same() {
             // `scripts/setup` builds it.
             let program = root().join(".clients/go/callers");
-            $(
+            if !program.exists() {
+                skip!(Server::start(), "there is no Go, or its packages could not be fetched (see `scripts/setup clients`)");
+            }
+            $(in_time(|| {
                 let mut s = Server::setup().tcp().start();
-                if !program.exists() {
-                    skip!(s, "there is no Go, or its packages could not be fetched (see `scripts/setup clients`)");
-                }
                 let mut callers = Program::start(&s, Command::new(&program), None);
                 $test(&mut s, &mut callers);
-            )*
+            });)*
         }
     };
 }
 
 with_all!(in_go);
+
+/// The programs have time-outs of a second and more, as people want them. A failure on a machine that stood still while
+/// it happened says nothing about them: then once more.
+fn in_time(test: impl Fn()) {
+    for last in [false, false, false, true] {
+        let over = AtomicBool::new(false);
+        let (outcome, stood_still) = thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                let mut longest = Duration::ZERO;
+                while !over.load(Ordering::Relaxed) {
+                    let began = Instant::now();
+                    thread::sleep(Duration::from_millis(10));
+                    longest = longest.max(began.elapsed());
+                }
+                longest
+            });
+            let outcome = catch_unwind(AssertUnwindSafe(&test));
+            over.store(true, Ordering::Relaxed);
+            (outcome, watch.join().expect("it only sleeps"))
+        });
+        let Err(why) = outcome else { return };
+        if last || stood_still < Duration::from_millis(200) {
+            resume_unwind(why);
+        }
+        eprintln!("once more, since this machine stood still for {stood_still:?}");
+    }
+}
 
 trait Callers {
     fn read(&mut self, key: &str, callers: usize, ms: u64, what: &str) -> String;
