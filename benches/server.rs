@@ -39,7 +39,9 @@
 #[path = "../tests/data/mod.rs"]
 mod data;
 mod support {
+    pub(crate) mod lab;
     pub(crate) mod machine;
+    pub(crate) mod numbers;
     pub(crate) mod report;
     pub(crate) mod server;
     pub(crate) mod text;
@@ -60,10 +62,12 @@ use clap::{Parser, ValueEnum};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use hdrhistogram::Histogram;
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
-use redis::{Client, Connection, Value, cmd, pipe};
+use redis::{Connection, Value, cmd, pipe};
 use support::{
+    lab::{self, connect, info, progress},
     machine::{self, Cpu},
-    report::{self, Budget, Facts, Limit, MemoryRow, Quartiles},
+    numbers::Quartiles,
+    report::{self, Budget, Facts, Limit, MemoryRow},
     server::{self, Result, Server},
     wire::{OK_REPLY, Script, Wire, bulk_reply, push_command},
 };
@@ -350,12 +354,10 @@ impl Lab {
             (None, _) => Some(server::built_module()?),
         };
         // A child inherits the cores it may run on: first the server's core, then ours.
-        let cores = core_affinity::get_core_ids().unwrap_or_default();
-        let pin = |n: usize| cores.len() > 1 && core_affinity::set_for_current(cores[n]);
-        let server_pinned = pin(0);
+        let server_pinned = lab::pin(0);
         let program = args.server.clone().unwrap_or_else(server::program);
         let server = Server::start(&program, module.as_deref(), &["maxmemory 0", "hz 10"])?;
-        let pinned = server_pinned && pin(1);
+        let pinned = server_pinned && lab::pin(1);
 
         let mut con = connect(&server)?;
         let wire = Wire::connect(&server.socket())?;
@@ -367,7 +369,7 @@ impl Lab {
             con,
             server,
             pid,
-            cores: cores.len(),
+            cores: lab::cores(),
             pinned,
             module,
             corpus,
@@ -782,21 +784,13 @@ impl Lab {
 
     fn facts(&mut self, args: &Args, used: Cpu, ticks: u64) -> Result<Facts> {
         let con = &mut self.con;
-        let name = match info(con, "server", "valkey_version") {
-            version if version.is_empty() => format!("Redis {}", info(con, "server", "redis_version")),
-            version => format!("Valkey {version}"),
-        };
-        let module = self.module.as_ref().map(|path| {
-            let built = if path.components().any(|part| part.as_os_str() == "release") { "release" } else { "unknown" };
-            let commit = machine::commit();
-            format!("{built} build{}{commit}", if commit.is_empty() { "" } else { ", commit " })
-        });
+        let name = lab::server_name(con);
         Ok(Facts {
             date: machine::today(),
             processor: format!("{}, {} cores", machine::processor(), self.cores),
             kernel: machine::kernel(),
             server: format!("{name}, {}", info(con, "memory", "mem_allocator")),
-            module: module.unwrap_or("none (--native)".into()),
+            module: self.module.as_deref().map_or("none (--native)".into(), lab::module_name),
             pinned: self.pinned,
             rounds: self.rounds,
             sample_ms: self.span.as_millis() as u64,
@@ -811,19 +805,3 @@ impl Lab {
 
 /// From this size on values are compressed by other threads, a moment later (`smartcache.offload-size`).
 const OFFLOADED: usize = 65_536;
-
-fn progress(text: &str) {
-    eprintln!("bench: {text} …");
-}
-
-/// A connection for everything that is not measured.
-fn connect(server: &Server) -> Result<Connection> {
-    Ok(Client::open(format!("unix://{}", server.socket().display()))?.get_connection()?)
-}
-
-/// One field of `INFO section`, empty where the server does not have it.
-fn info(con: &mut Connection, section: &str, name: &str) -> String {
-    let text: String = cmd("INFO").arg(section).query(con).unwrap_or_default();
-    let field = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    field.unwrap_or_default().trim().to_owned()
-}

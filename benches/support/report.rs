@@ -2,39 +2,13 @@
 
 use std::fmt::{self, Display};
 
-use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use serde_json::{Value, json};
 
-use super::text::thousands;
+use super::{
+    numbers::{Quartiles, rounded, table},
+    text::thousands,
+};
 use crate::{Cell, Form, Op};
-
-/// The middle half of some numbers.
-#[derive(Clone, Copy)]
-pub(crate) struct Quartiles {
-    pub(crate) q1: f64,
-    pub(crate) median: f64,
-    pub(crate) q3: f64,
-}
-
-impl Quartiles {
-    pub(crate) fn of(numbers: impl Iterator<Item = f64>) -> Quartiles {
-        let mut sorted: Vec<f64> = numbers.collect();
-        sorted.sort_by(f64::total_cmp);
-        let at = |part: f64| {
-            let place = part * sorted.len().saturating_sub(1) as f64;
-            let (below, above) = (place.floor() as usize, place.ceil() as usize);
-            match (sorted.get(below), sorted.get(above)) {
-                (Some(a), Some(b)) => a + (b - a) * place.fract(),
-                _ => f64::NAN,
-            }
-        };
-        Quartiles { q1: at(0.25), median: at(0.5), q3: at(0.75) }
-    }
-
-    fn json(self) -> Value {
-        json!({ "q1": rounded(self.q1), "median": rounded(self.median), "q3": rounded(self.q3) })
-    }
-}
 
 /// Where and how it was measured.
 pub(crate) struct Facts {
@@ -331,21 +305,6 @@ pub(crate) fn json(facts: &Facts, cells: &[Cell], memory: &[MemoryRow], budgets:
         "memory": memory,
     });
     format!("{all:#}\n")
-}
-
-/// Four digits behind the point are more than was measured.
-fn rounded(n: f64) -> f64 {
-    (n * 1e4).round() / 1e4
-}
-
-/// A table whose first columns, as many as `words`, hold words; numbers stand on the right.
-fn table(words: usize, header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
-    table.set_header(header);
-    table.column_iter_mut().skip(words).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
-    table
 }
 
 fn held(form: Form, share: f64) -> String {

@@ -46,18 +46,24 @@ impl Server {
         }
         fs::write(dir.path().join("redis.conf"), conf)?;
 
+        let mut command = Command::new(program);
+        command.arg("redis.conf");
+        Server::launch(command, program, dir)
+    }
+
+    /// Starts `command`, which `name` names, in `dir`, where it is to listen on the unix socket `sock`.
+    pub(crate) fn launch(mut command: Command, name: &str, dir: TempDir) -> Result<Server> {
         let log = File::create(dir.path().join("log"))?;
-        let child = Command::new(program)
-            .arg("redis.conf")
+        let child = command
             .current_dir(dir.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .process_group(0)
             .spawn()
-            .map_err(|e| format!("cannot start {program}: {e}"))?;
+            .map_err(|e| format!("cannot start {name}: {e}"))?;
         let mut server = Server { child, dir };
-        server.wait_until_it_listens(program)?;
+        server.wait_until_it_listens(name)?;
         Ok(server)
     }
 

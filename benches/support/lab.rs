@@ -1,0 +1,59 @@
+//! What every bench needs around its measurement: cores, a connection for what is not measured, names for the report.
+
+use std::{path::Path, sync::OnceLock};
+
+use core_affinity::CoreId;
+use redis::{Client, Connection, cmd};
+
+use super::{
+    machine,
+    server::{Result, Server},
+};
+
+/// How many cores we may run on.
+pub(crate) fn cores() -> usize {
+    all_cores().len()
+}
+
+/// Runs this thread, and the processes it starts from now on, on core `n` alone; false where there is but one core.
+pub(crate) fn pin(n: usize) -> bool {
+    all_cores().len() > 1 && core_affinity::set_for_current(all_cores()[n])
+}
+
+/// Asked once: a pinned thread sees its own core only.
+fn all_cores() -> &'static [CoreId] {
+    static CORES: OnceLock<Vec<CoreId>> = OnceLock::new();
+    CORES.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default())
+}
+
+/// Says on standard error what is measured now.
+pub(crate) fn progress(text: &str) {
+    eprintln!("bench: {text} …");
+}
+
+/// A connection for everything that is not measured.
+pub(crate) fn connect(server: &Server) -> Result<Connection> {
+    Ok(Client::open(format!("unix://{}", server.socket().display()))?.get_connection()?)
+}
+
+/// One field of `INFO section`, empty where the server does not have it.
+pub(crate) fn info(con: &mut Connection, section: &str, name: &str) -> String {
+    let text: String = cmd("INFO").arg(section).query(con).unwrap_or_default();
+    let field = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    field.unwrap_or_default().trim().to_owned()
+}
+
+/// The server's name and version.
+pub(crate) fn server_name(con: &mut Connection) -> String {
+    match info(con, "server", "valkey_version") {
+        version if version.is_empty() => format!("Redis {}", info(con, "server", "redis_version")),
+        version => format!("Valkey {version}"),
+    }
+}
+
+/// How the module was built, and from which commit.
+pub(crate) fn module_name(path: &Path) -> String {
+    let built = if path.components().any(|part| part.as_os_str() == "release") { "release" } else { "unknown" };
+    let commit = machine::commit();
+    format!("{built} build{}{commit}", if commit.is_empty() { "" } else { ", commit " })
+}
