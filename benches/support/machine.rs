@@ -59,8 +59,8 @@ pub(crate) fn cpu_at_rest(pid: u32) -> Result<Cpu> {
         }
         last = now;
     }
-    let (main, waited) = schedstat(&format!("/proc/{pid}/schedstat"))?;
-    let (client, _) = schedstat("/proc/thread-self/schedstat")?;
+    let [main, waited, _] = schedstat(&format!("/proc/{pid}/schedstat"))?;
+    let [client, ..] = schedstat("/proc/thread-self/schedstat")?;
     Ok(Cpu { main, process: process_time(pid)?, client, waited })
 }
 
@@ -77,19 +77,16 @@ fn process_time(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         // A thread may end while we look.
-        sum += schedstat(&format!("{}/schedstat", task?.path().display())).map_or(0, |(ran, _)| ran);
+        sum += schedstat(&format!("{}/schedstat", task?.path().display())).map_or(0, |[ran, ..]| ran);
     }
     Ok(sum)
 }
 
-/// Nanoseconds that a thread ran, and that it waited to run.
-fn schedstat(path: &str) -> Result<(u64, u64)> {
+/// Nanoseconds that a thread ran, and that it waited to run, and how many times it was put on a CPU.
+pub(crate) fn schedstat(path: &str) -> Result<[u64; 3]> {
     let text = fs::read_to_string(path).map_err(|e| format!("{path}: {e} (the kernel needs CONFIG_SCHED_INFO)"))?;
-    let mut numbers = text.split_whitespace().map(str::parse);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(ran)), Some(Ok(waited))) => Ok((ran, waited)),
-        _ => Err(format!("{path} reads {text:?}").into()),
-    }
+    let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    numbers.try_into().map_err(|_| format!("{path} reads {text:?}").into())
 }
 
 /// The processor's name.

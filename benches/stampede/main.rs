@@ -1,0 +1,309 @@
+//! A stampede: what many callers of one missing or expiring key cause, and what each remedy makes of it.
+//!
+//! ```text
+//! make bench-stampede                                  all of it, about half an hour
+//! make bench-stampede ARGS="--only promises"           what the design promises, about a minute
+//! make bench-stampede ARGS="--quick"                   does it run? (figures mean nothing)
+//! make bench-stampede ARGS="--redraw --svg docs/stampede.svg"      the picture, from the figures of the last run
+//! ```
+//!
+//! # What is compared
+//!
+//! | approach | reads with | and when the key is missing |
+//! |---|---|---|
+//! | no protection | `GET` | everybody loads |
+//! | SET NX, look again | `GET` | `SET lock NX EX`; the loser sleeps 0.1 s, looks again, and loads if it must |
+//! | polling lock | `GET` | the same, but the loser begins again until it has a value or the lock (10 s at most) |
+//! | dogpile.cache | `region.get_or_create` | its Redis lock, `distributed_lock=True`, all else as it ships |
+//! | cashews | `@cache(ttl, lock=True, protected=False)` | its lock, which it takes for every read |
+//! | cashews, 10 processes | `@cache(ttl, lock=True)` | the same as it ships: in a process, one goes for all |
+//! | memcached | `mg key s v t c N10` | the winner (`W`) loads, the others (`Z`) look again every 0.1 s |
+//! | memcached, R | `mg … N10 R2` | one reader is sent to load in the last two seconds |
+//! | memcached, md I | as memcached | does not expire: `md key I` makes it stale, and a stale value (`X`) is used |
+//! | GETLOCK | `SMARTCACHE.GETLOCK key WAIT 30 BETA 0` | who gets the token loads, the others wait in the server |
+//! | GETLOCK, SWR | the same, with `SMARTCACHE.SET … SWR 60` | the stale value is used, one reader refreshes behind it |
+//! | GETLOCK, BETA 1 | `GETLOCK key WAIT 30 BETA 1` | one reader is picked to refresh before the end |
+//!
+//! The two libraries run in Python (`callers.py`): dogpile.cache with a thread for each caller, cashews with a task for
+//! each. Each caller stands for a process of a fleet, though they share one; so what cashews does inside a process is
+//! switched off, and both get a connection for each caller. The ten processes are the other end: cashews as it
+//! ships, with few that meet at the server. Python is slower than what else asks here, so look at what a library made
+//! the *server* do, and at waits of tenths of seconds; smaller ones are Python's own. `client` says how busy the
+//! callers' side was; where Python had its core busy and left callers without an answer, or did not get them to ask in
+//! time, it is Python that was measured, and the run counts as not run.
+//!
+//! # How
+//!
+//! - **A load** is a sleep of half a second in the caller, then the store of a real record (`tests/data`, about 1 KB).
+//! - **Cold:** 1 to 5,000 callers ask for a key that is not there, all at once, each over a connection of its own.
+//! - **Expiry:** 1,000 readers, each once a second, evenly apart; the key is there at first and runs out, several times.
+//!   A *cycle* is a load with all that begin before it is done. Early refresh has shorter cycles, for it begins before
+//!   the end; what that costs stands in loads a minute.
+//! - **Each run on a fresh process:** the server as it comes, with the module only where it is used, a unix socket, the
+//!   server on the first core, the callers on the second; connections are opened before the clock starts. Rounds go
+//!   through everything in turn. Printed are medians of the rounds, and quartiles where they matter.
+//! - **Commands** are the server's own count (`INFO commandstats`, memcached's `stats`); those that a script calls count
+//!   too, setting up connections does not.
+//! - **Server CPU** is user and system time of the whole server process, from before the first request until it rests.
+//! - **Fresh, stale, waited, loaded:** a reader that was answered within 20 ms got a fresh or a stale value, one that
+//!   was answered later waited, and one that had to load by itself is counted there alone.
+//!
+//! # The promises
+//!
+//! 1,000 callers of a cold key with `GETLOCK … WAIT` are watched more closely: how long after the store the last one was
+//! answered, and whether the server stopped for anybody else. The latter is seen in three ways, each beside the same
+//! server at rest: the server's own longest event loop (`INFO debug`, Redis 7.2 and later and Valkey 8 and later), the
+//! longest wait of a client that pings all the time, and the longest time that its main thread was on a CPU without a
+//! break (`schedstat`, looked at every millisecond: at most that long, and no finer than the kernel's tick). Machines
+//! stumble: a ping may wait for milliseconds with no caller about.
+//!
+//! What is promised is the answering. All that has arrived is done in one event loop, in any server; so a thousand
+//! requests that come at the same moment make a long one, whatever they ask: as many plain `GET` stand beside it.
+
+mod approaches;
+mod callers;
+#[path = "../../tests/data/mod.rs"]
+mod data;
+#[path = "../support/lab.rs"]
+mod lab;
+#[path = "../support/machine.rs"]
+#[allow(dead_code)] // `make bench` reads the ticks too
+mod machine;
+#[path = "../support/numbers.rs"]
+mod numbers;
+mod picture;
+mod report;
+mod runs;
+#[path = "../support/server.rs"]
+mod server;
+#[path = "../support/text.rs"]
+mod text;
+mod watch;
+mod wire;
+
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+
+use approaches::Approach;
+use callers::{Scenario, Terms};
+use clap::{Parser, ValueEnum};
+use lab::progress;
+use report::{NotRun, Row};
+use runs::Lab;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use server::Result;
+use text::thousands;
+
+const CALLERS: [usize; 5] = [1, 10, 100, 1_000, 5_000];
+const READERS: usize = 1_000;
+
+/// What many callers of one missing or expiring key cause.
+#[derive(Parser)]
+pub(crate) struct Args {
+    /// How many times everything is measured.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// One short round with few callers: shows that it runs, the figures mean nothing.
+    #[arg(long)]
+    quick: bool,
+    /// The server program [default: $SERVER, else redis-server or valkey-server].
+    #[arg(long)]
+    server: Option<String>,
+    /// The module [default: release/libsmartcache.so in the target folder].
+    #[arg(long)]
+    module: Option<PathBuf>,
+    /// The memcached program.
+    #[arg(long, default_value = "memcached")]
+    memcached: String,
+    /// A Python with dogpile.cache and cashews [default: stampede-venv/bin/python in the target folder].
+    #[arg(long)]
+    python: Option<PathBuf>,
+    /// Lifetime in whole seconds at expiry.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=3600))]
+    ttl: u64,
+    /// Lifetimes that are watched at expiry.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    cycles: u32,
+    /// Only so many callers of a cold key (may be repeated).
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    callers: Vec<u32>,
+    /// Only this approach (may be repeated).
+    #[arg(long)]
+    approach: Vec<Approach>,
+    /// Where the results go as JSON.
+    #[arg(long, default_value = "bench-results/stampede.json")]
+    json: PathBuf,
+    /// Also draw them, as a picture for the README.
+    #[arg(long)]
+    svg: Option<PathBuf>,
+    /// Measure nothing: draw what the JSON file holds.
+    #[arg(long, requires = "svg")]
+    redraw: bool,
+    /// Only this part (may be repeated).
+    #[arg(long)]
+    only: Vec<Part>,
+    /// Given by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Part {
+    /// Callers of a key that is not there.
+    Cold,
+    /// Readers of a key that runs out.
+    Expiry,
+    /// The promises of the design, each with what was measured.
+    Promises,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match if args.redraw { draw(&args) } else { bench(&args) } {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(args: &Args) -> Result<()> {
+    server::catch_interrupts()?;
+    let files = allow_files()?;
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    let rounds = if args.quick { 1 } else { args.rounds };
+    let mut lab = Lab::open(args)?;
+    let mut all = All::default();
+
+    for round in 1..=rounds {
+        if wanted(Part::Cold) {
+            for callers in counts(args) {
+                progress(&format!("round {round} of {rounds}: a cold key and {} callers", thousands(callers)));
+                for approach in chosen(args, &Approach::COLD) {
+                    let scenario = Scenario::Cold { callers };
+                    all.measure(&mut lab, approach, scenario, &terms(args, 60), files)?;
+                }
+            }
+        }
+        if wanted(Part::Expiry) {
+            let ttl = if args.quick { 2 } else { args.ttl };
+            let cycles = if args.quick { 1 } else { args.cycles };
+            // As long as so many lifetimes with a load each, and a little, so that the last load is seen to its end.
+            let seconds = f64::from(cycles) * (ttl as f64 + LOAD.as_secs_f64()) + 1.0;
+            for approach in chosen(args, &Approach::EXPIRY) {
+                progress(&format!("round {round} of {rounds}: at expiry, {}", approach.name()));
+                let scenario = Scenario::Expiry { readers: READERS, seconds };
+                all.measure(&mut lab, approach, scenario, &terms(args, ttl), files)?;
+            }
+        }
+        if wanted(Part::Promises) && chosen(args, &Approach::COLD).contains(&Approach::Getlock) {
+            progress(&format!("round {round} of {rounds}: the promises"));
+            all.watched.push(lab.watch(&terms(args, 60), files)?);
+        }
+    }
+
+    let facts = lab.facts(args, rounds);
+    if let Some(folder) = args.json.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&args.json, report::json(&facts, &all))?;
+    report::print(&facts, &all);
+    println!("\nWritten to {}.", args.json.display());
+    if args.svg.is_some() { draw(args) } else { Ok(()) }
+}
+
+/// Everything that was measured, or not.
+#[derive(Default)]
+pub(crate) struct All {
+    pub(crate) cold: Vec<Row>,
+    pub(crate) expiry: Vec<Row>,
+    pub(crate) watched: Vec<watch::Watched>,
+    pub(crate) not_run: Vec<NotRun>,
+}
+
+impl All {
+    /// One more round, unless it could not be done before.
+    fn measure(
+        &mut self,
+        lab: &mut Lab,
+        approach: Approach,
+        scenario: Scenario,
+        terms: &Terms,
+        files: u64,
+    ) -> Result<()> {
+        let callers = scenario.callers();
+        let (rows, cold) = match scenario {
+            Scenario::Cold { .. } => (&mut self.cold, Some(callers)),
+            Scenario::Expiry { .. } => (&mut self.expiry, None),
+        };
+        if self.not_run.iter().any(|what| (what.approach, what.callers) == (approach, cold)) {
+            return Ok(());
+        }
+        let measured = lab.measure(approach, scenario, terms, files);
+        if server::interrupted() {
+            return Err("interrupted".into());
+        }
+        match measured {
+            Ok(measured) => match rows.iter_mut().find(|row| row.approach == approach && row.callers == callers) {
+                Some(row) => row.rounds.push(measured),
+                None => rows.push(Row { approach, callers, rounds: vec![measured] }),
+            },
+            Err(why) => {
+                let not_run = NotRun { approach, callers: cold, why: why.to_string() };
+                eprintln!("bench: not run: {not_run}");
+                self.not_run.push(not_run);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the origin takes to answer.
+const LOAD: Duration = Duration::from_millis(500);
+
+fn terms(args: &Args, ttl: u64) -> Terms {
+    let records = data::records();
+    let distance = |record: &Vec<u8>| record.len().abs_diff(1_024);
+    let record = records.iter().map(data::Record::json).min_by_key(distance).expect("the sample has records");
+    Terms { record, load: LOAD, ttl, limit: limit(args) }
+}
+
+/// How long after the last question whoever waits is waited for.
+pub(crate) fn limit(args: &Args) -> Duration {
+    Duration::from_secs(if args.quick { 20 } else { 40 })
+}
+
+fn counts(args: &Args) -> Vec<usize> {
+    match (args.callers.is_empty(), args.quick) {
+        (false, _) => args.callers.iter().map(|&n| n as usize).collect(),
+        (true, true) => CALLERS[..3].to_vec(),
+        (true, false) => CALLERS.to_vec(),
+    }
+}
+
+fn chosen(args: &Args, of: &[Approach]) -> Vec<Approach> {
+    of.iter().copied().filter(|approach| args.approach.is_empty() || args.approach.contains(approach)).collect()
+}
+
+/// Allows ourselves, and the servers that we start, as many open files as may be; how many.
+fn allow_files() -> Result<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    }
+    Ok(maximum.unwrap_or(u64::MAX))
+}
+
+fn draw(args: &Args) -> Result<()> {
+    let Some(svg) = &args.svg else { return Ok(()) };
+    let text = fs::read_to_string(&args.json).map_err(|e| format!("{}: {e}", args.json.display()))?;
+    fs::write(svg, picture::draw(&serde_json::from_str(&text)?)?)?;
+    println!("Drawn in {}.", svg.display());
+    Ok(())
+}
+
+/// Where something is that `make bench-stampede` or `cargo build` put into the target folder we run from.
+pub(crate) fn in_target(path: &str) -> Option<PathBuf> {
+    let me = std::env::current_exe().ok()?;
+    me.ancestors().map(|dir| dir.join(path)).find(|place| place.is_file())
+}

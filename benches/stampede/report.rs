@@ -1,0 +1,542 @@
+//! What was measured, as tables for people and as JSON for programs.
+
+use std::fmt::{self, Display};
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    All,
+    approaches::{Approach, Got},
+    numbers::{Quartiles, rounded, table},
+    runs::Measured,
+    text::thousands,
+    watch::{self, Stops, Watched},
+};
+
+/// Where and how it was measured.
+pub(crate) struct Facts {
+    pub(crate) date: String,
+    pub(crate) processor: String,
+    pub(crate) kernel: String,
+    pub(crate) server: String,
+    pub(crate) module: String,
+    pub(crate) memcached: String,
+    pub(crate) python: String,
+    pub(crate) pinned: bool,
+    /// How long servers were ready but had no CPU, as a share of the time they wanted one.
+    pub(crate) waited_percent: f64,
+    pub(crate) rounds: u32,
+    /// Seconds, at expiry.
+    pub(crate) ttl: u64,
+    /// Seconds, after which whoever waits is unanswered.
+    pub(crate) limit: u64,
+    pub(crate) quick: bool,
+}
+
+/// What could not be measured, and why.
+pub(crate) struct NotRun {
+    pub(crate) approach: Approach,
+    /// Of a cold key; `None`: at expiry.
+    pub(crate) callers: Option<usize>,
+    pub(crate) why: String,
+}
+
+impl Display for NotRun {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let name = self.approach.name();
+        match self.callers {
+            Some(callers) => write!(f, "{name}, {} callers of a cold key: {}", thousands(callers), self.why),
+            None => write!(f, "{name}, at expiry: {}", self.why),
+        }
+    }
+}
+
+/// All rounds of one approach in one scenario.
+pub(crate) struct Row {
+    pub(crate) approach: Approach,
+    pub(crate) callers: usize,
+    pub(crate) rounds: Vec<Measured>,
+}
+
+/// A number of each round.
+type Number = fn(&Measured) -> f64;
+
+impl Row {
+    fn of(&self, number: Number) -> Quartiles {
+        Quartiles::of(self.rounds.iter().map(number))
+    }
+
+    fn worst(&self, number: Number) -> f64 {
+        self.rounds.iter().map(number).fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    /// Server CPU beside that of `other` in the same round.
+    fn times(&self, other: Option<&Row>) -> Quartiles {
+        let others = other.map_or(&[][..], |row| &row.rounds);
+        Quartiles::of(self.rounds.iter().zip(others).map(|(a, b)| a.server_ms / b.server_ms))
+    }
+
+    fn error(&self) -> Option<&str> {
+        self.rounds.iter().find_map(|round| round.run.error.as_deref())
+    }
+}
+
+/// Answers that took longer than this were waited for.
+const AT_ONCE_MICROS: u64 = 20_000;
+
+impl Measured {
+    fn loads(&self) -> f64 {
+        self.run.loads.len() as f64
+    }
+
+    fn commands(&self) -> f64 {
+        self.commands.values().sum::<u64>() as f64
+    }
+
+    fn answers(&self) -> f64 {
+        self.run.answers.len() as f64
+    }
+
+    fn unanswered(&self) -> f64 {
+        self.run.unanswered as f64
+    }
+
+    /// Milliseconds within which this part of the callers had an answer, if it had.
+    fn within(&self, part: f64) -> f64 {
+        let mut micros: Vec<u64> = self.run.answers.iter().map(|answer| answer.micros).collect();
+        micros.sort_unstable();
+        let place = (part * (micros.len() + self.run.unanswered) as f64).ceil() as usize;
+        micros.get(place.max(1) - 1).map_or(f64::NAN, |&micros| micros as f64 / 1e3)
+    }
+
+    fn at_once(&self, what: Got) -> f64 {
+        let these = |answer: &&crate::callers::Answer| answer.got == what && answer.micros <= AT_ONCE_MICROS;
+        self.run.answers.iter().filter(these).count() as f64
+    }
+
+    fn waited(&self) -> f64 {
+        let these = |answer: &&crate::callers::Answer| answer.got != Got::Loaded && answer.micros > AT_ONCE_MICROS;
+        self.run.answers.iter().filter(these).count() as f64
+    }
+
+    fn loaded(&self) -> f64 {
+        self.run.answers.iter().filter(|answer| answer.got == Got::Loaded).count() as f64
+    }
+
+    /// Loads of each cycle: a load, and those that began before it was done. One that reading ended in is left out.
+    fn cycles(&self) -> Vec<usize> {
+        let mut loads = self.run.loads.clone();
+        loads.sort_by(f64::total_cmp);
+        let mut cycles: Vec<(f64, usize)> = Vec::new();
+        for load in loads {
+            match cycles.last_mut() {
+                Some((first, count)) if load < *first + crate::LOAD.as_secs_f64() => *count += 1,
+                _ => cycles.push((load, 1)),
+            }
+        }
+        let whole = |&(first, _): &(f64, usize)| first + 2.0 * crate::LOAD.as_secs_f64() < self.window;
+        cycles.into_iter().filter(whole).map(|(_, count)| count).collect()
+    }
+
+    fn loads_a_cycle(&self) -> f64 {
+        Quartiles::of(self.cycles().into_iter().map(|count| count as f64)).median
+    }
+
+    fn most_loads_a_cycle(&self) -> f64 {
+        self.cycles().into_iter().max().unwrap_or_default() as f64
+    }
+
+    fn loads_a_minute(&self) -> f64 {
+        60.0 * self.loads() / self.seconds
+    }
+
+    fn client_percent(&self) -> f64 {
+        self.client_ms / 10.0 / self.seconds
+    }
+
+    fn server_ms_a_second(&self) -> f64 {
+        self.server_ms / self.seconds
+    }
+}
+
+/// The numbers of a cold key in the JSON.
+const COLD: [(&str, Number); 9] = [
+    ("loads", Measured::loads),
+    ("commands", Measured::commands),
+    ("p50_ms", |m| m.within(0.5)),
+    ("p99_ms", |m| m.within(0.99)),
+    ("max_ms", |m| m.within(1.0)),
+    ("server_cpu_ms", |m| m.server_ms),
+    ("client_busy_percent", Measured::client_percent),
+    ("unanswered", Measured::unanswered),
+    ("seconds", |m| m.seconds),
+];
+
+/// Those at expiry.
+const EXPIRY: [(&str, Number); 18] = [
+    ("reads", Measured::answers),
+    ("fresh", |m| m.at_once(Got::Fresh)),
+    ("stale", |m| m.at_once(Got::Stale)),
+    ("waited", Measured::waited),
+    ("loaded", Measured::loaded),
+    ("unanswered", Measured::unanswered),
+    ("cycles", |m| m.cycles().len() as f64),
+    ("loads", Measured::loads),
+    ("loads_a_cycle", Measured::loads_a_cycle),
+    ("most_loads_a_cycle", Measured::most_loads_a_cycle),
+    ("loads_a_minute", Measured::loads_a_minute),
+    ("commands", Measured::commands),
+    ("p50_ms", |m| m.within(0.5)),
+    ("p99_ms", |m| m.within(0.99)),
+    ("max_ms", |m| m.within(1.0)),
+    ("server_cpu_ms_a_second", Measured::server_ms_a_second),
+    ("client_busy_percent", Measured::client_percent),
+    ("seconds", |m| m.seconds),
+];
+
+// ---- for people -----------------------------------------------------------------------------------------------------
+
+pub(crate) fn print(facts: &Facts, all: &All) {
+    println!("\n{facts}");
+    print_cold(&all.cold);
+    print_expiry(&all.expiry, facts);
+    print_promises(&promises(all), facts.quick);
+    if !all.not_run.is_empty() {
+        println!("\nNot run:");
+        all.not_run.iter().for_each(|what| println!("  {what}"));
+    }
+    let failed = all.cold.iter().chain(&all.expiry).filter_map(|row| Some((row, row.error()?)));
+    for (row, error) in failed {
+        println!("\nSome callers of {}, {} callers, failed: {error}", row.approach.name(), thousands(row.callers));
+    }
+    if facts.quick {
+        println!("\nThis was --quick: it shows that the bench runs. The figures mean nothing.");
+    }
+}
+
+impl Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(f, "SmartCache stampede bench, {}", self.date)?;
+        writeln!(f, "  machine    {}; Linux {}", self.processor, self.kernel)?;
+        writeln!(f, "  server     {}", self.server)?;
+        writeln!(f, "  module     {}", self.module)?;
+        writeln!(f, "  memcached  {}", self.memcached)?;
+        writeln!(f, "  libraries  {}", self.python)?;
+        let pinned = if self.pinned { "each on a core of its own" } else { "NOT pinned: fewer than two cores" };
+        writeln!(f, "  method     {} rounds, a load takes 0.5 s, server and callers {pinned}", self.rounds)?;
+        write!(
+            f,
+            "  quiet?     the servers waited {:.1} % of the time for their core (much above 1 %: distrust the times)",
+            self.waited_percent
+        )
+    }
+}
+
+fn print_cold(rows: &[Row]) {
+    if rows.is_empty() {
+        return;
+    }
+    println!("\nA cold key: all callers ask at once\n");
+    let mut table = table(
+        2,
+        &["callers", "approach", "loads", "commands", "p50 ms", "p99 ms", "max ms", "server ms", "× GETLOCK", "client"],
+    );
+    let mut callers: Vec<usize> = rows.iter().map(|row| row.callers).collect();
+    callers.sort_unstable();
+    callers.dedup();
+    for callers in callers {
+        let of_these = || rows.iter().filter(move |row| row.callers == callers);
+        let ours = of_these().find(|row| row.approach == Approach::Getlock);
+        for (n, row) in of_these().enumerate() {
+            table.add_row([
+                if n == 0 { thousands(callers) } else { String::new() },
+                row.approach.name().to_owned(),
+                whole(row.of(Measured::loads).median),
+                whole(row.of(Measured::commands).median),
+                millis(row.of(|m| m.within(0.5)).median),
+                millis(row.of(|m| m.within(0.99)).median),
+                millis(row.of(|m| m.within(1.0)).median) + &unanswered(row),
+                spread(row.of(|m| m.server_ms)),
+                times(row.times(ours)),
+                format!("{:.0} %", row.of(Measured::client_percent).median),
+            ]);
+        }
+    }
+    println!("{table}");
+    println!(
+        "server ms: CPU of the whole server process, median and quartiles. × GETLOCK: that, beside GETLOCK's in the same\n\
+         round. client: how busy the callers' side was. A *: so many callers had no answer when the run was ended."
+    );
+}
+
+fn print_expiry(rows: &[Row], facts: &Facts) {
+    if rows.is_empty() {
+        return;
+    }
+    println!("\nAt expiry: {} reads a second, a lifetime of {} s\n", thousands(crate::READERS), facts.ttl);
+    let mut table = table(
+        1,
+        &[
+            "approach",
+            "reads",
+            "fresh",
+            "stale",
+            "waited",
+            "loaded",
+            "loads a cycle",
+            "a minute",
+            "commands",
+            "p50 ms",
+            "p99 ms",
+            "max ms",
+            "server ms/s",
+            "× GETLOCK",
+            "client",
+        ],
+    );
+    let ours = rows.iter().find(|row| row.approach == Approach::Getlock);
+    for row in rows {
+        let (median, most) = (row.of(Measured::loads_a_cycle).median, row.worst(Measured::most_loads_a_cycle));
+        table.add_row([
+            row.approach.name().to_owned(),
+            whole(row.of(Measured::answers).median),
+            whole(row.of(|m| m.at_once(Got::Fresh)).median),
+            whole(row.of(|m| m.at_once(Got::Stale)).median),
+            whole(row.of(Measured::waited).median),
+            whole(row.of(Measured::loaded).median),
+            if median == most { whole(median) } else { format!("{} (most {})", whole(median), whole(most)) },
+            whole(row.of(Measured::loads_a_minute).median),
+            whole(row.of(Measured::commands).median),
+            millis(row.of(|m| m.within(0.5)).median),
+            millis(row.of(|m| m.within(0.99)).median),
+            millis(row.of(|m| m.within(1.0)).median) + &unanswered(row),
+            spread(row.of(Measured::server_ms_a_second)),
+            times(row.times(ours)),
+            format!("{:.0} %", row.of(Measured::client_percent).median),
+        ]);
+    }
+    println!("{table}");
+    println!(
+        "fresh, stale: answered within 20 ms with such a value. waited: answered later. loaded: had to load by itself first.\n\
+         loads a cycle: a load and those that began before it was done; median, and the most. a minute: loads."
+    );
+}
+
+fn print_promises(promises: &[Promise], quick: bool) {
+    if promises.is_empty() {
+        return;
+    }
+    println!("\nPromises\n");
+    let mut table = table(1, &["what", "measured", "quartiles", "worst", "at rest", "promised", ""]);
+    for promise in promises {
+        let Quartiles { q1, median, q3 } = Quartiles::of(promise.measured.iter().copied());
+        let show = |n: f64| if promise.unit.is_empty() { whole(n) } else { format!("{} {}", millis(n), promise.unit) };
+        table.add_row([
+            promise.what.to_owned(),
+            show(median),
+            if promise.unit.is_empty() { String::new() } else { format!("{} – {}", millis(q1), millis(q3)) },
+            show(promise.worst()),
+            promise.at_rest.as_ref().map(|at_rest| show(worst(at_rest))).unwrap_or_default(),
+            promise
+                .limit
+                .map(|limit| format!("{} {}", if promise.exact { "=" } else { "≤" }, show(limit)))
+                .unwrap_or_default(),
+            if quick { "?" } else { promise.verdict() }.to_owned(),
+        ]);
+    }
+    println!("{table}");
+    println!("at rest: the worst that the same server showed with no caller about, in the same rounds.");
+}
+
+fn whole(n: f64) -> String {
+    if n.is_finite() { thousands(n.round() as usize) } else { "–".to_owned() }
+}
+
+fn millis(n: f64) -> String {
+    match n {
+        n if !n.is_finite() => "–".to_owned(),
+        n if n < 10.0 => format!("{n:.2}"),
+        n if n < 100.0 => format!("{n:.1}"),
+        n => whole(n),
+    }
+}
+
+fn spread(n: Quartiles) -> String {
+    format!("{} ({}–{})", millis(n.median), millis(n.q1), millis(n.q3))
+}
+
+fn times(n: Quartiles) -> String {
+    if n.median.is_finite() { format!("{:.2}", n.median) } else { String::new() }
+}
+
+fn unanswered(row: &Row) -> String {
+    match row.worst(Measured::unanswered) {
+        n if n > 0.0 => format!(" *{}", whole(n)),
+        _ => String::new(),
+    }
+}
+
+// ---- promises -------------------------------------------------------------------------------------------------------
+
+struct Promise {
+    what: &'static str,
+    unit: &'static str,
+    measured: Vec<f64>,
+    at_rest: Option<Vec<f64>>,
+    /// `None`: nothing was promised, it is good to know.
+    limit: Option<f64>,
+    /// Exactly so many, in every round; else the median of the rounds is at most so much.
+    exact: bool,
+}
+
+impl Promise {
+    fn worst(&self) -> f64 {
+        let Some(limit) = self.limit.filter(|_| self.exact) else { return worst(&self.measured) };
+        let far = |n: &&f64| (**n - limit).abs();
+        self.measured.iter().max_by(|a, b| far(a).total_cmp(&far(b))).copied().unwrap_or(f64::NAN)
+    }
+
+    fn ok(&self) -> Option<bool> {
+        let limit = self.limit?;
+        Some(match self.exact {
+            true => self.measured.iter().all(|&n| n == limit),
+            false => Quartiles::of(self.measured.iter().copied()).median <= limit,
+        })
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.ok() {
+            None => "",
+            Some(true) => "ok",
+            Some(false) => "MISSED",
+        }
+    }
+}
+
+fn worst(numbers: &[f64]) -> f64 {
+    numbers.iter().copied().fold(f64::NAN, f64::max)
+}
+
+fn promises(all: &All) -> Vec<Promise> {
+    let mut promises = Vec::new();
+    let rounds = &all.watched;
+    if !rounds.is_empty() {
+        let mut count = |what, number: fn(&Watched) -> f64, limit: usize| {
+            let measured = rounds.iter().map(number).collect();
+            promises.push(Promise { what, unit: "", measured, at_rest: None, limit: Some(limit as f64), exact: true });
+        };
+        count("1,000 callers of a cold key: loads", |w| w.loads as f64, 1);
+        count("GETLOCK commands", |w| w.getlocks as f64, watch::CALLERS);
+        count("SET commands", |w| w.sets as f64, 1);
+        count("callers without an answer", |w| w.unanswered as f64, 0);
+        promises.push(Promise {
+            what: "the last waiter's answer, after the store",
+            unit: "ms",
+            measured: rounds.iter().map(|w| w.last_after_store_ms).collect(),
+            at_rest: None,
+            limit: Some(25.0),
+            exact: false,
+        });
+        let mut stops = |what, number: fn(&Stops) -> Option<f64>, of: fn(&Watched) -> &Stops, limit| {
+            let measured: Vec<f64> = rounds.iter().filter_map(|w| number(of(w))).collect();
+            let at_rest = Some(rounds.iter().filter_map(|w| number(&w.rest)).collect());
+            if !measured.is_empty() {
+                promises.push(Promise { what, unit: "ms", measured, at_rest, limit, exact: false });
+            }
+        };
+        let own: fn(&Stops) -> Option<f64> = |s| s.event_loop_ms;
+        stops("longest event loop, the server says: all are answered", own, |w| &w.answered, Some(2.0));
+        stops("    all ask", own, |w| &w.asked, None);
+        stops("    as many ask with GET", own, |w| &w.gets, None);
+        let ping: fn(&Stops) -> Option<f64> = |s| Some(s.ping_ms);
+        stops("longest wait of a client that pings: all are answered", ping, |w| &w.answered, None);
+        stops("    all ask", ping, |w| &w.asked, None);
+        stops("    as many ask with GET", ping, |w| &w.gets, None);
+        let turn: fn(&Stops) -> Option<f64> = |s| Some(s.turn_ms);
+        stops("longest turn of its main thread, at most: all are answered", turn, |w| &w.answered, None);
+        stops("    all ask", turn, |w| &w.asked, None);
+        stops("    as many ask with GET", turn, |w| &w.gets, None);
+    }
+    for approach in [Approach::GetlockSwr, Approach::GetlockEarly] {
+        let Some(row) = all.expiry.iter().find(|row| row.approach == approach) else { continue };
+        let swr = approach == Approach::GetlockSwr;
+        let mut count = |what, number: Number, limit| {
+            let measured = row.rounds.iter().map(number).collect();
+            promises.push(Promise { what, unit: "", measured, at_rest: None, limit: Some(limit), exact: true });
+        };
+        let what =
+            if swr { "at expiry with SWR: most loads a cycle" } else { "with early refresh: most loads a cycle" };
+        count(what, Measured::most_loads_a_cycle, 1.0);
+        let what = if swr { "readers that waited or loaded" } else { "readers that waited or loaded, early refresh" };
+        count(what, |m| m.waited() + m.loaded(), 0.0);
+    }
+    promises
+}
+
+// ---- for programs ---------------------------------------------------------------------------------------------------
+
+pub(crate) fn json(facts: &Facts, all: &All) -> String {
+    let rows = |rows: &[Row], numbers: &[(&str, Number)]| -> Vec<Value> {
+        rows.iter().map(|row| row_json(row, rows, numbers)).collect()
+    };
+    let promises: Vec<Value> = promises(all)
+        .iter()
+        .map(|promise| {
+            let each = |numbers: &[f64]| numbers.iter().copied().map(rounded).collect::<Vec<_>>();
+            json!({
+                "what": promise.what,
+                "unit": if promise.unit.is_empty() { "count" } else { promise.unit },
+                "rounds": each(&promise.measured),
+                "at_rest": promise.at_rest.as_deref().map(each),
+                "limit": promise.limit,
+                "exactly": promise.exact,
+                "ok": promise.ok().filter(|_| !facts.quick),
+            })
+        })
+        .collect();
+    let not_run: Vec<Value> = all
+        .not_run
+        .iter()
+        .map(|what| json!({ "approach": what.approach, "callers": what.callers, "why": what.why }))
+        .collect();
+    let all = json!({
+        "facts": {
+            "date": facts.date,
+            "processor": facts.processor,
+            "kernel": facts.kernel,
+            "server": facts.server,
+            "module": facts.module,
+            "memcached": facts.memcached,
+            "libraries": facts.python,
+            "pinned": facts.pinned,
+            "waited_for_core_percent": rounded(facts.waited_percent),
+            "rounds": facts.rounds,
+            "limit_seconds": facts.limit,
+            "load_seconds": crate::LOAD.as_secs_f64(),
+            "ttl_seconds": facts.ttl,
+            "reads_a_second": crate::READERS,
+            "quick": facts.quick,
+        },
+        "promises": promises,
+        "cold": rows(&all.cold, &COLD),
+        "expiry": rows(&all.expiry, &EXPIRY),
+        "not_run": not_run,
+    });
+    format!("{all:#}\n")
+}
+
+fn row_json(row: &Row, rows: &[Row], numbers: &[(&str, Number)]) -> Value {
+    let mut fields = Map::new();
+    fields.insert("approach".into(), json!(row.approach));
+    fields.insert("name".into(), json!(row.approach.name()));
+    fields.insert("callers".into(), json!(row.callers));
+    for &(name, number) in numbers {
+        fields.insert(name.into(), row.of(number).json());
+    }
+    let ours = rows.iter().find(|other| other.approach == Approach::Getlock && other.callers == row.callers);
+    fields.insert("server_cpu_times_getlock".into(), row.times(ours).json());
+    let commands: Vec<Value> = row.rounds.iter().map(|round| json!(round.commands)).collect();
+    fields.insert("commands_by_name".into(), json!(commands));
+    fields.insert("error".into(), json!(row.error()));
+    Value::Object(fields)
+}

@@ -1,0 +1,408 @@
+//! One run: a fresh server, its callers, and what both took.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::{net::UnixStream, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use redis::{Connection, cmd};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    Args,
+    approaches::{Approach, KEY},
+    callers::{Ready, Run, Scenario, Terms},
+    in_target,
+    lab::{self, connect, info},
+    machine,
+    report::Facts,
+    server::{self, Result, Server},
+    text::thousands,
+};
+
+/// What a run took.
+pub(crate) struct Measured {
+    pub(crate) run: Run,
+    /// By the server's own count.
+    pub(crate) commands: BTreeMap<String, u64>,
+    pub(crate) server_ms: f64,
+    pub(crate) client_ms: f64,
+    pub(crate) seconds: f64,
+    /// For how long readers asked, at expiry.
+    pub(crate) window: f64,
+}
+
+/// How to start each of the servers.
+pub(crate) struct Lab {
+    program: String,
+    module: Option<PathBuf>,
+    memcached: String,
+    python: Option<PathBuf>,
+    pinned: bool,
+    names: BTreeMap<&'static str, String>,
+    /// Nanoseconds that servers' main threads ran so far, and that they waited for a core.
+    pub(crate) ran: u64,
+    pub(crate) waited: u64,
+}
+
+impl Lab {
+    pub(crate) fn open(args: &Args) -> Result<Lab> {
+        let program = args.server.clone().unwrap_or_else(server::program);
+        let ours = args.approach.is_empty() || args.approach.iter().any(|approach| approach.is_ours());
+        let module = match &args.module {
+            Some(module) => Some(module.clone()),
+            None if ours => Some(server::built_module()?),
+            None => None,
+        };
+        let python = args.python.clone().or_else(|| in_target("stampede-venv/bin/python"));
+        let mut names = BTreeMap::new();
+        if let Some(version) = says(&args.memcached, &["-V"]) {
+            names.insert("memcached", version.replace("memcached ", ""));
+        }
+        if let Some(versions) = python.as_ref().and_then(|python| says(python, &["-c", CALLERS, "--versions"])) {
+            names.insert("python", versions);
+        }
+        let memcached = args.memcached.clone();
+        let mut lab = Lab { program, module, memcached, python, pinned: false, names, ran: 0, waited: 0 };
+        let server = lab.start(None, 0)?;
+        let mut con = connect(&server)?;
+        let name = format!("{}, {}", lab::server_name(&mut con), info(&mut con, "memory", "mem_allocator"));
+        lab.names.insert("server", name);
+        Ok(lab)
+    }
+
+    pub(crate) fn measure(
+        &mut self,
+        approach: Approach,
+        scenario: Scenario,
+        terms: &Terms,
+        files: u64,
+    ) -> Result<Measured> {
+        const OTHERS: u64 = 600;
+        let needed = scenario.callers() as u64 + OTHERS;
+        if files < needed {
+            let why = format!("needs {needed} open files, and no more than {files} are allowed (ulimit -Hn)");
+            return Err(why.into());
+        }
+        if approach.is_memcached() {
+            self.measure_memcached(approach, scenario, terms)
+        } else {
+            self.measure_redis(approach, scenario, terms)
+        }
+    }
+
+    fn measure_redis(&mut self, approach: Approach, scenario: Scenario, terms: &Terms) -> Result<Measured> {
+        let module = self.module.clone().filter(|_| approach.is_ours());
+        let server = self.start(module.as_deref(), scenario.callers())?;
+        let mut con = connect(&server)?;
+        let pid = info(&mut con, "server", "process_id").parse()?;
+        let socket = server.socket();
+        let (run, clock) = match approach.library() {
+            None => {
+                let mut ready = Ready::new(scenario, &socket)?;
+                if matches!(scenario, Scenario::Expiry { .. }) {
+                    ready.fill(approach, terms)?;
+                }
+                cmd("CONFIG").arg("RESETSTAT").exec(&mut con)?;
+                self.clocked(pid, || ready.run(approach, scenario, terms))?
+            }
+            Some(_) => {
+                if approach == Approach::Dogpile && scenario.callers() > MOST_THREADS {
+                    return Err(TOO_MANY_THREADS.into());
+                }
+                let window = if let Scenario::Expiry { seconds, .. } = scenario { seconds } else { 0.0 };
+                let patience = Duration::from_secs_f64(window) + terms.limit + Duration::from_secs(20);
+                let python = self.python.as_ref().ok_or(
+                    "no Python with dogpile.cache and cashews; `make bench-stampede` sets one up, --python names one",
+                )?;
+                let mut fleet = Fleet::start(python, approach, &socket, scenario, terms)?;
+                cmd("CONFIG").arg("RESETSTAT").exec(&mut con)?;
+                self.clocked(pid, || fleet.run(patience))?
+            }
+        };
+        let commands = commands(&mut con)?;
+        let measured = clock.with(scenario, run, commands);
+        match measured.limited_by_python(terms.load.as_secs_f64()) {
+            Some(why) if approach.library().is_some() => Err(why.into()),
+            _ => Ok(measured),
+        }
+    }
+
+    fn measure_memcached(&mut self, approach: Approach, scenario: Scenario, terms: &Terms) -> Result<Measured> {
+        let server = self.start_memcached(scenario.callers())?;
+        let mut ready = Ready::new(scenario, &server.socket())?;
+        let pid = stats(&server)?.get("pid").copied().unwrap_or_default() as u32;
+        if matches!(scenario, Scenario::Expiry { .. }) {
+            ready.fill(approach, terms)?;
+        }
+        let before = stats(&server)?;
+        let (run, clock) = self.clocked(pid, || ready.run(approach, scenario, terms))?;
+        let after = stats(&server)?;
+        let grown = |name: &str| after.get(name).unwrap_or(&0) - before.get(name).unwrap_or(&0);
+        // 1.6 counts `mg` as a get and `ms` as a set.
+        let commands = [("mg", "cmd_get"), ("ms", "cmd_set")].map(|(name, stat)| (name.to_owned(), grown(stat)));
+        Ok(clock.with(scenario, run, commands.into()))
+    }
+
+    fn clocked(&mut self, pid: u32, run: impl FnOnce() -> Result<Run>) -> Result<(Run, Clock)> {
+        let before = machine::cpu_at_rest(pid)?;
+        let started = Instant::now();
+        let run = run()?;
+        let seconds = started.elapsed().as_secs_f64();
+        let used = machine::cpu_at_rest(pid)?.since(before);
+        (self.ran, self.waited) = (self.ran + used.main, self.waited + used.waited);
+        let client_ms = run.client_seconds.map_or(used.client as f64 / 1e6, |seconds| seconds * 1e3);
+        Ok((run, Clock { server_ms: used.process as f64 / 1e6, client_ms, seconds }))
+    }
+
+    /// A server of the Redis kind on the first core; we go on on the second.
+    pub(crate) fn start(&mut self, module: Option<&Path>, callers: usize) -> Result<Server> {
+        let mut settings =
+            vec![format!("maxclients {}", callers + 500), "maxmemory 0".into(), "tcp-backlog 4096".into()];
+        if module.is_some() {
+            settings.push(format!("smartcache.max-waiters {}", callers + 100));
+        }
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        self.on_its_core(|lab| Server::start(&lab.program, module, &settings))
+    }
+
+    fn start_memcached(&mut self, callers: usize) -> Result<Server> {
+        if !self.names.contains_key("memcached") {
+            let why = format!("{} cannot be started (Debian: apt-get install memcached)", self.memcached);
+            return Err(why.into());
+        }
+        let dir = tempfile::Builder::new().prefix("memcached-").tempdir()?;
+        let mut command = Command::new(&self.memcached);
+        command.args(["-s", "./sock", "-a", "700", "-c", &(callers + 100).to_string()]);
+        if std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0) {
+            command.args(["-u", "root"]); // it will not run as root unless told to
+        }
+        self.on_its_core(|lab| Server::launch(command, &lab.memcached, dir))
+    }
+
+    fn on_its_core(&mut self, start: impl FnOnce(&Lab) -> Result<Server>) -> Result<Server> {
+        let there = lab::pin(0);
+        let server = start(self);
+        self.pinned = there && lab::pin(1);
+        server
+    }
+
+    pub(crate) fn module(&self) -> Option<PathBuf> {
+        self.module.clone()
+    }
+
+    pub(crate) fn facts(&self, args: &Args, rounds: u32) -> Facts {
+        let name = |of| self.names.get(of).cloned();
+        Facts {
+            date: machine::today(),
+            processor: format!("{}, {} cores", machine::processor(), lab::cores()),
+            kernel: machine::kernel(),
+            server: name("server").unwrap_or_default(),
+            module: self.module.as_deref().map_or("none".into(), lab::module_name),
+            memcached: name("memcached").unwrap_or("none".into()),
+            python: name("python").unwrap_or("none".into()),
+            pinned: self.pinned,
+            waited_percent: 100.0 * self.waited as f64 / (self.ran + self.waited).max(1) as f64,
+            rounds,
+            ttl: if args.quick { 2 } else { args.ttl },
+            limit: crate::limit(args).as_secs(),
+            quick: args.quick,
+        }
+    }
+}
+
+/// CPU and time from before the first request until the server rests.
+struct Clock {
+    server_ms: f64,
+    client_ms: f64,
+    seconds: f64,
+}
+
+impl Clock {
+    fn with(self, scenario: Scenario, run: Run, commands: BTreeMap<String, u64>) -> Measured {
+        let Clock { server_ms, client_ms, seconds } = self;
+        let window = if let Scenario::Expiry { seconds, .. } = scenario { seconds } else { 0.0 };
+        Measured { run, commands, server_ms, client_ms, seconds, window }
+    }
+}
+
+impl Measured {
+    /// Callers in Python that keep their core busy and get nowhere, or that do not get to ask in time, measure Python.
+    fn limited_by_python(&self, load: f64) -> Option<String> {
+        let (left, busy) = (self.run.unanswered, self.client_ms / 10.0 / self.seconds);
+        if left > 0 && busy > 50.0 {
+            let (seconds, commands) = (self.seconds, thousands(self.commands.values().sum::<u64>() as usize));
+            return Some(format!(
+                "Python was the limit: its core was {busy:.0} % busy, and after {seconds:.0} s {} callers still waited \
+                 (the server had {commands} commands)",
+                thousands(left)
+            ));
+        }
+        let loaded = self.run.loads.iter().copied().fold(f64::INFINITY, f64::min) + load;
+        let asked = self.run.answers.iter().map(|answer| answer.at - answer.micros as f64 / 1e6);
+        let late = asked.filter(|&at| at > loaded).count();
+        (self.window == 0.0 && late > self.run.answers.len() / 100).then(|| {
+            format!("Python was the limit: {} callers came to ask only after the first load was done", thousands(late))
+        })
+    }
+}
+
+/// How often each command was called since `CONFIG RESETSTAT`, without those that set up or look.
+pub(crate) fn commands(con: &mut Connection) -> Result<BTreeMap<String, u64>> {
+    const OURS: [&str; 8] = ["info", "config", "client", "hello", "select", "command", "auth", "latency"];
+    let text: String = cmd("INFO").arg("commandstats").query(con)?;
+    let mut calls = BTreeMap::new();
+    for line in text.lines() {
+        let Some((name, rest)) = line.strip_prefix("cmdstat_").and_then(|line| line.split_once(":calls=")) else {
+            continue;
+        };
+        if !OURS.contains(&name.split('|').next().unwrap_or_default()) {
+            calls.insert(name.to_uppercase(), rest.split(',').next().unwrap_or_default().parse()?);
+        }
+    }
+    Ok(calls)
+}
+
+/// The numbers of memcached's `stats`.
+fn stats(server: &Server) -> Result<BTreeMap<String, u64>> {
+    let mut stream = UnixStream::connect(server.socket())?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.write_all(b"stats\r\n")?;
+    let mut numbers = BTreeMap::new();
+    for line in BufReader::new(stream).lines() {
+        let line = line?;
+        let mut words = line.split(' ').skip(1);
+        match (words.next(), words.next().and_then(|word| word.parse().ok())) {
+            _ if line == "END" => break,
+            (Some(name), Some(number)) => numbers.insert(name.to_owned(), number),
+            _ => None,
+        };
+    }
+    Ok(numbers)
+}
+
+/// What a program prints, when there is such a program.
+fn says(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+// ---- callers in Python ----------------------------------------------------------------------------------------------
+
+const CALLERS: &str = include_str!("callers.py");
+
+/// Threads of one Python.
+const MOST_THREADS: usize = 1_000;
+const TOO_MANY_THREADS: &str = "Python is the limit: tried with 5,000 threads, it was busy with them alone, and most had \
+                                not asked when the load was done";
+
+/// Processes of Python callers; dropping it ends them.
+struct Fleet {
+    children: Vec<Child>,
+}
+
+impl Fleet {
+    /// Starts them, and waits until all callers are there and the key is as it should be.
+    fn start(python: &Path, approach: Approach, socket: &Path, scenario: Scenario, terms: &Terms) -> Result<Fleet> {
+        let library = approach.library().ok_or("no library")?;
+        let all = scenario.callers();
+        let processes = approach.processes().min(all);
+        let mut fleet = Fleet { children: Vec::new() };
+        for process in 0..processes {
+            let order = serde_json::json!({
+                "library": library,
+                "protected": approach == Approach::CashewsTen,
+                "socket": socket,
+                "key": String::from_utf8_lossy(KEY),
+                // The places of this process's callers among all.
+                "places": (process..all).step_by(processes).collect::<Vec<_>>(),
+                "all": all,
+                "seconds": match scenario {
+                    Scenario::Cold { .. } => None,
+                    Scenario::Expiry { seconds, .. } => Some(seconds),
+                },
+                "load": terms.load.as_secs_f64(),
+                "ttl": terms.ttl,
+                "limit": terms.limit.as_secs_f64(),
+                "record": String::from_utf8_lossy(&terms.record),
+            });
+            let mut child = Command::new(python)
+                .args(["-c", CALLERS])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .process_group(0)
+                .spawn()
+                .map_err(|e| format!("cannot start {}: {e}", python.display()))?;
+            let sent = writeln!(child.stdin.as_mut().ok_or("no input")?, "{order}");
+            fleet.children.push(child);
+            sent?;
+        }
+        for child in &mut fleet.children {
+            let out = child.stdout.as_mut().ok_or("no output")?;
+            // Byte by byte, so that nothing behind the line is taken with it.
+            let (mut line, mut byte) = (String::new(), [0]);
+            while !line.ends_with('\n') && out.read(&mut byte)? > 0 {
+                line.push(char::from(byte[0]));
+            }
+            if line.trim() != "ready" {
+                return Err(format!("{library} did not get ready (its words are above)").into());
+            }
+        }
+        Ok(fleet)
+    }
+
+    /// Lets all begin, and gathers what came of it. Who has not ended long after its time, or when somebody asked us to
+    /// stop, is ended.
+    fn run(&mut self, patience: Duration) -> Result<Run> {
+        let pids: Vec<Pid> = self.children.iter().map(Pid::from_child).collect();
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let began = Instant::now();
+                while !over.load(Ordering::Relaxed) {
+                    if began.elapsed() > patience || server::interrupted() {
+                        for &pid in &pids {
+                            let _ = kill_process(pid, Signal::KILL);
+                        }
+                        break;
+                    }
+                    thread::sleep(Duration::from_millis(100));
+                }
+            });
+            let run = self.gather();
+            over.store(true, Ordering::Relaxed);
+            run
+        })
+    }
+
+    fn gather(&mut self) -> Result<Run> {
+        for child in &mut self.children {
+            child.stdin.as_mut().ok_or("no input")?.write_all(b"go\n")?;
+        }
+        let mut all = Run::default();
+        for child in &mut self.children {
+            let mut said = String::new();
+            child.stdout.as_mut().ok_or("no output")?.read_to_string(&mut said)?;
+            all.add(
+                serde_json::from_str(&said)
+                    .map_err(|e| format!("Python was the limit, and was ended when it was long overdue ({e})"))?,
+            );
+        }
+        Ok(all)
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
