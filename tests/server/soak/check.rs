@@ -237,7 +237,6 @@ struct Mark {
     ended: u64,
     version: u64,
     hard: bool,
-    soft_only: bool,
     /// A flush, or databases that change places: what stands under the key is not what matters.
     sweeping: bool,
 }
@@ -392,7 +391,6 @@ impl<'h> Book<'h> {
                 ended: if step.is_answered() && !step.answer.starts_with("error") { step.ended } else { u64::MAX },
                 version,
                 hard,
-                soft_only: !hard,
                 sweeping,
             };
             match &self.acts[at] {
@@ -802,7 +800,7 @@ impl<'h> View<'_, 'h> {
         events.sort_by_key(|(moment, _)| *moment);
 
         // The newest version that each kind of mark speaks of, and the step.
-        let (mut any, mut reaching_strings, mut hard) = ((0, 0), (0, 0), (0, 0));
+        let (mut any, mut hard) = ((0, 0), (0, 0));
         let mut found = Vec::new();
         for (_, event) in events {
             match event {
@@ -811,9 +809,6 @@ impl<'h> View<'_, 'h> {
                 Event::Mark(mark) => {
                     let seen = (mark.version, mark.at);
                     any = any.max(seen);
-                    if !mark.soft_only {
-                        reaching_strings = reaching_strings.max(seen);
-                    }
                     if mark.hard && !swap_within(mark.sent, mark.ended) {
                         hard = hard.max(seen);
                     }
@@ -838,10 +833,10 @@ impl<'h> View<'_, 'h> {
                     };
                     let plain = self.book.values.get(value).is_some_and(|all| all.iter().any(|(_, one)| one.plain));
                     let limit = match told.state {
-                        "HIT" if plain => reaching_strings,
-                        "HIT" => any,
-                        "STALE" if swap_within(step.sent, step.ended) => continue,
-                        "STALE" => hard,
+                        "HIT" if !plain => any,
+                        // Only what is hard reaches what is stale already, or a string; and only where it was.
+                        "HIT" | "STALE" if swap_within(step.sent, step.ended) => continue,
+                        "HIT" | "STALE" => hard,
                         _ => continue,
                     };
                     if version < limit.0 {
