@@ -22,6 +22,7 @@ use crate::cache::effects::{Effect, Effects};
 use crate::cache::entry::{Entry, EntryMut};
 use crate::cache::error::Error;
 use crate::cache::format::{self, Expiry};
+use crate::cache::ghosts::Ghosts;
 use crate::cache::lease::{Waited, WaiterId};
 use crate::cache::live::Live;
 use crate::cache::offload::{self, Job};
@@ -44,6 +45,7 @@ struct Memory {
     now: Now,
     live: Arc<Live>,
     doubts: Arc<Doubts>,
+    ghosts: Arc<Ghosts>,
     /// We are a replica, or obey: nothing expires until our primary says so.
     obeying: bool,
     /// Keys whose expiry is still to be told to replicas.
@@ -113,15 +115,16 @@ impl Bench {
         let now = Now::from_us(ms * 1_000);
         let live = Arc::new(Live::default());
         let doubts = Arc::new(doubts);
+        let ghosts = Arc::new(Ghosts::new([1; 16]));
         Bench {
-            state: State::new(now, [1; 16], live.clone(), doubts.clone()),
+            state: State::new(now, [1; 16], live.clone(), doubts.clone(), ghosts.clone()),
             answers: Vec::new(),
             server: Told { client: 1, may_wait: true, out_of_memory: false, replica: false },
             parked: BTreeMap::new(),
             effects: Vec::new(),
             replicated: Vec::new(),
             jobs: Vec::new(),
-            memory: Memory { keys: BTreeMap::new(), now, live, doubts, obeying: false, expired: Vec::new() },
+            memory: Memory { keys: BTreeMap::new(), now, live, doubts, ghosts, obeying: false, expired: Vec::new() },
             now,
             replica: false,
         }
@@ -195,13 +198,19 @@ impl Bench {
         for id in ids {
             self.parked.remove(&id);
             let State { leases, stats, .. } = &mut self.state;
-            if !leases.leave(id, Waited::Dropped, self.now, &mut stats.count)
+            let mut tally = stats.at(self.now);
+            if !leases.leave(id, Waited::Dropped, &mut tally)
                 && let Some(answer) = leases.take_answer(id)
             {
-                leases.undelivered(answer, &mut stats.count);
+                leases.undelivered(answer, &mut tally);
             }
         }
         self.tick();
+    }
+
+    /// Whether a connection is kept waiting.
+    pub fn is_waiting(&self, client: u64) -> bool {
+        self.parked.values().any(|other| *other == client)
     }
 
     /// The token in the answer of a `GETLOCK`.
@@ -228,9 +237,15 @@ impl Bench {
         self.tick();
     }
 
-    /// Removes a key as the server does on expiry, eviction, or a command of its own.
+    /// Removes a key as the server does on expiry or a command of its own.
     pub fn plain_del(&mut self, key: &str) {
         self.memory.forget(key.as_bytes());
+    }
+
+    /// Removes a key as the server does when memory is short.
+    pub fn evict(&mut self, key: &str) {
+        self.memory.forget(key.as_bytes());
+        self.memory.ghosts.evicted(key.as_bytes());
     }
 
     /// The time it shows.
@@ -277,7 +292,7 @@ impl Bench {
 
     /// Everything that a command could change, as text.
     pub fn picture(&mut self) -> String {
-        let count = self.state.stats.count;
+        let count = *self.state.stats.at(self.now).node();
         self.memory.expire();
         let names: Vec<_> = self.memory.keys.keys().cloned().collect();
         let mut picture = format!("{:?} {:?} {:?}\n", self.state.live.totals(), self.state.clock, self.state.leases);
@@ -288,7 +303,7 @@ impl Bench {
             let _ = writeln!(picture, "{} {shown} {at:?} {header} {stored}", name.escape_ascii());
         }
         picture += &self.call("RULE LIST");
-        self.state.stats.count = count; // looking does not count
+        *self.state.stats.at(self.now).node() = count; // looking does not count
         picture
     }
 
@@ -376,7 +391,7 @@ impl Bench {
         let mut reply = Transcript::default();
         let mut effects = Effects::new();
         self.memory.obeying = self.replica || caller.trusted;
-        self.state.stats.count.calls += 1;
+        self.state.stats.calls += 1;
         let outcome = match commands::find(words[0], words.get(1).copied()) {
             None => Err(Error::Refused(format!("unknown command '{}'", words[0].escape_ascii()))),
             Some(command) => match command.run.filter(|_| command.accepts(words.len())) {
@@ -402,7 +417,7 @@ impl Bench {
             Ok(()) if waits => "(waiting)".into(),
             Ok(()) => reply.text(),
             Err(error) => {
-                self.state.stats.count.errors += 1;
+                self.state.stats.at(self.now).node().errors += 1;
                 format!("(error) {error}")
             }
         }
@@ -508,13 +523,17 @@ impl Memory {
             .filter(|(_, (_, at))| at.is_some_and(|at| at <= now))
             .map(|(key, _)| key.clone())
             .collect();
-        gone.iter().for_each(|key| self.forget(key));
+        for key in &gone {
+            self.forget(key);
+            self.ghosts.expired(key);
+        }
         self.expired.extend(gone);
     }
 
     fn forget(&mut self, key: &[u8]) {
         if let Some((Value::Entry(entry), _)) = self.keys.remove(key) {
             self.doubts.gone(key, entry.as_ref().stamp()); // the server calls `unlink` then
+            self.ghosts.left(key);
             self.live.died(entry.as_ref());
         }
     }

@@ -23,7 +23,7 @@ use super::clock::Now;
 use super::doubt::Mark;
 use super::entry::Freshness;
 use super::lease::{Answer, Due, End, Lease, Waited, WaiterId};
-use super::read::{self, Accept, Found, Value, Why};
+use super::read::{self, Accept, Found, Value};
 use super::token::{self, Of, Token};
 use super::{Key, Keyspace, Slot, State};
 
@@ -233,7 +233,7 @@ impl Node<'_> {
             rule,
             early: early_for.is_some(),
         };
-        leases.grant(self.db, key.name, lease, &mut stats.count);
+        leases.grant(self.db, key.name, lease, &mut stats.at(self.now));
         Some(Grant { token, left_ms })
     }
 
@@ -246,7 +246,7 @@ impl Node<'_> {
         match self.state.leases.lease(self.db, key.name) {
             Some(lease) if lease.until_ms > self.now.mono_ms() => {}
             Some(_) => {
-                self.state.leases.end(self.db, key.name, End::Expired, &mut self.state.stats.count);
+                self.state.leases.end(self.db, key.name, End::Expired, &mut self.state.stats.at(self.now));
                 self.settle(key);
             }
             None => self.settle(key), // ended by a command of the server's own
@@ -292,7 +292,7 @@ impl Node<'_> {
     /// Answers one waiter, unless it is to wait on; false then.
     fn wake(&mut self, key: Key<'_>, id: WaiterId, waits: bool, values: &mut Values) -> bool {
         let Some(waiter) = self.state.leases.waiter(id) else { return false };
-        let (client, wish) = (waiter.client, waiter.wish.clone());
+        let (client, wish, rule) = (waiter.client, waiter.wish.clone(), waiter.rule);
         let slot = self.keys.peek(key);
         let wrong_type = matches!(slot, Slot::Other);
         let there = There::of(slot, self.now);
@@ -333,19 +333,22 @@ impl Node<'_> {
             lease_ms: told.lease_ms(),
             lease: told.grant().map(|grant| (self.db, key.name.into(), grant.token)),
         };
-        let State { codecs, stats, leases, .. } = &mut *self.state;
-        let count = &mut stats.count;
-        match state {
-            "HIT" => count.hits += 1,
-            "ABSENT" => count.absent_hits += 1,
-            "STALE" => count.stale_hits += 1,
-            "MISS" => match read::find(self.keys.peek(key), codecs, self.now, false, Some(Accept::all())) {
-                Ok(miss @ Found::Miss(_)) => miss.count(count),
-                _ => count.misses_expired += 1, // damaged
-            },
-            _ => count.busy += 1,
-        }
-        leases.answer(id, how, answer, self.now, count);
+        let slot = self.keys.peek(key);
+        let mut tally = self.state.stats.at(self.now);
+        let why = tally.why(read::why(slot), key.name);
+        let count = match (state, slot) {
+            ("HIT" | "ABSENT" | "STALE", Slot::Entry(entry)) => tally.served(entry),
+            _ => tally.of(rule),
+        };
+        *match state {
+            "HIT" => &mut count.hits,
+            "ABSENT" => &mut count.absent_hits,
+            "STALE" => &mut count.stale_hits,
+            "MISS" => count.miss(why),
+            _ => &mut count.busy,
+        } += 1;
+        tally.asked(key.name, !matches!(state, "MISS" | "BUSY"));
+        self.state.leases.answer(id, how, answer, &mut tally);
         true
     }
 
@@ -361,7 +364,8 @@ impl Node<'_> {
         }
         let value: Option<Arc<[u8]>> = value.map(Into::into);
         while let Some(id) = self.state.leases.first_waiter(self.db, key.name) {
-            let accepts = self.state.leases.waiter(id).is_some_and(|waiter| waiter.wish.accept.is_some());
+            let Some(waiter) = self.state.leases.waiter(id) else { break };
+            let (accepts, rule) = (waiter.wish.accept.is_some(), waiter.rule);
             let answer = Answer {
                 state: if value.is_some() { "HIT" } else { "ABSENT" },
                 value: value.clone().map(|bytes| ("identity", bytes)),
@@ -371,9 +375,11 @@ impl Node<'_> {
                 lease_ms: 0,
                 lease: None,
             };
-            let count = &mut self.state.stats.count;
+            let mut tally = self.state.stats.at(self.now);
+            let count = tally.of(rule);
             *(if value.is_some() { &mut count.hits } else { &mut count.absent_hits }) += 1;
-            self.state.leases.answer(id, Waited::Served, answer, self.now, count);
+            tally.asked(key.name, true);
+            self.state.leases.answer(id, Waited::Served, answer, &mut tally);
         }
     }
 
@@ -390,7 +396,7 @@ impl Node<'_> {
         if mark == Mark::Deleted {
             leases.end_backoff(self.db, key.name);
         }
-        leases.end(self.db, key.name, End::Voided, &mut stats.count);
+        leases.end(self.db, key.name, End::Voided, &mut stats.at(self.now));
         self.settle(key);
     }
 }
@@ -436,7 +442,7 @@ impl Values {
             Ok(Found::Stale { value }) => (Some(Shared::Value(share(value), 0)), None),
             Ok(Found::Absent { left_ms }) => (Some(Shared::Absent(0)), left_ms),
             Ok(Found::Plain) => (node.keys.text(key).map(|text| Shared::Value(share(Value::plain(text)), 0)), None),
-            Ok(Found::Miss(Why::Cold | Why::Expired | Why::Invalidated)) | Err(_) => (None, None),
+            Ok(Found::Miss(_)) | Err(_) => (None, None),
         };
         let shared = shared.map(|shared| {
             let fresh_ms = read::fresh_ms(node.keys, key, left_ms);

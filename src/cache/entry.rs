@@ -253,9 +253,9 @@ impl<'a> EntryRef<'a> {
     }
 
     /// How long its load took, in milliseconds, when that was measured.
+    #[inline]
     pub fn load_ms(self) -> Option<u32> {
-        let at = tags_at(self.0[AT_FLAGS] & flag::WINDOWS);
-        self.has(flag::LOADED).then(|| u32_at(self.0, at))
+        self.has(flag::LOADED).then(|| u32_at(self.0, tags_at(self.0[AT_FLAGS] & flag::WINDOWS)))
     }
 
     /// The number of its codec; see [`codec`](Self::codec).

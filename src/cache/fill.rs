@@ -157,9 +157,9 @@ impl Node<'_> {
     /// A load has been answered: its lease, if it still lives, has ended. To be settled once the key has been changed.
     pub fn filled(&mut self, key: Key<'_>, claim: Claim<'_>, token: Option<Token>, filled: Filled) {
         let Claim::Token(_) = claim else { return };
-        let count = &mut self.state.stats.count;
         let Some(token) = token else {
-            count.fills_unknown += 1;
+            let rule = self.state.policies.id(key.name);
+            self.state.stats.at(self.now).of(rule).fills_unknown += 1;
             return;
         };
         self.state.answered.remember(token.stamp, filled);
@@ -167,17 +167,18 @@ impl Node<'_> {
             // Whatever it was lost to may be gone when it is sent again. (No other load has this stamp: `Node::grant`.)
             self.state.doubts.gone(key.name, Stamp(token.stamp.0 + 1));
         }
-        let own = self.state.leases.lease(self.db, key.name).is_some_and(|lease| lease.token == token);
-        if own {
-            count.origin_ms += token.age_ms(self.now);
+        let mut tally = self.state.stats.at(self.now);
+        let lease = self.state.leases.lease(self.db, key.name).filter(|lease| lease.token == token);
+        if let Some(lease) = lease {
+            tally.of(lease.rule).origin_ms += token.age_ms(self.now);
             let how = match filled {
                 Filled::Ok => End::Filled,
                 Filled::Stale => End::FilledStale,
                 Filled::Lost => End::FilledLost,
             };
-            self.state.leases.end(self.db, key.name, how, count);
+            self.state.leases.end(self.db, key.name, how, &mut tally);
         } else {
-            count.fills_late += 1;
+            tally.of(self.state.policies.id(key.name)).fills_late += 1;
         }
     }
 
@@ -191,7 +192,7 @@ impl Node<'_> {
     /// A load could not be stored: its lease, if it still lives, is given back.
     pub fn failed(&mut self, key: Key<'_>, claim: Option<Claim<'_>>) {
         if claim.is_some_and(|claim| self.holds(key, claim)) {
-            self.state.leases.end(self.db, key.name, End::Failed, &mut self.state.stats.count);
+            self.state.leases.end(self.db, key.name, End::Failed, &mut self.state.stats.at(self.now));
             self.settle(key);
         }
     }
@@ -204,7 +205,7 @@ impl Node<'_> {
             self.state.doubts.gone(key.name, stamp);
         }
         if !self.state.leases.is_idle() {
-            self.state.leases.end(self.db, key.name, End::Voided, &mut self.state.stats.count);
+            self.state.leases.end(self.db, key.name, End::Voided, &mut self.state.stats.at(self.now));
             self.state.leases.end_backoff(self.db, key.name);
             self.settle(key);
         }
@@ -218,7 +219,7 @@ impl Node<'_> {
         }
         self.state.leases.end_backoff(self.db, key.name);
         if self.state.leases.lease(self.db, key.name).is_some_and(|lease| lease.token.stamp < stamp) {
-            self.state.leases.end(self.db, key.name, End::Voided, &mut self.state.stats.count);
+            self.state.leases.end(self.db, key.name, End::Voided, &mut self.state.stats.at(self.now));
         }
         self.settle(key);
     }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use super::clock::Now;
 use super::rules::RuleId;
-use super::stats::Counters;
+use super::stats::Tally;
 use super::token::Token;
 
 /// A parked caller: never used again.
@@ -104,6 +104,8 @@ pub struct Waiter {
     pub client: u64,
     /// What it asked for.
     pub wish: Arc<Wish>,
+    /// The rule that its lease counts for.
+    pub rule: RuleId,
     since_ms: u64,
     until_ms: u64,
     due: u64,
@@ -213,7 +215,8 @@ impl Leases {
     }
 
     /// Grants a lease on a key that has none.
-    pub fn grant(&mut self, db: i32, key: &[u8], lease: Lease, count: &mut Counters) {
+    pub fn grant(&mut self, db: i32, key: &[u8], lease: Lease, tally: &mut Tally<'_>) {
+        let count = tally.of(lease.rule);
         count.leases_granted += 1;
         count.leases_early += u64::from(lease.early);
         self.live += 1;
@@ -226,7 +229,7 @@ impl Leases {
     }
 
     /// Ends the lease of a key, if there is one. Whoever does must settle the key.
-    pub fn end(&mut self, db: i32, key: &[u8], how: End, count: &mut Counters) -> bool {
+    pub fn end(&mut self, db: i32, key: &[u8], how: End, tally: &mut Tally<'_>) -> bool {
         let Some((lease, due)) = self.flight_mut(db, key).and_then(|flight| flight.lease.take()) else { return false };
         self.due.remove(&(lease.until_ms, due));
         self.live -= 1;
@@ -236,6 +239,7 @@ impl Leases {
                 self.by_rule.remove(&lease.rule);
             }
         }
+        let count = tally.of(lease.rule);
         *match how {
             End::Filled => &mut count.fills,
             End::FilledStale => &mut count.fills_stale,
@@ -301,8 +305,10 @@ impl Leases {
         self.remind(until_ms, Due::Waiter(id));
         let flight = self.flights.entry(db).or_default().entry(name.clone()).or_default();
         debug_assert!(flight.lease.is_some(), "nobody waits where nobody loads");
+        let rule = flight.lease.as_ref().map(|(lease, _)| lease.rule).unwrap_or_default();
         flight.waiters.push_back(id);
-        let waiter = Waiter { db, key: name, client, since_ms: now.mono_ms(), until_ms, due, wish: Arc::new(wish) };
+        let waiter =
+            Waiter { db, key: name, client, since_ms: now.mono_ms(), until_ms, due, wish: Arc::new(wish), rule };
         self.waiters.insert(id, waiter);
         let before = self.parked.insert(client, id);
         debug_assert!(before.is_none(), "a connection waits for one thing at a time");
@@ -320,14 +326,22 @@ impl Leases {
     }
 
     /// Answers a waiter: from now on it waits no more, and its answer is on its way.
-    pub fn answer(&mut self, id: WaiterId, how: Waited, answer: Answer, now: Now, count: &mut Counters) {
-        if self.leave(id, how, now, count) {
+    pub fn answer(&mut self, id: WaiterId, how: Waited, answer: Answer, tally: &mut Tally<'_>) {
+        if self.leave(id, how, tally) {
             self.outbox.push_back((id, answer));
         }
     }
 
+    /// Tells a waiter to ask again: here there is nothing left to wait for.
+    pub fn turn_away(&mut self, id: WaiterId, tally: &mut Tally<'_>) {
+        let Some(waiter) = self.waiters.get(&id) else { return };
+        tally.of(waiter.rule).busy += 1;
+        tally.asked(&waiter.key, false);
+        self.answer(id, Waited::Dropped, Answer::ask_again(), tally);
+    }
+
     /// A waiter is gone: disconnected, killed, unblocked. False when it had been answered before.
-    pub fn leave(&mut self, id: WaiterId, how: Waited, now: Now, count: &mut Counters) -> bool {
+    pub fn leave(&mut self, id: WaiterId, how: Waited, tally: &mut Tally<'_>) -> bool {
         let Some(waiter) = self.waiters.remove(&id) else { return false };
         self.due.remove(&(waiter.until_ms, waiter.due));
         self.parked.remove(&waiter.client);
@@ -338,15 +352,7 @@ impl Leases {
             }
         }
         self.tidy(waiter.db, &waiter.key);
-        count.waits += 1;
-        *match how {
-            Waited::Served => &mut count.waits_served,
-            Waited::Promoted => &mut count.waits_promoted,
-            Waited::TimedOut => &mut count.waits_timed_out,
-            Waited::Dropped => &mut count.waits_dropped,
-        } += 1;
-        let waited_ms = now.mono_ms().saturating_sub(waiter.since_ms);
-        count.wait_ms += waited_ms;
+        tally.waited(waiter.rule, how, waiter.since_ms);
         true
     }
 
@@ -363,10 +369,10 @@ impl Leases {
 
     /// An answer did not reach who waited for it. If that was the next to load, it never will: its lease is given back, and
     /// the host settles the key with what comes due next.
-    pub fn undelivered(&mut self, answer: Answer, count: &mut Counters) {
+    pub fn undelivered(&mut self, answer: Answer, tally: &mut Tally<'_>) {
         let Some((db, key, token)) = answer.lease else { return };
         if self.lease(db, &key).is_some_and(|lease| lease.token == token) {
-            self.end(db, &key, End::Released, count);
+            self.end(db, &key, End::Released, tally);
             self.remind(0, Due::Key(db, key));
         }
     }
@@ -403,11 +409,11 @@ impl Leases {
 
     /// Ends all leases and back-offs of a database (of all without one). Gives the keys that somebody waits for: they
     /// are to be settled.
-    pub fn void(&mut self, db: Option<i32>, count: &mut Counters) -> Vec<(i32, Arc<[u8]>)> {
+    pub fn void(&mut self, db: Option<i32>, tally: &mut Tally<'_>) -> Vec<(i32, Arc<[u8]>)> {
         let keys: Vec<(i32, Arc<[u8]>)> = self.keys().filter(|(at, _)| db.is_none_or(|db| db == *at)).collect();
         for (db, key) in &keys {
             self.end_backoff(*db, key);
-            self.end(*db, key, End::Voided, count);
+            self.end(*db, key, End::Voided, tally);
         }
         keys.into_iter().filter(|(db, key)| self.waiters_of(*db, key) > 0).collect()
     }
@@ -418,11 +424,11 @@ impl Leases {
     }
 
     /// Ends the leases of a key in every database; the host settles its waiters with what comes due next.
-    pub fn void_key(&mut self, key: &[u8], count: &mut Counters) {
+    pub fn void_key(&mut self, key: &[u8], tally: &mut Tally<'_>) {
         let dbs: Vec<i32> = self.flights.iter().filter(|(_, keys)| keys.contains_key(key)).map(|(db, _)| *db).collect();
         for db in dbs {
             self.end_backoff(db, key);
-            if self.end(db, key, End::Voided, count) && self.waiters_of(db, key) > 0 {
+            if self.end(db, key, End::Voided, tally) && self.waiters_of(db, key) > 0 {
                 self.remind(0, Due::Key(db, self.name_of(db, key)));
             }
         }
@@ -513,6 +519,8 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use super::super::clock::Stamp;
+    use super::super::ghosts::Ghosts;
+    use super::super::stats::{Counters, Stats};
     use super::*;
 
     const KEY: &[u8] = b"k";
@@ -529,10 +537,14 @@ mod tests {
         Lease { token, until_ms, client, owner: None, rule: RuleId(7), early: false }
     }
 
-    fn leased(until_ms: u64) -> (Leases, Counters) {
-        let (mut leases, mut count) = (Leases::default(), Counters::default());
-        leases.grant(0, KEY, lease(1, until_ms), &mut count);
-        (leases, count)
+    fn nothing() -> (Leases, Stats) {
+        (Leases::default(), Stats::new(at(0), 0, Arc::new(Ghosts::new([0; 16]))))
+    }
+
+    fn leased(until_ms: u64) -> (Leases, Stats) {
+        let (mut leases, mut stats) = nothing();
+        leases.grant(0, KEY, lease(1, until_ms), &mut stats.at(at(0)));
+        (leases, stats)
     }
 
     fn park(leases: &mut Leases, client: u64, wait_ms: u64) -> WaiterId {
@@ -551,10 +563,11 @@ mod tests {
             (End::Expired, |count| count.leases_expired),
         ];
         for (how, counted) in ends {
-            let (mut leases, mut count) = leased(9);
+            let (mut leases, mut stats) = leased(9);
             assert_eq!((leases.live(), leases.of_rule(RuleId(7))), (1, 1));
-            assert!(leases.end(0, KEY, how, &mut count));
-            assert!(!leases.end(0, KEY, how, &mut count), "{how:?}");
+            assert!(leases.end(0, KEY, how, &mut stats.at(at(0))));
+            assert!(!leases.end(0, KEY, how, &mut stats.at(at(0))), "{how:?}");
+            let count = *stats.at(at(0)).of(RuleId(7));
             assert_eq!((counted(&count), count.leases_granted), (1, 1));
             assert_eq!((leases.live(), leases.of_rule(RuleId(7))), (0, 0));
             assert!(leases.is_idle());
@@ -571,37 +584,38 @@ mod tests {
             (Waited::Dropped, |count| count.waits_dropped),
         ];
         for (how, counted) in ends {
-            let (mut leases, mut count) = leased(9);
+            let (mut leases, mut stats) = leased(9);
             let id = park(&mut leases, 2, 5);
             leases.validate();
-            leases.answer(id, how, Answer::ask_again(), at(3), &mut count);
-            leases.answer(id, how, Answer::ask_again(), at(4), &mut count);
-            assert!(!leases.leave(id, Waited::Dropped, at(4), &mut count), "it has been answered");
+            leases.answer(id, how, Answer::ask_again(), &mut stats.at(at(3)));
+            leases.answer(id, how, Answer::ask_again(), &mut stats.at(at(4)));
+            assert!(!leases.leave(id, Waited::Dropped, &mut stats.at(at(4))), "it has been answered");
             assert_eq!(leases.next_answer(), Some((id, Answer::ask_again())));
             assert_eq!(leases.next_answer(), None, "{how:?}");
-            assert_eq!((counted(&count), count.waits, count.wait_ms), (1, 1, 3));
+            let count = *stats.at(at(4)).of(RuleId(7));
+            assert_eq!((counted(&count), count.waits), (1, 1), "for the rule of the lease");
             leases.validate();
         }
     }
 
     #[test]
     fn whoever_leaves_is_not_answered() {
-        let (mut leases, mut count) = leased(9);
+        let (mut leases, mut stats) = leased(9);
         let ids = [2, 3, 4].map(|client| park(&mut leases, client, 5));
-        assert!(leases.leave(ids[1], Waited::Dropped, at(1), &mut count));
-        leases.answer(ids[1], Waited::Served, Answer::ask_again(), at(2), &mut count);
+        assert!(leases.leave(ids[1], Waited::Dropped, &mut stats.at(at(1))));
+        leases.answer(ids[1], Waited::Served, Answer::ask_again(), &mut stats.at(at(2)));
         assert!(!leases.has_answers());
         assert_eq!(leases.first_waiter(0, KEY), Some(ids[0]));
-        leases.leave(ids[0], Waited::Dropped, at(1), &mut count);
+        leases.leave(ids[0], Waited::Dropped, &mut stats.at(at(1)));
         assert_eq!((leases.first_waiter(0, KEY), leases.waiting()), (Some(ids[2]), 1));
         leases.validate();
     }
 
     #[test]
     fn an_answer_can_be_taken_out_of_turn() {
-        let (mut leases, mut count) = leased(9);
+        let (mut leases, mut stats) = leased(9);
         let ids = [2, 3].map(|client| park(&mut leases, client, 5));
-        ids.iter().for_each(|id| leases.answer(*id, Waited::Served, Answer::ask_again(), at(1), &mut count));
+        ids.iter().for_each(|id| leases.answer(*id, Waited::Served, Answer::ask_again(), &mut stats.at(at(1))));
         assert_eq!(leases.take_answer(ids[1]), Some(Answer::ask_again()));
         assert_eq!(leases.take_answer(ids[1]), None);
         assert_eq!(leases.next_answer().map(|(id, _)| id), Some(ids[0]));
@@ -609,19 +623,19 @@ mod tests {
 
     #[test]
     fn what_comes_due_comes_in_order_and_stays_due_until_it_is_dealt_with() {
-        let (mut leases, mut count) = leased(30);
+        let (mut leases, mut stats) = leased(30);
         let id = park(&mut leases, 2, 20);
-        leases.grant(1, KEY, lease(3, 10), &mut count);
+        leases.grant(1, KEY, lease(3, 10), &mut stats.at(at(0)));
         leases.back_off(0, b"failed", 40);
         assert_eq!((leases.next_due(), leases.due_now(at(9))), (Some(10), None));
         for _ in 0..2 {
             assert_eq!(leases.due_now(at(50)), Some(Due::Key(1, KEY.into())));
         }
-        leases.end(1, KEY, End::Expired, &mut count);
+        leases.end(1, KEY, End::Expired, &mut stats.at(at(0)));
         assert_eq!(leases.due_now(at(50)), Some(Due::Waiter(id)));
-        leases.leave(id, Waited::TimedOut, at(50), &mut count);
+        leases.leave(id, Waited::TimedOut, &mut stats.at(at(50)));
         assert_eq!(leases.due_now(at(50)), Some(Due::Key(0, KEY.into())));
-        leases.end(0, KEY, End::Expired, &mut count);
+        leases.end(0, KEY, End::Expired, &mut stats.at(at(0)));
         assert_eq!(leases.due_now(at(50)), Some(Due::Key(0, b"failed"[..].into())));
         leases.end_backoff(0, b"failed");
         assert_eq!((leases.next_due(), leases.is_idle()), (None, true));
@@ -630,13 +644,13 @@ mod tests {
 
     #[test]
     fn a_lease_that_is_extended_is_due_then_and_not_before() {
-        let (mut leases, mut count) = leased(10);
+        let (mut leases, mut stats) = leased(10);
         leases.extend(0, KEY, 30);
         assert_eq!(leases.next_due(), Some(30));
         leases.extend(0, KEY, 5);
         assert_eq!(leases.next_due(), Some(5));
         leases.validate();
-        leases.end(0, KEY, End::Filled, &mut count);
+        leases.end(0, KEY, End::Filled, &mut stats.at(at(0)));
         leases.extend(0, KEY, 50);
         assert_eq!(leases.next_due(), None, "what has ended is not revived");
     }
@@ -654,29 +668,29 @@ mod tests {
     #[test]
     fn a_flush_ends_the_leases_and_back_offs_of_its_database_and_names_the_keys_that_somebody_waits_for() {
         for (db, named, left) in [(Some(0), 1, 1), (Some(1), 0, 2), (None, 1, 0)] {
-            let (mut leases, mut count) = leased(9);
-            leases.grant(0, b"alone", lease(2, 9), &mut count);
-            leases.grant(1, KEY, lease(3, 9), &mut count);
+            let (mut leases, mut stats) = leased(9);
+            leases.grant(0, b"alone", lease(2, 9), &mut stats.at(at(0)));
+            leases.grant(1, KEY, lease(3, 9), &mut stats.at(at(0)));
             leases.back_off(0, b"failed", 9);
             let id = park(&mut leases, 4, 9);
-            let keys = leases.void(db, &mut count);
+            let keys = leases.void(db, &mut stats.at(at(0)));
             assert_eq!((keys.len(), leases.live()), (named, if db == Some(1) { 2 } else { left }), "{db:?}");
             assert_eq!(leases.backoff_ms(0, b"failed", at(0)).is_some(), db == Some(1));
             if named == 0 {
                 continue;
             }
             assert_eq!((&*keys[0].1, leases.all_waiters()), (KEY, vec![id]));
-            leases.leave(id, Waited::Dropped, at(1), &mut count);
+            leases.leave(id, Waited::Dropped, &mut stats.at(at(1)));
             leases.validate();
         }
     }
 
     #[test]
     fn a_circle_is_seen_over_any_number_of_connections() {
-        let (mut leases, mut count) = (Leases::default(), Counters::default());
+        let (mut leases, mut stats) = nothing();
         let key = |n: u64| n.to_string().into_bytes();
         for n in 0..100 {
-            leases.grant(0, &key(n), lease(n, 9), &mut count);
+            leases.grant(0, &key(n), lease(n, 9), &mut stats.at(at(0)));
         }
         for n in 0..99 {
             assert!(leases.would_circle(0, &key(n), n), "for its own lease");
@@ -691,16 +705,16 @@ mod tests {
 
     #[test]
     fn after_a_burst_nothing_is_left_behind() {
-        let (mut leases, mut count) = (Leases::default(), Counters::default());
+        let (mut leases, mut stats) = nothing();
         let key = |n: u64| n.to_string().into_bytes();
         for n in 0..10_000 {
-            leases.grant(0, &key(n), lease(n, 9), &mut count);
+            leases.grant(0, &key(n), lease(n, 9), &mut stats.at(at(0)));
             leases.park(0, &key(n), 10_000 + n, 5, Wish::default(), at(0));
         }
         for n in 0..10_000 {
-            leases.end(0, &key(n), End::Expired, &mut count);
+            leases.end(0, &key(n), End::Expired, &mut stats.at(at(0)));
             let id = leases.first_waiter(0, &key(n)).unwrap();
-            leases.answer(id, Waited::Served, Answer::ask_again(), at(9), &mut count);
+            leases.answer(id, Waited::Served, Answer::ask_again(), &mut stats.at(at(9)));
         }
         while leases.next_answer().is_some() {}
         assert!(leases.is_idle() && leases.waiting() == 0 && leases.next_due().is_none() && leases.flights.is_empty());

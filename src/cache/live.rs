@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::Relaxed};
 
 use super::entry::EntryRef;
+use super::rules::RuleId;
 use super::tags::TagId;
 
 /// Tags per block of counters.
@@ -16,14 +17,23 @@ const BLOCKS: usize = 4096;
 /// The most tag names that can be alive at once.
 pub const MAX_TAG_IDS: usize = BLOCK * BLOCKS;
 
+/// Rules per block of counts.
+const RULES: usize = 64;
+
 /// The counts of one process.
 #[derive(Debug)]
 pub struct Live {
+    rules: Box<[OnceLock<Box<[Counts]>>]>,
+    holders: Box<[OnceLock<Box<[AtomicU32]>>]>,
+}
+
+/// The counts of one rule's entries.
+#[derive(Debug, Default)]
+struct Counts {
     entries: AtomicI64,
     raw_bytes: AtomicI64,
     stored_bytes: AtomicI64,
     allocated_bytes: AtomicI64,
-    holders: Box<[OnceLock<Box<[AtomicU32]>>]>,
 }
 
 /// What [`Live`] counts, at one moment.
@@ -39,16 +49,39 @@ pub struct Totals {
     pub allocated_bytes: u64,
 }
 
+impl Totals {
+    /// These without those of some of the entries.
+    pub fn without(self, some: Totals) -> Totals {
+        self.with(some, u64::saturating_sub)
+    }
+
+    fn with(self, other: Totals, f: fn(u64, u64) -> u64) -> Totals {
+        Totals {
+            entries: f(self.entries, other.entries),
+            raw_bytes: f(self.raw_bytes, other.raw_bytes),
+            stored_bytes: f(self.stored_bytes, other.stored_bytes),
+            allocated_bytes: f(self.allocated_bytes, other.allocated_bytes),
+        }
+    }
+}
+
+impl Counts {
+    fn totals(&self) -> Totals {
+        let read = |n: &AtomicI64| n.load(Relaxed).max(0) as u64;
+        Totals {
+            entries: read(&self.entries),
+            raw_bytes: read(&self.raw_bytes),
+            stored_bytes: read(&self.stored_bytes),
+            allocated_bytes: read(&self.allocated_bytes),
+        }
+    }
+}
+
 impl Default for Live {
     fn default() -> Self {
         let holders = (0..BLOCKS).map(|_| OnceLock::new()).collect();
-        Live {
-            entries: AtomicI64::new(0),
-            raw_bytes: AtomicI64::new(0),
-            stored_bytes: AtomicI64::new(0),
-            allocated_bytes: AtomicI64::new(0),
-            holders,
-        }
+        let rules = (0..=usize::from(u16::MAX) / RULES).map(|_| OnceLock::new()).collect();
+        Live { rules, holders }
     }
 }
 
@@ -76,20 +109,24 @@ impl Live {
 
     /// The totals.
     pub fn totals(&self) -> Totals {
-        let read = |n: &AtomicI64| n.load(Relaxed).max(0) as u64;
-        Totals {
-            entries: read(&self.entries),
-            raw_bytes: read(&self.raw_bytes),
-            stored_bytes: read(&self.stored_bytes),
-            allocated_bytes: read(&self.allocated_bytes),
-        }
+        let blocks = self.rules.iter().filter_map(OnceLock::get);
+        blocks.flatten().map(Counts::totals).fold(Totals::default(), |all, one| all.with(one, u64::wrapping_add))
+    }
+
+    /// Those of the entries that were stored under a rule.
+    pub fn of_rule(&self, rule: RuleId) -> Totals {
+        let block = self.rules[usize::from(rule.0) / RULES].get();
+        block.map_or_else(Totals::default, |counts| counts[usize::from(rule.0) % RULES].totals())
     }
 
     fn count(&self, entry: EntryRef<'_>, sign: i64) {
-        self.entries.fetch_add(sign, Relaxed);
-        self.raw_bytes.fetch_add(sign * entry.raw_len() as i64, Relaxed);
-        self.stored_bytes.fetch_add(sign * entry.stored().len() as i64, Relaxed);
-        self.allocated_bytes.fetch_add(sign * entry.allocation().len() as i64, Relaxed);
+        let rule = usize::from(entry.rule().0);
+        let block = self.rules[rule / RULES].get_or_init(|| (0..RULES).map(|_| Counts::default()).collect());
+        let counts = &block[rule % RULES];
+        counts.entries.fetch_add(sign, Relaxed);
+        counts.raw_bytes.fetch_add(sign * entry.raw_len() as i64, Relaxed);
+        counts.stored_bytes.fetch_add(sign * entry.stored().len() as i64, Relaxed);
+        counts.allocated_bytes.fetch_add(sign * entry.allocation().len() as i64, Relaxed);
     }
 
     fn holders_of(&self, tag: TagId) -> &AtomicU32 {

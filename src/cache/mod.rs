@@ -17,13 +17,17 @@ pub mod entry;
 pub mod error;
 pub mod fill;
 pub mod format;
+pub mod ghosts;
 pub mod glob;
+pub mod histogram;
+pub mod hot;
 pub mod lease;
 pub mod live;
 pub mod native;
 pub mod offload;
 pub mod random;
 pub mod read;
+pub mod report;
 pub mod rules;
 pub mod slots;
 pub mod stats;
@@ -31,6 +35,7 @@ pub mod store;
 pub mod tags;
 pub mod token;
 pub mod units;
+pub mod window;
 
 use std::sync::Arc;
 
@@ -41,7 +46,8 @@ use doubt::Doubts;
 use effects::Effects;
 use entry::{Entry, EntryMut, EntryRef};
 use fill::{Answered, Floors};
-use lease::{Answer, Leases, Waited};
+use ghosts::Ghosts;
+use lease::Leases;
 use live::Live;
 use native::Transactions;
 use rules::Policies;
@@ -248,7 +254,8 @@ impl State {
     pub fn flushed(&mut self, db: Option<i32>, now: Now) -> Vec<(i32, Arc<[u8]>)> {
         let stamp = self.clock.stamp(now);
         self.floors.raise(db, stamp);
-        self.leases.void(db, &mut self.stats.count)
+        self.stats.ghosts.flushed();
+        self.leases.void(db, &mut self.stats.at(now))
     }
 
     /// The role has changed, or another reason why nothing that is in flight may be trusted: all leases end, whoever waits
@@ -257,17 +264,17 @@ impl State {
         self.secret = Secret::new(secret);
         self.began_ms = now.mono_ms();
         self.answered = Answered::default();
-        self.leases.void(None, &mut self.stats.count);
+        let mut tally = self.stats.at(now);
+        self.leases.void(None, &mut tally);
         for id in self.leases.all_waiters() {
-            self.stats.count.busy += 1;
-            self.leases.answer(id, Waited::Dropped, Answer::ask_again(), now, &mut self.stats.count);
+            self.leases.turn_away(id, &mut tally);
         }
     }
 }
 
 impl State {
     /// The state of a node that starts at `now`, with default settings. The random bytes must be new for each life.
-    pub fn new(now: Now, random: [u8; 16], live: Arc<Live>, doubts: Arc<Doubts>) -> Self {
+    pub fn new(now: Now, random: [u8; 16], live: Arc<Live>, doubts: Arc<Doubts>, ghosts: Arc<Ghosts>) -> Self {
         let settings = Settings::default();
         let seed = u128::from_le_bytes(random);
         State {
@@ -275,7 +282,7 @@ impl State {
             settings,
             clock: Clock::default(),
             tags: tags::Tags::new(live.clone()),
-            stats: stats::Stats::new(now),
+            stats: stats::Stats::new(now, (seed >> 32) as u64, ghosts),
             codecs: codec::Codecs::new(),
             offload: offload::Offload::default(),
             adaptive: Vec::new(),

@@ -167,7 +167,7 @@ impl State {
             Touch::Deletes => self.doubts.mark(Mark::Deleted, key, stamp, self.settings.guard_ms, now),
             Touch::Writes => self.doubts.gone(key, stamp),
         }
-        self.leases.void_key(key, &mut self.stats.count);
+        self.leases.void_key(key, &mut self.stats.at(now));
     }
 }
 
@@ -373,7 +373,7 @@ mod tests {
             let last = bench.state.leases.all_waiters()[1];
             let mut node = bench.node();
             if ends == "native" {
-                node.state.leases.void_key(b"k", &mut node.state.stats.count);
+                node.state.leases.void_key(b"k", &mut node.state.stats.at(node.now));
             } else {
                 node.now = Now::new(node.now.us() + 1_000_000, node.now.mono_ms() + 1_000);
             }

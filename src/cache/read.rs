@@ -4,7 +4,8 @@ use super::clock::Now;
 use super::codec::{CodecId, Codecs};
 use super::entry::{EntryRef, Freshness};
 use super::error::Error;
-use super::stats::Counters;
+use super::rules::Policies;
+use super::stats::Tally;
 use super::{Key, Keyspace, Slot};
 
 /// A value to answer with.
@@ -19,12 +20,16 @@ pub struct Value<'v> {
 /// Why a read found nothing to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// The key is not there.
+    /// The key is not there, and nobody knows why.
     Cold,
+    /// The key is not there.
+    Gone,
     /// Its time is over, or it cannot be read.
     Expired,
     /// Its freshness was ended by command.
     Invalidated,
+    /// The server has evicted it.
+    Evicted,
 }
 
 /// What a read may serve. `left_ms` is how long it stays fresh: `None` without end.
@@ -87,7 +92,7 @@ pub fn find<'v>(
 ) -> Result<Found<'v>, Error> {
     let entry = match slot {
         Slot::Entry(entry) => entry,
-        Slot::Empty => return Ok(Found::Miss(Why::Cold)),
+        Slot::Empty => return Ok(Found::Miss(Why::Gone)),
         Slot::Text(_) => return Ok(Found::Plain),
         Slot::Other => return Err(Error::WrongType),
     };
@@ -102,9 +107,17 @@ pub fn find<'v>(
             Some(value) => Found::Stale { value },
             None => Found::Miss(Why::Expired),
         },
-        Freshness::Stale { .. } | Freshness::Dead if entry.stale() => Found::Miss(Why::Invalidated),
-        Freshness::Stale { .. } | Freshness::Dead => Found::Miss(Why::Expired),
+        Freshness::Stale { .. } | Freshness::Dead => Found::Miss(why(slot)),
     })
+}
+
+/// Why there is nothing to serve, where there is not.
+pub fn why(slot: Slot<'_>) -> Why {
+    match slot {
+        Slot::Entry(entry) if entry.stale() => Why::Invalidated,
+        Slot::Entry(_) => Why::Expired,
+        Slot::Empty | Slot::Text(_) | Slot::Other => Why::Gone,
+    }
 }
 
 impl<'v> Value<'v> {
@@ -128,16 +141,30 @@ fn value<'v>(entry: EntryRef<'v>, codecs: &'v mut Codecs, accept: Option<Accept>
 }
 
 impl Found<'_> {
-    /// Counts it: one request.
-    pub fn count(&self, count: &mut Counters) {
-        *match self {
-            Found::Hit { .. } | Found::Plain => &mut count.hits,
-            Found::Stale { .. } => &mut count.stale_hits,
-            Found::Absent { .. } => &mut count.absent_hits,
-            Found::Miss(Why::Cold) => &mut count.misses_cold,
-            Found::Miss(Why::Expired) => &mut count.misses_expired,
-            Found::Miss(Why::Invalidated) => &mut count.misses_invalidated,
-        } += 1;
+    /// Counts it: one request for `key`, under which this was found in `slot`.
+    #[inline(always)]
+    pub fn count(&self, key: &[u8], slot: Slot<'_>, policies: &Policies, tally: &mut Tally<'_>) {
+        // Nearly always, and part of what a hit costs: as little as can be.
+        if let (Found::Hit { .. }, Slot::Entry(entry)) = (self, slot) {
+            tally.asked(key, true);
+            tally.served(entry).hits += 1;
+        } else {
+            self.count_other(key, slot, policies, tally);
+        }
+    }
+
+    #[inline(never)]
+    fn count_other(&self, key: &[u8], slot: Slot<'_>, policies: &Policies, tally: &mut Tally<'_>) {
+        tally.asked(key, !matches!(self, Found::Miss(_)));
+        match (self, slot) {
+            (Found::Stale { .. }, Slot::Entry(entry)) => tally.served(entry).stale_hits += 1,
+            (Found::Absent { .. }, Slot::Entry(entry)) => tally.served(entry).absent_hits += 1,
+            (Found::Miss(why), _) => {
+                let why = tally.why(*why, key);
+                *tally.of(policies.id(key)).miss(why) += 1;
+            }
+            _ => tally.of(policies.id(key)).hits += 1, // a plain string
+        }
     }
 }
 

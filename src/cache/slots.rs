@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::State;
 use super::clock::{Now, Stamp};
-use super::lease::{Answer, End, Waited};
+use super::lease::End;
 
 /// How many there are.
 const SLOTS: usize = 16_384;
@@ -81,10 +81,10 @@ impl State {
         let gone: Vec<(i32, Arc<[u8]>)> = self.leases.keys().filter(|(_, key)| left(key)).collect();
         for (db, key) in gone {
             self.leases.end_backoff(db, &key);
-            self.leases.end(db, &key, End::Voided, &mut self.stats.count);
+            let mut tally = self.stats.at(now);
+            self.leases.end(db, &key, End::Voided, &mut tally);
             while let Some(id) = self.leases.first_waiter(db, &key) {
-                self.stats.count.busy += 1;
-                self.leases.answer(id, Waited::Dropped, Answer::ask_again(), now, &mut self.stats.count);
+                self.leases.turn_away(id, &mut tally);
             }
         }
     }

@@ -1,12 +1,42 @@
 //! What the cache has done, counted on the main thread: plain numbers, no atomics, no allocation on a hit.
 //!
-//! Each number is declared once, in [`FIELDS`], with its kind and its definition: `SMARTCACHE.STATS`,
-//! `INFO smartcache` and the documentation follow from that row.
+//! There is a row of counters for each rule, and one for keys without; the whole is their sum. A row knows its own past
+//! (`window.rs`), so all of this costs a hit two additions. Whoever counts says when, and for which rule:
+//! `stats.at(now).of(rule).hits += 1`. A hit counts for the rule that its entry was stored under, which is written in the
+//! entry; a miss for the one that the key matches.
+//!
+//! Each number is declared once, in [`FIELDS`], with its kind and its definition: `SMARTCACHE.STATS` as map, JSON and
+//! Prometheus text, `INFO smartcache` and the documentation follow from that row.
 
+use std::sync::Arc;
+
+use super::State;
 use super::clock::Now;
-use super::lease::Leases;
-use super::live::{Live, Totals};
+use super::entry::EntryRef;
+use super::ghosts::Ghosts;
+use super::histogram::Histogram;
+use super::hot::HotKeys;
+use super::lease::Waited;
+use super::live::Totals;
+use super::read::Why;
+use super::rules::{Policies, RuleId};
+use super::window::{Counted, Row, Window};
 
+/// The struct of counters as it stands, with arithmetic over all of them.
+macro_rules! counters {
+    ($(#[$about:meta])* pub struct $name:ident { $($(#[$means:meta])* pub $field:ident: u64,)* }) => {
+        $(#[$about])* pub struct $name { $($(#[$means])* pub $field: u64,)* }
+
+        impl $name {
+            /// Each counter with the same one of `other`.
+            pub fn with(&self, other: &Self, f: fn(u64, u64) -> u64) -> Self {
+                $name { $($field: f(self.$field, other.$field),)* }
+            }
+        }
+    };
+}
+
+counters! {
 /// What only ever grows, until `RESETSTAT`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -22,6 +52,8 @@ pub struct Counters {
     pub misses_expired: u64,
     /// Reads of entries whose freshness was ended by command.
     pub misses_invalidated: u64,
+    /// Reads of keys that the server has evicted.
+    pub misses_evicted: u64,
     /// Reads told to ask again.
     pub busy: u64,
     /// Values stored.
@@ -62,10 +94,10 @@ pub struct Counters {
     pub waits_timed_out: u64,
     /// Those that left, or had nothing left to wait for.
     pub waits_dropped: u64,
-    /// How long all of them waited, in milliseconds.
-    pub wait_ms: u64,
     /// Time from grant to fill, in milliseconds.
     pub origin_ms: u64,
+    /// Load times of what was served, in milliseconds.
+    pub origin_ms_saved: u64,
     /// Commands of ours that ran, each of them once.
     pub calls: u64,
     /// Commands of ours answered with an error.
@@ -73,24 +105,68 @@ pub struct Counters {
     /// Panics caught.
     pub panics: u64,
 }
+}
 
 impl Counters {
     fn misses(&self) -> u64 {
-        self.misses_cold + self.misses_expired + self.misses_invalidated
+        self.misses_cold + self.misses_expired + self.misses_invalidated + self.misses_evicted
+    }
+
+    fn served(&self) -> u64 {
+        self.hits + self.stale_hits + self.absent_hits
     }
 
     fn requests(&self) -> u64 {
-        self.hits + self.stale_hits + self.absent_hits + self.misses() + self.busy
+        self.served() + self.misses() + self.busy
+    }
+
+    /// Where a miss is counted.
+    pub fn miss(&mut self, why: Why) -> &mut u64 {
+        match why {
+            Why::Cold | Why::Gone => &mut self.misses_cold,
+            Why::Expired => &mut self.misses_expired,
+            Why::Invalidated => &mut self.misses_invalidated,
+            Why::Evicted => &mut self.misses_evicted,
+        }
     }
 }
 
 /// The counters of this node, and since when they count.
 #[derive(Debug)]
 pub struct Stats {
-    /// The counters.
-    pub count: Counters,
-    since: Now,
-    started: Now,
+    /// The first is for keys without a rule, and for what concerns no key.
+    rows: Vec<Row>,
+    /// The rule of each row.
+    rules: Vec<RuleId>,
+    /// The row of each rule, by id.
+    row_of: Vec<u16>,
+    /// The keys that are asked for most.
+    pub hot: HotKeys,
+    /// Why keys are not there.
+    pub ghosts: Arc<Ghosts>,
+    /// Commands of ours that ran and are still to be counted: cheaper than to do so at each.
+    pub calls: u64,
+    since_ms: u64,
+    started_ms: u64,
+}
+
+/// No row yet.
+const NOWHERE: u16 = u16::MAX;
+
+/// The counters at one moment: what is counted now.
+#[derive(Debug)]
+pub struct Tally<'a> {
+    stats: &'a mut Stats,
+    now: Now,
+}
+
+/// Whose numbers to report.
+#[derive(Clone, Copy, Debug)]
+pub enum Whose {
+    /// All.
+    Node,
+    /// Those of one rule, or with [`RuleId::NONE`] of the keys without.
+    Rule(RuleId),
 }
 
 /// One number that is reported.
@@ -106,6 +182,7 @@ pub enum Number {
 #[derive(Debug)]
 pub struct Snapshot {
     count: Counters,
+    waits: Arc<Histogram>,
     totals: Totals,
     leases: u64,
     waiters: u64,
@@ -113,10 +190,38 @@ pub struct Snapshot {
     counting_ms: u64,
 }
 
-/// A number of the report: its name, what it means, and how it is read.
+/// What sort of number a field is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Grows with what happens, for each rule.
+    Count,
+    /// As of now, or follows from others, for each rule.
+    Gauge,
+    /// Grows with what happens; told of the node only.
+    NodeCount,
+    /// As of now; told of the node only.
+    NodeGauge,
+}
+
+impl Kind {
+    /// Whether it only grows, until `RESETSTAT`.
+    pub fn grows(self) -> bool {
+        matches!(self, Kind::Count | Kind::NodeCount)
+    }
+
+    /// Whether it is told of the node only.
+    pub fn is_of_node(self) -> bool {
+        matches!(self, Kind::NodeCount | Kind::NodeGauge)
+    }
+}
+
+/// A number of the report: its name, what it means, and how it is read. A name with `_ms` is in milliseconds, one with
+/// `_bytes` in bytes.
 pub struct Field {
     /// Its name, in `STATS` as in `INFO` (there with `smartcache_` before it).
     pub name: &'static str,
+    /// What sort of number it is.
+    pub kind: Kind,
     /// What exactly it counts, with its unit.
     pub means: &'static str,
     /// Its value.
@@ -138,206 +243,466 @@ fn round(x: f64) -> f64 {
 pub static FIELDS: &[Field] = &[
     Field {
         name: "requests",
+        kind: Kind::Count,
         means: "Keys asked for by GET, MGET and GETLOCK: the sum of the hits of all kinds, the misses and busy. A caller that waited counts once, by its answer.",
         read: |s| Whole(s.count.requests()),
     },
-    Field { name: "hits", means: "Requests answered with a fresh value.", read: |s| Whole(s.count.hits) },
+    Field {
+        name: "hits",
+        kind: Kind::Count,
+        means: "Requests answered with a fresh value.",
+        read: |s| Whole(s.count.hits),
+    },
     Field {
         name: "stale_hits",
+        kind: Kind::Count,
         means: "Requests answered with a stale value, inside a window.",
         read: |s| Whole(s.count.stale_hits),
     },
     Field {
         name: "absent_hits",
+        kind: Kind::Count,
         means: "Requests answered by the knowledge that the origin has nothing.",
         read: |s| Whole(s.count.absent_hits),
     },
-    Field { name: "misses", means: "Requests that found nothing to serve.", read: |s| Whole(s.count.misses()) },
+    Field {
+        name: "misses",
+        kind: Kind::Count,
+        means: "Requests that found nothing to serve.",
+        read: |s| Whole(s.count.misses()),
+    },
     Field {
         name: "busy",
+        kind: Kind::Count,
         means: "Requests told to ask again: somebody else loads, or nobody may.",
         read: |s| Whole(s.count.busy),
     },
     Field {
         name: "hit_rate",
+        kind: Kind::Gauge,
         means: "Percent of requests answered without a load: hits, stale hits and absent hits; 0 for no requests.",
-        read: |s| percent(s.count.hits + s.count.stale_hits + s.count.absent_hits, s.count.requests()),
+        read: |s| percent(s.count.served(), s.count.requests()),
     },
     Field {
         name: "misses_cold",
-        means: "Misses of keys that are not there: never stored, deleted, evicted, or expired and gone.",
+        kind: Kind::Count,
+        means: "Misses of keys that are not there, for no reason that is remembered: never stored, deleted, or gone long ago.",
         read: |s| Whole(s.count.misses_cold),
     },
     Field {
         name: "misses_expired",
-        means: "Misses of entries that are still in memory, but whose time is over.",
+        kind: Kind::Count,
+        means: "Misses of entries whose time is over: still in memory, or expired and gone and still remembered.",
         read: |s| Whole(s.count.misses_expired),
     },
     Field {
         name: "misses_invalidated",
+        kind: Kind::Count,
         means: "Misses of entries that are still in memory, but whose freshness was ended by command.",
         read: |s| Whole(s.count.misses_invalidated),
     },
-    Field { name: "sets", means: "Values stored, one a key.", read: |s| Whole(s.count.sets) },
-    Field { name: "absents", means: "Absences stored.", read: |s| Whole(s.count.absents) },
+    Field {
+        name: "misses_evicted",
+        kind: Kind::Count,
+        means: "Misses of keys that the server has evicted to make room, and that are still remembered.",
+        read: |s| Whole(s.count.misses_evicted),
+    },
+    Field { name: "sets", kind: Kind::Count, means: "Values stored, one a key.", read: |s| Whole(s.count.sets) },
+    Field { name: "absents", kind: Kind::Count, means: "Absences stored.", read: |s| Whole(s.count.absents) },
     Field {
         name: "sets_refused",
+        kind: Kind::Count,
         means: "Values and absences not stored: over a limit, or NX or XX did not hold.",
         read: |s| Whole(s.count.sets_refused),
     },
     Field {
         name: "leases_granted",
+        kind: Kind::Count,
         means: "Leases granted by GETLOCK. Each ends in exactly one of the seven ways that follow.",
         read: |s| Whole(s.count.leases_granted),
     },
     Field {
         name: "leases_early",
+        kind: Kind::Count,
         means: "Those of them that were granted while the value was still fresh.",
         read: |s| Whole(s.count.leases_early),
     },
-    Field { name: "fills", means: "Leases that ended with a fill answered OK.", read: |s| Whole(s.count.fills) },
+    Field {
+        name: "fills",
+        kind: Kind::Count,
+        means: "Leases that ended with a fill answered OK.",
+        read: |s| Whole(s.count.fills),
+    },
     Field {
         name: "fills_stale",
+        kind: Kind::Count,
         means: "Leases that ended with a fill answered STALE: the key was deleted, made stale or flushed meanwhile.",
         read: |s| Whole(s.count.fills_stale),
     },
     Field {
         name: "fills_lost",
+        kind: Kind::Count,
         means: "Leases that ended with a fill answered LOST: something newer was written.",
         read: |s| Whole(s.count.fills_lost),
     },
     Field {
         name: "fills_failed",
+        kind: Kind::Count,
         means: "Leases that ended with a fill that was an error, or with UNLOCK … BACKOFF.",
         read: |s| Whole(s.count.fills_failed),
     },
-    Field { name: "leases_released", means: "Leases given back by UNLOCK.", read: |s| Whole(s.count.leases_released) },
+    Field {
+        name: "leases_released",
+        kind: Kind::Count,
+        means: "Leases given back by UNLOCK.",
+        read: |s| Whole(s.count.leases_released),
+    },
     Field {
         name: "leases_voided",
+        kind: Kind::Count,
         means: "Leases ended because their load was not wanted any more: DEL, STALE, a SET without token, a flush, a change of role.",
         read: |s| Whole(s.count.leases_voided),
     },
     Field {
         name: "leases_expired",
+        kind: Kind::Count,
         means: "Leases whose time was over before anything came: loads longer than LOCK, or loaders that died.",
         read: |s| Whole(s.count.leases_expired),
     },
     Field {
         name: "fills_late",
+        kind: Kind::Count,
         means: "Fills that came after their lease had ended, whatever they were answered.",
         read: |s| Whole(s.count.fills_late),
     },
     Field {
         name: "fills_unknown",
+        kind: Kind::Count,
         means: "Fills with a token that this node has not given, or not for this key, or in a former life.",
         read: |s| Whole(s.count.fills_unknown),
     },
-    Field { name: "leases", means: "Leases that are out at this moment.", read: |s| Whole(s.leases) },
+    Field {
+        name: "leases",
+        kind: Kind::Gauge,
+        means: "Leases that are out at this moment.",
+        read: |s| Whole(s.leases),
+    },
     Field {
         name: "waits",
+        kind: Kind::Count,
         means: "Callers that were parked, and are no more. Each ended in exactly one of the four ways that follow.",
         read: |s| Whole(s.count.waits),
     },
     Field {
         name: "waits_served",
+        kind: Kind::Count,
         means: "Waits that ended with something to use.",
         read: |s| Whole(s.count.waits_served),
     },
     Field {
         name: "waits_promoted",
+        kind: Kind::Count,
         means: "Waits that ended with a token: the next to load.",
         read: |s| Whole(s.count.waits_promoted),
     },
-    Field { name: "waits_timed_out", means: "Waits that ended after WAIT.", read: |s| Whole(s.count.waits_timed_out) },
+    Field {
+        name: "waits_timed_out",
+        kind: Kind::Count,
+        means: "Waits that ended after WAIT.",
+        read: |s| Whole(s.count.waits_timed_out),
+    },
     Field {
         name: "waits_dropped",
+        kind: Kind::Count,
         means: "Waits that ended before their time: the caller left, a load failed, or the node's role changed.",
         read: |s| Whole(s.count.waits_dropped),
     },
-    Field { name: "waiters", means: "Callers that are parked at this moment.", read: |s| Whole(s.waiters) },
+    Field {
+        name: "wait_ms_p50",
+        kind: Kind::Gauge,
+        means: "Milliseconds that half of the waits did not exceed, to a sixteenth; 0 for no waits.",
+        read: |s| Whole(s.waits.percentile(50)),
+    },
+    Field {
+        name: "wait_ms_p99",
+        kind: Kind::Gauge,
+        means: "Milliseconds that 99 of 100 waits did not exceed, to a sixteenth; 0 for no waits.",
+        read: |s| Whole(s.waits.percentile(99)),
+    },
+    Field {
+        name: "waiters",
+        kind: Kind::NodeGauge,
+        means: "Callers that are parked at this moment.",
+        read: |s| Whole(s.waiters),
+    },
     Field {
         name: "origin_ms",
+        kind: Kind::Count,
         means: "Milliseconds spent loading, from grant to fill, by holders of leases.",
         read: |s| Whole(s.count.origin_ms),
     },
     Field {
+        name: "origin_ms_saved",
+        kind: Kind::Count,
+        means: "Milliseconds of loading that hits of all kinds avoided: for each hit the measured load time of its entry, as far as it was loaded under a lease.",
+        read: |s| Whole(s.count.origin_ms_saved),
+    },
+    Field {
         name: "entries",
+        kind: Kind::Gauge,
         means: "Entries in memory, in all databases, those included that are stale or dead but not yet freed.",
         read: |s| Whole(s.totals.entries),
     },
     Field {
         name: "raw_bytes",
+        kind: Kind::Gauge,
         means: "Bytes of their values as clients gave them.",
         read: |s| Whole(s.totals.raw_bytes),
     },
     Field {
         name: "stored_bytes",
+        kind: Kind::Gauge,
         means: "Bytes of their values as they are stored.",
         read: |s| Whole(s.totals.stored_bytes),
     },
     Field {
         name: "overhead_bytes",
+        kind: Kind::Gauge,
         means: "Bytes of SmartCache's own beside the stored values: headers, windows, tag ids.",
         read: |s| Whole(s.totals.allocated_bytes.saturating_sub(s.totals.stored_bytes)),
     },
     Field {
         name: "compression_ratio",
+        kind: Kind::Gauge,
         means: "Raw bytes for each stored byte; 1 when nothing is stored.",
         read: |s| {
             let (raw, stored) = (s.totals.raw_bytes, s.totals.stored_bytes);
             Fraction(if stored == 0 { 1.0 } else { round(raw as f64 / stored as f64) })
         },
     },
-    Field { name: "errors", means: "Commands answered with an error by us.", read: |s| Whole(s.count.errors) },
+    Field {
+        name: "errors",
+        kind: Kind::NodeCount,
+        means: "Commands answered with an error by us.",
+        read: |s| Whole(s.count.errors),
+    },
     Field {
         name: "error_rate",
+        kind: Kind::NodeGauge,
         means: "Percent of our commands answered with an error.",
         read: |s| percent(s.count.errors, s.count.calls),
     },
     Field {
         name: "panics",
+        kind: Kind::NodeCount,
         means: "Panics caught: bugs of ours; the server's log has the details.",
         read: |s| Whole(s.count.panics),
     },
     Field {
         name: "requests_per_sec",
-        means: "Requests a second, on average since start or reset.",
+        kind: Kind::Gauge,
+        means: "Requests a second, on average since start or reset, or over the window.",
         read: |s| {
             let seconds = s.counting_ms as f64 / 1_000.0;
             Fraction(if seconds == 0.0 { 0.0 } else { round(s.count.requests() as f64 / seconds) })
         },
     },
-    Field { name: "uptime_ms", means: "Milliseconds since the module was loaded.", read: |s| Whole(s.uptime_ms) },
+    Field {
+        name: "uptime_ms",
+        kind: Kind::NodeGauge,
+        means: "Milliseconds since the module was loaded.",
+        read: |s| Whole(s.uptime_ms),
+    },
 ];
 
 impl Stats {
-    /// Zero, as of `now`.
-    pub fn new(now: Now) -> Self {
-        Stats { count: Counters::default(), since: now, started: now }
+    /// Zero, as of `now`. The seed keeps clients from choosing which keys share a cell.
+    pub fn new(now: Now, seed: u64, ghosts: Arc<Ghosts>) -> Self {
+        Stats {
+            rows: vec![Row::new(now)],
+            rules: vec![RuleId::NONE],
+            row_of: vec![0],
+            hot: HotKeys::new(seed, now),
+            ghosts,
+            calls: 0,
+            since_ms: now.mono_ms(),
+            started_ms: now.mono_ms(),
+        }
+    }
+
+    /// What all rows together have counted since start or reset.
+    pub fn all(&self) -> Counters {
+        self.rows.iter().fold(Counters::default(), |all, row| all.with(&row.shows.count, u64::wrapping_add))
+    }
+
+    /// To count what happens at `now`.
+    #[inline(always)]
+    pub fn at(&mut self, now: Now) -> Tally<'_> {
+        Tally { stats: self, now }
     }
 
     /// `RESETSTAT`.
     pub fn reset(&mut self, now: Now) {
-        self.count = Counters::default();
-        self.since = now;
+        self.rows = vec![Row::new(now)];
+        self.rules.truncate(1);
+        self.row_of.truncate(1);
+        self.hot.reset(now);
+        self.calls = 0;
+        self.since_ms = now.mono_ms();
     }
 
-    /// The numbers at `now`.
-    pub fn snapshot(&self, live: &Live, leases: &Leases, now: Now) -> Snapshot {
+    /// Adds what was counted for rules that are gone to the keys without a rule, and the commands that ran to what they are
+    /// counted in. To be called now and then, so that there are never many more rows than rules.
+    pub fn tidy(&mut self, policies: &Policies, now: Now) {
+        self.at(now).node();
+        if self.rows.len() > policies.iter().len() + 1 {
+            self.absorb_gone(policies);
+        }
+    }
+
+    fn absorb_gone(&mut self, policies: &Policies) {
+        let mut at = 1;
+        while at < self.rows.len() {
+            if policies.rule(self.rules[at]).is_some() {
+                at += 1;
+                continue;
+            }
+            let gone = self.rows.swap_remove(at);
+            self.row_of[usize::from(self.rules.swap_remove(at).0)] = NOWHERE;
+            if let Some(moved) = self.rules.get(at) {
+                self.row_of[usize::from(moved.0)] = at as u16;
+            }
+            self.rows[0].absorb(gone);
+        }
+    }
+
+    /// A row for a rule that has none.
+    #[cold]
+    fn admit(&mut self, rule: RuleId, now: Now) -> usize {
+        let id = usize::from(rule.0);
+        if self.row_of.len() <= id {
+            self.row_of.resize(id + 1, NOWHERE);
+        }
+        let at = self.rows.len();
+        self.row_of[id] = at as u16; // at most one for each of the 65,535 ids
+        self.rows.push(Row::new(now));
+        self.rules.push(rule);
+        at
+    }
+
+    fn row(&self, rule: RuleId) -> Option<&Row> {
+        let at = *self.row_of.get(usize::from(rule.0))?;
+        self.rows.get(usize::from(at))
+    }
+}
+
+impl Tally<'_> {
+    /// The counters of a rule.
+    #[inline(always)]
+    pub fn of(&mut self, rule: RuleId) -> &mut Counters {
+        &mut self.shows(rule).count
+    }
+
+    /// The counters for what concerns no key.
+    pub fn node(&mut self) -> &mut Counters {
+        let calls = std::mem::take(&mut self.stats.calls);
+        let count = self.of(RuleId::NONE);
+        count.calls += calls;
+        count
+    }
+
+    #[inline(always)]
+    fn shows(&mut self, rule: RuleId) -> &mut Counted {
+        let stats = &mut *self.stats;
+        let at = match stats.row_of.get(usize::from(rule.0)) {
+            Some(at) if *at != NOWHERE => usize::from(*at),
+            _ => stats.admit(rule, self.now),
+        };
+        let row = &mut stats.rows[at];
+        if self.now.mono_ms() >= row.ends_ms {
+            row.turn(self.now);
+        }
+        &mut row.shows
+    }
+
+    /// The counters for an entry that is served: it spares a load.
+    #[inline(always)] // with what follows: part of what a hit costs
+    pub fn served(&mut self, entry: EntryRef<'_>) -> &mut Counters {
+        let count = self.of(entry.rule());
+        if let Some(load_ms) = entry.load_ms() {
+            count.origin_ms_saved += u64::from(load_ms);
+        }
+        count
+    }
+
+    /// A request for `key` is answered; `served` when with something to use.
+    #[inline(always)]
+    pub fn asked(&mut self, key: &[u8], served: bool) {
+        self.stats.hot.see(key, served, self.now);
+    }
+
+    /// A wait has ended.
+    pub fn waited(&mut self, rule: RuleId, how: Waited, since_ms: u64) {
+        let waited_ms = self.now.mono_ms().saturating_sub(since_ms);
+        let shows = self.shows(rule);
+        Arc::make_mut(&mut shows.waits).record(waited_ms);
+        let count = &mut shows.count;
+        count.waits += 1;
+        *match how {
+            Waited::Served => &mut count.waits_served,
+            Waited::Promoted => &mut count.waits_promoted,
+            Waited::TimedOut => &mut count.waits_timed_out,
+            Waited::Dropped => &mut count.waits_dropped,
+        } += 1;
+    }
+
+    /// Why `name` is not there.
+    pub fn why(&self, why: Why, name: &[u8]) -> Why {
+        if why == Why::Gone { self.stats.ghosts.why(name) } else { why }
+    }
+}
+
+impl State {
+    /// The numbers at `now`, since start or reset or over a window.
+    pub fn snapshot(&mut self, whose: Whose, window: Option<Window>, now: Now) -> Snapshot {
+        let State { stats, policies, live, leases, .. } = self;
+        stats.at(now).node();
+        stats.absorb_gone(policies);
+        let mut counted = Counted::default();
+        let rows = match whose {
+            Whose::Node => stats.rows.iter(),
+            Whose::Rule(rule) => stats.row(rule).map_or(&[][..], std::slice::from_ref).iter(),
+        };
+        rows.for_each(|row| counted = counted.and(&row.over(window, now)));
+        let all = (live.totals(), leases.live());
+        let of = |rule: RuleId| (live.of_rule(rule), leases.of_rule(rule));
+        let (totals, out) = match whose {
+            Whose::Node => all,
+            // Also those of rules that are gone.
+            Whose::Rule(RuleId::NONE) => {
+                policies.iter().map(|rule| of(rule.id())).fold(all, |all, one| (all.0.without(one.0), all.1 - one.1))
+            }
+            Whose::Rule(rule) => of(rule),
+        };
+        let begins_ms = window.map_or(0, |window| window.begins_ms(now)).max(stats.since_ms);
         Snapshot {
-            count: self.count,
-            totals: live.totals(),
-            leases: leases.live(),
+            count: counted.count,
+            waits: counted.waits,
+            totals,
+            leases: out,
             waiters: leases.waiting() as u64,
-            uptime_ms: now.ms().saturating_sub(self.started.ms()),
-            counting_ms: now.ms().saturating_sub(self.since.ms()),
+            uptime_ms: now.mono_ms().saturating_sub(stats.started_ms),
+            counting_ms: now.mono_ms().saturating_sub(begins_ms),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::testing::Bench;
 
     #[test]
     fn field_names_are_unique_and_definitions_are_sentences() {
@@ -350,11 +715,95 @@ mod tests {
 
     #[test]
     fn no_requests_give_a_hit_rate_of_zero_and_not_nan() {
-        let stats = Stats::new(Now::from_us(0));
-        let snapshot = stats.snapshot(&Live::default(), &Leases::default(), Now::from_us(0));
+        let mut bench = Bench::at(0);
+        let now = bench.now();
+        let snapshot = bench.state.snapshot(Whose::Node, None, now);
         for field in FIELDS {
             if let Fraction(x) = (field.read)(&snapshot) {
                 assert!(x.is_finite(), "{}", field.name);
+            }
+        }
+    }
+
+    /// A random history of those commands that count something, with several callers and keys of three rules.
+    fn histories() -> impl Strategy<Value = Vec<(u8, u8, u16)>> {
+        proptest::collection::vec((0..20_u8, 0..6_u8, 0..3_000_u16), 1..120)
+    }
+
+    fn take(bench: &mut Bench, tokens: &mut Vec<(String, String)>, (what, which, ms): (u8, u8, u16)) {
+        let key = format!("{}:{}", ["a", "b", "none"][usize::from(which) % 3], which / 3);
+        let client = u64::from(ms % 5) + 1;
+        // A connection that waits says nothing meanwhile.
+        if bench.is_waiting(client) {
+            return bench.advance(ms.into());
+        }
+        let fill = |tokens: &mut Vec<(String, String)>| {
+            if tokens.is_empty() {
+                return ("none:9".into(), "bogus".into());
+            }
+            tokens.swap_remove(usize::from(ms) % tokens.len())
+        };
+        let line = match what {
+            0 => format!("GET {key}"),
+            1 => format!("GET {key} STALE"),
+            2 => format!("MGET {key} a:0 list"),
+            3..=6 => format!("GETLOCK {key} LOCK 700ms"),
+            7..=9 => format!("GETLOCK {key} LOCK 900ms WAIT 500ms"),
+            10 => format!("SET {key} v PX 900 SWR 1 SIE 2"),
+            11..=13 => {
+                let (key, token) = fill(tokens);
+                format!("SET {key} v PX 900 SWR 1 TOKEN {token}")
+            }
+            14 => {
+                let (key, token) = fill(tokens);
+                format!("UNLOCK {key} {token}{}", if ms % 2 == 0 { " BACKOFF 300ms" } else { "" })
+            }
+            15 => format!("DEL {key}"),
+            16 => format!("STALE {key}"),
+            17 => ["RULE SET b MATCH b:* FILLS 1", "RULE DEL b", "ABSENT a:1 PX 500", "SET a:0 v NX"]
+                [usize::from(ms) % 4]
+                .into(),
+            18 => {
+                bench.disconnect(client);
+                return bench.evict(&key);
+            }
+            _ => return bench.advance(u64::from(ms) * if ms % 7 == 0 { 30 } else { 1 }),
+        };
+        let answer = bench.call_as(client, &line);
+        let found = answer.split('"').find(|word| word.len() == crate::cache::token::LEN).map(str::to_owned);
+        tokens.extend(found.filter(|_| line.starts_with("GETLOCK")).map(|token| (key, token)));
+    }
+
+    proptest! {
+        #[test]
+        fn all_that_is_counted_adds_up(steps in histories()) {
+            let mut bench = Bench::at(1_000_000);
+            bench.plain_list("list");
+            bench.call("RULE SET a MATCH a:* LOCK 400ms");
+            let mut tokens = Vec::new();
+            for step in steps {
+                take(&mut bench, &mut tokens, step);
+                let now = bench.now();
+                let ids: Vec<_> = bench.state.policies.iter().map(|rule| rule.id()).chain([RuleId::NONE]).collect();
+                for window in [None, Some(Window::Minute), Some(Window::Hour)] {
+                    let whole = bench.state.snapshot(Whose::Node, window, now);
+                    let rows: Vec<_> =
+                        ids.iter().map(|id| bench.state.snapshot(Whose::Rule(*id), window, now)).collect();
+                    let sum = rows.iter().fold(Counters::default(), |sum, row| sum.with(&row.count, |a, b| a + b));
+                    prop_assert_eq!(sum, whole.count);
+                    prop_assert_eq!(rows.iter().map(|row| row.totals.entries).sum::<u64>(), whole.totals.entries);
+                    prop_assert_eq!(rows.iter().map(|row| row.leases).sum::<u64>(), whole.leases);
+                }
+                for id in ids.into_iter().map(Whose::Rule).chain([Whose::Node]) {
+                    let row = bench.state.snapshot(id, None, now);
+                    let c = row.count;
+                    prop_assert_eq!(c.requests(), c.hits + c.stale_hits + c.absent_hits + c.misses() + c.busy);
+                    prop_assert_eq!(c.waits, c.waits_served + c.waits_promoted + c.waits_timed_out + c.waits_dropped);
+                }
+                let whole = bench.state.snapshot(Whose::Node, None, now);
+                let c = whole.count;
+                let ended = c.fills + c.fills_stale + c.fills_lost + c.fills_failed + c.leases_released + c.leases_voided + c.leases_expired;
+                prop_assert_eq!(c.leases_granted, ended + whole.leases, "each lease ends in one way");
             }
         }
     }

@@ -141,7 +141,7 @@ pub fn store<'w>(
     if let Some(condition) = options.condition
         && !condition.holds(cx.keys.peek(key), cx.now)
     {
-        cx.state.stats.count.sets_refused += 1;
+        refused(cx, key);
         return Ok(Outcome::Refused);
     }
     let Some(claim) = options.claim else {
@@ -174,9 +174,15 @@ pub fn store<'w>(
     Ok(outcome)
 }
 
+/// Counts a value that is not stored.
+pub fn refused(cx: &mut Cx<'_, '_>, key: Key<'_>) {
+    let rule = cx.state.policies.id(key.name);
+    cx.state.stats.at(cx.now).of(rule).sets_refused += 1;
+}
+
 /// Does not store what was loaded; whoever waits for it is the next to load.
 fn reject(cx: &mut Cx<'_, '_>, key: Key<'_>, claim: Claim<'_>, token: Option<Token>, filled: Filled) -> Outcome {
-    cx.state.stats.count.sets_refused += 1;
+    refused(cx, key);
     let mut node = cx.node();
     node.filled(key, claim, token, filled);
     node.settle(key);
@@ -229,11 +235,11 @@ fn put<'w>(
     let tag_ids = tag_ids(tags, &options.tags, rule.map(|rule| rule.tags(key.name)).into_iter().flatten())?;
     let event = match content {
         Content::Value(_) => {
-            stats.count.sets += 1;
+            stats.at(cx.now).of(rule_id).sets += 1;
             Event::Set
         }
         Content::Absent => {
-            stats.count.absents += 1;
+            stats.at(cx.now).of(rule_id).absents += 1;
             Event::Absent
         }
     };

@@ -60,8 +60,9 @@ impl<'w> Get<'w> {
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let get = Get::parse(args)?;
     let left_ms = if get.state { fresh_ms(cx, &get) } else { 0 };
-    let found = read::find(cx.keys.look(get.key), &mut cx.state.codecs, cx.now, get.stale, get.accept)?;
-    found.count(&mut cx.state.stats.count);
+    let slot = cx.keys.look(get.key);
+    let found = read::find(slot, &mut cx.state.codecs, cx.now, get.stale, get.accept)?;
+    found.count(get.key.name, slot, &cx.state.policies, &mut cx.state.stats.at(cx.now));
     let (state, value, fresh_ms) = match found {
         Found::Hit { value, .. } => ("HIT", Some(value), left_ms),
         Found::Plain => match cx.keys.text(get.key) {

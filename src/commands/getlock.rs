@@ -7,7 +7,9 @@ use crate::cache::ask::{Ask, There, Told};
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
 use crate::cache::lease::{Answer, Wish};
-use crate::cache::read::{self, Accept, Found, Value};
+use crate::cache::read::{self, Accept, Found, Value, Why};
+use crate::cache::rules::Policies;
+use crate::cache::stats::Tally;
 use crate::cache::units;
 use crate::cache::{Cx, Key, Reply, Slot};
 
@@ -99,14 +101,15 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let token = told.grant().map(|grant| cx.node().text(get.key, grant.token));
     let serves = matches!(told, Told::Fresh(_) | Told::Stale(_));
     let accept = if serves { get.accept } else { Some(Accept::all()) };
-    let found = read::find(cx.keys.look(get.key), &mut cx.state.codecs, cx.now, serves, accept)?;
+    let slot = cx.keys.look(get.key);
+    let found = read::find(slot, &mut cx.state.codecs, cx.now, serves, accept)?;
     if serves && matches!(found, Found::Miss(_)) {
         return damaged(cx, &get, told);
     }
-    let count = &mut cx.state.stats.count;
+    let mut tally = cx.state.stats.at(cx.now);
     match (told, found) {
-        (Told::Busy(_), _) => count.busy += 1,
-        _ => found.count(count),
+        (Told::Busy(_), _) => busy(get.key, &cx.state.policies, &mut tally),
+        _ => found.count(get.key.name, slot, &cx.state.policies, &mut tally),
     }
     let (state, value) = match (told, found) {
         (Told::Fresh(_), Found::Absent { .. }) => ("ABSENT", None),
@@ -160,13 +163,23 @@ fn damaged(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, told: Told) -> Result<(), Err
         Told::Wait => park(cx, get),
         _ => {
             let token = told.grant().map(|grant| cx.node().text(get.key, grant.token));
-            let count = &mut cx.state.stats.count;
-            *(if token.is_some() { &mut count.misses_expired } else { &mut count.busy }) += 1;
+            let mut tally = cx.state.stats.at(cx.now);
+            if token.is_some() {
+                Found::Miss(Why::Expired).count(get.key.name, Slot::Empty, &cx.state.policies, &mut tally);
+            } else {
+                busy(get.key, &cx.state.policies, &mut tally);
+            }
             let state = if token.is_some() { "MISS" } else { "BUSY" };
             say(cx.reply, state, None, get.accept.is_some(), token.as_ref(), 0, told.lease_ms());
         }
     }
     Ok(())
+}
+
+/// Counts a request that is told to ask again.
+fn busy(key: Key<'_>, policies: &Policies, tally: &mut Tally<'_>) {
+    tally.asked(key.name, false);
+    tally.of(policies.id(key.name)).busy += 1;
 }
 
 /// Writes an answer.
@@ -601,9 +614,9 @@ mod tests {
                 continue;
             }
             picked += 1;
-            let now = bench.now().ms();
-            bench.state.leases.end(0, b"k", crate::cache::lease::End::Released, &mut Default::default());
-            assert_eq!(bench.now().ms(), now);
+            let node = bench.node();
+            let mut tally = node.state.stats.at(node.now);
+            node.state.leases.end(0, b"k", crate::cache::lease::End::Released, &mut tally);
         }
         picked
     }

@@ -25,9 +25,9 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     cx.reply.array(args.left());
     while args.left() > 0 {
         let key = args.key()?;
-        let found =
-            read::find(cx.keys.look(key), &mut cx.state.codecs, cx.now, false, None).unwrap_or(Found::Miss(Why::Cold));
-        found.count(&mut cx.state.stats.count);
+        let slot = cx.keys.look(key);
+        let found = read::find(slot, &mut cx.state.codecs, cx.now, false, None).unwrap_or(Found::Miss(Why::Cold));
+        found.count(key.name, slot, &cx.state.policies, &mut cx.state.stats.at(cx.now));
         match found {
             Found::Hit { value, .. } => cx.reply.bulk(value.bytes),
             Found::Plain => cx.reply.bulk(cx.keys.text(key).unwrap_or_default()),

@@ -13,6 +13,7 @@ pub mod extend;
 pub mod get;
 pub mod getlock;
 pub mod help;
+pub mod hotkeys;
 pub mod inspect;
 pub mod mget;
 pub mod missing;
@@ -57,6 +58,7 @@ pub const COMMANDS: &[&Command] = &[
     &rule::EXPLAIN,
     &rule::HELP,
     &stats::COMMAND,
+    &hotkeys::COMMAND,
     &resetstat::COMMAND,
     &help::COMMAND,
     &store::COMMAND,

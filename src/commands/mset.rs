@@ -51,7 +51,10 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let options = options::parse(args, Takes::Values)?;
     for (key, value) in &pairs {
         store::check_tags(cx.state, key.name, &options.tags)?;
-        store::check_size(&cx.state.settings, value).inspect_err(|_| cx.state.stats.count.sets_refused += said)?;
+        if let Err(why) = store::check_size(&cx.state.settings, value) {
+            pairs.iter().for_each(|(key, _)| store::refused(cx, *key));
+            return Err(why);
+        }
     }
     let mut fresh = 0;
     for (key, value) in pairs {

@@ -15,7 +15,7 @@ pub const COMMAND: Command = Command {
     flags: &[Flag::Fast],
     keys: Keys::None,
     args: &[],
-    details: "What is counted starts from zero. What is measured, such as entries and bytes, stays.",
+    details: "What is counted starts from zero, windows and hot keys too. What is measured, such as entries and bytes, stays. A lease or a wait that began before counts by its end only.",
     replies: "OK",
     run: Some(run),
 };
@@ -29,7 +29,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::{Bench, field_of};
 
     #[test]
     fn counters_start_from_zero_and_what_is_measured_stays() {
@@ -47,6 +47,26 @@ mod tests {
         bench.advance(2_000);
         bench.call("GET k");
         assert_eq!(bench.stat("requests_per_sec"), "0.5");
+    }
+
+    #[test]
+    fn during_a_load_what_ends_later_counts_by_its_end() {
+        let mut bench = Bench::at(1_000);
+        bench.call("RULE SET r MATCH k*");
+        let token = bench.token("GETLOCK k");
+        bench.call_as(2, "GETLOCK k WAIT 9");
+        bench.advance(400);
+        bench.call("RESETSTAT");
+        for of in ["STATS", "STATS RULE r", "STATS WINDOW 1m", "STATS RULES WINDOW 1h"] {
+            let map = bench.call(of);
+            let numbers = ["requests", "leases_granted", "fills", "waits", "leases"].map(|name| field_of(&map, name));
+            assert_eq!(numbers, ["0", "0", "0", "0", "1"], "{of}");
+        }
+        bench.advance(100);
+        bench.call(&format!("SET k v TOKEN {token}"));
+        let map = bench.call("STATS RULE r WINDOW 5m");
+        let numbers = ["hits", "leases_granted", "fills", "origin_ms", "waits_served", "wait_ms_p50", "leases"];
+        assert_eq!(numbers.map(|name| field_of(&map, name)), ["1", "0", "1", "500", "1", "496", "0"]);
     }
 
     #[test]

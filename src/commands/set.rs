@@ -41,7 +41,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 pub fn fill<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, content: Content<'w>, options: &Options<'w>) -> Result<(), Error> {
     let checked = store::check(cx, key, content, options);
     if checked.is_err() {
-        cx.state.stats.count.sets_refused += 1;
+        store::refused(cx, key);
     }
     let stored = checked.and_then(|()| store::store(cx, key, content, options));
     if stored.is_err() {

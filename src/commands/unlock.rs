@@ -42,7 +42,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let held = node.holds(key, claim);
     if held {
         let how = if backoff.is_some() { End::Failed } else { End::Released };
-        node.state.leases.end(db, key.name, how, &mut node.state.stats.count);
+        node.state.leases.end(db, key.name, how, &mut node.state.stats.at(node.now));
     }
     // A late failure says nothing about a key that was deleted, stored or loaded anew meanwhile.
     let mut still_counts = || {

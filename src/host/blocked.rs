@@ -221,10 +221,11 @@ pub(super) fn settle(ctx: Ctx, state: &mut State, keys: Vec<(i32, std::sync::Arc
 
 fn leave(state: &mut State, id: WaiterId, now: Now) {
     let State { leases, stats, .. } = state;
-    if !leases.leave(id, Waited::Dropped, now, &mut stats.count)
+    let mut tally = stats.at(now);
+    if !leases.leave(id, Waited::Dropped, &mut tally)
         && let Some(answer) = leases.take_answer(id)
     {
-        leases.undelivered(answer, &mut stats.count); // it left just before its answer was sent
+        leases.undelivered(answer, &mut tally); // it left just before its answer was sent
     }
 }
 
@@ -281,7 +282,7 @@ unsafe extern "C" fn gone(_: *mut raw::RedisModuleCtx, handle: *mut raw::RedisMo
             // It was on its way, and the client is unblocked already.
             if let Some(state) = &mut state {
                 let State { leases, stats, .. } = &mut **state;
-                leases.undelivered(answer, &mut stats.count);
+                leases.undelivered(answer, &mut stats.at(clock_now()));
             }
         } else {
             BLOCKED.0.borrow_mut().handles.remove(&one.id);

@@ -8,7 +8,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
 
 use lazy_static::lazy_static;
 use redis_module::raw;
@@ -19,6 +19,7 @@ use crate::cache::codec::CodecId;
 use crate::cache::doubt::Doubts;
 use crate::cache::entry::{self, Entry, EntryRef, Freshness, HEADER};
 use crate::cache::format::{self, Expiry};
+use crate::cache::ghosts::{self, Ghosts};
 use crate::cache::live::Live;
 use crate::cache::rules::RuleId;
 use crate::cache::store::From;
@@ -34,11 +35,16 @@ const FREE_EFFORT_BYTES: usize = 4096;
 
 static TYPE: AtomicPtr<raw::RedisModuleType> = AtomicPtr::new(ptr::null_mut());
 
+/// Room for [`GHOSTS`]: pages that cost nothing until they are used, and that the server does not count.
+static ROOM: [AtomicU32; ghosts::SLOTS] = [const { AtomicU32::new(0) }; ghosts::SLOTS];
+
 lazy_static! {
     /// Counts of what is alive in this process: shared with the thread that frees in the background.
     pub(super) static ref LIVE: Arc<Live> = Arc::new(Live::default());
     /// Which loads in flight are not to be trusted: told by the server's own removals, too.
     pub(super) static ref DOUBTS: Arc<Doubts> = Arc::new(Doubts::new(super::random_bytes()));
+    /// Which keys the server has evicted or let expire.
+    pub(super) static ref GHOSTS: Arc<Ghosts> = Arc::new(Ghosts::within(&ROOM, super::random_bytes()));
 }
 
 /// The type, as the server knows it.
@@ -342,7 +348,7 @@ unsafe extern "C" fn free_callback(value: *mut c_void) {
 /// ours holds the state.
 unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
     guarded("unlink", (), || {
-        if !DOUBTS.matter() {
+        if !DOUBTS.matter() && GHOSTS.is_empty() {
             return;
         }
         let Some(name) = server_may!(RedisModule_GetKeyNameFromOptCtx) else { return };
@@ -351,6 +357,7 @@ unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const 
         unsafe {
             if let Some(name) = Str::from_raw(name(ctx).cast_mut()) {
                 DOUBTS.gone(name.bytes(), EntryRef::from_bytes(bytes(value)).stamp());
+                GHOSTS.left(name.bytes());
             }
         }
     });

@@ -1,12 +1,15 @@
 //! What the server tells us between commands: its cron, forks, and going down.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
 use redis_module::raw;
 
-use super::ffi::{Ctx, OwnedStr, server};
-use super::{blocked, caller, clock_now, cluster, filter, guarded, random_bytes, try_state, with_state, workers};
+use super::ffi::{Ctx, OwnedStr, Str, server};
+use super::{
+    blocked, caller, clock_now, cluster, datatype, filter, guarded, random_bytes, try_state, with_state, workers,
+};
+use crate::cache::State;
 
 /// Tag names looked at in each turn of the server's cron.
 const TAGS_A_TURN: usize = 10_000;
@@ -33,7 +36,30 @@ pub(super) fn subscribe(ctx: Ctx) -> Result<(), String> {
             return Err(format!("the server refused event {id}"));
         }
     }
-    Ok(())
+    let kinds = (raw::REDISMODULE_NOTIFY_EXPIRED | raw::REDISMODULE_NOTIFY_EVICTED) as c_int;
+    // SAFETY: the context is that of the load.
+    let status = unsafe { server!(RedisModule_SubscribeToKeyspaceEvents)(ctx.as_ptr(), kinds, Some(on_key_gone)) };
+    if status == raw::REDISMODULE_OK as c_int { Ok(()) } else { Err("the server refused events of keys".into()) }
+}
+
+/// The server has let a key expire, or has evicted it. Called on the main thread, now and then while a command of ours
+/// holds the state: whoever looks for a key whose time is over is who makes it expire.
+unsafe extern "C" fn on_key_gone(
+    _: *mut raw::RedisModuleCtx,
+    kind: c_int,
+    _: *const c_char,
+    key: *mut raw::RedisModuleString,
+) -> c_int {
+    guarded("the event of a key", (), || {
+        // SAFETY: the key's name, valid until we return.
+        let Some(name) = (unsafe { Str::from_raw(key) }) else { return };
+        if kind == raw::REDISMODULE_NOTIFY_EVICTED as c_int {
+            datatype::GHOSTS.evicted(name.bytes());
+        } else {
+            datatype::GHOSTS.expired(name.bytes());
+        }
+    });
+    raw::REDISMODULE_OK as c_int
 }
 
 unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
@@ -45,6 +71,8 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
         if let Some(mut state) = try_state() {
             state.tags.reap(TAGS_A_TURN);
             state.codecs.trim();
+            let State { stats, policies, .. } = &mut *state;
+            stats.tidy(policies, clock_now());
             filter::see_to(&state, clock_now());
         }
     });

@@ -6,7 +6,7 @@ use redis_module::raw;
 
 use super::ffi::{Ctx, server, server_may};
 use super::{DEFRAGMENTED, PANICS, clock_now, try_state};
-use crate::cache::stats::{FIELDS, Number};
+use crate::cache::stats::{FIELDS, Number, Whose};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Registers the section.
@@ -22,8 +22,9 @@ unsafe extern "C" fn report(info: *mut raw::RedisModuleInfoCtx, for_crash_report
     }
     super::guarded("INFO", (), || {
         let Some(mut state) = try_state() else { return };
-        state.stats.count.panics += PANICS.swap(0, Relaxed);
-        let snapshot = state.stats.snapshot(&state.live, &state.leases, clock_now());
+        let now = clock_now();
+        state.stats.at(now).node().panics += PANICS.swap(0, Relaxed);
+        let snapshot = state.snapshot(Whose::Node, None, now);
         if let Some(section) = server_may!(RedisModule_InfoAddSection) {
             // SAFETY: `info` is valid during the callback; an empty name makes the module's own section.
             unsafe { section(info, c"".as_ptr()) };

@@ -55,6 +55,7 @@ lazy_static! {
             random_bytes(),
             datatype::LIVE.clone(),
             datatype::DOUBTS.clone(),
+            datatype::GHOSTS.clone(),
         )))
     };
 }
@@ -110,7 +111,7 @@ fn guarded<R>(what: &str, otherwise: R, body: impl FnOnce() -> R) -> R {
 
 fn count_panic() {
     match try_state() {
-        Some(mut state) => state.stats.count.panics += 1,
+        Some(mut state) => state.stats.at(clock_now()).node().panics += 1,
         None => {
             PANICS.fetch_add(1, Relaxed);
         }

@@ -191,7 +191,7 @@ fn take(ctx: Ctx, outcome: Outcome) {
             with_state(|state| state.offloaded(&done, swapped));
         }
         Err(room) => with_state(|state| {
-            state.stats.count.panics += 1;
+            state.stats.at(super::clock_now()).node().panics += 1;
             state.offload.lost(room);
         }),
     }

@@ -1012,7 +1012,7 @@ impl World {
     }
 
     fn compare_counters(&self) {
-        let ours = &self.ours.state.stats.count;
+        let ours = self.ours.state.stats.all();
         let ends = [
             ("fills", ours.fills),
             ("fills_stale", ours.fills_stale),
@@ -1040,7 +1040,7 @@ impl World {
         let sum = |counts: &[(&str, u64)]| counts.iter().map(|(_, count)| count).sum::<u64>();
         assert_eq!(ours.leases_granted, sum(&ends) + self.ours.state.leases.live(), "each lease has one end");
         assert_eq!(ours.waits, sum(&waits), "each wait has one end");
-        let misses = ours.misses_cold + ours.misses_expired + ours.misses_invalidated;
+        let misses = ours.misses_cold + ours.misses_expired + ours.misses_invalidated + ours.misses_evicted;
         let requests = ours.hits + ours.stale_hits + ours.absent_hits + misses + ours.busy;
         assert_eq!(requests, self.requests, "each request counts once");
     }

@@ -2,7 +2,7 @@
 //!
 //! It has no codecs, no workers, no stamps and no replication. Times are milliseconds; [`NEVER`] is no end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A moment that does not come.
 pub(super) const NEVER: u64 = u64::MAX;
@@ -17,6 +17,8 @@ pub(super) struct Naive {
     pub(super) rules: Vec<Rule>,
     pub(super) count: Count,
     pub(super) rules_made: u32,
+    /// Keys that the server has let expire.
+    pub(super) gone_by_itself: BTreeSet<&'static str>,
 }
 
 /// What a key holds, and when the server deletes it.
@@ -204,7 +206,11 @@ impl Naive {
 
     /// What the server does by itself.
     pub(super) fn expire(&mut self) {
+        self.gone_by_itself
+            .extend(self.keys.iter().filter(|(_, held)| held.expire_at <= self.now).map(|(key, _)| *key));
         self.keys.retain(|_, held| held.expire_at > self.now);
+        // An entry takes along what was remembered of its key.
+        self.gone_by_itself.retain(|key| !matches!(self.keys.get(key), Some(Held { what: What::Entry(_), .. })));
     }
 
     /// The earliest and the latest moment at which freshness may end.
@@ -363,7 +369,7 @@ impl Naive {
     pub(super) fn get(&mut self, key: &str, stale: bool) -> Result<Read, WrongType> {
         let miss = Read { state: "MISS", value: None, fresh_ms: 0 };
         let Some(held) = self.keys.get(key) else {
-            self.count.cold += 1;
+            *(if self.gone_by_itself.contains(key) { &mut self.count.expired } else { &mut self.count.cold }) += 1;
             return Ok(miss);
         };
         let left = |until: u64| {

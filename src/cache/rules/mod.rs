@@ -261,6 +261,11 @@ impl Policies {
         Some(&self.rules[usize::from(probe.rule)])
     }
 
+    /// The id of the rule for `key`.
+    pub fn id(&self, key: &[u8]) -> RuleId {
+        self.find(key).map_or(RuleId::NONE, Rule::id)
+    }
+
     /// The rule in force with that id; `None` when it is gone.
     pub fn rule(&self, id: RuleId) -> Option<&Rule> {
         let at = *self.by_id.get(usize::from(id.0))?;

@@ -3,7 +3,7 @@
 use crate::support::Server;
 
 /// The commands of this version of the module.
-pub(crate) const COMMANDS: [&str; 17] = [
+pub(crate) const COMMANDS: [&str; 18] = [
     "SMARTCACHE.GET",
     "SMARTCACHE.MGET",
     "SMARTCACHE.GETLOCK",
@@ -21,6 +21,7 @@ pub(crate) const COMMANDS: [&str; 17] = [
     "SMARTCACHE.RULE",
     "SMARTCACHE.STATS",
     "SMARTCACHE.RESETSTAT",
+    "SMARTCACHE.HOTKEYS",
 ];
 
 #[test]

@@ -6,6 +6,7 @@ mod extend;
 mod get;
 mod getlock;
 pub(crate) mod help;
+mod hotkeys;
 mod inspect;
 mod mget;
 mod missing;

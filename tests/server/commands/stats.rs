@@ -1,6 +1,9 @@
 //! `SMARTCACHE.STATS` and `INFO smartcache`
 
-use crate::support::{Server, args, assert_within, wait_until};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::support::{Server, args, assert_within, skip, wait_until};
 
 /// Two hits, one stale hit, one absent hit, two misses.
 pub(super) fn six_requests(s: &Server) {
@@ -36,9 +39,7 @@ fn the_kinds_of_misses_add_up() {
     wait_until("it ends", || s.call("SMARTCACHE.GET short").is_nil());
     let stats = s.ok("SMARTCACHE.STATS");
     let kinds = ["misses_cold", "misses_expired", "misses_invalidated", "misses_evicted"];
-    // Those that do not exist yet are left out.
-    let pairs = stats.pairs();
-    let sum: i64 = pairs.iter().filter(|(k, _)| kinds.contains(&k.as_str())).map(|(_, v)| v.int()).sum();
+    let sum: i64 = kinds.iter().map(|kind| stats.field(kind).int()).sum();
     assert_eq!(sum, stats.field("misses").int(), "{stats}");
 }
 
@@ -149,4 +150,170 @@ fn what_is_read_in_a_script_or_transaction_counts_once() {
     s.ok("SMARTCACHE.GET k");
     s.ok("EXEC");
     assert_eq!(s.stat("hits"), 2);
+}
+
+/// Runs a program that reads `text`; `None` when there is no such program, else whether it was content, and what it said.
+fn judged_by(program: &str, args: &[&str], text: &str) -> Option<(bool, String)> {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .ok()?;
+    // It may end without reading all.
+    let _ = child.stdin.take().expect("it is piped").write_all(text.as_bytes());
+    let out = child.wait_with_output().expect("it ends");
+    Some((out.status.success(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned()))
+}
+
+/// Every form of the command, with its answer.
+fn texts(s: &Server, format: &str) -> Vec<String> {
+    s.ok("SMARTCACHE.RULE SET strange.name:_-1 MATCH f*");
+    six_requests(s);
+    ["", "WINDOW 1m", "RULES", "RULES WINDOW 1h", "RULE strange.name:_-1", "RULE (none) WINDOW 5m"]
+        .map(|words| s.ok(&format!("SMARTCACHE.STATS {words} {format}")).text())
+        .to_vec()
+}
+
+#[test]
+fn a_json_parser_of_others_reads_the_json() {
+    let s = Server::start();
+    for text in texts(&s, "JSON") {
+        let Some((good, said)) = judged_by("python3", &["-m", "json.tool"], &text) else {
+            skip!(s, "there is no python3 whose json.tool could judge");
+        };
+        assert!(good && said.contains("\"requests\""), "{said}\n{text}");
+    }
+}
+
+#[test]
+fn a_prometheus_parser_of_others_reads_the_text() {
+    const PARSE: &str = "
+import sys
+from prometheus_client.parser import text_string_to_metric_families as parse
+metrics = list(parse(sys.stdin.read()))
+assert metrics and all(m.samples and m.documentation and m.type in ('counter', 'gauge') for m in metrics)
+";
+    let s = Server::start();
+    let client = judged_by("python3", &["-c", "import prometheus_client"], "").is_some_and(|(found, _)| found);
+    let promtool = judged_by("promtool", &["--version"], "").is_some();
+    if !client && !promtool {
+        skip!(s, "neither promtool (Debian: prometheus) nor Python's prometheus_client is there to judge");
+    }
+    for text in texts(&s, "PROMETHEUS") {
+        if client {
+            let (good, said) = judged_by("python3", &["-c", PARSE], &text).expect("python3 was there");
+            assert!(good, "{said}\n{text}");
+        }
+        if promtool {
+            let (good, said) = judged_by("promtool", &["check", "metrics"], &text).expect("promtool was there");
+            assert!(good, "{said}\n{text}");
+        }
+    }
+}
+
+#[test]
+fn rows_by_rule_sum_to_the_whole_in_both_protocols() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.RULE SET f MATCH f*");
+    s.ok("SMARTCACHE.RULE SET idle MATCH idle");
+    six_requests(&s);
+    for mut conn in [s.connect(), s.connect3()] {
+        let whole = conn.call("SMARTCACHE.STATS");
+        let rules = conn.call("SMARTCACHE.STATS RULES");
+        let names: Vec<_> = rules.pairs().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["f", "idle", "(none)"]);
+        for field in ["requests", "hits", "stale_hits", "absent_hits", "misses", "sets", "entries", "stored_bytes"] {
+            let sum: i64 = rules.pairs().iter().map(|(_, row)| row.field(field).int()).sum();
+            assert_eq!(sum, whole.field(field).int(), "{field}");
+        }
+        assert_eq!(conn.call("SMARTCACHE.STATS RULE f").field("hits").int(), 2);
+    }
+}
+
+#[test]
+fn what_is_not_known_is_refused() {
+    let s = Server::start();
+    s.play(
+        r#"
+        > SMARTCACHE.STATS RULE nosuch
+        (error) ERR there is no rule 'nosuch': SMARTCACHE.RULE LIST names those there are
+        > SMARTCACHE.STATS WINDOW 10m
+        (error) ERR invalid WINDOW '10m': say 1m, 5m or 1h
+        > SMARTCACHE.STATS XML
+        (error) ERR syntax error near 'XML'
+        "#,
+    );
+    let strange = s.call_args(args!["SMARTCACHE.STATS", "RULE", "a\"b\r\n\u{1}"]);
+    assert_eq!(strange.error().lines().count(), 1, "{strange}");
+}
+
+#[test]
+fn evicted_and_expired_keys_are_told_from_unknown_ones() {
+    let s = Server::with("maxmemory-policy allkeys-random");
+    s.ok("SMARTCACHE.SET short v PX 20");
+    wait_until("it has expired", || s.ok("EXISTS short").int() == 0);
+    s.ok("SMARTCACHE.GET short");
+    assert_eq!((s.stat("misses_expired"), s.stat("misses_cold")), (1, 0));
+    for i in 0..200 {
+        s.call_args(args!["SMARTCACHE.SET", format!("k{i}"), vec![b'v'; 10_000], "CODEC", "none"]);
+    }
+    s.ok(&format!("CONFIG SET maxmemory {}", s.info_number("used_memory") - 500_000));
+    wait_until("some are evicted", || {
+        s.call("PING");
+        s.info_number("evicted_keys") >= 20
+    });
+    s.ok("CONFIG SET maxmemory 0");
+    let gone: Vec<_> = (0..200).filter(|i| s.ok(&format!("EXISTS k{i}")).int() == 0).collect();
+    assert!(gone.len() >= 20);
+    for i in &gone {
+        s.ok(&format!("SMARTCACHE.GET k{i}"));
+    }
+    s.ok("SMARTCACHE.GET never");
+    assert_eq!((s.stat("misses_evicted"), s.stat("misses_cold")), (gone.len() as i64, 1));
+    s.ok("FLUSHALL");
+    s.ok(&format!("SMARTCACHE.GET k{}", gone[0]));
+    assert_eq!(s.stat("misses_cold"), 2);
+}
+
+#[test]
+fn waits_have_percentiles_and_hits_are_worth_their_load() {
+    let s = Server::start();
+    let token = s.ok("SMARTCACHE.GETLOCK k").array()[2].text();
+    let mut waiter = s.connect();
+    waiter.send(args!["SMARTCACHE.GETLOCK", "k", "WAIT", "20"]).unwrap();
+    wait_until("it waits", || s.stat("waiters") == 1);
+    wait_until("some time passes", || {
+        s.ok("SMARTCACHE.INSPECT k").field("lease").text() == "held" && s.stat("uptime_ms") > 100
+    });
+    s.ok(&format!("SMARTCACHE.SET k v TOKEN {token}"));
+    assert_eq!(waiter.receive().unwrap().array()[0].text(), "HIT");
+    s.ok("SMARTCACHE.GET k");
+    let stats = s.ok("SMARTCACHE.STATS RULE (none)");
+    let number = |field: &str| stats.field(field).int();
+    assert_eq!((number("waits"), number("waits_served"), number("hits")), (1, 1, 2));
+    assert_eq!(number("wait_ms_p50"), number("wait_ms_p99"));
+    assert_within!(number("wait_ms_p50"), 0..=number("origin_ms") * 17 / 16);
+    assert_eq!(number("origin_ms_saved"), 2 * number("origin_ms"));
+}
+
+#[test]
+fn a_replica_counts_its_own_reads_and_a_restart_starts_at_zero() {
+    let mut s = Server::setup().tcp().start();
+    s.ok("SMARTCACHE.SET k v");
+    s.ok("SMARTCACHE.GET k");
+    let replica = Server::replica_of(&s, "");
+    wait_until("it has the key", || replica.ok("EXISTS k").int() == 1);
+    replica.ok("SMARTCACHE.GET k");
+    replica.ok("SMARTCACHE.GET k");
+    assert_eq!((s.stat("hits"), replica.stat("hits")), (1, 2));
+    let hottest = replica.ok("SMARTCACHE.HOTKEYS");
+    assert_eq!(hottest.array()[0].field("requests").int(), 2);
+    let before = s.stat("uptime_ms");
+    drop(replica);
+    s.restart();
+    let stats = s.ok("SMARTCACHE.STATS");
+    assert_eq!((stats.field("requests").int(), stats.field("sets").int()), (0, 0));
+    assert_within!(stats.field("uptime_ms").int(), 0..=before.max(60_000));
 }

@@ -1,0 +1,160 @@
+//! Why a key is not there: which ones the server has evicted or let expire, remembered in constant memory.
+//!
+//! The server says which keys it evicts and which expire. A few bits of a keyed hash of their names go into one table of
+//! 2¹⁷ slots (512 KB):
+//!
+//! ```text
+//!  slot = hash mod 2¹⁷ ─▶ │ 31 other bits of the hash │ 0: evicted, 1: expired │
+//! ```
+//!
+//! A miss looks here for its reason. One name is taken for another once in two billion looks. What is written later into
+//! the same slot replaces what was there: after *n* more keys a reason is still known with the probability `exp(−n/2¹⁷)`
+//! (after 10,000: 93 %; after 100,000: 47 %), else the miss counts as cold. An entry that leaves its key in any other way
+//! takes the key's old reason with it, so nothing needs to be done when something is stored. Databases are not told
+//! apart.
+//!
+//! The host gives the room, as memory that the server does not count: half a megabyte more with the first eviction would
+//! have it evict another fifty entries, and refuse what is stored meanwhile.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+
+use siphasher::sip::SipHasher13;
+
+use super::read::Why;
+
+/// How many keys there is room for.
+pub const SLOTS: usize = 1 << 17;
+const EXPIRED: u32 = 1;
+
+/// Keys that went without a command. Written to by the host's callbacks, which run on the main thread while a command of
+/// ours may hold the state: hence atomics, which never contend.
+pub struct Ghosts {
+    key: [u8; 16],
+    room: Room,
+    used: AtomicBool,
+}
+
+/// Where it is written down.
+enum Room {
+    Given(&'static [AtomicU32; SLOTS]),
+    /// Made with the first key.
+    Own(OnceLock<Box<[AtomicU32]>>),
+}
+
+impl std::fmt::Debug for Ghosts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ghosts").finish_non_exhaustive()
+    }
+}
+
+impl Ghosts {
+    /// Nothing has gone. The key keeps clients from choosing which keys share a slot.
+    pub fn new(key: [u8; 16]) -> Self {
+        Ghosts { key, room: Room::Own(OnceLock::new()), used: AtomicBool::new(false) }
+    }
+
+    /// The same in this room, which is all zeroes.
+    pub fn within(room: &'static [AtomicU32; SLOTS], key: [u8; 16]) -> Self {
+        Ghosts { room: Room::Given(room), ..Ghosts::new(key) }
+    }
+
+    /// Whether there is nothing to remember.
+    pub fn is_empty(&self) -> bool {
+        !self.used.load(Relaxed)
+    }
+
+    /// The server has let a key expire.
+    pub fn expired(&self, name: &[u8]) {
+        self.remember(name, EXPIRED);
+    }
+
+    /// The server has evicted a key.
+    pub fn evicted(&self, name: &[u8]) {
+        self.remember(name, 0);
+    }
+
+    /// An entry has left its key: whatever was remembered of the key is of the past.
+    pub fn left(&self, name: &[u8]) {
+        let Some(table) = self.table() else { return };
+        let (slot, bits) = self.place(name);
+        if table[slot].load(Relaxed) & !EXPIRED == bits {
+            table[slot].store(0, Relaxed);
+        }
+    }
+
+    /// All keys have gone by command.
+    pub fn flushed(&self) {
+        self.table().into_iter().flatten().for_each(|ghost| ghost.store(0, Relaxed));
+    }
+
+    /// Why a key is not there, as far as it is known.
+    pub fn why(&self, name: &[u8]) -> Why {
+        let Some(table) = self.table() else { return Why::Cold };
+        let (slot, bits) = self.place(name);
+        match table[slot].load(Relaxed) {
+            ghost if ghost == bits => Why::Evicted,
+            ghost if ghost == bits | EXPIRED => Why::Expired,
+            _ => Why::Cold,
+        }
+    }
+
+    /// The table, unless there is nothing in it.
+    fn table(&self) -> Option<&[AtomicU32]> {
+        match &self.room {
+            _ if self.is_empty() => None,
+            Room::Given(room) => Some(&room[..]),
+            Room::Own(room) => room.get().map(|room| &room[..]),
+        }
+    }
+
+    fn remember(&self, name: &[u8], how: u32) {
+        let table = match &self.room {
+            Room::Given(room) => &room[..],
+            Room::Own(room) => room.get_or_init(|| (0..SLOTS).map(|_| AtomicU32::new(0)).collect()),
+        };
+        self.used.store(true, Relaxed);
+        let (slot, bits) = self.place(name);
+        table[slot].store(bits | how, Relaxed);
+    }
+
+    /// The slot of a name, and the bits that tell it from others there: never zero.
+    fn place(&self, name: &[u8]) -> (usize, u32) {
+        let hash = SipHasher13::new_with_key(&self.key).hash(name);
+        let bits = (hash >> 32) as u32 & !EXPIRED;
+        (hash as usize % SLOTS, if bits == 0 { 2 } else { bits })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_reason_counts_and_an_entry_that_leaves_takes_it_along() {
+        let ghosts = Ghosts::new([3; 16]);
+        assert_eq!(ghosts.why(b"k"), Why::Cold);
+        ghosts.evicted(b"k");
+        assert_eq!((ghosts.why(b"k"), ghosts.why(b"other")), (Why::Evicted, Why::Cold));
+        ghosts.expired(b"k");
+        assert_eq!(ghosts.why(b"k"), Why::Expired);
+        ghosts.left(b"other");
+        assert_eq!(ghosts.why(b"k"), Why::Expired);
+        ghosts.left(b"k");
+        assert_eq!(ghosts.why(b"k"), Why::Cold);
+        ghosts.evicted(b"k");
+        ghosts.flushed();
+        assert_eq!(ghosts.why(b"k"), Why::Cold);
+    }
+
+    #[test]
+    fn as_much_is_forgotten_as_the_header_says_and_never_taken_for_another() {
+        let ghosts = Ghosts::new([3; 16]);
+        let name = |i: usize| format!("key:{i}").into_bytes();
+        (0..20_000).for_each(|i| ghosts.evicted(&name(i)));
+        let known = |from: usize| (from..from + 1_000).filter(|i| ghosts.why(&name(*i)) == Why::Evicted).count();
+        assert!((830..=900).contains(&known(0)), "exp(−0.15) are left: {}", known(0));
+        assert!(known(19_000) > 980);
+        assert_eq!(known(1_000_000), 0);
+    }
+}

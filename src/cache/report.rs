@@ -1,0 +1,187 @@
+//! The numbers of `SMARTCACHE.STATS` as text: JSON, and what Prometheus scrapes.
+//!
+//! A metric is called as its field, with `smartcache_` before it; Prometheus wants seconds and not milliseconds, and
+//! `_total` behind what only grows. Over a window nothing only grows: there all are gauges, with the window as a label.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value};
+
+use super::stats::{FIELDS, Field, Number, Snapshot};
+
+/// What is told of whom: the node, or each of its rules.
+#[derive(Debug)]
+pub struct Told<'r> {
+    /// The rule's name; `None` for the node.
+    pub rule: Option<&'r str>,
+    /// The numbers.
+    pub numbers: Snapshot,
+}
+
+/// The fields of a report: of a rule not those that are told of the node only.
+pub fn fields(of_rule: bool) -> impl Iterator<Item = &'static Field> {
+    FIELDS.iter().filter(move |field| !of_rule || !field.kind.is_of_node())
+}
+
+/// One object, or of the rules an object of objects by their names.
+pub fn json(told: &[Told<'_>], by_rule: bool) -> String {
+    let object = |told: &Told<'_>| {
+        let number = |field: &Field| match (field.read)(&told.numbers) {
+            Number::Whole(n) => Value::from(n),
+            Number::Fraction(x) => Value::from(x),
+        };
+        Value::from_iter(fields(told.rule.is_some()).map(|field| (field.name, number(field))))
+    };
+    let value = match told {
+        [one] if !by_rule => object(one),
+        rules => {
+            Value::Object(Map::from_iter(rules.iter().filter_map(|told| Some((told.rule?.to_owned(), object(told))))))
+        }
+    };
+    value.to_string()
+}
+
+/// The text format of Prometheus, version 0.0.4: of each metric its help, its type, and a line for each that is told. What is
+/// told of the node only has no rule.
+pub fn prometheus(told: &[Told<'_>], window: Option<&str>) -> String {
+    let mut text = String::new();
+    let by_rule = told.iter().any(|told| told.rule.is_some());
+    for field in FIELDS {
+        // The whole beside its parts would make every sum twice too much.
+        let of_node = field.kind.is_of_node() || !by_rule;
+        let mut lines = told.iter().filter(|told| told.rule.is_none() == of_node).peekable();
+        if lines.peek().is_none() {
+            continue;
+        }
+        let grows = field.kind.grows() && window.is_none();
+        let (name, scale) = metric(field.name, grows);
+        put(&mut text, format_args!("# HELP {name} {}", escaped(&said(field.means, scale), false)));
+        put(&mut text, format_args!("# TYPE {name} {}", if grows { "counter" } else { "gauge" }));
+        for told in lines {
+            let rule = told.rule.map(|rule| format!("rule=\"{}\"", escaped(rule, true)));
+            let window = window.map(|window| format!("window=\"{window}\""));
+            let labels: Vec<_> = rule.into_iter().chain(window).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            match (field.read)(&told.numbers) {
+                Number::Whole(n) if scale == 1.0 => put(&mut text, format_args!("{name}{labels} {n}")),
+                Number::Whole(n) => put(&mut text, format_args!("{name}{labels} {}", n as f64 / scale)),
+                Number::Fraction(x) => put(&mut text, format_args!("{name}{labels} {x}")),
+            }
+        }
+    }
+    text
+}
+
+/// The name of a field's metric, and what its number is to be divided by.
+fn metric(field: &str, grows: bool) -> (String, f64) {
+    let name = field.replace("_ms", "_seconds").replace("_per_sec", "_per_second");
+    let scale = if field.contains("_ms") { 1_000.0 } else { 1.0 };
+    (format!("smartcache_{name}{}", if grows { "_total" } else { "" }), scale)
+}
+
+/// A definition, with the unit in which it is told here.
+fn said(means: &str, scale: f64) -> String {
+    if scale == 1.0 { means.to_owned() } else { means.replacen("Milliseconds", "Seconds", 1) }
+}
+
+/// Text as it may stand behind HELP, or between the quotes of a label.
+fn escaped(text: &str, quoted: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '"' if quoted => out.push_str("\\\""),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("a String takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::stats::Whose;
+    use crate::testing::Bench;
+
+    /// What no rule can be called, and what a label must bear all the same.
+    const STRANGE: &str = "a\"b\\c\nd\re\u{1}é{}#";
+
+    fn told(rules: &[Option<&'static str>]) -> Vec<Told<'static>> {
+        let mut bench = Bench::at(1_000);
+        bench.call("GET k");
+        let now = bench.now();
+        let one =
+            |rule: &Option<&'static str>| Told { rule: *rule, numbers: bench.state.snapshot(Whose::Node, None, now) };
+        rules.iter().map(one).collect()
+    }
+
+    /// The labels and the number of a line, read by the grammar of the format.
+    fn sample(line: &str) -> (String, Vec<(String, String)>, f64) {
+        let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap());
+        let (mut labels, mut rest) = (Vec::new(), rest);
+        while let Some(label) = rest.strip_prefix(['{', ',']) {
+            let (key, quoted) = label.split_once("=\"").unwrap();
+            let (mut value, mut chars) = (String::new(), quoted.char_indices());
+            let end = loop {
+                match chars.next().unwrap() {
+                    (at, '"') => break at,
+                    (_, '\\') => value.push(match chars.next().unwrap().1 {
+                        'n' => '\n',
+                        c => c,
+                    }),
+                    (_, c) => value.push(c),
+                }
+            };
+            labels.push((key.to_owned(), value));
+            rest = &quoted[end + 1..];
+        }
+        (name.to_owned(), labels, rest.trim_start_matches('}').strip_prefix(' ').unwrap().parse().unwrap())
+    }
+
+    #[test]
+    fn strange_names_come_back_from_both_formats() {
+        let rules = told(&[Some(STRANGE), Some("plain")]);
+        let parsed: Value = serde_json::from_str(&json(&rules, true)).unwrap();
+        assert_eq!(parsed.as_object().unwrap().keys().collect::<Vec<_>>(), [STRANGE, "plain"]);
+        let text = prometheus(&rules, Some("5m"));
+        let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).map(sample).collect();
+        assert_eq!(samples.len(), 2 * fields(true).count());
+        for (at, (name, labels, number)) in samples.iter().enumerate() {
+            let rule = if at % 2 == 0 { STRANGE } else { "plain" };
+            assert_eq!(labels[..], [("rule".into(), rule.into()), ("window".into(), "5m".into())]);
+            assert!(name.starts_with("smartcache_") && !name.ends_with("_total") && number.is_finite());
+        }
+    }
+
+    #[test]
+    fn each_metric_has_its_help_its_type_and_its_lines_together() {
+        let text = prometheus(&told(&[None, Some("r")]), None);
+        let mut lines = text.lines().peekable();
+        for field in FIELDS {
+            let (name, _) = metric(field.name, field.kind.grows());
+            assert!(lines.next().unwrap().starts_with(&format!("# HELP {name} ")));
+            let kind = lines.next().unwrap().rsplit(' ').next().unwrap();
+            assert_eq!((kind == "counter", name.ends_with("_total")), (field.kind.grows(), field.kind.grows()));
+            let line = lines.next().unwrap();
+            assert!(line.starts_with(&name) && line.contains("rule=") != field.kind.is_of_node(), "{line}");
+        }
+        assert!(lines.next().is_none() && text.ends_with('\n'));
+        for line in ["smartcache_requests_total{rule=\"r\"} 1", "smartcache_uptime_seconds 0"] {
+            assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("Milliseconds") && !text.contains("_ms"), "{text}");
+    }
+
+    #[test]
+    fn json_has_the_numbers_of_the_map() {
+        let one = &told(&[None]);
+        let parsed: Map<String, Value> = serde_json::from_str(&json(one, false)).unwrap();
+        assert!(parsed.keys().eq(FIELDS.iter().map(|field| field.name)));
+        assert_eq!((parsed["requests"].as_u64(), parsed["hit_rate"].as_f64()), (Some(1), Some(0.0)));
+    }
+}

@@ -1,0 +1,246 @@
+//! What a rule has counted, since start and over the last minute, five minutes or hour.
+//!
+//! Counters only grow, so a window is the difference of two moments. What they showed at the end of a second, and of a
+//! minute, is kept in two rings:
+//!
+//! ```text
+//!  seconds   … 41 42 43    46 47     what was counted up to the end of that second; idle ones leave nothing
+//!  minutes   … 12 13 14 15           the same by minutes
+//!  now       48                      the counters themselves
+//!
+//!  the last minute = now − (what it was 61 seconds ago)
+//! ```
+//!
+//! Nothing is done by a timer: whoever counts first in a new second writes down the old one, which is right, because
+//! nothing was counted in between. Time is that of the monotonic clock, so a wall clock that is set changes nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::clock::Now;
+use super::histogram::Histogram;
+use super::stats::Counters;
+
+/// Slots of each ring that a window may look back over; one more is kept as what they are subtracted from.
+const SLOTS: u64 = 60;
+
+/// How far back to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// The last minute, to the second.
+    Minute,
+    /// The last five minutes, to the minute.
+    FiveMinutes,
+    /// The last hour, to the minute.
+    Hour,
+}
+
+/// Every window, by the word for it.
+pub const WINDOWS: &[(&str, Window)] = &[("1m", Window::Minute), ("5m", Window::FiveMinutes), ("1h", Window::Hour)];
+
+impl Window {
+    /// Where it begins, in milliseconds of the monotonic clock: at the start of a slot, so it reaches back up to one slot
+    /// farther than it is called.
+    pub fn begins_ms(self, now: Now) -> u64 {
+        let (slots, slot_ms) = match self {
+            Window::Minute => (60, 1_000),
+            Window::FiveMinutes => (5, 60_000),
+            Window::Hour => (60, 60_000),
+        };
+        (now.mono_ms() / slot_ms).saturating_sub(slots) * slot_ms
+    }
+}
+
+/// What was counted up to some moment.
+#[derive(Clone, Debug, Default)]
+pub struct Counted {
+    /// The counters.
+    pub count: Counters,
+    /// How long callers waited. Shared with the moments at which it was the same.
+    pub waits: Arc<Histogram>,
+}
+
+impl Counted {
+    /// What was counted after `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let waits = if Arc::ptr_eq(&self.waits, &earlier.waits) {
+            Arc::default()
+        } else {
+            Arc::new(self.waits.since(&earlier.waits))
+        };
+        Counted { count: self.count.with(&earlier.count, u64::wrapping_sub), waits }
+    }
+
+    /// Both together.
+    pub fn and(&self, other: &Self) -> Self {
+        Counted {
+            count: self.count.with(&other.count, u64::wrapping_add),
+            waits: Arc::new(self.waits.and(&other.waits)),
+        }
+    }
+}
+
+/// The counters of one rule, with their past.
+#[derive(Debug)]
+pub struct Row {
+    /// What they show.
+    pub shows: Counted,
+    /// When the second ends in which they were changed last, in milliseconds of the monotonic clock.
+    pub ends_ms: u64,
+    seconds: Ring,
+    minutes: Ring,
+}
+
+impl Row {
+    /// Zero.
+    pub fn new(now: Now) -> Self {
+        let ends_ms = (now.mono_ms() / 1_000 + 1) * 1_000;
+        Row { shows: Counted::default(), ends_ms, seconds: Ring::default(), minutes: Ring::default() }
+    }
+
+    /// A new second has begun: what was counted up to the end of the old one is written down. (The clock never goes back.)
+    #[cold]
+    pub fn turn(&mut self, now: Now) {
+        let (old, new) = (self.second(), now.mono_ms() / 1_000);
+        self.seconds.push(old, &self.shows, new);
+        if old / 60 != new / 60 {
+            self.minutes.push(old / 60, &self.shows, new / 60);
+        }
+        self.ends_ms = (new + 1) * 1_000;
+    }
+
+    fn second(&self) -> u64 {
+        self.ends_ms / 1_000 - 1
+    }
+
+    /// What was counted in a window, or in all.
+    pub fn over(&self, window: Option<Window>, now: Now) -> Counted {
+        let Some(window) = window else { return self.shows.clone() };
+        let begins = window.begins_ms(now) / 1_000;
+        // All of it was counted before.
+        if self.second() < begins {
+            return Counted::default();
+        }
+        let before = match window {
+            Window::Minute => self.seconds.before(begins),
+            Window::FiveMinutes | Window::Hour => self.minutes.before(begins / 60),
+        };
+        before.map_or_else(|| self.shows.clone(), |before| self.shows.since(before))
+    }
+
+    /// Takes over what another row has counted, as if it had been counted here.
+    pub fn absorb(&mut self, mut other: Row) {
+        let now = Now::new(0, self.ends_ms.max(other.ends_ms) - 1);
+        for row in [&mut *self, &mut other] {
+            if row.ends_ms <= now.mono_ms() {
+                row.turn(now);
+            }
+        }
+        self.seconds = self.seconds.and(&other.seconds);
+        self.minutes = self.minutes.and(&other.minutes);
+        self.shows = self.shows.and(&other.shows);
+    }
+}
+
+/// What was counted up to the end of a second, or minute, in rising order.
+#[derive(Debug, Default)]
+struct Ring(VecDeque<(u64, Counted)>);
+
+impl Ring {
+    /// Writes down a slot, and forgets what no window reaches any more from slot `now` on.
+    fn push(&mut self, slot: u64, shows: &Counted, now: u64) {
+        let reach = now.saturating_sub(SLOTS);
+        while self.0.get(1).is_some_and(|(at, _)| *at < reach) {
+            self.0.pop_front();
+        }
+        self.0.push_back((slot, shows.clone()));
+    }
+
+    /// What had been counted when this slot began; `None`: nothing.
+    fn before(&self, slot: u64) -> Option<&Counted> {
+        let known = self.0.partition_point(|(at, _)| *at < slot);
+        Some(&self.0.get(known.checked_sub(1)?)?.1)
+    }
+
+    /// Both together, slot by slot.
+    fn and(&self, other: &Self) -> Self {
+        let mut slots: Vec<u64> = self.0.iter().chain(&other.0).map(|(at, _)| *at).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        let nothing = Counted::default();
+        let shown = |ring: &Self, slot: u64| ring.before(slot + 1).unwrap_or(&nothing).clone();
+        Ring(slots.into_iter().map(|slot| (slot, shown(self, slot).and(&shown(other, slot)))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: [Window; 3] = [Window::Minute, Window::FiveMinutes, Window::Hour];
+
+    fn at(ms: u64) -> Now {
+        Now::new(77, ms)
+    }
+
+    fn hit(row: &mut Row, ms: u64) {
+        if ms >= row.ends_ms {
+            row.turn(at(ms));
+        }
+        row.shows.count.hits += 1;
+        Arc::make_mut(&mut row.shows.waits).record(3);
+    }
+
+    fn hits(row: &Row, ms: u64) -> [u64; 3] {
+        ALL.map(|window| {
+            let counted = row.over(Some(window), at(ms));
+            assert_eq!(counted.waits.percentile(50), if counted.count.hits > 0 { 3 } else { 0 });
+            counted.count.hits
+        })
+    }
+
+    #[test]
+    fn a_window_has_what_was_counted_in_it_and_nothing_older() {
+        let mut row = Row::new(at(0));
+        hit(&mut row, 500);
+        assert_eq!(hits(&row, 900), [1, 1, 1]);
+        hit(&mut row, 30_000);
+        assert_eq!(hits(&row, 60_000), [2, 2, 2], "up to a second more than a minute");
+        assert_eq!(hits(&row, 61_000), [1, 2, 2]);
+        hit(&mut row, 91_000);
+        assert_eq!(hits(&row, 91_999), [1, 3, 3]);
+        assert_eq!(hits(&row, 359_999), [0, 3, 3], "up to a minute more than five");
+        assert_eq!(hits(&row, 360_000), [0, 1, 3]);
+        assert_eq!(hits(&row, 3_659_999), [0, 0, 3]);
+        assert_eq!(hits(&row, 3_660_000), [0, 0, 1]);
+        assert_eq!(hits(&row, u64::MAX), [0, 0, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn windows_agree_with_a_list_of_moments(gaps in proptest::collection::vec((0..2_u8, 0..100_000_u64), 1..300)) {
+            let (mut rows, mut moments, mut now) = ([Row::new(at(0)), Row::new(at(0))], Vec::new(), 0);
+            for (which, gap) in gaps {
+                now += if gap > 70_000 { gap * 10 } else { gap / 20 };
+                hit(&mut rows[usize::from(which)], now);
+                moments.push(now);
+                for window in ALL {
+                    let wanted = moments.iter().filter(|ms| **ms >= window.begins_ms(at(now))).count() as u64;
+                    let found: u64 = rows.iter().map(|row| row.over(Some(window), at(now)).count.hits).sum();
+                    prop_assert_eq!(found, wanted);
+                }
+                prop_assert!(rows.iter().all(|row| row.seconds.0.len() <= 62 && row.minutes.0.len() <= 62));
+            }
+            let [mut one, other] = rows;
+            one.absorb(other);
+            for later in [0, 500, 20_000, 100_000, 1_000_000] {
+                for window in ALL {
+                    let wanted = moments.iter().filter(|ms| **ms >= window.begins_ms(at(now + later))).count() as u64;
+                    prop_assert_eq!(one.over(Some(window), at(now + later)).count.hits, wanted);
+                }
+            }
+        }
+    }
+}
