@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use crate::cache::ask::Node;
+use crate::cache::ask::{Node, Values};
 use crate::cache::clock::Now;
 use crate::cache::doubt::Doubts;
 use crate::cache::effects::{Effect, Effects};
@@ -25,6 +25,7 @@ use crate::cache::format::{self, Expiry};
 use crate::cache::ghosts::Ghosts;
 use crate::cache::lease::{Waited, WaiterId};
 use crate::cache::live::Live;
+use crate::cache::native::Sender;
 use crate::cache::offload::{self, Job};
 use crate::cache::{Caller, Cx, Key, Keyspace, Reply, Server, Slot, State};
 use crate::commands::args::Args;
@@ -168,7 +169,7 @@ impl Bench {
     /// Does what the host's timer does: what is due, then the answers on their way.
     pub fn tick(&mut self) {
         while let Some(due) = self.state.leases.due_now(self.now) {
-            self.node().deal_with(&due);
+            self.node().deal_with(&due, &mut Values::default());
         }
         while let Some((id, answer)) = self.state.leases.next_answer() {
             let mut reply = Transcript::default();
@@ -233,7 +234,7 @@ impl Bench {
     /// The server is about to run a command that is not ours.
     pub fn saw(&mut self, line: &str) {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        self.state.saw(&words, None, self.now);
+        self.state.saw(&words, Sender::Unknown, self.now);
         self.tick();
     }
 

@@ -34,6 +34,9 @@ const LEAST_LOAD_MS: u64 = 10;
 /// The shortest early lease.
 const LEAST_EARLY_MS: u64 = 1_000;
 
+/// Longer names get no lease: what is kept of them would be memory that nothing bounds.
+const LONGEST_NAME: usize = 64 * 1024;
+
 /// One database of this node, at one moment.
 pub struct Node<'a> {
     /// What the node knows.
@@ -212,7 +215,8 @@ impl Node<'_> {
         let rule = policies.find(key.name);
         let policy = policies.policy(rule);
         let rule = rule.map(super::rules::Rule::id).unwrap_or_default();
-        if leases.live() >= settings.max_leases as u64
+        if key.name.len() > LONGEST_NAME
+            || leases.live() >= settings.max_leases as u64
             || policy.fills.is_some_and(|fills| leases.of_rule(rule) >= u64::from(fills))
         {
             return None;
@@ -268,17 +272,21 @@ impl Node<'_> {
     }
 
     /// A waiter has waited long enough, or may wait no longer: what it is told.
-    pub fn give_up(&mut self, id: WaiterId) {
+    /// Those who give up at one moment share what they are given.
+    pub fn give_up(&mut self, id: WaiterId, values: &mut Values) {
         let Some(name) = self.state.leases.waiter(id).map(|waiter| waiter.key.clone()) else { return };
         let key = Key::named(&name);
         self.lapse(key); // whoever waits longer comes first; it may be this one
-        self.wake(key, id, false, &mut Values::default());
+        if values.of.as_ref() != Some(&(self.db, name.clone())) {
+            *values = Values { of: Some((self.db, name.clone())), ..Values::default() };
+        }
+        self.wake(key, id, false, values);
     }
 
     /// Deals with something whose time has come.
-    pub fn deal_with(&mut self, due: &Due) {
+    pub fn deal_with(&mut self, due: &Due, values: &mut Values) {
         match due {
-            Due::Waiter(id) => self.give_up(*id),
+            Due::Waiter(id) => self.give_up(*id, values),
             Due::Key(_, name) => {
                 let key = Key::named(name);
                 if self.state.leases.backoff_ms(self.db, name, self.now).is_none() {
@@ -422,7 +430,11 @@ impl Told {
 
 /// What is under a key, for many at once: made when the first needs it.
 #[derive(Default)]
-struct Values(SmallVec<[(Option<Accept>, Option<Shared>); 1]>);
+pub struct Values {
+    /// Which key, where it is used for more than one.
+    of: Option<(i32, Arc<[u8]>)>,
+    made: SmallVec<[(Option<Accept>, Option<Shared>); 1]>,
+}
 
 #[derive(Clone)]
 enum Shared {
@@ -432,7 +444,7 @@ enum Shared {
 
 impl Values {
     fn get(&mut self, node: &mut Node<'_>, key: Key<'_>, accept: Option<Accept>) -> Option<Shared> {
-        if let Some((_, shared)) = self.0.iter().find(|(made_for, _)| *made_for == accept) {
+        if let Some((_, shared)) = self.made.iter().find(|(made_for, _)| *made_for == accept) {
             return shared.clone();
         }
         let share = |value: Value<'_>| (value.encoding, Arc::from(value.bytes));
@@ -451,7 +463,7 @@ impl Values {
                 Shared::Absent(_) => Shared::Absent(fresh_ms),
             }
         });
-        self.0.push((accept, shared.clone()));
+        self.made.push((accept, shared.clone()));
         shared
     }
 }

@@ -41,6 +41,8 @@ pub struct Doubts {
     key: [u8; 16],
     slots: usize,
     loads_began: AtomicBool,
+    /// A load has begun since somebody last asked.
+    news: AtomicBool,
     deleted: Marks,
     staled: Marks,
     gone: Table,
@@ -96,6 +98,7 @@ impl Doubts {
             key,
             slots,
             loads_began: AtomicBool::new(false),
+            news: AtomicBool::new(false),
             deleted: Marks::default(),
             staled: Marks::default(),
             gone: Table::new(),
@@ -108,11 +111,22 @@ impl Doubts {
     /// A token is given out, or without key a stamp for loads of any: from now on there may be loads in flight.
     pub fn load_begins(&self, key: Option<&[u8]>, now: Now) {
         self.loads_began.store(true, Relaxed);
+        self.news.store(true, Relaxed);
         self.last_ms.store(now.mono_ms(), Relaxed);
         match key {
             Some(key) => self.raise(&self.begun, self.slot(key), now.mono_ms()),
             None => self.stamped_ms.store(now.mono_ms(), Relaxed),
         }
+    }
+
+    /// Whether a load has begun since [`no_news`](Self::no_news).
+    pub fn has_news(&self) -> bool {
+        self.news.load(Relaxed)
+    }
+
+    /// What has begun so far is known.
+    pub fn no_news(&self) {
+        self.news.store(false, Relaxed);
     }
 
     /// Whether any load that began in the last so many milliseconds may be in flight.
@@ -122,7 +136,7 @@ impl Doubts {
 
     /// Whether a load of the key that began in the last so many milliseconds may be in flight.
     pub fn awaits(&self, key: &[u8], now: Now, within_ms: u64) -> bool {
-        let lately = |at: u64| now.mono_ms().saturating_sub(at) <= within_ms;
+        let lately = |at: u64| at > 0 && now.mono_ms().saturating_sub(at) <= within_ms;
         self.matter() && (lately(self.stamped_ms.load(Relaxed)) || lately(read(&self.begun, self.slot(key))))
     }
 

@@ -63,7 +63,8 @@ pub enum End {
     Failed,
     /// It was given back.
     Released,
-    /// Its load was not wanted any more: `DEL`, `STALE`, a plain `SET`, a flush, a change of role.
+    /// Its load was not wanted any more: `DEL`, `STALE`, a plain `SET`, a flush, a change of role. Or whoever waited for it
+    /// has left.
     Voided,
     /// Its time was over.
     Expired,
@@ -367,12 +368,12 @@ impl Leases {
         self.outbox.remove(at).map(|(_, answer)| answer)
     }
 
-    /// An answer did not reach who waited for it. If that was the next to load, it never will: its lease is given back, and
+    /// An answer did not reach who waited for it. If that was the next to load, it never will: its lease ends, and
     /// the host settles the key with what comes due next.
     pub fn undelivered(&mut self, answer: Answer, tally: &mut Tally<'_>) {
         let Some((db, key, token)) = answer.lease else { return };
         if self.lease(db, &key).is_some_and(|lease| lease.token == token) {
-            self.end(db, &key, End::Released, tally);
+            self.end(db, &key, End::Voided, tally);
             self.remind(0, Due::Key(db, key));
         }
     }

@@ -78,13 +78,14 @@ const COMMANDS: &[(&str, Keys)] = &[
     ("SETRANGE", Keys::First(Touch::Writes)),
     ("PEXPIREAT", Keys::ExpiresAt(1)),
     ("INCRBYFLOAT", Keys::First(Touch::Writes)),
+    ("RESTORE-ASKING", Keys::First(Touch::Writes)),
 ];
 
 /// What begins and ends transactions.
 const TRANSACTIONS: &[&str] = &["MULTI", "EXEC", "DISCARD", "RESET"];
 
 /// The longest of these names.
-const LONGEST: usize = 11;
+const LONGEST: usize = 14;
 
 /// For each length the first and the second letters of the names to watch: most commands are told by that alone.
 const LETTERS: [(u32, u32); LONGEST + 1] = {
@@ -109,53 +110,81 @@ pub fn is_watched(name: &[u8]) -> bool {
     }
 }
 
-/// Keys that are remembered while transactions are open.
-const MOST_QUEUED: usize = 4_096;
+/// Bytes of keys that are remembered while transactions are open.
+const MOST_QUEUED: usize = 1 << 20;
+/// For how long a transaction is remembered where clients cannot be told apart, in milliseconds: one of a client that has
+/// gone away would otherwise never end.
+const FORGOTTEN_MS: u64 = 60_000;
 
-/// What was seen of transactions that have not been executed.
+/// Who sends a command, as far as the server tells a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// Somebody (before 7.2).
+    Unknown,
+    /// This connection, which has said `MULTI` or not.
+    Client(u64, bool),
+}
+
+/// What was seen of transactions that have not been executed, by connection; those of all together under 0 where they
+/// cannot be told apart.
 #[derive(Debug, Default)]
 pub struct Transactions {
-    open: u64,
+    open: HashMap<u64, Transaction>,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Transaction {
+    /// How many have begun: more than one only where connections cannot be told apart.
+    begun: u64,
+    last_ms: u64,
     queued: HashMap<Box<[u8]>, Touch>,
 }
 
 impl State {
-    /// A command is about to run that is not ours: `words` are its words, its name the first; `in_transaction` whether its
-    /// client has said `MULTI`, where that is known. Distrusts the loads of the keys that it deletes or writes; those who
-    /// wait for them are settled by the host's timer, when it has run.
-    pub fn saw(&mut self, words: &[&[u8]], in_transaction: Option<bool>, now: Now) {
+    /// A command is about to run that is not ours: `words` are its words, its name the first. Distrusts the loads of the
+    /// keys that it deletes or writes; those who wait for them are settled by the host's timer, when it has run.
+    pub fn saw(&mut self, words: &[&[u8]], sender: Sender, now: Now) {
         let Some((name, words)) = words.split_first() else { return };
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        // Nobody is in a transaction who has not said who they are: filters see commands before permissions are asked.
+        let (id, may_end) = match sender {
+            Sender::Unknown => (0, true),
+            Sender::Client(id, in_transaction) => (id, in_transaction),
+        };
         if is("MULTI") {
-            self.transactions.open += 1;
+            self.transactions.begin(sender, now);
         } else if is("EXEC") {
-            if in_transaction != Some(false) {
-                self.executed(now);
+            if may_end {
+                self.executed(id, now);
             }
         } else if is("DISCARD") || is("RESET") {
-            self.transactions.close();
+            if may_end {
+                self.transactions.end(id);
+            }
         } else if let Some((_, keys)) = COMMANDS.iter().find(|(name, _)| is(name)) {
             keys.each(words, now, |key, touch| {
                 self.touched(key, touch, now);
-                self.transactions.queue(key, touch);
+                if may_end {
+                    self.transactions.queue(id, key, touch);
+                }
             });
-            if self.transactions.queued.len() > MOST_QUEUED {
-                // What ends after this is taken for a transaction whose beginning was not seen.
-                self.transactions = Transactions::default();
-            }
         }
     }
 
-    fn executed(&mut self, now: Now) {
-        if self.transactions.open == 0 {
+    fn executed(&mut self, id: u64, now: Now) {
+        let Some(transaction) = self.transactions.open.get_mut(&id) else {
+            // Its beginning was not seen, so neither may have been what stands in it.
             let stamp = self.clock.stamp(now);
             self.floors.raise(None, stamp);
             return;
-        }
-        let queued = std::mem::take(&mut self.transactions.queued);
+        };
+        let queued = std::mem::take(&mut transaction.queued);
         queued.iter().for_each(|(key, touch)| self.touched(key, *touch, now));
-        self.transactions.queued = queued;
-        self.transactions.close();
+        if let Some(transaction) = self.transactions.open.get_mut(&id) {
+            transaction.queued = queued;
+        }
+        self.transactions.end(id);
     }
 
     fn touched(&mut self, key: &[u8], touch: Touch, now: Now) {
@@ -172,17 +201,52 @@ impl State {
 }
 
 impl Transactions {
-    fn queue(&mut self, key: &[u8], touch: Touch) {
-        if self.open > 0 {
-            // Deleted and written: the later one would count, but either way the load is not fresh.
-            self.queued.insert(key.into(), touch);
+    fn begin(&mut self, sender: Sender, now: Now) {
+        let id = match sender {
+            Sender::Unknown => 0,
+            Sender::Client(_, true) => return, // an error: it has begun already
+            Sender::Client(id, false) => id,
+        };
+        if id == 0 && self.open.get(&0).is_some_and(|open| now.mono_ms() > open.last_ms + FORGOTTEN_MS) {
+            self.forget(0);
+        }
+        if id != 0 {
+            self.forget(id);
+        }
+        let open = self.open.entry(id).or_default();
+        open.begun += 1;
+        open.last_ms = now.mono_ms();
+        self.bytes += size_of::<Transaction>();
+        self.bound();
+    }
+
+    fn queue(&mut self, id: u64, key: &[u8], touch: Touch) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        // Deleted and written: the later one would count, but either way the load is not fresh.
+        if open.queued.insert(key.into(), touch).is_none() {
+            self.bytes += key.len() + size_of::<Box<[u8]>>();
+        }
+        self.bound();
+    }
+
+    fn end(&mut self, id: u64) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        open.begun -= 1;
+        if open.begun == 0 {
+            self.forget(id);
         }
     }
 
-    fn close(&mut self) {
-        self.open = self.open.saturating_sub(1);
-        if self.open == 0 {
-            self.queued = HashMap::new();
+    fn forget(&mut self, id: u64) {
+        let Some(gone) = self.open.remove(&id) else { return };
+        let keys: usize = gone.queued.keys().map(|key| key.len() + size_of::<Box<[u8]>>()).sum();
+        self.bytes = self.bytes.saturating_sub(keys + size_of::<Transaction>());
+    }
+
+    /// What is too much is forgotten whole: what ends after that is taken for a transaction whose beginning was not seen.
+    fn bound(&mut self) {
+        if self.bytes > MOST_QUEUED {
+            *self = Transactions::default();
         }
     }
 }
@@ -228,6 +292,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::ask::Values;
     use crate::testing::Bench;
 
     fn touched(line: &str) -> String {
@@ -337,19 +402,42 @@ mod tests {
         let mut bench = Bench::at(1_000_000);
         let token = bench.token("GETLOCK k");
         let now = bench.now();
-        bench.state.saw(&[b"EXEC"], Some(false), now);
+        bench.state.saw(&[b"EXEC"], Sender::Client(7, false), now);
         assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "OK");
     }
 
     #[test]
-    fn transactions_that_are_never_executed_leave_nothing_behind() {
+    fn transactions_that_are_never_executed_leave_little_behind_and_concern_nobody_else() {
         let mut bench = Bench::at(1_000_000);
-        bench.call("GETLOCK k");
-        bench.saw("MULTI"); // and the client goes away
-        for i in 0..3 * MOST_QUEUED {
-            bench.saw(&format!("SET k{i} v"));
+        let now = bench.now();
+        bench.state.saw(&[b"MULTI"], Sender::Client(7, false), now);
+        bench.state.saw(&[b"DEL", b"k"], Sender::Client(7, true), now); // and the client goes away
+        let token = bench.token("GETLOCK k");
+        for _ in 0..3 {
+            for words in [&[&b"MULTI"[..]][..], &[b"SET", b"z", b"1"], &[b"EXEC"]] {
+                let in_transaction = words[0] != b"MULTI";
+                bench.state.saw(words, Sender::Client(8, in_transaction), now);
+            }
         }
-        assert!(bench.state.transactions.queued.len() <= MOST_QUEUED);
+        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "OK");
+        for i in 0..300_000 {
+            bench.state.saw(&[b"DEL", format!("{i}").as_bytes()], Sender::Client(7, true), now);
+        }
+        assert!(bench.state.transactions.bytes <= MOST_QUEUED);
+    }
+
+    #[test]
+    fn where_clients_cannot_be_told_apart_a_transaction_is_remembered_for_a_minute() {
+        let mut bench = Bench::at(1_000_000);
+        bench.saw("MULTI");
+        bench.saw("DEL k"); // and the client goes away
+        bench.advance(FORGOTTEN_MS + 1);
+        let token = bench.token("GETLOCK k");
+        for line in ["MULTI", "SET z 1", "EXEC"] {
+            bench.saw(line);
+        }
+        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "OK");
+        assert!(bench.state.transactions.open.is_empty() && bench.state.transactions.bytes == 0);
     }
 
     #[test]
@@ -377,7 +465,7 @@ mod tests {
             } else {
                 node.now = Now::new(node.now.us() + 1_000_000, node.now.mono_ms() + 1_000);
             }
-            node.give_up(last); // CLIENT UNBLOCK, before the timer runs
+            node.give_up(last, &mut Values::default()); // CLIENT UNBLOCK, before the timer runs
             bench.tick();
             let answers = bench.late_answers();
             assert!(answers[0].0 == 2 && answers[0].1.starts_with("[MISS"), "{ends}: {answers:?}");

@@ -360,7 +360,7 @@ pub static FIELDS: &[Field] = &[
     Field {
         name: "leases_voided",
         kind: Kind::Count,
-        means: "Leases ended because their load was not wanted any more: DEL, STALE, a SET without token, a flush, a change of role.",
+        means: "Leases ended because their load was not wanted any more: DEL, STALE, a SET without token, a flush, a change of role; or who waited for it had left.",
         read: |s| Whole(s.count.leases_voided),
     },
     Field {

@@ -34,7 +34,7 @@ use super::keyspace::ServerKeys;
 use super::reply::ServerReply;
 use super::{clock_now, context, filter, guarded, try_state};
 use crate::cache::State;
-use crate::cache::ask::Node;
+use crate::cache::ask::{Node, Values};
 use crate::cache::clock::Now;
 use crate::cache::lease::{Answer, Due, Waited, WaiterId};
 use crate::commands::getlock;
@@ -46,6 +46,8 @@ const BYTES_A_SLICE: usize = 1 << 20;
 /// Leases and waiters whose time has come, dealt with at each tick.
 const DUE_A_TICK: usize = 1_000;
 
+/// How late a timer may be before it is taken for one that will not come.
+const OVERDUE_MS: u64 = 100;
 /// When to try again where something went wrong.
 const LATER_MS: u64 = 20;
 
@@ -115,6 +117,13 @@ pub(super) fn look_after(mut state: RefMut<'_, State>) {
     }
 }
 
+/// At each turn of the server's cron: a timer that does not come is set anew.
+pub(super) fn wind_up(state: &State, now: Now) {
+    if !state.leases.is_idle() || state.leases.has_answers() {
+        set_timer(state, now);
+    }
+}
+
 /// The same from inside the filter, which is not to be touched then.
 pub(super) fn see_to_answers(state: &mut State, now: Now) {
     if may_send_between_commands() {
@@ -159,8 +168,10 @@ fn set_timer(state: &State, now: Now) {
     let Some(at) = next else { return };
     let timer = BLOCKED.0.borrow().timer;
     match timer {
-        Some((_, set_for)) if set_for <= at => return,
+        Some((_, set_for)) if set_for <= at && now.mono_ms() <= set_for + OVERDUE_MS => return,
         Some((timer, _)) => {
+            // Set for later than what comes next; or overdue: the server's timers go by the wall clock, which may have been
+            // set back.
             // SAFETY: the timer is one of ours that has not run; its data, null, is not asked for.
             unsafe { server!(RedisModule_StopTimer)(context(), timer, ptr::null_mut()) };
         }
@@ -187,6 +198,7 @@ unsafe extern "C" fn tick(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
         for id in left {
             leave(&mut state, id, now);
         }
+        let mut values = Values::default();
         for _ in 0..DUE_A_TICK {
             let Some(due) = state.leases.due_now(now) else { break };
             let db = match &due {
@@ -198,7 +210,7 @@ unsafe extern "C" fn tick(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
                 continue;
             };
             let mut keys = ServerKeys::new(ctx, &[], false);
-            Node { state: &mut state, keys: &mut keys, db, now }.deal_with(&due);
+            Node { state: &mut state, keys: &mut keys, db, now }.deal_with(&due, &mut values);
         }
         send(&mut state, now, true);
         set_timer(&state, now);
@@ -265,7 +277,7 @@ fn give_up(ctx: Ctx, id: WaiterId) -> Option<Answer> {
     };
     if let Some(db) = state.leases.waiter(id).map(|waiter| waiter.db) {
         let mut keys = ServerKeys::new(ctx, &[], false);
-        Node { state: &mut state, keys: &mut keys, db, now: clock_now() }.give_up(id);
+        Node { state: &mut state, keys: &mut keys, db, now: clock_now() }.give_up(id, &mut Values::default());
     }
     let answer = state.leases.take_answer(id);
     look_after(state);

@@ -73,7 +73,9 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
             state.codecs.trim();
             let State { stats, policies, .. } = &mut *state;
             stats.tidy(policies, clock_now());
-            filter::see_to(&state, clock_now());
+            let now = clock_now();
+            filter::see_to(&state, now);
+            blocked::wind_up(&state, now);
         }
     });
 }

@@ -15,7 +15,7 @@ use super::ffi::{Str, server_may};
 use super::{blocked, clock_now, context, guarded, try_state};
 use crate::cache::State;
 use crate::cache::clock::Now;
-use crate::cache::native;
+use crate::cache::native::{self, Sender};
 
 struct MainThread(Cell<*mut raw::RedisModuleCommandFilter>);
 // SAFETY: only used on the main thread, by commands, their filter and the cron event.
@@ -23,13 +23,14 @@ unsafe impl Sync for MainThread {}
 
 static FILTER: MainThread = MainThread(Cell::new(ptr::null_mut()));
 
-/// Whether there were loads, and no filter is registered: cheap, for every command of ours.
+/// Whether a load has begun, and no filter is registered: cheap, for every command of ours.
 pub(super) fn is_missing(state: &State) -> bool {
-    state.doubts.matter() && FILTER.0.get().is_null() && state.settings.guard_native
+    FILTER.0.get().is_null() && state.settings.guard_native && state.doubts.has_news()
 }
 
 /// Registers the filter, or takes it back, as the leases of this moment need it.
 pub(super) fn see_to(state: &State, now: Now) {
+    state.doubts.no_news();
     let wanted = state.settings.guard_native && state.doubts.awaits_any(now, state.settings.max_load_ms);
     if wanted != FILTER.0.get().is_null() {
         return;
@@ -69,22 +70,27 @@ fn look_closer(filtered: *mut raw::RedisModuleCommandFilterCtx) {
         let words: SmallVec<[&[u8]; 8]> = (0..unsafe { count(filtered) }).map(word).collect();
         let Some(mut state) = try_state() else { return };
         let now = clock_now();
-        state.saw(&words, in_transaction(filtered), now);
+        state.saw(&words, sender(filtered), now);
         if state.leases.stirred() {
             blocked::see_to_answers(&mut state, now);
         }
     });
 }
 
-/// Whether the client is in a transaction; `None` where the server does not tell (before 7.2). Nobody is who has not
-/// said who they are: filters see commands before permissions are checked.
-fn in_transaction(filtered: *mut raw::RedisModuleCommandFilterCtx) -> Option<bool> {
-    let id = server_may!(RedisModule_CommandFilterGetClientId)?;
-    let info = server_may!(RedisModule_GetClientInfoById)?;
+/// Who sends the command, where the server tells (7.2 and later).
+fn sender(filtered: *mut raw::RedisModuleCommandFilterCtx) -> Sender {
+    let (Some(id), Some(info)) =
+        (server_may!(RedisModule_CommandFilterGetClientId), server_may!(RedisModule_GetClientInfoById))
+    else {
+        return Sender::Unknown;
+    };
+    // SAFETY: the filter's context is valid until we return.
+    let id = unsafe { id(filtered) };
     // SAFETY: plain C data, for which all zeroes are valid but for the version that the server checks.
     let mut client: raw::RedisModuleClientInfo = unsafe { std::mem::zeroed() };
     client.version = u64::from(raw::REDISMODULE_CLIENTINFO_VERSION);
-    // SAFETY: the filter's context is valid; room for what the server fills in, in the version that it is told.
-    let known = unsafe { info(ptr::from_mut(&mut client).cast(), id(filtered)) } == raw::REDISMODULE_OK as c_int;
-    known.then_some(client.flags & u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_MULTI) != 0)
+    // SAFETY: room for what the server fills in, in the version that it is told.
+    let known = unsafe { info(ptr::from_mut(&mut client).cast(), id) } == raw::REDISMODULE_OK as c_int;
+    // A script's client is none that the server knows by its number: what scripts do is done when it is seen.
+    Sender::Client(id, known && client.flags & u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_MULTI) != 0)
 }
