@@ -47,7 +47,10 @@ fn cluster_of_two() -> (Server, Server) {
     a.ok(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", b.port()));
     for node in [&a, &b] {
         wait_until("the cluster is up", || node.ok("CLUSTER INFO").text().contains("cluster_state:ok"));
-        wait_until("the nodes know each other", || node.ok("CLUSTER NODES").text().lines().count() == 2);
+        wait_until("the nodes know each other as primaries", || {
+            let nodes = node.ok("CLUSTER NODES").text();
+            nodes.lines().filter(|line| line.contains("master") && !line.contains("handshake")).count() == 2
+        });
     }
     (a, b)
 }
