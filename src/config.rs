@@ -45,6 +45,16 @@ pub struct Settings {
     pub max_waiters: i64,
     /// `max-leases`
     pub max_leases: i64,
+    /// `sweep-effort`
+    pub sweep_effort: f64,
+    /// `max-tags`
+    pub max_tags: i64,
+    /// `max-members`
+    pub max_members: i64,
+    /// `max-prefixes`
+    pub max_prefixes: i64,
+    /// `max-patterns`
+    pub max_patterns: i64,
     /// `codec`
     pub codec: Choice,
     /// `compression-level`
@@ -79,6 +89,11 @@ impl Default for Settings {
             guard_native: false,
             max_waiters: 0,
             max_leases: 0,
+            sweep_effort: 0.0,
+            max_tags: 0,
+            max_members: 0,
+            max_prefixes: 0,
+            max_patterns: 0,
             codec: Choice::Auto,
             compression_level: 0,
             min_size: 0,
@@ -179,6 +194,36 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Integer(0..=100_000_000, at!(max_leases)),
         default: "100000",
         doc: "Leases that may be out at once, beyond it BUSY; 0: none are granted.",
+    },
+    Setting {
+        name: "sweep-effort",
+        kind: Kind::Fraction(at!(sweep_effort)),
+        default: "5%",
+        doc: "The share of the main thread's time in which memory of invalidated entries is freed (twice that while more than 100000 keys are to be looked at, and half of the time while somebody waits for it); 0: none is.",
+    },
+    Setting {
+        name: "max-tags",
+        kind: Kind::Integer(1..=16_777_216, at!(max_tags)),
+        default: "10000000",
+        doc: "Names of tags that may be alive at once; beyond it what brings a new one is refused.",
+    },
+    Setting {
+        name: "max-members",
+        kind: Kind::Integer(0..=i64::MAX, at!(max_members)),
+        default: "100000000",
+        doc: "Entries that are listed under a tag, in each database, once for each of their tags; those beyond it are invalidated all the same, and freed by a walk over all keys.",
+    },
+    Setting {
+        name: "max-prefixes",
+        kind: Kind::Integer(1..=10_000_000, at!(max_prefixes)),
+        default: "100000",
+        doc: "Invalidated prefixes that are kept, in each database, until the sweep is done with them; beyond it the oldest invalidate the whole database.",
+    },
+    Setting {
+        name: "max-patterns",
+        kind: Kind::Integer(1..=100_000, at!(max_patterns)),
+        default: "1024",
+        doc: "Invalidated patterns that are kept, likewise.",
     },
     Setting {
         name: "codec",

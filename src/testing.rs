@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::cache::ask::{Node, Values};
@@ -25,11 +26,13 @@ use crate::cache::format::{self, Expiry};
 use crate::cache::ghosts::Ghosts;
 use crate::cache::lease::{Waited, WaiterId};
 use crate::cache::live::Live;
+use crate::cache::marks::Marks;
 use crate::cache::native::Sender;
 use crate::cache::offload::{self, Job};
+use crate::cache::sweep::{PatientId, Walk};
 use crate::cache::{Caller, Cx, Key, Keyspace, Reply, Server, Slot, State};
 use crate::commands::args::Args;
-use crate::commands::{self, getlock};
+use crate::commands::{self, getlock, preview};
 
 /// What the in-memory keyspace holds under a key.
 #[derive(Debug)]
@@ -47,6 +50,7 @@ struct Memory {
     live: Arc<Live>,
     doubts: Arc<Doubts>,
     ghosts: Arc<Ghosts>,
+    marks: Rc<Marks>,
     /// We are a replica, or obey: nothing expires until our primary says so.
     obeying: bool,
     /// Keys whose expiry is still to be told to replicas.
@@ -68,6 +72,7 @@ pub struct Bench {
     /// What the server says when it is asked.
     pub server: Told,
     parked: BTreeMap<WaiterId, u64>,
+    patients: BTreeMap<PatientId, u64>,
     memory: Memory,
     now: Now,
     replica: bool,
@@ -82,6 +87,10 @@ pub struct Told {
     pub may_wait: bool,
     /// Whether memory has run out.
     pub out_of_memory: bool,
+    /// Keys that begin so are not the caller's to write; with an empty text all are.
+    pub may_not_write: &'static str,
+    /// The server can tell who may write what begins so.
+    pub tells_prefixes: bool,
     replica: bool,
 }
 
@@ -97,6 +106,16 @@ impl Server for Told {
     }
     fn out_of_memory(&self) -> bool {
         self.out_of_memory
+    }
+    fn may_write(&self, key: &[u8]) -> bool {
+        self.may_write_all() || !key.starts_with(self.may_not_write.as_bytes())
+    }
+    fn may_write_prefix(&self, prefix: &[u8]) -> Option<bool> {
+        let own = self.may_not_write.as_bytes();
+        self.tells_prefixes.then(|| own.is_empty() || !own.starts_with(prefix) && !prefix.starts_with(own))
+    }
+    fn may_write_all(&self) -> bool {
+        self.may_not_write.is_empty()
     }
 }
 
@@ -117,15 +136,33 @@ impl Bench {
         let live = Arc::new(Live::default());
         let doubts = Arc::new(doubts);
         let ghosts = Arc::new(Ghosts::new([1; 16]));
+        let marks = Rc::new(Marks::default());
         Bench {
-            state: State::new(now, [1; 16], live.clone(), doubts.clone(), ghosts.clone()),
+            state: State::new(now, [1; 16], live.clone(), doubts.clone(), ghosts.clone(), marks.clone()),
             answers: Vec::new(),
-            server: Told { client: 1, may_wait: true, out_of_memory: false, replica: false },
+            server: Told {
+                client: 1,
+                may_wait: true,
+                out_of_memory: false,
+                may_not_write: "",
+                tells_prefixes: true,
+                replica: false,
+            },
             parked: BTreeMap::new(),
+            patients: BTreeMap::new(),
             effects: Vec::new(),
             replicated: Vec::new(),
             jobs: Vec::new(),
-            memory: Memory { keys: BTreeMap::new(), now, live, doubts, ghosts, obeying: false, expired: Vec::new() },
+            memory: Memory {
+                keys: BTreeMap::new(),
+                now,
+                live,
+                doubts,
+                ghosts,
+                marks,
+                obeying: false,
+                expired: Vec::new(),
+            },
             now,
             replica: false,
         }
@@ -236,6 +273,59 @@ impl Bench {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         self.state.saw(&words, Sender::Unknown, self.now);
         self.tick();
+    }
+
+    /// Does what the sweep of the host does, to its end. What it deletes is in `replicated`, what it tells in `effects`.
+    pub fn sweep(&mut self) {
+        (self.effects, self.replicated) = Default::default();
+        while let Some(job) = self.state.sweep.next(!self.replica, self.now) {
+            let job = self.state.begin(job, self.now);
+            let names: Vec<Vec<u8>> = match job.walk {
+                Walk::Keys => self.memory.keys.keys().cloned().collect(),
+                Walk::Members(tag) => {
+                    let marks = self.state.marks.clone();
+                    let all = marks.members(job.db, |members| {
+                        (0..members.places(tag)).filter_map(|place| members.at(tag, place)).map(Vec::from).collect()
+                    });
+                    all.unwrap_or_default()
+                }
+            };
+            for name in &names {
+                let Slot::Entry(entry) = self.memory.peek(Key::named(name)) else { continue };
+                if !self.state.is_for_sweep(job, name, entry, self.now) {
+                    continue;
+                }
+                let mut effects = Effects::new();
+                self.state.sweep_key(&mut self.memory, job, Key::named(name), &mut effects, self.now);
+                self.deliver(effects, &[]);
+            }
+            if let Some(words) = self.state.swept(job) {
+                self.replicated.push([vec![b"SMARTCACHE.MARK".to_vec()], words].concat());
+            }
+        }
+        self.tell_patients();
+    }
+
+    /// Answers whoever has waited for the sweep, in `answers`.
+    pub fn tell_patients(&mut self) {
+        self.state.sweep.give_up(self.now);
+        while let Some((id, late)) = self.state.sweep.next_answer() {
+            let Some(client) = self.patients.remove(&id) else { continue };
+            let mut reply = Transcript::default();
+            preview::say_late(&mut reply, &late);
+            self.answers.push((client, reply.text()));
+        }
+    }
+
+    /// A key is now called otherwise, of which the server tells nothing but that it has left.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        let Some((Value::Entry(entry), expire_at)) = self.memory.keys.get(from.as_bytes()) else { return };
+        let (mut entry, expire_at) = (entry.as_ref().to_entry(), *expire_at);
+        self.state.marks.write_verdict(0, from.as_bytes(), &mut entry.as_mut(), self.now);
+        self.memory.forget(from.as_bytes());
+        self.memory.forget(to.as_bytes());
+        self.memory.live.born(entry.as_ref());
+        self.memory.keys.insert(to.into(), (Value::Entry(entry), expire_at));
     }
 
     /// Removes a key as the server does on expiry or a command of its own.
@@ -411,6 +501,9 @@ impl Bench {
                 ),
             },
         };
+        self.effects.clear();
+        self.replicated.clear();
+        self.replicate_expired();
         let waits = self.deliver(effects, words);
         self.memory.obeying = self.replica;
         self.tick();
@@ -427,9 +520,6 @@ impl Bench {
     /// Carries out what a command wanted done; whether its caller is kept waiting.
     fn deliver(&mut self, mut effects: Effects<'_>, words: &[&[u8]]) -> bool {
         let mut waits = false;
-        self.effects.clear();
-        self.replicated.clear();
-        self.replicate_expired();
         for effect in effects.drain() {
             let shown = match effect {
                 Effect::ReplicateEntry { key, pack, .. } => {
@@ -455,6 +545,11 @@ impl Bench {
                     self.replicated.push(words.iter().map(|word| word.to_vec()).collect());
                     "replicate verbatim".into()
                 }
+                Effect::ReplicateMark(words) => {
+                    self.replicated.push([vec![b"SMARTCACHE.MARK".to_vec()], words].concat());
+                    "replicate mark".into()
+                }
+                Effect::SignalTag(key) => format!("signal {}", key.escape_ascii()),
                 Effect::Notify(event, key) => {
                     format!("notify {} {}", event.name().to_string_lossy(), key.name.escape_ascii())
                 }
@@ -462,6 +557,11 @@ impl Bench {
                 Effect::Park(id) => {
                     waits = true;
                     self.parked.insert(id, self.server.client);
+                    continue;
+                }
+                Effect::Wait(id) => {
+                    waits = true;
+                    self.patients.insert(id, self.server.client);
                     continue;
                 }
                 Effect::Compress(job) => {
@@ -535,22 +635,25 @@ impl Memory {
         if let Some((Value::Entry(entry), _)) = self.keys.remove(key) {
             self.doubts.gone(key, entry.as_ref().stamp()); // the server calls `unlink` then
             self.ghosts.left(key);
+            self.marks.left(0, key, entry.as_ref());
             self.live.died(entry.as_ref());
         }
     }
 
-    fn put(&mut self, key: &[u8], value: Value, expire_at: Option<u64>) {
+    fn put(&mut self, key: &[u8], mut value: Value, expire_at: Option<u64>) {
         match &value {
             // An entry is replaced in place.
             Value::Entry(_) => {
                 if let Some((Value::Entry(old), _)) = self.keys.remove(key) {
+                    self.marks.left(0, key, old.as_ref());
                     self.live.died(old.as_ref());
                 }
             }
             Value::Text(_) | Value::List => self.forget(key),
         }
-        if let Value::Entry(entry) = &value {
+        if let Value::Entry(entry) = &mut value {
             self.live.born(entry.as_ref());
+            self.marks.joined(0, key, &mut entry.as_mut());
         }
         self.keys.insert(key.to_vec(), (value, expire_at));
     }

@@ -25,7 +25,7 @@ use super::entry::Freshness;
 use super::lease::{Answer, Due, End, Lease, Waited, WaiterId};
 use super::read::{self, Accept, Found, Value};
 use super::token::{self, Of, Token};
-use super::{Key, Keyspace, Slot, State};
+use super::{Judge, Key, Keyspace, Slot, State};
 
 /// The shortest time after which to ask again, in milliseconds.
 const RETRY_MS: u64 = 20;
@@ -110,17 +110,17 @@ pub struct Grant {
 
 impl There {
     /// What a slot amounts to.
-    pub fn of(slot: Slot<'_>, now: Now) -> Self {
+    pub fn of(slot: Slot<'_>, judge: Judge<'_>) -> Self {
         let entry = match slot {
             Slot::Entry(entry) => entry,
             Slot::Text(_) => return There::Plain,
             Slot::Empty | Slot::Other => return There::Nothing,
         };
-        match entry.freshness(now) {
+        match judge.freshness(entry) {
             Freshness::Fresh { left_ms } => There::Fresh {
                 left_ms,
                 load_ms: entry.load_ms(),
-                life_ms: left_ms.map(|left| left + entry.age_ms(now)),
+                life_ms: left_ms.map(|left| left + entry.age_ms(judge.now)),
             },
             Freshness::Stale { in_swr: true } => There::Swr,
             Freshness::Stale { in_swr: false } => There::Sie,
@@ -303,7 +303,7 @@ impl Node<'_> {
         let (client, wish, rule) = (waiter.client, waiter.wish.clone(), waiter.rule);
         let slot = self.keys.peek(key);
         let wrong_type = matches!(slot, Slot::Other);
-        let there = There::of(slot, self.now);
+        let there = There::of(slot, Judge::new(&self.state.marks, self.db, key.name, self.now));
         // It holds nothing itself, or it would not have been parked: circles need not be looked for again.
         let ask = Ask { client, lock_ms: wish.lock_ms, owner: wish.owner.as_deref(), waits };
         let mut told = match wrong_type {
@@ -342,8 +342,9 @@ impl Node<'_> {
             lease: told.grant().map(|grant| (self.db, key.name.into(), grant.token)),
         };
         let slot = self.keys.peek(key);
+        let judge = Judge::new(&self.state.marks, self.db, key.name, self.now);
         let mut tally = self.state.stats.at(self.now);
-        let why = tally.why(read::why(slot), key.name);
+        let why = tally.why(read::why(slot, judge), key.name);
         let count = match (state, slot) {
             ("HIT" | "ABSENT" | "STALE", Slot::Entry(entry)) => tally.served(entry),
             _ => tally.of(rule),
@@ -448,7 +449,8 @@ impl Values {
             return shared.clone();
         }
         let share = |value: Value<'_>| (value.encoding, Arc::from(value.bytes));
-        let found = read::find(node.keys.peek(key), &mut node.state.codecs, node.now, true, accept);
+        let judge = Judge::new(&node.state.marks, node.db, key.name, node.now);
+        let found = read::find(node.keys.peek(key), &mut node.state.codecs, judge, true, accept);
         let (shared, left_ms) = match found {
             Ok(Found::Hit { value, left_ms }) => (Some(Shared::Value(share(value), 0)), left_ms),
             Ok(Found::Stale { value }) => (Some(Shared::Value(share(value), 0)), None),

@@ -1,34 +1,53 @@
 //! What is saved beside the keys, before them: the clock, and the rules made by command.
 //!
-//! A list of strings: `smartcache-aux-1`, the clock's last stamp, the number of rules, and for each rule the
+//! A list of strings: `smartcache-aux-1` (`-2` when marks follow), the clock's last stamp, the number of rules, and for each rule the
 //! number of its words and the words of the `SMARTCACHE.RULE SET` that makes it. Numbers are decimal text.
-//! The section is written only when there is a rule to keep: what moves the clock otherwise, entries carry
+//! After the rules of a `-2`: the number of marks, and for each its database, the number of its words, and the words of the
+//! `SMARTCACHE.MARK` that makes it.
+//! The section is written only when there is a rule or a mark to keep: what moves the clock otherwise, entries carry
 //! themselves.
 
 use super::State;
 use super::clock::{Now, Stamp};
+use super::invalidate;
 use super::rules::RuleSpec;
 
 /// What the first string says.
 const MAGIC: &[u8] = b"smartcache-aux-1";
+/// The same, when marks follow.
+const MAGIC_WITH_MARKS: &[u8] = b"smartcache-aux-2";
 /// The only string of a section with nothing in it: servers before 7.2 cannot leave a section out.
 pub const NOTHING: &[u8] = b"-";
 /// More words than any rule has.
 const MOST_WORDS: u64 = 1_024;
+/// Stamp, time, guard, kind, slope, selector: what is said of a mark before its names.
+const SAID_OF_A_MARK: usize = 6;
+/// More marks than there can be.
+const MOST_MARKS: u64 = 1 << 40;
 /// More rules than there can be.
 const MOST_RULES: u64 = 1_024;
 
 /// The strings to save, or `None` when there is nothing to say.
-pub fn save(state: &State) -> Option<Vec<Vec<u8>>> {
+pub fn save(state: &State, now: Now) -> Option<Vec<Vec<u8>>> {
     let rules: Vec<_> = state.policies.commanded().map(|rule| rule.spec().words()).collect();
-    if rules.is_empty() {
+    let marks = state.marks_as_words(now);
+    if rules.is_empty() && marks.is_empty() {
         return None;
     }
     let number = |n: u64| n.to_string().into_bytes();
-    let mut words = vec![MAGIC.to_vec(), number(state.clock.last().0), number(rules.len() as u64)];
+    let magic = if marks.is_empty() { MAGIC } else { MAGIC_WITH_MARKS };
+    let mut words = vec![magic.to_vec(), number(state.clock.last().0), number(rules.len() as u64)];
     for rule in rules {
         words.push(number(rule.len() as u64));
         words.extend(rule);
+    }
+    if !marks.is_empty() {
+        words.push(number(marks.len() as u64));
+    }
+    for (db, mark) in marks {
+        words.push(number(db as u64));
+        words.push(number(mark.len() as u64));
+        words.extend(mark);
     }
     Some(words)
 }
@@ -40,7 +59,8 @@ pub fn load(state: &mut State, now: Now, next: impl FnMut() -> Option<Vec<u8>>) 
     if magic == NOTHING {
         return Ok(());
     }
-    if magic != MAGIC {
+    let with_marks = magic == MAGIC_WITH_MARKS;
+    if magic != MAGIC && !with_marks {
         return Err("it is of a version that is not known".into());
     }
     let stamp = Stamp(strings.number("the clock", u64::MAX)?);
@@ -51,9 +71,28 @@ pub fn load(state: &mut State, now: Now, next: impl FnMut() -> Option<Vec<u8>>) 
         let (name, said) = words.split_first().ok_or("a rule has no name")?;
         specs.push(RuleSpec::parse(name, said.iter().map(Vec::as_slice)).map_err(|why| why.to_string())?);
     }
+    let mut marks = Vec::new();
+    for _ in 0..if with_marks { strings.number("the number of marks", MOST_MARKS)? } else { 0 } {
+        let db = strings.number("the database of a mark", i32::MAX as u64)? as i32;
+        let count = strings.number("the number of words", MOST_WORDS)?;
+        let words = (0..count).map(|_| strings.next("a word of a mark")).collect::<Result<Vec<_>, _>>()?;
+        if words.len() < SAID_OF_A_MARK {
+            return Err("a mark is too short".into());
+        }
+        marks.push((db, words));
+    }
+    for (_, words) in &marks {
+        invalidate::parse(&words.iter().map(Vec::as_slice).collect::<Vec<_>>()).map_err(|why| why.to_string())?;
+    }
     state.clock.follow(stamp, now); // one beyond belief is not followed
     state.policies.clear_commanded();
-    specs.into_iter().try_for_each(|spec| state.policies.set(spec)).map_err(|why| why.to_string())
+    specs.into_iter().try_for_each(|spec| state.policies.set(spec)).map_err(|why| why.to_string())?;
+    for (db, words) in marks {
+        let words: Vec<_> = words.iter().map(Vec::as_slice).collect();
+        let said = invalidate::parse(&words).map_err(|why| why.to_string())?;
+        state.take_mark(db, said, now);
+    }
+    Ok(())
 }
 
 /// The strings that come, with what is missing or wrong said by name.
@@ -81,7 +120,7 @@ mod tests {
         bench.call("SMARTCACHE.RULE SET profile MATCH *:profile MATCH *:profile:* SCALE 2 TAG p:{1}");
         bench.call("SMARTCACHE.RULE SET any MATCH * PRIORITY -1 JITTER 10%");
         bench.call("SMARTCACHE.SET k v");
-        save(&bench.state).unwrap()
+        save(&bench.state, bench.now()).unwrap()
     }
 
     fn loaded(strings: &[Vec<u8>]) -> Result<Bench, String> {
@@ -97,12 +136,13 @@ mod tests {
         assert!(bench.state.clock.last().0 >= 5_000_000, "stamps go on where the saved node's ended");
         assert!(bench.call("SMARTCACHE.RULE GET profile").contains("\"scale\": 2"));
         assert!(bench.call("SMARTCACHE.RULE EXPLAIN a:profile TTL 10").contains("\"p:a\""));
-        assert_eq!(save(&bench.state).map(|strings| strings[2..].to_vec()), Some(saved()[2..].to_vec()));
+        assert_eq!(save(&bench.state, bench.now()).map(|strings| strings[2..].to_vec()), Some(saved()[2..].to_vec()));
     }
 
     #[test]
     fn with_nothing_to_say_nothing_is_saved() {
-        assert_eq!(save(&Bench::at(0).state), None);
+        let bench = Bench::at(0);
+        assert_eq!(save(&bench.state, bench.now()), None);
         assert!(loaded(&[NOTHING.to_vec()]).is_ok());
     }
 

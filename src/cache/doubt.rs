@@ -85,6 +85,13 @@ pub enum Doubt {
     Stale(Stamp),
 }
 
+impl Doubt {
+    /// The value has been a stale copy since then, in milliseconds of Unix time.
+    pub fn stale_since(ms: u64) -> Self {
+        Doubt::Stale(Stamp(ms.saturating_mul(1_000)))
+    }
+}
+
 impl Doubts {
     /// Nothing has happened. The key keeps clients from choosing which keys share a slot.
     pub fn new(key: [u8; 16]) -> Self {

@@ -11,6 +11,7 @@ use super::Key;
 use super::codec::CodecId;
 use super::lease::WaiterId;
 use super::offload::Job;
+use super::sweep::PatientId;
 
 /// One thing for the host to do.
 #[derive(Debug)]
@@ -30,12 +31,18 @@ pub enum Effect<'w> {
     ReplicateUnlink(Key<'w>),
     /// Tell replicas and AOF the command as it was said.
     ReplicateVerbatim,
+    /// Tell replicas and AOF of an invalidation: the words of `SMARTCACHE.MARK`.
+    ReplicateMark(Vec<Vec<u8>>),
+    /// Tell client-side caches that follow this pseudo-key.
+    SignalTag(Vec<u8>),
     /// A keyspace event.
     Notify(Event, Key<'w>),
     /// The key has changed: `WATCH` and `CLIENT TRACKING` want to know.
     Signal(Key<'w>),
     /// Keep the caller waiting: its answer comes later.
     Park(WaiterId),
+    /// Keep the caller waiting for walks of the sweep: its answer comes later.
+    Wait(PatientId),
     /// Compress a copy of a large value on a worker.
     Compress(Box<Job>),
 }

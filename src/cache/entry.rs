@@ -3,10 +3,10 @@
 //! ```text
 //!  0        8            14    15    16    17    18    20         24
 //!  ┌────────┬────────────┬─────┬─────┬─────┬─────┬─────┬──────────┬─────────┬────────┬────────┬─────────┬────────┐
-//!  │ stamp  │ fresh_until│codec│tags │flags│  0  │rule │stored_len│swr │ sie│load_ms │raw_len │tag ids… │stored… │
-//!  │ u64    │ u48, ms    │ u8  │count│ u8  │     │u16  │ u32      │u48 │ u48│u32     │u32     │u32 each │        │
+//!  │ stamp  │ fresh_until│codec│tags │flags│  0  │rule │stored_len│swr │ sie│load_ms │raw_len │ids,     │stored… │
+//!  │ u64    │ u48, ms    │ u8  │count│ u8  │     │u16  │ u32      │u48 │ u48│u32     │u32     │places of│        │
 //!  └────────┴────────────┴─────┴─────┴─────┴─────┴─────┴──────────┴─────────┴────────┴────────┴─────────┴────────┘
-//!   always: 24 bytes                                                WINDOWS   LOADED   PACKED
+//!   always: 24 bytes                                                WINDOWS   LOADED   PACKED   tags: u32 each
 //! ```
 //!
 //! Everything after the first 24 bytes is there only when its flag is set, because allocator size classes
@@ -29,6 +29,9 @@ pub const HEADER: usize = 24;
 pub const MAX_LEN: usize = u32::MAX as usize;
 /// The most tags an entry can have.
 pub const MAX_TAGS: usize = 64;
+
+/// The place of an entry in the list of a tag whose members do not have it (`members.rs`).
+pub const UNLISTED: u32 = u32::MAX;
 
 /// `fresh_until` of an entry without end.
 const NO_END: u64 = (1 << 48) - 1;
@@ -116,6 +119,20 @@ pub enum Freshness {
     Dead,
 }
 
+impl Freshness {
+    /// The same, when freshness ends by `at` at the latest, which is later than `now`.
+    #[must_use]
+    pub fn until(self, at: u64, now: Now) -> Self {
+        match self {
+            Freshness::Fresh { left_ms } => {
+                let left = at.saturating_sub(now.ms());
+                Freshness::Fresh { left_ms: Some(left_ms.map_or(left, |own| own.min(left))) }
+            }
+            other => other,
+        }
+    }
+}
+
 /// The length of the whole allocation, from its first 24 bytes.
 pub fn allocation_len(header: &[u8; HEADER]) -> usize {
     let flags = header[AT_FLAGS];
@@ -131,7 +148,7 @@ fn tags_at(flags: u8) -> usize {
 }
 
 fn stored_at(flags: u8, tags: u8) -> usize {
-    tags_at(flags) + 4 * tags as usize
+    tags_at(flags) + 8 * tags as usize
 }
 
 fn u48(bytes: &[u8], at: usize) -> u64 {
@@ -186,6 +203,7 @@ impl Entry {
         for tag in parts.tags {
             bytes.extend_from_slice(&tag.0.to_le_bytes());
         }
+        bytes.resize(bytes.len() + 4 * parts.tags.len(), 0xff); // listed nowhere yet
         bytes.extend_from_slice(parts.stored);
         Entry(bytes.into_boxed_slice())
     }
@@ -283,10 +301,19 @@ impl<'a> EntryRef<'a> {
 
     /// Its tags.
     pub fn tags(self) -> impl ExactSizeIterator<Item = TagId> + 'a {
-        let (bytes, flags, count) = (self.0, self.0[AT_FLAGS], self.0[AT_TAGS]);
-        bytes[tags_at(flags)..stored_at(flags, count)]
-            .chunks_exact(4)
-            .map(|id| TagId(u32::from_le_bytes([id[0], id[1], id[2], id[3]])))
+        self.numbers(0).map(TagId)
+    }
+
+    /// Its place in the list of each of its tags, in their order.
+    pub fn places(self) -> impl ExactSizeIterator<Item = u32> + 'a {
+        self.numbers(1)
+    }
+
+    /// Its tags' ids, or the places that follow them.
+    fn numbers(self, which: usize) -> impl ExactSizeIterator<Item = u32> + 'a {
+        let len = 4 * usize::from(self.0[AT_TAGS]);
+        let start = tags_at(self.0[AT_FLAGS]) + which * len;
+        self.0[start..start + len].chunks_exact(4).map(|n| u32::from_le_bytes([n[0], n[1], n[2], n[3]]))
     }
 
     /// The bytes as they are stored.
@@ -299,9 +326,11 @@ impl<'a> EntryRef<'a> {
         self.0
     }
 
-    /// A second entry like this one.
+    /// A second entry like this one, listed nowhere.
     pub fn to_entry(self) -> Entry {
-        Entry(self.0.into())
+        let mut entry = Entry(self.0.into());
+        entry.as_mut().unlist();
+        entry
     }
 
     /// The same entry with its value stored otherwise.
@@ -350,6 +379,19 @@ impl<'a> EntryRef<'a> {
         Freshness::Dead
     }
 
+    /// What it is good for at `now`, when something else than itself has made it stale at `since`.
+    pub fn freshness_stale_since(self, since: u64, now: Now) -> Freshness {
+        if self.useless() || self.absent() {
+            return Freshness::Dead;
+        }
+        let (swr, sie) = self.windows();
+        let (end, window) = (u48(self.0, AT_FRESH).min(since), swr.max(sie));
+        if window > 0 && now.ms() < end.saturating_add(window) {
+            return Freshness::Stale { in_swr: now.ms() < end.saturating_add(swr) };
+        }
+        Freshness::Dead
+    }
+
     /// When it may be forgotten for good: the end of its freshness plus the longer window.
     pub fn gone_at(self) -> Option<u64> {
         let (swr, sie) = self.windows();
@@ -376,9 +418,32 @@ impl<'a> EntryMut<'a> {
 
     /// Ends its freshness at `now`, for good; its windows count from now, unless they began earlier.
     pub fn make_stale(&mut self, now: Now) {
-        let since = u48(self.0, AT_FRESH).min(now.ms());
+        self.make_stale_since(now.ms());
+    }
+
+    /// The same for a moment in milliseconds of Unix time.
+    pub fn make_stale_since(&mut self, since: u64) {
+        let since = u48(self.0, AT_FRESH).min(since);
         put_u48(self.0, AT_FRESH, since);
         self.0[AT_FLAGS] |= flag::STALE;
+    }
+
+    /// Makes its freshness end at a moment, unless it ends earlier.
+    pub fn end_by(&mut self, at: u64) {
+        let at = u48(self.0, AT_FRESH).min(at);
+        put_u48(self.0, AT_FRESH, at);
+    }
+
+    /// Writes down its place in the list of its tag number `at`.
+    pub fn set_place(&mut self, at: usize, place: u32) {
+        let start = tags_at(self.0[AT_FLAGS]) + 4 * (usize::from(self.0[AT_TAGS]) + at);
+        self.0[start..start + 4].copy_from_slice(&place.to_le_bytes());
+    }
+
+    /// It is listed nowhere.
+    pub fn unlist(&mut self) {
+        let (flags, count) = (self.0[AT_FLAGS], self.0[AT_TAGS]);
+        self.0[tags_at(flags) + 4 * usize::from(count)..stored_at(flags, count)].fill(0xff);
     }
 
     /// Ends it for good: neither fresh nor inside a window, whatever the clock says.

@@ -44,6 +44,8 @@ pub enum Error {
     OutOfMemory,
     /// This node is a replica, and what was asked for is its primary's to give.
     ReadOnly,
+    /// The user may not do this: which permission is missing.
+    NoPermission(String),
     /// A subject that does not exist, or is not allowed: the whole sentence.
     Refused(String),
     /// A panic was caught: a bug of ours.
@@ -116,6 +118,7 @@ impl fmt::Display for Error {
             Error::OutOfMemory => f.write_str("OOM command not allowed when used memory > 'maxmemory'."),
             Error::ReadOnly => f.write_str("READONLY You can't write against a read only replica."),
             Error::WrongType => f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value"),
+            Error::NoPermission(what) => write!(f, "NOPERM this user has no {what}"),
             Error::Refused(sentence) => write!(f, "ERR {sentence}"),
             Error::Internal => f.write_str("ERR internal error: a panic was caught, see the server's log"),
         }

@@ -140,10 +140,12 @@ impl Node<'_> {
         {
             return Verdict::Dead(token);
         }
-        match self.state.doubts.of(token, key.name, leased) {
-            None => Verdict::Trusted(token),
-            Some(Doubt::Dead) => Verdict::Dead(token),
-            Some(Doubt::Stale(at)) => Verdict::Stale(token, at),
+        let of_key = self.state.doubts.of(token, key.name, leased);
+        match (of_key, self.state.marks.doubt(self.db, key.name, std::iter::empty(), token, self.now)) {
+            (None, None) => Verdict::Trusted(token),
+            (Some(Doubt::Dead), _) | (_, Some(Doubt::Dead)) => Verdict::Dead(token),
+            (Some(Doubt::Stale(a)), Some(Doubt::Stale(b))) => Verdict::Stale(token, a.min(b)),
+            (Some(Doubt::Stale(at)), None) | (None, Some(Doubt::Stale(at))) => Verdict::Stale(token, at),
         }
     }
 

@@ -24,7 +24,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::clock::Now;
+use super::clock::{Now, Stamp};
 use super::rules::RuleId;
 use super::stats::Tally;
 use super::token::Token;
@@ -406,6 +406,12 @@ impl Leases {
     /// When to come by again, in milliseconds of the monotonic clock.
     pub fn next_due(&self) -> Option<u64> {
         self.due.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// When the oldest load began whose lease is out.
+    pub fn oldest(&self) -> Option<Stamp> {
+        let flights = self.flights.values().flat_map(HashMap::values);
+        flights.filter_map(|flight| flight.lease.as_ref().map(|(lease, _)| lease.token.stamp)).min()
     }
 
     /// Ends all leases and back-offs of a database (of all without one). Gives the keys that somebody waits for: they

@@ -9,6 +9,7 @@
 
 pub mod ask;
 pub mod aux;
+pub mod chunked;
 pub mod clock;
 pub mod codec;
 pub mod doubt;
@@ -21,8 +22,11 @@ pub mod ghosts;
 pub mod glob;
 pub mod histogram;
 pub mod hot;
+pub mod invalidate;
 pub mod lease;
 pub mod live;
+pub mod marks;
+pub mod members;
 pub mod native;
 pub mod offload;
 pub mod random;
@@ -32,11 +36,13 @@ pub mod rules;
 pub mod slots;
 pub mod stats;
 pub mod store;
+pub mod sweep;
 pub mod tags;
 pub mod token;
 pub mod units;
 pub mod window;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::Settings;
@@ -44,14 +50,16 @@ use ask::Node;
 use clock::{Clock, Now};
 use doubt::Doubts;
 use effects::Effects;
-use entry::{Entry, EntryMut, EntryRef};
+use entry::{Entry, EntryMut, EntryRef, Freshness};
 use fill::{Answered, Floors};
 use ghosts::Ghosts;
 use lease::Leases;
 use live::Live;
+use marks::Marks;
 use native::Transactions;
 use rules::Policies;
 use slots::Slots;
+use sweep::Sweep;
 use token::Secret;
 
 /// A key, and which word of the command it was: the host then uses the server's own string instead of making one.
@@ -155,6 +163,12 @@ pub trait Server {
     fn is_replica(&self) -> bool;
     /// Whether a command that needs memory is to be refused.
     fn out_of_memory(&self) -> bool;
+    /// Whether the caller's user may write this key, which its command does not name as one.
+    fn may_write(&self, key: &[u8]) -> bool;
+    /// Whether the caller's user may write every key that begins so; `None` where the server cannot tell.
+    fn may_write_prefix(&self, prefix: &[u8]) -> Option<bool>;
+    /// Whether the caller's user may write every key.
+    fn may_write_all(&self) -> bool;
 }
 
 /// Everything a command works with.
@@ -179,6 +193,43 @@ impl Cx<'_, '_> {
     /// The selected database, without the caller.
     pub fn node(&mut self) -> Node<'_> {
         Node { state: self.state, keys: self.keys, db: self.caller.db, now: self.now }
+    }
+}
+
+/// Judges the entry under one key at one moment, by what it says itself and by what was invalidated. Nothing else may say
+/// what is fresh.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge<'a> {
+    marks: &'a Marks,
+    db: i32,
+    name: &'a [u8],
+    now: Now,
+}
+
+impl<'a> Judge<'a> {
+    /// By these marks.
+    pub fn new(marks: &'a Marks, db: i32, name: &'a [u8], now: Now) -> Self {
+        Judge { marks, db, name, now }
+    }
+
+    /// What an entry is good for.
+    #[inline]
+    pub fn freshness(&self, entry: EntryRef<'_>) -> Freshness {
+        self.marks.freshness(self.db, self.name, entry, self.now)
+    }
+
+    /// Whether an entry is fresh.
+    pub fn is_fresh(&self, entry: EntryRef<'_>) -> bool {
+        matches!(self.freshness(entry), Freshness::Fresh { .. })
+    }
+
+    /// Whether its freshness was ended by somebody, and not by time.
+    pub fn was_invalidated(&self, entry: EntryRef<'_>) -> bool {
+        entry.stale()
+            || matches!(
+                self.marks.verdict(self.db, self.name, entry, self.now),
+                marks::Verdict::Stale(_) | marks::Verdict::Dead
+            )
     }
 }
 
@@ -212,6 +263,10 @@ pub struct State {
     pub doubts: Arc<Doubts>,
     /// The same by database.
     pub floors: Floors,
+    /// What has been invalidated, and how.
+    pub marks: Rc<Marks>,
+    /// What is to be walked over to free what was invalidated.
+    pub sweep: Sweep,
     /// The hash slots of this node, in a cluster.
     pub slots: Option<Slots>,
     /// What fills were answered lately.
@@ -249,13 +304,27 @@ impl State {
         of_clients.min(of_memory).min(1_000)
     }
 
-    /// A database (or all, without one) was flushed, or has changed places with another: all leases of it end, and loads in
-    /// flight are not trusted. Gives the keys that somebody waits for: they are to be settled.
+    /// A database (or all, without one) was flushed: all leases of it end, and loads in flight are not trusted. Gives the
+    /// keys that somebody waits for: they are to be settled.
     pub fn flushed(&mut self, db: Option<i32>, now: Now) -> Vec<(i32, Arc<[u8]>)> {
+        self.marks.flushed(db);
+        self.sweep.flushed(db);
+        self.distrusted(db, now)
+    }
+
+    /// The keys of a database (or of all) are not those that loads in flight were begun for: all leases of it end, and
+    /// those loads are not trusted. Gives the keys that somebody waits for: they are to be settled.
+    pub fn distrusted(&mut self, db: Option<i32>, now: Now) -> Vec<(i32, Arc<[u8]>)> {
         let stamp = self.clock.stamp(now);
         self.floors.raise(db, stamp);
         self.stats.ghosts.flushed();
         self.leases.void(db, &mut self.stats.at(now))
+    }
+
+    /// Two databases have exchanged their keys, and with them what is to be swept.
+    pub fn swapped(&mut self, a: i32, b: i32) {
+        self.marks.swap(a, b);
+        self.sweep.swapped(a, b);
     }
 
     /// The role has changed, or another reason why nothing that is in flight may be trusted: all leases end, whoever waits
@@ -274,7 +343,14 @@ impl State {
 
 impl State {
     /// The state of a node that starts at `now`, with default settings. The random bytes must be new for each life.
-    pub fn new(now: Now, random: [u8; 16], live: Arc<Live>, doubts: Arc<Doubts>, ghosts: Arc<Ghosts>) -> Self {
+    pub fn new(
+        now: Now,
+        random: [u8; 16],
+        live: Arc<Live>,
+        doubts: Arc<Doubts>,
+        ghosts: Arc<Ghosts>,
+        marks: Rc<Marks>,
+    ) -> Self {
         let settings = Settings::default();
         let seed = u128::from_le_bytes(random);
         State {
@@ -292,6 +368,8 @@ impl State {
             leases: Leases::default(),
             doubts,
             floors: Floors::default(),
+            marks,
+            sweep: Sweep::default(),
             slots: None,
             answered: Answered::default(),
             transactions: Transactions::default(),

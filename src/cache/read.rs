@@ -1,12 +1,11 @@
 //! What a read finds, and what it may serve of it: the same judgement for every command that reads.
 
-use super::clock::Now;
 use super::codec::{CodecId, Codecs};
 use super::entry::{EntryRef, Freshness};
 use super::error::Error;
 use super::rules::Policies;
 use super::stats::Tally;
-use super::{Key, Keyspace, Slot};
+use super::{Judge, Key, Keyspace, Slot};
 
 /// A value to answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,14 +78,14 @@ impl Accept {
     }
 }
 
-/// Judges what stands under a key at `now`; `stale` allows values inside a window, `accept` compressed ones.
+/// What stands under a key, as the judge sees it; `stale` allows values inside a window, `accept` compressed ones.
 ///
 /// # Errors
 /// `WRONGTYPE` for what is neither an entry nor a plain string.
 pub fn find<'v>(
     slot: Slot<'v>,
     codecs: &'v mut Codecs,
-    now: Now,
+    judge: Judge<'_>,
     stale: bool,
     accept: Option<Accept>,
 ) -> Result<Found<'v>, Error> {
@@ -96,7 +95,7 @@ pub fn find<'v>(
         Slot::Text(_) => return Ok(Found::Plain),
         Slot::Other => return Err(Error::WrongType),
     };
-    let freshness = entry.freshness(now);
+    let freshness = judge.freshness(entry);
     Ok(match freshness {
         Freshness::Fresh { left_ms } if entry.absent() => Found::Absent { left_ms },
         Freshness::Fresh { left_ms } => match value(entry, codecs, accept) {
@@ -107,14 +106,14 @@ pub fn find<'v>(
             Some(value) => Found::Stale { value },
             None => Found::Miss(Why::Expired),
         },
-        Freshness::Stale { .. } | Freshness::Dead => Found::Miss(why(slot)),
+        Freshness::Stale { .. } | Freshness::Dead => Found::Miss(why(slot, judge)),
     })
 }
 
 /// Why there is nothing to serve, where there is not.
-pub fn why(slot: Slot<'_>) -> Why {
+pub fn why(slot: Slot<'_>, judge: Judge<'_>) -> Why {
     match slot {
-        Slot::Entry(entry) if entry.stale() => Why::Invalidated,
+        Slot::Entry(entry) if judge.was_invalidated(entry) => Why::Invalidated,
         Slot::Entry(_) => Why::Expired,
         Slot::Empty | Slot::Text(_) | Slot::Other => Why::Gone,
     }
@@ -169,9 +168,9 @@ impl Found<'_> {
 }
 
 /// What is fresh, for the commands that only ask that: an entry, absent or not, or a plain string.
-pub fn is_fresh(slot: Slot<'_>, now: Now) -> bool {
+pub fn is_fresh(slot: Slot<'_>, judge: Judge<'_>) -> bool {
     match slot {
-        Slot::Entry(entry) => matches!(entry.freshness(now), Freshness::Fresh { .. }),
+        Slot::Entry(entry) => judge.is_fresh(entry),
         Slot::Text(_) => true,
         Slot::Empty | Slot::Other => false,
     }

@@ -98,6 +98,12 @@ pub struct Counters {
     pub origin_ms: u64,
     /// Load times of what was served, in milliseconds.
     pub origin_ms_saved: u64,
+    /// Invalidations.
+    pub invalidations: u64,
+    /// Entries they hit.
+    pub entries_invalidated: u64,
+    /// Invalidated entries whose memory was freed.
+    pub entries_reclaimed: u64,
     /// Commands of ours that ran, each of them once.
     pub calls: u64,
     /// Commands of ours answered with an error.
@@ -186,8 +192,20 @@ pub struct Snapshot {
     totals: Totals,
     leases: u64,
     waiters: u64,
+    sweep_backlog: u64,
+    index: Index,
     uptime_ms: u64,
     counting_ms: u64,
+}
+
+/// What serves invalidation, counted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Index {
+    tags: u64,
+    members: u64,
+    prefixes: u64,
+    patterns: u64,
+    bytes: u64,
 }
 
 /// What sort of number a field is.
@@ -448,6 +466,60 @@ pub static FIELDS: &[Field] = &[
         read: |s| Whole(s.count.origin_ms_saved),
     },
     Field {
+        name: "invalidations",
+        kind: Kind::NodeCount,
+        means: "INVALIDATE commands that were carried out.",
+        read: |s| Whole(s.count.invalidations),
+    },
+    Field {
+        name: "entries_invalidated",
+        kind: Kind::NodeCount,
+        means: "Entries they have hit: the sum of their replies.",
+        read: |s| Whole(s.count.entries_invalidated),
+    },
+    Field {
+        name: "entries_reclaimed",
+        kind: Kind::NodeCount,
+        means: "Entries that the sweep has freed.",
+        read: |s| Whole(s.count.entries_reclaimed),
+    },
+    Field {
+        name: "sweep_backlog",
+        kind: Kind::NodeGauge,
+        means: "Keys and members of tags that the sweep has yet to look at; 0 when nothing is being swept, and on a replica.",
+        read: |s| Whole(s.sweep_backlog),
+    },
+    Field {
+        name: "tags",
+        kind: Kind::NodeGauge,
+        means: "Names of tags that are known: those that entries have, and those invalidated lately.",
+        read: |s| Whole(s.index.tags),
+    },
+    Field {
+        name: "tag_members",
+        kind: Kind::NodeGauge,
+        means: "Entries that are listed under a tag, each once for each of its tags.",
+        read: |s| Whole(s.index.members),
+    },
+    Field {
+        name: "prefixes_invalidated",
+        kind: Kind::NodeGauge,
+        means: "Invalidated prefixes that reads still ask about.",
+        read: |s| Whole(s.index.prefixes),
+    },
+    Field {
+        name: "patterns_invalidated",
+        kind: Kind::NodeGauge,
+        means: "Invalidated patterns that reads still ask about.",
+        read: |s| Whole(s.index.patterns),
+    },
+    Field {
+        name: "index_bytes",
+        kind: Kind::NodeGauge,
+        means: "Bytes of all that serves invalidation: names of tags, lists of their members, and what has been invalidated (without what the allocator adds).",
+        read: |s| Whole(s.index.bytes),
+    },
+    Field {
         name: "entries",
         kind: Kind::Gauge,
         means: "Entries in memory, in all databases, those included that are stale or dead but not yet freed.",
@@ -663,8 +735,20 @@ impl Tally<'_> {
 }
 
 impl State {
+    fn index(&self) -> Index {
+        let totals = self.marks.totals();
+        Index {
+            tags: self.tags.len() as u64,
+            members: totals.members,
+            prefixes: totals.prefixes,
+            patterns: totals.patterns,
+            bytes: totals.bytes + self.tags.bytes() as u64,
+        }
+    }
+
     /// The numbers at `now`, since start or reset or over a window.
     pub fn snapshot(&mut self, whose: Whose, window: Option<Window>, now: Now) -> Snapshot {
+        let (sweep_backlog, index) = (self.sweep_backlog(), self.index());
         let State { stats, policies, live, leases, .. } = self;
         stats.at(now).node();
         stats.absorb_gone(policies);
@@ -691,6 +775,8 @@ impl State {
             totals,
             leases: out,
             waiters: leases.waiting() as u64,
+            sweep_backlog,
+            index,
             uptime_ms: now.mono_ms().saturating_sub(stats.started_ms),
             counting_ms: now.mono_ms().saturating_sub(begins_ms),
         }

@@ -14,16 +14,18 @@ use smallvec::SmallVec;
 use super::ask::Node;
 use super::clock::{Now, Stamp};
 use super::codec::{self, Adaptive, Choice, CodecId, Codecs, worth_keeping};
+use super::doubt::Doubt;
 use super::effects::{Effect, Event};
 use super::entry::{Entry, Freshness, MAX_LEN, MAX_TAGS, Parts};
 use super::error::Error;
 use super::fill::{Claim, Filled, Verdict};
 use super::format::{Header, Malformed};
+use super::marks::Limits;
 use super::offload::Done;
 use super::rules::{Lifetime, Policy, RuleId};
 use super::tags::{TagId, Tags};
 use super::token::Token;
-use super::{Cx, Key, Slot, State, read};
+use super::{Cx, Judge, Key, Slot, State, read};
 use crate::config::Settings;
 
 /// What a storing command said.
@@ -139,7 +141,7 @@ pub fn store<'w>(
     options: &Options<'w>,
 ) -> Result<Outcome, Error> {
     if let Some(condition) = options.condition
-        && !condition.holds(cx.keys.peek(key), cx.now)
+        && !condition.holds(cx.keys.peek(key), Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now))
     {
         refused(cx, key);
         return Ok(Outcome::Refused);
@@ -150,10 +152,13 @@ pub fn store<'w>(
         cx.node().stored(key, stamp);
         return Ok(outcome);
     };
-    let (token, stale_since) = match cx.node().judge(key, claim) {
+    let verdict = cx.node().judge(key, claim);
+    let (token, stale_since) = match among_tags(cx, key, options, verdict) {
         Verdict::Trusted(token) => (token, None),
         // A stale copy is better than nothing, but not than what is fresh: a write-through inside a guard, say.
-        Verdict::Stale(token, _) if read::is_fresh(cx.keys.peek(key), cx.now) => {
+        Verdict::Stale(token, _)
+            if read::is_fresh(cx.keys.peek(key), Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now)) =>
+        {
             return Ok(reject(cx, key, claim, Some(token), Filled::Stale));
         }
         Verdict::Stale(token, at) => (token, Some(at.ms().min(cx.now.ms()))),
@@ -178,6 +183,26 @@ pub fn store<'w>(
 pub fn refused(cx: &mut Cx<'_, '_>, key: Key<'_>) {
     let rule = cx.state.policies.id(key.name);
     cx.state.stats.at(cx.now).of(rule).sets_refused += 1;
+}
+
+/// The same verdict, unless something that the fill names a tag of was invalidated since: its own tags or its rule's,
+/// which need not have been known when the load began.
+fn among_tags(cx: &Cx<'_, '_>, key: Key<'_>, options: &Options<'_>, verdict: Verdict) -> Verdict {
+    let (token, stale) = match verdict {
+        Verdict::Trusted(token) => (token, None),
+        Verdict::Stale(token, at) => (token, Some(at)),
+        _ => return verdict,
+    };
+    let state = &*cx.state;
+    let rule = state.policies.find(key.name);
+    let of_rule = rule.map(|rule| rule.tags(key.name)).into_iter().flatten();
+    let known = options.tags.iter().filter_map(|name| state.tags.known(name));
+    let tags = known.chain(of_rule.filter_map(|name| state.tags.known(&name)));
+    match state.marks.doubt(cx.caller.db, key.name, tags, token, cx.now) {
+        None => verdict,
+        Some(Doubt::Dead) => Verdict::Dead(token),
+        Some(Doubt::Stale(at)) => Verdict::Stale(token, stale.map_or(at, |other| other.min(at))),
+    }
 }
 
 /// Does not store what was loaded; whoever waits for it is the next to load.
@@ -287,7 +312,7 @@ fn put<'w>(
 }
 
 impl Condition {
-    fn holds(self, slot: Slot<'_>, now: Now) -> bool {
+    fn holds(self, slot: Slot<'_>, judge: Judge<'_>) -> bool {
         match (self, slot) {
             // What is neither an entry nor a string is not overwritten by accident: only a plain SET does that.
             (_, Slot::Other) => false,
@@ -295,11 +320,9 @@ impl Condition {
             (Condition::SomethingThere, Slot::Text(_)) => true,
             (Condition::NothingFresh, Slot::Empty) => true,
             (Condition::SomethingThere, Slot::Empty) => false,
-            (Condition::NothingFresh, Slot::Entry(entry)) => {
-                entry.absent() || !matches!(entry.freshness(now), Freshness::Fresh { .. })
-            }
+            (Condition::NothingFresh, Slot::Entry(entry)) => entry.absent() || !judge.is_fresh(entry),
             (Condition::SomethingThere, Slot::Entry(entry)) => {
-                !entry.absent() && entry.freshness(now) != Freshness::Dead
+                !entry.absent() && judge.freshness(entry) != Freshness::Dead
             }
         }
     }
@@ -313,7 +336,9 @@ fn tag_ids(
 ) -> Result<SmallVec<[TagId; 8]>, Error> {
     let mut ids: SmallVec<[TagId; 8]> = SmallVec::new();
     let mut add = |name: &[u8]| {
-        let id = tags.id(name).ok_or_else(|| Error::Refused("too many tags are alive: use fewer names".into()))?;
+        let id = tags.id(name).ok_or_else(|| {
+            Error::Refused("too many tags are alive: use fewer names, or raise smartcache.max-tags".into())
+        })?;
         if !ids.contains(&id) {
             ids.push(id);
         }
@@ -397,7 +422,7 @@ impl State {
     pub fn welcome(
         &mut self,
         header: &Header<'_>,
-        key: Option<&[u8]>,
+        (db, key): (i32, Option<&[u8]>),
         stored: &[u8],
         from: From,
         now: Now,
@@ -423,6 +448,10 @@ impl State {
             From::Elsewhere | From::Relayed => {
                 let stamp = self.clock.arrival(header.stamp, now, self.settings.skew_ms);
                 entry.as_mut().set_header(stamp, header.fresh_until, header.stale());
+                let tags = entry.as_ref().tags().map(|id| self.tags.name(id));
+                if self.marks.forgot(db, stamp, tags) {
+                    entry.as_mut().kill(); // perhaps it was invalidated here, which nobody remembers
+                }
             }
         }
         Ok(entry)
@@ -440,6 +469,13 @@ impl State {
         let setting = crate::config::setting(name).ok_or("there is no such setting")?;
         setting.set(&mut self.settings, value)?;
         self.policies.apply(&self.settings);
+        let Settings { max_prefixes, max_patterns, max_members, max_tags, .. } = self.settings;
+        self.marks.set_limits(Limits {
+            prefixes: max_prefixes as usize,
+            patterns: max_patterns as usize,
+            members: max_members as u64,
+        });
+        self.tags.set_limit(max_tags as usize);
         Ok(())
     }
 }

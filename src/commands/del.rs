@@ -6,7 +6,7 @@ use crate::cache::doubt::Mark;
 use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::Freshness;
 use crate::cache::error::Error;
-use crate::cache::{Cx, Slot};
+use crate::cache::{Cx, Judge, Slot};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -30,7 +30,9 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let mut there = 0;
     for key in args::keys_of_ours(cx, args)? {
         there += i64::from(match cx.keys.peek(key) {
-            Slot::Entry(entry) => entry.freshness(cx.now) != Freshness::Dead,
+            Slot::Entry(entry) => {
+                Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now).freshness(entry) != Freshness::Dead
+            }
             Slot::Text(_) => true,
             Slot::Empty | Slot::Other => false, // also a key named twice
         });
@@ -88,10 +90,10 @@ mod tests {
     #[test]
     fn a_tag_that_nobody_holds_any_more_is_forgotten() {
         let mut bench = bench();
-        bench.state.tags.reap(9);
+        bench.state.tags.reap(9, |_, _| true);
         assert_eq!(bench.state.tags.len(), 1);
         bench.call("SMARTCACHE.DEL fresh");
-        bench.state.tags.reap(9);
+        bench.state.tags.reap(9, |_, _| true);
         assert!(bench.state.tags.is_empty());
     }
 

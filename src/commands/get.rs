@@ -4,7 +4,7 @@ use super::args::{Args, is, once};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::error::Error;
 use crate::cache::read::{self, Accept, Found, Value};
-use crate::cache::{Cx, Key, Reply};
+use crate::cache::{Cx, Judge, Key, Reply};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -61,7 +61,8 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let get = Get::parse(args)?;
     let left_ms = if get.state { fresh_ms(cx, &get) } else { 0 };
     let slot = cx.keys.look(get.key);
-    let found = read::find(slot, &mut cx.state.codecs, cx.now, get.stale, get.accept)?;
+    let judge = Judge::new(&cx.state.marks, cx.caller.db, get.key.name, cx.now);
+    let found = read::find(slot, &mut cx.state.codecs, judge, get.stale, get.accept)?;
     found.count(get.key.name, slot, &cx.state.policies, &mut cx.state.stats.at(cx.now));
     let (state, value, fresh_ms) = match found {
         Found::Hit { value, .. } => ("HIT", Some(value), left_ms),
@@ -88,7 +89,8 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 /// Asked before the value is borrowed: the key stays open in between.
 fn fresh_ms(cx: &mut Cx<'_, '_>, get: &Get<'_>) -> i64 {
-    let left_ms = match read::find(cx.keys.look(get.key), &mut cx.state.codecs, cx.now, false, Some(Accept::all())) {
+    let judge = Judge::new(&cx.state.marks, cx.caller.db, get.key.name, cx.now);
+    let left_ms = match read::find(cx.keys.look(get.key), &mut cx.state.codecs, judge, false, Some(Accept::all())) {
         Ok(Found::Hit { left_ms, .. } | Found::Absent { left_ms }) => left_ms,
         Ok(Found::Plain) => None,
         _ => return 0,

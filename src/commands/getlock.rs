@@ -11,7 +11,7 @@ use crate::cache::read::{self, Accept, Found, Value, Why};
 use crate::cache::rules::Policies;
 use crate::cache::stats::Tally;
 use crate::cache::units;
-use crate::cache::{Cx, Key, Reply, Slot};
+use crate::cache::{Cx, Judge, Key, Reply, Slot};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -86,7 +86,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let get = GetLock::parse(args)?;
     let there = match cx.keys.look(get.key) {
         Slot::Other => return Err(Error::WrongType),
-        slot => There::of(slot, cx.now),
+        slot => There::of(slot, Judge::new(&cx.state.marks, cx.caller.db, get.key.name, cx.now)),
     };
     let (there, told) = tell(cx, &get, there)?;
     if told == Told::Wait {
@@ -102,7 +102,8 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let serves = matches!(told, Told::Fresh(_) | Told::Stale(_));
     let accept = if serves { get.accept } else { Some(Accept::all()) };
     let slot = cx.keys.look(get.key);
-    let found = read::find(slot, &mut cx.state.codecs, cx.now, serves, accept)?;
+    let judge = Judge::new(&cx.state.marks, cx.caller.db, get.key.name, cx.now);
+    let found = read::find(slot, &mut cx.state.codecs, judge, serves, accept)?;
     if serves && matches!(found, Found::Miss(_)) {
         return damaged(cx, &get, told);
     }

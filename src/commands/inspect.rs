@@ -2,10 +2,9 @@
 
 use super::args::Args;
 use super::spec::{Access, Arg, Command, Flag, Keys};
-use crate::cache::clock::Now;
 use crate::cache::entry::{EntryRef, Freshness};
 use crate::cache::error::Error;
-use crate::cache::{Cx, Key, Slot, read};
+use crate::cache::{Cx, Judge, Key, Slot, read};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -123,7 +122,7 @@ fn facts(cx: &mut Cx<'_, '_>, key: Key<'_>) -> Result<Option<Facts>, Error> {
         Slot::Text(len) => Facts { kind: "string", state: "fresh", raw: len, stored: len, ..Facts::default() },
         Slot::Entry(entry) => Facts {
             kind: if entry.absent() { "absent" } else { "value" },
-            state: state(entry, cx.now),
+            state: state(entry, Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now)),
             codec: entry.codec().map_or("unknown", |codec| codec.name()),
             raw: entry.raw_len(),
             stored: entry.stored().len(),
@@ -137,8 +136,8 @@ fn facts(cx: &mut Cx<'_, '_>, key: Key<'_>) -> Result<Option<Facts>, Error> {
     }))
 }
 
-fn state(entry: EntryRef<'_>, now: Now) -> &'static str {
-    match entry.freshness(now) {
+fn state(entry: EntryRef<'_>, judge: Judge<'_>) -> &'static str {
+    match judge.freshness(entry) {
         Freshness::Fresh { .. } => "fresh",
         Freshness::Stale { .. } => "stale",
         Freshness::Dead => "dead",
@@ -158,7 +157,7 @@ mod tests {
         assert_eq!(
             bench.call("SMARTCACHE.INSPECT k"),
             "{\"kind\": \"value\", \"state\": \"fresh\", \"codec\": \"none\", \"dictionary\": (nil), \"raw_bytes\": 1, \
-             \"stored_bytes\": 1, \"memory_bytes\": 45, \"age_ms\": 1500, \"fresh_ms\": 3500, \"swr_ms\": 2000, \
+             \"stored_bytes\": 1, \"memory_bytes\": 53, \"age_ms\": 1500, \"fresh_ms\": 3500, \"swr_ms\": 2000, \
              \"sie_ms\": 7000, \"load_ms\": (nil), \"rule\": \"letters\", \"tags\": [\"t\", \"all\"], \
              \"lease\": \"none\", \"waiters\": 0}"
         );

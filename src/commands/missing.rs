@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::args::Args;
 use super::spec::{Access, Arg, Command, Flag, Keys};
 use crate::cache::error::Error;
-use crate::cache::{Cx, Slot, read};
+use crate::cache::{Cx, Judge, Slot, read};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -30,7 +30,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         let key = args.key()?;
         match cx.keys.peek(key) {
             Slot::Other => return Err(Error::WrongType),
-            slot if read::is_fresh(slot, cx.now) => {}
+            slot if read::is_fresh(slot, Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now)) => {}
             _ => missing.push(key.name),
         }
     }

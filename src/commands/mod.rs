@@ -15,12 +15,15 @@ pub mod getlock;
 pub mod help;
 pub mod hotkeys;
 pub mod inspect;
+pub mod invalidate;
+pub mod mark;
 pub mod mget;
 pub mod missing;
 pub mod mset;
 pub mod options;
 #[cfg(feature = "test-commands")]
 pub mod panic;
+pub mod preview;
 pub mod resetstat;
 pub mod rule;
 pub mod set;
@@ -50,6 +53,8 @@ pub const COMMANDS: &[&Command] = &[
     &extend::COMMAND,
     &del::COMMAND,
     &stale::COMMAND,
+    &invalidate::COMMAND,
+    &preview::COMMAND,
     &rule::COMMAND,
     &rule::SET,
     &rule::DEL,
@@ -62,6 +67,7 @@ pub const COMMANDS: &[&Command] = &[
     &resetstat::COMMAND,
     &help::COMMAND,
     &store::COMMAND,
+    &mark::COMMAND,
     #[cfg(feature = "test-commands")]
     &panic::COMMAND,
 ];

@@ -139,14 +139,20 @@ fn lifetime(args: &mut Args<'_>, word: &[u8]) -> Result<Option<Lifetime>, Error>
 fn tags<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<smallvec::SmallVec<[&'w [u8]; 8]>, Error> {
     let mut tags = smallvec::SmallVec::new();
     for tag in args.counted("TAGS", word, MAX_TAGS as u64)? {
-        if tag.is_empty() || tag.len() > MAX_TAG_LEN {
-            return Err(Error::invalid("tag", tag, format_args!("a tag has 1 to {MAX_TAG_LEN} bytes")));
-        }
+        check_tag(tag)?;
         if !tags.contains(&tag) {
             tags.push(tag);
         }
     }
     Ok(tags)
+}
+
+/// Whether this can be a tag.
+pub fn check_tag(tag: &[u8]) -> Result<(), Error> {
+    if tag.is_empty() || tag.len() > MAX_TAG_LEN {
+        return Err(Error::invalid("tag", tag, format_args!("a tag has 1 to {MAX_TAG_LEN} bytes")));
+    }
+    Ok(())
 }
 
 fn codec(args: &mut Args<'_>, word: &[u8]) -> Result<Choice, Error> {

@@ -52,6 +52,8 @@ pub enum Flag {
     Blocking,
     /// Not for everyone: `@dangerous`.
     Dangerous,
+    /// In a cluster it is for every primary, and the answers are added up.
+    AllShards,
     /// Not for people: the server's own use, left out of help and docs.
     Internal,
 }

@@ -2,11 +2,11 @@
 
 use super::args::{self, Args};
 use super::spec::{Access, Arg, Command, Flag, Keys};
-use crate::cache::Cx;
 use crate::cache::doubt::Mark;
 use crate::cache::effects::{Effect, Event};
-use crate::cache::entry::{EntryMut, Freshness};
+use crate::cache::entry::EntryMut;
 use crate::cache::error::Error;
+use crate::cache::{Cx, Judge};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -30,7 +30,8 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let mut were_fresh = 0;
     for key in args::keys_of_ours(cx, args)? {
         let now = cx.now;
-        let fresh = |entry: &EntryMut<'_>| matches!(entry.as_ref().freshness(now), Freshness::Fresh { .. });
+        let judge = Judge::new(&cx.state.marks, cx.caller.db, key.name, now);
+        let fresh = |entry: &EntryMut<'_>| judge.is_fresh(entry.as_ref());
         if let Some(mut entry) = cx.keys.edit(key).filter(fresh) {
             entry.make_stale(now);
             were_fresh += 1;

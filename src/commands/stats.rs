@@ -163,8 +163,8 @@ mod tests {
         };
         assert_eq!(are("GET k"), ["0", "0", "0", "0", "1"]);
         assert_eq!(are("SET k 12345"), ["1", "5", "5", "24", "1"]);
-        assert_eq!(are("SET k 123 SWR 5 TAGS 2 a b"), ["1", "3", "3", "44", "1"]);
-        assert_eq!(are("ABSENT none"), ["2", "3", "3", "68", "1"]);
+        assert_eq!(are("SET k 123 SWR 5 TAGS 2 a b"), ["1", "3", "3", "52", "1"]);
+        assert_eq!(are("ABSENT none"), ["2", "3", "3", "76", "1"]);
         let long = format!("SET long {}", "x".repeat(1_000));
         let [entries, raw, stored, _, ratio] = are(&long);
         assert_eq!((&entries[..], &raw[..]), ("3", "1003"));

@@ -68,7 +68,7 @@ fn store<'w>(
     };
     // Which entry a compressed copy belongs to is told by its stamp, and a client may say the same one twice.
     let pack = pack.filter(|_| from == From::Home);
-    let entry = state.welcome(header, Some(key.name), stored, from, cx.now).map_err(malformed)?;
+    let entry = state.welcome(header, (cx.caller.db, Some(key.name)), stored, from, cx.now).map_err(malformed)?;
     let e = entry.as_ref();
     let event = if e.absent() { Event::Absent } else { Event::Set };
     let job = pack.filter(|_| e.codec() == Some(CodecId::None)).and_then(|codec| {

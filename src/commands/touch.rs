@@ -5,9 +5,8 @@ use super::options::{self, LIFETIME, Takes};
 use super::spec::{Access, Arg, Command, Flag, Keys};
 use crate::cache::doubt::Mark;
 use crate::cache::effects::{Effect, Event};
-use crate::cache::entry::Freshness;
 use crate::cache::error::Error;
-use crate::cache::{Cx, Slot};
+use crate::cache::{Cx, Judge, Slot};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -31,7 +30,9 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let options = options::parse(args, Takes::Lifetime)?;
     let absent = match cx.keys.peek(key) {
         Slot::Other => return Err(Error::WrongType),
-        Slot::Entry(entry) if matches!(entry.freshness(cx.now), Freshness::Fresh { .. }) => entry.absent(),
+        Slot::Entry(entry) if Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now).is_fresh(entry) => {
+            entry.absent()
+        }
         Slot::Entry(_) | Slot::Text(_) | Slot::Empty => {
             cx.reply.int(0);
             return Ok(());

@@ -2,11 +2,11 @@
 
 use super::args::{Args, Zero, is, once};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
-use crate::cache::Cx;
 use crate::cache::error::Error;
 use crate::cache::fill::{Claim, Verdict};
 use crate::cache::lease::End;
 use crate::cache::read;
+use crate::cache::{Cx, Judge};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -46,7 +46,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     }
     // A late failure says nothing about a key that was deleted, stored or loaded anew meanwhile.
     let mut still_counts = || {
-        let fresh = read::is_fresh(node.keys.peek(key), node.now);
+        let fresh = read::is_fresh(node.keys.peek(key), Judge::new(&node.state.marks, node.db, key.name, node.now));
         !fresh && matches!(node.judge(key, claim), Verdict::Trusted(_))
     };
     if let Some(until_ms) = until_ms

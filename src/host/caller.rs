@@ -1,12 +1,13 @@
 //! What is asked of the server about the caller and itself, where it matters.
 
-use std::ffi::{CStr, c_int};
-use std::ptr;
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::{mem, ptr};
 
 use redis_module::raw;
 
-use super::ffi::{Ctx, server, server_may};
+use super::ffi::{Ctx, OwnedStr, Str, server, server_may};
+use super::register::is_valkey;
 use super::with_state;
 use crate::cache::{Limits, Server};
 
@@ -15,12 +16,78 @@ static MAX_MEMORY: AtomicU64 = AtomicU64::new(0);
 /// Whether `maxmemory-policy` lets it evict.
 static EVICTS: AtomicBool = AtomicBool::new(false);
 
+/// Everything that writing a key may be.
+const WRITES: c_int =
+    (raw::REDISMODULE_CMD_KEY_UPDATE | raw::REDISMODULE_CMD_KEY_INSERT | raw::REDISMODULE_CMD_KEY_DELETE) as c_int;
+
+/// How the server tells who may do something with all keys that begin so.
+#[derive(Clone, Copy)]
+enum PrefixCheck {
+    Redis(OfRedis),
+    Valkey(OfValkey),
+}
+
+type OfRedis = unsafe extern "C" fn(*mut raw::RedisModuleUser, *mut raw::RedisModuleString, c_int) -> c_int;
+type OfValkey = unsafe extern "C" fn(*mut raw::RedisModuleUser, *const c_char, usize, c_uint) -> c_int;
+
+/// The function has the same name on both, and other arguments.
+fn prefix_check() -> Option<PrefixCheck> {
+    let get = server_may!(RedisModule_GetApi)?;
+    let find = |name: &CStr| {
+        let mut function: *mut c_void = ptr::null_mut();
+        // SAFETY: a C string, and room for one pointer.
+        let found = unsafe { get(name.as_ptr(), ptr::from_mut(&mut function).cast()) };
+        (found == raw::REDISMODULE_OK as c_int && !function.is_null()).then_some(function)
+    };
+    if is_valkey() {
+        // SAFETY: the type is that of Valkey's header.
+        find(c"ValkeyModule_ACLCheckKeyPrefixPermissions")
+            .map(|f| PrefixCheck::Valkey(unsafe { mem::transmute::<*mut c_void, OfValkey>(f) }))
+    } else {
+        // SAFETY: the type is that of Redis' header.
+        find(c"RedisModule_ACLCheckKeyPrefixPermissions")
+            .map(|f| PrefixCheck::Redis(unsafe { mem::transmute::<*mut c_void, OfRedis>(f) }))
+    }
+}
+
 /// The server, as a running command sees it.
 pub(super) struct ServerCaller(Ctx);
 
 impl ServerCaller {
     pub(super) fn new(ctx: Ctx) -> Self {
         ServerCaller(ctx)
+    }
+
+    /// Asks about the user who calls. Commands without a user (another module's) may do everything.
+    fn with_user(&self, ask: impl FnOnce(*mut raw::RedisModuleUser, Str<'_>) -> bool) -> bool {
+        let (Some(current), Some(find), Some(free)) = (
+            server_may!(RedisModule_GetCurrentUserName),
+            server_may!(RedisModule_GetModuleUserFromUserName),
+            server_may!(RedisModule_FreeModuleUser),
+        ) else {
+            return false;
+        };
+        if !self.has(raw::REDISMODULE_CTX_FLAGS_LUA) && !self.is_a_connection() {
+            return true;
+        }
+        // SAFETY: the context is that of a running command of a client with a user; what is got is freed.
+        unsafe {
+            let Some(name) = OwnedStr::from_raw(current(self.0.as_ptr())) else { return false };
+            let user = find(name.borrow().as_ptr());
+            if user.is_null() {
+                return false;
+            }
+            let may = ask(user, name.borrow());
+            free(user);
+            may
+        }
+    }
+
+    /// Whether a client calls over a connection of its own: asking what calls without one for its user could end the server.
+    fn is_a_connection(&self) -> bool {
+        server_may!(RedisModule_GetClientInfoById)
+            // SAFETY: null for "only tell whether there is one".
+            .is_some_and(|info| unsafe { info(ptr::null_mut(), self.client()) == raw::REDISMODULE_OK as c_int })
     }
 
     fn has(&self, flags: u32) -> bool {
@@ -44,6 +111,38 @@ impl Server for ServerCaller {
 
     fn is_replica(&self) -> bool {
         self.has(raw::REDISMODULE_CTX_FLAGS_SLAVE)
+    }
+
+    fn may_write(&self, key: &[u8]) -> bool {
+        let Some(check) = server_may!(RedisModule_ACLCheckKeyPermissions) else { return false };
+        let name = OwnedStr::new(key);
+        // SAFETY: user and string are valid.
+        self.with_user(|user, _| unsafe { check(user, name.borrow().as_ptr(), WRITES) == raw::REDISMODULE_OK as c_int })
+    }
+
+    /// Redis 8 and Valkey 9.1 can tell, each in its own way.
+    fn may_write_prefix(&self, prefix: &[u8]) -> Option<bool> {
+        let check = prefix_check()?;
+        let ok = raw::REDISMODULE_OK as c_int;
+        Some(self.with_user(|user, _| match check {
+            // SAFETY: user and string are valid.
+            PrefixCheck::Redis(check) => unsafe { check(user, OwnedStr::new(prefix).borrow().as_ptr(), WRITES) == ok },
+            // SAFETY: user, pointer and length are valid.
+            PrefixCheck::Valkey(check) => unsafe {
+                check(user, prefix.as_ptr().cast(), prefix.len(), WRITES as c_uint) == ok
+            },
+        }))
+    }
+
+    /// No server before Redis 8 and Valkey 9.1 can be asked for all keys. So the user's own description is looked at; one
+    /// that amounts to all keys in another way is not believed.
+    fn may_write_all(&self) -> bool {
+        self.with_user(|_, name| {
+            let Some(answer) = self.0.call_named(c"ACL", c"GETUSER", name) else { return false };
+            answer.field(b"keys").is_some_and(|keys| {
+                keys.split(|byte| *byte == b' ').any(|pattern| matches!(pattern, b"~*" | b"%W~*" | b"%RW~*"))
+            })
+        })
     }
 
     /// What the server itself says: while it is still evicting, for example, it lets commands go on. So it is asked as if

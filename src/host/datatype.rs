@@ -6,6 +6,7 @@
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
+use std::rc::Rc;
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
@@ -14,13 +15,14 @@ use lazy_static::lazy_static;
 use redis_module::raw;
 
 use super::ffi::{Ctx, Str, malloc_size, server, server_may};
-use super::{clock_now, guarded, log, with_state};
+use super::{cached_now, clock_now, guarded, log, with_state};
 use crate::cache::codec::CodecId;
 use crate::cache::doubt::Doubts;
-use crate::cache::entry::{self, Entry, EntryRef, Freshness, HEADER};
+use crate::cache::entry::{self, Entry, EntryMut, EntryRef, Freshness, HEADER};
 use crate::cache::format::{self, Expiry};
 use crate::cache::ghosts::{self, Ghosts};
 use crate::cache::live::Live;
+use crate::cache::marks::{Marks, Verdict};
 use crate::cache::rules::RuleId;
 use crate::cache::store::From;
 use crate::cache::{State, aux};
@@ -45,6 +47,22 @@ lazy_static! {
     pub(super) static ref DOUBTS: Arc<Doubts> = Arc::new(Doubts::new(super::random_bytes()));
     /// Which keys the server has evicted or let expire.
     pub(super) static ref GHOSTS: Arc<Ghosts> = Arc::new(Ghosts::within(&ROOM, super::random_bytes()));
+}
+
+lazy_static! {
+    static ref MARKS: MainThread = MainThread(Rc::new(Marks::default()));
+}
+
+/// What has been invalidated, and which keys carry which tag: asked by callbacks that come while a command holds the state.
+struct MainThread(Rc<Marks>);
+
+// SAFETY: commands, timers, events and the type's callbacks but `free` run on the server's main thread (or, after a fork, on
+// the child's only one), and `free` does not come here.
+unsafe impl Sync for MainThread {}
+
+/// What has been invalidated, for the main thread.
+pub(super) fn marks() -> &'static Rc<Marks> {
+    &MARKS.0
 }
 
 /// The type, as the server knows it.
@@ -191,10 +209,30 @@ unsafe extern "C" fn rdb_save(io: *mut raw::RedisModuleIO, value: *mut c_void) {
         // SAFETY: the server hands over a value of ours that it holds.
         let entry = EntryRef::from_bytes(unsafe { bytes(value) });
         let mut header = Vec::new();
-        with_state(|state| format::encode(entry, &state.tags, Expiry::AsItIs, &mut header));
+        let told = with_verdict(entry, db_of(io), key_name(io));
+        let said = told.as_ref().map_or(entry, Entry::as_ref);
+        with_state(|state| format::encode(said, &state.tags, Expiry::AsItIs, &mut header));
         save(io, &header);
         save(io, entry.stored());
     });
+}
+
+/// The database that is saved or loaded.
+fn db_of(io: *mut raw::RedisModuleIO) -> Option<i32> {
+    // SAFETY: `io` is valid during the callback that got it.
+    server_may!(RedisModule_GetDbIdFromIO).map(|get| unsafe { get(io) }).filter(|db| *db >= 0)
+}
+
+/// The entry with what marks make of it written into it, where they make anything: what leaves says what it is, since the
+/// marks may not be where it arrives.
+fn with_verdict(entry: EntryRef<'_>, db: Option<i32>, name: Option<Str<'_>>) -> Option<Entry> {
+    let verdict = marks().verdict(db?, name?.bytes(), entry, clock_now());
+    if verdict == Verdict::Untouched {
+        return None;
+    }
+    let mut told = entry.to_entry();
+    verdict.write(&mut told.as_mut());
+    Some(told)
 }
 
 unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, version: c_int) -> *mut c_void {
@@ -212,10 +250,19 @@ fn load_entry(io: *mut raw::RedisModuleIO, version: c_int) -> Option<*mut c_void
     let from = origin(io);
     with_state(|state| {
         let key = key_name(io);
+        let place = (db_of(io).unwrap_or(-1), key.map(|name| name.bytes()));
         let entry = format::decode(header_bytes.bytes())
-            .and_then(|header| state.welcome(&header, key.map(|name| name.bytes()), stored.bytes(), from, now));
+            .and_then(|header| state.welcome(&header, place, stored.bytes(), from, now));
         match entry {
-            Ok(entry) => Some(into_raw(entry)),
+            Ok(mut entry) => {
+                // What is over is not kept by the server, which says nothing more of it.
+                if let (Some(db), Some(name)) = (db_of(io), key)
+                    && entry.as_ref().freshness(now) != Freshness::Dead
+                {
+                    marks().joined(db, name.bytes(), &mut entry.as_mut());
+                }
+                Some(into_raw(entry))
+            }
             Err(why) => {
                 log::warning(&format!("an entry was refused: {why}"));
                 None
@@ -247,11 +294,14 @@ unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::Red
     saving("aof_rewrite", || {
         // SAFETY: the server hands over a value of ours that it holds.
         let entry = EntryRef::from_bytes(unsafe { bytes(value) });
-        if entry.freshness(clock_now()) == Freshness::Dead {
+        // SAFETY: the server's own string, valid during the callback.
+        let told = with_verdict(entry, db_of(io), unsafe { Str::from_raw(key) });
+        let said = told.as_ref().map_or(entry, Entry::as_ref);
+        if said.freshness(clock_now()) == Freshness::Dead {
             return; // what is dead does not leave as alive
         }
         let mut header = Vec::new();
-        with_state(|state| format::encode(entry, &state.tags, Expiry::AsItIs, &mut header));
+        with_state(|state| format::encode(said, &state.tags, Expiry::AsItIs, &mut header));
         let Some(emit) = server_may!(RedisModule_EmitAOF) else { return };
         // SAFETY: `io` and `key` are valid during the callback; the format names what follows.
         unsafe {
@@ -271,7 +321,7 @@ unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::Red
 
 unsafe extern "C" fn aux_save(io: *mut raw::RedisModuleIO, _when: c_int) {
     saving("aux_save", || {
-        let words = with_state(|state| aux::save(state));
+        let words = with_state(|state| aux::save(state, clock_now()));
         // With nothing to say no section is written (by `aux_save2`), and the file stays loadable without us.
         if let Some(words) = words {
             words.iter().for_each(|word| save(io, word));
@@ -348,17 +398,23 @@ unsafe extern "C" fn free_callback(value: *mut c_void) {
 /// ours holds the state.
 unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
     guarded("unlink", (), || {
-        if !DOUBTS.matter() && GHOSTS.is_empty() {
+        let (Some(db), Some(name)) =
+            (server_may!(RedisModule_GetDbIdFromOptCtx), server_may!(RedisModule_GetKeyNameFromOptCtx))
+        else {
             return;
-        }
-        let Some(name) = server_may!(RedisModule_GetKeyNameFromOptCtx) else { return };
-        // SAFETY: `ctx` is valid during the callback, and so is the name it gives; the value is one of ours that the server
-        // still holds.
-        unsafe {
-            if let Some(name) = Str::from_raw(name(ctx).cast_mut()) {
-                DOUBTS.gone(name.bytes(), EntryRef::from_bytes(bytes(value)).stamp());
-                GHOSTS.left(name.bytes());
-            }
+        };
+        // SAFETY: `ctx` is valid during the callback, and so is the name it gives.
+        let (db, name) = unsafe { (db(ctx), Str::from_raw(name(ctx).cast_mut())) };
+        let Some(name) = name.map(|name| name.bytes()) else { return };
+        // SAFETY: the value is one of ours that the server still holds; this is the main thread, and nobody refers to it.
+        let mut entry = EntryMut::from_bytes(unsafe { bytes_mut(value.cast_mut()) });
+        marks().left(db, name, entry.as_ref());
+        // It may live on, under another name or in another database.
+        entry.unlist();
+        marks().write_verdict(db, name, &mut entry, cached_now());
+        if DOUBTS.matter() || !GHOSTS.is_empty() {
+            DOUBTS.gone(name, entry.as_ref().stamp());
+            GHOSTS.left(name);
         }
     });
 }
@@ -376,7 +432,7 @@ unsafe extern "C" fn copy(
     guarded("copy", ptr::null_mut(), || {
         // SAFETY: the server hands over its own string, and a value of ours that it holds.
         let (to, entry) = unsafe { (Str::from_raw(to), EntryRef::from_bytes(bytes(value))) };
-        copied(entry, to)
+        copied(entry, None, to, None)
     })
 }
 
@@ -385,8 +441,17 @@ unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_
         // SAFETY: `ctx` is valid during the callback, and so is the name it gives.
         let to = server_may!(RedisModule_GetToKeyNameFromOptCtx)
             .and_then(|name| unsafe { Str::from_raw(name(ctx).cast_mut()) });
+        // SAFETY: as above.
+        let from = server_may!(RedisModule_GetKeyNameFromOptCtx)
+            .and_then(|name| unsafe { Str::from_raw(name(ctx).cast_mut()) });
         // SAFETY: the server hands over a value of ours that it holds.
-        copied(EntryRef::from_bytes(unsafe { bytes(value) }), to)
+        let entry = EntryRef::from_bytes(unsafe { bytes(value) });
+        let dbs = match (server_may!(RedisModule_GetDbIdFromOptCtx), server_may!(RedisModule_GetToDbIdFromOptCtx)) {
+            // SAFETY: `ctx` is valid during the callback.
+            (Some(from), Some(to)) => Some(unsafe { (from(ctx), to(ctx)) }),
+            _ => None,
+        };
+        copied(entry, from, to, dbs)
     })
 }
 
@@ -395,10 +460,13 @@ fn rule_of(state: &State, key: &[u8]) -> RuleId {
 }
 
 /// A second entry like this one, under the rule of its new name.
-fn copied(entry: EntryRef<'_>, to: Option<Str<'_>>) -> *mut c_void {
-    let mut copy = entry.to_entry();
+fn copied(entry: EntryRef<'_>, from: Option<Str<'_>>, to: Option<Str<'_>>, dbs: Option<(i32, i32)>) -> *mut c_void {
+    let mut copy = with_verdict(entry, dbs.map(|(from, _)| from), from).unwrap_or_else(|| entry.to_entry());
     let rule = to.map_or(RuleId::default(), |name| with_state(|state| rule_of(state, name.bytes())));
     copy.as_mut().set_rule(rule);
+    if let (Some((_, db)), Some(name)) = (dbs, to) {
+        marks().joined(db, name.bytes(), &mut copy.as_mut());
+    }
     into_raw(copy)
 }
 

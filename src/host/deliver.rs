@@ -6,9 +6,9 @@ use std::ffi::{CStr, c_int};
 use redis_module::raw;
 use smallvec::SmallVec;
 
-use super::ffi::Ctx;
+use super::ffi::{Ctx, OwnedStr};
 use super::keyspace::ServerKeys;
-use super::{blocked, workers};
+use super::{blocked, patients, sweep, workers};
 use crate::cache::codec::CodecId;
 use crate::cache::effects::{Effect, Effects, Event};
 use crate::cache::format::{self, Expiry};
@@ -16,7 +16,10 @@ use crate::cache::{Key, Keyspace, Slot, State};
 
 /// The internal command that carries entries to replicas and AOF (`commands/store.rs`).
 pub(super) const STORE: &CStr = c"SMARTCACHE.STORE";
-const UNLINK: &CStr = c"UNLINK";
+pub(super) const UNLINK: &CStr = c"UNLINK";
+
+/// The internal command that carries invalidations (`commands/mark.rs`).
+pub(super) const MARK: &CStr = c"SMARTCACHE.MARK";
 
 /// Delivers; the state is given back before anybody else may be called.
 pub(super) fn deliver(ctx: Ctx, mut effects: Effects<'_>, mut keys: ServerKeys<'_>, mut state: RefMut<'_, State>) {
@@ -33,18 +36,28 @@ pub(super) fn deliver(ctx: Ctx, mut effects: Effects<'_>, mut keys: ServerKeys<'
             }
             Effect::ReplicateUnlink(key) => names.with_name(key, |name| ctx.replicate(UNLINK, name, &[])),
             Effect::ReplicateVerbatim => ctx.replicate_verbatim(),
+            Effect::ReplicateMark(words) => replicate_mark(ctx, &words),
+            Effect::SignalTag(key) => ctx.signal(OwnedStr::new(&key).borrow()),
             Effect::Signal(key) => names.with_name(key, |name| ctx.signal(name)),
             Effect::Notify(event, key) => events.push((event, key)),
             Effect::Park(id) => blocked::park(ctx, &mut state, id),
+            Effect::Wait(id) => patients::wait(ctx, &mut state, id),
             Effect::Compress(job) => workers::submit(&mut state, *job),
         }
     }
     // A subscriber to these events (another module) may call us: by then nothing of ours is open or borrowed.
     drop(keys);
+    sweep::see_to(&mut state);
     blocked::look_after(state);
     for (event, key) in events {
         names.with_name(key, |name| ctx.notify(class(event), event.name(), name));
     }
+}
+
+/// Says to replicas and AOF what was invalidated in the selected database.
+pub(super) fn replicate_mark(ctx: Ctx, words: &[Vec<u8>]) {
+    let words: Vec<_> = words.iter().map(|word| OwnedStr::new(word)).collect();
+    ctx.replicate_words(MARK, &words);
 }
 
 /// How much of an entry is told.

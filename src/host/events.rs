@@ -2,14 +2,17 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
+use std::sync::Arc;
 
 use redis_module::raw;
 
 use super::ffi::{Ctx, OwnedStr, Str, server};
 use super::{
-    blocked, caller, clock_now, cluster, datatype, filter, guarded, random_bytes, try_state, with_state, workers,
+    blocked, caller, clock_now, cluster, datatype, deliver, filter, guarded, random_bytes, sweep, try_state,
+    with_state, workers,
 };
 use crate::cache::State;
+use crate::cache::clock::Now;
 
 /// Tag names looked at in each turn of the server's cron.
 const TAGS_A_TURN: usize = 10_000;
@@ -69,7 +72,8 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
             cluster::see_to(ctx);
         }
         if let Some(mut state) = try_state() {
-            state.tags.reap(TAGS_A_TURN);
+            state.reap(TAGS_A_TURN, clock_now());
+            sweep::see_to(&mut state);
             state.codecs.trim();
             let State { stats, policies, .. } = &mut *state;
             stats.tidy(policies, clock_now());
@@ -85,6 +89,7 @@ unsafe extern "C" fn on_role(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEve
     guarded("the role event", (), || {
         let Some(mut state) = try_state() else { return };
         state.begin_anew(random_bytes(), clock_now());
+        state.sweep_all();
         blocked::look_after(state);
     });
 }
@@ -97,7 +102,9 @@ unsafe extern "C" fn on_flush(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModule
         }
         // SAFETY: of this event the data is a `RedisModuleFlushInfo`, valid until we return.
         let db = unsafe { (*data.cast::<raw::RedisModuleFlushInfo>()).dbnum };
-        flushed(ctx, &[(db >= 0).then_some(db)]);
+        let db = (db >= 0).then_some(db);
+        distrust(ctx, &[db], State::flushed);
+        sweep::crumble();
     });
 }
 
@@ -109,16 +116,25 @@ unsafe extern "C" fn on_swap(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
         }
         // SAFETY: of this event the data is a `RedisModuleSwapDbInfo`, valid until we return.
         let swap = unsafe { &*data.cast::<raw::RedisModuleSwapDbInfo>() };
-        flushed(ctx, &[Some(swap.dbnum_first), Some(swap.dbnum_second)]);
+        let (a, b) = (swap.dbnum_first, swap.dbnum_second);
+        if let Some(mut state) = try_state() {
+            state.swapped(a, b);
+        }
+        distrust(ctx, &[Some(a), Some(b)], State::distrusted);
     });
 }
 
 /// Distrusts the loads of these databases (of all without one) that are in flight; whoever waits is served anew.
-fn flushed(ctx: *mut raw::RedisModuleCtx, dbs: &[Option<i32>]) {
+fn distrust(
+    ctx: *mut raw::RedisModuleCtx,
+    dbs: &[Option<i32>],
+    tell: impl Fn(&mut State, Option<i32>, Now) -> Vec<(i32, Arc<[u8]>)>,
+) {
     // SAFETY: the event's context, valid until the callback returns.
     let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
     let Some(mut state) = try_state() else { return };
-    let keys: Vec<_> = dbs.iter().flat_map(|db| state.flushed(*db, clock_now())).collect();
+    let keys: Vec<_> = dbs.iter().flat_map(|db| tell(&mut state, *db, clock_now())).collect();
+    sweep::see_to(&mut state);
     blocked::settle(ctx, &mut state, keys);
     blocked::look_after(state);
 }
@@ -146,19 +162,23 @@ unsafe extern "C" fn on_loading(_: *mut raw::RedisModuleCtx, _: raw::RedisModule
             raw::REDISMODULE_SUBEVENT_LOADING_REPL_START,
         ];
         if starts.contains(&sub) {
-            with_state(|state| state.policies.clear_commanded());
+            with_state(|state| {
+                state.policies.clear_commanded();
+                state.marks.clear();
+            });
         }
     });
 }
 
-/// A rewritten AOF without RDB preamble is made of keys alone. The rules made by command are said once more
-/// behind it: the server has opened the next part of the AOF before it forks.
+/// A rewritten AOF without RDB preamble is made of keys alone. The rules made by command and the marks of invalidations
+/// are said once more behind it: the server has opened the next part of the AOF before it forks.
 unsafe extern "C" fn on_fork(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, _: *mut c_void) {
     guarded("the fork event", (), || {
         // SAFETY: the event's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
         let born = sub == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
-        let to_say = || try_state().is_some_and(|state| state.policies.commanded().next().is_some());
+        let to_say =
+            || try_state().is_some_and(|state| state.policies.commanded().next().is_some() || !state.marks.is_empty());
         if born && to_say() && ctx.rewrites_aof() {
             say_rules_after(ctx.as_ptr(), 1);
         }
@@ -183,6 +203,12 @@ unsafe extern "C" fn say_rules(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
             let mut words = vec![OwnedStr::new(b"SET")];
             words.extend(rule.iter().map(|word| OwnedStr::new(word)));
             ctx.replicate_words(c"SMARTCACHE.RULE", &words);
+        }
+        let marks = with_state(|state| state.marks_as_words(clock_now()));
+        for (db, words) in marks {
+            if ctx.select_db(db) {
+                deliver::replicate_mark(ctx, &words);
+            }
         }
     });
 }

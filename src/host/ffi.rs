@@ -97,6 +97,8 @@ pub(super) enum Mode {
     Peek,
     /// To look and to change.
     Write,
+    /// To remove it, unless it is still wanted: no access, and no event.
+    Sweep,
     /// To change how it is stored, which nobody is to notice.
     Swap,
 }
@@ -113,7 +115,7 @@ impl Mode {
                     | raw::REDISMODULE_OPEN_KEY_NONOTIFY
             }
             Mode::Write => raw::REDISMODULE_READ | raw::REDISMODULE_WRITE,
-            Mode::Swap => {
+            Mode::Sweep | Mode::Swap => {
                 raw::REDISMODULE_READ
                     | raw::REDISMODULE_WRITE
                     | raw::REDISMODULE_OPEN_KEY_NOTOUCH
@@ -146,6 +148,14 @@ impl<'a> Str<'a> {
 }
 
 impl OwnedStr {
+    /// One that the server has made for us.
+    ///
+    /// # Safety
+    /// `ptr` is null or a string that is ours to free, not freed automatically.
+    pub(super) unsafe fn from_raw(ptr: *mut raw::RedisModuleString) -> Option<Self> {
+        NonNull::new(ptr).map(OwnedStr)
+    }
+
     /// Without a context: nothing is auto-freed.
     pub(super) fn new(bytes: &[u8]) -> Self {
         // SAFETY: the bytes are copied; a null context is allowed and means that we free it ourselves.
@@ -267,6 +277,15 @@ impl Ctx {
         NonNull::new(reply).map(Called)
     }
 
+    /// A command of the server's with two words, the second of them a name.
+    pub(super) fn call_named(self, command: &CStr, word: &CStr, name: Str<'_>) -> Option<Called> {
+        // SAFETY: the context is valid; the format names the C string and the string that follow.
+        let reply = unsafe {
+            server!(RedisModule_Call)(self.as_ptr(), command.as_ptr(), c"cs".as_ptr(), word.as_ptr(), name.as_ptr())
+        };
+        NonNull::new(reply).map(Called)
+    }
+
     /// Tells replicas and AOF to run `command` with these words (at most three).
     pub(super) fn replicate(self, command: &CStr, key: Str<'_>, words: &[&[u8]]) {
         let replicate = server!(RedisModule_Replicate);
@@ -309,13 +328,36 @@ pub(super) struct Called(NonNull<raw::RedisModuleCallReply>);
 impl Called {
     /// The answer, when it is a string.
     pub(super) fn text(&self) -> Option<&[u8]> {
-        let mut len = 0;
         // SAFETY: the reply lives as long as `self`, and its bytes with it.
+        unsafe { Self::text_of(self.0.as_ptr()) }
+    }
+
+    /// What stands behind a name in a flat array, when it is a string.
+    pub(super) fn field(&self, name: &[u8]) -> Option<&[u8]> {
+        let element = server_may!(RedisModule_CallReplyArrayElement)?;
+        let length = server_may!(RedisModule_CallReplyLength)?;
+        // SAFETY: the reply lives as long as `self`, and its elements with it; null for one that is not there.
         unsafe {
-            if server!(RedisModule_CallReplyType)(self.0.as_ptr()) != raw::REDISMODULE_REPLY_STRING as c_int {
+            let reply = self.0.as_ptr();
+            (0..length(reply)).step_by(2).find_map(|at| {
+                let said = element(reply, at);
+                let value = element(reply, at + 1);
+                (!said.is_null() && !value.is_null() && Self::text_of(said) == Some(name))
+                    .then(|| Self::text_of(value))?
+            })
+        }
+    }
+
+    /// # Safety
+    /// `reply` lives for `'a`.
+    unsafe fn text_of<'a>(reply: *mut raw::RedisModuleCallReply) -> Option<&'a [u8]> {
+        let mut len = 0;
+        // SAFETY: the caller's duty.
+        unsafe {
+            if server!(RedisModule_CallReplyType)(reply) != raw::REDISMODULE_REPLY_STRING as c_int {
                 return None;
             }
-            let bytes = server!(RedisModule_CallReplyStringPtr)(self.0.as_ptr(), &mut len);
+            let bytes = server!(RedisModule_CallReplyStringPtr)(reply, &mut len);
             Some(slice::from_raw_parts(bytes.cast(), len))
         }
     }

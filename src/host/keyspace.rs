@@ -26,7 +26,8 @@ impl Names<'_> {
 pub(super) struct ServerKeys<'a> {
     ctx: Ctx,
     names: Names<'a>,
-    may_write: bool,
+    /// How every key is opened; else as each call needs it, which never changes one.
+    mode: Option<Mode>,
     open: Option<Opened>,
     text: Option<Called>,
 }
@@ -43,7 +44,13 @@ impl<'a> ServerKeys<'a> {
     /// For a command with these words; `may_write` when it is flagged `write` (else the server would let us
     /// change a replica).
     pub(super) fn new(ctx: Ctx, argv: &'a [Str<'a>], may_write: bool) -> Self {
-        ServerKeys { ctx, names: Names(argv), may_write, open: None, text: None }
+        ServerKeys { ctx, names: Names(argv), mode: may_write.then_some(Mode::Write), open: None, text: None }
+    }
+
+    /// For the sweep: what it comes to counts as no access.
+    pub(super) fn to_sweep(ctx: Ctx, names: &'a [Str<'a>], frees: bool) -> Self {
+        let mode = if frees { Mode::Sweep } else { Mode::Peek };
+        ServerKeys { ctx, names: Names(names), mode: Some(mode), open: None, text: None }
     }
 
     /// The names of keys, which outlive the open key.
@@ -53,7 +60,7 @@ impl<'a> ServerKeys<'a> {
 
     /// The key, open: again the one that is, or another.
     fn opened(&mut self, key: Key<'_>, mode: Mode) -> &Opened {
-        let mode = if self.may_write { Mode::Write } else { mode };
+        let mode = self.mode.unwrap_or(mode);
         let same = |open: &Opened| open.mode == mode && open.arg.is_some() && open.arg == key.arg;
         if !self.open.as_ref().is_some_and(same) {
             self.open = None; // close first
@@ -123,18 +130,25 @@ impl Keyspace for ServerKeys<'_> {
         }
     }
 
-    fn set(&mut self, key: Key<'_>, entry: Entry, expire_at: Option<u64>) {
-        debug_assert!(self.may_write);
+    fn set(&mut self, key: Key<'_>, mut entry: Entry, expire_at: Option<u64>) {
+        debug_assert!(self.mode.is_some_and(|mode| mode != Mode::Peek));
+        let db = self.ctx.selected_db();
         let open = &self.opened(key, Mode::Write).key;
+        datatype::marks().joined(db, key.name, &mut entry.as_mut());
         let old: *mut c_void = open.set(datatype::into_raw(entry));
         open.set_expire_at(expire_at);
         self.ask_again();
         // SAFETY: the server has let go of the value that was replaced, and it was one of ours.
-        unsafe { datatype::free(old) };
+        unsafe {
+            if !old.is_null() {
+                datatype::marks().left(db, key.name, EntryRef::from_bytes(datatype::bytes(old)));
+            }
+            datatype::free(old);
+        }
     }
 
     fn edit(&mut self, key: Key<'_>) -> Option<EntryMut<'_>> {
-        debug_assert!(self.may_write);
+        debug_assert!(self.mode.is_some_and(|mode| mode != Mode::Peek));
         let open = self.opened(key, Mode::Write);
         // SAFETY: as in `slot`; opened for writing, on the main thread, and nobody else refers to the value.
         (open.held == Held::Ours).then(|| EntryMut::from_bytes(unsafe { datatype::bytes_mut(open.key.value()) }))

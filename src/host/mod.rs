@@ -17,9 +17,11 @@ mod filter;
 mod info;
 mod keyspace;
 mod log;
+mod patients;
 mod register;
 mod reply;
 mod settings;
+mod sweep;
 mod workers;
 
 use std::cell::{RefCell, RefMut};
@@ -56,6 +58,7 @@ lazy_static! {
             datatype::LIVE.clone(),
             datatype::DOUBTS.clone(),
             datatype::GHOSTS.clone(),
+            datatype::marks().clone(),
         )))
     };
 }

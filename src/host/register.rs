@@ -123,7 +123,7 @@ fn flags(command: &Command) -> String {
             Flag::Fast => "fast",
             Flag::Blocking => "blocking",
             Flag::Dangerous => "admin",
-            Flag::Internal => continue,
+            Flag::AllShards | Flag::Internal => continue,
         });
     }
     if let Keys::CountedPairs(_) = command.keys {
@@ -152,6 +152,9 @@ fn describe(command: &Command) -> raw::RedisModuleCommandInfo {
     info.complexity = text(command.complexity);
     info.since = text(command.since);
     info.arity = command.arity;
+    if command.has(Flag::AllShards) {
+        info.tips = text("request_policy:all_shards response_policy:agg_sum");
+    }
     info.key_specs = ended(key_specs(command.keys));
     info.args = ended(command.args.iter().map(argument).collect());
     info

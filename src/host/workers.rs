@@ -213,12 +213,16 @@ fn swap(ctx: Ctx, done: &Done) -> bool {
     if entry.stamp().0 != done.stamp || entry.raw_len() != done.raw_len {
         return false;
     }
-    let packed = datatype::into_raw(entry.repacked(done.codec, done.raw_len, stored));
-    let (swapped, unused) = match key.replace(packed) {
+    let mut packed = entry.repacked(done.codec, done.raw_len, stored);
+    datatype::marks().joined(done.db, &done.key, &mut packed.as_mut());
+    let (swapped, unused) = match key.replace(datatype::into_raw(packed)) {
         Ok(old) => (true, old),
         Err(new) => (false, new),
     };
     // SAFETY: one of ours, which the server has let go of or never taken; `entry` is not used any more.
-    unsafe { datatype::free(unused) };
+    unsafe {
+        datatype::marks().left(done.db, &done.key, EntryRef::from_bytes(datatype::bytes(unused)));
+        datatype::free(unused);
+    }
     swapped
 }

@@ -39,6 +39,11 @@ const COMMANDS: &[&str] = &[
     "SMARTCACHE.DEL k list",
     "SMARTCACHE.STALE list",
     "SMARTCACHE.INSPECT list",
+    "SMARTCACHE.INVALIDATE SOFT",
+    "SMARTCACHE.INVALIDATE ALL ALL",
+    "SMARTCACHE.INVALIDATE TAGS 2 t",
+    "SMARTCACHE.INVALIDATE TAGS 10001 t",
+    "SMARTCACHE.MARK 5 5 0 HARD t",
     "SMARTCACHE.RULE SET r MATCH",
     "SMARTCACHE.RULE SET r MATCH * SPEED 5",
     "SMARTCACHE.RULE SET r/x MATCH *",
@@ -94,6 +99,7 @@ fn variants() -> Vec<Error> {
         Error::WrongType,
         Error::OutOfMemory,
         Error::ReadOnly,
+        Error::NoPermission("write permission on all keys".into()),
         Error::Refused("a whole sentence".into()),
         Error::Internal,
     ];
@@ -101,7 +107,7 @@ fn variants() -> Vec<Error> {
         match error {
             Error::Arity(_) | Error::Syntax(_) | Error::Invalid { .. } | Error::Count { .. } => {}
             Error::TooLarge { .. } | Error::WrongType | Error::Refused(_) | Error::Internal => {}
-            Error::OutOfMemory | Error::ReadOnly => {}
+            Error::OutOfMemory | Error::ReadOnly | Error::NoPermission(_) => {}
         }
     }
     all

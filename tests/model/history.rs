@@ -36,6 +36,9 @@ pub(super) enum Step {
     TurnBack(u64),
     RunWorkers,
     ReapTags,
+    /// `INVALIDATE` of a tag or of everything; soft at most once a history, since a second one starts the windows anew.
+    Invalidate(Option<&'static str>, bool),
+    Sweep,
     ResetStat,
 }
 
@@ -99,6 +102,9 @@ fn step(kind: Kind) -> impl Strategy<Value = Step> {
         1 => (1..20_000_u64).prop_map(Step::TurnBack),
         2 => Just(Step::RunWorkers),
         1 => Just(Step::ReapTags),
+        2 => (option::weighted(0.8, select(vec!["x", "y", "t:1", "nobodys"])), any::<bool>())
+            .prop_map(|(tag, soft)| Step::Invalidate(tag, soft)),
+        1 => Just(Step::Sweep),
         1 => Just(Step::ResetStat),
     ]
 }

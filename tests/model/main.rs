@@ -16,6 +16,7 @@ use naive::{Condition, Entry, Held, Lifetime, NEVER, Naive, Read, Said, State, W
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use smartcache::cache::format;
+use smartcache::cache::sweep::Walk;
 use smartcache::testing::{Bench, field_of};
 
 const START: u64 = 1_000_000_000;
@@ -56,6 +57,9 @@ struct Both {
     skew: i64,
     /// Something was restored: then stamps, which follow each node's own clock, are no longer the same.
     restored: bool,
+    /// Something was invalidated: what is restored may be older than that, and then be dead.
+    invalidated: bool,
+    softened: bool,
 }
 
 impl Both {
@@ -66,6 +70,8 @@ impl Both {
             naive: Naive { now: START, ..Naive::default() },
             skew,
             restored: false,
+            invalidated: false,
+            softened: false,
         };
         for (name, value) in
             [("jitter", "90%"), ("default-ttl", "1"), ("swr", "77"), ("max-ttl", "2"), ("codec", "gzip")]
@@ -164,6 +170,9 @@ impl Both {
                 self.naive.keys.entry(key).and_modify(|held| held.expire_at = at);
             }
             Step::Restore(from, to) => {
+                if self.invalidated {
+                    return;
+                }
                 let small = |(header, stored): &(Vec<u8>, Vec<u8>)| {
                     format::decode(header).is_ok_and(|header| header.raw_len(stored) <= 250)
                 };
@@ -197,7 +206,29 @@ impl Both {
             Step::Advance(ms) => self.set_clock(self.naive.now + ms),
             Step::TurnBack(ms) => self.set_clock(self.naive.now - ms),
             Step::RunWorkers => self.ours.run_workers(),
-            Step::ReapTags => self.ours.state.tags.reap(usize::MAX),
+            Step::ReapTags => {
+                let now = self.ours.now();
+                self.ours.state.reap(usize::MAX, now);
+            }
+            Step::Invalidate(tag, soft) => {
+                if *soft && std::mem::replace(&mut self.softened, true) {
+                    return;
+                }
+                self.invalidated = true;
+                let mut words: Vec<&[u8]> = vec![b"INVALIDATE"];
+                match tag {
+                    Some(tag) => words.extend([b"TAGS", &b"1"[..], tag.as_bytes()]),
+                    None => words.push(b"ALL"),
+                }
+                words.extend(soft.then_some(&b"SOFT"[..]));
+                assert_eq!(self.say(&words), self.naive.invalidate(*tag, *soft).to_string());
+            }
+            Step::Sweep => {
+                self.ours.state.sweep.ask(0, Walk::Keys, 0);
+                self.ours.sweep();
+                self.obey();
+                self.naive.sweep();
+            }
             Step::ResetStat => {
                 assert_eq!(self.say(&[b"RESETSTAT"]), "OK");
                 self.naive.count = Default::default();
@@ -214,11 +245,15 @@ impl Both {
     /// Runs a command on ours, and has the replica obey what it replicated.
     fn say(&mut self, words: &[&[u8]]) -> String {
         let answer = self.ours.call_words(words);
+        self.obey();
+        answer
+    }
+
+    fn obey(&mut self) {
         for words in std::mem::take(&mut self.ours.replicated) {
             let obeyed = self.replica.obey(&slices(&words));
             assert!(!obeyed.starts_with("(error)"), "the replica says {obeyed}");
         }
-        answer
     }
 
     fn set_clock(&mut self, ms: u64) {
@@ -310,7 +345,7 @@ impl Both {
             entries += 1;
             raw += number("raw_bytes");
             stored += number("stored_bytes");
-            overhead += 24 + 4 * entry.tags.len() + if packed { 4 } else { 0 };
+            overhead += 24 + 8 * entry.tags.len() + if packed { 4 } else { 0 };
             overhead += if entry.swr > 0 || entry.sie > 0 { 12 } else { 0 };
             tags.extend(entry.tags.iter().map(|tag| tag.as_bytes().to_vec()));
         }
@@ -319,7 +354,7 @@ impl Both {
         assert_eq!((totals.stored_bytes, totals.allocated_bytes), (stored as u64, (stored + overhead) as u64));
         let known = self.ours.state.tags.len();
         assert!(known >= tags.len(), "no tag in use is forgotten");
-        self.ours.state.tags.reap(usize::MAX);
+        self.ours.state.tags.reap(usize::MAX, |_, _| true);
         assert_eq!(self.ours.state.tags.len(), tags.len(), "and all others are");
     }
 

@@ -42,6 +42,10 @@ pub(super) struct Entry {
     pub(super) fresh_until: u64,
     /// `STALE` ended its freshness.
     pub(super) ended: bool,
+    /// A hard invalidation has hit it.
+    pub(super) dead: bool,
+    /// The tags by whose invalidation it was hit; `*` is all.
+    pub(super) hit_by: Vec<String>,
     pub(super) swr: u64,
     pub(super) sie: u64,
     pub(super) tags: Vec<String>,
@@ -162,7 +166,9 @@ pub(super) type Drawn<'a> = &'a mut dyn FnMut(&str, u64, u64) -> u64;
 impl Entry {
     pub(super) fn state(&self, now: u64) -> State {
         let window = self.swr.max(self.sie);
-        if !self.ended && now < self.fresh_until {
+        if self.dead {
+            State::Dead
+        } else if !self.ended && now < self.fresh_until {
             State::Fresh
         } else if self.value.is_some() && window > 0 && now < self.fresh_until.saturating_add(window) {
             State::Stale
@@ -302,7 +308,17 @@ impl Naive {
             }
         }
         let rule = rule.map(|rule| rule.number);
-        let entry = Entry { value: value.map(<[u8]>::to_vec), fresh_until, ended: false, swr, sie, tags, rule };
+        let entry = Entry {
+            value: value.map(<[u8]>::to_vec),
+            fresh_until,
+            ended: false,
+            dead: false,
+            hit_by: Vec::new(),
+            swr,
+            sie,
+            tags,
+            rule,
+        };
         self.keys.insert(key, Held { expire_at: entry.gone_at(), what: What::Entry(entry) });
         match value {
             Some(_) => self.count.sets += 1,
@@ -325,6 +341,39 @@ impl Naive {
             *expire_at = entry.gone_at();
         }
         Ok(true)
+    }
+
+    /// `INVALIDATE` of a tag, or of everything: how many it hits that nothing had hit before. Of everything those count,
+    /// too, whose time is over.
+    pub(super) fn invalidate(&mut self, tag: Option<&str>, soft: bool) -> usize {
+        let mut hits = 0;
+        for held in self.keys.values_mut() {
+            let What::Entry(entry) = &mut held.what else { continue };
+            if tag.is_some_and(|tag| !entry.tags.iter().any(|own| own == tag)) {
+                continue;
+            }
+            let by = tag.unwrap_or("*").to_owned();
+            let counts = match (tag, entry.state(self.now)) {
+                (None, _) | (_, State::Fresh) => true,
+                (Some(_), State::Stale) => !soft,
+                (Some(_), State::Dead) => false,
+            };
+            hits += usize::from(counts && entry.hit_by.is_empty());
+            entry.hit_by.push(by);
+            if soft {
+                entry.ended = true;
+                entry.fresh_until = entry.fresh_until.min(self.now);
+            } else {
+                entry.dead = true;
+            }
+        }
+        hits
+    }
+
+    /// Frees what may never be served again.
+    pub(super) fn sweep(&mut self) {
+        let now = self.now;
+        self.keys.retain(|_, held| !matches!(&held.what, What::Entry(entry) if entry.state(now) == State::Dead));
     }
 
     /// The same entry under another key, and under the rule of that key.
@@ -397,7 +446,7 @@ impl Naive {
                 self.count.stale_hits += 1;
                 Read { state: "STALE", value: Some(value.clone()), fresh_ms: 0 }
             }
-            _ if entry.ended => {
+            _ if entry.ended || entry.dead => {
                 self.count.invalidated += 1;
                 miss
             }

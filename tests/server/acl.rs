@@ -255,3 +255,23 @@ fn a_user_who_is_deleted_while_it_waits_is_gone() {
     assert_eq!(s.fill("k", "v", &token), "OK");
     s.assert_quiet();
 }
+
+#[test]
+fn to_invalidate_a_tag_takes_permission_to_write_its_pseudo_key_and_for_all_on_all_keys() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.SET k v TAGS 2 app:1 other");
+    let mut ada = login(&s, "+@all ~app:* %W~smartcache:tag:app:*");
+    allowed(&mut ada, "SMARTCACHE.INVALIDATE TAGS 1 app:2");
+    refused(&mut ada, "SMARTCACHE.INVALIDATE TAGS 2 app:1 other");
+    refused(&mut ada, "SMARTCACHE.INVALIDATE ALL");
+    let error = ada.call("SMARTCACHE.INVALIDATE TAGS 1 other");
+    assert!(error.error().contains("smartcache:tag:other"), "{error}");
+    let script = ada.call_args(&[b"EVAL", b"return redis.call('SMARTCACHE.INVALIDATE', 'ALL')", b"0"]);
+    assert!(script.is_error(), "{script}");
+    assert_eq!(s.call("SMARTCACHE.GET k").text(), "v");
+    let mut reader = login(&s, "+@all %R~*");
+    refused(&mut reader, "SMARTCACHE.INVALIDATE TAGS 1 other");
+    refused(&mut reader, "SMARTCACHE.INVALIDATE ALL");
+    let mut writer = login(&s, "+@all %W~*");
+    allowed(&mut writer, "SMARTCACHE.INVALIDATE ALL");
+}

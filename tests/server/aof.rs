@@ -234,3 +234,37 @@ fn what_a_script_stored_is_in_it() {
     s.restart();
     assert_unchanged(&s, &keys, &before);
 }
+
+#[test]
+fn what_was_invalidated_stays_so() {
+    for conf in BOTH {
+        for rewritten in [false, true] {
+            let mut s = Server::with(conf);
+            s.ok("CONFIG SET smartcache.sweep-effort 0");
+            s.ok("SMARTCACHE.MSET 2 a v b v TAGS 1 t SWR 100");
+            s.ok("SMARTCACHE.SET c v TAGS 1 u");
+            let mut one = s.connect();
+            one.call("SELECT 1");
+            one.call("SMARTCACHE.SET d v");
+            one.call("SMARTCACHE.INVALIDATE ALL GUARD 1000");
+            s.ok("SMARTCACHE.INVALIDATE TAGS 1 t SOFT");
+            s.ok("SMARTCACHE.INVALIDATE TAGS 1 u");
+            s.ok("SMARTCACHE.SET b w TAGS 1 t");
+            let reads = ["SMARTCACHE.MGET a b c", "SMARTCACHE.GET a STALE", "SMARTCACHE.GET c STALE"];
+            let expected = reads.map(|line| s.call(line).to_string());
+            if rewritten {
+                rewrite(&s);
+                wait_until("the marks are said once more", || {
+                    conf.contains("preamble yes") || commands(&s).iter().any(|words| words[0] == b"SMARTCACHE.MARK")
+                });
+            }
+            s.restart();
+            assert_eq!(reads.map(|line| s.call(line).to_string()), expected, "{conf}, rewritten: {rewritten}");
+            let mut one = s.connect();
+            one.call("SELECT 1");
+            assert!(one.call("SMARTCACHE.GET d").is_nil());
+            let token = one.getlock("d").token().to_owned();
+            assert_eq!(one.call(&format!("SMARTCACHE.SET d v TOKEN {token}")).text(), "STALE", "the guard stands");
+        }
+    }
+}

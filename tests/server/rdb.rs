@@ -286,3 +286,21 @@ fn holds_the_golden_entries(s: &Server) {
     s.ok("SELECT 1");
     assert_eq!(s.call("SMARTCACHE.GET elsewhere").text(), "v");
 }
+
+#[test]
+fn what_was_invalidated_stays_so() {
+    let mut s = Server::with("save 1000 1");
+    s.ok("CONFIG SET smartcache.sweep-effort 0");
+    s.ok("SMARTCACHE.MSET 2 a v b v TAGS 1 t SWR 100");
+    s.ok("SMARTCACHE.SET c v TAGS 1 u");
+    s.ok("SMARTCACHE.INVALIDATE TAGS 1 t SOFT");
+    s.ok("SMARTCACHE.INVALIDATE TAGS 1 u");
+    s.ok("SMARTCACHE.SET b w TAGS 1 t");
+    let reads = ["SMARTCACHE.MGET a b c", "SMARTCACHE.GET a STALE", "SMARTCACHE.GET c STALE"];
+    let expected = reads.map(|line| s.call(line).to_string());
+    s.ok("SAVE");
+    s.restart();
+    assert_eq!(reads.map(|line| s.call(line).to_string()), expected);
+    assert_eq!(s.call("SMARTCACHE.INVALIDATE TAGS 1 t").int(), 1, "what is loaded is counted");
+    wait_until("what was dead in the file is swept", || s.call("DBSIZE").int() == 0);
+}

@@ -430,3 +430,25 @@ fn without_enough_replicas_leases_go_on() {
     assert_eq!(waiters[1].got().brief(), "HIT v");
     s.assert_quiet();
 }
+
+#[test]
+fn an_invalidation_is_the_replicas_too_and_stays_so_when_it_is_promoted() {
+    let (primary, replica) = pair("");
+    primary.ok("CONFIG SET smartcache.sweep-effort 0");
+    primary.ok("SMARTCACHE.MSET 2 a v b v TAGS 1 t SWR 100");
+    primary.ok("SMARTCACHE.SET c v TAGS 1 u");
+    primary.ok("SMARTCACHE.INVALIDATE TAGS 1 t SOFT");
+    primary.ok("SMARTCACHE.SET b w TAGS 1 t");
+    primary.ok("SMARTCACHE.INVALIDATE TAGS 1 u");
+    in_step(&primary, &replica);
+    let reads = ["SMARTCACHE.MGET a b c", "SMARTCACHE.GET a STALE", "SMARTCACHE.GET c STALE"];
+    let expected = reads.map(|line| primary.call(line).to_string());
+    assert_eq!(reads.map(|line| replica.call(line).to_string()), expected);
+    assert_eq!(replica.call("DBSIZE").int(), 3, "a replica sweeps nothing");
+    let second = Server::replica_of(&primary, "");
+    in_step(&primary, &second);
+    assert_eq!(reads.map(|line| second.call(line).to_string()), expected, "also when it comes later");
+    replica.ok("REPLICAOF NO ONE");
+    assert_eq!(reads.map(|line| replica.call(line).to_string()), expected);
+    wait_until("what is dead is swept now", || replica.call("DBSIZE").int() == 2);
+}

@@ -1,0 +1,82 @@
+//! An array that grows in pieces, so that growing never copies what is there: at ten million elements that would hold up
+//! the server for tens of milliseconds.
+
+/// Elements in a piece.
+const CHUNK: usize = 1024;
+
+/// Elements by number, each there from the start with its default; memory comes with the first use of a piece.
+#[derive(Debug)]
+pub struct Chunked<T>(Vec<Option<Box<[T]>>>);
+
+impl<T> Default for Chunked<T> {
+    fn default() -> Self {
+        Chunked(Vec::new())
+    }
+}
+
+impl<T: Default> Chunked<T> {
+    /// The element, if its piece has been used.
+    #[inline]
+    pub fn get(&self, at: usize) -> Option<&T> {
+        self.0.get(at / CHUNK)?.as_ref().map(|chunk| &chunk[at % CHUNK])
+    }
+
+    /// The element to change, if its piece has been used.
+    pub fn get_mut(&mut self, at: usize) -> Option<&mut T> {
+        self.0.get_mut(at / CHUNK)?.as_mut().map(|chunk| &mut chunk[at % CHUNK])
+    }
+
+    /// The element to change.
+    pub fn make(&mut self, at: usize) -> &mut T {
+        if self.0.len() <= at / CHUNK {
+            self.0.resize_with(at / CHUNK + 1, || None);
+        }
+        let chunk = self.0[at / CHUNK].get_or_insert_with(|| (0..CHUNK).map(|_| T::default()).collect());
+        &mut chunk[at % CHUNK]
+    }
+
+    /// All elements of used pieces, with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
+        let chunks = self.0.iter().enumerate().filter_map(|(at, chunk)| Some((at, chunk.as_ref()?)));
+        chunks.flat_map(|(at, chunk)| chunk.iter().enumerate().map(move |(i, one)| (at * CHUNK + i, one)))
+    }
+
+    /// Frees the last piece, with all that its elements hold; false when there is none.
+    pub fn pop_chunk(&mut self) -> bool {
+        self.0.pop().is_some()
+    }
+
+    /// Frees the pieces in which there is nothing before this number.
+    pub fn truncate(&mut self, from: usize) {
+        self.0.truncate(from.div_ceil(CHUNK));
+    }
+
+    /// The bytes of its pieces, without what the elements point to.
+    pub fn bytes(&self) -> usize {
+        self.0.iter().flatten().count() * CHUNK * size_of::<T>() + self.0.capacity() * size_of::<Option<Box<[T]>>>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_where_they_were_put_and_pieces_between_take_no_memory() {
+        let mut array = Chunked::<u64>::default();
+        assert_eq!((array.get(5), array.bytes()), (None, 0));
+        *array.make(3 * CHUNK + 1) = 7;
+        *array.make(5) = 6;
+        assert_eq!(
+            (array.get(5), array.get(6), array.get(CHUNK), array.get(3 * CHUNK + 1)),
+            (Some(&6), Some(&0), None, Some(&7))
+        );
+        assert_eq!(
+            array.iter().filter(|(_, n)| **n > 0).map(|(at, n)| (at, *n)).collect::<Vec<_>>(),
+            [(5, 6), (3 * CHUNK + 1, 7)]
+        );
+        assert!(array.bytes() < 3 * CHUNK * 8);
+        while array.pop_chunk() {}
+        assert_eq!(array.get(5), None);
+    }
+}

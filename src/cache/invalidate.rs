@@ -1,0 +1,344 @@
+//! What an invalidation does beside its marks: counts what it hits, tells replicas and client-side caches, frees leases,
+//! asks for the sweep. And how marks are said to replicas and files: the words of `SMARTCACHE.MARK`.
+
+use std::cell::OnceCell;
+
+use smallvec::SmallVec;
+
+use super::clock::{Now, Stamp};
+use super::effects::Effect;
+use super::entry::Freshness;
+use super::error::Error;
+use super::glob::Glob;
+use super::marks::{How, Mark, Verdict, What};
+use super::sweep::{Scope, Walk};
+use super::tags::{MAX_TAG_LEN, TagId};
+use super::{Cx, Judge, Key, Slot, State, units};
+
+/// The pseudo-key of a tag begins so: who may write it may invalidate the tag, and trackers of it hear when that happens.
+pub const TAG_KEY: &[u8] = b"smartcache:tag:";
+/// Members that are looked at, one by one, to count what an invalidation hits; with more of them the tags' own counts are
+/// taken, which do not know what other tags have hit.
+const LOOKED_AT: usize = 1_000;
+
+/// What is named.
+#[derive(Clone, Debug)]
+pub enum Names<'w> {
+    /// These tags.
+    Tags(SmallVec<[&'w [u8]; 8]>),
+    /// Keys that begin so.
+    Prefixes(SmallVec<[&'w [u8]; 8]>),
+    /// Keys that match.
+    Patterns(SmallVec<[&'w [u8]; 8]>),
+    /// The whole database.
+    All,
+}
+
+/// An invalidation, decided here or by our primary.
+#[derive(Clone, Debug)]
+pub struct Invalidation<'w> {
+    /// What it names.
+    pub names: Names<'w>,
+    /// Its place in the order of things.
+    pub stamp: Stamp,
+    /// When it happened, in milliseconds of Unix time.
+    pub at_ms: u64,
+    /// Dead, or stale.
+    pub how: How,
+    /// For how long from now loads that begin are not trusted either.
+    pub guard_ms: u64,
+}
+
+/// What came of an invalidation.
+#[derive(Clone, Debug, Default)]
+pub struct Done {
+    /// How many entries it has hit, as far as that is known now.
+    pub hits: u64,
+    /// The walks that free what it has hit.
+    pub walks: Vec<u64>,
+}
+
+/// What a `SMARTCACHE.MARK` says.
+#[derive(Clone, Debug)]
+pub enum Said<'w> {
+    /// An invalidation.
+    Invalidation(Invalidation<'w>),
+    /// A sweep that began at this stamp has been everywhere.
+    Swept(Stamp),
+    /// Marks up to this stamp were forgotten: of names, or of tags.
+    Forgot(Stamp, bool),
+}
+
+impl Names<'_> {
+    fn words(&self) -> (&'static str, &[&[u8]]) {
+        match self {
+            Names::Tags(names) => ("TAGS", names),
+            Names::Prefixes(names) => ("PREFIXES", names),
+            Names::Patterns(names) => ("PATTERNS", names),
+            Names::All => ("ALL", &[]),
+        }
+    }
+}
+
+impl State {
+    /// What is meant by names, to be asked of entries.
+    pub fn scope(&self, names: &Names<'_>) -> Scope {
+        match names {
+            Names::All => Scope::All,
+            Names::Tags(tags) => Scope::Tags(tags.iter().filter_map(|tag| self.tags.known(tag)).collect()),
+            Names::Prefixes(prefixes) => Scope::Prefixes(prefixes.iter().map(|prefix| (*prefix).into()).collect()),
+            Names::Patterns(patterns) => Scope::Patterns(patterns.iter().map(|pattern| Glob::new(pattern)).collect()),
+        }
+    }
+
+    /// What is to be walked over to find everything that names mean.
+    pub fn walks(&self, names: &Names<'_>) -> Vec<Walk> {
+        let Names::Tags(tags) = names else { return vec![Walk::Keys] };
+        let ids: Vec<_> = tags.iter().filter_map(|tag| self.tags.known(tag)).collect();
+        if ids.iter().any(|id| u64::from(self.live.holders(*id)) > self.marks.listed(*id)) {
+            return vec![Walk::Keys]; // not all of its members are listed
+        }
+        ids.into_iter().map(Walk::Members).collect()
+    }
+}
+
+impl Invalidation<'_> {
+    /// Carries it out.
+    pub fn run(&self, cx: &mut Cx<'_, '_>) -> Done {
+        let db = cx.caller.db;
+        let hits = self.hits(cx);
+        cx.effects.push(Effect::ReplicateMark(words(&Said::Invalidation(self.clone()))));
+        self.mark(cx.state, db, cx.now);
+        if let Names::Tags(tags) = &self.names {
+            for tag in tags {
+                cx.effects.push(Effect::SignalTag([TAG_KEY, tag].concat()));
+            }
+        }
+        if matches!(self.names, Names::All) {
+            let waited_for = cx.state.leases.void(Some(db), &mut cx.state.stats.at(cx.now));
+            for (_, key) in waited_for {
+                cx.node().settle(Key::named(&key));
+            }
+        }
+        let walks = if cx.server.is_replica() { Vec::new() } else { self.sweep(cx.state, db, cx.now) };
+        Done { hits, walks }
+    }
+
+    /// Leaves its marks.
+    pub fn mark(&self, state: &mut State, db: i32, now: Now) {
+        let guard_ms = if self.guard_ms == 0 { 0 } else { now.mono_ms().saturating_add(self.guard_ms) };
+        let mark = Mark { stamp: self.stamp, at_ms: self.at_ms, how: self.how, guard_ms };
+        match &self.names {
+            Names::All => state.marks.mark(db, What::All, mark),
+            Names::Prefixes(names) => names.iter().for_each(|name| state.marks.mark(db, What::Prefix(name), mark)),
+            Names::Patterns(names) => names.iter().for_each(|name| state.marks.mark(db, What::Pattern(name), mark)),
+            Names::Tags(names) => {
+                for name in names {
+                    match state.tags.id(name) {
+                        Some(id) => state.marks.mark(db, What::Tag(id), mark),
+                        // Every id is taken, none by this name: no entry holds it. But loads under way might bring it, and
+                        // those that a guard is to catch.
+                        None => state.marks.mark(db, What::All, mark),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks for the walks that free what it has hit.
+    pub fn sweep(&self, state: &mut State, db: i32, now: Now) -> Vec<u64> {
+        let later = match self.how {
+            How::Soft { over_ms } if over_ms > 0 => Some(now.mono_ms().saturating_add(over_ms)),
+            How::Soft { .. } | How::Hard => None,
+        };
+        let walks: Vec<Walk> = match &self.names {
+            Names::Tags(tags) => {
+                let held = |id: &TagId| state.live.holders(*id) > 0;
+                tags.iter().filter_map(|tag| state.tags.known(tag)).filter(held).map(Walk::Members).collect()
+            }
+            _ => vec![Walk::Keys],
+        };
+        let mut ids = Vec::new();
+        for walk in walks {
+            ids.push(state.sweep.ask(db, walk, 0));
+            if let Some(due_ms) = later {
+                state.sweep.ask(db, walk, due_ms);
+            }
+        }
+        ids
+    }
+
+    /// How many entries it is about to hit that nothing has hit yet.
+    fn hits(&self, cx: &mut Cx<'_, '_>) -> u64 {
+        let db = cx.caller.db;
+        let tags = match &self.names {
+            Names::All => return cx.state.marks.hits_of_all(db),
+            Names::Prefixes(_) | Names::Patterns(_) => return 0,
+            Names::Tags(tags) => tags,
+        };
+        let ids: SmallVec<[TagId; 8]> = tags.iter().filter_map(|tag| cx.state.tags.known(tag)).collect();
+        let places = |id: TagId| cx.state.marks.members(db, |members| members.places(id)).unwrap_or(0);
+        let (hits, entries) = if cx.caller.trusted || ids.iter().map(|id| places(*id)).sum::<usize>() > LOOKED_AT {
+            let hits = ids.iter().map(|id| cx.state.marks.hits_of(db, *id)).sum();
+            (hits, hits)
+        } else {
+            self.look(cx, &ids)
+        };
+        cx.state.marks.hit(db, entries);
+        hits
+    }
+
+    /// The same by looking at each member: how often the tags hit an entry, and how many entries.
+    fn look(&self, cx: &mut Cx<'_, '_>, tags: &[TagId]) -> (u64, u64) {
+        let (db, marks) = (cx.caller.db, cx.state.marks.clone());
+        let (mut hits, mut entries) = (0, 0);
+        for tag in tags {
+            for place in 0..marks.members(db, |members| members.places(*tag)).unwrap_or(0) {
+                let name: Option<Box<[u8]>> = marks.members(db, |m| m.at(*tag, place).map(Into::into)).flatten();
+                let Some(name) = name else { continue };
+                let Slot::Entry(entry) = cx.keys.peek(Key::named(&name)) else { continue };
+                let counts = match (self.how, Judge::new(&marks, db, &name, cx.now).freshness(entry)) {
+                    (How::Hard, freshness) => freshness != Freshness::Dead,
+                    (How::Soft { .. }, freshness) => matches!(freshness, Freshness::Fresh { .. }),
+                };
+                let untouched = marks.verdict(db, &name, entry, cx.now) == Verdict::Untouched;
+                if untouched && entry.tags().any(|own| own == *tag) {
+                    hits += u64::from(counts);
+                    // Counted once, at the first of the tags that it holds.
+                    entries += u64::from(tags.iter().find(|named| entry.tags().any(|own| own == **named)) == Some(tag));
+                }
+            }
+        }
+        (hits, entries)
+    }
+}
+
+/// The words of a `SMARTCACHE.MARK`, without its name.
+pub fn words(said: &Said<'_>) -> Vec<Vec<u8>> {
+    let word = |text: &str| text.as_bytes().to_vec();
+    let number = |n: u64| n.to_string().into_bytes();
+    let bare = |stamp: &Stamp, kind: &str, names: &str| {
+        vec![number(stamp.0), number(0), number(0), word(kind), number(0), word(names)]
+    };
+    match said {
+        Said::Swept(stamp) => bare(stamp, "SWEPT", "ALL"),
+        Said::Forgot(stamp, of_tags) => bare(stamp, "FORGOT", if *of_tags { "TAGS" } else { "PREFIXES" }),
+        Said::Invalidation(Invalidation { names, stamp, at_ms, how, guard_ms }) => {
+            let (kind, over_ms) = match how {
+                How::Hard => ("HARD", 0),
+                How::Soft { over_ms } => ("SOFT", *over_ms),
+            };
+            let (selector, names) = names.words();
+            let head =
+                [number(stamp.0), number(*at_ms), number(*guard_ms), word(kind), number(over_ms), word(selector)];
+            head.into_iter().chain(names.iter().map(|name| name.to_vec())).collect()
+        }
+    }
+}
+
+/// Reads them.
+///
+/// # Errors
+/// Names the word that cannot be right.
+pub fn parse<'w>(words: &[&'w [u8]]) -> Result<Said<'w>, Error> {
+    let number = |at: usize, what: &'static str| {
+        let word = words.get(at).copied().unwrap_or_default();
+        let n = units::parse_int(word).ok().and_then(|n| u64::try_from(n).ok());
+        n.ok_or_else(|| Error::invalid(what, word, "a whole number is wanted"))
+    };
+    let (stamp, at_ms, guard_ms, over_ms) =
+        (Stamp(number(0, "stamp")?), number(1, "time")?, number(2, "guard")?, number(4, "slope")?);
+    let (kind, selector) = (words[3], words.get(5).copied().unwrap_or_default());
+    let said: SmallVec<[&[u8]; 8]> = words.get(6..).unwrap_or_default().iter().copied().collect();
+    let empty = said.is_empty();
+    if selector == b"TAGS"
+        && let Some(tag) = said.iter().find(|tag| tag.is_empty() || tag.len() > MAX_TAG_LEN)
+    {
+        return Err(Error::invalid("tag", tag, format_args!("a tag has 1 to {MAX_TAG_LEN} bytes")));
+    }
+    let how = match kind {
+        b"HARD" => How::Hard,
+        b"SOFT" => How::Soft { over_ms },
+        b"SWEPT" if empty => return Ok(Said::Swept(stamp)),
+        b"FORGOT" if empty => return Ok(Said::Forgot(stamp, selector == b"TAGS")),
+        _ => return Err(Error::syntax(kind)),
+    };
+    let names = match selector {
+        b"TAGS" if !empty => Names::Tags(said),
+        b"PREFIXES" if !empty => Names::Prefixes(said),
+        b"PATTERNS" if !empty => Names::Patterns(said),
+        b"ALL" if empty => Names::All,
+        _ => return Err(Error::syntax(selector)),
+    };
+    Ok(Said::Invalidation(Invalidation { names, stamp, at_ms, how, guard_ms }))
+}
+
+/// The words that say that a sweep is done.
+pub fn words_of_swept(began: Stamp) -> Vec<Vec<u8>> {
+    words(&Said::Swept(began))
+}
+
+impl State {
+    /// Takes in what was saved or said beside keys; what is beyond belief counts from now: more is invalidated then, never
+    /// less.
+    pub fn take_mark(&mut self, db: i32, said: Said<'_>, now: Now) {
+        let mut believable = |stamp: Stamp| if self.clock.follow(stamp, now) { stamp } else { self.clock.stamp(now) };
+        match said {
+            Said::Invalidation(mut invalidation) => {
+                invalidation.stamp = believable(invalidation.stamp);
+                invalidation.mark(self, db, now);
+                self.sweep.ask(db, Walk::Keys, 0);
+            }
+            Said::Swept(began) => self.marks.swept(db, began),
+            Said::Forgot(stamp, true) => self.marks.set_forgotten(db, Stamp::default(), believable(stamp)),
+            Said::Forgot(stamp, false) => self.marks.set_forgotten(db, believable(stamp), Stamp::default()),
+        }
+    }
+
+    /// The role has changed: what a primary may have left is swept, if this node is one now.
+    pub fn sweep_all(&mut self) {
+        self.sweep.clear();
+        let mut dbs = Vec::new();
+        self.marks.each(|db, _, _| {
+            if dbs.last() != Some(&db) {
+                dbs.push(db);
+            }
+        });
+        for db in dbs {
+            self.sweep.ask(db, Walk::Keys, 0);
+        }
+    }
+
+    /// Every mark as the words of the `SMARTCACHE.MARK` that makes it, with its database.
+    pub fn marks_as_words(&self, now: Now) -> Vec<(i32, Vec<Vec<u8>>)> {
+        let mut said = Vec::new();
+        self.marks.each(|db, what, mark| {
+            let names = match what {
+                What::All => Names::All,
+                What::Tag(id) => Names::Tags(SmallVec::from_slice(&[self.tags.name(id)])),
+                What::Prefix(prefix) => Names::Prefixes(SmallVec::from_slice(&[prefix])),
+                What::Pattern(pattern) => Names::Patterns(SmallVec::from_slice(&[pattern])),
+            };
+            let Mark { stamp, at_ms, how, guard_ms } = mark;
+            let guard_ms = guard_ms.saturating_sub(now.mono_ms());
+            said.push((db, words(&Said::Invalidation(Invalidation { names, stamp, at_ms, how, guard_ms }))));
+        });
+        for (db, by_name, of_tags) in self.marks.forgotten() {
+            for (stamp, of_tags) in [(by_name, false), (of_tags, true)].into_iter().filter(|(stamp, _)| stamp.0 > 0) {
+                said.push((db, words(&Said::Forgot(stamp, of_tags))));
+            }
+        }
+        said
+    }
+
+    /// Forgets tag names that no entry holds, looking at no more than `effort` of them, and prefixes and patterns that were
+    /// swept, as soon as no load can need their marks any more.
+    pub fn reap(&mut self, effort: usize, now: Now) {
+        let State { tags, marks, leases, floors, .. } = self;
+        let oldest = OnceCell::new();
+        let oldest = || *oldest.get_or_init(|| leases.oldest());
+        tags.reap(effort, |id, name| marks.forget(id, name, now, oldest, |db, stamp| floors.raise(Some(db), stamp)));
+        marks.forget_swept(now, oldest, |db, stamp| floors.raise(Some(db), stamp));
+        marks.trim(tags.made());
+    }
+}

@@ -1,0 +1,801 @@
+//! Marks: what invalidations leave behind, and what they make of an entry.
+//!
+//! ```text
+//!  database ─▶ newest stamp of any mark        an entry with a later one: nothing concerns it, one comparison
+//!           ─▶ floor     (INVALIDATE ALL)  ┐
+//!           ─▶ tag 0     (by its id)       │
+//!           ─▶ tag 1 …                     ├─ each: hard stamp │ soft stamps, their times and slopes │ guards
+//!           ─▶ prefixes  (sorted)          │
+//!           ─▶ patterns  (a short list)    ┘
+//! ```
+//!
+//! Invalidating is writing one stamp, whatever it hits. An entry is *dead* when one of the marks that concern it has a hard
+//! stamp no earlier than its own, *stale* when only a soft one; with `OVER` from a moment of its own on. An entry carries
+//! the stamp at which its load began: so the same comparison judges what was being loaded meanwhile, also by tags that only
+//! the fill names.
+//!
+//! Hard and soft stamps stand apart, since neither undoes the other, and each only moves forward. Several soft ones are
+//! kept: an entry is stale since the first that concerns it. Guards (loads that begin within them are not trusted either)
+//! are kept on the monotonic clock, slopes on the wall clock; only order is judged by stamps.
+//!
+//! Tag ids are server-wide, since entries move between databases, and marks are per database. A tag's mark is forgotten
+//! with its id ([`Marks::forget`]), which nothing holds by then; those of prefixes and patterns when a sweep that began
+//! after them has been everywhere ([`Marks::swept`]); the floor never. What is loaded or arrives later and is older than a
+//! forgotten mark is not trusted: more is invalidated, never less.
+//!
+//! Shared with the host's callbacks, which run on the main thread while a command of ours may hold the state: hence the
+//! cells. No method calls out.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hasher;
+use std::ops::Bound;
+
+use siphasher::sip::SipHasher13;
+use smallvec::SmallVec;
+
+use super::chunked::Chunked;
+use super::clock::{Now, Stamp};
+use super::doubt::Doubt;
+use super::entry::{EntryMut, EntryRef, Freshness};
+use super::glob::{Glob, Sieve};
+use super::members::Members;
+use super::tags::TagId;
+use super::token::Token;
+
+/// Databases told apart. Those beyond share the marks of one of these: more is invalidated, never less.
+const DATABASES: usize = 1024;
+/// For how long a mark is kept at least: no load that is older is likely to be out.
+const KEPT_MS: u64 = 60_000;
+/// Soft marks that are kept of one name.
+const SOFTS: usize = 8;
+/// Stamps of forgotten tags, by a hash of the tag's name.
+const FORGOTTEN: usize = 4096;
+
+/// What is invalidated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What<'w> {
+    /// Everything in the database.
+    All,
+    /// What holds the tag.
+    Tag(TagId),
+    /// Keys that begin so.
+    Prefix(&'w [u8]),
+    /// Keys that match.
+    Pattern(&'w [u8]),
+}
+
+/// What an invalidation says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Its place in the order of things.
+    pub stamp: Stamp,
+    /// When it happened, in milliseconds of Unix time: windows count from then.
+    pub at_ms: u64,
+    /// Dead, or stale.
+    pub how: How,
+    /// Until when loads that begin are not trusted either, in milliseconds of the monotonic clock; 0: they are.
+    pub guard_ms: u64,
+}
+
+/// How an invalidation ends what it hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It is dead.
+    Hard,
+    /// It is stale.
+    Soft {
+        /// Each key at a point of its own within so many milliseconds (`OVER`).
+        over_ms: u64,
+    },
+}
+
+/// What marks make of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Untouched,
+    /// Stale from then on, in milliseconds of Unix time, and not yet.
+    Later(u64),
+    /// Stale since then, in milliseconds of Unix time.
+    Stale(u64),
+    /// Dead.
+    Dead,
+}
+
+/// How many marks of a kind one database keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Patterns; beyond it the oldest is made one of the whole database.
+    pub patterns: usize,
+    /// Prefixes, likewise.
+    pub prefixes: usize,
+    /// Entries and tags that are listed with each other, in one database (`members.rs`).
+    pub members: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { patterns: 1_024, prefixes: 100_000, members: u64::MAX }
+    }
+}
+
+/// The marks of one node, and the members of its tags.
+pub struct Marks {
+    newest: Box<[Cell<u64>]>,
+    limits: Cell<Limits>,
+    databases: RefCell<Vec<Option<Box<Database>>>>,
+    /// Lists of databases that were flushed, to be freed little by little.
+    rubble: RefCell<Vec<Members>>,
+}
+
+#[derive(Default)]
+struct Database {
+    floor: Record,
+    /// The newest stamp of each tag's record, by id: what a read asks first.
+    latest: Chunked<u64>,
+    tags: HashMap<TagId, Record>,
+    prefixes: BTreeMap<Box<[u8]>, Record>,
+    patterns: Vec<(Glob, Record)>,
+    /// The newest stamp among prefixes and patterns.
+    newest_by_name: u64,
+    /// A sweep that began at this stamp has been everywhere.
+    swept: u64,
+    forgotten: Forgotten,
+    members: Members,
+    /// Entries with a later stamp than the floor's.
+    entries: u64,
+    /// Those of them that tags have hit.
+    hit: u64,
+}
+
+/// What is known of the floor, or of one name.
+#[derive(Clone, Debug, Default)]
+struct Record {
+    hard: u64,
+    hard_guard: u64,
+    /// In order; none is older than `hard`.
+    softs: SmallVec<[Soft; 1]>,
+    soft_guard: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Soft {
+    stamp: u64,
+    at_ms: u64,
+    over_ms: u64,
+}
+
+/// The newest marks that were forgotten.
+#[derive(Debug, Default)]
+struct Forgotten {
+    /// Of prefixes and patterns.
+    by_name: u64,
+    /// Of tags, by a hash of the name.
+    tags: Box<[u64]>,
+    /// Of all tags, as saved.
+    any_tag: u64,
+}
+
+impl std::fmt::Debug for Marks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Marks").finish_non_exhaustive()
+    }
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Marks {
+            newest: (0..DATABASES).map(|_| Cell::new(0)).collect(),
+            limits: Cell::default(),
+            databases: RefCell::default(),
+            rubble: RefCell::default(),
+        }
+    }
+}
+
+impl Marks {
+    /// What the entry under `name` is good for at `now`, marks considered.
+    #[inline]
+    pub fn freshness(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Freshness {
+        if entry.stamp().0 > self.newest[index(db)].get() {
+            return entry.freshness(now);
+        }
+        self.judged(db, name, entry, now)
+    }
+
+    #[inline(never)]
+    fn judged(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Freshness {
+        match self.verdict(db, name, entry, now) {
+            Verdict::Untouched => entry.freshness(now),
+            Verdict::Later(at) => entry.freshness(now).until(at, now),
+            Verdict::Stale(since) => entry.freshness_stale_since(since, now),
+            Verdict::Dead => Freshness::Dead,
+        }
+    }
+
+    /// What the marks of a database make of the entry under `name`.
+    pub fn verdict(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
+        if entry.stamp().0 > self.newest[index(db)].get() {
+            return Verdict::Untouched;
+        }
+        self.with(db, Verdict::Untouched, |marks| {
+            marks.verdict_by_tags(name, entry, now).and(marks.verdict_by_name(name, entry.stamp().0, now))
+        })
+    }
+
+    /// The same of prefixes and patterns alone, which are forgotten one day: a sweep writes it down.
+    pub fn verdict_by_name(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
+        self.with(db, Verdict::Untouched, |marks| marks.verdict_by_name(name, entry.stamp().0, now))
+    }
+
+    /// Writes the verdict into an entry that leaves the reach of these marks.
+    pub fn write_verdict(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>, now: Now) {
+        let verdict = self.verdict(db, name, entry.as_ref(), now);
+        verdict.write(entry);
+    }
+
+    /// Why a load of something with these tags, to be stored under `name`, is not to be trusted, if it is not.
+    pub fn doubt(
+        &self,
+        db: i32,
+        name: &[u8],
+        tags: impl Iterator<Item = TagId>,
+        token: Token,
+        now: Now,
+    ) -> Option<Doubt> {
+        self.with(db, None, |marks| {
+            let mut doubt = marks.floor.doubt(name, token, now);
+            let mut add = |record: &Record| {
+                doubt = match (doubt, record.doubt(name, token, now)) {
+                    (Some(Doubt::Dead), _) | (_, Some(Doubt::Dead)) => Some(Doubt::Dead),
+                    (Some(Doubt::Stale(a)), Some(Doubt::Stale(b))) => Some(Doubt::Stale(a.min(b))),
+                    (one, other) => one.or(other),
+                }
+            };
+            tags.filter_map(|tag| marks.tags.get(&tag)).for_each(&mut add);
+            marks.by_name(name, &mut add);
+            doubt
+        })
+    }
+
+    /// Takes an invalidation. (How many entries it hits is to be asked before.)
+    pub fn mark(&self, db: i32, what: What<'_>, mark: Mark) {
+        let limits = self.limits.get();
+        self.change(db, |marks| {
+            match what {
+                What::All => {
+                    marks.floor.take(mark);
+                    (marks.entries, marks.hit) = (0, 0);
+                }
+                What::Tag(tag) => {
+                    let record = marks.tags.entry(tag).or_default();
+                    record.take(mark);
+                    *marks.latest.make(tag.0 as usize) = record.newest();
+                }
+                What::Prefix(prefix) => match marks.prefixes.get_mut(prefix) {
+                    Some(record) => record.take(mark),
+                    None => {
+                        marks.prefixes.insert(prefix.into(), Record::of(mark));
+                    }
+                },
+                What::Pattern(pattern) => match marks.patterns.iter_mut().find(|(glob, _)| glob.pattern() == pattern) {
+                    Some((_, record)) => record.take(mark),
+                    None => marks.patterns.push((Glob::new(pattern), Record::of(mark))),
+                },
+            }
+            if matches!(what, What::Prefix(_) | What::Pattern(_)) {
+                marks.newest_by_name = marks.newest_by_name.max(mark.stamp.0);
+                marks.fold(limits);
+            }
+        });
+        let newest = &self.newest[index(db)];
+        newest.set(newest.get().max(mark.stamp.0));
+    }
+
+    /// An entry has come to stand under `name` in a database.
+    pub fn joined(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>) {
+        let most = self.limits.get().members;
+        self.change(db, |marks| {
+            let floor = marks.floor.newest();
+            marks.entries += u64::from(entry.as_ref().stamp().0 > floor);
+            let latest = &marks.latest;
+            marks.members.join(name, entry, most, |tag| since(latest, tag, floor));
+        });
+    }
+
+    /// An entry stands under `name` in a database no more.
+    pub fn left(&self, db: i32, name: &[u8], entry: EntryRef<'_>) {
+        self.change(db, |marks| {
+            let (stamp, floor) = (entry.stamp().0, marks.floor.newest());
+            let latest = &marks.latest;
+            if stamp > floor {
+                marks.entries = marks.entries.saturating_sub(1);
+                let hit = entry.tags().any(|tag| stamp <= latest.get(tag.0 as usize).copied().unwrap_or(0));
+                marks.hit = marks.hit.saturating_sub(u64::from(hit));
+            }
+            if entry.tags().len() > 0 {
+                marks.members.leave(name, entry, |tag| since(latest, tag, floor));
+            }
+        });
+    }
+
+    /// How many entries `ALL` would hit that nothing has hit yet.
+    pub fn hits_of_all(&self, db: i32) -> u64 {
+        self.with(db, 0, |marks| marks.entries.saturating_sub(marks.hit))
+    }
+
+    /// How many entries a tag would hit that neither it nor `ALL` has hit yet.
+    pub fn hits_of(&self, db: i32, tag: TagId) -> u64 {
+        self.change(db, |marks| {
+            let since = since(&marks.latest, tag, marks.floor.newest());
+            marks.members.hits(tag, since)
+        })
+    }
+
+    /// Tags have hit so many entries that nothing had hit.
+    pub fn hit(&self, db: i32, entries: u64) {
+        self.change(db, |marks| marks.hit += entries);
+    }
+
+    /// Asks about the members of a database's tags.
+    pub fn members<R>(&self, db: i32, ask: impl FnOnce(&Members) -> R) -> Option<R> {
+        self.with(db, None, |marks| Some(ask(&marks.members)))
+    }
+
+    /// How many members of a tag are listed, in all databases.
+    pub fn listed(&self, tag: TagId) -> u64 {
+        self.databases.borrow().iter().flatten().map(|marks| marks.members.len(tag)).sum()
+    }
+
+    /// A database, or all, was flushed: there is nothing to hit. What is being loaded is the floors' concern.
+    pub fn flushed(&self, db: Option<i32>) {
+        for (at, marks) in self.databases.borrow_mut().iter_mut().enumerate() {
+            if let Some(marks) = marks.as_mut().filter(|_| db.is_none_or(|db| index(db) == at)) {
+                self.rubble.borrow_mut().push(std::mem::take(&mut marks.members));
+                (marks.entries, marks.hit) = (0, 0);
+            }
+        }
+    }
+
+    /// Frees a part of what a flush has left; false when nothing is.
+    pub fn crumble(&self) -> bool {
+        let mut rubble = self.rubble.borrow_mut();
+        if rubble.last_mut().is_some_and(|members| !members.crumble()) {
+            rubble.pop();
+        }
+        !rubble.is_empty()
+    }
+
+    /// Two databases have exchanged their keys: their marks go with them.
+    pub fn swap(&self, a: i32, b: i32) {
+        let (a, b) = (index(a), index(b));
+        self.newest[a].swap(&self.newest[b]);
+        let mut databases = self.databases.borrow_mut();
+        if databases.len() <= a.max(b) {
+            databases.resize_with(a.max(b) + 1, || None);
+        }
+        databases.swap(a, b);
+    }
+
+    /// A sweep that began at this stamp has been everywhere in a database: prefixes and patterns until then have done their
+    /// work on what is stored.
+    pub fn swept(&self, db: i32, began: Stamp) {
+        self.change(db, |marks| marks.swept = marks.swept.max(began.0));
+    }
+
+    /// Whether a sweep of the whole database is still wanted.
+    pub fn wants_sweep(&self, db: i32) -> bool {
+        self.with(db, false, |marks| marks.newest_by_name.max(marks.floor.newest()) > marks.swept)
+    }
+
+    /// Forgets the marks of a tag that no entry holds, if that is allowed by now: a while after the last, with no guard
+    /// and no slope standing and no lease out that is older. Of each database that had one, `floor` is told the stamp
+    /// under which loads are not trusted from now on. False when it is too soon.
+    pub fn forget(
+        &self,
+        tag: TagId,
+        name: &[u8],
+        now: Now,
+        oldest_lease: impl Fn() -> Option<Stamp>,
+        mut floor: impl FnMut(i32, Stamp),
+    ) -> bool {
+        let mut databases = self.databases.borrow_mut();
+        let may_go = |marks: &Database| marks.tags.get(&tag).is_none_or(|record| record.may_go(now, &oldest_lease));
+        if !databases.iter().flatten().all(|marks| may_go(marks)) {
+            return false;
+        }
+        for (db, marks) in databases.iter_mut().enumerate() {
+            let Some(marks) = marks else { continue };
+            marks.members.forget(tag);
+            if let Some(record) = marks.tags.remove(&tag) {
+                floor(db as i32, Stamp(record.newest()));
+                marks.forgotten.tag(name, record.newest());
+                *marks.latest.make(tag.0 as usize) = 0;
+                if marks.tags.is_empty() {
+                    marks.tags = HashMap::new();
+                }
+            }
+        }
+        true
+    }
+
+    /// Forgets prefixes and patterns whose work is done, as [`forget`](Self::forget) does tags.
+    pub fn forget_swept(&self, now: Now, oldest_lease: impl Fn() -> Option<Stamp>, mut floor: impl FnMut(i32, Stamp)) {
+        for (db, marks) in self.databases.borrow_mut().iter_mut().enumerate() {
+            let Some(marks) = marks.as_mut().filter(|marks| marks.newest_by_name > 0) else { continue };
+            let (swept, mut newest) = (marks.swept, 0);
+            let mut stays = |record: &Record| {
+                let goes = record.newest() <= swept && record.may_go(now, &oldest_lease);
+                if goes {
+                    newest = newest.max(record.newest());
+                }
+                !goes
+            };
+            marks.prefixes.retain(|_, record| stays(record));
+            marks.patterns.retain(|(_, record)| stays(record));
+            if newest > 0 {
+                floor(db as i32, Stamp(newest));
+                marks.forgotten.by_name = marks.forgotten.by_name.max(newest);
+                let left = marks.prefixes.values().chain(marks.patterns.iter().map(|(_, record)| record));
+                marks.newest_by_name = left.map(Record::newest).max().unwrap_or(0);
+            }
+        }
+    }
+
+    /// Whether what arrives from elsewhere with these tags may have been hit by a mark that is forgotten.
+    pub fn forgot<'n>(&self, db: i32, stamp: Stamp, tags: impl Iterator<Item = &'n [u8]>) -> bool {
+        self.with(db, false, |marks| marks.forgotten.after(stamp.0, tags))
+    }
+
+    /// Marks up to these stamps are forgotten by whoever saved this: of names, and of tags.
+    pub fn set_forgotten(&self, db: i32, by_name: Stamp, of_tags: Stamp) {
+        self.change(db, |marks| {
+            marks.forgotten.by_name = marks.forgotten.by_name.max(by_name.0);
+            marks.forgotten.any_tag = marks.forgotten.any_tag.max(of_tags.0);
+        });
+    }
+
+    /// The newest forgotten marks of each database, of names and of tags, where there are any.
+    pub fn forgotten(&self) -> Vec<(i32, Stamp, Stamp)> {
+        let databases = self.databases.borrow();
+        let told = databases.iter().enumerate().filter_map(|(db, marks)| {
+            let forgotten = &marks.as_ref()?.forgotten;
+            let of_tags = forgotten.tags.iter().copied().max().unwrap_or(0).max(forgotten.any_tag);
+            (forgotten.by_name.max(of_tags) > 0).then_some((db as i32, Stamp(forgotten.by_name), Stamp(of_tags)))
+        });
+        told.collect()
+    }
+
+    /// Frees the room of tags from this id on, of which there are none any more.
+    pub fn trim(&self, tags: usize) {
+        for marks in self.databases.borrow_mut().iter_mut().flatten() {
+            marks.latest.truncate(tags);
+            marks.members.trim(tags);
+        }
+    }
+
+    /// Forgets everything: what is loaded next replaces it.
+    pub fn clear(&self) {
+        self.newest.iter().for_each(|newest| newest.set(0));
+        let old = std::mem::take(&mut *self.databases.borrow_mut());
+        self.rubble.borrow_mut().extend(old.into_iter().flatten().map(|marks| marks.members));
+    }
+
+    /// Tells every mark: a hard one and soft ones of the same name are several.
+    pub fn each(&self, mut tell: impl FnMut(i32, What<'_>, Mark)) {
+        for (db, marks) in self.databases.borrow().iter().enumerate() {
+            let Some(marks) = marks else { continue };
+            let mut all = |what: What<'_>, record: &Record| record.marks().for_each(|mark| tell(db as i32, what, mark));
+            all(What::All, &marks.floor);
+            marks.tags.iter().for_each(|(tag, record)| all(What::Tag(*tag), record));
+            marks.prefixes.iter().for_each(|(prefix, record)| all(What::Prefix(prefix), record));
+            marks.patterns.iter().for_each(|(glob, record)| all(What::Pattern(glob.pattern()), record));
+        }
+    }
+
+    /// Whether there is any mark, or anything that was forgotten.
+    pub fn is_empty(&self) -> bool {
+        self.newest.iter().all(|newest| newest.get() == 0)
+    }
+
+    /// Sets how many there may be.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limits.set(limits);
+    }
+
+    /// How many prefixes and patterns stand, how many tags are marked, how many members are listed, and the bytes all of it
+    /// takes.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for marks in self.databases.borrow().iter().flatten() {
+            totals.prefixes += marks.prefixes.len() as u64;
+            totals.patterns += marks.patterns.len() as u64;
+            totals.members += marks.members.memberships();
+            let records = marks.tags.capacity() * (size_of::<TagId>() + size_of::<Record>());
+            let prefixes: usize = marks.prefixes.keys().map(|prefix| prefix.len()).sum();
+            let patterns: usize = marks.patterns.iter().map(|(glob, _)| 2 * glob.pattern().len()).sum();
+            let by_name = (marks.prefixes.len() + marks.patterns.len()) * (size_of::<Record>() + size_of::<Glob>());
+            let lists = marks.members.bytes() + marks.latest.bytes();
+            totals.bytes += (records + prefixes + patterns + by_name + lists) as u64;
+        }
+        totals
+    }
+
+    /// Checks the lists of members against themselves; for tests.
+    pub fn validate(&self) {
+        self.databases.borrow().iter().flatten().for_each(|marks| marks.members.validate());
+    }
+
+    fn with<R>(&self, db: i32, otherwise: R, ask: impl FnOnce(&Database) -> R) -> R {
+        match self.databases.borrow().get(index(db)) {
+            Some(Some(marks)) => ask(marks),
+            _ => otherwise,
+        }
+    }
+
+    fn change<R>(&self, db: i32, change: impl FnOnce(&mut Database) -> R) -> R {
+        let mut databases = self.databases.borrow_mut();
+        if databases.len() <= index(db) {
+            databases.resize_with(index(db) + 1, || None);
+        }
+        change(databases[index(db)].get_or_insert_default())
+    }
+}
+
+/// What [`Marks`] counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Prefixes that have not been forgotten.
+    pub prefixes: u64,
+    /// Patterns that have not been forgotten.
+    pub patterns: u64,
+    /// Entries and tags that are listed with each other.
+    pub members: u64,
+    /// Bytes of all of it.
+    pub bytes: u64,
+}
+
+/// Where a database's marks are looked for. (A negative one, which no server has, is as good as any.)
+#[inline]
+fn index(db: i32) -> usize {
+    db as usize % DATABASES
+}
+
+/// Up to which stamp the entries with a tag have been hit, by it or by the floor.
+fn since(latest: &Chunked<u64>, tag: TagId, floor: u64) -> u64 {
+    latest.get(tag.0 as usize).copied().unwrap_or(0).max(floor)
+}
+
+impl Database {
+    /// Asks what each read of an older entry asks: a look at a number for each tag.
+    #[inline]
+    fn verdict_by_tags(&self, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
+        let stamp = entry.stamp().0;
+        let mut verdict = Verdict::Untouched;
+        if stamp <= self.floor.newest() {
+            verdict = self.floor.verdict(stamp, name, now);
+        }
+        for tag in entry.tags() {
+            if stamp <= self.latest.get(tag.0 as usize).copied().unwrap_or(0)
+                && let Some(record) = self.tags.get(&tag)
+            {
+                verdict = verdict.and(record.verdict(stamp, name, now));
+            }
+        }
+        verdict
+    }
+
+    #[inline]
+    fn verdict_by_name(&self, name: &[u8], stamp: u64, now: Now) -> Verdict {
+        let mut verdict = Verdict::Untouched;
+        if stamp <= self.newest_by_name {
+            self.by_name(name, |record| verdict = verdict.and(record.verdict(stamp, name, now)));
+        }
+        verdict
+    }
+
+    /// Tells the records of prefixes and patterns that concern a name.
+    fn by_name(&self, name: &[u8], mut tell: impl FnMut(&Record)) {
+        // The longest prefix that sorts before the name; then, since no longer one can be right, among those of what the
+        // two have in common.
+        let mut rest = name;
+        while !self.prefixes.is_empty() {
+            let Some((prefix, record)) =
+                self.prefixes.range::<[u8], _>((Bound::Unbounded, Bound::Included(rest))).next_back()
+            else {
+                break;
+            };
+            let common = prefix.iter().zip(rest).take_while(|(a, b)| a == b).count();
+            if common == prefix.len() {
+                tell(record);
+                match common.checked_sub(1) {
+                    Some(shorter) => rest = &rest[..shorter],
+                    None => break,
+                }
+            } else {
+                rest = &rest[..common];
+            }
+        }
+        if !self.patterns.is_empty() {
+            let sieve = Sieve::of(name);
+            let fits = |glob: &Glob| sieve.has(glob.needs()) && glob.matches(name);
+            self.patterns.iter().filter(|(glob, _)| fits(glob)).for_each(|(_, record)| tell(record));
+        }
+    }
+
+    /// Makes the oldest patterns and prefixes one of the whole database, of the same kind, while there are too many.
+    fn fold(&mut self, limits: Limits) {
+        while self.patterns.len() > limits.patterns {
+            let oldest = self.patterns.iter().enumerate().min_by_key(|(_, (_, record))| record.newest());
+            let Some((at, _)) = oldest else { break };
+            let (_, record) = self.patterns.remove(at);
+            self.take_in(&record);
+        }
+        if self.prefixes.len() > limits.prefixes {
+            // A tenth at once: looking for the oldest of so many each time would take long.
+            let mut stamps: Vec<u64> = self.prefixes.values().map(Record::newest).collect();
+            let nth = (stamps.len() - limits.prefixes + limits.prefixes / 10).min(stamps.len() - 1);
+            let (_, bound, _) = stamps.select_nth_unstable(nth);
+            let bound = *bound;
+            let mut old = Vec::new();
+            self.prefixes.retain(|_, record| {
+                let stays = record.newest() > bound;
+                if !stays {
+                    old.push(std::mem::take(record));
+                }
+                stays
+            });
+            old.iter().for_each(|record| self.take_in(record));
+        }
+    }
+
+    fn take_in(&mut self, record: &Record) {
+        record.marks().for_each(|mark| self.floor.take(mark));
+        (self.entries, self.hit) = (0, 0);
+    }
+}
+
+impl Record {
+    fn of(mark: Mark) -> Self {
+        let mut record = Record::default();
+        record.take(mark);
+        record
+    }
+
+    fn newest(&self) -> u64 {
+        self.softs.last().map_or(0, |soft| soft.stamp).max(self.hard)
+    }
+
+    /// Takes a mark. A replayed or overtaken one moves nothing back.
+    fn take(&mut self, mark: Mark) {
+        let stamp = mark.stamp.0;
+        match mark.how {
+            How::Hard => {
+                self.hard = self.hard.max(stamp);
+                self.hard_guard = self.hard_guard.max(mark.guard_ms);
+                self.softs.retain(|soft| soft.stamp > stamp);
+            }
+            How::Soft { over_ms } => {
+                self.soft_guard = self.soft_guard.max(mark.guard_ms);
+                let at = self.softs.partition_point(|soft| soft.stamp < stamp);
+                if stamp > self.hard && self.softs.get(at).is_none_or(|soft| soft.stamp != stamp) {
+                    self.softs.insert(at, Soft { stamp, at_ms: mark.at_ms, over_ms });
+                    self.merge();
+                }
+            }
+        }
+    }
+
+    /// Makes the two soft marks one that are nearest to each other in time, when there are too many: both end with the
+    /// earlier one, at once.
+    fn merge(&mut self) {
+        if self.softs.len() > SOFTS {
+            let gap = |at: &usize| self.softs[*at].at_ms.abs_diff(self.softs[at + 1].at_ms);
+            if let Some(at) = (0..self.softs.len() - 1).min_by_key(gap) {
+                let earlier = self.softs.remove(at);
+                let later = &mut self.softs[at];
+                (later.at_ms, later.over_ms) = (later.at_ms.min(earlier.at_ms), 0);
+            }
+        }
+    }
+
+    fn verdict(&self, stamp: u64, name: &[u8], now: Now) -> Verdict {
+        if stamp <= self.hard {
+            return Verdict::Dead;
+        }
+        let concerned = self.softs.iter().filter(|soft| stamp <= soft.stamp);
+        concerned.fold(Verdict::Untouched, |verdict, soft| verdict.and(soft.verdict(name, now)))
+    }
+
+    fn doubt(&self, name: &[u8], token: Token, now: Now) -> Option<Doubt> {
+        if token.mono_ms < self.hard_guard {
+            return Some(Doubt::Dead);
+        }
+        match self.verdict(token.stamp.0, name, now) {
+            Verdict::Dead => Some(Doubt::Dead),
+            Verdict::Stale(since) => Some(Doubt::stale_since(since)),
+            Verdict::Untouched | Verdict::Later(_) if token.mono_ms < self.soft_guard => {
+                Some(Doubt::stale_since(self.softs.last().map_or(now.ms(), |soft| soft.at_ms)))
+            }
+            Verdict::Untouched | Verdict::Later(_) => None,
+        }
+    }
+
+    /// Whether it may be forgotten, as far as loads are concerned.
+    fn may_go(&self, now: Now, oldest_lease: impl Fn() -> Option<Stamp>) -> bool {
+        let newest = self.newest();
+        Stamp(newest).ms().saturating_add(KEPT_MS) <= now.ms()
+            && self.hard_guard.max(self.soft_guard) <= now.mono_ms()
+            && self.softs.iter().all(|soft| soft.at_ms.saturating_add(soft.over_ms) <= now.ms())
+            && oldest_lease().is_none_or(|lease| lease.0 > newest)
+    }
+
+    fn marks(&self) -> impl Iterator<Item = Mark> + '_ {
+        let hard = Mark { stamp: Stamp(self.hard), at_ms: 0, how: How::Hard, guard_ms: self.hard_guard };
+        let soft = |soft: &Soft| Mark {
+            stamp: Stamp(soft.stamp),
+            at_ms: soft.at_ms,
+            how: How::Soft { over_ms: soft.over_ms },
+            guard_ms: self.soft_guard,
+        };
+        (self.hard > 0).then_some(hard).into_iter().chain(self.softs.iter().map(soft))
+    }
+}
+
+impl Soft {
+    fn verdict(&self, name: &[u8], now: Now) -> Verdict {
+        if self.over_ms == 0 {
+            return Verdict::Stale(self.at_ms); // a state: also where the clock lags behind it
+        }
+        let at = self.at_ms.saturating_add(point(name) % self.over_ms);
+        if at <= now.ms() { Verdict::Stale(at) } else { Verdict::Later(at) }
+    }
+}
+
+/// Where in an `OVER` a key's moment is: the same on every node.
+fn point(name: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(name);
+    hasher.finish()
+}
+
+impl Verdict {
+    /// The stricter of two, and of two alike the earlier.
+    #[must_use]
+    pub fn and(self, other: Verdict) -> Verdict {
+        match (self, other) {
+            (Verdict::Dead, _) | (_, Verdict::Dead) => Verdict::Dead,
+            (Verdict::Stale(a), Verdict::Stale(b)) => Verdict::Stale(a.min(b)),
+            (Verdict::Stale(at), _) | (_, Verdict::Stale(at)) => Verdict::Stale(at),
+            (Verdict::Later(a), Verdict::Later(b)) => Verdict::Later(a.min(b)),
+            (Verdict::Later(at), _) | (_, Verdict::Later(at)) => Verdict::Later(at),
+            (Verdict::Untouched, Verdict::Untouched) => Verdict::Untouched,
+        }
+    }
+
+    /// Writes it into an entry.
+    pub fn write(self, entry: &mut EntryMut<'_>) {
+        match self {
+            Verdict::Untouched => {}
+            Verdict::Later(at) => entry.end_by(at),
+            Verdict::Stale(since) => entry.make_stale_since(since),
+            Verdict::Dead => entry.kill(),
+        }
+    }
+}
+
+impl Forgotten {
+    fn tag(&mut self, name: &[u8], stamp: u64) {
+        if self.tags.is_empty() {
+            self.tags = vec![0; FORGOTTEN].into();
+        }
+        let slot = &mut self.tags[point(name) as usize % FORGOTTEN];
+        *slot = stamp.max(*slot);
+    }
+
+    fn after<'n>(&self, stamp: u64, mut tags: impl Iterator<Item = &'n [u8]>) -> bool {
+        let of = |name: &[u8]| self.tags.get(point(name) as usize % FORGOTTEN).copied().unwrap_or(0);
+        stamp <= self.by_name || tags.any(|name| stamp <= of(name).max(self.any_tag))
+    }
+}

@@ -1,0 +1,359 @@
+//! Which keys carry a tag, so that what its invalidation made dead is found without walking over all keys.
+//!
+//! ```text
+//!  entry of k ── tag 7 · place 2 ─┐      list of tag 7        names
+//!            └─ tag 9 · place 0 ─┐│      ┌───┬───┬───┐       ┌──────────┐
+//!                                │└─────▶│   │   │ 5 │──────▶│ 5: "k"   │
+//!                                │       └───┴───┴───┘       └──────────┘
+//!                                └──────▶ list of tag 9 ─▶ 5     ▲
+//! ```
+//!
+//! An entry knows its place in the list of each of its tags, so it leaves in constant time whatever the list's length, and
+//! places are used again: a list never holds what is gone. A name is kept once for all tags of an entry. For an entry and
+//! a tag that is 4 bytes in the entry, 4 in the list, and a share of the name.
+//!
+//! The lists serve the sweep, the count that `INVALIDATE TAGS` answers, and `PREVIEW`. They are never the truth: that is in
+//! the stamps (`marks.rs`). What they do not hold (entries that `RENAME` or `MOVE` brought, of which the server tells
+//! nothing, and what is over `max-members`) is invalidated all the same, and swept by a walk over the keys.
+
+use super::chunked::Chunked;
+use super::entry::{EntryMut, EntryRef, UNLISTED};
+use super::tags::TagId;
+
+/// In a list: the place is vacant, and this many is the next vacant one.
+const VACANT: u32 = 1 << 31;
+/// No place.
+const NONE: u32 = VACANT - 1;
+
+/// The members of one database's tags.
+#[derive(Debug, Default)]
+pub struct Members {
+    names: Chunked<Name>,
+    /// Names so far: those from here on were never used.
+    made: u32,
+    vacant: Option<u32>,
+    named: u32,
+    lists: Chunked<List>,
+    memberships: u64,
+    name_bytes: usize,
+    list_bytes: usize,
+}
+
+#[derive(Debug)]
+enum Name {
+    /// And the next one that is.
+    Vacant(Option<u32>),
+    Held(Box<[u8]>),
+}
+
+impl Default for Name {
+    fn default() -> Self {
+        Name::Vacant(None)
+    }
+}
+
+/// The members of one tag.
+#[derive(Debug)]
+struct List {
+    places: Vec<u32>,
+    vacant: u32,
+    live: u32,
+    /// Members with a later stamp than `since`: what invalidating the tag would hit.
+    hits: u32,
+    since: u64,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        List { places: Vec::new(), vacant: NONE, live: 0, hits: 0, since: 0 }
+    }
+}
+
+impl Members {
+    /// An entry has come to stand under `name`: it is listed under each of its tags, unless that makes more than `most`.
+    /// `since` tells up to which stamp a tag has been invalidated.
+    pub fn join(&mut self, name: &[u8], entry: &mut EntryMut<'_>, most: u64, since: impl Fn(TagId) -> u64) {
+        let count = entry.as_ref().tags().len();
+        if count == 0 {
+            return;
+        }
+        let stamp = entry.as_ref().stamp().0;
+        let id = if self.memberships + count as u64 <= most { self.keep(name) } else { None };
+        for at in 0..count {
+            let Some(tag) = entry.as_ref().tags().nth(at) else { break };
+            let list = self.lists.make(tag.0 as usize);
+            list.count_since(since(tag));
+            list.hits += u32::from(stamp > list.since);
+            let place = id.map_or(UNLISTED, |id| {
+                self.memberships += 1;
+                let had = list.places.capacity();
+                let place = list.add(id);
+                self.list_bytes += (list.places.capacity() - had) * size_of::<u32>();
+                place
+            });
+            entry.set_place(at, place);
+        }
+    }
+
+    /// An entry stands under `name` no more.
+    pub fn leave(&mut self, name: &[u8], entry: EntryRef<'_>, since: impl Fn(TagId) -> u64) {
+        let stamp = entry.stamp().0;
+        let id = self.id_of(name, entry);
+        for (tag, place) in entry.tags().zip(entry.places()) {
+            let Some(list) = self.lists.get_mut(tag.0 as usize) else { continue };
+            list.count_since(since(tag));
+            if stamp > list.since {
+                list.hits = list.hits.saturating_sub(1);
+            }
+            if let Some(id) = id
+                && list.places.get(place as usize) == Some(&id)
+            {
+                self.memberships -= 1;
+                let had = list.places.capacity();
+                list.remove(place);
+                self.list_bytes -= (had - list.places.capacity()) * size_of::<u32>();
+            }
+        }
+        if let Some(id) = id {
+            self.give_up(id);
+        }
+    }
+
+    /// The number of the name under which an entry is listed; `None` when it is not, or not under this name.
+    fn id_of(&self, name: &[u8], entry: EntryRef<'_>) -> Option<u32> {
+        let (tag, place) = entry.tags().zip(entry.places()).next()?;
+        let id = *self.lists.get(tag.0 as usize)?.places.get(place as usize)?;
+        matches!(self.names.get(id as usize), Some(Name::Held(held)) if **held == *name).then_some(id)
+    }
+
+    /// How many members of a tag its invalidation would hit; `since` as in [`join`](Self::join).
+    pub fn hits(&mut self, tag: TagId, since: u64) -> u64 {
+        self.lists.get_mut(tag.0 as usize).map_or(0, |list| {
+            list.count_since(since);
+            u64::from(list.hits)
+        })
+    }
+
+    /// How many members of a tag are listed.
+    pub fn len(&self, tag: TagId) -> u64 {
+        self.lists.get(tag.0 as usize).map_or(0, |list| u64::from(list.live))
+    }
+
+    /// How many places the list of a tag has: its members are among them.
+    pub fn places(&self, tag: TagId) -> usize {
+        self.lists.get(tag.0 as usize).map_or(0, |list| list.places.len())
+    }
+
+    /// The key of the member at a place of a tag's list, if there is one.
+    pub fn at(&self, tag: TagId, place: usize) -> Option<&[u8]> {
+        let id = *self.lists.get(tag.0 as usize)?.places.get(place)?;
+        match self.names.get(id as usize)? {
+            Name::Held(name) if id & VACANT == 0 => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Entries and tags that are listed with each other.
+    pub fn memberships(&self) -> u64 {
+        self.memberships
+    }
+
+    /// The bytes of the lists and names, without what the allocator adds.
+    pub fn bytes(&self) -> usize {
+        self.names.bytes() + self.name_bytes + self.lists.bytes() + self.list_bytes
+    }
+
+    /// No entry holds the tag any more: whatever its list still has was freed without a word, as on a failed load.
+    pub fn forget(&mut self, tag: TagId) {
+        let Some(list) = self.lists.get_mut(tag.0 as usize) else { return };
+        let list = std::mem::take(list);
+        self.list_bytes -= list.places.capacity() * size_of::<u32>();
+        self.memberships -= u64::from(list.live);
+        for id in list.places.into_iter().filter(|id| id & VACANT == 0) {
+            self.give_up(id);
+        }
+    }
+
+    /// Frees the room of tags from this id on, of which there are none any more.
+    pub fn trim(&mut self, tags: usize) {
+        self.lists.truncate(tags);
+    }
+
+    /// Frees a part of it; false when nothing is left.
+    pub fn crumble(&mut self) -> bool {
+        self.names.pop_chunk() || self.lists.pop_chunk()
+    }
+
+    fn keep(&mut self, name: &[u8]) -> Option<u32> {
+        let id = match self.vacant {
+            Some(id) => id,
+            None if self.made < NONE => {
+                self.made += 1;
+                self.made - 1
+            }
+            None => return None,
+        };
+        let slot = self.names.make(id as usize);
+        if let Name::Vacant(next) = *slot {
+            if self.vacant.is_some() {
+                self.vacant = next;
+            }
+            *slot = Name::Held(name.into());
+        }
+        self.named += 1;
+        self.name_bytes += name.len();
+        Some(id)
+    }
+
+    fn give_up(&mut self, id: u32) {
+        let Some(slot) = self.names.get_mut(id as usize) else { return };
+        if let Name::Held(name) = std::mem::replace(slot, Name::Vacant(self.vacant)) {
+            self.vacant = Some(id);
+            self.named -= 1;
+            self.name_bytes -= name.len();
+        }
+        if self.named == 0 {
+            (self.names, self.made, self.vacant) = (Chunked::default(), 0, None);
+        }
+    }
+
+    /// Checks it against itself; for tests.
+    pub fn validate(&self) {
+        let held = self.names.iter().filter(|(_, name)| matches!(name, Name::Held(_))).count();
+        assert_eq!(held, self.named as usize, "names");
+        let mut memberships = 0;
+        for (tag, list) in self.lists.iter() {
+            let listed = list.places.iter().filter(|id| *id & VACANT == 0);
+            assert_eq!(listed.count(), list.live as usize, "members of tag {tag}");
+            memberships += u64::from(list.live);
+        }
+        assert_eq!(memberships, self.memberships, "memberships");
+    }
+}
+
+impl List {
+    /// Begins to count anew when all that was counted has been hit.
+    fn count_since(&mut self, since: u64) {
+        if self.since != since {
+            (self.since, self.hits) = (since, 0);
+        }
+    }
+
+    fn add(&mut self, id: u32) -> u32 {
+        self.live += 1;
+        if self.vacant == NONE {
+            self.places.push(id);
+            return self.places.len() as u32 - 1;
+        }
+        let place = self.vacant;
+        self.vacant = self.places[place as usize] & !VACANT;
+        self.places[place as usize] = id;
+        place
+    }
+
+    fn remove(&mut self, place: u32) {
+        self.live -= 1;
+        self.places[place as usize] = VACANT | self.vacant;
+        self.vacant = place;
+        if self.live == 0 {
+            (self.places, self.vacant) = (Vec::new(), NONE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::clock::Stamp;
+    use super::super::entry::{Entry, Parts};
+    use super::super::rules::RuleId;
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn entry(stamp: u64, tags: &[u32]) -> Entry {
+        let tags: Vec<_> = tags.iter().map(|id| TagId(*id)).collect();
+        Entry::new(Parts {
+            stamp: Stamp(stamp),
+            fresh_until: None,
+            absent: false,
+            stale: false,
+            swr: 0,
+            sie: 0,
+            load_ms: None,
+            codec: 0,
+            raw_len: 0,
+            rule: RuleId(0),
+            tags: &tags,
+            stored: b"",
+        })
+    }
+
+    fn names(members: &Members, tag: u32) -> Vec<Vec<u8>> {
+        let mut names: Vec<_> =
+            (0..members.places(TagId(tag))).filter_map(|place| members.at(TagId(tag), place)).map(Vec::from).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_name_costs_its_bytes_and_sixteen_however_many_tags_there_are() {
+        assert_eq!(size_of::<Name>(), 16);
+    }
+
+    #[test]
+    fn what_is_over_the_limit_is_counted_and_not_listed() {
+        let mut members = Members::default();
+        let (mut a, mut b) = (entry(5, &[1, 2]), entry(5, &[1]));
+        members.join(b"a", &mut a.as_mut(), 2, |_| 0);
+        members.join(b"b", &mut b.as_mut(), 2, |_| 0);
+        assert_eq!((names(&members, 1), members.hits(TagId(1), 0)), (vec![b"a".to_vec()], 2));
+        members.leave(b"b", b.as_ref(), |_| 0);
+        members.leave(b"a", a.as_ref(), |_| 0);
+        assert_eq!((members.hits(TagId(1), 0), members.memberships()), (0, 0));
+        members.validate();
+    }
+
+    #[test]
+    fn an_entry_under_another_name_than_it_was_listed_with_takes_nobody_from_the_list() {
+        let mut members = Members::default();
+        let mut a = entry(5, &[1]);
+        members.join(b"a", &mut a.as_mut(), 9, |_| 0);
+        members.leave(b"renamed", a.as_ref(), |_| 0);
+        assert_eq!(names(&members, 1), [b"a".to_vec()]);
+        members.forget(TagId(1));
+        assert_eq!((names(&members, 1).len(), members.memberships()), (0, 0));
+        members.validate();
+    }
+
+    proptest! {
+        /// Against a map that keeps whole names.
+        #[test]
+        fn lists_hold_exactly_who_is_there(steps in proptest::collection::vec((0u8..20, proptest::collection::btree_set(0u32..4, 0..4), any::<bool>()), 0..200)) {
+            let mut members = Members::default();
+            let mut there: BTreeMap<Vec<u8>, Entry> = BTreeMap::new();
+            for (stamp, (key, tags, stays)) in steps.into_iter().enumerate() {
+                let name = format!("key-{key}").into_bytes();
+                if let Some(old) = there.remove(&name) {
+                    members.leave(&name, old.as_ref(), |_| 0);
+                }
+                if stays {
+                    let mut new = entry(stamp as u64 + 1, &tags.into_iter().collect::<Vec<_>>());
+                    members.join(&name, &mut new.as_mut(), u64::MAX, |_| 0);
+                    there.insert(name, new);
+                }
+                members.validate();
+                for tag in 0..4 {
+                    let expected: Vec<_> =
+                        there.iter().filter(|(_, e)| e.as_ref().tags().any(|t| t.0 == tag)).map(|(k, _)| k.clone()).collect();
+                    prop_assert_eq!(members.hits(TagId(tag), 0), expected.len() as u64);
+                    let mut expected = expected;
+                    expected.sort();
+                    prop_assert_eq!(names(&members, tag), expected);
+                }
+            }
+            let gone: Vec<_> = std::mem::take(&mut there).into_iter().collect();
+            gone.iter().for_each(|(name, e)| members.leave(name, e.as_ref(), |_| 0));
+            prop_assert_eq!((members.named, members.name_bytes, members.list_bytes), (0, 0, 0));
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! The sweep: frees what was invalidated, key by key, and tells client-side caches of each.
+//!
+//! What is dead is so from the moment of its invalidation (`marks.rs`); this is about memory, and about marks of prefixes
+//! and patterns, which are forgotten when a walk that began after them has been everywhere. The host gives it time in
+//! slices; here is what is to be walked, and what becomes of a key.
+//!
+//! ```text
+//!  INVALIDATE TAGS ──────────────▶ the tag's members (members.rs) ─┐       dead           deleted, as UNLINK does
+//!  ALL, PREFIXES, PATTERNS ──────▶ all keys of the database ───────┼─▶ key  stale by name  written into the entry
+//!  members that are not listed ──▶ all keys of the database ───────┘       stale          client-side caches are told
+//! ```
+//!
+//! A walk that has begun does not see what was hit behind it: an invalidation asks for another one. `PREVIEW` walks
+//! likewise and changes nothing. Whoever waits for a walk is a *patient*: answered when all walks that concern it are
+//! done, or when its time is over.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::clock::{Now, Stamp};
+use super::effects::{Effect, Effects, Event};
+use super::entry::{EntryRef, Freshness};
+use super::glob::Glob;
+use super::marks::Verdict;
+use super::tags::TagId;
+use super::{Judge, Key, Keyspace, Slot, State};
+
+/// Keys in the sample of a preview.
+const SAMPLE: usize = 10;
+
+/// What is walked over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Walk {
+    /// The listed members of a tag.
+    Members(TagId),
+    /// All keys of the database.
+    Keys,
+}
+
+/// A walk that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its number.
+    pub id: u64,
+    /// The database.
+    pub db: i32,
+    /// What is walked over.
+    pub walk: Walk,
+    /// It frees; else it only looks.
+    pub frees: bool,
+    /// Not before then, in milliseconds of the monotonic clock; 0: at once.
+    pub due_ms: u64,
+    /// When it began; `None` before.
+    pub began: Option<Stamp>,
+    /// How many places or keys it has passed.
+    pub passed: u64,
+    /// How many there were when it began.
+    extent: u64,
+}
+
+/// Somebody who waits for walks.
+pub type PatientId = u64;
+
+/// What a patient is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// How many entries an invalidation has hit.
+    Hits(u64),
+    /// What an invalidation would hit.
+    Preview(Preview),
+}
+
+/// What an invalidation would hit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preview {
+    /// Entries that are fresh or stale.
+    pub entries: u64,
+    /// The memory of their values.
+    pub bytes: u64,
+    /// Some of their keys.
+    pub sample: Vec<Box<[u8]>>,
+    /// The load times of those of which it was measured, in milliseconds.
+    pub origin_ms: u64,
+}
+
+/// Which keys are meant.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    /// All.
+    All,
+    /// What holds one of these tags.
+    Tags(Vec<TagId>),
+    /// What begins with one of these.
+    Prefixes(Vec<Box<[u8]>>),
+    /// What matches one of these.
+    Patterns(Vec<Glob>),
+}
+
+#[derive(Debug)]
+struct Patient {
+    id: PatientId,
+    db: i32,
+    scope: Scope,
+    jobs: Vec<u64>,
+    until_ms: u64,
+    wants: Wants,
+}
+
+#[derive(Debug)]
+enum Wants {
+    /// The answer to an invalidation with this stamp, whose reply is known from the start or is counted.
+    Hits {
+        known: Option<u64>,
+        counted: u64,
+        stamp: Stamp,
+    },
+    Preview(Preview),
+}
+
+/// What is to be walked, and who waits for it.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// What can be walked now: previews first, then lists, which are short, then all keys.
+    lanes: [BTreeMap<u64, Job>; 3],
+    /// What is to be walked later, by when.
+    later: BTreeMap<(u64, u64), Job>,
+    /// Walks that free and have not begun: at once, and later.
+    asked: HashMap<(i32, Walk, bool), (u64, u64)>,
+    last_id: u64,
+    patients: Vec<Patient>,
+    answers: VecDeque<(PatientId, Late)>,
+}
+
+impl Scope {
+    /// Whether it means the entry under `name`.
+    pub fn means(&self, name: &[u8], entry: EntryRef<'_>) -> bool {
+        match self {
+            Scope::All => true,
+            Scope::Tags(tags) => entry.tags().any(|tag| tags.contains(&tag)),
+            Scope::Prefixes(prefixes) => prefixes.iter().any(|prefix| name.starts_with(prefix)),
+            Scope::Patterns(globs) => globs.iter().any(|glob| glob.matches(name)),
+        }
+    }
+}
+
+impl Job {
+    fn lane(&self) -> usize {
+        match (self.frees, self.walk) {
+            (false, _) => 0,
+            (true, Walk::Members(_)) => 1,
+            (true, Walk::Keys) => 2,
+        }
+    }
+}
+
+impl Sweep {
+    /// Asks for a walk that frees, at once or not before `due_ms`. One that is asked for already and has not begun will do.
+    pub fn ask(&mut self, db: i32, walk: Walk, due_ms: u64) -> u64 {
+        let asked = (db, walk, due_ms > 0);
+        if let Some((was_due, id)) = self.asked.get(&asked).copied() {
+            if due_ms > was_due
+                && let Some(mut job) = self.later.remove(&(was_due, id))
+            {
+                job.due_ms = due_ms;
+                self.put(job);
+            }
+            return id;
+        }
+        self.add(db, walk, true, due_ms)
+    }
+
+    fn add(&mut self, db: i32, walk: Walk, frees: bool, due_ms: u64) -> u64 {
+        self.last_id += 1;
+        self.put(Job { id: self.last_id, db, walk, frees, due_ms, began: None, passed: 0, extent: 0 });
+        self.last_id
+    }
+
+    fn put(&mut self, job: Job) {
+        if job.frees && job.began.is_none() {
+            self.asked.insert((job.db, job.walk, job.due_ms > 0), (job.due_ms, job.id));
+        }
+        if job.due_ms > 0 {
+            self.later.insert((job.due_ms, job.id), job);
+        } else {
+            self.lanes[job.lane()].insert(job.id, job);
+        }
+    }
+
+    fn forget_asked(&mut self, job: &Job) {
+        let asked = (job.db, job.walk, job.due_ms > 0);
+        if self.asked.get(&asked).is_some_and(|(_, id)| *id == job.id) {
+            self.asked.remove(&asked);
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Job> {
+        self.lanes.iter().flat_map(BTreeMap::values).chain(self.later.values())
+    }
+
+    fn take_all(&mut self) -> Vec<Job> {
+        let jobs = self.all().copied().collect();
+        (self.lanes, self.later, self.asked) = Default::default();
+        jobs
+    }
+
+    /// Keeps somebody waiting for these walks; `known` is the answer where it is known already.
+    pub fn wait(
+        &mut self,
+        db: i32,
+        scope: Scope,
+        jobs: Vec<u64>,
+        until_ms: u64,
+        known: Option<u64>,
+        stamp: Stamp,
+    ) -> PatientId {
+        self.admit(db, scope, jobs, until_ms, Wants::Hits { known, counted: 0, stamp })
+    }
+
+    /// Looks at what is meant, over these walks.
+    pub fn preview(&mut self, db: i32, scope: Scope, walks: &[Walk]) -> PatientId {
+        let jobs = walks.iter().map(|walk| self.add(db, *walk, false, 0)).collect();
+        self.admit(db, scope, jobs, u64::MAX, Wants::Preview(Preview::default()))
+    }
+
+    fn admit(&mut self, db: i32, scope: Scope, jobs: Vec<u64>, until_ms: u64, wants: Wants) -> PatientId {
+        self.last_id += 1;
+        self.patients.push(Patient { id: self.last_id, db, scope, jobs, until_ms, wants });
+        self.answer_whoever_is_done();
+        self.last_id
+    }
+
+    /// The walk to go on with, if there is one; only previews unless it is `freeing` that is allowed now.
+    pub fn next(&mut self, freeing: bool, now: Now) -> Option<Job> {
+        while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now.mono_ms()) {
+            let mut job = first.remove();
+            self.forget_asked(&job);
+            job.due_ms = 0;
+            self.put(job);
+        }
+        let lanes = if freeing { &self.lanes[..] } else { &self.lanes[..1] };
+        lanes.iter().find_map(|lane| lane.values().next().copied())
+    }
+
+    /// When the next walk is due, in milliseconds of the monotonic clock; 0: at once.
+    pub fn next_due(&self) -> Option<u64> {
+        let now = self.lanes.iter().any(|lane| !lane.is_empty()).then_some(0);
+        now.or_else(|| self.later.first_key_value().map(|((due, _), _)| *due))
+    }
+
+    /// A walk has come so far.
+    pub fn passed(&mut self, job: Job, passed: u64) {
+        if let Some(job) = self.lanes[job.lane()].get_mut(&job.id) {
+            job.passed = passed;
+        }
+    }
+
+    /// A walk has been everywhere.
+    pub fn done(&mut self, job: &Job) {
+        self.forget_asked(job);
+        self.lanes[job.lane()].remove(&job.id);
+        self.later.remove(&(job.due_ms, job.id));
+        self.patients.iter_mut().for_each(|patient| patient.jobs.retain(|id| *id != job.id));
+        self.answer_whoever_is_done();
+    }
+
+    /// A database, or all, was flushed: there is nothing to walk over.
+    pub fn flushed(&mut self, db: Option<i32>) {
+        let gone: Vec<_> = self.all().filter(|job| db.is_none_or(|db| job.db == db)).copied().collect();
+        gone.iter().for_each(|job| self.done(job));
+    }
+
+    /// This node frees nothing any more: its primary does.
+    pub fn clear(&mut self) {
+        let gone: Vec<_> = self.all().filter(|job| job.frees).copied().collect();
+        gone.iter().for_each(|job| self.done(job));
+    }
+
+    /// Two databases have exchanged their keys: their walks begin anew.
+    pub fn swapped(&mut self, a: i32, b: i32) {
+        let other = |db: &mut i32| {
+            if *db == a || *db == b {
+                *db = if *db == a { b } else { a };
+            }
+        };
+        for mut job in self.take_all() {
+            if job.db == a || job.db == b {
+                (job.began, job.passed, job.extent) = (None, 0, 0);
+            }
+            other(&mut job.db);
+            self.put(job);
+        }
+        self.patients.iter_mut().for_each(|one| other(&mut one.db));
+    }
+
+    /// Answers those whose time is over with what is known.
+    pub fn give_up(&mut self, now: Now) {
+        let (over, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.patients).into_iter().partition(|patient| patient.until_ms <= now.mono_ms());
+        self.patients = rest;
+        over.into_iter().for_each(|patient| self.answer(patient));
+    }
+
+    /// A patient is to wait no longer: what it is told, if it was still waiting.
+    pub fn dismiss(&mut self, id: PatientId) -> Option<Late> {
+        if let Some(at) = self.patients.iter().position(|patient| patient.id == id) {
+            let patient = self.patients.remove(at);
+            self.answer(patient);
+        }
+        let at = self.answers.iter().position(|(of, _)| *of == id)?;
+        self.answers.remove(at).map(|(_, late)| late)
+    }
+
+    /// The next answer to send.
+    pub fn next_answer(&mut self) -> Option<(PatientId, Late)> {
+        self.answers.pop_front()
+    }
+
+    /// Whether there are answers to send.
+    pub fn has_answers(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// Whether somebody waits: then it is to be fast.
+    pub fn is_waited_for(&self) -> bool {
+        !self.patients.is_empty()
+    }
+
+    /// Whether there is such a walk.
+    pub fn has(&self, id: u64) -> bool {
+        self.lanes.iter().any(|lane| lane.contains_key(&id))
+    }
+
+    /// How many places and keys are still to be walked over to free; `extent` tells how many there are.
+    pub fn backlog(&self, extent: impl Fn(&Job) -> u64) -> u64 {
+        let left = |job: &Job| match job.began {
+            None => extent(job).max(1),
+            Some(_) => job.extent.saturating_sub(job.passed).max(1),
+        };
+        // Of a great many lists the first thousand speak for all.
+        let [_, lists_lane, keys_lane] = &self.lanes;
+        let some: u64 = lists_lane.values().take(1_000).map(left).sum();
+        let scale = lists_lane.len().max(1_000) as f64 / 1_000.0;
+        let keys: u64 = keys_lane.values().map(left).sum();
+        keys + (some as f64 * scale) as u64
+    }
+
+    /// An entry is freed, or made stale in place: who waits for that counts it.
+    fn count(&mut self, db: i32, name: &[u8], entry: EntryRef<'_>) {
+        for patient in self.patients.iter_mut().filter(|patient| patient.db == db) {
+            if let Wants::Hits { known: None, counted, stamp } = &mut patient.wants
+                && entry.stamp() <= *stamp
+                && patient.scope.means(name, entry)
+            {
+                *counted += 1;
+            }
+        }
+    }
+
+    fn answer_whoever_is_done(&mut self) {
+        if self.patients.iter().any(|patient| patient.jobs.is_empty()) {
+            let (done, rest): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.patients).into_iter().partition(|patient| patient.jobs.is_empty());
+            self.patients = rest;
+            done.into_iter().for_each(|patient| self.answer(patient));
+        }
+    }
+
+    fn answer(&mut self, patient: Patient) {
+        // Walks for it alone have no purpose any more.
+        self.lanes[0].retain(|id, _| !patient.jobs.contains(id));
+        let late = match patient.wants {
+            Wants::Hits { known, counted, .. } => Late::Hits(known.unwrap_or(counted)),
+            Wants::Preview(found) => Late::Preview(found),
+        };
+        self.answers.push_back((patient.id, late));
+    }
+}
+
+impl State {
+    /// Whether a walk has anything to do with the entry under `name`, so that it is worth opening its key.
+    pub fn is_for_sweep(&self, job: Job, name: &[u8], entry: EntryRef<'_>, now: Now) -> bool {
+        if !job.frees {
+            return self.sweep.patients.iter().any(|one| one.jobs.contains(&job.id) && one.scope.means(name, entry));
+        }
+        Judge::new(&self.marks, job.db, name, now).freshness(entry) == Freshness::Dead
+            || self.marks.verdict(job.db, name, entry, now) != Verdict::Untouched
+    }
+
+    /// A walk comes to a key.
+    pub fn sweep_key<'w>(
+        &mut self,
+        keys: &mut dyn Keyspace,
+        job: Job,
+        key: Key<'w>,
+        effects: &mut Effects<'w>,
+        now: Now,
+    ) {
+        if !job.frees {
+            return self.look(keys, job, key, now);
+        }
+        let State { marks, sweep, stats, .. } = self;
+        let Slot::Entry(entry) = keys.peek(key) else { return };
+        if Judge::new(marks, job.db, key.name, now).freshness(entry) == Freshness::Dead {
+            sweep.count(job.db, key.name, entry);
+            if keys.remove(key) {
+                stats.at(now).node().entries_reclaimed += 1;
+                effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
+            }
+            return;
+        }
+        let by_name = marks.verdict_by_name(job.db, key.name, entry, now);
+        let changes = match by_name {
+            Verdict::Stale(_) => !entry.stale(),
+            Verdict::Later(at) => entry.fresh_until().is_none_or(|end| end > at),
+            Verdict::Untouched | Verdict::Dead => false,
+        };
+        if changes {
+            sweep.count(job.db, key.name, entry);
+            if let Some(mut entry) = keys.edit(key) {
+                by_name.write(&mut entry);
+                effects.changed(key, Effect::ReplicateHeader(key), Event::Stale);
+            }
+        } else if !entry.stale() && matches!(marks.verdict(job.db, key.name, entry, now), Verdict::Stale(_)) {
+            effects.push(Effect::Signal(key)); // its mark stays; but who cached it is to know
+        }
+    }
+
+    /// The same for those who only want to know.
+    fn look(&mut self, keys: &mut dyn Keyspace, job: Job, key: Key<'_>, now: Now) {
+        let Slot::Entry(entry) = keys.peek(key) else { return };
+        let load_ms = u64::from(entry.load_ms().unwrap_or(0));
+        let alive = Judge::new(&self.marks, job.db, key.name, now).freshness(entry) != Freshness::Dead;
+        let Some(patient) = self.sweep.patients.iter_mut().find(|one| one.jobs.contains(&job.id)) else { return };
+        let counts_here = match (&patient.scope, job.walk) {
+            // What holds several of the tags is met in several lists.
+            (Scope::Tags(tags), Walk::Members(tag)) => {
+                tags.iter().find(|named| entry.tags().any(|own| own == **named)) == Some(&tag)
+            }
+            (scope, _) => scope.means(key.name, entry),
+        };
+        if !alive || !counts_here {
+            return;
+        }
+        let Wants::Preview(found) = &mut patient.wants else { return };
+        found.entries += 1;
+        found.bytes += keys.memory_bytes(key);
+        found.origin_ms += load_ms;
+        if found.sample.len() < SAMPLE {
+            found.sample.push(key.name.into());
+        }
+    }
+
+    /// A walk has been everywhere: what follows from it. The words of a `SMARTCACHE.MARK` for replicas, if they are to know.
+    pub fn swept(&mut self, job: Job) -> Option<Vec<Vec<u8>>> {
+        self.sweep.done(&job);
+        let began = job.began.filter(|_| job.frees)?;
+        match job.walk {
+            Walk::Members(tag) => {
+                // Some of its members may not be in the list.
+                if u64::from(self.live.holders(tag)) > self.marks.listed(tag) {
+                    self.sweep.ask(job.db, Walk::Keys, 0);
+                }
+                None
+            }
+            Walk::Keys => {
+                self.marks.swept(job.db, began);
+                Some(super::invalidate::words_of_swept(began))
+            }
+        }
+    }
+
+    /// Begins a walk, unless it has begun: the same, begun.
+    pub fn begin(&mut self, mut job: Job, now: Now) -> Job {
+        if job.began.is_none() {
+            self.sweep.forget_asked(&job); // who asks from now on needs another one
+            job.began = Some(self.clock.stamp(now));
+            job.extent = self.extent(&job);
+            self.sweep.lanes[job.lane()].insert(job.id, job);
+        }
+        job
+    }
+
+    fn extent(&self, job: &Job) -> u64 {
+        match job.walk {
+            Walk::Members(tag) => self.marks.members(job.db, |members| members.places(tag) as u64).unwrap_or(0),
+            Walk::Keys => self.live.totals().entries,
+        }
+    }
+
+    /// How many places and keys the sweep has still to look at.
+    pub fn sweep_backlog(&self) -> u64 {
+        self.sweep.backlog(|job| self.extent(job))
+    }
+}

@@ -1,0 +1,539 @@
+//! `SMARTCACHE.INVALIDATE`: ends many entries at once, by tag, prefix or pattern, or all of a database.
+
+use smallvec::SmallVec;
+
+use super::args::{Args, Zero, is, once};
+use super::options;
+use super::spec::{Arg, Command, Flag, Keys, Kind};
+use crate::cache::Cx;
+use crate::cache::effects::Effect;
+use crate::cache::error::{Error, Word};
+use crate::cache::invalidate::{Invalidation, Names, TAG_KEY};
+use crate::cache::marks::How;
+
+/// The most names that can be given at once.
+const MOST_NAMES: u64 = 10_000;
+
+/// What can be named, for this command and `SMARTCACHE.PREVIEW`.
+pub const WHAT: Arg = Arg::one_of(
+    "what",
+    &[
+        Arg {
+            token: Some("TAGS"),
+            ..Arg::block("tags", &[Arg::new("numtags", Kind::Integer), Arg::new("tag", Kind::Text).repeated()])
+        },
+        Arg {
+            token: Some("PREFIXES"),
+            ..Arg::block(
+                "prefixes",
+                &[Arg::new("numprefixes", Kind::Integer), Arg::new("prefix", Kind::Text).repeated()],
+            )
+        },
+        Arg {
+            token: Some("PATTERNS"),
+            ..Arg::block(
+                "patterns",
+                &[Arg::new("numpatterns", Kind::Integer), Arg::new("pattern", Kind::Pattern).repeated()],
+            )
+        },
+        Arg::flag("all", "ALL").required(),
+    ],
+)
+.required();
+
+/// The declaration.
+pub const COMMAND: Command = Command {
+    name: "SMARTCACHE.INVALIDATE",
+    summary: "Invalidates all entries with a tag, under a prefix or pattern, or of the database",
+    since: "0.1.0",
+    complexity: "O(n) for n names, however many entries they mean; memory is freed in the background",
+    arity: -2,
+    flags: &[Flag::Write, Flag::AllShards],
+    keys: Keys::None,
+    args: &[
+        WHAT,
+        Arg::flag("soft", "SOFT"),
+        Arg::option("over", "OVER", Kind::Duration),
+        Arg::option("guard", "GUARD", Kind::Duration),
+        Arg::option("wait", "WAIT", Kind::Duration),
+    ],
+    details: "\
+From the moment it is executed nothing that it names is fresh for anybody, nor is anything whose load had begun: such fills answer STALE, also when their tags are only named by the fill. Concerns the selected database.
+Without SOFT entries are dead at once, with SOFT they are stale and served within their windows, which count from now. Neither undoes the other. OVER, with SOFT, spreads the moment over that time, each key at a point of its own, so that the origin sees a slope and not a cliff: until its point has come a key is fresh.
+GUARD also distrusts loads that begin within that time, for origins that are read through lagging replicas (default: smartcache.guard). A SET without TOKEN or SINCE counts as loaded now and is stored all the same.
+PREFIXES are literal, PATTERNS are globs as in KEYS. WAIT keeps the caller until the sweep has freed what was hit, or for that time; not in MULTI, scripts and functions.
+Plain strings carry no stamp and are not reached. Memory follows in the background, with a keyspace event del and a tracking signal for each key. BCAST trackers hear of smartcache:tag:TAG at once.
+TAGS needs write permission on the pseudo-key smartcache:tag:TAG for each tag, PREFIXES on every key that begins so where the server can tell, and else, as PATTERNS and ALL, on all keys; else NOPERM.",
+    replies: "How many entries it has hit, known at once for TAGS and ALL: an entry once for each tag named; one that was invalidated before does not count. (With more than 1,000 members, one that another tag or a pattern has hit counts until its memory is freed; one that RENAME or MOVE brought is hit, but not counted.) For PREFIXES and PATTERNS 0; with WAIT those that the sweep has found.",
+    run: Some(run),
+};
+
+/// `INVALIDATE what [SOFT] [OVER d] [GUARD d] [WAIT d]`
+struct Invalidate<'w> {
+    names: Names<'w>,
+    how: How,
+    guard_ms: Option<u64>,
+    wait_ms: Option<u64>,
+}
+
+impl<'w> Invalidate<'w> {
+    fn parse(args: &mut Args<'w>) -> Result<Self, Error> {
+        let (mut names, mut soft, mut over, mut guard, mut wait) = (None, None, None, None, None);
+        let mut over_word: &[u8] = b"OVER";
+        while let Some(word) = args.option() {
+            if let Some(said) = what(args, word)? {
+                once(&mut names, said, word)?;
+            } else if is(word, "SOFT") {
+                once(&mut soft, (), word)?;
+            } else if is(word, "OVER") {
+                once(&mut over, args.duration("OVER", word, Zero::Allowed)?, word)?;
+                over_word = word;
+            } else if is(word, "GUARD") {
+                once(&mut guard, args.duration("GUARD", word, Zero::Allowed)?, word)?;
+            } else if is(word, "WAIT") {
+                once(&mut wait, args.duration("WAIT", word, Zero::Allowed)?, word)?;
+            } else {
+                return Err(Error::syntax(word));
+            }
+        }
+        let how = match (soft, over) {
+            (None, None) => How::Hard,
+            (None, Some(_)) => return Err(Error::syntax(over_word)),
+            (Some(()), over) => How::Soft { over_ms: over.unwrap_or(0) },
+        };
+        let unsaid = || Error::Refused("syntax error: say what: TAGS, PREFIXES, PATTERNS or ALL".into());
+        let names = names.ok_or_else(unsaid)?;
+        Ok(Invalidate { names, how, guard_ms: guard, wait_ms: wait })
+    }
+}
+
+fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+    let said = Invalidate::parse(args)?;
+    if !cx.caller.trusted {
+        check_permission(cx, &said.names)?;
+    }
+    let stamp = cx.state.clock.stamp(cx.now);
+    let guard_ms = said.guard_ms.unwrap_or(cx.state.settings.guard_ms);
+    let invalidation = Invalidation { names: said.names, stamp, at_ms: cx.now.ms(), how: said.how, guard_ms };
+    let done = invalidation.run(cx);
+    let mut tally = cx.state.stats.at(cx.now);
+    let count = tally.node();
+    count.invalidations += 1;
+    count.entries_invalidated += done.hits;
+    match said.wait_ms {
+        Some(wait_ms) if wait_ms > 0 && !done.walks.is_empty() && cx.server.may_wait() => {
+            let known = matches!(invalidation.names, Names::Tags(_) | Names::All).then_some(done.hits);
+            let scope = cx.state.scope(&invalidation.names);
+            let until_ms = cx.now.mono_ms().saturating_add(wait_ms);
+            let id = cx.state.sweep.wait(cx.caller.db, scope, done.walks, until_ms, known, stamp);
+            cx.effects.push(Effect::Wait(id));
+        }
+        _ => cx.reply.int(done.hits as i64),
+    }
+    Ok(())
+}
+
+/// What is named by this word and those that follow it; `None` when it is no word for that.
+pub fn what<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<Option<Names<'w>>, Error> {
+    Ok(Some(if is(word, "TAGS") {
+        let tags = names(args, "TAGS", word)?;
+        tags.iter().try_for_each(|tag| options::check_tag(tag))?;
+        Names::Tags(tags)
+    } else if is(word, "PREFIXES") {
+        let prefixes = names(args, "PREFIXES", word)?;
+        if prefixes.iter().any(|prefix| prefix.is_empty()) {
+            return Err(Error::invalid("prefix", b"", "every key begins so: say ALL"));
+        }
+        Names::Prefixes(prefixes)
+    } else if is(word, "PATTERNS") {
+        Names::Patterns(names(args, "PATTERNS", word)?)
+    } else if is(word, "ALL") {
+        Names::All
+    } else {
+        return Ok(None);
+    }))
+}
+
+/// The user must be allowed to write what is named.
+fn check_permission(cx: &Cx<'_, '_>, names: &Names<'_>) -> Result<(), Error> {
+    let all = || match cx.server.may_write_all() {
+        true => None,
+        false => Some("write permission on all keys".to_owned()),
+    };
+    let lacking = match names {
+        Names::All | Names::Patterns(_) => all(),
+        Names::Prefixes(prefixes) => {
+            let lacks = |prefix: &&&[u8]| cx.server.may_write_prefix(prefix) == Some(false);
+            if prefixes.first().is_some_and(|prefix| cx.server.may_write_prefix(prefix).is_none()) {
+                all()
+            } else {
+                let lacking = prefixes.iter().find(lacks);
+                lacking
+                    .map(|prefix| format!("write permission on all keys that begin with {}", Word::from(&prefix[..])))
+            }
+        }
+        Names::Tags(tags) => tags
+            .iter()
+            .map(|tag| [TAG_KEY, tag].concat())
+            .find(|key| !cx.server.may_write(key))
+            .map(|key| format!("write permission on the key {}", Word::from(&key[..]))),
+    };
+    lacking.map_or(Ok(()), |what| Err(Error::NoPermission(what)))
+}
+
+/// The names, each once.
+fn names<'w>(args: &mut Args<'w>, what: &'static str, word: &[u8]) -> Result<SmallVec<[&'w [u8]; 8]>, Error> {
+    let mut names: SmallVec<[&[u8]; 8]> = SmallVec::new();
+    let mut named = std::collections::HashSet::new();
+    for name in args.counted(what, word, MOST_NAMES)? {
+        if named.insert(name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    fn bench() -> Bench {
+        Bench::at(1_000_000)
+    }
+
+    fn load(bench: &mut Bench, token: &str, rest: &str) -> String {
+        bench.call(format!("SET k late TOKEN {token} {rest}").trim_end())
+    }
+
+    #[test]
+    fn what_holds_the_tag_is_dead_at_once_and_the_rest_stays() {
+        let mut bench = bench();
+        bench.call("SET a 1 SWR 100 TAGS 2 t u");
+        bench.call("SET b 1 TAGS 1 u");
+        bench.call("ABSENT c TAGS 1 t");
+        assert_eq!(bench.call("SMARTCACHE.INVALIDATE TAGS 1 t"), "2");
+        assert_eq!(bench.effects, ["replicate mark", "signal smartcache:tag:t"]);
+        assert_eq!(bench.call("MGET a b c"), r#"[(nil), "1", (nil)]"#);
+        assert_eq!(bench.call("GET a STALE"), "(nil)", "not even inside a window");
+        assert_eq!(bench.call("GET c STATE"), "[MISS, (nil), (nil), 0, 0]");
+        assert_eq!(bench.call("MISSING a b c"), r#"["a", "c"]"#);
+        assert_eq!((bench.inspect("a", "state"), bench.stat("misses_invalidated")), ("\"dead\"".into(), "4".into()));
+        assert_eq!(
+            (bench.call("TOUCH a"), bench.call("STALE a"), bench.call("DEL a")),
+            ("0".into(), "0".into(), "0".into())
+        );
+        assert_eq!(bench.call("SET c 2 NX"), "OK", "nothing fresh is there");
+        assert_eq!(bench.call("SET a 2 TAGS 1 t"), "OK");
+        assert_eq!(bench.call("MGET a c"), r#"["2", "2"]"#, "what is stored later is not concerned");
+    }
+
+    #[test]
+    fn all_is_everything_of_ours_and_nothing_of_the_servers() {
+        let mut bench = bench();
+        bench.call("SET a 1 TAGS 1 t");
+        bench.call("SET b 1");
+        bench.plain_set("text", "t", None);
+        assert_eq!(bench.call("SMARTCACHE.INVALIDATE ALL"), "2");
+        assert_eq!(bench.effects, ["replicate mark"]);
+        assert_eq!(bench.call("MGET a b text"), r#"[(nil), (nil), "t"]"#);
+        assert_eq!(bench.call("INVALIDATE ALL"), "0", "hit before");
+        assert_eq!(bench.call("INVALIDATE TAGS 1 t"), "0", "hit before");
+        bench.call("SET a 2 TAGS 1 t");
+        assert_eq!((bench.call("INVALIDATE TAGS 1 t"), bench.call("GET b")), ("1".into(), "(nil)".into()));
+    }
+
+    #[test]
+    fn soft_keeps_the_windows_which_count_from_then() {
+        let mut bench = bench();
+        bench.call("SET k v EX 100 SWR 5 SIE 9 TAGS 1 t");
+        bench.call("SET bare v TAGS 1 t");
+        bench.advance(10_000);
+        assert_eq!(bench.call("INVALIDATE TAGS 1 t SOFT"), "2");
+        assert_eq!((bench.call("GET k"), bench.call("GET k STALE")), ("(nil)".into(), "\"v\"".into()));
+        assert_eq!(bench.call("GET bare STALE"), "(nil)");
+        assert!(bench.call("GETLOCK k").starts_with("[STALE, \"v\", "));
+        bench.advance(5_000);
+        assert_eq!(bench.inspect("k", "state"), "\"stale\"", "inside SIE");
+        bench.advance(4_000);
+        assert_eq!(bench.inspect("k", "state"), "\"dead\"");
+    }
+
+    #[test]
+    fn what_has_been_stale_for_longer_is_not_given_its_windows_again() {
+        let mut bench = bench();
+        bench.call("SET k v EX 5 SWR 10 TAGS 1 t");
+        bench.pexpireat("k", 2_000_000);
+        bench.advance(12_000);
+        bench.call("INVALIDATE TAGS 1 t SOFT");
+        bench.advance(3_000);
+        assert_eq!(bench.inspect("k", "state"), "\"dead\"");
+    }
+
+    #[test]
+    fn a_soft_invalidation_does_not_bring_back_what_a_hard_one_has_killed() {
+        for what in ["TAGS 1 t", "ALL"] {
+            let mut bench = bench();
+            bench.call("SET k v SWR 100 TAGS 1 t");
+            bench.call(&format!("INVALIDATE {what}"));
+            bench.call(&format!("INVALIDATE {what} SOFT"));
+            assert_eq!(bench.call("GET k STALE"), "(nil)");
+            bench.call("SET k v SWR 100 TAGS 1 t");
+            bench.call(&format!("INVALIDATE {what} SOFT"));
+            bench.call(&format!("INVALIDATE {what}"));
+            assert_eq!(bench.call("GET k STALE"), "(nil)");
+        }
+    }
+
+    #[test]
+    fn softness_is_a_state_and_a_clock_that_steps_back_does_not_undo_it() {
+        let mut bench = bench();
+        bench.call("SET k v SWR 100 TAGS 1 t");
+        bench.call("INVALIDATE TAGS 1 t SOFT");
+        bench.set_clock(900_000);
+        assert_eq!((bench.call("GET k"), bench.call("GET k STALE")), ("(nil)".into(), "\"v\"".into()));
+        bench.call("SET k new TAGS 1 t");
+        assert_eq!(bench.call("GET k"), "\"new\"", "order is told by stamps, which do not step back");
+    }
+
+    #[test]
+    fn a_load_begun_before_is_stale_even_when_only_the_fill_names_the_tag() {
+        for (how, kept) in [("", "(nil)"), (" SOFT", "\"late\"")] {
+            let mut bench = bench();
+            let token = bench.token("GETLOCK k");
+            assert_eq!(bench.call(&format!("INVALIDATE TAGS 1 nobodys{how}")), "0");
+            assert_eq!(load(&mut bench, &token, "SWR 100 TAGS 1 nobodys"), "STALE");
+            assert_eq!((bench.call("GET k"), bench.call("GET k STALE")), ("(nil)".into(), kept.into()));
+            let token = bench.token("GETLOCK k");
+            assert_eq!(load(&mut bench, &token, "TAGS 1 nobodys"), "OK", "a load begun afterwards is trusted");
+        }
+    }
+
+    #[test]
+    fn a_load_begun_before_is_stale_by_a_tag_of_its_rule() {
+        let mut bench = bench();
+        bench.call("RULE SET r MATCH k* TAG of-rule");
+        let token = bench.token("GETLOCK k");
+        bench.call("INVALIDATE TAGS 1 of-rule");
+        assert_eq!(load(&mut bench, &token, ""), "STALE");
+    }
+
+    #[test]
+    fn a_batch_since_a_stamp_is_judged_as_well() {
+        let mut bench = bench();
+        let since = bench.call("STAMP").replace('"', "");
+        bench.call("INVALIDATE TAGS 1 t");
+        assert_eq!(bench.call(&format!("SET k v SINCE {since} TAGS 1 t")), "STALE");
+        assert_eq!(bench.call(&format!("SET other v SINCE {since}")), "OK");
+        bench.call("INVALIDATE ALL");
+        assert_eq!(bench.call(&format!("SET third v SINCE {since}")), "STALE");
+    }
+
+    #[test]
+    fn all_frees_the_leases_and_the_first_who_waits_is_the_next_to_load() {
+        let mut bench = bench();
+        let token = bench.token("GETLOCK k");
+        assert_eq!(bench.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
+        bench.call("INVALIDATE ALL");
+        let answers = bench.late_answers();
+        assert!(answers.len() == 1 && answers[0].1.starts_with("[MISS, "), "{answers:?}");
+        assert_eq!(load(&mut bench, &token, ""), "STALE", "unless the new lease has been filled");
+    }
+
+    #[test]
+    fn a_fill_that_is_stale_leaves_nobody_waiting_for_nothing() {
+        let mut bench = bench();
+        let token = bench.token("GETLOCK k");
+        assert_eq!(bench.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
+        bench.call("INVALIDATE TAGS 1 t");
+        assert!(bench.late_answers().is_empty(), "the load is still of use to nobody, but its holder does not know");
+        assert_eq!(load(&mut bench, &token, "TAGS 1 t"), "STALE");
+        assert!(bench.late_answers()[0].1.starts_with("[MISS, "));
+    }
+
+    #[test]
+    fn a_load_begun_inside_a_guard_is_not_trusted() {
+        for what in ["TAGS 1 t", "ALL"] {
+            let mut bench = bench();
+            bench.call(&format!("INVALIDATE {what} GUARD 5"));
+            bench.call(&format!("INVALIDATE {what}")); // a second one does not shorten it
+            bench.advance(4_999);
+            let token = bench.token("GETLOCK k");
+            assert_eq!(load(&mut bench, &token, "TAGS 1 t"), "STALE");
+            bench.advance(1);
+            let token = bench.token("GETLOCK k");
+            assert_eq!(load(&mut bench, &token, "TAGS 1 t"), "OK");
+        }
+    }
+
+    #[test]
+    fn the_setting_guards_where_the_command_says_nothing() {
+        let mut bench = bench();
+        bench.advance(10_000);
+        bench.config("guard", "2").unwrap();
+        for (said, answer) in [("", "STALE"), (" GUARD 0", "OK")] {
+            bench.call(&format!("INVALIDATE TAGS 1 t{said}"));
+            let token = bench.token("GETLOCK k");
+            assert_eq!(load(&mut bench, &token, "TAGS 1 t"), answer);
+            bench.advance(3_000);
+        }
+    }
+
+    #[test]
+    fn a_guard_runs_on_the_monotonic_clock() {
+        let mut bench = bench();
+        bench.call("INVALIDATE TAGS 1 t GUARD 5");
+        bench.set_clock(500_000);
+        bench.advance(5_000);
+        let token = bench.token("GETLOCK k");
+        assert_eq!(load(&mut bench, &token, "TAGS 1 t"), "OK", "a clock set back does not prolong it");
+    }
+
+    #[test]
+    fn a_mark_that_is_forgotten_raises_the_floor_under_which_loads_are_not_trusted() {
+        let mut bench = bench();
+        let token = bench.token("GETLOCK k LOCK 5");
+        bench.call("INVALIDATE TAGS 1 t");
+        bench.advance(59_000);
+        let now = bench.now();
+        bench.state.reap(100, now);
+        assert!(bench.state.tags.known(b"t").is_some(), "too soon");
+        bench.advance(2_000);
+        let now = bench.now();
+        bench.state.reap(100, now);
+        assert!(bench.state.tags.known(b"t").is_none(), "ten million of them leave nothing behind");
+        assert_eq!(load(&mut bench, &token, "TAGS 1 t"), "STALE");
+    }
+
+    #[test]
+    fn a_mark_is_kept_while_a_lease_is_out_that_is_older_and_while_its_guard_stands() {
+        let mut bench = bench();
+        let token = bench.token("GETLOCK k LOCK 1h");
+        bench.call("INVALIDATE TAGS 1 t");
+        bench.call("INVALIDATE TAGS 1 guarded GUARD 5m");
+        bench.advance(100_000);
+        let now = bench.now();
+        bench.state.reap(100, now);
+        assert!(bench.state.tags.known(b"t").is_some() && bench.state.tags.known(b"guarded").is_some());
+        assert_eq!(load(&mut bench, &token, ""), "OK", "so nobody's load is distrusted for it");
+        let now = bench.now();
+        bench.state.reap(100, now);
+        assert!(bench.state.tags.known(b"t").is_none() && bench.state.tags.known(b"guarded").is_some());
+    }
+
+    #[test]
+    fn an_id_that_is_used_again_does_not_bring_the_marks_of_another_name() {
+        let mut bench = bench();
+        bench.call("INVALIDATE TAGS 1 old GUARD 61");
+        bench.advance(62_000);
+        let now = bench.now();
+        bench.state.reap(100, now);
+        bench.call("SET k v TAGS 1 new");
+        assert_eq!((bench.call("GET k"), bench.call("INVALIDATE TAGS 1 new")), ("\"v\"".into(), "1".into()));
+    }
+
+    #[test]
+    fn an_entry_counts_once_for_each_tag_and_not_when_the_same_tag_has_hit_it() {
+        let mut bench = bench();
+        bench.call("SET a v TAGS 2 t u");
+        bench.call("SET b v TAGS 1 t");
+        assert_eq!(bench.call("INVALIDATE TAGS 3 t u t"), "3", "a tag that is named twice is one");
+        assert_eq!(bench.call("INVALIDATE TAGS 2 t u SOFT"), "0");
+        bench.call("SET a v TAGS 1 t");
+        bench.call("SET a w TAGS 1 t");
+        bench.call("SET c v TAGS 1 t");
+        bench.call("DEL c");
+        assert_eq!(bench.call("INVALIDATE TAGS 1 t"), "1", "what was replaced or deleted is not there");
+    }
+
+    #[test]
+    fn the_sweep_frees_what_is_dead_and_leaves_what_is_stale() {
+        let mut bench = bench();
+        bench.call("SET a v TAGS 1 t");
+        bench.call("SET b v SWR 100 TAGS 1 u");
+        bench.call("SET c v");
+        bench.call("INVALIDATE TAGS 1 t");
+        bench.call("INVALIDATE TAGS 1 u SOFT");
+        assert_eq!((bench.dbsize(), bench.stat("sweep_backlog")), (3, "2".into()));
+        bench.sweep();
+        assert_eq!(
+            (bench.dbsize(), bench.stat("sweep_backlog"), bench.stat("entries_reclaimed")),
+            (2, "0".into(), "1".into())
+        );
+        assert_eq!(bench.call("GET b STALE"), "\"v\"");
+        assert_eq!((bench.stat("invalidations"), bench.stat("entries_invalidated")), ("2".into(), "2".into()));
+    }
+
+    #[test]
+    fn a_replica_is_told_the_stamp_and_judges_the_same() {
+        let (mut primary, mut replica) = (bench(), Bench::replica_at(900_000)); // its clock is slow
+        let mut both = |primary: &mut Bench, line: &str| {
+            primary.call(line);
+            for words in primary.replicated.clone() {
+                replica.obey(&words.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            }
+            replica.call("MGET a b")
+        };
+        both(&mut primary, "SET a 1 SWR 500 TAGS 1 t");
+        assert_eq!(both(&mut primary, "SET b 1 TAGS 1 u"), r#"["1", "1"]"#);
+        assert_eq!(both(&mut primary, "INVALIDATE TAGS 1 t SOFT"), r#"[(nil), "1"]"#);
+        assert_eq!(both(&mut primary, "SET a 2 TAGS 1 t"), r#"["2", "1"]"#);
+        assert_eq!(both(&mut primary, "INVALIDATE ALL"), "[(nil), (nil)]");
+        assert_eq!(both(&mut primary, "SET b 3"), r#"[(nil), "3"]"#, "what its primary stores next is not killed");
+    }
+
+    #[test]
+    fn what_is_saved_beside_the_keys_makes_the_same_marks() {
+        let mut bench = bench();
+        bench.call("INVALIDATE TAGS 1 hard");
+        bench.call("INVALIDATE TAGS 1 soft SOFT GUARD 7");
+        bench.call("INVALIDATE ALL");
+        let saved = crate::cache::aux::save(&bench.state, bench.now()).unwrap();
+        let mut other = Bench::at(2_000_000);
+        let now = other.now();
+        let mut strings = saved.iter().cloned();
+        crate::cache::aux::load(&mut other.state, now, || strings.next()).unwrap();
+        let said = |bench: &Bench| bench.state.marks_as_words(bench.now());
+        assert_eq!((said(&other), said(&other).len()), (said(&bench), 3));
+        for len in 0..saved.len() {
+            let mut strings = saved[..len].iter().cloned();
+            assert!(crate::cache::aux::load(&mut other.state, now, || strings.next()).is_err(), "cut at {len}");
+        }
+    }
+
+    #[test]
+    fn a_user_may_invalidate_what_it_may_write() {
+        let mut bench = bench();
+        bench.server.may_not_write = "smartcache:tag:b";
+        assert_eq!(bench.call("INVALIDATE TAGS 1 a"), "0");
+        let error = "NOPERM this user has no write permission on the key smartcache:tag:bad";
+        assert_eq!(bench.refusal("INVALIDATE TAGS 2 a bad"), error);
+        assert_eq!(bench.refusal("INVALIDATE ALL"), "NOPERM this user has no write permission on all keys");
+    }
+
+    #[test]
+    fn what_is_not_understood_changes_nothing() {
+        let mut bench = bench();
+        bench.call("SET k v TAGS 1 t");
+        for (line, error) in [
+            ("SOFT", "syntax error: say what: TAGS, PREFIXES, PATTERNS or ALL"),
+            ("ALL OVER 5", "syntax error near 'OVER'"),
+            ("PREFIXES 1 ", "invalid prefix '': every key begins so: say ALL"),
+            ("PREFIXES 1 a PATTERNS 1 b", "syntax error near 'PATTERNS'"),
+            ("ALL TAGS 1 t", "syntax error near 'TAGS'"),
+            ("TAGS 1 t ALL", "syntax error near 'ALL'"),
+            ("ALL ALL", "syntax error near 'ALL'"),
+            ("ALL SOFT SOFT", "syntax error near 'SOFT'"),
+            ("ALL GUARD", "syntax error near 'GUARD'"),
+            ("ALL GUARD 1 GUARD 1", "syntax error near 'GUARD'"),
+            ("TAGS", "syntax error near 'TAGS'"),
+            ("TAGS 0", "invalid TAGS '0': a whole number from 1 to 10000 is wanted"),
+            ("TAGS 2 t", "TAGS says 2, but 1 follow: give the count of what follows"),
+            ("TAGS 1 ", "invalid tag '': a tag has 1 to 255 bytes"),
+            ("TAGS 1 t u", "syntax error near 'u'"),
+            ("t", "syntax error near 't'"),
+        ] {
+            assert_eq!(bench.refusal(&format!("INVALIDATE {line}")), format!("ERR {error}"), "{line}");
+        }
+        assert_eq!(bench.refusal("INVALIDATE"), "ERR wrong number of arguments for 'smartcache.invalidate' command");
+    }
+}

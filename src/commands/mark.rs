@@ -1,0 +1,82 @@
+//! `SMARTCACHE.MARK`: how invalidations reach replicas and come back from an AOF. Not for people.
+
+use super::args::Args;
+use super::spec::{Arg, Command, Flag, Keys, Kind};
+use crate::cache::Cx;
+use crate::cache::error::Error;
+use crate::cache::invalidate::{self, Said};
+
+/// The declaration.
+pub const COMMAND: Command = Command {
+    name: "SMARTCACHE.MARK",
+    summary: "Invalidates as another node has done (internal)",
+    since: "0.1.0",
+    complexity: "O(n) for n names",
+    arity: -7,
+    flags: &[Flag::Write, Flag::Fast, Flag::Internal],
+    keys: Keys::None,
+    args: &[
+        Arg::new("stamp", Kind::Integer),
+        Arg::new("unix-time-milliseconds", Kind::Integer),
+        Arg::new("guard-milliseconds", Kind::Integer),
+        Arg::new("kind", Kind::Text),
+        Arg::new("over-milliseconds", Kind::Integer),
+        Arg::new("selector", Kind::Text),
+        Arg::new("name", Kind::Text).or_none().repeated(),
+    ],
+    details: "\
+Written by SmartCache itself into the replication stream and the AOF: stamp, time, what is left of the guard, HARD or SOFT, OVER, and what is named: TAGS, PREFIXES, PATTERNS or ALL. Or SWEPT: a sweep that began at the stamp has been everywhere. Or FORGOT: marks up to the stamp are forgotten.
+Refused from clients, whose command is SMARTCACHE.INVALIDATE.",
+    replies: "OK",
+    run: Some(run),
+};
+
+fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+    let mut words: smallvec::SmallVec<[&[u8]; 8]> = smallvec::SmallVec::new();
+    while let Some(word) = args.option() {
+        words.push(word);
+    }
+    let said = invalidate::parse(&words)?;
+    if !cx.caller.trusted {
+        return Err(Error::Refused("SMARTCACHE.MARK is for replicas and AOF: say SMARTCACHE.INVALIDATE".into()));
+    }
+    match said {
+        Said::Invalidation(mut invalidation) => {
+            // One that is beyond belief counts from now: more is invalidated then, never less.
+            if !cx.state.clock.follow(invalidation.stamp, cx.now) {
+                invalidation.stamp = cx.state.clock.stamp(cx.now);
+            }
+            invalidation.run(cx);
+        }
+        said => {
+            cx.effects.push(crate::cache::effects::Effect::ReplicateVerbatim);
+            cx.state.take_mark(cx.caller.db, said, cx.now);
+        }
+    }
+    cx.reply.simple("OK");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn a_client_cannot_say_it() {
+        let mut bench = Bench::at(1_000_000);
+        let error = "ERR SMARTCACHE.MARK is for replicas and AOF: say SMARTCACHE.INVALIDATE";
+        assert_eq!(bench.refusal("MARK 5 5 0 HARD 0 ALL"), error);
+        assert_eq!(bench.refusal("MARK 5 5 0 HARDLY 0 TAGS t"), "ERR syntax error near 'HARDLY'");
+        assert_eq!(bench.refusal("MARK -5 5 0 HARD 0 ALL"), "ERR invalid stamp '-5': a whole number is wanted");
+    }
+
+    #[test]
+    fn one_that_is_beyond_belief_neither_freezes_the_clock_nor_is_passed_over() {
+        let mut bench = Bench::replica_at(1_000_000);
+        bench.obey(&[b"SET", b"k", b"v", b"TAGS", b"1", b"t"]);
+        let far = u64::MAX / 4;
+        bench.obey(&[b"SMARTCACHE.MARK", far.to_string().as_bytes(), b"5", b"0", b"HARD", b"0", b"TAGS", b"t"]);
+        assert_eq!(bench.inspect("k", "state"), "\"dead\"");
+        assert!(bench.state.clock.last().0 < far);
+    }
+}

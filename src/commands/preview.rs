@@ -1,0 +1,58 @@
+//! `SMARTCACHE.PREVIEW`: what an invalidation would hit.
+
+use super::args::Args;
+use super::invalidate::{WHAT, what};
+use super::spec::{Command, Flag, Keys};
+use crate::cache::effects::Effect;
+use crate::cache::error::Error;
+use crate::cache::sweep::{Late, Preview};
+use crate::cache::{Cx, Reply};
+
+/// The declaration.
+pub const COMMAND: Command = Command {
+    name: "SMARTCACHE.PREVIEW",
+    summary: "Tells what invalidating would hit, and changes nothing",
+    since: "0.1.0",
+    complexity: "O(n) for n members of the tags, else for n keys of the database; in slices: nobody else waits",
+    arity: -2,
+    flags: &[Flag::ReadOnly, Flag::Blocking],
+    keys: Keys::None,
+    args: &[WHAT],
+    details: "\
+Looks at what SMARTCACHE.INVALIDATE would hit with the same words, in the selected database, and changes nothing. The caller waits while keys are walked over in slices; so it is refused in MULTI, scripts and functions. What is stored or goes meanwhile may be missed.",
+    replies: "A map: entries (fresh or stale ones that would be hit), bytes (memory of their values), sample (up to 10 of their keys), origin_ms (what loading them anew would take: the measured load times of those that were loaded under a lease).",
+    run: Some(run),
+};
+
+fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+    let word = args.word()?;
+    let names = what(args, word)?.ok_or_else(|| Error::syntax(word))?;
+    args.finish()?;
+    if !cx.server.may_wait() {
+        return Err(Error::Refused(
+            "SMARTCACHE.PREVIEW walks over keys, which MULTI, scripts and functions cannot wait for".into(),
+        ));
+    }
+    let (scope, walks) = (cx.state.scope(&names), cx.state.walks(&names));
+    let id = cx.state.sweep.preview(cx.caller.db, scope, &walks);
+    cx.effects.push(Effect::Wait(id));
+    Ok(())
+}
+
+/// Answers somebody who has waited for walks.
+pub fn say_late(reply: &mut dyn Reply, late: &Late) {
+    let Preview { entries, bytes, sample, origin_ms } = match late {
+        Late::Hits(hits) => return reply.int(*hits as i64),
+        Late::Preview(preview) => preview,
+    };
+    reply.map(4);
+    reply.bulk(b"entries");
+    reply.int(*entries as i64);
+    reply.bulk(b"bytes");
+    reply.int(*bytes as i64);
+    reply.bulk(b"sample");
+    reply.array(sample.len());
+    sample.iter().for_each(|key| reply.bulk(key));
+    reply.bulk(b"origin_ms");
+    reply.int(*origin_ms as i64);
+}
