@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::{
     callers::Caller,
-    server::Result,
+    support::server::Result,
     wire::{Con, Reply},
 };
 

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     approaches::{Approach, Got, KEY},
-    server::{self, Result},
+    support::server::{self, Result},
     wire::Con,
 };
 

@@ -64,20 +64,11 @@ mod approaches;
 mod callers;
 #[path = "../../tests/data/mod.rs"]
 mod data;
-#[path = "../support/lab.rs"]
-mod lab;
-#[path = "../support/machine.rs"]
-#[allow(dead_code)] // `make bench` reads the ticks too
-mod machine;
-#[path = "../support/numbers.rs"]
-mod numbers;
 mod picture;
 mod report;
 mod runs;
-#[path = "../support/server.rs"]
-mod server;
-#[path = "../support/text.rs"]
-mod text;
+#[path = "../support/mod.rs"]
+mod support;
 mod watch;
 mod wire;
 
@@ -86,12 +77,14 @@ use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 use approaches::Approach;
 use callers::{Scenario, Terms};
 use clap::{Parser, ValueEnum};
-use lab::progress;
 use report::{NotRun, Row};
 use runs::Lab;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use server::Result;
-use text::thousands;
+use support::{
+    lab::progress,
+    server::{self, Result},
+    text::thousands,
+};
 
 const CALLERS: [usize; 5] = [1, 10, 100, 1_000, 5_000];
 const READERS: usize = 1_000;

@@ -7,7 +7,10 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::{approaches::Approach, server::Result, text::thousands};
+use crate::{
+    approaches::Approach,
+    support::{server::Result, text::thousands},
+};
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 438.0;

@@ -7,9 +7,11 @@ use serde_json::{Map, Value, json};
 use crate::{
     All,
     approaches::{Approach, Got},
-    numbers::{Quartiles, rounded, table},
     runs::Measured,
-    text::thousands,
+    support::{
+        numbers::{Quartiles, rounded, table},
+        text::thousands,
+    },
     watch::{self, Stops, Watched},
 };
 

@@ -19,11 +19,13 @@ use crate::{
     approaches::{Approach, KEY},
     callers::{Ready, Run, Scenario, Terms},
     in_target,
-    lab::{self, connect, info},
-    machine,
     report::Facts,
-    server::{self, Result, Server},
-    text::thousands,
+    support::{
+        lab::{self, connect, info},
+        machine,
+        server::{self, Result, Server},
+        text::thousands,
+    },
 };
 
 /// What a run took.

@@ -19,10 +19,12 @@ use redis::{Connection, cmd};
 use crate::{
     approaches::Approach,
     callers::{Ready, Run, Scenario, Terms},
-    lab::{connect, info},
-    machine,
     runs::{Lab, commands},
-    server::Result,
+    support::{
+        lab::{connect, info},
+        machine,
+        server::Result,
+    },
 };
 
 pub(crate) const CALLERS: usize = 1_000;

@@ -10,7 +10,7 @@ use tokio::{
     net::UnixStream,
 };
 
-use crate::server::Result;
+use crate::support::server::Result;
 
 /// One reply, of either protocol.
 #[derive(Debug, PartialEq)]

@@ -36,17 +36,11 @@
 //! - **Memory** is what `used_memory` grows by for a fresh key, over the number of keys: allocator rounding, hash table,
 //!   the key's name and its TTL included.
 
-#[path = "../tests/data/mod.rs"]
+#[path = "../../tests/data/mod.rs"]
 mod data;
-mod support {
-    pub(crate) mod lab;
-    pub(crate) mod machine;
-    pub(crate) mod numbers;
-    pub(crate) mod report;
-    pub(crate) mod server;
-    pub(crate) mod text;
-    pub(crate) mod wire;
-}
+mod report;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::{
     collections::HashMap,
@@ -63,11 +57,11 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use hdrhistogram::Histogram;
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use redis::{Connection, Value, cmd, pipe};
+use report::{Budget, Facts, Limit, MemoryRow};
 use support::{
     lab::{self, connect, info, progress},
     machine::{self, Cpu},
     numbers::Quartiles,
-    report::{self, Budget, Facts, Limit, MemoryRow},
     server::{self, Result, Server},
     wire::{OK_REPLY, Script, Wire, bulk_reply, push_command},
 };

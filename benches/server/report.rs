@@ -4,11 +4,13 @@ use std::fmt::{self, Display};
 
 use serde_json::{Value, json};
 
-use super::{
-    numbers::{Quartiles, rounded, table},
-    text::thousands,
+use crate::{
+    Cell, Form, Op,
+    support::{
+        numbers::{Quartiles, rounded, table},
+        text::thousands,
+    },
 };
-use crate::{Cell, Form, Op};
 
 /// Where and how it was measured.
 pub(crate) struct Facts {
