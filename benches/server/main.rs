@@ -44,7 +44,6 @@ mod support;
 
 use std::{
     collections::HashMap,
-    fs,
     io::Write as _,
     path::PathBuf,
     process::ExitCode,
@@ -62,6 +61,8 @@ use support::{
     lab::{self, connect, info, progress},
     machine::{self, Cpu},
     numbers::Quartiles,
+    options::{self, Common},
+    report::save,
     server::{self, Result, Server},
     wire::{OK_REPLY, Script, Wire, bulk_reply, push_command},
 };
@@ -77,30 +78,14 @@ const MANY_KEYS: usize = 10_240;
 /// What SmartCache costs a server, beside the server's own commands.
 #[derive(Parser)]
 struct Args {
-    /// How many times everything is measured.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: u32,
-    /// One short round: shows that it runs, the figures mean nothing.
-    #[arg(long)]
-    quick: bool,
-    /// The server program [default: $SERVER, else redis-server or valkey-server].
-    #[arg(long)]
-    server: Option<String>,
-    /// The module [default: release/libsmartcache.so in the target folder].
-    #[arg(long)]
-    module: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
     /// Measure the server's own commands alone, without the module: how quiet is this machine?
     #[arg(long, conflicts_with = "module")]
     native: bool,
-    /// Where the results go as JSON.
-    #[arg(long, default_value = "bench-results/server.json")]
-    json: PathBuf,
     /// Only this part (may be repeated).
     #[arg(long)]
     only: Vec<Part>,
-    /// Given by `cargo bench`.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -114,7 +99,7 @@ enum Part {
 }
 
 fn main() -> ExitCode {
-    match bench(&Args::parse()) {
+    match bench(&options::parse("5", "bench-results/server.json")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
@@ -139,16 +124,8 @@ fn bench(args: &Args) -> Result<()> {
 
     let used = machine::cpu_at_rest(lab.pid)?.since(nanos_before);
     let facts = lab.facts(args, used, machine::ticks(lab.pid)? - ticks_before)?;
-    if let Some(folder) = args.json.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(&args.json, report::json(&facts, &cells, &memory, &budgets))?;
     report::print(&facts, &cells, &memory, &budgets);
-    if args.quick {
-        println!("\nThis was --quick: it shows that the bench runs. The figures mean nothing.");
-    }
-    println!("\nWritten to {}.", args.json.display());
-    Ok(())
+    save(&args.common, &report::json(&facts, &cells, &memory, &budgets))
 }
 
 // ---- what is compared ---------------------------------------------------------------------------------------------
@@ -332,7 +309,6 @@ struct Lab {
     con: Connection,
     server: Server,
     pid: u32,
-    cores: usize,
     pinned: bool,
     module: Option<PathBuf>,
     corpus: Corpus,
@@ -342,34 +318,18 @@ struct Lab {
 
 impl Lab {
     fn open(args: &Args) -> Result<Lab> {
-        let module = match (&args.module, args.native) {
-            (_, true) => None,
-            (Some(module), _) => Some(module.clone()),
-            (None, _) => Some(server::built_module()?),
-        };
+        let module = if args.native { None } else { Some(args.common.module()?) };
         // A child inherits the cores it may run on: first the server's core, then ours.
         let server_pinned = lab::pin(0);
-        let program = args.server.clone().unwrap_or_else(server::program);
-        let server = Server::start(&program, module.as_deref(), &["maxmemory 0", "hz 10"])?;
+        let server = Server::start(&args.common.server(), module.as_deref(), &["maxmemory 0", "hz 10"])?;
         let pinned = server_pinned && lab::pin(1);
 
         let mut con = connect(&server)?;
         let wire = Wire::connect(&server.socket())?;
         let pid = info(&mut con, "server", "process_id").parse()?;
         let corpus = Corpus(data::records().iter().map(data::Record::json).collect());
-        let (rounds, span) = if args.quick { (1, 5) } else { (args.rounds, 120) };
-        Ok(Lab {
-            wire,
-            con,
-            server,
-            pid,
-            cores: lab::cores(),
-            pinned,
-            module,
-            corpus,
-            rounds,
-            span: Duration::from_millis(span),
-        })
+        let (rounds, span) = (args.common.rounds(), if args.common.quick { 5 } else { 120 });
+        Ok(Lab { wire, con, server, pid, pinned, module, corpus, rounds, span: Duration::from_millis(span) })
     }
 
     fn forms(&self) -> Vec<Form> {
@@ -777,19 +737,11 @@ impl Lab {
     // ---- where this was measured ----------------------------------------------------------------------------------
 
     fn facts(&mut self, args: &Args, used: Cpu, ticks: u64) -> Result<Facts> {
-        let con = &mut self.con;
-        let name = lab::server_name(con);
+        let name = support::report::server(&mut self.con);
+        let waited = (used.main, used.waited);
         Ok(Facts {
-            date: machine::today(),
-            processor: format!("{}, {} cores", machine::processor(), self.cores),
-            kernel: machine::kernel(),
-            server: format!("{name}, {}", info(con, "memory", "mem_allocator")),
-            module: self.module.as_deref().map_or("none (--native)".into(), lab::module_name),
-            pinned: self.pinned,
-            rounds: self.rounds,
+            common: support::report::Facts::new(&args.common, name, self.module.as_deref(), self.pinned, waited),
             sample_ms: self.span.as_millis() as u64,
-            quick: args.quick,
-            waited_percent: 100.0 * used.waited as f64 / (used.main + used.waited) as f64,
             main_seconds: used.main as f64 / 1e9,
             process_seconds: used.process as f64 / 1e9,
             tick_seconds: ticks as f64 / 1e9,

@@ -1,30 +1,20 @@
 //! What was measured, as tables for people and as JSON for programs.
 
-use std::fmt::{self, Display};
-
 use serde_json::{Value, json};
 
 use crate::{
     Cell, Form, Op,
     support::{
         numbers::{Quartiles, rounded, table},
+        report,
         text::thousands,
     },
 };
 
 /// Where and how it was measured.
 pub(crate) struct Facts {
-    pub(crate) date: String,
-    pub(crate) processor: String,
-    pub(crate) kernel: String,
-    pub(crate) server: String,
-    pub(crate) module: String,
-    pub(crate) pinned: bool,
-    pub(crate) rounds: u32,
+    pub(crate) common: report::Facts,
     pub(crate) sample_ms: u64,
-    pub(crate) quick: bool,
-    /// How long the server's main thread was ready but had no CPU, as a share of the time it wanted one.
-    pub(crate) waited_percent: f64,
     /// CPU of the whole run by the three clocks of `machine.rs`.
     pub(crate) main_seconds: f64,
     pub(crate) process_seconds: f64,
@@ -106,31 +96,14 @@ impl Budget {
 
 /// Everything, for people.
 pub(crate) fn print(facts: &Facts, cells: &[Cell], memory: &[MemoryRow], budgets: &[Budget]) {
-    println!("\n{facts}");
+    facts.common.print("bench", &[], &format!("{} ms a sample", facts.sample_ms));
+    println!(
+        "  {:<10} main thread {:.2} s, whole process {:.2} s, by ticks {:.2} s",
+        "clocks", facts.main_seconds, facts.process_seconds, facts.tick_seconds
+    );
     print_commands(cells);
     print_memory(memory);
-    print_budgets(budgets, facts.quick);
-}
-
-impl Display for Facts {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        writeln!(f, "SmartCache bench, {}", self.date)?;
-        writeln!(f, "  machine   {}; Linux {}", self.processor, self.kernel)?;
-        writeln!(f, "  server    {}", self.server)?;
-        writeln!(f, "  module    {}", self.module)?;
-        let pinned = if self.pinned { "each on a core of its own" } else { "NOT pinned: fewer than two cores" };
-        writeln!(f, "  method    {} rounds, {} ms a sample, server and client {pinned}", self.rounds, self.sample_ms)?;
-        writeln!(
-            f,
-            "  quiet?    the server waited {:.1} % of the time for its core (much above 1 %: distrust the spread)",
-            self.waited_percent
-        )?;
-        write!(
-            f,
-            "  clocks    main thread {:.2} s, whole process {:.2} s, by ticks {:.2} s",
-            self.main_seconds, self.process_seconds, self.tick_seconds
-        )
-    }
+    print_budgets(budgets, facts.common.quick);
 }
 
 fn print_commands(cells: &[Cell]) {
@@ -230,7 +203,7 @@ fn print_budgets(budgets: &[Budget], quick: bool) {
 }
 
 /// Everything, for programs.
-pub(crate) fn json(facts: &Facts, cells: &[Cell], memory: &[MemoryRow], budgets: &[Budget]) -> String {
+pub(crate) fn json(facts: &Facts, cells: &[Cell], memory: &[MemoryRow], budgets: &[Budget]) -> Value {
     let cells: Vec<Value> = cells
         .iter()
         .map(|cell| {
@@ -282,31 +255,21 @@ pub(crate) fn json(facts: &Facts, cells: &[Cell], memory: &[MemoryRow], budgets:
                 "kind": kind,
                 "measured": budget.difference.json(),
                 "limit": limit,
-                "ok": limit.filter(|_| !facts.quick).map(|limit| budget.difference.median <= limit),
+                "ok": limit.filter(|_| !facts.common.quick).map(|limit| budget.difference.median <= limit),
             })
         })
         .collect();
-    let all = json!({
-        "facts": {
-            "date": facts.date,
-            "processor": facts.processor,
-            "kernel": facts.kernel,
-            "server": facts.server,
-            "module": facts.module,
-            "pinned": facts.pinned,
-            "rounds": facts.rounds,
+    json!({
+        "facts": facts.common.json(json!({
             "sample_ms": facts.sample_ms,
-            "quick": facts.quick,
-            "waited_for_core_percent": rounded(facts.waited_percent),
             "main_thread_cpu_seconds": rounded(facts.main_seconds),
             "process_cpu_seconds": rounded(facts.process_seconds),
             "process_cpu_seconds_by_ticks": rounded(facts.tick_seconds),
-        },
+        })),
         "budgets": budgets,
         "commands": cells,
         "memory": memory,
-    });
-    format!("{all:#}\n")
+    })
 }
 
 fn held(form: Form, share: f64) -> String {

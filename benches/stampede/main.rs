@@ -51,11 +51,8 @@
 //! # The promises
 //!
 //! 1,000 callers of a cold key with `GETLOCK … WAIT` are watched more closely: how long after the store the last one was
-//! answered, and whether the server stopped for anybody else. The latter is seen in three ways, each beside the same
-//! server at rest: the server's own longest event loop (`INFO debug`, Redis 7.2 and later and Valkey 8 and later), the
-//! longest wait of a client that pings all the time, and the longest time that its main thread was on a CPU without a
-//! break (`schedstat`, looked at every millisecond: at most that long, and no finer than the kernel's tick). Machines
-//! stumble: a ping may wait for milliseconds with no caller about.
+//! answered, and whether the server stopped for anybody else (`support/watch.rs` says how that is seen), beside the same
+//! server at rest. Machines stumble: a ping may wait for milliseconds with no caller about.
 //!
 //! What is promised is the answering. All that has arrived is done in one event loop, in any server; so a thousand
 //! requests that come at the same moment make a long one, whatever they ask: as many plain `GET` stand beside it.
@@ -72,7 +69,7 @@ mod support;
 mod watch;
 mod wire;
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use approaches::Approach;
 use callers::{Scenario, Terms};
@@ -82,6 +79,8 @@ use runs::Lab;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{
     lab::progress,
+    options::{self, Common},
+    report::{redraw, save},
     server::{self, Result},
     text::thousands,
 };
@@ -92,18 +91,8 @@ const READERS: usize = 1_000;
 /// What many callers of one missing or expiring key cause.
 #[derive(Parser)]
 pub(crate) struct Args {
-    /// How many times everything is measured.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: u32,
-    /// One short round with few callers: shows that it runs, the figures mean nothing.
-    #[arg(long)]
-    quick: bool,
-    /// The server program [default: $SERVER, else redis-server or valkey-server].
-    #[arg(long)]
-    server: Option<String>,
-    /// The module [default: release/libsmartcache.so in the target folder].
-    #[arg(long)]
-    module: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
     /// The memcached program.
     #[arg(long, default_value = "memcached")]
     memcached: String,
@@ -122,9 +111,6 @@ pub(crate) struct Args {
     /// Only this approach (may be repeated).
     #[arg(long)]
     approach: Vec<Approach>,
-    /// Where the results go as JSON.
-    #[arg(long, default_value = "bench-results/stampede.json")]
-    json: PathBuf,
     /// Also draw them, as a picture for the README.
     #[arg(long)]
     svg: Option<PathBuf>,
@@ -134,9 +120,6 @@ pub(crate) struct Args {
     /// Only this part (may be repeated).
     #[arg(long)]
     only: Vec<Part>,
-    /// Given by `cargo bench`.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -150,7 +133,7 @@ enum Part {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = options::parse::<Args>("3", "bench-results/stampede.json");
     match if args.redraw { draw(&args) } else { bench(&args) } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -164,7 +147,7 @@ fn bench(args: &Args) -> Result<()> {
     server::catch_interrupts()?;
     let files = allow_files()?;
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
-    let rounds = if args.quick { 1 } else { args.rounds };
+    let rounds = args.common.rounds();
     let mut lab = Lab::open(args)?;
     let mut all = All::default();
 
@@ -179,8 +162,8 @@ fn bench(args: &Args) -> Result<()> {
             }
         }
         if wanted(Part::Expiry) {
-            let ttl = if args.quick { 2 } else { args.ttl };
-            let cycles = if args.quick { 1 } else { args.cycles };
+            let ttl = if args.common.quick { 2 } else { args.ttl };
+            let cycles = if args.common.quick { 1 } else { args.cycles };
             // As long as so many lifetimes with a load each, and a little, so that the last load is seen to its end.
             let seconds = f64::from(cycles) * (ttl as f64 + LOAD.as_secs_f64()) + 1.0;
             for approach in chosen(args, &Approach::EXPIRY) {
@@ -195,13 +178,9 @@ fn bench(args: &Args) -> Result<()> {
         }
     }
 
-    let facts = lab.facts(args, rounds);
-    if let Some(folder) = args.json.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(&args.json, report::json(&facts, &all))?;
+    let facts = lab.facts(args);
     report::print(&facts, &all);
-    println!("\nWritten to {}.", args.json.display());
+    save(&args.common, &report::json(&facts, &all))?;
     if args.svg.is_some() { draw(args) } else { Ok(()) }
 }
 
@@ -263,11 +242,11 @@ fn terms(args: &Args, ttl: u64) -> Terms {
 
 /// How long after the last question whoever waits is waited for.
 pub(crate) fn limit(args: &Args) -> Duration {
-    Duration::from_secs(if args.quick { 20 } else { 40 })
+    Duration::from_secs(if args.common.quick { 20 } else { 40 })
 }
 
 fn counts(args: &Args) -> Vec<usize> {
-    match (args.callers.is_empty(), args.quick) {
+    match (args.callers.is_empty(), args.common.quick) {
         (false, _) => args.callers.iter().map(|&n| n as usize).collect(),
         (true, true) => CALLERS[..3].to_vec(),
         (true, false) => CALLERS.to_vec(),
@@ -288,15 +267,5 @@ fn allow_files() -> Result<u64> {
 }
 
 fn draw(args: &Args) -> Result<()> {
-    let Some(svg) = &args.svg else { return Ok(()) };
-    let text = fs::read_to_string(&args.json).map_err(|e| format!("{}: {e}", args.json.display()))?;
-    fs::write(svg, picture::draw(&serde_json::from_str(&text)?)?)?;
-    println!("Drawn in {}.", svg.display());
-    Ok(())
-}
-
-/// Where something is that `make bench-stampede` or `cargo build` put into the target folder we run from.
-pub(crate) fn in_target(path: &str) -> Option<PathBuf> {
-    let me = std::env::current_exe().ok()?;
-    me.ancestors().map(|dir| dir.join(path)).find(|place| place.is_file())
+    args.svg.as_ref().map_or(Ok(()), |svg| redraw(&args.common, svg, picture::draw))
 }

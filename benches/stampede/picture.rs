@@ -1,15 +1,14 @@
 //! The picture for the README: loads and waits over the number of callers of a cold key, drawn from the JSON.
-//!
-//! Plain SVG, written by hand: two panels of lines, each with its name at its end, do not need a library. The ground is
-//! a fixed light one, because GitHub shows a picture on its own theme's ground and says nothing about it to the picture.
-
-use std::fmt::Write;
 
 use serde_json::Value;
 
 use crate::{
     approaches::Approach,
-    support::{server::Result, text::thousands},
+    support::{
+        server::Result,
+        svg::{self, rule, text},
+        text::thousands,
+    },
 };
 
 const WIDTH: f64 = 960.0;
@@ -79,17 +78,9 @@ struct Line {
 
 /// The SVG of what the bench wrote as JSON.
 pub(crate) fn draw(results: &Value) -> Result<String> {
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
-         font-family=\"system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif\" font-size=\"12\" fill=\"#1f2937\">\n\
-         <title>What many callers of one missing key cause, by approach</title>\n\
-         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"8\" fill=\"#fcfcfd\" stroke=\"#d1d5db\"/>\n"
-    );
-    text(
-        &mut svg,
-        24.0,
-        34.0,
-        "font-size=\"17\" font-weight=\"600\"",
+    let mut svg = svg::begin(
+        (WIDTH, HEIGHT),
+        "What many callers of one missing key cause, by approach",
         "Many callers ask for one missing key at once; a load takes 0.5 s",
     );
     let (mut all_answered, mut shortened) = (true, false);
@@ -191,21 +182,10 @@ impl Panel {
 
         for line in lines {
             let (colour, stroke) = style(line.approach);
-            let points: Vec<String> =
-                line.points.iter().map(|&(x, y, _)| format!("{:.1},{:.1}", self.x(x), self.y(y))).collect();
-            let _ = writeln!(
-                svg,
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{stroke}\" stroke-linejoin=\"round\"/>",
-                points.join(" ")
-            );
-            for &(x, y, answered) in &line.points {
-                let fill = if answered { colour } else { "#fcfcfd" };
-                let _ = writeln!(
-                    svg,
-                    "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{fill}\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
-                    self.x(x),
-                    self.y(y)
-                );
+            let at = |&(x, y, _): &(f64, f64, bool)| (self.x(x), self.y(y));
+            svg::line(svg, &line.points.iter().map(at).collect::<Vec<_>>(), colour, stroke);
+            for point in &line.points {
+                svg::dot(svg, at(point), colour, point.2);
             }
         }
         self.name(svg, lines);
@@ -213,24 +193,17 @@ impl Panel {
 
     /// Puts each line's name beside its end, pushed apart where ends lie together.
     fn name(&self, svg: &mut String, lines: &[Line]) {
-        let mut names: Vec<(&Line, f64, f64)> = Vec::new(); // the line, its end's height, its name's
+        let mut names: Vec<(&Line, f64)> = Vec::new(); // the line, and its end's height
         for line in lines {
             if let Some(&(_, number, _)) = line.points.last() {
-                names.push((line, self.y(number), self.y(number)));
+                names.push((line, self.y(number)));
             }
         }
         // Where ends are at one height, ours comes first.
         names.sort_by(|a, b| a.1.total_cmp(&b.1).then(b.0.approach.is_ours().cmp(&a.0.approach.is_ours())));
-        for n in 1..names.len() {
-            names[n].2 = names[n].2.max(names[n - 1].2 + NAME_HEIGHT);
-        }
-        // What was pushed below the ground moves up again, with those above it.
-        let mut lowest = BOTTOM + 2.0;
-        for name in names.iter_mut().rev() {
-            name.2 = name.2.min(lowest);
-            lowest = name.2 - NAME_HEIGHT;
-        }
-        for (line, end, at) in names {
+        let ends: Vec<f64> = names.iter().map(|name| name.1).collect();
+        let places = svg::pushed_apart(&ends, NAME_HEIGHT, BOTTOM + 2.0);
+        for ((line, end), at) in names.into_iter().zip(places) {
             let (colour, _) = style(line.approach);
             let last = line.points.last().map_or(self.right, |point| self.x(point.0));
             if last < self.right {
@@ -241,17 +214,4 @@ impl Panel {
             text(svg, self.right + 26.0, at + 4.0, &format!("fill=\"{colour}\" {weight}"), &line.name);
         }
     }
-}
-
-fn text(svg: &mut String, x: f64, y: f64, how: &str, what: &str) {
-    let what = what.replace('&', "&amp;").replace('<', "&lt;");
-    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" {how}>{what}</text>");
-}
-
-fn rule(svg: &mut String, from: (f64, f64), to: (f64, f64), colour: &str, stroke: &str) {
-    let _ = writeln!(
-        svg,
-        "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{colour}\" stroke-width=\"{stroke}\"/>",
-        from.0, from.1, to.0, to.1
-    );
 }

@@ -9,30 +9,24 @@ use crate::{
     approaches::{Approach, Got},
     runs::Measured,
     support::{
-        numbers::{Quartiles, rounded, table},
+        numbers::{Quartiles, short, spread, table, whole},
+        promises::{self, Promise},
+        report,
         text::thousands,
+        watch::Stops,
     },
-    watch::{self, Stops, Watched},
+    watch::{self, Watched},
 };
 
 /// Where and how it was measured.
 pub(crate) struct Facts {
-    pub(crate) date: String,
-    pub(crate) processor: String,
-    pub(crate) kernel: String,
-    pub(crate) server: String,
-    pub(crate) module: String,
+    pub(crate) common: report::Facts,
     pub(crate) memcached: String,
     pub(crate) python: String,
-    pub(crate) pinned: bool,
-    /// How long servers were ready but had no CPU, as a share of the time they wanted one.
-    pub(crate) waited_percent: f64,
-    pub(crate) rounds: u32,
     /// Seconds, at expiry.
     pub(crate) ttl: u64,
     /// Seconds, after which whoever waits is unanswered.
     pub(crate) limit: u64,
-    pub(crate) quick: bool,
 }
 
 /// What could not be measured, and why.
@@ -199,10 +193,11 @@ const EXPIRY: [(&str, Number); 18] = [
 // ---- for people -----------------------------------------------------------------------------------------------------
 
 pub(crate) fn print(facts: &Facts, all: &All) {
-    println!("\n{facts}");
+    let more = [("memcached", &*facts.memcached), ("libraries", &*facts.python)];
+    facts.common.print("stampede bench", &more, "a load takes 0.5 s");
     print_cold(&all.cold);
     print_expiry(&all.expiry, facts);
-    print_promises(&promises(all), facts.quick);
+    promises::print(&promises(all), facts.common.quick);
     if !all.not_run.is_empty() {
         println!("\nNot run:");
         all.not_run.iter().for_each(|what| println!("  {what}"));
@@ -210,27 +205,6 @@ pub(crate) fn print(facts: &Facts, all: &All) {
     let failed = all.cold.iter().chain(&all.expiry).filter_map(|row| Some((row, row.error()?)));
     for (row, error) in failed {
         println!("\nSome callers of {}, {} callers, failed: {error}", row.approach.name(), thousands(row.callers));
-    }
-    if facts.quick {
-        println!("\nThis was --quick: it shows that the bench runs. The figures mean nothing.");
-    }
-}
-
-impl Display for Facts {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        writeln!(f, "SmartCache stampede bench, {}", self.date)?;
-        writeln!(f, "  machine    {}; Linux {}", self.processor, self.kernel)?;
-        writeln!(f, "  server     {}", self.server)?;
-        writeln!(f, "  module     {}", self.module)?;
-        writeln!(f, "  memcached  {}", self.memcached)?;
-        writeln!(f, "  libraries  {}", self.python)?;
-        let pinned = if self.pinned { "each on a core of its own" } else { "NOT pinned: fewer than two cores" };
-        writeln!(f, "  method     {} rounds, a load takes 0.5 s, server and callers {pinned}", self.rounds)?;
-        write!(
-            f,
-            "  quiet?     the servers waited {:.1} % of the time for their core (much above 1 %: distrust the times)",
-            self.waited_percent
-        )
     }
 }
 
@@ -255,9 +229,9 @@ fn print_cold(rows: &[Row]) {
                 row.approach.name().to_owned(),
                 whole(row.of(Measured::loads).median),
                 whole(row.of(Measured::commands).median),
-                millis(row.of(|m| m.within(0.5)).median),
-                millis(row.of(|m| m.within(0.99)).median),
-                millis(row.of(|m| m.within(1.0)).median) + &unanswered(row),
+                short(row.of(|m| m.within(0.5)).median),
+                short(row.of(|m| m.within(0.99)).median),
+                short(row.of(|m| m.within(1.0)).median) + &unanswered(row),
                 spread(row.of(|m| m.server_ms)),
                 times(row.times(ours)),
                 format!("{:.0} %", row.of(Measured::client_percent).median),
@@ -309,9 +283,9 @@ fn print_expiry(rows: &[Row], facts: &Facts) {
             if median == most { whole(median) } else { format!("{} (most {})", whole(median), whole(most)) },
             whole(row.of(Measured::loads_a_minute).median),
             whole(row.of(Measured::commands).median),
-            millis(row.of(|m| m.within(0.5)).median),
-            millis(row.of(|m| m.within(0.99)).median),
-            millis(row.of(|m| m.within(1.0)).median) + &unanswered(row),
+            short(row.of(|m| m.within(0.5)).median),
+            short(row.of(|m| m.within(0.99)).median),
+            short(row.of(|m| m.within(1.0)).median) + &unanswered(row),
             spread(row.of(Measured::server_ms_a_second)),
             times(row.times(ours)),
             format!("{:.0} %", row.of(Measured::client_percent).median),
@@ -322,49 +296,6 @@ fn print_expiry(rows: &[Row], facts: &Facts) {
         "fresh, stale: answered within 20 ms with such a value. waited: answered later. loaded: had to load by itself first.\n\
          loads a cycle: a load and those that began before it was done; median, and the most. a minute: loads."
     );
-}
-
-fn print_promises(promises: &[Promise], quick: bool) {
-    if promises.is_empty() {
-        return;
-    }
-    println!("\nPromises\n");
-    let mut table = table(1, &["what", "measured", "quartiles", "worst", "at rest", "promised", ""]);
-    for promise in promises {
-        let Quartiles { q1, median, q3 } = Quartiles::of(promise.measured.iter().copied());
-        let show = |n: f64| if promise.unit.is_empty() { whole(n) } else { format!("{} {}", millis(n), promise.unit) };
-        table.add_row([
-            promise.what.to_owned(),
-            show(median),
-            if promise.unit.is_empty() { String::new() } else { format!("{} – {}", millis(q1), millis(q3)) },
-            show(promise.worst()),
-            promise.at_rest.as_ref().map(|at_rest| show(worst(at_rest))).unwrap_or_default(),
-            promise
-                .limit
-                .map(|limit| format!("{} {}", if promise.exact { "=" } else { "≤" }, show(limit)))
-                .unwrap_or_default(),
-            if quick { "?" } else { promise.verdict() }.to_owned(),
-        ]);
-    }
-    println!("{table}");
-    println!("at rest: the worst that the same server showed with no caller about, in the same rounds.");
-}
-
-fn whole(n: f64) -> String {
-    if n.is_finite() { thousands(n.round() as usize) } else { "–".to_owned() }
-}
-
-fn millis(n: f64) -> String {
-    match n {
-        n if !n.is_finite() => "–".to_owned(),
-        n if n < 10.0 => format!("{n:.2}"),
-        n if n < 100.0 => format!("{n:.1}"),
-        n => whole(n),
-    }
-}
-
-fn spread(n: Quartiles) -> String {
-    format!("{} ({}–{})", millis(n.median), millis(n.q1), millis(n.q3))
 }
 
 fn times(n: Quartiles) -> String {
@@ -380,59 +311,27 @@ fn unanswered(row: &Row) -> String {
 
 // ---- promises -------------------------------------------------------------------------------------------------------
 
-struct Promise {
-    what: &'static str,
-    unit: &'static str,
-    measured: Vec<f64>,
-    at_rest: Option<Vec<f64>>,
-    /// `None`: nothing was promised, it is good to know.
-    limit: Option<f64>,
-    /// Exactly so many, in every round; else the median of the rounds is at most so much.
-    exact: bool,
-}
-
-impl Promise {
-    fn worst(&self) -> f64 {
-        let Some(limit) = self.limit.filter(|_| self.exact) else { return worst(&self.measured) };
-        let far = |n: &&f64| (**n - limit).abs();
-        self.measured.iter().max_by(|a, b| far(a).total_cmp(&far(b))).copied().unwrap_or(f64::NAN)
-    }
-
-    fn ok(&self) -> Option<bool> {
-        let limit = self.limit?;
-        Some(match self.exact {
-            true => self.measured.iter().all(|&n| n == limit),
-            false => Quartiles::of(self.measured.iter().copied()).median <= limit,
-        })
-    }
-
-    fn verdict(&self) -> &'static str {
-        match self.ok() {
-            None => "",
-            Some(true) => "ok",
-            Some(false) => "MISSED",
-        }
-    }
-}
-
-fn worst(numbers: &[f64]) -> f64 {
-    numbers.iter().copied().fold(f64::NAN, f64::max)
-}
-
 fn promises(all: &All) -> Vec<Promise> {
     let mut promises = Vec::new();
     let rounds = &all.watched;
     if !rounds.is_empty() {
         let mut count = |what, number: fn(&Watched) -> f64, limit: usize| {
             let measured = rounds.iter().map(number).collect();
-            promises.push(Promise { what, unit: "", measured, at_rest: None, limit: Some(limit as f64), exact: true });
+            promises.push(Promise {
+                what: String::from(what),
+                unit: "",
+                measured,
+                at_rest: None,
+                limit: Some(limit as f64),
+                exact: true,
+            });
         };
         count("1,000 callers of a cold key: loads", |w| w.loads as f64, 1);
         count("GETLOCK commands", |w| w.getlocks as f64, watch::CALLERS);
         count("SET commands", |w| w.sets as f64, 1);
         count("callers without an answer", |w| w.unanswered as f64, 0);
         promises.push(Promise {
-            what: "the last waiter's answer, after the store",
+            what: "the last waiter's answer, after the store".into(),
             unit: "ms",
             measured: rounds.iter().map(|w| w.last_after_store_ms).collect(),
             at_rest: None,
@@ -443,7 +342,7 @@ fn promises(all: &All) -> Vec<Promise> {
             let measured: Vec<f64> = rounds.iter().filter_map(|w| number(of(w))).collect();
             let at_rest = Some(rounds.iter().filter_map(|w| number(&w.rest)).collect());
             if !measured.is_empty() {
-                promises.push(Promise { what, unit: "ms", measured, at_rest, limit, exact: false });
+                promises.push(Promise { what: String::from(what), unit: "ms", measured, at_rest, limit, exact: false });
             }
         };
         let own: fn(&Stops) -> Option<f64> = |s| s.event_loop_ms;
@@ -464,7 +363,14 @@ fn promises(all: &All) -> Vec<Promise> {
         let swr = approach == Approach::GetlockSwr;
         let mut count = |what, number: Number, limit| {
             let measured = row.rounds.iter().map(number).collect();
-            promises.push(Promise { what, unit: "", measured, at_rest: None, limit: Some(limit), exact: true });
+            promises.push(Promise {
+                what: String::from(what),
+                unit: "",
+                measured,
+                at_rest: None,
+                limit: Some(limit),
+                exact: true,
+            });
         };
         let what =
             if swr { "at expiry with SWR: most loads a cycle" } else { "with early refresh: most loads a cycle" };
@@ -477,54 +383,29 @@ fn promises(all: &All) -> Vec<Promise> {
 
 // ---- for programs ---------------------------------------------------------------------------------------------------
 
-pub(crate) fn json(facts: &Facts, all: &All) -> String {
+pub(crate) fn json(facts: &Facts, all: &All) -> Value {
     let rows = |rows: &[Row], numbers: &[(&str, Number)]| -> Vec<Value> {
         rows.iter().map(|row| row_json(row, rows, numbers)).collect()
     };
-    let promises: Vec<Value> = promises(all)
-        .iter()
-        .map(|promise| {
-            let each = |numbers: &[f64]| numbers.iter().copied().map(rounded).collect::<Vec<_>>();
-            json!({
-                "what": promise.what,
-                "unit": if promise.unit.is_empty() { "count" } else { promise.unit },
-                "rounds": each(&promise.measured),
-                "at_rest": promise.at_rest.as_deref().map(each),
-                "limit": promise.limit,
-                "exactly": promise.exact,
-                "ok": promise.ok().filter(|_| !facts.quick),
-            })
-        })
-        .collect();
     let not_run: Vec<Value> = all
         .not_run
         .iter()
         .map(|what| json!({ "approach": what.approach, "callers": what.callers, "why": what.why }))
         .collect();
-    let all = json!({
-        "facts": {
-            "date": facts.date,
-            "processor": facts.processor,
-            "kernel": facts.kernel,
-            "server": facts.server,
-            "module": facts.module,
+    json!({
+        "facts": facts.common.json(json!({
             "memcached": facts.memcached,
             "libraries": facts.python,
-            "pinned": facts.pinned,
-            "waited_for_core_percent": rounded(facts.waited_percent),
-            "rounds": facts.rounds,
             "limit_seconds": facts.limit,
             "load_seconds": crate::LOAD.as_secs_f64(),
             "ttl_seconds": facts.ttl,
             "reads_a_second": crate::READERS,
-            "quick": facts.quick,
-        },
-        "promises": promises,
+        })),
+        "promises": promises::json(&promises(all), facts.common.quick),
         "cold": rows(&all.cold, &COLD),
         "expiry": rows(&all.expiry, &EXPIRY),
         "not_run": not_run,
-    });
-    format!("{all:#}\n")
+    })
 }
 
 fn row_json(row: &Row, rows: &[Row], numbers: &[(&str, Number)]) -> Value {

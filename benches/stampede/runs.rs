@@ -11,19 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{Connection, cmd};
+use redis::cmd;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     Args,
     approaches::{Approach, KEY},
     callers::{Ready, Run, Scenario, Terms},
-    in_target,
     report::Facts,
     support::{
-        lab::{self, connect, info},
+        self,
+        lab::{self, commands, connect, info},
         machine,
-        server::{self, Result, Server},
+        server::{self, Result, Server, in_target},
         text::thousands,
     },
 };
@@ -55,13 +55,9 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn open(args: &Args) -> Result<Lab> {
-        let program = args.server.clone().unwrap_or_else(server::program);
+        let program = args.common.server();
         let ours = args.approach.is_empty() || args.approach.iter().any(|approach| approach.is_ours());
-        let module = match &args.module {
-            Some(module) => Some(module.clone()),
-            None if ours => Some(server::built_module()?),
-            None => None,
-        };
+        let module = if ours { Some(args.common.module()?) } else { args.common.module.clone() };
         let python = args.python.clone().or_else(|| in_target("stampede-venv/bin/python"));
         let mut names = BTreeMap::new();
         if let Some(version) = says(&args.memcached, &["-V"]) {
@@ -74,8 +70,7 @@ impl Lab {
         let mut lab = Lab { program, module, memcached, python, pinned: false, names, ran: 0, waited: 0 };
         let server = lab.start(None, 0)?;
         let mut con = connect(&server)?;
-        let name = format!("{}, {}", lab::server_name(&mut con), info(&mut con, "memory", "mem_allocator"));
-        lab.names.insert("server", name);
+        lab.names.insert("server", support::report::server(&mut con));
         Ok(lab)
     }
 
@@ -199,22 +194,15 @@ impl Lab {
         self.module.clone()
     }
 
-    pub(crate) fn facts(&self, args: &Args, rounds: u32) -> Facts {
+    pub(crate) fn facts(&self, args: &Args) -> Facts {
         let name = |of| self.names.get(of).cloned();
+        let (server, waited) = (name("server").unwrap_or_default(), (self.ran, self.waited));
         Facts {
-            date: machine::today(),
-            processor: format!("{}, {} cores", machine::processor(), lab::cores()),
-            kernel: machine::kernel(),
-            server: name("server").unwrap_or_default(),
-            module: self.module.as_deref().map_or("none".into(), lab::module_name),
+            common: support::report::Facts::new(&args.common, server, self.module.as_deref(), self.pinned, waited),
             memcached: name("memcached").unwrap_or("none".into()),
             python: name("python").unwrap_or("none".into()),
-            pinned: self.pinned,
-            waited_percent: 100.0 * self.waited as f64 / (self.ran + self.waited).max(1) as f64,
-            rounds,
-            ttl: if args.quick { 2 } else { args.ttl },
+            ttl: if args.common.quick { 2 } else { args.ttl },
             limit: crate::limit(args).as_secs(),
-            quick: args.quick,
         }
     }
 }
@@ -253,22 +241,6 @@ impl Measured {
             format!("Python was the limit: {} callers came to ask only after the first load was done", thousands(late))
         })
     }
-}
-
-/// How often each command was called since `CONFIG RESETSTAT`, without those that set up or look.
-pub(crate) fn commands(con: &mut Connection) -> Result<BTreeMap<String, u64>> {
-    const OURS: [&str; 8] = ["info", "config", "client", "hello", "select", "command", "auth", "latency"];
-    let text: String = cmd("INFO").arg("commandstats").query(con)?;
-    let mut calls = BTreeMap::new();
-    for line in text.lines() {
-        let Some((name, rest)) = line.strip_prefix("cmdstat_").and_then(|line| line.split_once(":calls=")) else {
-            continue;
-        };
-        if !OURS.contains(&name.split('|').next().unwrap_or_default()) {
-            calls.insert(name.to_uppercase(), rest.split(',').next().unwrap_or_default().parse()?);
-        }
-    }
-    Ok(calls)
 }
 
 /// The numbers of memcached's `stats`.

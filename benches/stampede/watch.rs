@@ -2,28 +2,22 @@
 //! the server stop for anybody else?
 
 use std::{
-    collections::BTreeMap,
-    io::{self, Read, Write},
-    os::unix::net::UnixStream,
-    path::{Path, PathBuf},
     sync::{
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
-
-use redis::{Connection, cmd};
 
 use crate::{
     approaches::Approach,
     callers::{Ready, Run, Scenario, Terms},
-    runs::{Lab, commands},
+    runs::Lab,
     support::{
-        lab::{connect, info},
         machine,
         server::Result,
+        watch::{Lookout, Stops},
     },
 };
 
@@ -45,17 +39,6 @@ pub(crate) struct Watched {
     pub(crate) answered: Stops,
     /// While as many ask with a plain `GET`, for comparison.
     pub(crate) gets: Stops,
-}
-
-/// How long the server did nothing for others.
-pub(crate) struct Stops {
-    /// Its own longest event loop, where it says so.
-    pub(crate) event_loop_ms: Option<f64>,
-    /// The longest wait of a client that pings.
-    pub(crate) ping_ms: f64,
-    /// The longest time its main thread was on a CPU without a break, at most.
-    pub(crate) turn_ms: f64,
-    commands: BTreeMap<String, u64>,
 }
 
 impl Lab {
@@ -87,10 +70,10 @@ impl Lab {
         let module = self.module().ok_or("the promises need the module")?;
         let server = self.start(Some(&module), CALLERS)?;
         let ready = Ready::new(scenario, &server.socket())?;
-        let lookout = Lookout::new(connect(&server)?, &server.socket())?;
+        let mut lookout = Lookout::new(&server)?;
         let pid = lookout.pid;
 
-        let (rest, lookout) = lookout.watch(|| thread::sleep(terms.load))?;
+        let ((), rest) = lookout.watch(|| thread::sleep(terms.load))?;
         let (begun, begins) = mpsc::channel();
         let half = terms.load / 2;
         let over = AtomicBool::new(false);
@@ -98,11 +81,11 @@ impl Lab {
             let over = &over;
             let watching = scope.spawn(move || {
                 let watch = || -> Result<_> {
-                    let (asked, lookout) = lookout.watch(move || {
+                    let ((), asked) = lookout.watch(move || {
                         let _ = begun.send(());
                         thread::sleep(half);
                     })?;
-                    let (answered, _) = lookout.watch(|| {
+                    let ((), answered) = lookout.watch(|| {
                         while !over.load(Ordering::Relaxed) {
                             thread::sleep(Duration::from_millis(1));
                         }
@@ -121,75 +104,4 @@ impl Lab {
         (self.ran, self.waited) = (self.ran + ran, self.waited + waited);
         Ok((run, [rest, asked, answered]))
     }
-}
-
-/// Two threads that watch the server, and the connection on which it is asked afterwards.
-struct Lookout {
-    con: Connection,
-    pid: u32,
-    socket: PathBuf,
-}
-
-impl Lookout {
-    fn new(mut con: Connection, socket: &Path) -> Result<Lookout> {
-        let pid = info(&mut con, "server", "process_id").parse()?;
-        Ok(Lookout { con, pid, socket: socket.to_owned() })
-    }
-
-    /// Watches as long as `wait` takes.
-    fn watch(mut self, wait: impl FnOnce()) -> Result<(Stops, Lookout)> {
-        cmd("CONFIG").arg("RESETSTAT").exec(&mut self.con)?;
-        let stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let (over, pid) = (AtomicBool::new(false), self.pid);
-        let (ping_ms, turn_ms) = thread::scope(|scope| {
-            let pings = scope.spawn(|| longest_ping(stream, &over));
-            let turns = scope.spawn(|| longest_turn(pid, &over));
-            wait();
-            over.store(true, Ordering::Relaxed);
-            (pings.join(), turns.join())
-        });
-        let micros = info(&mut self.con, "debug", "eventloop_duration_max").parse::<f64>();
-        let stops = Stops {
-            event_loop_ms: micros.ok().map(|micros| micros / 1e3),
-            ping_ms: ping_ms.map_err(|_| "the pinging thread panicked")??,
-            turn_ms: turn_ms.map_err(|_| "the watching thread panicked")?,
-            commands: commands(&mut self.con)?,
-        };
-        Ok((stops, self))
-    }
-}
-
-/// Pings, with a breath between two so that it takes no core for itself; the longest wait in milliseconds.
-fn longest_ping(mut stream: UnixStream, over: &AtomicBool) -> io::Result<f64> {
-    const PONG: usize = b"+PONG\r\n".len();
-    let mut longest = Duration::ZERO;
-    while !over.load(Ordering::Relaxed) {
-        let asked = Instant::now();
-        stream.write_all(b"PING\r\n")?;
-        stream.read_exact(&mut [0; PONG])?;
-        longest = longest.max(asked.elapsed());
-        thread::sleep(Duration::from_micros(200));
-    }
-    Ok(longest.as_secs_f64() * 1e3)
-}
-
-/// Looks every millisecond; the kernel counts by ticks, of 4 ms on many machines. A turn begins when the thread is put on a CPU; what it had run since the last look may
-/// belong to the turn before, and is counted here, so this is at most too long.
-fn longest_turn(pid: u32, over: &AtomicBool) -> f64 {
-    let path = format!("/proc/{pid}/task/{pid}/schedstat");
-    let (mut longest, mut turn) = (0, 0);
-    let mut last: Option<[u64; 3]> = None;
-    while !over.load(Ordering::Relaxed) {
-        if let Ok([ran, waited, turns]) = machine::schedstat(&path) {
-            if let Some([ran_before, _, turns_before]) = last {
-                let more = ran.saturating_sub(ran_before);
-                turn = if turns == turns_before { turn + more } else { more };
-                longest = longest.max(turn);
-            }
-            last = Some([ran, waited, turns]);
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-    longest as f64 / 1e6
 }

@@ -1,6 +1,6 @@
 //! What every bench needs around its measurement: cores, a connection for what is not measured, names for the report.
 
-use std::{path::Path, sync::OnceLock};
+use std::{collections::BTreeMap, path::Path, sync::OnceLock};
 
 use core_affinity::CoreId;
 use redis::{Client, Connection, cmd};
@@ -41,6 +41,22 @@ pub(crate) fn info(con: &mut Connection, section: &str, name: &str) -> String {
     let text: String = cmd("INFO").arg(section).query(con).unwrap_or_default();
     let field = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     field.unwrap_or_default().trim().to_owned()
+}
+
+/// How often each command was called since `CONFIG RESETSTAT`, without those that set up or look.
+pub(crate) fn commands(con: &mut Connection) -> Result<BTreeMap<String, u64>> {
+    const OURS: [&str; 8] = ["info", "config", "client", "hello", "select", "command", "auth", "latency"];
+    let text: String = cmd("INFO").arg("commandstats").query(con)?;
+    let mut calls = BTreeMap::new();
+    for line in text.lines() {
+        let Some((name, rest)) = line.strip_prefix("cmdstat_").and_then(|line| line.split_once(":calls=")) else {
+            continue;
+        };
+        if !OURS.contains(&name.split('|').next().unwrap_or_default()) {
+            calls.insert(name.to_uppercase(), rest.split(',').next().unwrap_or_default().parse()?);
+        }
+    }
+    Ok(calls)
 }
 
 /// The server's name and version.

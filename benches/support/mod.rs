@@ -5,6 +5,11 @@
 pub(crate) mod lab;
 pub(crate) mod machine;
 pub(crate) mod numbers;
+pub(crate) mod options;
+pub(crate) mod promises;
+pub(crate) mod report;
 pub(crate) mod server;
+pub(crate) mod svg;
 pub(crate) mod text;
+pub(crate) mod watch;
 pub(crate) mod wire;

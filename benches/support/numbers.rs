@@ -3,6 +3,8 @@
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use serde_json::{Value, json};
 
+use super::text::thousands;
+
 /// The middle half of some numbers.
 #[derive(Clone, Copy)]
 pub(crate) struct Quartiles {
@@ -44,4 +46,24 @@ pub(crate) fn table(words: usize, header: &[&str]) -> Table {
     table.set_header(header);
     table.column_iter_mut().skip(words).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table
+}
+
+/// A number of things, `–` for none.
+pub(crate) fn whole(n: f64) -> String {
+    if n.is_finite() { thousands(n.round() as usize) } else { "–".to_owned() }
+}
+
+/// Three digits, or all before the point; `–` for none.
+pub(crate) fn short(n: f64) -> String {
+    match n {
+        n if !n.is_finite() => "–".to_owned(),
+        n if n < 10.0 => format!("{n:.2}"),
+        n if n < 100.0 => format!("{n:.1}"),
+        n => whole(n),
+    }
+}
+
+/// The median, and the quartiles in parentheses.
+pub(crate) fn spread(n: Quartiles) -> String {
+    format!("{} ({}–{})", short(n.median), short(n.q1), short(n.q3))
 }

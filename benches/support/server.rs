@@ -118,12 +118,16 @@ pub(crate) fn program() -> String {
 
 /// The module that `cargo build --release` made: `release/libsmartcache.so` in the target folder we run from.
 pub(crate) fn built_module() -> Result<PathBuf> {
-    let me = env::current_exe()?;
-    let places = me.ancestors().map(|dir| dir.join("release/libsmartcache.so"));
-    places.into_iter().find(|place| place.is_file()).ok_or_else(|| {
+    in_target("release/libsmartcache.so").ok_or_else(|| {
         "the module is not built yet (no release/libsmartcache.so in the target folder): run `cargo build --release`"
             .into()
     })
+}
+
+/// Where a file is that make or cargo put into the target folder we run from.
+pub(crate) fn in_target(path: &str) -> Option<PathBuf> {
+    let me = env::current_exe().ok()?;
+    me.ancestors().map(|dir| dir.join(path)).find(|place| place.is_file())
 }
 
 /// From now on Ctrl-C, SIGTERM and SIGHUP only make [`interrupted`] true.
