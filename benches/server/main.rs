@@ -58,6 +58,7 @@ use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use redis::{Connection, Value, cmd, pipe};
 use report::{Budget, Facts, Limit, MemoryRow};
 use support::{
+    corpus::Corpus,
     lab::{self, connect, info, progress},
     machine::{self, Cpu},
     numbers::Quartiles,
@@ -210,25 +211,6 @@ fn gzip(value: &[u8]) -> Result<Vec<u8>> {
     Ok(encoder.finish()?)
 }
 
-/// The real records, and values of any size made of them.
-struct Corpus(Vec<Vec<u8>>);
-
-impl Corpus {
-    /// Value number `n`: records from a place in the sample that depends on `n`, cut to exactly `size` bytes.
-    fn value(&self, n: usize, size: usize) -> Vec<u8> {
-        let mut value = Vec::with_capacity(size + 10_000);
-        let first = n.wrapping_mul(2_654_435_761) % self.0.len(); // scatters neighbours
-        for record in self.0.iter().cycle().skip(first) {
-            if value.len() >= size {
-                break;
-            }
-            value.extend_from_slice(record);
-        }
-        value.truncate(size);
-        value
-    }
-}
-
 /// What the client does in one sample, over and over.
 enum Work {
     /// Requests laid out beforehand, replies of known length.
@@ -327,7 +309,7 @@ impl Lab {
         let mut con = connect(&server)?;
         let wire = Wire::connect(&server.socket())?;
         let pid = info(&mut con, "server", "process_id").parse()?;
-        let corpus = Corpus(data::records().iter().map(data::Record::json).collect());
+        let corpus = Corpus::new();
         let (rounds, span) = (args.common.rounds(), if args.common.quick { 5 } else { 120 });
         Ok(Lab { wire, con, server, pid, pinned, module, corpus, rounds, span: Duration::from_millis(span) })
     }
@@ -571,16 +553,7 @@ impl Lab {
         // New connections, without the old ones' buffers.
         self.wire = Wire::connect(&self.server.socket())?;
         self.con = connect(&self.server)?;
-        let mut last = String::new();
-        for _ in 0..50 {
-            thread::sleep(Duration::from_millis(60));
-            let now = info(&mut self.con, "memory", "used_memory");
-            if now == last {
-                break;
-            }
-            last = now;
-        }
-        Ok(last.parse()?)
+        lab::used_memory_at_rest(&mut self.con)
     }
 
     // ---- the budgets ----------------------------------------------------------------------------------------------

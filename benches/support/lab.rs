@@ -1,6 +1,6 @@
 //! What every bench needs around its measurement: cores, a connection for what is not measured, names for the report.
 
-use std::{collections::BTreeMap, path::Path, sync::OnceLock};
+use std::{collections::BTreeMap, path::Path, sync::OnceLock, thread, time::Duration};
 
 use core_affinity::CoreId;
 use redis::{Client, Connection, cmd};
@@ -57,6 +57,24 @@ pub(crate) fn commands(con: &mut Connection) -> Result<BTreeMap<String, u64>> {
         }
     }
     Ok(calls)
+}
+
+pub(crate) fn used_memory(con: &mut Connection) -> Result<f64> {
+    Ok(info(con, "memory", "used_memory").parse()?)
+}
+
+/// `used_memory` once it stands still: buffers of connections and old hash tables are freed a moment later.
+pub(crate) fn used_memory_at_rest(con: &mut Connection) -> Result<f64> {
+    let mut last = 0.0;
+    for _ in 0..50 {
+        thread::sleep(Duration::from_millis(60));
+        let now = used_memory(con)?;
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    Ok(last)
 }
 
 /// The server's name and version.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each of them uses a part
 
+pub(crate) mod corpus;
 pub(crate) mod lab;
 pub(crate) mod machine;
 pub(crate) mod numbers;

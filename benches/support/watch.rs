@@ -30,7 +30,8 @@ pub(crate) struct Stops {
     pub(crate) event_loop_ms: Option<f64>,
     /// The longest wait of a client that pings.
     pub(crate) ping_ms: f64,
-    /// What one in a thousand of its pings waited for at least.
+    /// What one in a thousand waits for at least, of clients that ask at any time: a long wait counts as often as it was
+    /// long.
     pub(crate) ping_p999_ms: f64,
     /// The longest time its main thread was on a CPU without a break, at most.
     pub(crate) turn_ms: f64,
@@ -93,7 +94,7 @@ fn pings(mut stream: UnixStream, over: &AtomicBool) -> io::Result<(Histogram<u64
         stream.write_all(b"PING\r\n")?;
         stream.read_exact(&mut [0; PONG])?;
         let wait = asked.elapsed();
-        waits.saturating_record(wait.as_nanos() as u64);
+        let _ = waits.record_correct(wait.as_nanos() as u64, BREATH.as_nanos() as u64);
         longest = longest.max(wait);
         thread::sleep(BREATH);
     }
