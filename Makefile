@@ -9,10 +9,10 @@ export SERVER
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-all soak check bench bench-stampede demo docs servers clean
+.PHONY: help setup build run test test-all soak check bench bench-stampede bench-invalidation demo docs servers clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-25s %s\n", $$1, $$2 }'
 	@echo
 	@echo '  SERVER=/path/to/server chooses another than the installed one; ARGS="…" is passed on.'
 
@@ -44,6 +44,9 @@ bench: build ## Measure against the server's own commands
 
 bench-stampede: build ## Measure what a thousand callers of one missing key cause, beside usual remedies
 	@scripts/bench-stampede $(ARGS)
+
+bench-invalidation: build ## Measure what ending many keys at once takes, beside usual ways (BIG=1: ten million, too)
+	@scripts/bench-invalidation $(ARGS)
 
 demo: build ## Show the main job on real records
 	cargo run --quiet --example demo -- $(ARGS)

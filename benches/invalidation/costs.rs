@@ -1,0 +1,162 @@
+//! What tags cost beside invalidating: those who read entries with tags, and in memory. And how long `INVALIDATE TAGS`
+//! takes to answer when nobody else asks.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
+use redis::{Connection, cmd};
+
+use crate::{
+    runs::Lab,
+    support::{
+        lab::{connect, info, used_memory_at_rest},
+        machine,
+        server::{self, Result, Server},
+        wire::{Script, Wire, bulk_reply},
+    },
+};
+
+/// Keys of each kind that are read.
+const KEYS: usize = 10_240;
+const PIPELINES: [usize; 3] = [1, 16, 64];
+/// One stretch of reading.
+const SPAN: Duration = Duration::from_millis(120);
+
+/// `GET` of entries with four tags, beside entries without.
+pub(crate) struct Reads {
+    pub(crate) pipeline: usize,
+    /// Whether another tag was invalidated after they were stored.
+    pub(crate) after: bool,
+    /// Microseconds of the server's main thread a command, without tags and with.
+    pub(crate) without: Vec<f64>,
+    pub(crate) with: Vec<f64>,
+    /// Each sample with tags, beside the mean of the samples without around it.
+    pub(crate) ratios: Vec<f64>,
+}
+
+/// `INVALIDATE TAGS` of one tag with so many members.
+pub(crate) struct Tags {
+    pub(crate) keys: usize,
+    pub(crate) reply_ms: Vec<f64>,
+    /// Bytes a (entry, tag) beyond the key's length, for entries with so many tags each.
+    pub(crate) memory: Vec<(usize, f64)>,
+}
+
+impl Lab {
+    pub(crate) fn reads(&mut self, rounds: u32, quick: bool) -> Result<Vec<Reads>> {
+        let server = self.start(true)?;
+        let mut con = connect(&server)?;
+        let mut wire = Wire::connect(&server.socket())?;
+        let pid = info(&mut con, "server", "process_id").parse()?;
+        let span = if quick { SPAN / 20 } else { SPAN };
+        let mut numbers: Vec<usize> = (0..KEYS).collect();
+        numbers.shuffle(&mut StdRng::seed_from_u64(1));
+        let mut scripts = Vec::new();
+        for tags in [0, 4] {
+            self.fill_tagged(&server, KEYS, tags)?;
+            let mut script = Script::default();
+            numbers
+                .iter()
+                .for_each(|&n| script.push(&[b"SMARTCACHE.GET", &tagged_key(n, tags)], bulk_reply(self.value)));
+            scripts.push(script);
+        }
+        let mut done = Vec::new();
+        for after in [false, true] {
+            for pipeline in PIPELINES {
+                let mut reads = Reads { pipeline, after, without: Vec::new(), with: Vec::new(), ratios: Vec::new() };
+                for _ in 0..2 * rounds {
+                    if after {
+                        invalidate_another(&mut con)?;
+                    }
+                    let mut sample = |script: &Script| micros(&mut wire, pid, script, pipeline, span);
+                    let (before, with, after) = (sample(&scripts[0])?, sample(&scripts[1])?, sample(&scripts[0])?);
+                    reads.without.extend([before, after]);
+                    reads.with.push(with);
+                    reads.ratios.push(with / ((before + after) / 2.0));
+                }
+                done.push(reads);
+            }
+        }
+        Ok(done)
+    }
+
+    /// Milliseconds until the reply, on a server that does nothing else.
+    pub(crate) fn reply_of_tags(&mut self, keys: usize) -> Result<f64> {
+        let server = self.start(true)?;
+        self.fill_tagged(&server, keys, 1)?;
+        let mut con = connect(&server)?;
+        let pid = info(&mut con, "server", "process_id").parse()?;
+        machine::cpu_at_rest(pid)?;
+        let started = Instant::now();
+        let hit: usize = cmd("SMARTCACHE.INVALIDATE").arg(&["TAGS", "1", "all"]).query(&mut con)?;
+        let took = started.elapsed();
+        if hit != keys {
+            return Err(format!("INVALIDATE TAGS hit {hit} entries of {keys}").into());
+        }
+        Ok(took.as_secs_f64() * 1e3)
+    }
+
+    /// Entries with one tag and with four, beside entries without; keys of each are equally long.
+    pub(crate) fn memory_of_tags(&mut self, keys: usize) -> Result<Vec<(usize, f64)>> {
+        let mut taken = Vec::new();
+        for tags in [0, 1, 4] {
+            let server = self.start(true)?;
+            let mut con = connect(&server)?;
+            let before = used_memory_at_rest(&mut con)?;
+            self.fill_tagged(&server, keys, tags)?;
+            taken.push((tags, used_memory_at_rest(&mut con)? - before));
+        }
+        let (key, none) = (tagged_key(0, 0).len() as f64, taken[0].1);
+        let each = |&(tags, taken): &(usize, f64)| (tags, (taken - none) / (tags * keys) as f64 - key);
+        Ok(taken[1..].iter().map(each).collect())
+    }
+
+    /// Entries with the first so many of: the tag of all, of each tenth, of each thousandth, of its own.
+    fn fill_tagged(&self, server: &Server, keys: usize, tags: usize) -> Result<()> {
+        const OK: usize = b"+OK\r\n".len();
+        self.store(server, keys, |n, value, put| {
+            let key = tagged_key(n, tags);
+            let names = ["all".into(), format!("shop:{}", n % 10), format!("user:{}", n % 1_000), format!("item:{n}")];
+            let count = tags.to_string();
+            let mut words: Vec<&[u8]> = vec![b"SMARTCACHE.SET", &key, value, b"TTL", b"3600", b"CODEC", b"none"];
+            if tags > 0 {
+                words.extend([b"TAGS", count.as_bytes()]);
+                words.extend(names[..tags].iter().map(String::as_bytes));
+            }
+            put(&words, OK);
+        })
+    }
+}
+
+fn tagged_key(n: usize, tags: usize) -> Vec<u8> {
+    format!("tags:{tags}:{n:010}").into_bytes()
+}
+
+/// A tag that no other entry has; and waits until what follows is over.
+fn invalidate_another(con: &mut Connection) -> Result<()> {
+    cmd("SMARTCACHE.SET").arg(&["another", "value", "TAGS", "1", "another"]).exec(con)?;
+    let hit: u64 = cmd("SMARTCACHE.INVALIDATE").arg(&["TAGS", "1", "another"]).query(con)?;
+    thread::sleep(Duration::from_millis(250));
+    if hit == 1 { Ok(()) } else { Err(format!("INVALIDATE TAGS hit {hit} entries instead of one").into()) }
+}
+
+/// Runs through `script` until `span` is over: microseconds of the server's main thread a command.
+fn micros(wire: &mut Wire, pid: u32, script: &Script, pipeline: usize, span: Duration) -> Result<f64> {
+    if server::interrupted() {
+        return Err("interrupted".into());
+    }
+    let before = machine::cpu_at_rest(pid)?;
+    let (mut at, mut commands) = (0, 0);
+    let started = Instant::now();
+    while started.elapsed() < span {
+        at = if at + pipeline > script.len() { 0 } else { at };
+        let (requests, replies) = script.batch(at, at + pipeline);
+        wire.exchange(requests, replies)?;
+        at += pipeline;
+        commands += pipeline;
+    }
+    Ok(machine::cpu_at_rest(pid)?.since(before).main as f64 / 1e3 / commands as f64)
+}

@@ -1,0 +1,250 @@
+//! Invalidation: what it takes until a group of keys is served no more, and until its memory is back.
+//!
+//! ```text
+//! make bench-invalidation                              10,000 to 1,000,000 keys, about a quarter of an hour
+//! BIG=1 make bench-invalidation                        10,000,000 as well (takes 8 GB)
+//! make bench-invalidation ARGS="--quick"               does it run? (figures mean nothing)
+//! make bench-invalidation ARGS="--keys 10000 --share 0.1"          10,000 keys, a tenth of them in the group
+//! make bench-invalidation ARGS="--redraw --svg docs/invalidation.svg"      the picture, from the last run
+//! ```
+//!
+//! # What is compared
+//!
+//! | approach | values | invalidates with |
+//! |---|---|---|
+//! | KEYS, DEL | `SET` | `KEYS pattern`, then one `DEL` with all it answered |
+//! | Lua: KEYS, DEL | `SET` | a script that does the same, 5,000 keys a `DEL` |
+//! | SCAN, UNLINK | `SET` | `SCAN … MATCH pattern COUNT 1000` over the keyspace, one `UNLINK` for what each answers |
+//! | tag sets | `SET` and `SADD tag key` | `SMEMBERS tag`, `UNLINK` of 1,000 members at a time, `UNLINK tag` |
+//! | FLUSHDB ASYNC | `SET` | that: all of the database, whatever the group is |
+//! | TAGS | `SMARTCACHE.SET … TAGS 1 tag` | `SMARTCACHE.INVALIDATE TAGS 1 tag` |
+//! | PREFIXES | `SMARTCACHE.SET` | `SMARTCACHE.INVALIDATE PREFIXES 1 prefix` |
+//! | PATTERNS | `SMARTCACHE.SET` | `SMARTCACHE.INVALIDATE PATTERNS 1 pattern` |
+//! | ALL | `SMARTCACHE.SET` | `SMARTCACHE.INVALIDATE ALL`: all of the database, whatever the group is |
+//!
+//! Keys and values are the same for all: 100 bytes of real records (`tests/data`), stored plain, with a lifetime of an
+//! hour. The server's own commands work on the server's own strings, ours on our entries; the module is loaded only for
+//! the latter. With `--share` only a part of the keys is in the group, spread evenly among the others. An entry that is
+//! tagged has one tag.
+//!
+//! # How
+//!
+//! - **Each run on a fresh server process:** as it comes, a unix socket, the server on the first core, all else on the
+//!   second. Rounds go through everything in turn; printed are medians of the rounds, and quartiles where they matter.
+//! - **gone:** from sending the first command until a second client found that none of 128 keys, spread over the group
+//!   in the order of storing, is served as fresh any more. It looks every 0.2 ms or so, so this is no finer.
+//! - **reply:** until the last command's reply. What was looked at after that and was still fresh is counted: `late`.
+//! - **memory back:** until `used_memory` has come within 1 % of where it finally rests; of what went, that is. It rests
+//!   when it stays the same for a second, with `sweep_backlog` at 0. `given back` is what went, as a share of what the
+//!   group had taken (tables of the server's own shrink only when they are nearly empty, so less than all is usual with
+//!   a small group).
+//! - **Who else waits:** a third client pings all the while, until the memory rests. The longest wait, and what one in a
+//!   thousand waits for at least if it comes at any time (see `support/watch.rs`, also for `turn`, how long the main
+//!   thread was on a CPU without a break: no finer than the kernel's tick, often 4 ms, and too short where others want
+//!   the core, who break it). `loop` is the server's own longest event loop, where it says so.
+//! - **commands, sent:** by the client that invalidates, without what it reads.
+//! - **a key:** `used_memory` over the number of keys, name, value and tables included. **to be able:** what the same keys
+//!   do not take without tags or tag sets, over the number of keys in the group.
+//!
+//! # Beside that
+//!
+//! - `--only reads`: `SMARTCACHE.GET` of entries with four tags beside entries without, CPU of the server's main thread a
+//!   command, paired as in `make bench`: when nothing was ever invalidated, and right after another tag was, when
+//!   every read must compare.
+//! - `--only tags`: reply time of `INVALIDATE TAGS` on a server where nobody else asks, by number of members; and what a tag
+//!   of an entry takes in memory beyond the key's length.
+
+mod approaches;
+mod costs;
+#[path = "../../tests/data/mod.rs"]
+mod data;
+mod picture;
+mod report;
+mod runs;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use approaches::{Approach, Group};
+use clap::{Parser, ValueEnum};
+use costs::{Reads, Tags};
+use report::{NotRun, Row};
+use runs::Lab;
+use support::{
+    lab::progress,
+    options::{self, Common},
+    report::{redraw, save},
+    server::{self, Result},
+    text::thousands,
+};
+
+const KEYS: [u64; 3] = [10_000, 100_000, 1_000_000];
+const BIG: u64 = 10_000_000;
+
+/// What it takes until a group of keys is served no more, and until its memory is back.
+#[derive(Parser)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Only so many keys (may be repeated) [default: 10000, 100000, 1000000; with BIG=1 10000000 too].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+    keys: Vec<u64>,
+    /// Part of the keys that is in the group.
+    #[arg(long, default_value_t = 1.0, value_parser = share)]
+    share: f64,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    value: u32,
+    /// Only this approach (may be repeated).
+    #[arg(long)]
+    approach: Vec<Approach>,
+    /// A setting of the module for our approaches, such as `sweep-effort=20%` (may be repeated).
+    #[arg(long)]
+    setting: Vec<String>,
+    /// Longest time in seconds to wait for the memory.
+    #[arg(long, default_value_t = 300)]
+    patience: u64,
+    /// Also draw the results, as a picture for the README.
+    #[arg(long)]
+    svg: Option<PathBuf>,
+    /// Measure nothing: draw what the JSON file holds.
+    #[arg(long, requires = "svg")]
+    redraw: bool,
+    /// Only this part (may be repeated).
+    #[arg(long)]
+    only: Vec<Part>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Part {
+    /// All approaches, from the first command until the memory is back.
+    Compare,
+    /// What tags cost those who read.
+    Reads,
+    /// Reply time and memory by number of members.
+    Tags,
+}
+
+fn share(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("a part is above 0 and at most 1, such as 0.1".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    let args: Args = options::parse("3", "bench-results/invalidation.json");
+    match if args.redraw { draw(&args) } else { bench(&args) } {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything that was measured, or not.
+#[derive(Default)]
+pub(crate) struct All {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) reads: Vec<Reads>,
+    pub(crate) tags: Vec<Tags>,
+    pub(crate) not_run: Vec<NotRun>,
+}
+
+fn bench(args: &Args) -> Result<()> {
+    server::catch_interrupts()?;
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    let rounds = args.common.rounds();
+    let mut lab = Lab::open(args)?;
+    let mut all = All::default();
+
+    for round in 1..=rounds {
+        for keys in counts(args) {
+            if wanted(Part::Compare) {
+                let group = Group { keys, share: args.share };
+                progress(&format!("round {round} of {rounds}: {} keys", thousands(keys)));
+                for approach in chosen(args) {
+                    all.measure(&mut lab, approach, group)?;
+                }
+            }
+            if wanted(Part::Tags) {
+                progress(&format!("round {round} of {rounds}: a tag with {} members", thousands(keys)));
+                all.tags(&mut lab, keys)?;
+            }
+        }
+    }
+    if wanted(Part::Reads) {
+        progress("reads of entries with tags");
+        all.reads = lab.reads(rounds, args.common.quick)?;
+    }
+
+    let facts = lab.facts(args);
+    report::print(&facts, &all);
+    save(&args.common, &report::json(&facts, &all))?;
+    if args.svg.is_some() { draw(args) } else { Ok(()) }
+}
+
+impl All {
+    /// One more round, unless it could not be done before.
+    fn measure(&mut self, lab: &mut Lab, approach: Approach, group: Group) -> Result<()> {
+        if self.not_run.iter().any(|what| what.approach == approach && (what.always || what.keys == group.keys)) {
+            return Ok(());
+        }
+        let tried = self.rows.iter().any(|row| row.approach == approach);
+        if !tried && let Some(why) = lab.lacks(approach, group)? {
+            self.not_run.push(NotRun::said(approach, group.keys, true, why));
+            return Ok(());
+        }
+        let measured = lab.measure(approach, group);
+        if server::interrupted() {
+            return Err("interrupted".into());
+        }
+        match measured {
+            Ok(measured) => {
+                let is_it = |row: &&mut Row| row.approach == approach && row.keys == group.keys;
+                match self.rows.iter_mut().find(is_it) {
+                    Some(row) => row.rounds.push(measured),
+                    None => self.rows.push(Row { approach, keys: group.keys, rounds: vec![measured] }),
+                }
+            }
+            Err(why) => self.not_run.push(NotRun::said(approach, group.keys, false, why.to_string())),
+        }
+        Ok(())
+    }
+
+    fn tags(&mut self, lab: &mut Lab, keys: usize) -> Result<()> {
+        let first = !self.tags.iter().any(|tags| tags.keys == keys);
+        let reply_ms = lab.reply_of_tags(keys)?;
+        match self.tags.iter_mut().find(|tags| tags.keys == keys) {
+            Some(tags) => tags.reply_ms.push(reply_ms),
+            None => self.tags.push(Tags { keys, reply_ms: vec![reply_ms], memory: Vec::new() }),
+        }
+        // Memory is the same each time.
+        if first && let Some(tags) = self.tags.last_mut() {
+            tags.memory = lab.memory_of_tags(keys)?;
+        }
+        Ok(())
+    }
+}
+
+fn counts(args: &Args) -> Vec<usize> {
+    let mut counts = match (args.keys.is_empty(), args.common.quick) {
+        (false, _) => args.keys.clone(),
+        (true, true) => vec![KEYS[0]],
+        (true, false) => KEYS.to_vec(),
+    };
+    if args.keys.is_empty() && !args.common.quick && std::env::var("BIG").is_ok_and(|big| !matches!(&*big, "" | "0")) {
+        counts.push(BIG);
+    }
+    counts.into_iter().map(|count| count as usize).collect()
+}
+
+fn chosen(args: &Args) -> Vec<Approach> {
+    Approach::ALL.into_iter().filter(|one| args.approach.is_empty() || args.approach.contains(one)).collect()
+}
+
+fn draw(args: &Args) -> Result<()> {
+    args.svg.as_ref().map_or(Ok(()), |svg| redraw(&args.common, svg, picture::draw))
+}

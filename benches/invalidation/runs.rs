@@ -1,0 +1,349 @@
+//! One run: a fresh server, its keys, and what it takes to be rid of the group.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use redis::{Connection, Value, cmd};
+
+use crate::{
+    Args,
+    approaches::{Approach, Client, Group},
+    report::Facts,
+    support::{
+        self,
+        corpus::Corpus,
+        lab::{self, connect, used_memory, used_memory_at_rest},
+        machine,
+        server::{self, Result, Server},
+        watch::{Lookout, Stops},
+        wire::{Script, Wire},
+    },
+};
+
+/// Keys that are looked at.
+const PROBES: usize = 128;
+/// Between two looks.
+const BREATH: Duration = Duration::from_micros(200);
+/// For so long the memory stays as it is when it rests.
+const REST: Duration = Duration::from_secs(1);
+
+/// What a run took. Times are from sending the first command.
+pub(crate) struct Measured {
+    pub(crate) reply_ms: f64,
+    pub(crate) gone_ms: f64,
+    /// Looks that began after the reply and found something fresh.
+    pub(crate) late: usize,
+    /// `None`: it did not come to rest while we looked.
+    pub(crate) back_ms: Option<f64>,
+    /// What went, as a part of what the group had taken.
+    pub(crate) given_back: f64,
+    pub(crate) memory_per_key: f64,
+    pub(crate) commands: u64,
+    pub(crate) sent: u64,
+    /// The server with its keys, before.
+    pub(crate) rest: Stops,
+    pub(crate) stops: Stops,
+}
+
+/// How to start servers, and what to fill them with.
+pub(crate) struct Lab {
+    program: String,
+    module: Option<PathBuf>,
+    settings: Vec<String>,
+    pub(crate) corpus: Corpus,
+    pub(crate) value: usize,
+    share: f64,
+    patience: Duration,
+    pinned: bool,
+    name: String,
+    /// Nanoseconds that servers' main threads ran so far, and that they waited for a core.
+    ran: u64,
+    waited: u64,
+}
+
+impl Lab {
+    pub(crate) fn open(args: &Args) -> Result<Lab> {
+        let ours = args.approach.is_empty() || args.approach.iter().any(|one| one.is_ours());
+        let mut lab = Lab {
+            program: args.common.server(),
+            module: if ours { Some(args.common.module()?) } else { None },
+            settings: args
+                .setting
+                .iter()
+                .map(|setting| format!("smartcache.{}", setting.replacen('=', " ", 1)))
+                .collect(),
+            corpus: Corpus::new(),
+            value: args.value as usize,
+            share: args.share,
+            patience: Duration::from_secs(args.patience),
+            pinned: false,
+            name: String::new(),
+            ran: 0,
+            waited: 0,
+        };
+        let server = lab.start(false)?;
+        lab.name = support::report::server(&mut connect(&server)?);
+        Ok(lab)
+    }
+
+    /// A server on the first core; we go on on the second.
+    pub(crate) fn start(&mut self, ours: bool) -> Result<Server> {
+        if server::interrupted() {
+            return Err("interrupted".into());
+        }
+        let module = self.module.as_deref().filter(|_| ours);
+        let mut settings = vec!["maxmemory 0", "hz 10"];
+        if ours {
+            settings.extend(self.settings.iter().map(String::as_str));
+        }
+        let there = lab::pin(0);
+        let server = Server::start(&self.program, module, &settings);
+        self.pinned = there && lab::pin(1);
+        server
+    }
+
+    /// Why the loaded module cannot do this, if it cannot.
+    pub(crate) fn lacks(&mut self, approach: Approach, group: Group) -> Result<Option<String>> {
+        if !approach.is_ours() {
+            return Ok(None);
+        }
+        let server = self.start(true)?;
+        self.fill(&server, approach, Group { keys: 1, ..group })?;
+        Ok(approach.invalidate(&mut Client::new(connect(&server)?)).err().map(|error| error.to_string()))
+    }
+
+    /// Stores all keys as `approach` does.
+    fn fill(&self, server: &Server, approach: Approach, group: Group) -> Result<()> {
+        self.store(server, group.keys, |n, value, put| approach.store(&group.key(n), value, group.has(n), put))
+    }
+
+    /// Has `store` say the commands for each of so many values, and sends them, a thousand values at a time.
+    pub(crate) fn store(
+        &self,
+        server: &Server,
+        count: usize,
+        store: impl Fn(usize, &[u8], &mut dyn FnMut(&[&[u8]], usize)),
+    ) -> Result<()> {
+        let mut wire = Wire::connect(&server.socket())?;
+        for first in (0..count).step_by(1_000) {
+            if server::interrupted() {
+                return Err("interrupted".into());
+            }
+            let mut script = Script::default();
+            for n in first..count.min(first + 1_000) {
+                store(n, &self.corpus.value(n, self.value), &mut |words, reply| script.push(words, reply));
+            }
+            let (requests, replies) = script.batch(0, script.len());
+            wire.exchange(requests, replies)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn measure(&mut self, approach: Approach, group: Group) -> Result<Measured> {
+        let server = self.start(approach.is_ours())?;
+        let mut con = connect(&server)?;
+        let empty = used_memory_at_rest(&mut con)?;
+        self.fill(&server, approach, group)?;
+        let full = used_memory_at_rest(&mut con)?;
+
+        let members: Vec<usize> = group.members().collect();
+        let probes: Vec<Vec<u8>> = spread(&members).map(|n| group.key(n)).collect();
+        let others: Vec<usize> = (0..group.keys).filter(|&n| !group.has(n)).collect();
+        let others: Vec<Vec<u8>> = spread(&others).map(|n| group.key(n)).collect();
+        let all_fresh = |con: &mut Connection, keys: &[Vec<u8>]| -> Result<bool> {
+            Ok(keys.is_empty() || approach.fresh(con, keys)?.into_iter().all(|fresh| fresh))
+        };
+        if !all_fresh(&mut con, &probes)? || !all_fresh(&mut con, &others)? {
+            return Err("not all keys are there".into());
+        }
+
+        let mut lookout = Lookout::new(&server)?;
+        let ((), rest) = lookout.watch(|| thread::sleep(REST))?;
+        let mut client = Client::new(connect(&server)?);
+        let (ran, stops) = lookout.watch(|| self.run(approach, &server, &mut con, &mut client, &probes))?;
+        let ran = ran?;
+        let [main, waited, _] = machine::schedstat(&format!("/proc/{}/schedstat", lookout.pid))?;
+        (self.ran, self.waited) = (self.ran + main, self.waited + waited);
+
+        let back = approach.fresh(&mut con, &probes)?;
+        if back.contains(&true) {
+            return Err("something is fresh again that was gone".into());
+        }
+        if !approach.ends_all() && !all_fresh(&mut con, &others)? {
+            return Err("it ended keys outside the group".into());
+        }
+        let took =
+            if approach.ends_all() { full - empty } else { (full - empty) * members.len() as f64 / group.keys as f64 };
+        Ok(Measured {
+            reply_ms: ran.reply.as_secs_f64() * 1e3,
+            gone_ms: ran.gone.as_secs_f64() * 1e3,
+            late: ran.late,
+            back_ms: ran.memory.back().map(|back| back.as_secs_f64() * 1e3),
+            given_back: (ran.memory.before - ran.memory.last()) / took,
+            memory_per_key: (full - empty) / group.keys as f64,
+            commands: client.commands,
+            sent: client.sent,
+            rest,
+            stops,
+        })
+    }
+
+    fn run(
+        &self,
+        approach: Approach,
+        server: &Server,
+        con: &mut Connection,
+        client: &mut Client,
+        probes: &[Vec<u8>],
+    ) -> Result<Ran> {
+        let (ready, is_ready) = mpsc::channel();
+        let over = AtomicBool::new(false);
+        let looking = connect(server)?;
+        let (before, started, replied, seen) = thread::scope(|scope| {
+            let over = &over;
+            let looks = scope.spawn(move || {
+                let looks = look(approach, looking, probes, &ready, over);
+                looks.map_err(|error| error.to_string())
+            });
+            let _ = is_ready.recv(); // an error, too, is an end of waiting
+            // All connections are there now, and count before as after.
+            let before = used_memory(con);
+            let started = Instant::now();
+            let replied = approach.invalidate(client).map(|()| Instant::now());
+            if replied.is_err() {
+                over.store(true, Ordering::Relaxed);
+            }
+            let seen = looks.join().map_err(|_| "the looking thread panicked")?;
+            Ok::<_, Box<dyn std::error::Error>>((before?, started, replied?, seen?))
+        })?;
+        // Its buffers would count as memory that is not back.
+        client.con = connect(server)?;
+        let memory = self.follow(con, approach, before, started)?;
+        Ok(Ran {
+            reply: replied - started,
+            gone: seen.gone - started,
+            late: seen.fresh.iter().filter(|&&at| at > replied).count(),
+            memory,
+        })
+    }
+
+    /// `used_memory` until it rests, or patience ends.
+    fn follow(&self, con: &mut Connection, approach: Approach, before: f64, started: Instant) -> Result<Memory> {
+        let mut memory = Memory { before, seen: Vec::new(), rests: false };
+        let mut since = Instant::now();
+        while started.elapsed() < self.patience {
+            if server::interrupted() {
+                return Err("interrupted".into());
+            }
+            let now = used_memory(con)?;
+            let backlog = if approach.is_ours() { backlog(con)? } else { 0 };
+            // A few hundred bytes come and go with buffers.
+            if backlog > 0 || memory.seen.last().is_some_and(|&(_, last)| (last - now).abs() > 4_096.0) {
+                since = Instant::now();
+            }
+            memory.seen.push((started.elapsed(), now));
+            if since.elapsed() > REST {
+                memory.rests = true;
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(memory)
+    }
+
+    pub(crate) fn facts(&self, args: &Args) -> Facts {
+        let (name, waited) = (self.name.clone(), (self.ran, self.waited));
+        Facts {
+            common: support::report::Facts::new(&args.common, name, self.module.as_deref(), self.pinned, waited),
+            share: self.share,
+            value: self.value,
+            settings: args.setting.clone(),
+        }
+    }
+}
+
+/// As many as are looked at, evenly spread, the first and the last among them.
+fn spread(numbers: &[usize]) -> impl Iterator<Item = usize> {
+    let count = PROBES.min(numbers.len());
+    (0..count).map(move |n| numbers[n * (numbers.len() - 1) / (count - 1).max(1)])
+}
+
+struct Ran {
+    reply: Duration,
+    gone: Duration,
+    late: usize,
+    memory: Memory,
+}
+
+/// `used_memory`, by time.
+struct Memory {
+    before: f64,
+    seen: Vec<(Duration, f64)>,
+    rests: bool,
+}
+
+impl Memory {
+    fn last(&self) -> f64 {
+        self.seen.last().map_or(f64::NAN, |seen| seen.1)
+    }
+
+    /// When it came, and stayed, within 1 % of where it rests.
+    fn back(&self) -> Option<Duration> {
+        let enough = self.last() + 0.01 * (self.before - self.last());
+        let after = self.seen.iter().rposition(|&(_, used)| used > enough).map_or(0, |n| n + 1);
+        self.rests.then(|| self.seen.get(after).map(|seen| seen.0)).flatten()
+    }
+}
+
+/// What was seen of the probes.
+struct Seen {
+    /// When looks were sent that found something fresh.
+    fresh: Vec<Instant>,
+    gone: Instant,
+}
+
+/// Looks until none is fresh any more: at one that was, and at the others when that is gone. Says when it is ready.
+fn look(
+    approach: Approach,
+    mut con: Connection,
+    probes: &[Vec<u8>],
+    ready: &mpsc::Sender<()>,
+    over: &AtomicBool,
+) -> Result<Seen> {
+    let mut left = probes.to_vec();
+    let mut fresh = Vec::new();
+    while !left.is_empty() {
+        if over.load(Ordering::Relaxed) || server::interrupted() {
+            return Err("interrupted".into());
+        }
+        let sent = Instant::now();
+        if approach.fresh(&mut con, &left[..1])?[0] {
+            fresh.push(sent);
+            let _ = ready.send(());
+            thread::sleep(BREATH);
+        } else {
+            let sent = Instant::now();
+            let found = approach.fresh(&mut con, &left)?;
+            left = left.into_iter().zip(found).filter(|(_, fresh)| *fresh).map(|(key, _)| key).collect();
+            if !left.is_empty() {
+                fresh.push(sent);
+            }
+        }
+    }
+    Ok(Seen { fresh, gone: Instant::now() })
+}
+
+/// What the sweep has before it.
+fn backlog(con: &mut Connection) -> Result<u64> {
+    let stats: BTreeMap<String, Value> = cmd("SMARTCACHE.STATS").query(con)?;
+    let backlog = stats.get("sweep_backlog").ok_or("STATS has no sweep_backlog")?;
+    Ok(redis::from_redis_value(backlog.clone())?)
+}
