@@ -44,7 +44,12 @@ impl Facts {
             processor: format!("{}, {} cores", machine::processor(), lab::cores()),
             kernel: machine::kernel(),
             server,
-            module: module.map_or("none".into(), lab::module_name),
+            module: match module {
+                None => "none".into(),
+                // Nobody knows what it was built from.
+                Some(_) if options.module.is_some() => "given with --module".into(),
+                Some(built) => lab::module_name(built),
+            },
             pinned,
             rounds: options.rounds(),
             quick: options.quick,
