@@ -62,6 +62,11 @@ impl fmt::Display for Stamp {
 /// otherwise freeze the clock for centuries.
 const BELIEVABLE_US: u64 = 24 * 3600 * 1_000_000;
 
+/// Whether a stamp may be true: it lies no more than a day ahead.
+pub fn is_believable(stamp: Stamp, now: Now) -> bool {
+    stamp.0 <= now.us().saturating_add(BELIEVABLE_US)
+}
+
 /// The source of a node's stamps.
 #[derive(Debug, Default)]
 pub struct Clock {
@@ -69,14 +74,22 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A stamp later than every one made or seen before. Only where the wall clock was more than a day ahead for a while
-    /// and has been put right does it begin anew: nobody else would believe a stamp of that clock ([`follow`](Self::follow)).
+    /// A stamp later than every one made or seen before.
     pub fn stamp(&mut self, now: Now) -> Stamp {
-        if self.last > now.us().saturating_add(BELIEVABLE_US) {
-            self.last = 0;
-        }
         self.last = now.us().max(self.last + 1);
         Stamp(self.last)
+    }
+
+    /// Whether the wall clock was more than a day ahead for a while, and has been put right: nobody else would believe a
+    /// stamp of this clock ([`follow`](Self::follow)). Then it begins anew, and so must whatever holds stamps
+    /// ([`State::begin_era`](super::State::begin_era)).
+    pub fn is_astray(&self, now: Now) -> bool {
+        !is_believable(Stamp(self.last), now)
+    }
+
+    /// Begins anew, as of now: the stamps of before are no order any more.
+    pub fn begin_anew(&mut self, now: Now) {
+        self.last = now.us();
     }
 
     /// Leaves the stamp after the last one to nobody: for "just after that one", which must not be another's.
@@ -87,7 +100,7 @@ impl Clock {
     /// Moves past a stamp that comes from our primary or from our own files. False when it lies more than a
     /// day ahead and is not to be believed: then the clock does not move, and what carries it is dead.
     pub fn follow(&mut self, stamp: Stamp, now: Now) -> bool {
-        if stamp.0 > now.us().saturating_add(BELIEVABLE_US) {
+        if !is_believable(stamp, now) {
             return false;
         }
         self.last = self.last.max(stamp.0);
@@ -140,8 +153,11 @@ mod tests {
     fn a_wall_clock_that_was_days_ahead_and_is_put_right_leaves_no_stamps_that_nobody_believes() {
         let mut clock = Clock::default();
         clock.stamp(Now::from_us(3 * BELIEVABLE_US));
-        let after = clock.stamp(Now::from_us(BELIEVABLE_US));
-        assert_eq!(after, Stamp(BELIEVABLE_US));
+        let right = Now::from_us(BELIEVABLE_US);
+        assert!(clock.is_astray(right));
+        clock.begin_anew(right);
+        let after = clock.stamp(right);
+        assert!(!clock.is_astray(right) && after == Stamp(BELIEVABLE_US + 1));
         assert!(Clock::default().follow(after, Now::from_us(BELIEVABLE_US)), "a replica takes it");
     }
 

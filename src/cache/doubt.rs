@@ -173,6 +173,14 @@ impl Doubts {
         Stamp(read(&self.gone, self.slot(key)))
     }
 
+    /// The stamps of before are no order any more, and no load of before is trusted.
+    pub fn begin_anew(&self) {
+        for table in [&self.deleted.stamps, &self.staled.stamps, &self.gone].into_iter().filter_map(|table| table.get())
+        {
+            table.iter().for_each(|moment| moment.store(0, Relaxed));
+        }
+    }
+
     /// Why this load of the key is not to be trusted, if it is not. With its lease still out (`leased`) only guards count:
     /// whatever marks a key ends its lease.
     pub fn of(&self, token: Token, key: &[u8], leased: bool) -> Option<Doubt> {

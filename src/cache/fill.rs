@@ -80,6 +80,11 @@ impl Floors {
         *floor = stamp.max(*floor);
     }
 
+    /// The stamps of before are no order any more: one floor for all.
+    pub fn begin_anew(&mut self, stamp: Stamp) {
+        *self = Floors { all: stamp, by_db: BTreeMap::new() };
+    }
+
     /// The floor of a database.
     pub fn of(&self, db: i32) -> Stamp {
         self.by_db.get(&db).map_or(self.all, |floor| self.all.max(*floor))

@@ -35,7 +35,7 @@ use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
 use super::chunked::Chunked;
-use super::clock::{Now, Stamp};
+use super::clock::{self, Now, Stamp};
 use super::doubt::Doubt;
 use super::entry::{EntryMut, EntryRef, Freshness};
 use super::glob::{Glob, Sieve};
@@ -124,6 +124,8 @@ impl Default for Limits {
 pub struct Marks {
     newest: Box<[Cell<u64>]>,
     limits: Cell<Limits>,
+    /// Stamps have begun anew in this life: there may be entries with later ones than will be made for long.
+    anew: Cell<bool>,
     databases: RefCell<Vec<Option<Box<Database>>>>,
     /// Lists of databases that were flushed, to be freed little by little.
     rubble: RefCell<Vec<Members>>,
@@ -188,6 +190,7 @@ impl Default for Marks {
         Marks {
             newest: (0..DATABASES).map(|_| Cell::new(0)).collect(),
             limits: Cell::default(),
+            anew: Cell::default(),
             databases: RefCell::default(),
             rubble: RefCell::default(),
         }
@@ -218,6 +221,9 @@ impl Marks {
     pub fn verdict(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
         if entry.stamp().0 > self.newest[index(db)].get() {
             return Verdict::Untouched;
+        }
+        if self.anew.get() && !clock::is_believable(entry.stamp(), now) {
+            return Verdict::Dead;
         }
         self.with(db, Verdict::Untouched, |marks| {
             marks.verdict_by_tags(name, entry, now).and(marks.verdict_by_name(name, entry.stamp().0, now))
@@ -475,9 +481,35 @@ impl Marks {
         }
     }
 
+    /// Stamps begin anew with this one: marks of later ones are of this moment, and entries of later ones are dead. Gives
+    /// the databases that have any.
+    pub fn begin_era(&self, stamp: Stamp) -> Vec<i32> {
+        self.anew.set(true);
+        self.newest.iter().for_each(|newest| newest.set(u64::MAX)); // each entry is looked at from now on
+        let mut databases = self.databases.borrow_mut();
+        let mut dbs = Vec::new();
+        for (db, marks) in databases.iter_mut().enumerate() {
+            let Some(marks) = marks else { continue };
+            dbs.push(db as i32);
+            let patterns = marks.patterns.iter_mut().map(|(_, record)| record);
+            let by_name = marks.prefixes.values_mut().chain(patterns).chain([&mut marks.floor]);
+            by_name.for_each(|record| record.cut(stamp.0));
+            for (tag, record) in &mut marks.tags {
+                record.cut(stamp.0);
+                *marks.latest.make(tag.0 as usize) = record.newest();
+            }
+            marks.newest_by_name = marks.newest_by_name.min(stamp.0);
+            marks.swept = 0;
+            let Forgotten { by_name, tags, any_tag } = &mut marks.forgotten;
+            tags.iter_mut().chain([by_name, any_tag]).for_each(|moment| *moment = stamp.0.min(*moment));
+        }
+        dbs
+    }
+
     /// Forgets everything: what is loaded next replaces it.
     pub fn clear(&self) {
         self.newest.iter().for_each(|newest| newest.set(0));
+        self.anew.set(false); // what is loaded and not believable is dead by itself
         let old = std::mem::take(&mut *self.databases.borrow_mut());
         self.rubble.borrow_mut().extend(old.into_iter().flatten().map(|marks| marks.members));
     }
@@ -720,6 +752,19 @@ impl Record {
             }
             Verdict::Untouched | Verdict::Later(_) => None,
         }
+    }
+
+    /// What is later than this stamp is of this moment.
+    fn cut(&mut self, stamp: u64) {
+        self.hard = self.hard.min(stamp);
+        self.softs.iter_mut().for_each(|soft| soft.stamp = soft.stamp.min(stamp));
+        self.softs.dedup_by(|later, earlier| {
+            let same = later.stamp == earlier.stamp;
+            if same {
+                (earlier.at_ms, earlier.over_ms) = (earlier.at_ms.min(later.at_ms), 0);
+            }
+            same
+        });
     }
 
     /// Whether it may be forgotten, as far as loads are concerned.

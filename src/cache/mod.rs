@@ -342,6 +342,23 @@ impl State {
 }
 
 impl State {
+    /// The wall clock was more than a day ahead for a while and has been put right: stamps begin anew. What was stored
+    /// meanwhile is dead, since no invalidation to come could reach it; what had been invalidated stays so; loads in flight
+    /// are not trusted.
+    pub fn begin_era(&mut self, secret: [u8; 16], now: Now) {
+        self.clock.begin_anew(now);
+        let stamp = self.clock.stamp(now);
+        self.begin_anew(secret, now);
+        self.floors.begin_anew(stamp);
+        self.doubts.begin_anew();
+        if let Some(slots) = &mut self.slots {
+            slots.begin_anew(stamp);
+        }
+        for db in self.marks.begin_era(stamp) {
+            self.sweep.ask(db, sweep::Walk::Keys, 0);
+        }
+    }
+
     /// The state of a node that starts at `now`, with default settings. The random bytes must be new for each life.
     pub fn new(
         now: Now,

@@ -51,6 +51,11 @@ pub fn served(nodes: &str) -> Served {
 }
 
 impl Slots {
+    /// The stamps of before are no order any more: as if every slot had come just now.
+    pub fn begin_anew(&mut self, stamp: Stamp) {
+        self.arrived.fill(stamp);
+    }
+
     /// When the slot of a key came to this node.
     pub fn arrived(&self, key: &[u8]) -> Stamp {
         self.arrived[slot_of(key)]

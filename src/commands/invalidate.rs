@@ -511,6 +511,32 @@ mod tests {
     }
 
     #[test]
+    fn a_wall_clock_that_was_days_ahead_and_is_put_right_leaves_nothing_that_cannot_be_invalidated() {
+        const DAY: u64 = 86_400_000;
+        let mut bench = Bench::at(10 * DAY);
+        bench.call("SET before v PERSIST TAGS 1 t");
+        bench.call("SET hit v PERSIST TAGS 1 u");
+        bench.set_clock(12 * DAY);
+        bench.call("INVALIDATE TAGS 1 u");
+        bench.call("SET meanwhile v PERSIST TAGS 1 t");
+        let token = bench.token("GETLOCK k");
+        bench.set_clock(10 * DAY);
+        let now = bench.now();
+        assert!(bench.state.clock.is_astray(now));
+        bench.state.begin_era([2; 16], now);
+        assert_eq!(bench.call("MGET before hit meanwhile"), r#"["v", (nil), (nil)]"#);
+        assert_eq!(load(&mut bench, &token, ""), "LOST");
+        bench.call("SET after v TAGS 2 t u");
+        assert_eq!(bench.call("GET after"), "\"v\"");
+        let token = bench.token("GETLOCK k");
+        assert_eq!(load(&mut bench, &token, "TAGS 1 u"), "OK");
+        bench.call("INVALIDATE TAGS 1 t");
+        assert_eq!(bench.call("MGET before after k"), r#"[(nil), (nil), "late"]"#);
+        bench.sweep();
+        assert_eq!(bench.dbsize(), 1);
+    }
+
+    #[test]
     fn what_is_not_understood_changes_nothing() {
         let mut bench = bench();
         bench.call("SET k v TAGS 1 t");

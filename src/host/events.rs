@@ -72,6 +72,9 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
             cluster::see_to(ctx);
         }
         if let Some(mut state) = try_state() {
+            if state.clock.is_astray(clock_now()) {
+                state.begin_era(random_bytes(), clock_now());
+            }
             state.reap(TAGS_A_TURN, clock_now());
             sweep::see_to(&mut state);
             state.codecs.trim();
