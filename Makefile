@@ -8,6 +8,9 @@ ifdef SERVER
 export SERVER
 endif
 
+# Prometheus and its exporter are no small things: where they cannot be had, their tests are skipped, and say so.
+MONITORING := scripts/setup monitoring || echo 'the tests with Prometheus will be skipped' >&2
+
 .DEFAULT_GOAL := help
 .PHONY: help setup build run test test-all soak check bench bench-stampede bench-invalidation demo docs servers clean
 
@@ -27,10 +30,12 @@ run: build ## Start a server with the module and scripts/redis.conf, in the fore
 
 test: ## Run all tests, the server suite on the installed server
 	@scripts/setup clients
+	@$(MONITORING)
 	@scripts/test $(ARGS)
 
 test-all: ## Run the server suite on every server of scripts/servers
 	@scripts/setup servers clients
+	@$(MONITORING)
 	@scripts/test-all $(ARGS)
 
 soak: setup ## Two minutes of chaos on the installed server, every answer checked (SECONDS=600 for longer)

@@ -1,5 +1,6 @@
 //! Writes the pages that follow from the code: `docs/commands.md`, `docs/config.md`, `docs/statistics.md`, the command
-//! table in `README.md`, and in `docs/leases.md` the programs of `examples/leases/`.
+//! table in `README.md`, in `docs/leases.md` the programs of `examples/leases/`, and in `docs/operations.md` what Prometheus
+//! is told.
 //!
 //! `cargo run --example docs` writes them; with `--check` it only says which are out of date, and fails if any is.
 
@@ -23,6 +24,10 @@ const EXAMPLES: &[(&str, &str)] =
     &[("cache_aside.py", "python"), ("cache_aside.mjs", "js"), ("cache_aside.go", "go"), ("cache_aside.rs", "rust")];
 /// What follows each of them.
 const EXAMPLE_ENDS: &str = "<!-- /example -->";
+/// The files that `docs/operations.md` shows, each behind `<!-- file PATH -->`.
+const FILES: &[&str] = &["scripts/prometheus.yml", "scripts/alerts.yml"];
+/// What follows each of them.
+const FILE_ENDS: &str = "<!-- /file -->";
 /// The first line of every page that is written whole.
 const NOTICE: &str = "<!-- Written by `make docs` from the code. Change it there. -->\n\n";
 
@@ -70,9 +75,9 @@ const STATISTICS_INTRO: &str = "\
 # Statistics
 
 `SMARTCACHE.STATS` returns these numbers as a map. `INFO smartcache` has the same ones with `smartcache_` before the
-name, and so have most exporters that read `INFO`. Counters run since the server started or since
-`SMARTCACHE.RESETSTAT`; what is measured (entries, bytes) is as of now. They belong to one node: they are not saved, and
-not replicated; a replica counts its own reads.
+name. Counters run since the server started or since `SMARTCACHE.RESETSTAT`; what is measured (entries, bytes) is as of
+now. They belong to one node: they are not saved, and not replicated; a replica counts its own reads. How Prometheus gets
+them: [operations.md](operations.md#watching-it).
 ";
 
 const STATISTICS_END: &str = "
@@ -140,6 +145,7 @@ fn main() -> ExitCode {
     let pages = [
         ("README.md", between(&read("README.md"), OPEN, CLOSE, &table("docs/commands.md"))),
         ("docs/leases.md", with_examples(&read("docs/leases.md"), read)),
+        ("docs/operations.md", with_files(&read("docs/operations.md"), read)),
         ("docs/commands.md", commands()),
         ("docs/config.md", config()),
         ("docs/statistics.md", statistics()),
@@ -178,6 +184,13 @@ fn with_examples(page: &str, read: impl Fn(&str) -> String) -> String {
     EXAMPLES.iter().fold(page.to_owned(), |page, (name, language)| {
         let program = read(&format!("examples/leases/{name}"));
         between(&page, &format!("<!-- example {name} -->"), EXAMPLE_ENDS, &format!("```{language}\n{program}```\n"))
+    })
+}
+
+/// A page with the files that the tests hand to Prometheus.
+fn with_files(page: &str, read: impl Fn(&str) -> String) -> String {
+    FILES.iter().fold(page.to_owned(), |page, name| {
+        between(&page, &format!("<!-- file {name} -->"), FILE_ENDS, &format!("```yaml\n{}```\n", read(name)))
     })
 }
 

@@ -19,6 +19,7 @@ mod examples;
 mod hostile;
 mod keyspace;
 mod memory;
+mod monitoring;
 mod panic;
 mod rdb;
 mod replication;

@@ -1,0 +1,348 @@
+//! What `docs/operations.md` says about Prometheus and Grafana, done with the real programs: redis_exporter with
+//! `scripts/exporter.lua`, Prometheus with `scripts/prometheus.yml`, promtool for the alerts. `scripts/setup monitoring`
+//! installs them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{SOON, Server, free_port, skip, wait_until};
+
+/// The user that `docs/operations.md` gives the exporter.
+const EXPORTER_ACL: &str = "ACL SETUSER exporter on >password +ping +client|setname +info +config|get +slowlog +latency +eval +smartcache.stats";
+/// What changes by itself between two looks.
+const RESTLESS: &[&str] = &["smartcache_uptime_seconds", "smartcache_requests_per_second"];
+
+#[test]
+fn the_exporter_hands_on_every_number() {
+    let s = busy_server();
+    let Some(exporter) = Exporter::start(&s, &["-redis.user", "exporter", "-redis.password", "password"]) else {
+        skip!(s, "there is no redis_exporter (Debian: prometheus-redis-exporter; `scripts/setup monitoring`)");
+    };
+    let scrape = exporter.scrape();
+    let steady = |numbers: BTreeMap<String, f64>| -> BTreeMap<String, f64> {
+        numbers.into_iter().filter(|(name, _)| !RESTLESS.iter().any(|other| name.starts_with(other))).collect()
+    };
+    let mut handed = handed(&scrape);
+    assert_eq!(handed.remove("smartcache_up"), Some(1.0));
+    let told = s.ok("SMARTCACHE.STATS RULES PROMETHEUS").text();
+    let told = told.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').expect("a sample"));
+    let told = told.map(|(name, number)| (name.to_owned(), number.parse().expect("a number"))).collect();
+    assert_eq!(steady(handed.clone()), steady(told), "{scrape}");
+
+    // And by the map, whose names are others.
+    for (rule, hits, misses) in [("user", 2.0, 2.0), ("idle-1.2:3", 0.0, 0.0), ("(none)", 1.0, 0.0)] {
+        assert_eq!(handed[&format!("smartcache_hits_total{{rule=\"{rule}\"}}")], hits, "{rule}");
+        assert_eq!(handed[&format!("smartcache_misses_total{{rule=\"{rule}\"}}")], misses, "{rule}");
+    }
+    assert!(scrape.contains("\nredis_up 1\n"), "{scrape}");
+    assert_eq!(s.ok("ACL LOG").array().len(), 0, "the user may do what the exporter asks for");
+
+    // Its lint (3) has words for many of the exporter's own names. That it cannot be parsed would be another matter (1).
+    let Some((code, said)) = promtool(&["check", "metrics"], &scrape) else {
+        skip!(s, "there is no promtool (Debian: prometheus; `scripts/setup monitoring`) to judge the scrape");
+    };
+    assert!(matches!(code, Some(0 | 3)), "{code:?}: {said}");
+    assert!(!said.contains("redis_script_values") && !said.contains("smartcache"), "{said}");
+}
+
+#[test]
+fn a_server_without_the_module_is_up_and_says_so() {
+    for s in [Server::setup().without_module().tcp().start(), busy_server()] {
+        let mut words = &[][..];
+        if s.call("SMARTCACHE.STATS").is_error() {
+            s.ok("SET k v");
+        } else {
+            s.ok("ACL SETUSER exporter on >password +@all -@dangerous +info +config|get -smartcache.stats");
+            words = &["-redis.user", "exporter", "-redis.password", "password"];
+        }
+        let Some(exporter) = Exporter::start(&s, words) else {
+            skip!(s, "there is no redis_exporter (Debian: prometheus-redis-exporter; `scripts/setup monitoring`)");
+        };
+        let scrape = exporter.scrape();
+        assert_eq!(handed(&scrape), BTreeMap::from([("smartcache_up".to_owned(), 0.0)]));
+        assert!(scrape.contains("\nredis_up 1\n"), "{scrape}");
+    }
+}
+
+#[test]
+fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
+    let s = busy_server();
+    let Some(exporter) = Exporter::start(&s, &[]) else {
+        skip!(s, "there is no redis_exporter (Debian: prometheus-redis-exporter; `scripts/setup monitoring`)");
+    };
+    let scrape = exporter.scrape();
+    let name = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();
+    let exposed: BTreeSet<String> =
+        handed(&scrape).keys().map(|line| name(line)).chain(scrape.lines().map(name)).collect();
+    let asked = [panels(), alerts()].concat();
+    assert!(asked.len() > 30, "{asked:?}");
+    for (whence, query) in &asked {
+        let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let metrics: Vec<_> =
+            words.filter(|word| word.starts_with("smartcache_") || word.starts_with("redis_")).collect();
+        assert!(!metrics.is_empty(), "{whence}: {query}");
+        for metric in metrics {
+            assert!(exposed.contains(metric), "{whence} asks for {metric}, which the exporter does not expose");
+        }
+    }
+
+    let Some(prometheus) = Prometheus::start(exporter.port) else {
+        skip!(s, "there is no Prometheus (Debian: prometheus; `scripts/setup monitoring`) to ask the queries");
+    };
+    // The rule is a label, as if Prometheus had scraped STATS itself, and nothing of the exporter's way is left.
+    wait_until("Prometheus has scraped twice", || {
+        s.ok("SMARTCACHE.GET user:1");
+        !prometheus.ask("rate(smartcache_requests_total[1m])").is_empty()
+    });
+    let found = prometheus.ask("smartcache_sets_total{rule=\"user\"}");
+    let [one] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(one["value"][1], "1", "{one}");
+    let labels = one["metric"].as_object().expect("labels");
+    assert_eq!(labels.keys().collect::<Vec<_>>(), ["__name__", "instance", "job", "rule"]);
+    let rules: BTreeSet<_> =
+        prometheus.ask("smartcache_entries").iter().map(|one| one["metric"]["rule"].to_string()).collect();
+    assert_eq!(rules, BTreeSet::from(["\"(none)\"", "\"idle-1.2:3\"", "\"user\""].map(str::to_owned)));
+    assert_eq!(prometheus.ask("smartcache_up")[0]["value"][1], "1");
+    assert!(prometheus.ask("{__name__=~'redis_script.*'}").is_empty());
+
+    for (whence, query) in panels() {
+        let query = [("$instance", ".*"), ("$rule", ".*"), ("$__rate_interval", "1m")]
+            .iter()
+            .fold(query, |query, (variable, value)| query.replace(variable, value));
+        let found = prometheus.ask(&query);
+        // The one that shows a limit only where there is one.
+        assert!(!found.is_empty() || query.contains("redis_memory_max_bytes"), "{whence} shows nothing: {query}");
+    }
+    let loaded = prometheus.get("/api/v1/rules")["data"]["groups"][0]["rules"].as_array().expect("rules").len();
+    assert_eq!(loaded, alerts().len());
+    for (_, query) in alerts() {
+        prometheus.ask(&query); // or it panics
+    }
+}
+
+#[test]
+fn alerts_fire_when_they_should_and_else_do_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::copy(root().join("scripts/alerts.yml"), dir.path().join("alerts.yml")).expect("copied");
+    let played = root().join("tests/server/monitoring/alerts.test.yml");
+    let path = dir.path().join("alerts.test.yml");
+    fs::copy(played, &path).expect("copied");
+    let alerts = root().join("scripts/alerts.yml");
+    for words in [["check", "rules", &alerts.to_string_lossy()], ["test", "rules", &path.to_string_lossy()]] {
+        let Some((code, said)) = promtool(&words, "") else {
+            skip!(Server::start(), "there is no promtool (Debian: prometheus; `scripts/setup monitoring`)");
+        };
+        assert_eq!(code, Some(0), "{said}");
+    }
+}
+
+// ---- what there is ----
+
+/// Three rows with something in most columns.
+fn busy_server() -> Server {
+    let s = Server::setup().tcp().start();
+    s.ok(EXPORTER_ACL);
+    s.ok("SMARTCACHE.RULE SET user MATCH user:*");
+    s.ok("SMARTCACHE.RULE SET idle-1.2:3 MATCH idle:*");
+    s.ok("SMARTCACHE.MGET user:1 user:2");
+    let token = s.getlock("other").token().to_owned();
+    s.fill("other", "v", &token);
+    s.ok("SMARTCACHE.RESETSTAT");
+    s.ok("SMARTCACHE.SET user:1 v");
+    s.ok("SMARTCACHE.MGET user:1 user:1 other user:2 user:3");
+    s
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The queries of the dashboard, each with the title of its panel.
+fn panels() -> Vec<(String, String)> {
+    let text = fs::read_to_string(root().join("scripts/grafana.json")).expect("it is there");
+    let dashboard: Value = serde_json::from_str(&text).expect("it is JSON");
+    let mut found = Vec::new();
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        for target in panel["targets"].as_array().expect("targets") {
+            let text = |value: &Value| value.as_str().expect("text").to_owned();
+            found.push((text(&panel["title"]), text(&target["expr"])));
+        }
+    }
+    found
+}
+
+/// The alerts' names and expressions: of YAML only as much as the file needs.
+fn alerts() -> Vec<(String, String)> {
+    let text = fs::read_to_string(root().join("scripts/alerts.yml")).expect("it is there");
+    let alerts = text.split("- alert: ").skip(1).map(|alert| {
+        let (name, rest) = alert.split_once('\n').expect("a line");
+        let expr = rest.split_once("expr:").expect("an expression").1.trim_start_matches([' ', '|', '\n']);
+        let end = ["\n        for:", "\n        labels:"].iter().filter_map(|next| expr.find(next)).min();
+        (name.to_owned(), expr[..end.expect("labels follow")].to_owned())
+    });
+    alerts.collect()
+}
+
+/// What the script has handed to the exporter: `smartcache_hits_total{rule="user"}` and its number.
+fn handed(scrape: &str) -> BTreeMap<String, f64> {
+    let samples = scrape.lines().filter_map(|line| line.strip_prefix("redis_script_values{"));
+    let parsed = samples.map(|line| {
+        let (labels, number) = line.rsplit_once("} ").expect("a sample");
+        let key = labels.split("key=\"").nth(1).expect("the label key");
+        let key = key.strip_suffix('"').unwrap_or(key).replace("\\\"", "\"");
+        (key, number.parse().expect("a number"))
+    });
+    parsed.collect()
+}
+
+/// What promtool says; `None` where there is none.
+fn promtool(words: &[&str], input: &str) -> Option<(Option<i32>, String)> {
+    let mut command = Command::new(installed(&["promtool"])?);
+    command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    child.stdin.take().expect("it is piped").write_all(input.as_bytes()).expect("it reads");
+    let out = child.wait_with_output().expect("it ends");
+    Some((out.status.code(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned()))
+}
+
+fn installed(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut paths = names.iter().flat_map(|name| std::env::split_paths(&path).map(move |dir| dir.join(name)));
+    paths.find(|path| path.exists())
+}
+
+// ---- the programs ----
+
+/// redis_exporter with our script, for one server.
+struct Exporter {
+    port: u16,
+    _daemon: Daemon,
+}
+
+impl Exporter {
+    /// `None` where there is none.
+    fn start(s: &Server, words: &[&str]) -> Option<Exporter> {
+        let program = installed(&["prometheus-redis-exporter", "redis_exporter"])?;
+        let daemon = Daemon::start(|port| {
+            let mut command = Command::new(&program);
+            command.arg("-redis.addr").arg(format!("redis://127.0.0.1:{}", s.port())).args(words);
+            command.arg("-web.listen-address").arg(format!("127.0.0.1:{port}"));
+            command.arg("-script").arg(root().join("scripts/exporter.lua"));
+            command
+        });
+        Some(Exporter { port: daemon.port, _daemon: daemon })
+    }
+
+    fn scrape(&self) -> String {
+        http(self.port, "/metrics").expect("it answers")
+    }
+}
+
+/// Prometheus with our configuration, every second.
+struct Prometheus {
+    daemon: Daemon,
+    _dir: tempfile::TempDir,
+}
+
+impl Prometheus {
+    /// `None` where there is none.
+    fn start(exporter: u16) -> Option<Prometheus> {
+        let program = installed(&["prometheus"])?;
+        let dir = tempfile::tempdir().expect("a directory");
+        let conf = fs::read_to_string(root().join("scripts/prometheus.yml")).expect("it is there");
+        let (ours, theirs) = (format!("127.0.0.1:{exporter}"), "127.0.0.1:9121");
+        assert!(conf.contains(theirs) && conf.contains("scrape_interval: 15s"), "{conf}");
+        let conf = conf.replace(theirs, &ours).replace("scrape_interval: 15s", "scrape_interval: 1s");
+        fs::write(dir.path().join("prometheus.yml"), conf).expect("written");
+        fs::copy(root().join("scripts/alerts.yml"), dir.path().join("alerts.yml")).expect("copied");
+        let daemon = Daemon::start(|port| {
+            let mut command = Command::new(&program);
+            command.arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()));
+            command.arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
+            command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+            command
+        });
+        wait_until("Prometheus is ready", || http(daemon.port, "/-/ready").is_ok());
+        Some(Prometheus { daemon, _dir: dir })
+    }
+
+    #[track_caller]
+    fn get(&self, path: &str) -> Value {
+        let text = http(self.daemon.port, path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let answer: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(answer["status"], "success", "{path}: {answer}");
+        answer
+    }
+
+    #[track_caller]
+    fn ask(&self, query: &str) -> Vec<Value> {
+        let query: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        self.get(&format!("/api/v1/query?query={query}"))["data"]["result"].as_array().expect("samples").clone()
+    }
+}
+
+/// A program that listens on a port of this machine, and ends with the test.
+struct Daemon {
+    port: u16,
+    child: Child,
+    _dir: tempfile::TempDir,
+}
+
+impl Daemon {
+    #[track_caller]
+    fn start(command: impl Fn(u16) -> Command) -> Daemon {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut said = String::new();
+        // A port that was free a moment ago may be taken by now: then it ends by itself.
+        for _ in 0..4 {
+            let port = free_port();
+            let mut command = command(port);
+            let log = || fs::OpenOptions::new().create(true).append(true).open(dir.path().join("log")).expect("a log");
+            command.stdin(Stdio::null()).stdout(log()).stderr(log());
+            // SAFETY: prctl is async-signal-safe and touches nothing of ours. It ends the program with the test's thread.
+            unsafe {
+                command.pre_exec(|| {
+                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                    Ok(())
+                });
+            }
+            let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+            let mut ended = false;
+            wait_until("it listens", || {
+                ended = child.try_wait().expect("our own child can be asked").is_some();
+                ended || TcpStream::connect(("127.0.0.1", port)).is_ok()
+            });
+            if !ended {
+                return Daemon { port, child, _dir: dir };
+            }
+            said = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+        }
+        panic!("it does not start:\n{said}")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The body of what answers 200. HTTP/1.0: it ends where the connection ends.
+fn http(port: u16, path: &str) -> io::Result<String> {
+    let mut conn = TcpStream::connect(("127.0.0.1", port))?;
+    conn.set_read_timeout(Some(SOON))?;
+    conn.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    conn.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let ok = head.split(' ').nth(1) == Some("200");
+    if ok { Ok(body.to_owned()) } else { Err(io::Error::other(format!("{head}\n{body}"))) }
+}
