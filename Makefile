@@ -12,7 +12,7 @@ endif
 MONITORING := scripts/setup monitoring || echo 'the tests with Prometheus will be skipped' >&2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-all soak check bench bench-stampede bench-invalidation demo docs servers clean
+.PHONY: help setup build run test test-all soak check bench bench-stampede bench-invalidation demo top docs servers clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-25s %s\n", $$1, $$2 }'
@@ -55,6 +55,9 @@ bench-invalidation: build ## Measure what ending many keys at once takes, beside
 
 demo: build ## Show the main job on real records
 	cargo run --quiet --example demo -- $(ARGS)
+
+top: setup ## Watch a server live, by rule (ARGS="redis://user@host:6379"; ARGS=--help for more)
+	@cargo run --quiet --example top -- $(ARGS)
 
 docs: setup ## Write what in docs/ and README.md follows from the code
 	cargo run --quiet --example docs

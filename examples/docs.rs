@@ -77,7 +77,7 @@ const STATISTICS_INTRO: &str = "\
 `SMARTCACHE.STATS` returns these numbers as a map. `INFO smartcache` has the same ones with `smartcache_` before the
 name. Counters run since the server started or since `SMARTCACHE.RESETSTAT`; what is measured (entries, bytes) is as of
 now. They belong to one node: they are not saved, and not replicated; a replica counts its own reads. How Prometheus gets
-them: [operations.md](operations.md#watching-it).
+them, and a live view: [operations.md](operations.md#watching-it).
 ";
 
 const STATISTICS_END: &str = "

@@ -27,11 +27,12 @@ installed_server() {
   return 1
 }
 
-# Builds what the server suite needs: the module as users get it, one with the command that panics on purpose, and the
-# suite itself.
+# Builds what the server suite needs: the module as users get it, one with the command that panics on purpose, the
+# program behind `make top`, and the suite itself.
 build_suite() {
   cargo build --release
   cargo build --features test-commands
+  cargo build --features test-commands --example top
   cargo test --features test-commands --test server --no-run
 }
 

@@ -25,6 +25,7 @@ mod rdb;
 mod replication;
 mod resp;
 mod soak;
+mod top;
 mod tracking;
 mod transactions;
 mod waiting;
