@@ -32,6 +32,7 @@ use crate::cache::offload::{self, Job};
 use crate::cache::sweep::{PatientId, Walk};
 use crate::cache::{Caller, Cx, Key, Keyspace, Reply, Server, Slot, State};
 use crate::commands::args::Args;
+use crate::commands::spec::Flag;
 use crate::commands::{self, getlock, preview};
 
 /// What the in-memory keyspace holds under a key.
@@ -65,6 +66,8 @@ pub struct Bench {
     pub effects: Vec<String>,
     /// The words of what the last command replicated, and of the keys that had expired before it.
     pub replicated: Vec<Vec<Vec<u8>>>,
+    /// What the last command passed on to the other primaries of a cluster, one line each.
+    pub passed_on: Vec<String>,
     /// What waits for a worker.
     pub jobs: Vec<Job>,
     /// Answers that came later, to callers who were kept waiting: the connection, and what it was told.
@@ -152,6 +155,7 @@ impl Bench {
             patients: BTreeMap::new(),
             effects: Vec::new(),
             replicated: Vec::new(),
+            passed_on: Vec::new(),
             jobs: Vec::new(),
             memory: Memory {
                 keys: BTreeMap::new(),
@@ -364,6 +368,12 @@ impl Bench {
         self.run(words, Caller { trusted: true, ..Caller::default() })
     }
 
+    /// Runs a command that another primary of a cluster has passed on.
+    pub fn receive(&mut self, line: &str) -> String {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        self.run(&words, Caller { passed_on: true, ..Caller::default() })
+    }
+
     /// Runs a command, given as words between spaces, that must be refused, and checks that it has changed nothing at
     /// all. Answers with the error.
     pub fn refusal(&mut self, line: &str) -> String {
@@ -378,6 +388,7 @@ impl Bench {
         let effects = std::mem::take(&mut self.effects);
         let error = answer.strip_prefix("(error) ").unwrap_or_else(|| panic!("not refused, but answered {answer}"));
         assert_eq!((effects, self.picture()), (Vec::new(), before), "{error}");
+        assert!(self.passed_on.is_empty(), "{error}");
         error.into()
     }
 
@@ -520,6 +531,7 @@ impl Bench {
     /// Carries out what a command wanted done; whether its caller is kept waiting.
     fn deliver(&mut self, mut effects: Effects<'_>, words: &[&[u8]]) -> bool {
         let mut waits = false;
+        self.passed_on.clear();
         for effect in effects.drain() {
             let shown = match effect {
                 Effect::ReplicateEntry { key, pack, .. } => {
@@ -552,6 +564,13 @@ impl Bench {
                 Effect::SignalTag(key) => format!("signal {}", key.escape_ascii()),
                 Effect::Notify(event, key) => {
                     format!("notify {} {}", event.name().to_string_lossy(), key.name.escape_ascii())
+                }
+                Effect::PassOn(how) => {
+                    let command = commands::find(words[0], words.get(1).copied()).expect("it has run");
+                    assert!(command.has(Flag::PassedOn), "{} is passed on, and does not say so", command.name);
+                    let parts = how.commands(command.name, words).expect("each grammar has its limits");
+                    self.passed_on.extend(parts.iter().map(|words| words.join(&b' ').escape_ascii().to_string()));
+                    continue;
                 }
                 Effect::Signal(key) => format!("signal {}", key.name.escape_ascii()),
                 Effect::Park(id) => {

@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use smallvec::SmallVec;
 
 use super::Key;
+use super::bus::PassOn;
 use super::codec::CodecId;
 use super::lease::WaiterId;
 use super::offload::Job;
@@ -35,6 +36,8 @@ pub enum Effect<'w> {
     ReplicateMark(Vec<Vec<u8>>),
     /// Tell client-side caches that follow this pseudo-key.
     SignalTag(Vec<u8>),
+    /// In a cluster, have the other primaries run the command as well: [`Cx::pass_on`](super::Cx::pass_on) leaves it.
+    PassOn(PassOn),
     /// A keyspace event.
     Notify(Event, Key<'w>),
     /// The key has changed: `WATCH` and `CLIENT TRACKING` want to know.

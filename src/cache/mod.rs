@@ -9,6 +9,7 @@
 
 pub mod ask;
 pub mod aux;
+pub mod bus;
 pub mod chunked;
 pub mod clock;
 pub mod codec;
@@ -47,9 +48,10 @@ use std::sync::Arc;
 
 use crate::config::Settings;
 use ask::Node;
+use bus::{Bus, PassOn};
 use clock::{Clock, Now};
 use doubt::Doubts;
-use effects::Effects;
+use effects::{Effect, Effects};
 use entry::{Entry, EntryMut, EntryRef, Freshness};
 use fill::{Answered, Floors};
 use ghosts::Ghosts;
@@ -151,6 +153,16 @@ pub struct Caller {
     pub trusted: bool,
     /// The command brings a slot from another node: obey, but its clock is another's.
     pub importing: bool,
+    /// Another primary of the cluster passes on what its caller was allowed to say: do not ask for permission, but run it
+    /// as a command of this node's own, with a stamp of its own, replicated.
+    pub passed_on: bool,
+}
+
+impl Caller {
+    /// Whether it may say whatever it says: it has been asked elsewhere.
+    pub fn has_leave(&self) -> bool {
+        self.trusted || self.passed_on
+    }
 }
 
 /// What is asked of the server only where it matters, since asking costs.
@@ -193,6 +205,15 @@ impl Cx<'_, '_> {
     /// The selected database, without the caller.
     pub fn node(&mut self) -> Node<'_> {
         Node { state: self.state, keys: self.keys, db: self.caller.db, now: self.now }
+    }
+
+    /// In a cluster, has the other primaries run this command as well. Only what a client says goes round: not what comes
+    /// from a primary or an AOF, and not what was passed on already.
+    pub fn pass_on(&mut self, how: PassOn) {
+        let Caller { trusted, importing, passed_on, .. } = self.caller;
+        if !(trusted || importing || passed_on) {
+            self.effects.push(Effect::PassOn(how));
+        }
     }
 }
 
@@ -279,6 +300,8 @@ pub struct State {
     pub secret: Secret,
     /// What the server allows.
     pub limits: Limits,
+    /// What goes round in a cluster.
+    pub bus: Bus,
 }
 
 /// What the server's own settings allow, as far as it concerns us.
@@ -393,6 +416,7 @@ impl State {
             began_ms: now.mono_ms(),
             secret: Secret::new(random),
             limits: Limits::default(),
+            bus: Bus::new((seed >> 64) as u64),
         }
     }
 }

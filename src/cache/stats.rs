@@ -110,6 +110,12 @@ pub struct Counters {
     pub errors: u64,
     /// Panics caught.
     pub panics: u64,
+    /// Messages sent to the other nodes of the cluster.
+    pub bus_sent: u64,
+    /// Commands run that other primaries of the cluster passed on.
+    pub bus_received: u64,
+    /// Those that were not run.
+    pub bus_lost: u64,
 }
 }
 
@@ -569,6 +575,24 @@ pub static FIELDS: &[Field] = &[
         kind: Kind::NodeCount,
         means: "Panics caught: bugs of ours; the server's log has the details.",
         read: |s| Whole(s.count.panics),
+    },
+    Field {
+        name: "bus_sent",
+        kind: Kind::NodeCount,
+        means: "In a cluster, messages with which commands were passed on to the other primaries.",
+        read: |s| Whole(s.count.bus_sent),
+    },
+    Field {
+        name: "bus_received",
+        kind: Kind::NodeCount,
+        means: "In a cluster, commands that other primaries passed on and that were run here.",
+        read: |s| Whole(s.count.bus_received),
+    },
+    Field {
+        name: "bus_lost",
+        kind: Kind::NodeCount,
+        means: "In a cluster, commands that could not be passed on, and messages that came and were not run: refused, not understood, or too many at a time when nothing may be written; the server's log says why.",
+        read: |s| Whole(s.count.bus_lost),
     },
     Field {
         name: "requests_per_sec",

@@ -20,6 +20,11 @@ impl<'w> Args<'w> {
         Args { command, words, at: named }
     }
 
+    /// The place of the next word among all of the command.
+    pub fn place(&self) -> usize {
+        self.at
+    }
+
     /// How many words are left.
     pub fn left(&self) -> usize {
         self.words.len().saturating_sub(self.at)

@@ -6,6 +6,7 @@ use super::args::{Args, Zero, is, once};
 use super::options;
 use super::spec::{Arg, Command, Flag, Keys, Kind};
 use crate::cache::Cx;
+use crate::cache::bus::PassOn;
 use crate::cache::effects::Effect;
 use crate::cache::error::{Error, Word};
 use crate::cache::invalidate::{Invalidation, Names, TAG_KEY};
@@ -48,7 +49,7 @@ pub const COMMAND: Command = Command {
     since: "0.1.0",
     complexity: "O(n) for n names, however many entries they mean; memory is freed in the background",
     arity: -2,
-    flags: &[Flag::Write, Flag::AllShards],
+    flags: &[Flag::Write, Flag::AllShards, Flag::PassedOn],
     keys: Keys::None,
     args: &[
         WHAT,
@@ -74,15 +75,21 @@ struct Invalidate<'w> {
     how: How,
     guard_ms: Option<u64>,
     wait_ms: Option<u64>,
+    pass_on: PassOn,
 }
 
 impl<'w> Invalidate<'w> {
     fn parse(args: &mut Args<'w>) -> Result<Self, Error> {
         let (mut names, mut soft, mut over, mut guard, mut wait) = (None, None, None, None, None);
         let mut over_word: &[u8] = b"OVER";
+        let mut pass_on = PassOn::default();
         while let Some(word) = args.option() {
+            let after = args.place();
             if let Some(said) = what(args, word)? {
                 once(&mut names, said, word)?;
+                if args.place() > after {
+                    pass_on.counted = after + 1..args.place();
+                }
             } else if is(word, "SOFT") {
                 once(&mut soft, (), word)?;
             } else if is(word, "OVER") {
@@ -92,6 +99,7 @@ impl<'w> Invalidate<'w> {
                 once(&mut guard, args.duration("GUARD", word, Zero::Allowed)?, word)?;
             } else if is(word, "WAIT") {
                 once(&mut wait, args.duration("WAIT", word, Zero::Allowed)?, word)?;
+                pass_on.without = after - 1..args.place(); // who waits, waits here
             } else {
                 return Err(Error::syntax(word));
             }
@@ -103,19 +111,20 @@ impl<'w> Invalidate<'w> {
         };
         let unsaid = || Error::Refused("syntax error: say what: TAGS, PREFIXES, PATTERNS or ALL".into());
         let names = names.ok_or_else(unsaid)?;
-        Ok(Invalidate { names, how, guard_ms: guard, wait_ms: wait })
+        Ok(Invalidate { names, how, guard_ms: guard, wait_ms: wait, pass_on })
     }
 }
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let said = Invalidate::parse(args)?;
-    if !cx.caller.trusted {
+    if !cx.caller.has_leave() {
         check_permission(cx, &said.names)?;
     }
     let stamp = cx.state.clock.stamp(cx.now);
     let guard_ms = said.guard_ms.unwrap_or(cx.state.settings.guard_ms);
     let invalidation = Invalidation { names: said.names, stamp, at_ms: cx.now.ms(), how: said.how, guard_ms };
     let done = invalidation.run(cx);
+    cx.pass_on(said.pass_on);
     let mut tally = cx.state.stats.at(cx.now);
     let count = tally.node();
     count.invalidations += 1;
@@ -225,6 +234,48 @@ mod tests {
         assert_eq!(bench.call("SET c 2 NX"), "OK", "nothing fresh is there");
         assert_eq!(bench.call("SET a 2 TAGS 1 t"), "OK");
         assert_eq!(bench.call("MGET a c"), r#"["2", "2"]"#, "what is stored later is not concerned");
+    }
+
+    #[test]
+    fn it_is_passed_on_but_for_the_waiting() {
+        for (said, told) in [
+            ("TAGS 2 t u", "TAGS 2 t u"),
+            ("wait 5 soft Tags 2 t u over 10 guard 1", "soft Tags 2 t u over 10 guard 1"),
+            ("PREFIXES 1 WAIT WAIT 5", "PREFIXES 1 WAIT"),
+            ("PATTERNS 2 a* *b SOFT WAIT 0", "PATTERNS 2 a* *b SOFT"),
+            ("ALL WAIT 5", "ALL"),
+            ("SOFT ALL", "SOFT ALL"),
+        ] {
+            let mut bench = bench();
+            bench.call(&format!("INVALIDATE {said}"));
+            assert_eq!(bench.passed_on, [format!("SMARTCACHE.INVALIDATE {told}")]);
+        }
+        let mut bench = bench();
+        let tags = vec!["t".repeat(255); 2_000].join(" ");
+        bench.call(&format!("INVALIDATE TAGS 2000 {tags} SOFT"));
+        assert_eq!(bench.passed_on.len(), 2, "in as many messages as it needs");
+        assert!(bench.passed_on.iter().all(|told| told.ends_with(" SOFT")));
+        bench.server.may_wait = false;
+        bench.call("INVALIDATE ALL WAIT 5");
+        assert_eq!(bench.passed_on, ["SMARTCACHE.INVALIDATE ALL"]);
+    }
+
+    #[test]
+    fn what_is_passed_on_is_done_here_with_a_stamp_of_this_nodes_own_whoever_said_it() {
+        let mut bench = bench();
+        bench.call("SET k v SWR 100 TAGS 1 t");
+        let token = bench.token("GETLOCK other");
+        bench.server.may_not_write = "smartcache:tag:t";
+        assert!(bench.refusal("INVALIDATE TAGS 1 t").starts_with("NOPERM"));
+        assert_eq!(bench.receive("SMARTCACHE.INVALIDATE TAGS 1 t"), "1", "its caller was asked where it said so");
+        assert_eq!(bench.effects, ["replicate mark", "signal smartcache:tag:t"]);
+        assert!(bench.passed_on.is_empty(), "it goes no further");
+        assert_eq!(bench.call("GET k STALE"), "(nil)");
+        assert_eq!(bench.call(&format!("SET other late TOKEN {token} TAGS 1 t")), "STALE");
+        bench.receive("SMARTCACHE.INVALIDATE ALL");
+        let told = bench.replicated[0].clone();
+        bench.obey(&told.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        assert!(bench.passed_on.is_empty(), "nor does what comes from our primary");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::args::{Args, Zero, is};
 use super::spec::{Arg, Command, Flag, Keys, Kind};
+use crate::cache::bus::PassOn;
 use crate::cache::effects::Effect;
 use crate::cache::error::{Error, Word};
 use crate::cache::rules::{Origin, Rule, RuleError, RuleSpec, Said};
@@ -29,7 +30,7 @@ pub const SET: Command = Command {
     since: "0.1.0",
     complexity: "O(r) for r rules",
     arity: -5,
-    flags: &[Flag::Write], // also when memory is short: that is when an operator wants shorter lifetimes
+    flags: &[Flag::Write, Flag::PassedOn], // also when memory is short: that is when an operator wants shorter lifetimes
     keys: Keys::None,
     args: &[
         Arg::new("name", Kind::Text),
@@ -66,7 +67,7 @@ pub const DEL: Command = Command {
     since: "0.1.0",
     complexity: "O(r) for r rules",
     arity: 3,
-    flags: &[Flag::Write],
+    flags: &[Flag::Write, Flag::PassedOn],
     keys: Keys::None,
     args: &[Arg::new("name", Kind::Text)],
     details: "Entries stay as they are. A rule that comes from the setting smartcache.rules is refused: change the setting.",
@@ -159,6 +160,7 @@ fn set<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let spec = RuleSpec::parse(name, words)?;
     cx.state.policies.set(spec)?;
     cx.effects.push(Effect::ReplicateVerbatim);
+    cx.pass_on(PassOn::default());
     cx.reply.simple("OK");
     Ok(())
 }
@@ -166,10 +168,11 @@ fn set<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 fn del<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let name = args.word()?;
     args.finish()?;
-    let there = cx.state.policies.del(name, cx.caller.trusted)?;
+    let there = cx.state.policies.del(name, cx.caller.has_leave())?;
     if there {
         cx.effects.push(Effect::ReplicateVerbatim);
     }
+    cx.pass_on(PassOn::default()); // others may have it all the same
     cx.reply.int(there.into());
     Ok(())
 }
@@ -272,6 +275,7 @@ mod tests {
         let mut bench = Bench::at(1_000);
         assert_eq!(bench.call(&format!("SMARTCACHE.{FULL}")), "OK");
         assert_eq!(bench.effects, ["replicate verbatim"]);
+        assert_eq!(bench.passed_on, [format!("SMARTCACHE.{FULL}")]);
         assert_eq!(
             bench.call("SMARTCACHE.RULE GET full"),
             "{\"name\": \"full\", \"source\": \"command\", \"match\": [\"a:*:*\", \"b:*:*\"], \"priority\": -3, \
@@ -321,7 +325,35 @@ mod tests {
         bench.call("SET k v");
         assert_eq!(bench.inspect("k", "fresh_ms"), "3600000");
         assert_eq!(bench.call("SMARTCACHE.RULE DEL r"), "0");
-        assert!(bench.effects.is_empty(), "nothing happened, so nobody is told");
+        assert!(bench.effects.is_empty(), "nothing happened, so no replica is told");
+        assert_eq!(bench.passed_on, ["SMARTCACHE.RULE DEL r"], "but another primary may have it");
+    }
+
+    #[test]
+    fn what_was_passed_on_is_run_and_replicated_and_goes_no_further() {
+        let mut bench = Bench::at(1_000);
+        for (line, answer) in [("SMARTCACHE.RULE SET r MATCH * TTL 5", "OK"), ("SMARTCACHE.RULE DEL r", "1")] {
+            assert_eq!(bench.receive(line), answer);
+            assert_eq!((&bench.effects[..], &bench.passed_on[..]), (&["replicate verbatim".to_owned()][..], &[][..]));
+        }
+        bench.obey(&[b"SMARTCACHE.RULE", b"SET", b"r", b"MATCH", b"*"]);
+        assert!(bench.passed_on.is_empty(), "what comes from our primary or an AOF is not passed on either");
+        bench.config("rules", r#"[{"name":"r","match":"*","ttl":7}]"#).unwrap();
+        assert_eq!(bench.receive("RULE DEL r"), "1", "the commanded one goes: not every node configures the same");
+    }
+
+    #[test]
+    fn the_longest_rule_fits_into_a_message() {
+        let mut bench = Bench::at(1_000);
+        let mut words = vec![b"SMARTCACHE.RULE".to_vec(), b"SET".to_vec(), vec![b'n'; 64]];
+        for n in 0..64 {
+            words.extend([b"MATCH".to_vec(), format!("{n:*>1024}").into_bytes()]);
+        }
+        for n in 0..64 {
+            words.extend([b"TAG".to_vec(), format!("{n:t>255}").into_bytes()]);
+        }
+        assert_eq!(bench.call_words(&words.iter().map(Vec::as_slice).collect::<Vec<_>>()), "OK");
+        assert_eq!(bench.passed_on.len(), 1);
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub enum Flag {
     AllShards,
     /// Not for people: the server's own use, left out of help and docs.
     Internal,
+    /// Concerns all primaries of a cluster: whoever gets it passes it on to them.
+    PassedOn,
 }
 
 /// Which words of a command are keys.

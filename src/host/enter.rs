@@ -12,11 +12,11 @@ use seq_macro::seq;
 use smallvec::SmallVec;
 
 use super::caller::ServerCaller;
-use super::deliver::deliver;
+use super::deliver::{By, deliver};
 use super::ffi::{Ctx, Str};
 use super::keyspace::ServerKeys;
 use super::register::{access_flags, is_valkey};
-use super::reply::ServerReply;
+use super::reply::{ServerReply, Unanswered};
 use super::{blocked, cached_now, clock_now, try_state};
 use crate::cache::effects::Effects;
 use crate::cache::error::Error;
@@ -138,7 +138,28 @@ fn call(row: Row, ctx: Ctx, argv: &[Str<'_>]) {
     if effects.is_empty() {
         return blocked::look_after(state);
     }
-    deliver(ctx, effects, keys, state);
+    deliver(ctx, By::Command(command), effects, keys, state);
+}
+
+/// Runs a command that another primary of the cluster passed on: nobody waits for an answer. `bus.rs` guards it.
+pub(super) fn run_passed_on(command: &'static Command, ctx: Ctx, argv: &[Str<'_>]) -> Result<(), Error> {
+    let words: Vec<&[u8]> = argv.iter().map(|word| word.bytes()).collect();
+    let run = command.run.filter(|_| command.accepts(words.len())).ok_or(Error::Arity(command.name))?;
+    let mut state = try_state().ok_or(Error::Internal)?;
+    let mut effects = Effects::new();
+    let mut keys = ServerKeys::new(ctx, argv, command.has(Flag::Write));
+    let mut cx = Cx {
+        now: clock_now(),
+        caller: Caller { db: ctx.selected_db(), passed_on: true, ..Caller::default() },
+        state: &mut state,
+        keys: &mut keys,
+        reply: &mut Unanswered,
+        server: &ServerCaller::new(ctx),
+        effects: &mut effects,
+    };
+    let outcome = run(&mut cx, &mut Args::new(command.name, &words, command.name_words()));
+    deliver(ctx, By::PassedOn(command), effects, keys, state);
+    outcome
 }
 
 fn caller(row: Row, ctx: Ctx) -> Caller {
@@ -153,5 +174,6 @@ fn caller(row: Row, ctx: Ctx) -> Caller {
         db: ctx.selected_db(),
         trusted: flags & obey != 0,
         importing: flags & SLOT_IMPORT_CLIENT != 0 && is_valkey(),
+        passed_on: false,
     }
 }

@@ -205,7 +205,7 @@ unsafe extern "C" fn say_rules(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
         for rule in rules {
             let mut words = vec![OwnedStr::new(b"SET")];
             words.extend(rule.iter().map(|word| OwnedStr::new(word)));
-            ctx.replicate_words(c"SMARTCACHE.RULE", &words);
+            ctx.replicate_words(c"SMARTCACHE.RULE", &words.iter().map(OwnedStr::borrow).collect::<Vec<_>>());
         }
         let marks = with_state(|state| state.marks_as_words(clock_now()));
         for (db, words) in marks {

@@ -57,6 +57,7 @@ pub(super) fn missing() -> Vec<&'static str> {
         RedisModule_RegisterInfoFunc RedisModule_SubscribeToServerEvent RedisModule_Log RedisModule_BlockClient
         RedisModule_UnblockClient RedisModule_SetDisconnectCallback RedisModule_GetBlockedClientHandle
         RedisModule_GetClientId RedisModule_StopTimer RedisModule_GetUsedMemoryRatio
+        RedisModule_RegisterClusterMessageReceiver RedisModule_SendClusterMessage
     );
     needed.iter().filter(|(_, absent)| *absent).map(|(name, _)| *name).collect()
 }
@@ -306,8 +307,8 @@ impl Ctx {
     }
 
     /// Tells replicas and AOF to run a command with any number of words.
-    pub(super) fn replicate_words(self, command: &CStr, words: &[OwnedStr]) {
-        let pointers: Vec<_> = words.iter().map(|word| word.0.as_ptr()).collect();
+    pub(super) fn replicate_words(self, command: &CStr, words: &[Str<'_>]) {
+        let pointers: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
         // SAFETY: `v` takes an array of server strings and its length; the server keeps its own references.
         unsafe {
             server!(RedisModule_Replicate)(

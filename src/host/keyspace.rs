@@ -12,7 +12,12 @@ use crate::cache::{Key, Keyspace, Slot};
 #[derive(Clone, Copy)]
 pub(super) struct Names<'a>(&'a [Str<'a>]);
 
-impl Names<'_> {
+impl<'a> Names<'a> {
+    /// All of them.
+    pub(super) fn words(self) -> &'a [Str<'a>] {
+        self.0
+    }
+
     /// Calls `f` with the server's string of the key's name: the command's own word, or a new one.
     pub(super) fn with_name<R>(self, key: Key<'_>, f: impl FnOnce(Str<'_>) -> R) -> R {
         match key.arg.and_then(|arg| self.0.get(usize::from(arg))) {

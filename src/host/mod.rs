@@ -6,6 +6,7 @@
 
 mod alloc;
 mod blocked;
+mod bus;
 mod caller;
 mod cluster;
 mod datatype;
@@ -218,6 +219,7 @@ fn load(ctx: Ctx, args: &[Str<'_>]) -> Result<(), String> {
     events::subscribe(ctx)?;
     info::register(ctx)?;
     register::options(ctx);
+    bus::register(ctx);
     workers::remember();
     // SAFETY: the context is that of the load; what comes back lives as long as the module.
     CONTEXT.store(unsafe { ffi::server!(RedisModule_GetDetachedThreadSafeContext)(ctx.as_ptr()) }, Relaxed);

@@ -123,7 +123,7 @@ fn flags(command: &Command) -> String {
             Flag::Fast => "fast",
             Flag::Blocking => "blocking",
             Flag::Dangerous => "admin",
-            Flag::AllShards | Flag::Internal => continue,
+            Flag::AllShards | Flag::Internal | Flag::PassedOn => continue,
         });
     }
     if let Keys::CountedPairs(_) = command.keys {

@@ -17,7 +17,7 @@ use lazy_static::lazy_static;
 use redis_module::raw;
 
 use super::datatype;
-use super::deliver::{deliver, replicate_mark};
+use super::deliver::{By, deliver, replicate_mark};
 use super::ffi::{Ctx, OwnedStr, Str, server, server_may};
 use super::keyspace::ServerKeys;
 use super::{cached_now, clock_now, context, guarded, patients, try_state};
@@ -250,5 +250,5 @@ fn deal_with(ctx: Ctx, mut state: RefMut<'_, State>, job: Job, names: &[OwnedStr
         let key = Key { name: word.bytes(), arg: Some(at as u16) };
         state.sweep_key(&mut keys, job, key, &mut effects, cached_now());
     }
-    deliver(ctx, effects, keys, state);
+    deliver(ctx, By::Ourselves, effects, keys, state);
 }

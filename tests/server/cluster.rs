@@ -1,6 +1,10 @@
-//! Clusters: what keys of different slots may do together, and what happens to leases when a slot moves.
+//! Clusters: what keys of different slots may do together, what happens to leases when a slot moves, and what primaries
+//! tell each other.
 
-use crate::support::{Server, args, wait_until};
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::support::{Cluster, Server, args, wait_until};
 
 fn cluster_of_one() -> Server {
     let s = Server::setup().cluster().start();
@@ -91,4 +95,423 @@ fn a_slot_that_leaves_leaves_nobody_waiting_and_what_was_loaded_before_is_not_tr
     assert_eq!(a.call_args(args!["SMARTCACHE.SET", "staying", "v", "TOKEN", staying]).text(), "OK");
     let token = a.call("SMARTCACHE.GETLOCK moving").array()[2].text();
     assert_eq!(a.call_args(args!["SMARTCACHE.SET", "moving", "v", "TOKEN", token]).text(), "OK");
+}
+
+// ---- what primaries tell each other ----
+
+/// What `src/host/bus.rs` sends and receives by.
+const KIND: u8 = 203;
+
+/// A message as `src/cache/bus.rs` draws it.
+fn message(life: u64, number: u64, db: i32, words: &[&str]) -> Vec<u8> {
+    let mut bytes = b"SmCa\x01".to_vec();
+    bytes.extend(life.to_le_bytes());
+    bytes.extend(number.to_le_bytes());
+    bytes.extend(db.to_le_bytes());
+    bytes.extend((words.len() as u32).to_le_bytes());
+    for word in words {
+        bytes.extend((word.len() as u32).to_le_bytes());
+        bytes.extend(word.as_bytes());
+    }
+    bytes
+}
+
+/// The names of a node's rules.
+fn rules(node: &Server) -> Vec<String> {
+    let mut names: Vec<_> = node.ok("SMARTCACHE.RULE LIST").array().iter().map(|r| r.field("name").text()).collect();
+    names.sort();
+    names
+}
+
+fn bus(node: &Server) -> (i64, i64, i64) {
+    (node.stat("bus_sent"), node.stat("bus_received"), node.stat("bus_lost"))
+}
+
+#[track_caller]
+fn wait_for_rules(cluster: &Cluster, wanted: &[&str]) {
+    for node in cluster.nodes() {
+        wait_until("every node has these rules, and no others", || rules(node) == wanted);
+    }
+}
+
+#[test]
+fn a_rule_is_passed_on_to_all_primaries_once_and_comes_to_replicas_from_theirs() {
+    let mut cluster = Cluster::start("appendonly yes");
+    cluster.primaries[0].ok("SMARTCACHE.RULE SET a MATCH a:* TTL 10m TAG all");
+    wait_for_rules(&cluster, &["a"]);
+    let rule = cluster.primaries[0].ok("SMARTCACHE.RULE GET a");
+    assert!(cluster.nodes().all(|node| node.ok("SMARTCACHE.RULE GET a") == rule));
+    cluster.primaries[1].ok("SMARTCACHE.RULE SET b MATCH b:*");
+    wait_for_rules(&cluster, &["a", "b"]);
+    assert_eq!(cluster.primaries[2].ok("SMARTCACHE.RULE DEL a").int(), 1);
+    wait_for_rules(&cluster, &["b"]);
+    assert_eq!(cluster.primaries[2].ok("SMARTCACHE.RULE DEL nosuch").int(), 0);
+    assert!(cluster.primaries[2].call("SMARTCACHE.RULE SET c").is_error());
+    assert!(cluster.replicas[0].call("SMARTCACHE.RULE SET c MATCH c").error().starts_with("READONLY"));
+    sleep(Duration::from_millis(300)); // for whatever should not come
+
+    // Sent: one of the first, one of the second, two of the third, and none again by whoever received them.
+    let told: Vec<_> = cluster.nodes().map(bus).collect();
+    assert_eq!(told, [(1, 3, 0), (1, 3, 0), (2, 2, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0)]);
+
+    // What an AOF says is not passed on: the other nodes know it.
+    cluster.primaries[1].ok("SMARTCACHE.RULE SET late MATCH x");
+    wait_for_rules(&cluster, &["b", "late"]);
+    cluster.primaries[0].restart();
+    cluster.wait_until_whole();
+    wait_for_rules(&cluster, &["b", "late"]);
+    assert_eq!(bus(&cluster.primaries[0]), (0, 0, 0));
+    // Its numbers start anew, in another life.
+    cluster.primaries[0].ok("SMARTCACHE.RULE DEL late");
+    wait_for_rules(&cluster, &["b"]);
+}
+
+#[test]
+fn in_transactions_and_scripts_each_command_is_passed_on_once() {
+    let cluster = Cluster::start("");
+    let node = &cluster.primaries[1];
+    let mut conn = node.connect();
+    for line in ["MULTI", "SMARTCACHE.RULE SET a MATCH a", "SMARTCACHE.RULE SET b MATCH b"] {
+        assert!(!conn.call(line).is_error());
+    }
+    sleep(Duration::from_millis(100));
+    assert_eq!(bus(node), (0, 0, 0), "nothing has been executed");
+    assert_eq!(conn.call("EXEC").array().len(), 2);
+    node.call_args(args!["EVAL", "return redis.call('SMARTCACHE.RULE', 'SET', 'c', 'MATCH', 'c')", "0"]);
+    for line in ["MULTI", "SMARTCACHE.RULE SET d MATCH d", "DISCARD"] {
+        assert!(!conn.call(line).is_error());
+    }
+    wait_for_rules(&cluster, &["a", "b", "c"]);
+    sleep(Duration::from_millis(100));
+    assert_eq!(cluster.nodes().map(bus).collect::<Vec<_>>()[..3], [(0, 3, 0), (3, 0, 0), (0, 3, 0)]);
+}
+
+#[test]
+fn a_replica_that_is_promoted_has_what_was_passed_on() {
+    let cluster = Cluster::start("");
+    cluster.primaries[0].ok("SMARTCACHE.RULE SET r MATCH *");
+    wait_for_rules(&cluster, &["r"]);
+    let (old, new) = (&cluster.primaries[1], &cluster.replicas[1]);
+    new.ok("CLUSTER FAILOVER");
+    wait_until("the replica is a primary", || new.ok("ROLE").array()[0].text() == "master");
+    wait_until("the primary is its replica", || old.info("master_link_status") == "up");
+    assert_eq!(rules(new), ["r"]);
+    cluster.primaries[0].ok("SMARTCACHE.RULE SET s MATCH *");
+    wait_for_rules(&cluster, &["r", "s"]);
+    assert_eq!((bus(new).1, bus(old).1), (1, 1), "each had one as a primary");
+    new.ok("SMARTCACHE.RULE DEL r");
+    wait_for_rules(&cluster, &["s"]);
+}
+
+#[test]
+fn what_comes_while_nothing_may_be_written_is_run_afterwards_in_order() {
+    let cluster = Cluster::start("");
+    let (from, to) = (&cluster.primaries[0], &cluster.primaries[1]);
+    to.ok("CLIENT PAUSE 60000 WRITE");
+    for n in 0..300 {
+        from.ok(&format!("SMARTCACHE.RULE SET r{} MATCH * TTL {}", n % 3, n + 1));
+    }
+    wait_for_rules_of(&cluster.primaries[2], &["r0", "r1", "r2"]);
+    sleep(Duration::from_millis(100));
+    assert_eq!((rules(to).len(), bus(to)), (0, (0, 0, 0)));
+    to.ok("CLIENT UNPAUSE");
+    wait_for_rules(&cluster, &["r0", "r1", "r2"]);
+    wait_until("all have run", || bus(to) == (0, 300, 0));
+    for node in cluster.nodes() {
+        wait_until("the last wins", || node.ok("SMARTCACHE.RULE GET r2").field("ttl").int() == 300_000);
+    }
+
+    // While a script runs the server goes on reading messages.
+    let busy = "local t = redis.call('TIME') while true do local n = redis.call('TIME') \
+                if (n[1] - t[1]) * 1000 + (n[2] - t[2]) / 1000 > 1500 then break end end \
+                return #redis.call('SMARTCACHE.RULE', 'LIST')";
+    to.ok("CONFIG SET busy-reply-threshold 50");
+    let mut conn = to.connect();
+    conn.send(args!["EVAL", busy, "0"]).expect("sent");
+    sleep(Duration::from_millis(300));
+    from.ok("SMARTCACHE.RULE DEL r0");
+    assert_eq!(conn.receive().expect("an answer").int(), 3, "nothing changes under a script");
+    wait_for_rules(&cluster, &["r1", "r2"]);
+}
+
+#[track_caller]
+fn wait_for_rules_of(node: &Server, wanted: &[&str]) {
+    wait_until("the node has these rules, and no others", || rules(node) == wanted);
+}
+
+#[test]
+fn a_primary_that_was_away_lacks_what_it_missed_and_hears_of_the_next() {
+    let mut cluster = Cluster::start("cluster-node-timeout 60000");
+    cluster.primaries[1].kill();
+    cluster.primaries[0].ok("SMARTCACHE.RULE SET missed MATCH *");
+    wait_for_rules_of(&cluster.primaries[2], &["missed"]);
+    cluster.primaries[1].restart();
+    cluster.wait_until_whole();
+    assert_eq!(rules(&cluster.primaries[1]), [""; 0], "the bus is best effort");
+    cluster.primaries[0].ok("SMARTCACHE.RULE SET missed MATCH *");
+    wait_for_rules(&cluster, &["missed"]);
+}
+
+/// Keys of all three primaries.
+const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+/// Stores all of them where they belong, with a tag.
+fn store_all(cluster: &Cluster) {
+    for key in KEYS {
+        cluster.of(key).ok(&format!("SMARTCACHE.SET {key} v SWR 10m TAGS 1 t"));
+    }
+    let own = |node: &Server| KEYS.iter().filter(|key| std::ptr::eq(cluster.of(key), node)).count();
+    assert!(cluster.primaries.iter().all(|node| own(node) > 0), "each primary has some of the keys");
+}
+
+fn states(cluster: &Cluster) -> Vec<String> {
+    KEYS.map(|key| cluster.of(key).state(key)).to_vec()
+}
+
+#[test]
+fn an_invalidation_said_to_one_primary_ends_entries_on_all_and_goes_no_further() {
+    let cluster = Cluster::start("");
+    for node in &cluster.primaries {
+        node.ok("CONFIG SET smartcache.sweep-effort 0");
+    }
+    for (n, (what, state)) in [
+        ("TAGS 2 t unknown", "dead"),
+        ("TAGS 1 t SOFT", "stale"),
+        ("PREFIXES 6 a b c d e f", "dead"),
+        ("PATTERNS 1 ? SOFT", "stale"),
+        ("ALL WAIT 10ms", "dead"),
+        ("ALL SOFT GUARD 10m", "stale"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        store_all(&cluster);
+        let elsewhere = cluster.of("a");
+        let key = format!("{{a}}loading{n}");
+        let token = elsewhere.call_args(args!["SMARTCACHE.GETLOCK", key]).array()[2].text();
+        let said_to = &cluster.primaries[n % 3];
+        let hit = said_to.ok(&format!("SMARTCACHE.INVALIDATE {what}")).int();
+        assert!(hit == 0 || KEYS.len() as i64 > hit, "only its own are counted: {hit}");
+        for key in KEYS {
+            wait_until("the entry is ended", || cluster.of(key).state(key) == state);
+        }
+        let replicas_too = || {
+            cluster.replicas.iter().zip(&cluster.primaries).all(|(r, p)| {
+                let mut conn = r.connect();
+                conn.call("READONLY");
+                KEYS.iter()
+                    .filter(|key| std::ptr::eq(cluster.of(key), p))
+                    .all(|key| conn.call(&format!("SMARTCACHE.GET {key}")).is_nil())
+            })
+        };
+        wait_until("also on the replicas", replicas_too);
+        let fill = elsewhere.call_args(args!["SMARTCACHE.SET", key, "v", "TOKEN", token, "TAGS", "1", "t"]);
+        let concerned = what.starts_with("TAGS") || what.starts_with("ALL");
+        assert_eq!(fill.text(), if concerned { "STALE" } else { "OK" }, "{what}: a load that had begun");
+    }
+    sleep(Duration::from_millis(300)); // for whatever should not come
+    let told: Vec<_> = cluster.nodes().map(bus).collect();
+    assert_eq!(told, [(2, 4, 0), (2, 4, 0), (2, 4, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0)]);
+    assert!(cluster.nodes().all(|node| node.log().matches("<smartcache>").count() == 0));
+}
+
+#[test]
+fn in_a_transaction_an_invalidation_is_passed_on_once_and_only_what_its_caller_may_say() {
+    let cluster = Cluster::start("");
+    store_all(&cluster);
+    let node = &cluster.primaries[0];
+    for other in cluster.primaries.iter() {
+        // Elsewhere the user may not: it is asked where it speaks.
+        let may = if std::ptr::eq(other, node) { "%W~smartcache:tag:t" } else { "" };
+        other.ok(&format!("ACL SETUSER shop on nopass +@all resetkeys ~other {may}"));
+    }
+    let mut conn = node.connect();
+    assert!(!conn.call("AUTH shop x").is_error());
+    for refused in ["TAGS 2 t u", "ALL", "PREFIXES 1 a", "PATTERNS 1 a*"] {
+        assert!(conn.call(&format!("SMARTCACHE.INVALIDATE {refused}")).error().starts_with("NOPERM"));
+    }
+    for line in ["MULTI", "SMARTCACHE.INVALIDATE TAGS 1 t", "EXEC"] {
+        assert!(!conn.call(line).is_error());
+    }
+    wait_until("all are ended", || states(&cluster).iter().all(|state| state == "dead" || state == "nothing"));
+    sleep(Duration::from_millis(100));
+    let told: Vec<_> = cluster.primaries.iter().map(|node| (bus(node), node.stat("invalidations"))).collect();
+    assert_eq!(told, [((1, 0, 0), 1), ((0, 1, 0), 1), ((0, 1, 0), 1)]);
+}
+
+#[test]
+fn more_tags_than_a_message_holds_go_in_several() {
+    let cluster = Cluster::start("");
+    let tags: Vec<_> = (0..2_500).map(|n| format!("{n:0>250}")).collect();
+    for (key, tag) in KEYS.iter().zip([0, 1, 900, 1_800, 2_400, 2_499]) {
+        let node = cluster.of(key);
+        node.call_args(args!["SMARTCACHE.SET", key, "v", "TAGS", "1", tags[tag]]);
+    }
+    let mut words = vec!["SMARTCACHE.INVALIDATE", "TAGS", "2500"];
+    words.extend(tags.iter().map(String::as_str));
+    let node = &cluster.primaries[2];
+    assert!(!node.call_args(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>()).is_error());
+    wait_until("all are ended", || states(&cluster).iter().all(|state| state == "dead" || state == "nothing"));
+    assert_eq!(cluster.primaries.iter().map(bus).collect::<Vec<_>>(), [(0, 3, 0), (0, 3, 0), (3, 0, 0)]);
+}
+
+#[test]
+fn a_replica_that_is_promoted_knows_what_was_invalidated_before() {
+    let mut cluster = Cluster::start("cluster-node-timeout 1500");
+    for node in cluster.nodes() {
+        node.ok("CONFIG SET smartcache.sweep-effort 0");
+    }
+    store_all(&cluster);
+    let at = cluster.primaries.iter().position(|node| std::ptr::eq(node, cluster.of("a"))).expect("a primary");
+    cluster.primaries[(at + 1) % 3].ok("SMARTCACHE.INVALIDATE TAGS 1 t SOFT");
+    wait_until("it has come", || cluster.of("a").state("a") == "stale");
+    assert_eq!(cluster.primaries[at].ok("WAIT 1 10000").int(), 1);
+    cluster.primaries[at].kill();
+    let new = &cluster.replicas[at];
+    wait_until("the replica is a primary", || new.ok("ROLE").array()[0].text() == "master");
+    wait_until("it serves", || !new.call("SMARTCACHE.GET a").is_error());
+    assert_eq!(new.state("a"), "stale");
+    cluster.primaries[(at + 1) % 3].ok("SMARTCACHE.INVALIDATE TAGS 1 t");
+    wait_until("it hears of the next one itself", || new.state("a") == "dead");
+    assert_eq!(bus(new), (0, 1, 0));
+}
+
+#[test]
+fn a_slot_that_moves_brings_nothing_back() {
+    let (a, b) = cluster_of_two();
+    for node in [&a, &b] {
+        node.ok("CONFIG SET smartcache.sweep-effort 0");
+    }
+    let keys = ["{m}hard", "{m}soft", "{m}late", "{m}fresh"];
+    for key in keys {
+        a.ok(&format!("SMARTCACHE.SET {key} v SWR 10m TAGS 1 {key}"));
+    }
+    let slot = a.ok("CLUSTER KEYSLOT {m}").int();
+    a.ok("SMARTCACHE.INVALIDATE TAGS 1 {m}hard");
+    a.ok("SMARTCACHE.INVALIDATE TAGS 1 {m}soft SOFT");
+    wait_until("the other node has heard of both", || bus(&b).1 == 2);
+
+    // The message is sent, and the node that the slot leaves has not run it yet when the entry goes.
+    a.ok("CLIENT PAUSE 60000 WRITE");
+    b.ok("SMARTCACHE.INVALIDATE TAGS 1 {m}late");
+    sleep(Duration::from_millis(200));
+    assert_eq!(a.state("{m}late"), "fresh");
+    let dumped: Vec<_> = keys.map(|key| a.call_args(args!["DUMP", key])).to_vec();
+    b.ok(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", a.ok("CLUSTER MYID").text()));
+    let mut conn = b.connect();
+    for (key, dumped) in keys.iter().zip(&dumped).filter(|(_, dumped)| !dumped.is_nil()) {
+        assert!(!conn.call("ASKING").is_error());
+        let reply = conn.call_args(args!["RESTORE", key, "0", dumped.bytes()]);
+        assert!(!reply.is_error(), "{reply}");
+    }
+    a.ok("CLIENT UNPAUSE");
+    wait_until("the message has been run", || bus(&a).1 == 1);
+
+    // And the same by the server's own way, with what is left there.
+    for key in keys {
+        a.call_args(args!["DEL", key]);
+    }
+    move_slot(slot, &a, &b);
+    for (key, state) in keys.iter().zip(["dead", "stale", "dead", "fresh"]) {
+        let found = b.state(key);
+        assert!(found == state || (state == "dead" && found == "nothing"), "{key}: {found}");
+    }
+}
+
+#[test]
+fn what_migrates_after_it_was_invalidated_is_not_fresh_where_it_arrives() {
+    let (a, b) = cluster_of_two();
+    a.ok("CONFIG SET smartcache.sweep-effort 0");
+    b.ok("CONFIG SET smartcache.sweep-effort 0");
+    let keys = ["{m}hard", "{m}soft", "{m}fresh"];
+    for key in keys {
+        a.ok(&format!("SMARTCACHE.SET {key} v SWR 10m TAGS 1 {key}"));
+    }
+    let slot = a.ok("CLUSTER KEYSLOT {m}").int();
+    a.ok("SMARTCACHE.INVALIDATE TAGS 1 {m}hard");
+    a.ok("SMARTCACHE.INVALIDATE PREFIXES 1 {m}soft SOFT");
+    b.ok(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", a.ok("CLUSTER MYID").text()));
+    a.ok(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", b.ok("CLUSTER MYID").text()));
+    let moved = a.call(&format!("MIGRATE 127.0.0.1 {} \"\" 0 10000 KEYS {}", b.port(), keys.join(" ")));
+    assert!(!moved.is_error(), "{moved}");
+    for node in [&b, &a] {
+        node.ok(&format!("CLUSTER SETSLOT {slot} NODE {}", b.ok("CLUSTER MYID").text()));
+    }
+    for (key, state) in keys.iter().zip(["dead", "stale", "fresh"]) {
+        let found = b.state(key);
+        assert!(found == state || (state == "dead" && found == "nothing"), "{key}: {found}");
+    }
+}
+
+#[test]
+fn forged_messages_change_nothing_that_they_should_not() {
+    let (a, b) = cluster_of_two();
+    let id = b.ok("CLUSTER MYID").text();
+    let lost = |n: i64| wait_until("it is counted", || bus(&a).2 == n);
+    let good = message(1, 1, 0, &["SMARTCACHE.RULE", "SET", "r", "MATCH", "r", "TTL", "5"]);
+    for _ in 0..2 {
+        a.forge(&id, KIND, &good);
+    }
+    wait_for_rules_of(&a, &["r"]);
+    a.ok("SMARTCACHE.RULE DEL r");
+    a.forge(&id, KIND, &good);
+    a.forge(&id, KIND, &message(1, 2, 0, &["smartcache.rule", "set", "two", "match", "2"]));
+    wait_for_rules_of(&a, &["two"]);
+    assert_eq!(bus(&a), (1, 2, 0), "what came twice was run once");
+    wait_for_rules_of(&b, &[""; 0]);
+
+    a.forge(&"0".repeat(40), KIND, &message(1, 3, 0, &["SMARTCACHE.RULE", "SET", "stranger", "MATCH", "r"]));
+    a.forge(&id, KIND + 1, &message(1, 3, 0, &["SMARTCACHE.RULE", "SET", "kind", "MATCH", "r"]));
+    for foreign in [&b""[..], b"S", b"another module's bytes"] {
+        a.forge(&id, KIND, foreign);
+    }
+    let mut later = good.clone();
+    later[4] = 2;
+    for n in 0..3 {
+        a.forge(&id, KIND, &later);
+        lost(n + 1);
+    }
+    assert_eq!(a.log().matches("its version is 2").count(), 1, "{}", a.log());
+
+    let mut n = 3;
+    for (number, words) in [
+        (10, &["FLUSHALL"][..]),
+        (11, &["SMARTCACHE.SET", "k", "v"]),
+        (12, &["SMARTCACHE.DEL", "k"]),
+        (13, &["SMARTCACHE.STORE", "k", "x"]),
+        (14, &["SMARTCACHE.RULE", "LIST"]),
+        (15, &["SMARTCACHE.RULE"]),
+        (16, &["SMARTCACHE.RULE", "SET"]),
+        (17, &["SMARTCACHE.RULE", "SET", "bad", "MATCH", "*", "SPEED", "%s%n"]),
+        (18, &[""]),
+    ] {
+        a.forge(&id, KIND, &message(1, number, 0, words));
+        n += 1;
+        lost(n);
+    }
+    a.forge(&id, KIND, &message(1, 20, 99, &["SMARTCACHE.RULE", "SET", "db", "MATCH", "*"]));
+    lost(n + 1);
+    for cut in 4..good.len() {
+        a.forge(&id, KIND, &good[..cut]);
+    }
+    lost(n + 1 + (good.len() - 4) as i64);
+    let mut many = good.clone();
+    many[25..29].copy_from_slice(&u32::MAX.to_le_bytes());
+    a.forge(&id, KIND, &many);
+    lost(n + 2 + (good.len() - 4) as i64);
+    assert_eq!((rules(&a), a.ok("DBSIZE").int()), (vec!["two".to_owned()], 0));
+    assert!(a.log().matches("<smartcache>").count() < 30, "the log is not filled");
+
+    // The server took the forger's connection for the other node's, and closed that one: it is made anew.
+    wait_until("what the other node says is heard again", || {
+        b.ok("SMARTCACHE.RULE SET after MATCH *");
+        rules(&a) == ["after", "two"]
+    });
+}
+
+#[test]
+fn without_a_cluster_nothing_is_passed_on() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.RULE SET r MATCH *");
+    assert_eq!(bus(&s), (0, 0, 0));
 }

@@ -14,6 +14,7 @@
 //! `redis-server` or `valkey-server` from PATH), `SMARTCACHE_MODULE` (else `target/release/libsmartcache.so`), and
 //! `SMARTCACHE_TEST_MODULE`, a module built with the feature `test-commands`.
 
+pub(crate) mod cluster;
 pub(crate) mod lease;
 pub(crate) mod play;
 pub(crate) mod resp;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+pub(crate) use cluster::Cluster;
 pub(crate) use lease::Got;
 pub(crate) use resp::{Conn, Reply};
 pub(crate) use skip::skip;

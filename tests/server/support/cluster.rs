@@ -1,0 +1,105 @@
+//! A cluster of six: three primaries with a third of the slots each, and a replica for each.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use super::{SOON, Server, wait_until};
+
+/// Where each primary's slots begin.
+const STARTS: [u32; 4] = [0, 5_461, 10_923, 16_384];
+
+/// Six nodes; `replicas[n]` follows `primaries[n]`.
+pub(crate) struct Cluster {
+    pub(crate) primaries: Vec<Server>,
+    pub(crate) replicas: Vec<Server>,
+}
+
+impl Cluster {
+    /// All nodes know each other and are in step. `conf` is for every node.
+    #[track_caller]
+    pub(crate) fn start(conf: &str) -> Cluster {
+        let start = || Server::setup().cluster().conf(conf).start();
+        let primaries: Vec<_> = (0..3).map(|_| start()).collect();
+        let replicas: Vec<_> = (0..3).map(|_| start()).collect();
+        for (n, node) in primaries.iter().enumerate() {
+            node.ok(&format!("CLUSTER ADDSLOTSRANGE {} {}", STARTS[n], STARTS[n + 1] - 1));
+            // Else two of them would have to find out which of them is younger.
+            node.ok(&format!("CLUSTER SET-CONFIG-EPOCH {}", n + 1));
+        }
+        let all: Vec<&Server> = primaries.iter().chain(&replicas).collect();
+        for node in &all[1..] {
+            all[0].ok(&format!("CLUSTER MEET 127.0.0.1 {} {}", node.port(), node.bus_port()));
+        }
+        for node in &all {
+            wait_until("the nodes know each other", || node.known(|line| !line.contains("handshake")) == 6);
+        }
+        for (replica, primary) in replicas.iter().zip(&primaries) {
+            let id = primary.ok("CLUSTER MYID").text();
+            wait_until("the replica follows", || !replica.call(&format!("CLUSTER REPLICATE {id}")).is_error());
+        }
+        let cluster = Cluster { primaries, replicas };
+        cluster.wait_until_whole();
+        cluster
+    }
+
+    /// All nodes, primaries first.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Server> {
+        self.primaries.iter().chain(&self.replicas)
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_until_whole(&self) {
+        for replica in &self.replicas {
+            wait_until("the replica is in step", || replica.info("master_link_status") == "up");
+        }
+        for node in self.nodes() {
+            wait_until("the cluster is up", || node.ok("CLUSTER INFO").text().contains("cluster_state:ok"));
+            wait_until("the nodes know each other's roles", || node.known(|line| line.contains("slave")) == 3);
+            wait_until("all links are up", || node.known(|line| !line.contains(" disconnected")) == 6);
+        }
+    }
+
+    /// The primary that has a key.
+    #[track_caller]
+    pub(crate) fn of(&self, key: &str) -> &Server {
+        let slot = self.primaries[0].ok(&format!("CLUSTER KEYSLOT {key}")).int() as u32;
+        let at = STARTS[1..].iter().position(|end| slot < *end).expect("a slot");
+        &self.primaries[at]
+    }
+}
+
+impl Server {
+    /// The port of the cluster's bus.
+    #[track_caller]
+    pub(crate) fn bus_port(&self) -> String {
+        self.ok("CONFIG GET cluster-port").texts()[1].clone()
+    }
+
+    /// How many lines of `CLUSTER NODES` are like that.
+    #[track_caller]
+    fn known(&self, like: impl Fn(&str) -> bool) -> usize {
+        self.ok("CLUSTER NODES").text().lines().filter(|line| like(line)).count()
+    }
+
+    /// Sends bytes as a module's message of another node, as whoever reaches the port of the bus can.
+    #[track_caller]
+    pub(crate) fn forge(&self, sender: &str, kind: u8, payload: &[u8]) {
+        let mut packet = b"RCmb\0\0\0\0".to_vec();
+        packet.extend([0, 1]); // the bus's version
+        packet.extend([0, 0, 0, 9, 0, 0]); // port, type (a module's message), count
+        packet.extend([0; 24]); // epochs and offset
+        packet.extend(sender.as_bytes());
+        packet.extend([0; 2_048 + 40 + 46 + 2 + 30 + 2 + 2]); // slots, primary, addresses
+        packet.extend([0, 1, 0, 0, 0, 0]); // flags (a primary), state
+        assert_eq!((sender.len(), packet.len()), (40, 2_256));
+        packet.extend([0; 8]); // the module's number: its name has not nine letters
+        packet.extend((payload.len() as u32).to_be_bytes());
+        packet.push(kind);
+        packet.extend(payload);
+        let len = packet.len() as u32;
+        packet[4..8].copy_from_slice(&len.to_be_bytes());
+        let mut bus = TcpStream::connect(format!("127.0.0.1:{}", self.bus_port())).expect("the bus listens");
+        bus.set_write_timeout(Some(SOON)).expect("more than nothing");
+        bus.write_all(&packet).expect("it is read");
+    }
+}
