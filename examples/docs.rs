@@ -1,6 +1,6 @@
 //! Writes the pages that follow from the code: `docs/commands.md`, `docs/config.md`, `docs/statistics.md`, the command
-//! table in `README.md`, in `docs/leases.md` the programs of `examples/leases/`, and in `docs/operations.md` what Prometheus
-//! is told.
+//! table in `README.md`, in `docs/leases.md` and `docs/cluster.md` the programs of `examples/leases/` and
+//! `examples/cluster/`, and in `docs/operations.md` what Prometheus is told.
 //!
 //! `cargo run --example docs` writes them; with `--check` it only says which are out of date, and fails if any is.
 
@@ -19,9 +19,11 @@ const GRAMMAR_WIDTH: usize = 90;
 /// What the README's table stands between.
 const OPEN: &str = "<!-- commands -->";
 const CLOSE: &str = "<!-- /commands -->";
-/// The programs that `docs/leases.md` shows, each behind `<!-- example NAME -->`, and what they are written in.
-const EXAMPLES: &[(&str, &str)] =
-    &[("cache_aside.py", "python"), ("cache_aside.mjs", "js"), ("cache_aside.go", "go"), ("cache_aside.rs", "rust")];
+/// The pages that show programs, and the folder and name of those. Each stands behind `<!-- example NAME.ENDING -->`.
+const EXAMPLES: &[(&str, &str, &str)] =
+    &[("docs/leases.md", "leases", "cache_aside"), ("docs/cluster.md", "cluster", "invalidate_everywhere")];
+/// What they are written in.
+const LANGUAGES: &[(&str, &str)] = &[("py", "python"), ("mjs", "js"), ("go", "go"), ("rs", "rust")];
 /// What follows each of them.
 const EXAMPLE_ENDS: &str = "<!-- /example -->";
 /// The files that `docs/operations.md` shows, each behind `<!-- file PATH -->`.
@@ -142,16 +144,17 @@ fn main() -> ExitCode {
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |name: &str| fs::read_to_string(root.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let with_examples =
+        EXAMPLES.iter().map(|(page, folder, name)| (*page, with_examples(&read(page), folder, name, read)));
     let pages = [
         ("README.md", between(&read("README.md"), OPEN, CLOSE, &table("docs/commands.md"))),
-        ("docs/leases.md", with_examples(&read("docs/leases.md"), read)),
         ("docs/operations.md", with_files(&read("docs/operations.md"), read)),
         ("docs/commands.md", commands()),
         ("docs/config.md", config()),
         ("docs/statistics.md", statistics()),
     ];
     let mut stale = false;
-    for (name, text) in pages {
+    for (name, text) in pages.into_iter().chain(with_examples) {
         let path = root.join(name);
         if fs::read_to_string(&path).is_ok_and(|old| old == text) {
             continue;
@@ -180,10 +183,11 @@ fn between(page: &str, open: &str, close: &str, text: &str) -> String {
 }
 
 /// A page with the programs that are run by the tests.
-fn with_examples(page: &str, read: impl Fn(&str) -> String) -> String {
-    EXAMPLES.iter().fold(page.to_owned(), |page, (name, language)| {
-        let program = read(&format!("examples/leases/{name}"));
-        between(&page, &format!("<!-- example {name} -->"), EXAMPLE_ENDS, &format!("```{language}\n{program}```\n"))
+fn with_examples(page: &str, folder: &str, name: &str, read: impl Fn(&str) -> String) -> String {
+    LANGUAGES.iter().fold(page.to_owned(), |page, (ending, language)| {
+        let program = read(&format!("examples/{folder}/{name}.{ending}"));
+        let open = format!("<!-- example {name}.{ending} -->");
+        between(&page, &open, EXAMPLE_ENDS, &format!("```{language}\n{program}```\n"))
     })
 }
 
@@ -214,6 +218,12 @@ fn commands() -> String {
         line(&mut out, format_args!("\n- **Replies:** {}", ended(&escaped(command.replies))));
         line(&mut out, format_args!("- **Cost:** {}.", command.complexity));
         line(&mut out, format_args!("- **Permissions:** {}.", permissions(command)));
+        if command.has(Flag::PassedOn) {
+            line(
+                &mut out,
+                format_args!("- **In a cluster:** passed on to the other primaries, see [cluster.md](cluster.md)."),
+            );
+        }
         line(&mut out, format_args!("- **Since:** {}.", command.since));
     }
     out

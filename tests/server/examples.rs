@@ -225,7 +225,7 @@ fn rust(s: &Server) -> Threads {
     Threads { cache, loads: Arc::default() }
 }
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -234,7 +234,7 @@ fn here(file: &str) -> PathBuf {
 }
 
 #[track_caller]
-fn installed(language: &str, package: &str) -> PathBuf {
+pub(crate) fn installed(language: &str, package: &str) -> PathBuf {
     let folder = root().join(".clients").join(language);
     let package = folder.join(package);
     assert!(package.exists(), "there is no {}: `scripts/setup clients` fetches it", package.display());

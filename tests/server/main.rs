@@ -15,6 +15,7 @@ mod cluster;
 mod command_info;
 mod config;
 mod crash;
+mod everywhere;
 mod examples;
 mod hostile;
 mod keyspace;

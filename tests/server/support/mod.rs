@@ -396,6 +396,21 @@ impl Server {
         *self.conn.borrow_mut() = None;
     }
 
+    /// It does nothing any more until `resume`, and its connections stay.
+    pub(crate) fn pause(&self) {
+        self.send_signal(libc::SIGSTOP);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.send_signal(libc::SIGCONT);
+    }
+
+    fn send_signal(&self, signal: libc::c_int) {
+        let child = self.child.as_ref().expect("it runs");
+        // SAFETY: our own child, which has not been waited for.
+        assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, signal) }, 0);
+    }
+
     /// `kill -9` and a new start from what is on disk, with the configuration file as it is now.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
