@@ -125,9 +125,9 @@ keys expire by deletion, so their misses are cold.
 ## What it costs
 
 Counting is a few additions where a key is read: no clock is read for it, and nothing is allocated but what a rule writes
-down once a second. Memory: 300 bytes for a
-rule that is never used, and at most 122 moments of its past for one that is, each 300 bytes, and 950 where callers
-waited: 37 KB for a rule that is read in every second, 120 KB if callers also wait in every second. Idle seconds cost
+down once a second. Memory: 450 bytes for a
+rule that is never used, and at most 122 moments of its past for one that is, each 360 bytes, and 1,000 where callers
+waited: 44 KB for a rule that is read in every second, 120 KB if callers also wait in every second. Idle seconds cost
 nothing. [`SMARTCACHE.HOTKEYS`](commands.md#smartcachehotkeys) takes about 120 KB.
 
 Percentiles of waits come from a histogram of 160 buckets: exact below 16 ms, then to a sixteenth.

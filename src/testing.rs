@@ -30,7 +30,7 @@ use crate::cache::marks::Marks;
 use crate::cache::native::Sender;
 use crate::cache::offload::{self, Job};
 use crate::cache::sweep::{PatientId, Walk};
-use crate::cache::{Caller, Cx, Key, Keyspace, Reply, Server, Slot, State};
+use crate::cache::{Caller, Cx, Judge, Key, Keyspace, Reply, Server, Slot, State};
 use crate::commands::args::Args;
 use crate::commands::spec::Flag;
 use crate::commands::{self, getlock, preview};
@@ -340,7 +340,8 @@ impl Bench {
     /// Removes a key as the server does when memory is short.
     pub fn evict(&mut self, key: &str) {
         self.memory.forget(key.as_bytes());
-        self.memory.ghosts.evicted(key.as_bytes());
+        let fresh = self.memory.ghosts.evicted(key.as_bytes());
+        self.state.evicted(fresh, self.now);
     }
 
     /// The time it shows.
@@ -653,7 +654,8 @@ impl Memory {
     fn forget(&mut self, key: &[u8]) {
         if let Some((Value::Entry(entry), _)) = self.keys.remove(key) {
             self.doubts.gone(key, entry.as_ref().stamp()); // the server calls `unlink` then
-            self.ghosts.left(key);
+            let fresh = Judge::new(&self.marks, 0, key, self.now).is_fresh(entry.as_ref());
+            self.ghosts.left(key, entry.as_ref().rule(), fresh);
             self.marks.left(0, key, entry.as_ref());
             self.live.died(entry.as_ref());
         }

@@ -219,6 +219,8 @@ impl Node<'_> {
             || leases.live() >= settings.max_leases as u64
             || policy.fills.is_some_and(|fills| leases.of_rule(rule) >= u64::from(fills))
         {
+            // A load ahead of its time is not missed.
+            stats.at(self.now).of(rule).leases_refused += u64::from(early_for.is_none());
             return None;
         }
         let lock_ms = ask.lock_ms.unwrap_or(policy.lock_ms);

@@ -163,6 +163,12 @@ impl Node<'_> {
 
     /// A load has been answered: its lease, if it still lives, has ended. To be settled once the key has been changed.
     pub fn filled(&mut self, key: Key<'_>, claim: Claim<'_>, token: Option<Token>, filled: Filled) {
+        if filled != Filled::Ok {
+            let rule = self.state.policies.id(key.name);
+            let mut tally = self.state.stats.at(self.now);
+            let count = tally.of(rule);
+            *if filled == Filled::Stale { &mut count.refused_stale } else { &mut count.refused_lost } += 1;
+        }
         let Claim::Token(_) = claim else { return };
         let Some(token) = token else {
             let rule = self.state.policies.id(key.name);
@@ -185,7 +191,12 @@ impl Node<'_> {
             };
             self.state.leases.end(self.db, key.name, how, &mut tally);
         } else {
-            tally.of(self.state.policies.id(key.name)).fills_late += 1;
+            let count = tally.of(self.state.policies.id(key.name));
+            count.fills_late += 1;
+            if self.state.leases.ran_out(token) {
+                count.overdue += 1;
+                count.overdue_ms += token.age_ms(self.now);
+            }
         }
     }
 
@@ -198,6 +209,9 @@ impl Node<'_> {
 
     /// A load could not be stored: its lease, if it still lives, is given back.
     pub fn failed(&mut self, key: Key<'_>, claim: Option<Claim<'_>>) {
+        if claim.is_some() {
+            self.state.stats.at(self.now).of(self.state.policies.id(key.name)).refused_error += 1;
+        }
         if claim.is_some_and(|claim| self.holds(key, claim)) {
             self.state.leases.end(self.db, key.name, End::Failed, &mut self.state.stats.at(self.now));
             self.settle(key);

@@ -13,19 +13,25 @@
 //! takes the key's old reason with it, so nothing needs to be done when something is stored. Databases are not told
 //! apart.
 //!
+//! Beside the table it remembers the one entry that left last, its rule and whether it was fresh: the server lets an entry
+//! leave its key, and says right after it that it has evicted the key.
+//!
 //! The host gives the room, as memory that the server does not count: half a megabyte more with the first eviction would
 //! have it evict another fifty entries, and refuse what is stored meanwhile.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use siphasher::sip::SipHasher13;
 
 use super::read::Why;
+use super::rules::RuleId;
 
 /// How many keys there is room for.
 pub const SLOTS: usize = 1 << 17;
 const EXPIRED: u32 = 1;
+/// What is kept of a hash beside a rule and a bit.
+const HASH_BITS: u64 = !0 << 17;
 
 /// Keys that went without a command. Written to by the host's callbacks, which run on the main thread while a command of
 /// ours may hold the state: hence atomics, which never contend.
@@ -33,6 +39,8 @@ pub struct Ghosts {
     key: [u8; 16],
     room: Room,
     used: AtomicBool,
+    /// The entry that left its key last: bits of its name's hash, its rule, and whether it was fresh.
+    last: AtomicU64,
 }
 
 /// Where it is written down.
@@ -51,7 +59,7 @@ impl std::fmt::Debug for Ghosts {
 impl Ghosts {
     /// Nothing has gone. The key keeps clients from choosing which keys share a slot.
     pub fn new(key: [u8; 16]) -> Self {
-        Ghosts { key, room: Room::Own(OnceLock::new()), used: AtomicBool::new(false) }
+        Ghosts { key, room: Room::Own(OnceLock::new()), used: AtomicBool::new(false), last: AtomicU64::new(0) }
     }
 
     /// The same in this room, which is all zeroes.
@@ -69,13 +77,18 @@ impl Ghosts {
         self.remember(name, EXPIRED);
     }
 
-    /// The server has evicted a key.
-    pub fn evicted(&self, name: &[u8]) {
+    /// The server has evicted a key. The rule of the entry that it held and that was fresh, if it did: the server lets an
+    /// entry leave its key before it says why.
+    pub fn evicted(&self, name: &[u8]) -> Option<RuleId> {
         self.remember(name, 0);
+        let last = self.last.swap(0, Relaxed);
+        let was_fresh = last & 1 != 0 && last & HASH_BITS == self.hash(name) & HASH_BITS;
+        was_fresh.then_some(RuleId((last >> 1) as u16))
     }
 
     /// An entry has left its key: whatever was remembered of the key is of the past.
-    pub fn left(&self, name: &[u8]) {
+    pub fn left(&self, name: &[u8], rule: RuleId, fresh: bool) {
+        self.last.store(self.hash(name) & HASH_BITS | u64::from(rule.0) << 1 | u64::from(fresh), Relaxed);
         let Some(table) = self.table() else { return };
         let (slot, bits) = self.place(name);
         if table[slot].load(Relaxed) & !EXPIRED == bits {
@@ -120,9 +133,13 @@ impl Ghosts {
 
     /// The slot of a name, and the bits that tell it from others there: never zero.
     fn place(&self, name: &[u8]) -> (usize, u32) {
-        let hash = SipHasher13::new_with_key(&self.key).hash(name);
+        let hash = self.hash(name);
         let bits = (hash >> 32) as u32 & !EXPIRED;
         (hash as usize % SLOTS, if bits == 0 { 2 } else { bits })
+    }
+
+    fn hash(&self, name: &[u8]) -> u64 {
+        SipHasher13::new_with_key(&self.key).hash(name)
     }
 }
 
@@ -138,20 +155,35 @@ mod tests {
         assert_eq!((ghosts.why(b"k"), ghosts.why(b"other")), (Why::Evicted, Why::Cold));
         ghosts.expired(b"k");
         assert_eq!(ghosts.why(b"k"), Why::Expired);
-        ghosts.left(b"other");
+        ghosts.left(b"other", RuleId(7), true);
         assert_eq!(ghosts.why(b"k"), Why::Expired);
-        ghosts.left(b"k");
+        ghosts.left(b"k", RuleId(7), true);
         assert_eq!(ghosts.why(b"k"), Why::Cold);
-        ghosts.evicted(b"k");
+        assert_eq!(ghosts.evicted(b"k"), Some(RuleId(7)));
         ghosts.flushed();
         assert_eq!(ghosts.why(b"k"), Why::Cold);
+    }
+
+    #[test]
+    fn what_is_evicted_is_known_by_the_entry_that_left_just_before() {
+        let ghosts = Ghosts::new([3; 16]);
+        assert_eq!(ghosts.evicted(b"string"), None);
+        ghosts.left(b"k", RuleId(65_535), true);
+        assert_eq!(ghosts.evicted(b"string"), None);
+        assert_eq!(ghosts.evicted(b"k"), None, "it had left for another reason");
+        ghosts.left(b"k", RuleId(65_535), true);
+        assert_eq!((ghosts.evicted(b"k"), ghosts.evicted(b"k")), (Some(RuleId(65_535)), None), "once");
+        ghosts.left(b"k", RuleId(65_535), false);
+        assert_eq!(ghosts.evicted(b"k"), None, "it was not fresh");
     }
 
     #[test]
     fn as_much_is_forgotten_as_the_header_says_and_never_taken_for_another() {
         let ghosts = Ghosts::new([3; 16]);
         let name = |i: usize| format!("key:{i}").into_bytes();
-        (0..20_000).for_each(|i| ghosts.evicted(&name(i)));
+        (0..20_000).for_each(|i| {
+            ghosts.evicted(&name(i));
+        });
         let known = |from: usize| (from..from + 1_000).filter(|i| ghosts.why(&name(*i)) == Why::Evicted).count();
         assert!((830..=900).contains(&known(0)), "exp(−0.15) are left: {}", known(0));
         assert!(known(19_000) > 980);

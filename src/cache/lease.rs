@@ -29,6 +29,9 @@ use super::rules::RuleId;
 use super::stats::Tally;
 use super::token::Token;
 
+/// Leases that ran out of which that is remembered.
+const REMEMBERED: usize = 1_024;
+
 /// A parked caller: never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WaiterId(pub u64);
@@ -168,6 +171,8 @@ pub struct Leases {
     /// By deadline; the second number keeps those of the same millisecond apart.
     due: BTreeMap<(u64, u64), Due>,
     outbox: VecDeque<(WaiterId, Answer)>,
+    /// The latest leases that ran out, by the stamps of their tokens.
+    ran_out: VecDeque<Stamp>,
     last: u64,
     stirred: bool,
 }
@@ -240,6 +245,10 @@ impl Leases {
                 self.by_rule.remove(&lease.rule);
             }
         }
+        if how == End::Expired {
+            self.ran_out.truncate(REMEMBERED - 1);
+            self.ran_out.push_front(lease.token.stamp);
+        }
         let count = tally.of(lease.rule);
         *match how {
             End::Filled => &mut count.fills,
@@ -252,6 +261,11 @@ impl Leases {
         } += 1;
         self.tidy(db, key);
         true
+    }
+
+    /// Whether the lease of this token ended because its time was over, as far as that is remembered.
+    pub fn ran_out(&self, token: Token) -> bool {
+        self.ran_out.contains(&token.stamp)
     }
 
     /// Moves the end of a lease.

@@ -80,10 +80,22 @@ pub struct Counters {
     pub leases_voided: u64,
     /// Leases whose time was over.
     pub leases_expired: u64,
+    /// Leases wanted and not granted.
+    pub leases_refused: u64,
     /// Fills that came after their lease had ended.
     pub fills_late: u64,
     /// Fills with a token that is not ours.
     pub fills_unknown: u64,
+    /// Loads that came home and were answered `STALE`.
+    pub refused_stale: u64,
+    /// Those answered `LOST`.
+    pub refused_lost: u64,
+    /// Those answered with an error.
+    pub refused_error: u64,
+    /// Fills that came after their lease had run out.
+    pub overdue: u64,
+    /// Time from grant to fill of those, in milliseconds.
+    pub overdue_ms: u64,
     /// Callers that were parked and are no more.
     pub waits: u64,
     /// Those answered with something to use.
@@ -104,6 +116,10 @@ pub struct Counters {
     pub entries_invalidated: u64,
     /// Invalidated entries whose memory was freed.
     pub entries_reclaimed: u64,
+    /// Entries that were evicted while they were fresh.
+    pub entries_evicted: u64,
+    /// Keys of any kind that were evicted.
+    pub keys_evicted: u64,
     /// Commands of ours that ran, each of them once.
     pub calls: u64,
     /// Commands of ours answered with an error.
@@ -130,6 +146,11 @@ impl Counters {
 
     fn requests(&self) -> u64 {
         self.served() + self.misses() + self.busy
+    }
+
+    /// Loads that came home and were not stored as fresh.
+    pub fn fills_refused(&self) -> u64 {
+        self.refused_stale + self.refused_lost + self.refused_error
     }
 
     /// Where a miss is counted.
@@ -406,6 +427,18 @@ pub static FIELDS: &[Field] = &[
         read: |s| Whole(s.count.fills_unknown),
     },
     Field {
+        name: "fills_refused",
+        kind: Kind::Count,
+        means: "Values and absences brought with TOKEN or SINCE that were not stored as fresh: answered STALE, LOST or an error.",
+        read: |s| Whole(s.count.fills_refused()),
+    },
+    Field {
+        name: "leases_refused",
+        kind: Kind::Count,
+        means: "Leases that GETLOCK would have granted, had not FILLS or max-leases been reached: stale copy or BUSY instead.",
+        read: |s| Whole(s.count.leases_refused),
+    },
+    Field {
         name: "leases",
         kind: Kind::Gauge,
         means: "Leases that are out at this moment.",
@@ -524,6 +557,18 @@ pub static FIELDS: &[Field] = &[
         kind: Kind::NodeGauge,
         means: "Bytes of all that serves invalidation: names of tags, lists of their members, and what has been invalidated (without what the allocator adds).",
         read: |s| Whole(s.index.bytes),
+    },
+    Field {
+        name: "entries_evicted",
+        kind: Kind::Count,
+        means: "Entries that the server has evicted to make room while they were fresh.",
+        read: |s| Whole(s.count.entries_evicted),
+    },
+    Field {
+        name: "keys_evicted",
+        kind: Kind::NodeCount,
+        means: "Keys that the server has evicted to make room, whatever they held.",
+        read: |s| Whole(s.count.keys_evicted),
     },
     Field {
         name: "entries",
@@ -759,6 +804,15 @@ impl Tally<'_> {
 }
 
 impl State {
+    /// The server has evicted a key; it held a fresh entry of that rule, or none.
+    pub fn evicted(&mut self, fresh: Option<RuleId>, now: Now) {
+        let mut tally = self.stats.at(now);
+        tally.node().keys_evicted += 1;
+        if let Some(rule) = fresh {
+            tally.of(rule).entries_evicted += 1;
+        }
+    }
+
     fn index(&self) -> Index {
         let totals = self.marks.totals();
         Index {

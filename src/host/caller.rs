@@ -178,6 +178,11 @@ impl Server for ServerCaller {
     }
 }
 
+/// Whether the server may evict keys to make room.
+pub(super) fn may_evict() -> bool {
+    EVICTS.load(Relaxed) && MAX_MEMORY.load(Relaxed) > 0
+}
+
 /// Asks the server for its limits: at load, and whenever its configuration has changed.
 pub(super) fn read_limits(ctx: Ctx) {
     let (clients, memory) = (Section::of(ctx, c"clients"), Section::of(ctx, c"memory"));

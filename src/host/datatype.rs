@@ -15,7 +15,7 @@ use lazy_static::lazy_static;
 use redis_module::raw;
 
 use super::ffi::{Ctx, Str, malloc_size, server, server_may};
-use super::{cached_now, clock_now, guarded, log, with_state};
+use super::{cached_now, caller, clock_now, guarded, log, with_state};
 use crate::cache::codec::CodecId;
 use crate::cache::doubt::Doubts;
 use crate::cache::entry::{self, Entry, EntryMut, EntryRef, Freshness, HEADER};
@@ -411,10 +411,14 @@ unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const 
         marks().left(db, name, entry.as_ref());
         // It may live on, under another name or in another database.
         entry.unlist();
-        marks().write_verdict(db, name, &mut entry, cached_now());
-        if DOUBTS.matter() || !GHOSTS.is_empty() {
-            DOUBTS.gone(name, entry.as_ref().stamp());
-            GHOSTS.left(name);
+        let now = cached_now();
+        marks().write_verdict(db, name, &mut entry, now);
+        let may_evict = caller::may_evict();
+        if DOUBTS.matter() || !GHOSTS.is_empty() || may_evict {
+            let entry = entry.as_ref();
+            let fresh = may_evict && matches!(entry.freshness(now), Freshness::Fresh { .. });
+            DOUBTS.gone(name, entry.stamp());
+            GHOSTS.left(name, entry.rule(), fresh);
         }
     });
 }
