@@ -1,6 +1,6 @@
 //! Writes the pages that follow from the code: `docs/commands.md`, `docs/config.md`, `docs/statistics.md`, the command
 //! table in `README.md`, in `docs/leases.md` and `docs/cluster.md` the programs of `examples/leases/` and
-//! `examples/cluster/`, and in `docs/operations.md` what Prometheus is told.
+//! `examples/cluster/`, and in `docs/operations.md` what Prometheus is told, and the reasons of `SMARTCACHE.HEALTH`.
 //!
 //! `cargo run --example docs` writes them; with `--check` it only says which are out of date, and fails if any is.
 
@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fs};
 
+use smartcache::cache::health::REASONS;
 use smartcache::cache::stats::FIELDS;
 use smartcache::commands::COMMANDS;
 use smartcache::commands::spec::{Access, Command, Flag, Keys};
@@ -19,6 +20,9 @@ const GRAMMAR_WIDTH: usize = 90;
 /// What the README's table stands between.
 const OPEN: &str = "<!-- commands -->";
 const CLOSE: &str = "<!-- /commands -->";
+/// What the reasons of `HEALTH` stand between in `docs/operations.md`.
+const OPEN_REASONS: &str = "<!-- health -->";
+const CLOSE_REASONS: &str = "<!-- /health -->";
 /// The pages that show programs, and the folder and name of those. Each stands behind `<!-- example NAME.ENDING -->`.
 const EXAMPLES: &[(&str, &str, &str)] =
     &[("docs/leases.md", "leases", "cache_aside"), ("docs/cluster.md", "cluster", "invalidate_everywhere")];
@@ -83,10 +87,12 @@ them, and a live view: [operations.md](operations.md#watching-it).
 ";
 
 const STATISTICS_END: &str = "
-`INFO smartcache` adds two that are about this process:
+`INFO smartcache` adds four that are about this process:
 
 | field | what it is |
 |---|---|
+| `smartcache_health` | What [`SMARTCACHE.HEALTH`](commands.md#smartcachehealth) says: `ok` or `warn`. |
+| `smartcache_health_reasons` | How many reasons it gives. |
 | `smartcache_offload_queued_bytes` | Bytes of large values that wait to be compressed in the background, or to be put in place. |
 | `smartcache_defragmented_entries` | Entries that the server's active defragmentation has moved. |
 
@@ -148,7 +154,7 @@ fn main() -> ExitCode {
         EXAMPLES.iter().map(|(page, folder, name)| (*page, with_examples(&read(page), folder, name, read)));
     let pages = [
         ("README.md", between(&read("README.md"), OPEN, CLOSE, &table("docs/commands.md"))),
-        ("docs/operations.md", with_files(&read("docs/operations.md"), read)),
+        ("docs/operations.md", operations(&read("docs/operations.md"), read)),
         ("docs/commands.md", commands()),
         ("docs/config.md", config()),
         ("docs/statistics.md", statistics()),
@@ -248,6 +254,20 @@ fn statistics() -> String {
         line(&mut out, format_args!("| `{}` | {} |", field.name, escaped(field.means)));
     }
     out + STATISTICS_END
+}
+
+/// The operations page with the files that it shows, and what `HEALTH` warns of.
+fn operations(page: &str, read: impl Fn(&str) -> String) -> String {
+    between(&with_files(page, read), OPEN_REASONS, CLOSE_REASONS, &reasons())
+}
+
+/// What `HEALTH` warns of.
+fn reasons() -> String {
+    let mut out = String::from("| code | when | what to do |\n|---|---|---|\n");
+    for (code, when, what) in REASONS {
+        line(&mut out, format_args!("| `{code}` | {} | {} |", escaped(when), escaped(what)));
+    }
+    out
 }
 
 /// What an ACL user needs.

@@ -67,6 +67,8 @@ pub struct Settings {
     pub offload_size: u64,
     /// `max-value`
     pub max_value: u64,
+    /// `health-hit-rate`; 0 for never.
+    pub health_hit_rate: f64,
     /// `rules`
     pub rules: RuleList,
 }
@@ -100,6 +102,7 @@ impl Default for Settings {
             min_savings: 0.0,
             offload_size: 0,
             max_value: 0,
+            health_hit_rate: 0.0,
             rules: RuleList::default(),
         };
         for setting in SETTINGS {
@@ -260,6 +263,12 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Bytes(1..=MAX_SIZE, at!(max_value)),
         default: "512mb",
         doc: "Larger values are refused.",
+    },
+    Setting {
+        name: "health-hit-rate",
+        kind: Kind::Fraction(at!(health_hit_rate)),
+        default: "50%",
+        doc: "SMARTCACHE.HEALTH warns when over five minutes fewer than this of the requests were answered without a load; 0: it never does.",
     },
     Setting {
         name: "rules",

@@ -24,6 +24,7 @@ use crate::cache::entry::{Entry, EntryMut};
 use crate::cache::error::Error;
 use crate::cache::format::{self, Expiry};
 use crate::cache::ghosts::Ghosts;
+use crate::cache::health::Vitals;
 use crate::cache::lease::{Waited, WaiterId};
 use crate::cache::live::Live;
 use crate::cache::marks::Marks;
@@ -82,7 +83,7 @@ pub struct Bench {
 }
 
 /// What the server of a bench says when it is asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Told {
     /// The connection that calls.
     pub client: u64,
@@ -94,6 +95,8 @@ pub struct Told {
     pub may_not_write: &'static str,
     /// The server can tell who may write what begins so.
     pub tells_prefixes: bool,
+    /// Its account of itself.
+    pub vitals: Vitals,
     replica: bool,
 }
 
@@ -119,6 +122,9 @@ impl Server for Told {
     }
     fn may_write_all(&self) -> bool {
         self.may_not_write.is_empty()
+    }
+    fn vitals(&self) -> Vitals {
+        self.vitals.clone()
     }
 }
 
@@ -149,6 +155,7 @@ impl Bench {
                 out_of_memory: false,
                 may_not_write: "",
                 tells_prefixes: true,
+                vitals: Vitals::default(),
                 replica: false,
             },
             parked: BTreeMap::new(),
@@ -422,7 +429,7 @@ impl Bench {
 
     /// Sets a setting, as `CONFIG SET smartcache.NAME` does.
     pub fn config(&mut self, name: &str, value: &str) -> Result<(), String> {
-        self.state.set_setting(name.as_bytes(), value.as_bytes())
+        self.state.set_setting(name.as_bytes(), value.as_bytes(), self.now)
     }
 
     /// How many keys there are, the server's expired ones not counted.

@@ -10,7 +10,7 @@
 use super::State;
 use super::clock::{Now, Stamp};
 use super::invalidate;
-use super::rules::RuleSpec;
+use super::rules::{Origin, RuleSpec};
 
 /// What the first string says.
 const MAGIC: &[u8] = b"smartcache-aux-1";
@@ -87,6 +87,7 @@ pub fn load(state: &mut State, now: Now, next: impl FnMut() -> Option<Vec<u8>>) 
     state.clock.follow(stamp, now); // one beyond belief is not followed
     state.policies.clear_commanded();
     specs.into_iter().try_for_each(|spec| state.policies.set(spec)).map_err(|why| why.to_string())?;
+    state.meet_rules(|rule| rule.origin() == Origin::Commanded, now);
     for (db, words) in marks {
         let words: Vec<_> = words.iter().map(Vec::as_slice).collect();
         let said = invalidate::parse(&words).map_err(|why| why.to_string())?;

@@ -21,6 +21,7 @@ pub mod fill;
 pub mod format;
 pub mod ghosts;
 pub mod glob;
+pub mod health;
 pub mod histogram;
 pub mod hot;
 pub mod invalidate;
@@ -55,6 +56,7 @@ use effects::{Effect, Effects};
 use entry::{Entry, EntryMut, EntryRef, Freshness};
 use fill::{Answered, Floors};
 use ghosts::Ghosts;
+use health::{Backlog, Vitals};
 use lease::Leases;
 use live::Live;
 use marks::Marks;
@@ -181,6 +183,8 @@ pub trait Server {
     fn may_write_prefix(&self, prefix: &[u8]) -> Option<bool>;
     /// Whether the caller's user may write every key.
     fn may_write_all(&self) -> bool;
+    /// The server by its own account.
+    fn vitals(&self) -> Vitals;
 }
 
 /// Everything a command works with.
@@ -302,6 +306,8 @@ pub struct State {
     pub limits: Limits,
     /// What goes round in a cluster.
     pub bus: Bus,
+    /// How the sweep has kept up lately.
+    pub backlog: Backlog,
 }
 
 /// What the server's own settings allow, as far as it concerns us.
@@ -417,6 +423,7 @@ impl State {
             secret: Secret::new(random),
             limits: Limits::default(),
             bus: Bus::new((seed >> 64) as u64),
+            backlog: Backlog::default(),
         }
     }
 }

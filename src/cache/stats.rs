@@ -136,16 +136,30 @@ pub struct Counters {
 }
 
 impl Counters {
-    fn misses(&self) -> u64 {
+    /// Reads that found nothing to serve.
+    pub fn misses(&self) -> u64 {
         self.misses_cold + self.misses_expired + self.misses_invalidated + self.misses_evicted
     }
 
-    fn served(&self) -> u64 {
+    /// Reads answered with something to use.
+    pub fn served(&self) -> u64 {
         self.hits + self.stale_hits + self.absent_hits
     }
 
-    fn requests(&self) -> u64 {
+    /// Reads.
+    pub fn requests(&self) -> u64 {
         self.served() + self.misses() + self.busy
+    }
+
+    /// Keys that were asked for or stored: each had its chance to match a rule.
+    pub fn met(&self) -> u64 {
+        self.requests() + self.sets + self.absents
+    }
+
+    /// Leases that ended, in whatever way.
+    pub fn leases_ended(&self) -> u64 {
+        let home = self.fills + self.fills_stale + self.fills_lost + self.fills_failed;
+        home + self.leases_released + self.leases_voided + self.leases_expired
     }
 
     /// Loads that came home and were not stored as fresh.
@@ -275,12 +289,13 @@ pub struct Field {
 
 use Number::{Fraction, Whole};
 
-fn percent(part: u64, whole: u64) -> Number {
-    Fraction(if whole == 0 { 0.0 } else { round(100.0 * part as f64 / whole as f64) })
+/// So many of a hundred; 0 of nothing.
+pub fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { round(100.0 * part as f64 / whole as f64) }
 }
 
 /// Two digits after the point: what a person reads, and what keeps `INFO` short.
-fn round(x: f64) -> f64 {
+pub fn round(x: f64) -> f64 {
     (x * 100.0).round() / 100.0
 }
 
@@ -326,7 +341,7 @@ pub static FIELDS: &[Field] = &[
         name: "hit_rate",
         kind: Kind::Gauge,
         means: "Percent of requests answered without a load: hits, stale hits and absent hits; 0 for no requests.",
-        read: |s| percent(s.count.served(), s.count.requests()),
+        read: |s| Fraction(percent(s.count.served(), s.count.requests())),
     },
     Field {
         name: "misses_cold",
@@ -613,7 +628,7 @@ pub static FIELDS: &[Field] = &[
         name: "error_rate",
         kind: Kind::NodeGauge,
         means: "Percent of our commands answered with an error.",
-        read: |s| percent(s.count.errors, s.count.calls),
+        read: |s| Fraction(percent(s.count.errors, s.count.calls)),
     },
     Field {
         name: "panics",
@@ -682,6 +697,44 @@ impl Stats {
         Tally { stats: self, now }
     }
 
+    /// What all rows together have counted in a window.
+    pub fn lately(&self, window: Window, now: Now) -> Counters {
+        self.rows.iter().fold(Counters::default(), |all, row| all.with(&row.count_over(window, now), u64::wrapping_add))
+    }
+
+    /// What a rule has counted in a window, or with [`RuleId::NONE`] the keys without.
+    pub fn lately_of(&self, rule: RuleId, window: Window, now: Now) -> Counters {
+        self.row(rule).map(|row| row.count_over(window, now)).unwrap_or_default()
+    }
+
+    /// How long a window is that does not reach back behind the start or the reset, in milliseconds.
+    pub fn reach_ms(&self, window: Window, now: Now) -> u64 {
+        now.mono_ms().saturating_sub(window.begins_ms(now).max(self.since_ms))
+    }
+
+    /// Milliseconds since the module was loaded.
+    pub fn uptime_ms(&self, now: Now) -> u64 {
+        now.mono_ms().saturating_sub(self.started_ms)
+    }
+
+    /// A rule was made, or made anew, when the node had [met](Counters::met) so many keys: from here on it may match.
+    pub fn meet(&mut self, rule: RuleId, met: u64, now: Now) {
+        let known = self.row_of.get(usize::from(rule.0)).filter(|at| **at != NOWHERE).map(|at| usize::from(*at));
+        let at = known.unwrap_or_else(|| self.admit(rule, now));
+        self.rows[at].before = Some((met, now.mono_ms()));
+    }
+
+    /// How many keys a rule could have matched of which it matched none, and in how many milliseconds, when the node has
+    /// [met](Counters::met) so many; `None` when the rule has counted anything.
+    pub fn unmatched(&self, rule: RuleId, met: u64, now: Now) -> Option<(u64, u64)> {
+        let row = self.row(rule);
+        if row.is_some_and(|row| row.shows.count != Counters::default()) {
+            return None;
+        }
+        let (before, since_ms) = row.and_then(|row| row.before).unwrap_or((0, self.since_ms));
+        Some((met.saturating_sub(before), now.mono_ms().saturating_sub(since_ms)))
+    }
+
     /// `RESETSTAT`.
     pub fn reset(&mut self, now: Now) {
         self.rows = vec![Row::new(now)];
@@ -699,6 +752,12 @@ impl Stats {
         if self.rows.len() > policies.iter().len() + 1 {
             self.absorb_gone(policies);
         }
+    }
+
+    /// The same at once: before numbers are told.
+    pub fn settle(&mut self, policies: &Policies, now: Now) {
+        self.at(now).node();
+        self.absorb_gone(policies);
     }
 
     fn absorb_gone(&mut self, policies: &Policies) {
@@ -828,8 +887,7 @@ impl State {
     pub fn snapshot(&mut self, whose: Whose, window: Option<Window>, now: Now) -> Snapshot {
         let (sweep_backlog, index) = (self.sweep_backlog(), self.index());
         let State { stats, policies, live, leases, .. } = self;
-        stats.at(now).node();
-        stats.absorb_gone(policies);
+        stats.settle(policies, now);
         let mut counted = Counted::default();
         let rows = match whose {
             Whose::Node => stats.rows.iter(),

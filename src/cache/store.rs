@@ -22,7 +22,7 @@ use super::fill::{Claim, Filled, Verdict};
 use super::format::{Header, Malformed};
 use super::marks::Limits;
 use super::offload::Done;
-use super::rules::{Lifetime, Policy, RuleId};
+use super::rules::{Lifetime, Origin, Policy, RuleId};
 use super::tags::{TagId, Tags};
 use super::token::Token;
 use super::{Cx, Judge, Key, Slot, State, read};
@@ -465,10 +465,13 @@ impl State {
     }
 
     /// Sets a setting, as `CONFIG SET smartcache.NAME` does.
-    pub fn set_setting(&mut self, name: &[u8], value: &[u8]) -> Result<(), String> {
+    pub fn set_setting(&mut self, name: &[u8], value: &[u8], now: Now) -> Result<(), String> {
         let setting = crate::config::setting(name).ok_or("there is no such setting")?;
         setting.set(&mut self.settings, value)?;
         self.policies.apply(&self.settings);
+        if setting.name == "rules" {
+            self.meet_rules(|rule| rule.origin() == Origin::Configured, now);
+        }
         let Settings { max_prefixes, max_patterns, max_members, max_tags, .. } = self.settings;
         self.marks.set_limits(Limits {
             prefixes: max_prefixes as usize,

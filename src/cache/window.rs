@@ -87,6 +87,8 @@ pub struct Row {
     pub shows: Counted,
     /// When the second ends in which they were changed last, in milliseconds of the monotonic clock.
     pub ends_ms: u64,
+    /// For a rule's: how many keys the node had met when the rule was made, and when that was. `None`: before counting began.
+    pub before: Option<(u64, u64)>,
     seconds: Ring,
     minutes: Ring,
 }
@@ -95,7 +97,7 @@ impl Row {
     /// Zero.
     pub fn new(now: Now) -> Self {
         let ends_ms = (now.mono_ms() / 1_000 + 1) * 1_000;
-        Row { shows: Counted::default(), ends_ms, seconds: Ring::default(), minutes: Ring::default() }
+        Row { shows: Counted::default(), ends_ms, before: None, seconds: Ring::default(), minutes: Ring::default() }
     }
 
     /// A new second has begun: what was counted up to the end of the old one is written down. (The clock never goes back.)
@@ -116,16 +118,32 @@ impl Row {
     /// What was counted in a window, or in all.
     pub fn over(&self, window: Option<Window>, now: Now) -> Counted {
         let Some(window) = window else { return self.shows.clone() };
+        match self.before(window, now) {
+            Before::Everything => Counted::default(),
+            Before::Nothing => self.shows.clone(),
+            Before::Some(before) => self.shows.since(before),
+        }
+    }
+
+    /// The same without how long callers waited, which is most of the work.
+    pub fn count_over(&self, window: Window, now: Now) -> Counters {
+        match self.before(window, now) {
+            Before::Everything => Counters::default(),
+            Before::Nothing => self.shows.count,
+            Before::Some(before) => self.shows.count.with(&before.count, u64::wrapping_sub),
+        }
+    }
+
+    fn before(&self, window: Window, now: Now) -> Before<'_> {
         let begins = window.begins_ms(now) / 1_000;
-        // All of it was counted before.
         if self.second() < begins {
-            return Counted::default();
+            return Before::Everything;
         }
         let before = match window {
             Window::Minute => self.seconds.before(begins),
             Window::FiveMinutes | Window::Hour => self.minutes.before(begins / 60),
         };
-        before.map_or_else(|| self.shows.clone(), |before| self.shows.since(before))
+        before.map_or(Before::Nothing, Before::Some)
     }
 
     /// Takes over what another row has counted, as if it had been counted here.
@@ -140,6 +158,13 @@ impl Row {
         self.minutes = self.minutes.and(&other.minutes);
         self.shows = self.shows.and(&other.shows);
     }
+}
+
+/// What of a row's counters was counted before a window.
+enum Before<'r> {
+    Nothing,
+    Some(&'r Counted),
+    Everything,
 }
 
 /// What was counted up to the end of a second, or minute, in rising order.
@@ -197,6 +222,7 @@ mod tests {
         ALL.map(|window| {
             let counted = row.over(Some(window), at(ms));
             assert_eq!(counted.waits.percentile(50), if counted.count.hits > 0 { 3 } else { 0 });
+            assert_eq!(row.count_over(window, at(ms)), counted.count);
             counted.count.hits
         })
     }

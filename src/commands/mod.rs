@@ -12,6 +12,7 @@ pub mod del;
 pub mod extend;
 pub mod get;
 pub mod getlock;
+pub mod health;
 pub mod help;
 pub mod hotkeys;
 pub mod inspect;
@@ -64,6 +65,7 @@ pub const COMMANDS: &[&Command] = &[
     &rule::HELP,
     &stats::COMMAND,
     &hotkeys::COMMAND,
+    &health::COMMAND,
     &resetstat::COMMAND,
     &help::COMMAND,
     &store::COMMAND,

@@ -9,6 +9,7 @@ use redis_module::raw;
 use super::ffi::{Ctx, OwnedStr, Str, server, server_may};
 use super::register::is_valkey;
 use super::with_state;
+use crate::cache::health::Vitals;
 use crate::cache::{Limits, Server};
 
 /// `maxmemory`, so that nothing is asked where there is no limit.
@@ -174,6 +175,19 @@ impl Server for ServerCaller {
             let refused = server!(RedisModule_CallReplyType)(answer) == raw::REDISMODULE_REPLY_ERROR as c_int;
             server!(RedisModule_FreeCallReply)(answer);
             refused
+        }
+    }
+
+    fn vitals(&self) -> Vitals {
+        let of = |section| Section::of(self.0, section);
+        let (memory, clients, stats) = (of(c"memory"), of(c"clients"), of(c"stats"));
+        Vitals {
+            memory_used_bytes: memory.number(c"used_memory"),
+            memory_uncounted_bytes: memory.number(c"mem_not_counted_for_evict"),
+            memory_max_bytes: memory.number(c"maxmemory"),
+            memory_policy: memory.text(c"maxmemory_policy").unwrap_or_default().to_string_lossy().into_owned(),
+            connected_clients: clients.number(c"connected_clients"),
+            ops_per_sec: stats.number(c"instantaneous_ops_per_sec"),
         }
     }
 }

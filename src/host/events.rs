@@ -8,8 +8,8 @@ use redis_module::raw;
 
 use super::ffi::{Ctx, OwnedStr, Str, server};
 use super::{
-    blocked, caller, clock_now, cluster, datatype, deliver, filter, guarded, random_bytes, sweep, try_state,
-    with_state, workers,
+    blocked, caller, clock_now, cluster, datatype, deliver, filter, guarded, random_bytes, sweep, take_panics,
+    try_state, with_state, workers,
 };
 use crate::cache::State;
 use crate::cache::clock::Now;
@@ -82,9 +82,11 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
             state.reap(TAGS_A_TURN, clock_now());
             sweep::see_to(&mut state);
             state.codecs.trim();
-            let State { stats, policies, .. } = &mut *state;
-            stats.tidy(policies, clock_now());
             let now = clock_now();
+            take_panics(&mut state, now);
+            state.watch(now);
+            let State { stats, policies, .. } = &mut *state;
+            stats.tidy(policies, now);
             filter::see_to(&state, now);
             blocked::wind_up(&state, now);
         }

@@ -4,8 +4,9 @@ use std::ffi::{CString, c_int};
 
 use redis_module::raw;
 
+use super::caller::ServerCaller;
 use super::ffi::{Ctx, server, server_may};
-use super::{DEFRAGMENTED, PANICS, clock_now, try_state};
+use super::{DEFRAGMENTED, clock_now, context, take_panics, try_state};
 use crate::cache::stats::{FIELDS, Number, Whose};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -23,7 +24,7 @@ unsafe extern "C" fn report(info: *mut raw::RedisModuleInfoCtx, for_crash_report
     super::guarded("INFO", (), || {
         let Some(mut state) = try_state() else { return };
         let now = clock_now();
-        state.stats.at(now).node().panics += PANICS.swap(0, Relaxed);
+        take_panics(&mut state, now);
         let snapshot = state.snapshot(Whose::Node, None, now);
         if let Some(section) = server_may!(RedisModule_InfoAddSection) {
             // SAFETY: `info` is valid during the callback; an empty name makes the module's own section.
@@ -32,13 +33,19 @@ unsafe extern "C" fn report(info: *mut raw::RedisModuleInfoCtx, for_crash_report
         for field in FIELDS {
             add(info, field.name, (field.read)(&snapshot));
         }
+        // SAFETY: that context lives as long as the module.
+        if let Some(ctx) = unsafe { Ctx::from_raw(context()) } {
+            let health = state.health(&ServerCaller::new(ctx), now);
+            add_text(info, "health", health.status());
+            add(info, "health_reasons", Number::Whole(health.reasons.len() as u64));
+        }
         add(info, "offload_queued_bytes", Number::Whole(state.offload.queued_bytes() as u64));
         add(info, "defragmented_entries", Number::Whole(DEFRAGMENTED.load(Relaxed)));
     });
 }
 
-fn add(info: *mut raw::RedisModuleInfoCtx, name: &str, number: Number) {
-    let Ok(name) = CString::new(name) else { return };
+fn add(info: *mut raw::RedisModuleInfoCtx, field: &str, number: Number) {
+    let Ok(name) = CString::new(field) else { return };
     match number {
         Number::Whole(n) => {
             if let Some(add) = server_may!(RedisModule_InfoAddFieldULongLong) {
@@ -47,11 +54,16 @@ fn add(info: *mut raw::RedisModuleInfoCtx, name: &str, number: Number) {
             }
         }
         Number::Fraction(x) => {
-            let Ok(text) = CString::new(x.to_string()) else { return };
-            if let Some(add) = server_may!(RedisModule_InfoAddFieldCString) {
-                // SAFETY: as above; the server's own doubles would be written with seventeen digits.
-                unsafe { add(info, name.as_ptr(), text.as_ptr()) };
-            }
+            // The server's own doubles would be written with seventeen digits.
+            add_text(info, field, &x.to_string());
         }
+    }
+}
+
+fn add_text(info: *mut raw::RedisModuleInfoCtx, field: &str, text: &str) {
+    let (Ok(name), Ok(text)) = (CString::new(field), CString::new(text)) else { return };
+    if let Some(add) = server_may!(RedisModule_InfoAddFieldCString) {
+        // SAFETY: `info` is valid during the callback; two C strings.
+        unsafe { add(info, name.as_ptr(), text.as_ptr()) };
     }
 }

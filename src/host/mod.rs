@@ -122,6 +122,11 @@ fn count_panic() {
     }
 }
 
+/// Counts the panics that were caught while the state was out of reach.
+fn take_panics(state: &mut State, now: Now) {
+    state.stats.at(now).node().panics += PANICS.swap(0, Relaxed);
+}
+
 fn count_defragmented() {
     DEFRAGMENTED.fetch_add(1, Relaxed);
 }

@@ -12,7 +12,7 @@ use lazy_static::lazy_static;
 use redis_module::raw;
 
 use super::ffi::{Ctx, OwnedStr, Str, server};
-use super::{guarded, with_state};
+use super::{clock_now, guarded, with_state};
 use crate::config::{self, SETTINGS, Settings};
 
 struct MainThread(RefCell<Vec<Option<OwnedStr>>>);
@@ -89,7 +89,8 @@ unsafe extern "C" fn set(
     guarded("CONFIG SET", failed, || {
         // SAFETY: the server's string lives until we return.
         let Some(value) = (unsafe { Str::from_raw(value) }) else { return failed };
-        let outcome = with_state(|state| state.set_setting(SETTINGS[index as usize].name.as_bytes(), value.bytes()));
+        let name = SETTINGS[index as usize].name.as_bytes();
+        let outcome = with_state(|state| state.set_setting(name, value.bytes(), clock_now()));
         match outcome {
             Ok(()) => raw::REDISMODULE_OK as c_int,
             Err(why) => {

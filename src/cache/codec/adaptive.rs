@@ -21,6 +21,8 @@ pub struct Adaptive {
     refusals: u32,
     /// Writes still to be skipped.
     skips: u32,
+    /// It has paused, and nothing has shrunk since.
+    gave_up: bool,
 }
 
 impl Adaptive {
@@ -45,6 +47,11 @@ impl Adaptive {
         false
     }
 
+    /// Whether nothing has shrunk for so long that most writes are skipped.
+    pub fn gave_up(&self) -> bool {
+        self.gave_up
+    }
+
     /// Says how a try ended: whether the compressed form was kept. It may come late, from a worker, even during a pause.
     pub fn record(&mut self, kept: bool) {
         if kept {
@@ -55,6 +62,7 @@ impl Adaptive {
         if self.refusals >= Self::REFUSALS {
             self.refusals = Self::REFUSALS - Self::PROBES;
             self.skips = Self::SKIPS;
+            self.gave_up = true;
         }
     }
 }
@@ -78,9 +86,11 @@ mod tests {
     #[test]
     fn a_rule_pauses_when_nothing_shrinks() {
         let mut adaptive = Adaptive::new();
-        assert_eq!(tries(&mut adaptive, Adaptive::REFUSALS), Adaptive::REFUSALS);
+        assert_eq!(tries(&mut adaptive, Adaptive::REFUSALS - 1), Adaptive::REFUSALS - 1);
+        assert!(!adaptive.gave_up());
+        assert_eq!(tries(&mut adaptive, 1), 1);
         assert_eq!(tries(&mut adaptive, Adaptive::SKIPS), 0);
-        assert!(adaptive.should_try());
+        assert!(adaptive.should_try() && adaptive.gave_up());
     }
 
     #[test]

@@ -22,7 +22,10 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
-use crate::{cache::glob::Sieve, config::Settings};
+use crate::{
+    cache::glob::{Glob, Sieve},
+    config::Settings,
+};
 
 pub use policy::{Lifetime, Policy};
 use spec::MAX_RULES;
@@ -82,6 +85,11 @@ impl Rule {
     /// Its priority; 0 when none was said.
     pub fn priority(&self) -> i64 {
         self.spec.priority.unwrap_or(0)
+    }
+
+    /// Its patterns.
+    pub fn patterns(&self) -> impl Iterator<Item = &[u8]> {
+        self.spec.matches.iter().map(Glob::pattern)
     }
 
     /// What it decides.

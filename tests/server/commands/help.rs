@@ -3,7 +3,7 @@
 use crate::support::Server;
 
 /// The commands of this version of the module.
-pub(crate) const COMMANDS: [&str; 18] = [
+pub(crate) const COMMANDS: [&str; 19] = [
     "SMARTCACHE.GET",
     "SMARTCACHE.MGET",
     "SMARTCACHE.GETLOCK",
@@ -22,6 +22,7 @@ pub(crate) const COMMANDS: [&str; 18] = [
     "SMARTCACHE.STATS",
     "SMARTCACHE.RESETSTAT",
     "SMARTCACHE.HOTKEYS",
+    "SMARTCACHE.HEALTH",
 ];
 
 #[test]

@@ -5,6 +5,7 @@ mod del;
 mod extend;
 mod get;
 mod getlock;
+mod health;
 pub(crate) mod help;
 mod hotkeys;
 mod inspect;

@@ -1,0 +1,112 @@
+//! `SMARTCACHE.HEALTH`: whether all is well, and if not, what to do.
+
+use super::args::Args;
+use super::spec::{Command, Flag, Keys};
+use crate::cache::Cx;
+use crate::cache::error::Error;
+
+/// The declaration.
+pub const COMMAND: Command = Command {
+    name: "SMARTCACHE.HEALTH",
+    summary: "Says whether all is well, and if not, what to do about it",
+    since: "0.1.0",
+    complexity: "O(r) for r rules, and what the server needs for three sections of INFO",
+    arity: 1,
+    flags: &[Flag::ReadOnly],
+    keys: Keys::None,
+    args: &[],
+    details: "\
+status is ok when there are no reasons, else warn. A reason has a code, which does not change from version to version, and a text, one or more sentences with numbers, the rule and what to change. What is wrong with rules is told of the five that have it worst, and then how many more there are.
+What happens is judged over the last five minutes and up to a minute more: with too little to judge by, there is no reason. After RESETSTAT nothing has happened.
+hit_rate and error_rate are percentages of the same time, as defined for STATS; 0 when there was nothing. evicted_per_sec is how many keys, whatever they held, the server evicted a second: on average over the last minute, or since start or RESETSTAT. memory_used_bytes, memory_max_bytes (0: no limit), connected_clients and ops_per_sec are the server's own used_memory, maxmemory, connected_clients and instantaneous_ops_per_sec. uptime_ms is since the module was loaded.
+It tells of this node: a replica judges by what it was asked itself.",
+    replies: "A map: status (ok or warn), reasons (an array of maps of code and text, the most urgent first), hit_rate, error_rate, memory_used_bytes, memory_max_bytes, connected_clients, ops_per_sec, evicted_per_sec, uptime_ms.",
+    run: Some(run),
+};
+
+fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+    args.finish()?;
+    let health = cx.state.health(cx.server, cx.now);
+    let reply = &mut *cx.reply;
+    reply.map(10);
+    reply.bulk(b"status");
+    reply.bulk(health.status().as_bytes());
+    reply.bulk(b"reasons");
+    reply.array(health.reasons.len());
+    for reason in &health.reasons {
+        reply.map(2);
+        reply.bulk(b"code");
+        reply.bulk(reason.code.as_bytes());
+        reply.bulk(b"text");
+        reply.bulk(reason.text.as_bytes());
+    }
+    let vitals = &health.vitals;
+    reply.bulk(b"hit_rate");
+    reply.double(health.hit_rate);
+    reply.bulk(b"error_rate");
+    reply.double(health.error_rate);
+    reply.bulk(b"memory_used_bytes");
+    reply.int(vitals.memory_used_bytes as i64);
+    reply.bulk(b"memory_max_bytes");
+    reply.int(vitals.memory_max_bytes as i64);
+    reply.bulk(b"connected_clients");
+    reply.int(vitals.connected_clients as i64);
+    reply.bulk(b"ops_per_sec");
+    reply.double(vitals.ops_per_sec as f64);
+    reply.bulk(b"evicted_per_sec");
+    reply.double(health.evicted_per_sec);
+    reply.bulk(b"uptime_ms");
+    reply.int(health.uptime_ms as i64);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cache::health::Vitals;
+    use crate::testing::Bench;
+
+    #[test]
+    fn a_node_that_has_done_nothing_is_well() {
+        let mut bench = Bench::at(1_000);
+        bench.advance(250);
+        bench.server.vitals = Vitals {
+            memory_used_bytes: 1_000,
+            memory_max_bytes: 4_000,
+            connected_clients: 3,
+            ops_per_sec: 7,
+            ..Vitals::default()
+        };
+        assert_eq!(
+            bench.call("SMARTCACHE.HEALTH"),
+            "{\"status\": \"ok\", \"reasons\": [], \"hit_rate\": 0, \"error_rate\": 0, \"memory_used_bytes\": 1000, \
+             \"memory_max_bytes\": 4000, \"connected_clients\": 3, \"ops_per_sec\": 7, \"evicted_per_sec\": 0, \
+             \"uptime_ms\": 250}"
+        );
+        assert!(bench.effects.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_a_code_and_a_text() {
+        let mut bench = Bench::at(1_000);
+        bench.call("SET k v");
+        bench.call("GET k");
+        (0..99).for_each(|i| drop(bench.call(&format!("GET k{i}"))));
+        bench.call("GET");
+        let answer = bench.call("health");
+        assert!(
+            answer.starts_with(
+                "{\"status\": \"warn\", \"reasons\": [{\"code\": \"hit_rate\", \"text\": \"The hit rate over"
+            ),
+            "{answer}"
+        );
+        assert!(answer.contains(", \"hit_rate\": 1, \"error_rate\": 0.97, "), "{answer}");
+        bench.call("RESETSTAT");
+        assert!(bench.call("HEALTH").starts_with("{\"status\": \"ok\", \"reasons\": [], \"hit_rate\": 0, "));
+    }
+
+    #[test]
+    fn it_takes_no_words() {
+        let mut bench = Bench::at(1_000);
+        assert_eq!(bench.refusal("HEALTH x"), "ERR wrong number of arguments for 'smartcache.health' command");
+    }
+}
