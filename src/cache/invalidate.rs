@@ -152,6 +152,8 @@ impl Invalidation<'_> {
             How::Soft { .. } | How::Hard => None,
         };
         let walks: Vec<Walk> = match &self.names {
+            // One without an id has got a mark of the whole database.
+            Names::Tags(tags) if tags.iter().any(|tag| state.tags.known(tag).is_none()) => vec![Walk::Keys],
             Names::Tags(tags) => {
                 let held = |id: &TagId| state.live.holders(*id) > 0;
                 tags.iter().filter_map(|tag| state.tags.known(tag)).filter(held).map(Walk::Members).collect()

@@ -515,6 +515,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tag_for_which_there_is_no_room_ends_everything_and_that_is_swept() {
+        let mut bench = bench();
+        bench.call("SET a v TAGS 1 t");
+        bench.call("SET b v");
+        bench.config("max-tags", "1").unwrap();
+        bench.call("INVALIDATE TAGS 1 another");
+        assert_eq!(bench.call("MGET a b"), "[(nil), (nil)]");
+        bench.sweep();
+        assert_eq!(bench.dbsize(), 0);
+    }
+
+    #[test]
     fn a_replica_is_told_the_stamp_and_judges_the_same() {
         let (mut primary, mut replica) = (bench(), Bench::replica_at(900_000)); // its clock is slow
         let mut both = |primary: &mut Bench, line: &str| {
