@@ -1,6 +1,6 @@
 //! Writes the pages that follow from the code: `docs/commands.md`, `docs/config.md`, `docs/statistics.md`, the command
-//! table in `README.md`, in `docs/leases.md` and `docs/cluster.md` the programs of `examples/leases/` and
-//! `examples/cluster/`, and in `docs/operations.md` what Prometheus is told, and the reasons of `SMARTCACHE.HEALTH`.
+//! table in `README.md`, in other pages the programs of `examples/`, and in `docs/operations.md` what Prometheus is told,
+//! and the reasons of `SMARTCACHE.HEALTH`.
 //!
 //! `cargo run --example docs` writes them; with `--check` it only says which are out of date, and fails if any is.
 
@@ -23,10 +23,27 @@ const CLOSE: &str = "<!-- /commands -->";
 /// What the reasons of `HEALTH` stand between in `docs/operations.md`.
 const OPEN_REASONS: &str = "<!-- health -->";
 const CLOSE_REASONS: &str = "<!-- /health -->";
-/// The pages that show programs, and the folder and name of those. Each stands behind `<!-- example NAME.ENDING -->`.
-const EXAMPLES: &[(&str, &str, &str)] =
-    &[("docs/leases.md", "leases", "cache_aside"), ("docs/cluster.md", "cluster", "invalidate_everywhere")];
-/// What they are written in.
+/// The pages that show programs, and those programs in `examples/`, each behind `<!-- example NAME -->`.
+const EXAMPLES: &[(&str, &[&str])] = &[
+    (
+        "docs/leases.md",
+        &["leases/cache_aside.py", "leases/cache_aside.mjs", "leases/cache_aside.go", "leases/cache_aside.rs"],
+    ),
+    (
+        "docs/cluster.md",
+        &[
+            "cluster/invalidate_everywhere.py",
+            "cluster/invalidate_everywhere.mjs",
+            "cluster/invalidate_everywhere.go",
+            "cluster/invalidate_everywhere.rs",
+        ],
+    ),
+    (
+        "docs/client-side-caching.md",
+        &["client-side/copies.py", "client-side/with_redis_py.py", "client-side/raw.py", "client-side/built_in.py"],
+    ),
+];
+/// What they are written in, by their endings.
 const LANGUAGES: &[(&str, &str)] = &[("py", "python"), ("mjs", "js"), ("go", "go"), ("rs", "rust")];
 /// What follows each of them.
 const EXAMPLE_ENDS: &str = "<!-- /example -->";
@@ -150,8 +167,7 @@ fn main() -> ExitCode {
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |name: &str| fs::read_to_string(root.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let with_examples =
-        EXAMPLES.iter().map(|(page, folder, name)| (*page, with_examples(&read(page), folder, name, read)));
+    let with_examples = EXAMPLES.iter().map(|(page, paths)| (*page, with_examples(&read(page), paths, read)));
     let pages = [
         ("README.md", between(&read("README.md"), OPEN, CLOSE, &table("docs/commands.md"))),
         ("docs/operations.md", operations(&read("docs/operations.md"), read)),
@@ -189,11 +205,12 @@ fn between(page: &str, open: &str, close: &str, text: &str) -> String {
 }
 
 /// A page with the programs that are run by the tests.
-fn with_examples(page: &str, folder: &str, name: &str, read: impl Fn(&str) -> String) -> String {
-    LANGUAGES.iter().fold(page.to_owned(), |page, (ending, language)| {
-        let program = read(&format!("examples/{folder}/{name}.{ending}"));
-        let open = format!("<!-- example {name}.{ending} -->");
-        between(&page, &open, EXAMPLE_ENDS, &format!("```{language}\n{program}```\n"))
+fn with_examples(page: &str, paths: &[&str], read: impl Fn(&str) -> String) -> String {
+    paths.iter().fold(page.to_owned(), |page, path| {
+        let program = read(&format!("examples/{path}"));
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let language = LANGUAGES.iter().find(|(ending, _)| name.rsplit('.').next() == Some(ending)).map_or("", |l| l.1);
+        between(&page, &format!("<!-- example {name} -->"), EXAMPLE_ENDS, &format!("```{language}\n{program}```\n"))
     })
 }
 

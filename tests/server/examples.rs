@@ -1,12 +1,19 @@
-//! The cache-aside reads of `docs/leases.md`, as files in `examples/leases/`: each is run against a real server, and all
-//! must do the same.
+//! The programs that the pages show, run against a real server.
 //!
-//! A small program in each language (`examples/callers.*`) calls what the page shows, as it is told over a pipe:
+//! Those of `docs/leases.md`, the cache-aside reads in `examples/leases/`, must all do the same. A small program in each language (`examples/callers.*`) calls what the page shows, as it is told over a pipe:
 //!
 //! ```text
 //! read KEY CALLERS MS WHAT     so many callers, one every 5 milliseconds; the origin takes MS milliseconds and then has
 //!                              WHAT: bytes in hex, `nothing`, or `fail`. Answer: what they got, and how many got it
 //! loads                        how often the origin was asked since the start
+//! ```
+//!
+//! The local caches of `docs/client-side-caching.md`, in `examples/client-side/`, are called by `examples/local.py`:
+//!
+//! ```text
+//! get KEY TAG…                 the value, or `nothing`, or why not
+//! has KEY                      whether a copy is kept
+//! meanwhile KEY TAG NAME       a value that is on its way while the server says that NAME has changed
 //! ```
 
 use std::collections::BTreeMap;
@@ -21,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use crate::support::{Conn, Server, args, skip, wait_until};
+use crate::support::{Conn, Flavour, Reply, SOON, Server, args, skip, wait_until};
 
 #[path = "../../examples/leases/cache_aside.rs"]
 #[allow(unreachable_pub, missing_docs)]
@@ -166,6 +173,154 @@ macro_rules! in_go {
 }
 
 with_all!(in_go);
+
+// ---- local caches ----
+
+/// How long a push may take on its way. It takes a millisecond or so; this machine does other things besides.
+const AT_ONCE: Duration = Duration::from_millis(200);
+
+fn a_copy_goes_at_once_with_its_tag_and_not_with_another(s: &Server, cache: &mut Program) {
+    s.ok("CONFIG SET smartcache.sweep-effort 0"); // so it is not the sweep
+    for how in ["", " SOFT", " SOFT OVER 1h"] {
+        s.ok("SMARTCACHE.SET app:1 v SWR 100 TAGS 2 t u");
+        kept(cache, "app:1 t u");
+        s.ok("SMARTCACHE.INVALIDATE TAGS 1 other");
+        assert_eq!(cache.ask("has app:1"), "yes");
+        dropped(cache, "app:1", AT_ONCE, || s.ok(&format!("SMARTCACHE.INVALIDATE TAGS 1 u{how}")));
+    }
+    s.ok("SMARTCACHE.INVALIDATE TAGS 1 t");
+    assert_eq!(cache.ask("get app:1 t u"), "nothing");
+}
+
+fn a_copy_goes_as_its_key_is_swept(s: &Server, cache: &mut Program) {
+    for what in
+        ["PREFIXES 1 app:", "PREFIXES 1 app: SOFT OVER 1h", "PATTERNS 1 *:1", "PATTERNS 1 a* SOFT", "ALL", "ALL SOFT"]
+    {
+        s.ok("CONFIG SET smartcache.sweep-effort 0");
+        s.ok("SMARTCACHE.SET app:1 v SWR 2h");
+        kept(cache, "app:1");
+        s.ok(&format!("SMARTCACHE.INVALIDATE {what}"));
+        assert_eq!(cache.ask("has app:1"), "yes", "{what}");
+        dropped(cache, "app:1", SOON, || s.ok("CONFIG SET smartcache.sweep-effort 5%"));
+    }
+}
+
+fn a_copy_goes_with_what_happens_to_its_key(s: &Server, cache: &mut Program) {
+    for what in
+        ["SMARTCACHE.SET app:1 w", "SMARTCACHE.STALE app:1", "SMARTCACHE.DEL app:1", "RENAME app:1 b", "FLUSHDB"]
+    {
+        s.ok("SMARTCACHE.SET app:1 v SWR 1h");
+        kept(cache, "app:1");
+        dropped(cache, "app:1", AT_ONCE, || s.ok(what));
+    }
+}
+
+fn a_copy_lives_no_longer_than_its_freshness(s: &Server, cache: &mut Program) {
+    s.ok("SMARTCACHE.SET app:1 v TTL 2s SWR 1h");
+    kept(cache, "app:1");
+    wait_until("it is not used any more", || cache.ask("get app:1") == "nothing");
+    assert_eq!(s.state("app:1"), "stale", "of which nobody is told");
+}
+
+fn what_changes_on_its_way_is_not_kept(_: &Server, cache: &mut Program) {
+    for (named, stays) in [
+        ("smartcache:tag:t", "no"),
+        ("app:1", "no"),
+        ("everything", "no"),
+        ("smartcache:tag:u", "yes"),
+        ("app:2", "yes"),
+    ] {
+        assert_eq!(cache.ask(&format!("meanwhile app:1 t {named}")), "old");
+        assert_eq!(cache.ask("has app:1"), stays, "{named}");
+    }
+}
+
+fn who_hears_nothing_keeps_nothing(s: &Server, cache: &mut Program) {
+    s.ok("SMARTCACHE.SET app:1 v TAGS 1 t");
+    kept(cache, "app:1 t");
+    dropped(cache, "app:1", AT_ONCE, || {
+        s.ok("CLIENT KILL TYPE pubsub");
+        s.ok("CLIENT KILL TYPE normal")
+    });
+}
+
+#[track_caller]
+fn kept(cache: &mut Program, key_and_tags: &str) {
+    let key = key_and_tags.split(' ').next().expect("a key");
+    // What is told of an earlier change may come in between.
+    wait_until("a copy is kept", || {
+        assert_eq!(cache.ask(&format!("get {key_and_tags}")), "v");
+        thread::sleep(Duration::from_millis(20));
+        cache.ask(&format!("has {key}")) == "yes"
+    });
+}
+
+#[track_caller]
+fn dropped(cache: &mut Program, key: &str, within: Duration, when: impl FnOnce() -> Reply) {
+    when();
+    let began = Instant::now();
+    while cache.ask(&format!("has {key}")) == "yes" {
+        assert!(began.elapsed() < within, "the copy of {key} is still there after {within:?}");
+    }
+}
+
+/// Each with each.
+macro_rules! local_caches {
+    ($($cache:ident: $($test:ident)*;)*) => {
+        $(mod $cache {
+            $(
+                #[test]
+                fn $test() {
+                    super::in_time(|| {
+                        let s = super::Server::setup().tcp().start();
+                        super::$test(&s, &mut super::local_cache(&s, stringify!($cache)));
+                    });
+                }
+            )*
+        })*
+    };
+}
+
+local_caches! {
+    with_redis_py:
+        a_copy_goes_at_once_with_its_tag_and_not_with_another
+        a_copy_goes_as_its_key_is_swept
+        a_copy_goes_with_what_happens_to_its_key
+        a_copy_lives_no_longer_than_its_freshness
+        what_changes_on_its_way_is_not_kept
+        who_hears_nothing_keeps_nothing;
+    raw:
+        a_copy_goes_at_once_with_its_tag_and_not_with_another
+        a_copy_goes_as_its_key_is_swept
+        a_copy_goes_with_what_happens_to_its_key
+        a_copy_lives_no_longer_than_its_freshness
+        who_hears_nothing_keeps_nothing;
+}
+
+#[test]
+fn the_cache_in_redis_py_keeps_replies_once_it_is_told_to_and_drops_them_as_they_are_swept() {
+    let s = Server::setup().tcp().conf("smartcache.sweep-effort 0").start();
+    s.ok("SMARTCACHE.SET k v TAGS 1 t");
+    let mut cache = local_cache(&s, "built_in");
+    if s.flavour == Flavour::Valkey || s.version < (7, 4, 0) {
+        let why = cache.ask("get k");
+        assert!(why.contains("supported by Redis 7.4 or later"), "{why}");
+        return;
+    }
+    assert_eq!((cache.ask("get k"), cache.ask("has k")), ("v".into(), "yes".into()));
+    s.ok("SMARTCACHE.INVALIDATE TAGS 1 t");
+    assert_eq!(cache.ask("get k"), "v", "it knows nothing of tags");
+    s.ok("CONFIG SET smartcache.sweep-effort 5%");
+    wait_until("the key is swept", || cache.ask("get k") == "nothing");
+}
+
+fn local_cache(s: &Server, name: &str) -> Program {
+    let mut command = Command::new("python3");
+    let path = std::env::join_paths([installed("python", "redis"), root().join("examples/client-side")]);
+    let path = path.expect("paths without colons");
+    command.arg(here("local.py")).arg(name).env("PYTHONPATH", path).env("PYTHONDONTWRITEBYTECODE", "1");
+    Program::start(s, command, None)
+}
 
 /// The programs have time-outs of a second and more, as people want them. A failure on a machine that stood still while
 /// it happened says nothing about them: then once more.
