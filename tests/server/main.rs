@@ -21,6 +21,7 @@ mod hostile;
 mod keyspace;
 mod memory;
 mod monitoring;
+mod pages;
 mod panic;
 mod rdb;
 mod replication;
