@@ -117,7 +117,7 @@ fn work(ctx: Ctx) -> Option<i64> {
         state.sweep.clear(); // its primary frees what is to be freed
     }
     let effort = effort(&state);
-    let frees = effort > 0.0 && may_free(ctx);
+    let frees = state.settings.sweep_effort > 0.0 && may_free(ctx);
     while began.elapsed() < SLICE {
         let Some(job) = state.sweep.next(frees, clock_now()) else { break };
         go_on(ctx, state, job);

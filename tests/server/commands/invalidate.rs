@@ -216,3 +216,15 @@ fn a_pause_does_not_end_the_server_and_the_sweep_goes_on_afterwards() {
     wait_until("all is swept", || primary.call("DBSIZE").int() == 0);
     wait_until("there, too", || replica.call("DBSIZE").int() == 0);
 }
+
+#[test]
+fn without_any_effort_nothing_is_freed_though_somebody_waits() {
+    let s = unswept();
+    for n in 0..100 {
+        s.ok(&format!("SMARTCACHE.SET k{n} v TAGS 1 t"));
+    }
+    assert_eq!(s.ok("SMARTCACHE.INVALIDATE PREFIXES 1 k WAIT 300ms").int(), 0, "in vain");
+    assert_eq!(s.ok("SMARTCACHE.INVALIDATE TAGS 1 t WAIT 100ms").int(), 0);
+    assert_eq!(s.ok("SMARTCACHE.PREVIEW ALL").field("entries").int(), 0, "who looks does not free");
+    assert_eq!(s.call("DBSIZE").int(), 100);
+}
