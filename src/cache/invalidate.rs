@@ -147,10 +147,7 @@ impl Invalidation<'_> {
 
     /// Asks for the walks that free what it has hit.
     pub fn sweep(&self, state: &mut State, db: i32, now: Now) -> Vec<u64> {
-        let later = match self.how {
-            How::Soft { over_ms } if over_ms > 0 => Some(now.mono_ms().saturating_add(over_ms)),
-            How::Soft { .. } | How::Hard => None,
-        };
+        let later = self.how.slope_ends(self.at_ms, now);
         let walks: Vec<Walk> = match &self.names {
             // One without an id has got a mark of the whole database.
             Names::Tags(tags) if tags.iter().any(|tag| state.tags.known(tag).is_none()) => vec![Walk::Keys],
@@ -289,7 +286,7 @@ impl State {
             Said::Invalidation(mut invalidation) => {
                 invalidation.stamp = believable(invalidation.stamp);
                 invalidation.mark(self, db, now);
-                self.sweep.ask(db, Walk::Keys, 0);
+                self.sweep_for(db, invalidation.how.slope_ends(invalidation.at_ms, now));
             }
             Said::Swept(began) => self.marks.swept(db, began),
             Said::Forgot(stamp, true) => self.marks.set_forgotten(db, Stamp::default(), believable(stamp)),
@@ -298,16 +295,17 @@ impl State {
     }
 
     /// The role has changed: what a primary may have left is swept, if this node is one now.
-    pub fn sweep_all(&mut self) {
+    pub fn sweep_all(&mut self, now: Now) {
         self.sweep.clear();
-        let mut dbs = Vec::new();
-        self.marks.each(|db, _, _| {
-            if dbs.last() != Some(&db) {
-                dbs.push(db);
-            }
-        });
-        for db in dbs {
-            self.sweep.ask(db, Walk::Keys, 0);
+        let marks = self.marks.clone();
+        marks.each(|db, _, mark| self.sweep_for(db, mark.how.slope_ends(mark.at_ms, now)));
+    }
+
+    /// Asks for what a mark that was made elsewhere, or earlier, has left to do in a database.
+    fn sweep_for(&mut self, db: i32, slope_ends: Option<u64>) {
+        self.sweep.ask(db, Walk::Keys, 0);
+        if let Some(due_ms) = slope_ends {
+            self.sweep.ask(db, Walk::Keys, due_ms);
         }
     }
 

@@ -90,6 +90,16 @@ pub enum How {
     },
 }
 
+impl How {
+    /// When the last key of an `OVER` that began at `at_ms` has come to its point, in milliseconds of the monotonic clock;
+    /// `None` when that is over, or there is none.
+    pub fn slope_ends(self, at_ms: u64, now: Now) -> Option<u64> {
+        let How::Soft { over_ms } = self else { return None };
+        let left_ms = at_ms.saturating_add(over_ms).saturating_sub(now.ms()).min(over_ms);
+        (left_ms > 0).then(|| now.mono_ms().saturating_add(left_ms))
+    }
+}
+
 /// What marks make of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -98,7 +98,7 @@ unsafe extern "C" fn on_role(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEve
     guarded("the role event", (), || {
         let Some(mut state) = try_state() else { return };
         state.begin_anew(random_bytes(), clock_now());
-        state.sweep_all();
+        state.sweep_all(clock_now());
         blocked::look_after(state);
     });
 }

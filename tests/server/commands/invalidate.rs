@@ -228,3 +228,29 @@ fn without_any_effort_nothing_is_freed_though_somebody_waits() {
     assert_eq!(s.ok("SMARTCACHE.PREVIEW ALL").field("entries").int(), 0, "who looks does not free");
     assert_eq!(s.call("DBSIZE").int(), 100);
 }
+
+#[test]
+fn what_a_slope_ends_later_is_freed_also_after_a_restart_and_by_a_promoted_replica() {
+    let fill = |s: &Server| {
+        for what in ["TAGS 1 t", "PREFIXES 1 k", "ALL"] {
+            for n in 0..20 {
+                s.ok(&format!("SMARTCACHE.SET k{n} v PERSIST TAGS 1 t"));
+            }
+            s.ok(&format!("SMARTCACHE.INVALIDATE {what} SOFT OVER 2"));
+        }
+    };
+    for (conf, save) in [("", "SAVE"), ("appendonly yes\nappendfsync always", "PING")] {
+        let mut s = Server::with(conf);
+        fill(&s);
+        s.ok(save);
+        s.restart();
+        wait_until("what has ended is freed", || s.call("DBSIZE").int() == 0);
+    }
+    let primary = Server::setup().tcp().start();
+    let replica = Server::replica_of(&primary, "");
+    fill(&primary);
+    wait_until("the replica is in step", || primary.info("master_repl_offset") == replica.info("slave_repl_offset"));
+    drop(primary);
+    replica.ok("REPLICAOF NO ONE");
+    wait_until("what has ended is freed", || replica.call("DBSIZE").int() == 0);
+}
