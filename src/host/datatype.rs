@@ -296,10 +296,8 @@ unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::Red
         let entry = EntryRef::from_bytes(unsafe { bytes(value) });
         // SAFETY: the server's own string, valid during the callback.
         let told = with_verdict(entry, db_of(io), unsafe { Str::from_raw(key) });
+        // What is dead is written as dead, and not left out: it may yet be renamed, over something that is alive.
         let said = told.as_ref().map_or(entry, Entry::as_ref);
-        if said.freshness(clock_now()) == Freshness::Dead {
-            return; // what is dead does not leave as alive
-        }
         let mut header = Vec::new();
         with_state(|state| format::encode(said, &state.tags, Expiry::AsItIs, &mut header));
         let Some(emit) = server_may!(RedisModule_EmitAOF) else { return };

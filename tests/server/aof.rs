@@ -268,3 +268,23 @@ fn what_was_invalidated_stays_so() {
         }
     }
 }
+
+#[test]
+fn what_was_dead_when_the_file_was_rewritten_is_still_there_to_be_renamed() {
+    for conf in BOTH {
+        let mut s = Server::with(&format!("{conf}\nsmartcache.sweep-effort 0"));
+        s.ok("SMARTCACHE.MSET 3 a v b v c v TAGS 1 t SWR 100");
+        s.ok("SMARTCACHE.INVALIDATE TAGS 1 t");
+        s.ok("SMARTCACHE.MSET 3 renamed v copied v moved v");
+        rewrite(&s);
+        s.ok("RENAME a renamed");
+        s.ok("COPY b copied REPLACE");
+        s.ok("MOVE c 1");
+        s.restart();
+        assert!(!s.log().contains("CRITICAL"), "{conf}: each command of the file is carried out");
+        assert!(s.call("SMARTCACHE.GET renamed STALE").is_nil(), "{conf}");
+        assert!(s.call("SMARTCACHE.GET copied STALE").is_nil(), "{conf}");
+        s.ok("SELECT 1");
+        assert!(s.call("SMARTCACHE.GET c STALE").is_nil(), "{conf}");
+    }
+}
