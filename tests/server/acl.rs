@@ -275,3 +275,60 @@ fn to_invalidate_a_tag_takes_permission_to_write_its_pseudo_key_and_for_all_on_a
     let mut writer = login(&s, "+@all %W~*");
     allowed(&mut writer, "SMARTCACHE.INVALIDATE ALL");
 }
+
+#[test]
+fn to_invalidate_prefixes_takes_permission_on_all_that_begin_so_and_for_patterns_on_all_keys() {
+    let s = Server::start();
+    // Where the server cannot say what holds of all keys under a prefix, all keys are wanted.
+    let tells = s.since((8, 0), (9, 1));
+    for rules in ["+@all ~app:*", "+@all %W~app:*", "+@all ~a* %R~*", "+@all ~other:* ~app:*"] {
+        let mut ada = login(&s, rules);
+        for what in ["PREFIXES 1 app:", "PREFIXES 2 app:1 app:2"] {
+            match tells {
+                true => allowed(&mut ada, &format!("SMARTCACHE.INVALIDATE {what}")),
+                false => refused(&mut ada, &format!("SMARTCACHE.INVALIDATE {what}")),
+            }
+        }
+        for what in ["PREFIXES 1 b", "PREFIXES 2 app:1 b:", "PATTERNS 1 app:*", "PATTERNS 1 app:1", "ALL"] {
+            refused(&mut ada, &format!("SMARTCACHE.INVALIDATE {what}"));
+            refused(&mut ada, &format!("SMARTCACHE.INVALIDATE {what} SOFT OVER 5 WAIT 1"));
+        }
+    }
+    for rules in ["+@all %R~*", "+@all", "+@all ~app:1"] {
+        let mut ada = login(&s, rules);
+        for what in ["PREFIXES 1 app:", "PATTERNS 1 *", "ALL"] {
+            refused(&mut ada, &format!("SMARTCACHE.INVALIDATE {what}"));
+        }
+    }
+    for rules in ["+@all ~*", "+@all %W~*", "+@all ~a ~* "] {
+        let mut ada = login(&s, rules.trim());
+        for what in ["PREFIXES 1 app:", "PATTERNS 1 *", "ALL", "TAGS 1 any"] {
+            allowed(&mut ada, &format!("SMARTCACHE.INVALIDATE {what}"));
+        }
+    }
+    let mut ada = login(&s, "~app:* +@all");
+    let error = ada.call("SMARTCACHE.INVALIDATE PREFIXES 1 other:");
+    let wanted = if tells { "begin with" } else { "all keys" };
+    assert!(error.error().contains(wanted), "{error}");
+    let error = ada.call("SMARTCACHE.INVALIDATE PATTERNS 1 app:*");
+    assert!(error.error().contains("all keys"), "{error}");
+}
+
+#[test]
+fn who_may_only_read_may_preview_and_who_is_denied_the_command_may_not_invalidate() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.SET app:1 v TAGS 1 t");
+    let mut ada = login(&s, "~* +@all -smartcache.invalidate");
+    refused(&mut ada, "SMARTCACHE.INVALIDATE ALL");
+    allowed(&mut ada, "SMARTCACHE.PREVIEW ALL");
+    if s.since((7, 2), (7, 2)) {
+        let mut ada = login(&s, "~* +@read");
+        allowed(&mut ada, "SMARTCACHE.PREVIEW TAGS 1 t");
+        refused(&mut ada, "SMARTCACHE.INVALIDATE TAGS 1 t");
+        let mut ada = login(&s, "~* +@write");
+        allowed(&mut ada, "SMARTCACHE.INVALIDATE TAGS 1 t");
+    }
+    let mut internal = login(&s, "~* +@all");
+    let error = internal.call("SMARTCACHE.MARK 5 5 0 HARD 0 ALL");
+    assert!(error.is_error(), "{error}");
+}

@@ -44,7 +44,7 @@ fn keys_of_different_slots_are_refused_as_always() {
 }
 
 /// Two nodes that know each other; the first has all slots.
-fn cluster_of_two() -> (Server, Server) {
+pub(crate) fn cluster_of_two() -> (Server, Server) {
     let (a, b) = (Server::setup().cluster().start(), Server::setup().cluster().start());
     a.ok("CLUSTER ADDSLOTSRANGE 0 16383");
     let bus = b.ok("CONFIG GET cluster-port").texts()[1].clone();

@@ -18,6 +18,7 @@ mod crash;
 mod everywhere;
 mod examples;
 mod hostile;
+mod invalidation;
 mod keyspace;
 mod memory;
 mod monitoring;

@@ -1,0 +1,563 @@
+//! Invalidation on real servers: what survives, what the sweep does to a running server, and who waits for it.
+
+use crate::support::{Conn, Reply, Server, args, resp, wait_until};
+
+/// Frees nothing until it is told to: what is dead stays for a look.
+const UNSWEPT: &str = "smartcache.sweep-effort 0";
+
+/// Stores so many keys with this prefix, in few commands.
+fn store_many(conn: &mut Conn, prefix: &str, count: usize, rest: &str) {
+    for from in (0..count).step_by(1_000) {
+        let to = count.min(from + 1_000);
+        let mut words: Vec<Vec<u8>> = vec![b"SMARTCACHE.MSET".to_vec(), (to - from).to_string().into_bytes()];
+        for n in from..to {
+            words.extend([format!("{prefix}{n}").into_bytes(), b"value".to_vec()]);
+        }
+        words.extend(rest.split_whitespace().map(|word| word.as_bytes().to_vec()));
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        assert_eq!(conn.call_args(&words).int(), (to - from) as i64);
+    }
+}
+
+/// Says a line, and does not wait for the answer.
+#[track_caller]
+fn send(conn: &mut Conn, line: &str) {
+    let words = resp::split(line);
+    conn.send(&words.iter().map(Vec::as_slice).collect::<Vec<_>>()).expect("it is sent");
+}
+
+fn sweep(s: &Server) {
+    s.ok("CONFIG SET smartcache.sweep-effort 100%");
+}
+
+/// A connection with this database selected.
+fn at(s: &Server, db: usize) -> Conn {
+    let mut conn = s.connect();
+    assert_eq!(conn.call(&format!("SELECT {db}")).text(), "OK");
+    conn
+}
+
+#[track_caller]
+fn in_step(primary: &Server, replica: &Server) {
+    wait_until("the replica is in step", || {
+        replica.info("master_link_status") == "up"
+            && primary.info("master_repl_offset") == replica.info("slave_repl_offset")
+    });
+}
+
+// ---- what survives ----
+
+/// How something is named (with its own name in it), and how it is ended.
+const NAMED: [&str; 3] = ["TAGS 1 {}", "PREFIXES 1 {}:", "PATTERNS 1 {}:*"];
+const ENDED: [&str; 4] = ["", "SOFT", "SOFT OVER 1000000", "SOFT OVER 1ms"];
+
+/// A name for each way, the words of its invalidation, and its keys.
+fn ways() -> Vec<(String, String, [String; 2])> {
+    let mut all = Vec::new();
+    for (i, named) in NAMED.iter().enumerate() {
+        for (j, ended) in ENDED.iter().enumerate() {
+            let name = format!("way{i}{j}");
+            let words = format!("SMARTCACHE.INVALIDATE {} {ended}", named.replace("{}", &name));
+            all.push((name.clone(), words, [format!("{name}:old"), format!("{name}:new")]));
+        }
+    }
+    all
+}
+
+/// In database 0 something ended in every way, and something stored since under each name; in database 1 all is stale, in
+/// 2 all is dead and some guards stand.
+fn end_in_every_way(s: &Server) {
+    for (name, invalidate, [old, new]) in ways() {
+        s.ok(&format!("SMARTCACHE.SET {old} v TTL 9000 SWR 9000 TAGS 1 {name}"));
+        s.ok(&invalidate);
+        s.ok(&format!("SMARTCACHE.SET {new} v TTL 9000 SWR 9000 TAGS 1 {name}"));
+    }
+    let mut one = at(s, 1);
+    one.call("SMARTCACHE.SET all v TTL 9000 SWR 9000");
+    one.call("SMARTCACHE.INVALIDATE ALL SOFT");
+    let mut two = at(s, 2);
+    two.call("SMARTCACHE.SET all v TTL 9000 SWR 9000 TAGS 1 t");
+    two.call("SMARTCACHE.INVALIDATE ALL");
+    two.call("SMARTCACHE.INVALIDATE TAGS 1 guarded GUARD 10000");
+    two.call("SMARTCACHE.INVALIDATE PREFIXES 1 guarded: GUARD 10000");
+    two.call("SMARTCACHE.INVALIDATE PATTERNS 1 *:guarded SOFT GUARD 10000");
+}
+
+/// All of it is as it is to be.
+#[track_caller]
+fn assert_ended(s: &Server, when: &str) {
+    for (_, invalidate, [old, new]) in ways() {
+        let state = if invalidate.ends_with("OVER 1000000") {
+            let left = s.fresh_ms(&old);
+            // Its own end is 9,000 s away, and a slope of 1,000,000 s may well end later than that.
+            assert!(left <= 9_000_000, "{when}: {invalidate}: {old} is fresh for {left} ms");
+            "fresh"
+        } else if invalidate.contains("SOFT") {
+            "stale"
+        } else {
+            "dead"
+        };
+        // A rewritten AOF does not hold what is dead.
+        let held = if s.state(&old) == "nothing" { "dead".to_owned() } else { s.state(&old) };
+        assert_eq!(held, state, "{when}: {invalidate}: {old}");
+        assert_eq!(s.call(&format!("SMARTCACHE.GET {old}")).is_nil(), state != "fresh", "{when}: {old}");
+        assert_eq!(s.call(&format!("SMARTCACHE.GET {old} STALE")).is_nil(), state == "dead", "{when}: {old}");
+        assert_eq!(s.call(&format!("SMARTCACHE.GET {new}")).text(), "v", "{when}: {new}");
+    }
+    let (mut one, mut two) = (at(s, 1), at(s, 2));
+    assert!(one.call("SMARTCACHE.GET all").is_nil(), "{when}");
+    assert_eq!(one.call("SMARTCACHE.GET all STALE").text(), "v", "{when}");
+    assert!(two.call("SMARTCACHE.GET all STALE").is_nil(), "{when}");
+}
+
+/// The guards of database 2 stand, on a primary.
+#[track_caller]
+fn assert_guarded(s: &Server, when: &str) {
+    let mut two = at(s, 2);
+    for (key, rest) in [("some", "TAGS 1 guarded"), ("guarded:k", ""), ("k:guarded", ""), ("free", "")] {
+        let token = two.getlock(key).token().to_owned();
+        let answer = two.call(&format!("SMARTCACHE.SET {key} v {rest} TOKEN {token}")).text();
+        assert_eq!(answer, if key == "free" { "OK" } else { "STALE" }, "{when}: {key}");
+        two.call(&format!("SMARTCACHE.DEL {key}"));
+    }
+}
+
+/// What is dead is swept, and nothing else, and it stays so.
+#[track_caller]
+fn assert_swept(s: &Server, when: &str) {
+    sweep(s);
+    let dead = ways().iter().filter(|(_, words, _)| !words.contains("SOFT")).count();
+    let left = 2 * ways().len() - dead;
+    wait_until(&format!("{when}: the dead are swept"), || s.call("DBSIZE").int() == left as i64);
+    wait_until("the sweep has ended", || s.stat("sweep_backlog") == 0);
+    assert_eq!(at(s, 1).call("DBSIZE").int(), 1, "{when}");
+    wait_until("there, too", || at(s, 2).call("DBSIZE").int() == 0);
+    for (_, invalidate, [old, _]) in ways() {
+        let state = s.state(&old);
+        assert_eq!(state == "nothing", !invalidate.contains("SOFT"), "{when}: {invalidate}: {state}");
+        assert_eq!(state == "fresh", invalidate.ends_with("OVER 1000000"), "{when}: {invalidate}: {state}");
+    }
+}
+
+#[track_caller]
+fn assert_survived(s: &Server, when: &str) {
+    assert_ended(s, when);
+    assert_guarded(s, when);
+    assert_swept(s, when);
+}
+
+#[test]
+fn every_kind_survives_a_restart_from_an_rdb_file() {
+    let mut s = Server::with(UNSWEPT);
+    end_in_every_way(&s);
+    assert_ended(&s, "at once");
+    for when in ["saved", "saved again by what was loaded"] {
+        s.ok("SAVE");
+        s.restart();
+        assert_ended(&s, when);
+    }
+    assert_survived(&s, "in the end");
+}
+
+#[test]
+fn every_kind_survives_debug_reload() {
+    let s = Server::with(UNSWEPT);
+    end_in_every_way(&s);
+    s.ok("DEBUG RELOAD");
+    assert_survived(&s, "reloaded");
+}
+
+#[test]
+fn every_kind_survives_a_restart_from_an_aof_and_from_a_rewritten_one() {
+    for preamble in ["yes", "no"] {
+        let conf = format!("appendonly yes\nappendfsync always\naof-use-rdb-preamble {preamble}\n{UNSWEPT}");
+        let mut s = Server::with(&conf);
+        end_in_every_way(&s);
+        s.restart();
+        assert_ended(&s, "from the AOF");
+        for _ in 0..2 {
+            s.ok("BGREWRITEAOF");
+            wait_until("the AOF is rewritten", || {
+                s.info("aof_rewrite_in_progress") == "0" && s.info("aof_rewrite_scheduled") == "0"
+            });
+            s.restart();
+            assert_ended(&s, &format!("rewritten, preamble {preamble}"));
+        }
+        assert_survived(&s, &format!("in the end, preamble {preamble}"));
+        s.restart();
+        assert_swept(&s, "swept and restarted");
+    }
+}
+
+#[test]
+fn every_kind_is_the_replicas_too_and_of_those_that_come_later_or_from_afar() {
+    let primary = Server::setup().tcp().conf(UNSWEPT).start();
+    let early = Server::replica_of(&primary, UNSWEPT);
+    let below = Server::replica_of(&early, UNSWEPT);
+    end_in_every_way(&primary);
+    let late = Server::replica_of(&primary, UNSWEPT);
+    in_step(&primary, &early);
+    in_step(&primary, &late);
+    wait_until("the last is in step", || primary.info("master_repl_offset") == below.info("slave_repl_offset"));
+    for (name, replica) in [("early", &early), ("late", &late), ("below", &below)] {
+        assert_ended(replica, name);
+        sweep(replica); // which a replica does not care about
+    }
+    assert!(late.call("SMARTCACHE.INVALIDATE ALL").error().starts_with("READONLY"));
+    // A full resync of one that knew it all.
+    early.ok("REPLICAOF NO ONE");
+    early.ok("CONFIG SET smartcache.sweep-effort 0");
+    early.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port()));
+    in_step(&primary, &early);
+    assert_eq!(late.call("DBSIZE").int(), 2 * ways().len() as i64, "a replica sweeps nothing");
+    drop(primary);
+    for (name, replica) in [("early", &early), ("late", &late), ("below", &below)] {
+        replica.ok("REPLICAOF NO ONE");
+        replica.ok("CONFIG SET smartcache.sweep-effort 0");
+        if name != "late" && name != "below" {
+            assert_ended(replica, name); // the others may have swept by now
+        }
+        assert_guarded(replica, name);
+        assert_swept(replica, name);
+    }
+}
+
+#[test]
+fn a_key_that_migrates_takes_its_verdict_along() {
+    let (a, b) = crate::cluster::cluster_of_two();
+    for node in [&a, &b] {
+        node.ok("CONFIG SET smartcache.sweep-effort 0");
+    }
+    for (key, how) in [("dead", ""), ("stale", "SOFT"), ("slope", "SOFT OVER 1ms")] {
+        for (n, what) in ["TAGS 1 t", "PREFIXES 1 {x}", "PATTERNS 1 {x}*", "ALL"].iter().enumerate() {
+            let key = format!("{{x}}{key}{n}");
+            a.ok(&format!("SMARTCACHE.SET {key} v TTL 9000 SWR 9000 TAGS 1 t"));
+            a.ok(&format!("SMARTCACHE.INVALIDATE {what} {how}"));
+        }
+    }
+    a.ok("SMARTCACHE.SET {x}fresh v TTL 9000 TAGS 1 t");
+    let slot = a.ok("CLUSTER KEYSLOT {x}").int();
+    let (of_a, of_b) = (a.ok("CLUSTER MYID").text(), b.ok("CLUSTER MYID").text());
+    b.ok(&format!("CLUSTER SETSLOT {slot} IMPORTING {of_a}"));
+    a.ok(&format!("CLUSTER SETSLOT {slot} MIGRATING {of_b}"));
+    let keys = a.ok(&format!("CLUSTER GETKEYSINSLOT {slot} 100")).texts();
+    assert_eq!(keys.len(), 13);
+    for key in &keys {
+        let port = b.port().to_string();
+        a.call_args(args!["MIGRATE", "127.0.0.1", port, key, "0", "10000"]);
+    }
+    for node in [&b, &a] {
+        node.ok(&format!("CLUSTER SETSLOT {slot} NODE {of_b}"));
+    }
+    for key in keys {
+        let expected =
+            match &*key {
+                "{x}fresh" => "fresh",
+                // Killed by what came after it.
+                key if key.contains("dead") || key.contains("stale") || key.contains("slope") => {
+                    if key.contains("dead") { "dead" } else { "stale" }
+                }
+                _ => panic!("{key}"),
+            };
+        let state = b.state(&key);
+        // What is dead need not arrive at all.
+        assert!(state == expected || (expected == "dead" && state == "nothing"), "{key} is {state}, not {expected}");
+    }
+}
+
+// ---- the wire ----
+
+#[test]
+fn every_form_is_answered_alike_in_both_protocols() {
+    let s = Server::with(UNSWEPT);
+    for resp3 in [false, true] {
+        let mut conn = if resp3 { s.connect3() } else { s.connect() };
+        for (line, count) in [
+            ("TAGS 2 t u", 20),
+            ("TAGS 1 t SOFT", 0),
+            ("PREFIXES 2 k: nothing", 0),
+            ("PATTERNS 1 k:* SOFT OVER 5 GUARD 50ms", 0),
+            ("ALL SOFT", 0),
+            ("ALL", 0),
+            ("all soft guard 0 over 250ms", 0),
+        ] {
+            if count > 0 {
+                store_many(&mut conn, "k:", 10, "TAGS 2 t u");
+            }
+            assert_eq!(conn.call(&format!("SMARTCACHE.INVALIDATE {line}")), Reply::Int(count), "{line}");
+        }
+        for line in ["MULTI", "SMARTCACHE.INVALIDATE PREFIXES 1 k: WAIT 60", "SMARTCACHE.INVALIDATE ALL WAIT 60"] {
+            assert!(!conn.call(line).is_error());
+        }
+        assert_eq!(conn.call("EXEC"), Reply::Array(vec![Reply::Int(0), Reply::Int(0)]), "nobody waits in MULTI");
+    }
+    let lua = "return redis.call('SMARTCACHE.INVALIDATE', 'PATTERNS', '1', 'k:*', 'WAIT', '60')";
+    assert_eq!(s.call_args(args!["EVAL", lua, "0"]).int(), 0, "nor in a script");
+    s.assert_quiet();
+}
+
+// ---- waiting for the sweep ----
+
+#[test]
+fn who_waits_is_told_what_the_sweep_has_found() {
+    let s = Server::start();
+    let mut conn = s.connect();
+    for (what, rest) in
+        [("PREFIXES 1 a:", "SWR 100"), ("PATTERNS 1 a:*", "SWR 100"), ("TAGS 1 t", "TAGS 1 t"), ("ALL", "")]
+    {
+        for how in ["", "SOFT"] {
+            s.ok("FLUSHALL");
+            store_many(&mut conn, "a:", 3_000, rest);
+            store_many(&mut conn, "b:", 1_000, "");
+            let all = if what == "ALL" { 4_000 } else { 3_000 };
+            assert_eq!(s.ok(&format!("SMARTCACHE.INVALIDATE {what} {how} WAIT 60")).int(), all, "{what} {how}");
+            if how.is_empty() {
+                assert_eq!(s.call("DBSIZE").int(), 4_000 - all, "{what}: by then all of it is gone");
+            }
+        }
+    }
+    s.assert_quiet();
+}
+
+/// A server whose sweep has far to go and stands still, and a caller who waits for it.
+fn waiting(line: &str) -> (Server, Conn, i64) {
+    let s = Server::with(UNSWEPT);
+    let mut conn = s.connect();
+    let id = conn.id();
+    store_many(&mut conn, "k:", 2_000, "TAGS 1 t");
+    send(&mut conn, line);
+    wait_until("the caller waits", || s.info("blocked_clients") == "1");
+    (s, conn, id)
+}
+
+#[test]
+fn who_waits_can_be_unblocked_or_hang_up_and_the_sweep_goes_on() {
+    for what in ["PREFIXES 1 k:", "TAGS 1 t", "ALL"] {
+        let line = format!("SMARTCACHE.INVALIDATE {what} WAIT 100");
+        let known = if what.starts_with("PREFIXES") { 0 } else { 2_000 };
+        let (s, mut conn, id) = waiting(&line);
+        assert_eq!(s.ok(&format!("CLIENT UNBLOCK {id}")).int(), 1);
+        assert_eq!(conn.receive().expect("an answer").int(), known, "{what}: as if its time were over");
+        assert_eq!(conn.call("PING").text(), "PONG", "one answer, and no other");
+
+        send(&mut conn, &line);
+        wait_until("it waits again", || s.info("blocked_clients") == "1");
+        assert_eq!(s.ok(&format!("CLIENT UNBLOCK {id} ERROR")).int(), 1);
+        assert!(conn.receive().expect("an answer").error().starts_with("UNBLOCKED"));
+
+        let mut other = s.connect();
+        send(&mut other, &line);
+        wait_until("another waits", || s.info("blocked_clients") == "1");
+        drop(other);
+        wait_until("it is forgotten", || s.info("blocked_clients") == "0");
+        sweep(&s);
+        wait_until("all is swept", || s.call("DBSIZE").int() == 0);
+        s.assert_quiet();
+    }
+}
+
+#[test]
+fn who_previews_can_hang_up_or_be_unblocked_in_the_middle() {
+    let s = Server::with(UNSWEPT);
+    let mut conn = s.connect();
+    store_many(&mut conn, "k:", 50_000, "");
+    for round in 0..10 {
+        let mut caller = s.connect();
+        let id = caller.id();
+        send(&mut caller, "SMARTCACHE.PREVIEW PATTERNS 1 *9*");
+        match round % 3 {
+            0 => drop(caller),
+            1 => {
+                s.ok(&format!("CLIENT UNBLOCK {id}"));
+                let answer = caller.receive().expect("an answer");
+                assert!(answer.field("entries").int() <= 50_000);
+                assert_eq!(caller.call("PING").text(), "PONG");
+            }
+            _ => drop(s.ok(&format!("CLIENT KILL ID {id}"))),
+        }
+    }
+    wait_until("nobody waits", || s.info("blocked_clients") == "0");
+    assert_eq!(s.call("DBSIZE").int(), 50_000, "nothing was freed");
+    assert_eq!(s.call("SMARTCACHE.PREVIEW ALL").field("entries").int(), 50_000);
+}
+
+// ---- the sweep ----
+
+/// Waits until some of so many keys are gone, and not all; false when it was too quick.
+fn in_the_middle(conn: &mut Conn, of: i64) -> bool {
+    loop {
+        match conn.call("DBSIZE").int() {
+            0 => return false,
+            left if left < of => return true,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn twenty_thousand_keys_are_deleted_as_a_client_would() {
+    let primary = Server::setup().tcp().conf(UNSWEPT).conf("notify-keyspace-events Kg").start();
+    let replica = Server::replica_of(&primary, "");
+    let mut conn = primary.connect();
+    for (what, rest) in [("TAGS 1 t", "TAGS 1 t"), ("PREFIXES 1 k", ""), ("PATTERNS 1 k:*", ""), ("ALL", "")] {
+        store_many(&mut conn, "k:", 20_000, rest);
+        let mut tracker = primary.connect3();
+        tracker.call("CLIENT TRACKING ON");
+        for n in 0..3 {
+            tracker.call(&format!("SMARTCACHE.GET k:{n}"));
+        }
+        let mut listener = primary.connect();
+        listener.call("SUBSCRIBE __keyspace@0__:k:77");
+        primary.ok(&format!("SMARTCACHE.INVALIDATE {what}"));
+        assert!(replica.call("SMARTCACHE.GET nothing").is_nil());
+        sweep(&primary);
+        wait_until("all is swept", || primary.call("DBSIZE").int() == 0);
+        wait_until("there, too", || replica.call("DBSIZE").int() == 0);
+        let event = listener.message();
+        assert_eq!(event.array()[2].text(), "del", "{what}");
+        let mut told: Vec<String> = Vec::new();
+        for push in tracker.pushes() {
+            told.extend(push.array()[1].texts());
+        }
+        told.sort();
+        assert_eq!(told, ["k:0", "k:1", "k:2"], "{what}");
+        wait_until("the sweep has ended", || primary.stat("sweep_backlog") == 0);
+        primary.ok("CONFIG SET smartcache.sweep-effort 0");
+        assert_eq!(primary.stat("entries"), 0);
+        in_step(&primary, &replica);
+        assert_eq!(replica.stat("entries"), 0);
+    }
+    let told = primary.info("cmdstat_unlink");
+    assert!(told.is_empty() || !told.contains("calls=80000"), "it is no command of a client");
+    assert!(replica.info("cmdstat_unlink").contains("calls=80000"), "{}", replica.info("cmdstat_unlink"));
+}
+
+#[test]
+fn while_writes_are_paused_nothing_is_deleted() {
+    let primary = Server::setup().tcp().conf(UNSWEPT).start();
+    let _replica = Server::replica_of(&primary, "");
+    let mut conn = primary.connect();
+    for what in ["TAGS 1 t", "PREFIXES 1 k"] {
+        primary.ok("CONFIG SET smartcache.sweep-effort 0");
+        store_many(&mut conn, "k:", 20_000, "TAGS 1 t");
+        primary.ok(&format!("SMARTCACHE.INVALIDATE {what}"));
+        primary.ok("CONFIG SET smartcache.sweep-effort 1%");
+        in_the_middle(&mut conn, 20_000);
+        primary.ok("CLIENT PAUSE 100000 WRITE");
+        let left = primary.call("DBSIZE").int();
+        primary.ok("CONFIG SET smartcache.sweep-effort 100%");
+        // Others are served meanwhile, and a preview, which walks as the sweep does, goes on.
+        assert_eq!(primary.call("SMARTCACHE.PREVIEW ALL").field("entries").int(), 0);
+        assert_eq!(primary.call("DBSIZE").int(), left, "{what}");
+        primary.ok("CLIENT UNPAUSE");
+        wait_until("all is swept", || primary.call("DBSIZE").int() == 0);
+    }
+}
+
+#[test]
+fn a_restart_in_the_middle_of_a_sweep_does_not_end_it() {
+    for conf in ["appendonly yes\nappendfsync always", "appendonly yes\nappendfsync always\naof-use-rdb-preamble no"] {
+        let mut s = Server::with(&format!("{conf}\nsmartcache.sweep-effort 1%"));
+        let mut conn = s.connect();
+        store_many(&mut conn, "go:", 20_000, "TAGS 1 t");
+        store_many(&mut conn, "stay:", 100, "TAGS 1 u");
+        for what in ["TAGS 1 t", "PREFIXES 1 go:"] {
+            s.ok(&format!("SMARTCACHE.INVALIDATE {what}"));
+            in_the_middle(&mut s.connect(), 20_100);
+            if conf.contains("no") {
+                s.ok("BGREWRITEAOF");
+            }
+            s.restart();
+            assert!(s.call("SMARTCACHE.GET go:19999").is_nil());
+            wait_until("all is swept", || s.call("DBSIZE").int() == 100);
+            let mut conn = s.connect();
+            store_many(&mut conn, "go:", 20_000, "TAGS 1 t");
+        }
+    }
+}
+
+#[test]
+fn databases_that_change_places_in_the_middle_of_a_sweep_are_swept_to_the_end() {
+    let s = Server::with(UNSWEPT);
+    let (mut zero, mut one) = (s.connect(), at(&s, 1));
+    for what in ["TAGS 1 t", "PREFIXES 1 go:", "ALL"] {
+        s.ok("FLUSHALL");
+        store_many(&mut zero, "go:", 20_000, "TAGS 1 t");
+        store_many(&mut one, "go:", 300, "TAGS 1 t");
+        zero.call(&format!("SMARTCACHE.INVALIDATE {what}"));
+        s.ok("CONFIG SET smartcache.sweep-effort 1%");
+        in_the_middle(&mut zero, 20_000);
+        zero.call("SWAPDB 0 1");
+        assert!(one.call("SMARTCACHE.GET go:19999").is_nil(), "{what}");
+        assert_eq!(zero.call("SMARTCACHE.GET go:299").text(), "value", "{what}");
+        sweep(&s);
+        wait_until("all is swept where it is now", || one.call("DBSIZE").int() == 0);
+        assert_eq!(zero.call("DBSIZE").int(), 300, "{what}");
+        wait_until("the sweep has ended", || s.stat("sweep_backlog") == 0);
+        s.ok("CONFIG SET smartcache.sweep-effort 0");
+    }
+}
+
+#[test]
+fn a_flush_in_the_middle_of_a_sweep_is_the_end_of_it() {
+    let s = Server::with(UNSWEPT);
+    let mut conn = s.connect();
+    for (flush, what) in [("FLUSHALL ASYNC", "TAGS 1 t"), ("FLUSHDB ASYNC", "PATTERNS 1 k*"), ("FLUSHALL SYNC", "ALL")]
+    {
+        store_many(&mut conn, "k:", 20_000, "TAGS 1 t");
+        let mut waits = s.connect();
+        send(&mut waits, "SMARTCACHE.PREVIEW ALL");
+        s.ok(&format!("SMARTCACHE.INVALIDATE {what}"));
+        s.ok("CONFIG SET smartcache.sweep-effort 1%");
+        in_the_middle(&mut conn, 20_000);
+        conn.call(flush);
+        store_many(&mut conn, "k:", 500, "TAGS 1 t");
+        assert!(!waits.receive().expect("an answer").is_error());
+        sweep(&s);
+        wait_until("the sweep has ended", || s.stat("sweep_backlog") == 0);
+        assert_eq!(conn.call("DBSIZE").int(), 500, "{flush}: what came later stays");
+        assert_eq!(conn.call("SMARTCACHE.INVALIDATE TAGS 1 t").int(), 500, "{flush}");
+        wait_until("all is swept", || s.call("DBSIZE").int() == 0);
+        s.ok("CONFIG SET smartcache.sweep-effort 0");
+    }
+}
+
+// ---- bounds ----
+
+#[test]
+fn patterns_built_to_explode_do_not_on_a_key_of_a_megabyte() {
+    let s = Server::start();
+    let key = "a".repeat(1_000_000);
+    s.call_args(args!["SMARTCACHE.SET", key, "v"]);
+    let began = std::time::Instant::now();
+    for pattern in ["*a*a*a*a*a*a*a*a*b", "*a*a*a*a*a*a*a*ab*", "a?a*a?a*a?a*[b-z]", "*[^a]*[^a]*[^a]*"] {
+        assert_eq!(s.call_args(args!["SMARTCACHE.INVALIDATE", "PATTERNS", "1", pattern]).int(), 0);
+        assert_eq!(s.call_args(args!["SMARTCACHE.GET", key]).text(), "v", "{pattern} does not match");
+    }
+    // Bounded: some thousand reads, where what is left of exponential or of cubic time would not end at all.
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+    s.call_args(args!["SMARTCACHE.INVALIDATE", "PATTERNS", "1", "*a*a*a*a*a*a*a*a*a"]);
+    assert!(s.call_args(args!["SMARTCACHE.GET", key]).is_nil());
+    wait_until("it is swept", || s.call("DBSIZE").int() == 0);
+}
+
+#[test]
+fn a_hundred_thousand_tags_used_once_leave_nothing_behind() {
+    let s = Server::start();
+    let mut conn = s.connect();
+    let before = (s.stat("tags"), s.stat("index_bytes"));
+    for from in (0..100_000).step_by(1_000) {
+        let mut all = Vec::new();
+        for n in from..from + 1_000 {
+            let (tag, other) = (format!("one-off:{n}"), format!("another:{n}"));
+            all.extend(resp::encode(args!["SMARTCACHE.SET", "k", "v", "TAGS", "2", tag, other]));
+        }
+        conn.send_raw(&all).expect("it is sent");
+        for _ in 0..1_000 {
+            assert_eq!(conn.receive().expect("an answer").text(), "OK");
+        }
+    }
+    s.ok("SMARTCACHE.DEL k");
+    wait_until("the tags are forgotten", || s.stat("tags") == before.0);
+    wait_until("and what they took", || s.stat("index_bytes") <= before.1 + 10_000);
+}
