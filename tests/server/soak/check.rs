@@ -46,6 +46,10 @@ pub(crate) struct Violation {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rule {
+    /// Nothing whose load began before an invalidation that means it is served as fresh (`judge.rs`).
+    EndedIsNotFresh,
+    /// Nothing is served that was invalidated hard; what was so softly only within its windows (`judge.rs`).
+    EndedIsNotServed,
     /// Nothing invalidated is served as fresh, nothing deleted is served at all.
     InvalidatedIsNotServed,
     /// What is served was stored, is this key's, and was not refused.
@@ -150,7 +154,7 @@ struct Stored<'h> {
     plain: bool,
 }
 
-fn duration(word: &str) -> u64 {
+pub(super) fn duration(word: &str) -> u64 {
     match word.strip_suffix("ms") {
         Some(number) => number.parse::<u64>().unwrap_or(0) * MS,
         None => word.trim_end_matches('s').parse::<u64>().unwrap_or(0) * 1_000 * MS,
@@ -206,15 +210,15 @@ impl<'h> Act<'h> {
 
 /// What came back of a read: its state, what it served, and the token with the length of its lease.
 #[derive(Clone, Copy, Debug)]
-struct Told<'h> {
-    state: &'h str,
-    value: Option<&'h str>,
-    token: Option<&'h str>,
+pub(super) struct Told<'h> {
+    pub(super) state: &'h str,
+    pub(super) value: Option<&'h str>,
+    pub(super) token: Option<&'h str>,
     lease: u64,
 }
 
 impl<'h> Told<'h> {
-    fn of(answer: &'h str) -> Option<Told<'h>> {
+    pub(super) fn of(answer: &'h str) -> Option<Told<'h>> {
         let [state, value, token, _, lease] = answer.split(' ').collect::<Vec<_>>()[..] else { return None };
         let some = |word: &'h str| (word != "nil").then_some(word);
         let lease = lease.parse::<u64>().ok()? * MS;

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -19,24 +19,28 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Somebody with a connection, which may be lost, and a record of all that was said.
 pub(crate) struct Client {
-    world: Arc<World>,
-    rng: StdRng,
+    pub(super) world: Arc<World>,
+    pub(super) rng: StdRng,
     conn: Option<Conn>,
     id: u64,
     db: u8,
     /// Whether its connections may be killed.
     mortal: bool,
-    steps: Vec<Step>,
+    /// Whether it talks to the replica.
+    pub(super) at_the_replica: bool,
+    pub(super) steps: Vec<Step>,
 }
 
 /// `words!["SET", key, 5]`: the words of a command.
 macro_rules! words {
     ($($word:expr),* $(,)?) => { vec![$($word.to_string()),*] };
 }
+pub(super) use words;
 
 impl Client {
     pub(crate) fn new(world: Arc<World>, seed: u64, mortal: bool) -> Client {
-        Client { world, rng: StdRng::seed_from_u64(seed), conn: None, id: 0, db: 0, mortal, steps: Vec::new() }
+        let rng = StdRng::seed_from_u64(seed);
+        Client { world, rng, conn: None, id: 0, db: 0, mortal, at_the_replica: false, steps: Vec::new() }
     }
 
     // ---- roles ----
@@ -330,14 +334,20 @@ impl Client {
     // ---- talking ----
 
     /// Says something and records what comes of it.
-    fn say(&mut self, db: u8, words: Vec<String>) -> Box<str> {
+    pub(super) fn say(&mut self, db: u8, words: Vec<String>) -> Box<str> {
+        let bytes: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+        self.say_bytes(db, &bytes, &words).0
+    }
+
+    /// Says any bytes, which are written down as these words; the answer as it came, too.
+    pub(super) fn say_bytes(&mut self, db: u8, bytes: &[&[u8]], words: &[String]) -> (Box<str>, Option<Reply>) {
         self.be_there(db);
         let sent = self.world.now();
-        let bytes: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
-        let reply = self.conn.as_mut().map(|conn| conn.try_call(&bytes));
+        let reply = self.conn.as_mut().map(|conn| conn.try_call(bytes));
+        let bulk = reply.as_ref().and_then(|reply| reply.as_ref().ok()).cloned();
         let answer = self.text_of(reply);
-        self.record(sent, &words, answer.clone());
-        answer
+        self.record(sent, words, answer.clone());
+        (answer, bulk)
     }
 
     /// Says something and, in the same breath, something else whose answer is known: so that an answer too many or too
@@ -367,7 +377,7 @@ impl Client {
     }
 
     /// Says something and closes the connection: when the answer has come, or before.
-    fn say_and_leave(&mut self, db: u8, words: Vec<String>, within_ms: u64) {
+    pub(super) fn say_and_leave(&mut self, db: u8, words: Vec<String>, within_ms: u64) {
         self.be_there(db);
         let sent = self.world.now();
         let Some(conn) = &mut self.conn else { return };
@@ -384,9 +394,13 @@ impl Client {
     fn record(&mut self, sent: u64, words: &[String], answer: Box<str>) {
         // Of a value its name.
         let shown: Vec<&str> = words.iter().map(|word| word.split(' ').next().unwrap_or_default()).collect();
+        let mut shown = shown.join(" ");
+        if self.at_the_replica {
+            shown.insert_str(0, "REPLICA ");
+        }
         let ended = self.world.now();
         let (conn, db) = (self.id, self.db);
-        self.steps.push(Step { sent, ended, conn, db, words: shown.join(" ").into(), answer });
+        self.steps.push(Step { sent, ended, conn, db, words: shown.into(), answer });
     }
 
     fn text_of(&mut self, reply: Option<std::io::Result<Reply>>) -> Box<str> {
@@ -405,9 +419,18 @@ impl Client {
 
     /// Connects, if need be, and selects the database.
     fn be_there(&mut self, db: u8) {
+        let since = Instant::now();
         while self.conn.is_none() {
-            let opened = Conn::open_for(&self.world.socket, PATIENCE);
-            let mut conn = opened.unwrap_or_else(|e| panic!("no connection: {e}"));
+            let opened = Conn::open_for(&self.world.socket(self.at_the_replica), PATIENCE);
+            let mut conn = match opened {
+                Ok(conn) => conn,
+                // It is being restarted.
+                Err(e) if since.elapsed() > PATIENCE => panic!("no connection: {e}"),
+                Err(_) => {
+                    self.pause(2);
+                    continue;
+                }
+            };
             if let Ok(Reply::Int(id)) = conn.try_call(&[b"CLIENT", b"ID"]) {
                 (self.conn, self.id, self.db) = (Some(conn), id as u64, 0);
                 if self.mortal {
@@ -433,18 +456,18 @@ impl Client {
         }
     }
 
-    fn hang_up(&mut self) {
+    pub(super) fn hang_up(&mut self) {
         self.conn = None;
         self.world.conns.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| *id != self.id);
     }
 
-    fn pause(&self, ms: u64) {
+    pub(super) fn pause(&self, ms: u64) {
         if ms > 0 {
             thread::sleep(Duration::from_millis(ms));
         }
     }
 
-    fn once_in(&mut self, n: u32) -> bool {
+    pub(super) fn once_in(&mut self, n: u32) -> bool {
         self.rng.random_range(0..n) == 0
     }
 }

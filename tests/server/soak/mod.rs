@@ -4,6 +4,7 @@
 //! ```text
 //!  origin.rs   what is cached: keys with versions            client.rs   readers, writers, operators, and a tick
 //!  history.rs  what was said, answered, and when             check.rs    the rules, certain cases only
+//!  storm.rs    invalidations, crashes and failovers          judge.rs    what had been invalidated is not served
 //! ```
 //!
 //! Clients die with a lease in hand or parked, loads fail, outlive their lease or come home twice, with tokens of others;
@@ -20,7 +21,10 @@ mod check;
 mod check_tests;
 mod client;
 mod history;
+mod judge;
+mod judge_tests;
 mod origin;
+mod storm;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -42,26 +46,69 @@ const CLIENTS: u64 = 40;
 /// Steps shown around a violation.
 const SHOWN: usize = 30;
 
-#[test]
-fn nothing_stale_nobody_forgotten_and_counters_that_add_up() {
-    if let Ok(file) = std::env::var("SMARTCACHE_SOAK_HISTORY") {
-        let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{file}: {e}"));
-        let steps: Vec<Step> = text.lines().filter_map(Step::parse).collect();
-        let found = check::check(&steps);
-        assert!(found.is_empty(), "{}", report(&steps, &found, PathBuf::from(file)));
-        return;
-    }
+/// Checks an earlier run once more, if one is named; whether that was so.
+fn checked_again(check: fn(&[Step]) -> Vec<Violation>) -> bool {
+    let Ok(file) = std::env::var("SMARTCACHE_SOAK_HISTORY") else { return false };
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{file}: {e}"));
+    let steps: Vec<Step> = text.lines().filter_map(Step::parse).collect();
+    let found = check(&steps);
+    assert!(found.is_empty(), "{}", report(&steps, &found, PathBuf::from(file)));
+    true
+}
+
+/// How long it is to last, and what decisions are drawn from.
+fn length_and_seed() -> (Duration, u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seconds = number("SMARTCACHE_SOAK_SECONDS").unwrap_or(10);
     let seed = number("SMARTCACHE_SOAK_SEED").unwrap_or_else(|| u64::from(rand::random::<u32>()));
     println!("soak: SMARTCACHE_SOAK_SEED={seed} SMARTCACHE_SOAK_SECONDS={seconds}");
+    (Duration::from_secs(seconds), seed)
+}
+
+#[test]
+fn nothing_invalidated_is_served_through_crashes_and_failovers() {
+    if checked_again(judge::judge) {
+        return;
+    }
+    let (lasts, seed) = length_and_seed();
+    let mut pair = storm::Pair::start();
+    let world = Arc::new(World::new(pair.primary.path("s"), false));
+    pair.tell(&world);
+    let start = |n: u64, mortal: bool, role: fn(Client) -> Vec<Step>| {
+        let client = Client::new(world.clone(), seed.wrapping_mul(1_000).wrapping_add(n), mortal);
+        thread::spawn(move || role(client))
+    };
+    let mut all = vec![start(0, false, Client::operate_in_the_storm)];
+    all.extend((1..17).map(|n| start(n, true, Client::load_in_the_storm)));
+    all.extend((17..20).map(|n| start(n, true, Client::invalidate_in_the_storm)));
+    all.extend((20..22).map(|n| start(n, true, Client::move_in_the_storm)));
+    all.extend((22..24).map(|n| start(n, false, Client::read_the_replica)));
+    let mut steps = pair.live(&world, seed, lasts);
+    world.over.store(true, SeqCst);
+    steps.extend(all.into_iter().flat_map(|one| one.join().expect("a client that did not panic")));
+    steps.sort_by_key(|step| (step.sent, step.ended));
+
+    let served = judge::served(&steps);
+    println!("soak: {}: {} served {served:?}", pair.primary.name(), summary(&steps));
+    let found = judge::judge(&steps);
+    assert!(found.is_empty(), "{}", report(&steps, &found, keep(&steps, seed)));
+    let reads: usize = served.values().sum();
+    assert!(20 * served["HIT"] > reads, "so little was fresh that this says nothing: {served:?}");
+}
+
+#[test]
+fn nothing_stale_nobody_forgotten_and_counters_that_add_up() {
+    if checked_again(check::check) {
+        return;
+    }
+    let (lasts, seed) = length_and_seed();
 
     let s = Server::start();
     s.ok("CONFIG SET smartcache.lock 300ms");
     // Half of the runs have the server's own deletes and writes count, too.
     let guards_native = seed % 2 == 0;
     s.ok(&format!("CONFIG SET smartcache.guard-native {}", if guards_native { "yes" } else { "no" }));
-    let steps = run(&s, guards_native, seed, Duration::from_secs(seconds));
+    let steps = run(&s, guards_native, seed, lasts);
     println!("soak: {}: {}", s.name(), summary(&steps));
     let found = check::check(&steps);
     assert!(found.is_empty(), "{}", report(&steps, &found, keep(&steps, seed)));

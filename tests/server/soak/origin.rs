@@ -9,7 +9,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Mutex, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use rand::rngs::StdRng;
@@ -44,7 +44,10 @@ pub(crate) fn is_absent(version: u64) -> bool {
 /// What all threads share.
 pub(crate) struct World {
     pub(crate) keys: Vec<Key>,
-    pub(crate) socket: PathBuf,
+    /// Where the server listens that is the primary now.
+    pub(crate) socket: Mutex<PathBuf>,
+    /// Where its replica listens, if it has one.
+    pub(crate) replica: Mutex<Option<PathBuf>>,
     /// Read by writers of keys in two databases, written by who exchanges these.
     pub(crate) swap: RwLock<()>,
     /// The connections that may be killed.
@@ -69,7 +72,8 @@ impl World {
         });
         World {
             keys: keys.collect(),
-            socket,
+            socket: Mutex::new(socket),
+            replica: Mutex::default(),
             swap: RwLock::new(()),
             conns: Mutex::default(),
             guards_native,
@@ -77,6 +81,17 @@ impl World {
             stores: AtomicU64::new(0),
             began: Instant::now(),
         }
+    }
+
+    /// Where to connect to: the primary, or its replica.
+    pub(crate) fn socket(&self, of_replica: bool) -> PathBuf {
+        let replica = self.replica.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|_| of_replica);
+        replica.unwrap_or_else(|| self.socket.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// A number that no value has yet.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.stores.fetch_add(1, SeqCst) + 1
     }
 
     /// Now, in nanoseconds since the beginning.
@@ -94,6 +109,6 @@ impl World {
 
     /// A name for a value that is about to be stored.
     pub(crate) fn name(&self, key: &Key, version: u64) -> String {
-        format!("{}@{version}#{}", key.name, self.stores.fetch_add(1, SeqCst) + 1)
+        format!("{}@{version}#{}", key.name, self.next_number())
     }
 }

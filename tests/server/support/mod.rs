@@ -414,6 +414,9 @@ impl Server {
     /// `kill -9` and a new start from what is on disk, with the configuration file as it is now.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
+        if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
+            panic!("before it was to be killed the server ended by itself: {status}\n{}", tail(&self.log()));
+        }
         self.kill();
         self.try_launch().unwrap_or_else(|gone| panic!("no restart: {}\n{}", gone.status, tail(&gone.log)));
     }
@@ -531,7 +534,11 @@ fn crashed(log: &str) -> bool {
     log.contains("BUG REPORT START") || log.contains("ASSERTION FAILED")
 }
 
+/// The end of a log, or its bug report.
 fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
+    if let Some(at) = lines.iter().position(|line| crashed(line)) {
+        return lines[at.saturating_sub(20)..lines.len().min(at + 100)].join("\n");
+    }
     lines[lines.len().saturating_sub(40)..].join("\n")
 }
