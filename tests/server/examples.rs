@@ -216,7 +216,7 @@ fn a_copy_goes_with_what_happens_to_its_key(s: &Server, cache: &mut Program) {
 }
 
 fn a_copy_lives_no_longer_than_its_freshness(s: &Server, cache: &mut Program) {
-    s.ok("SMARTCACHE.SET app:1 v TTL 2s SWR 1h");
+    s.ok("SMARTCACHE.SET app:1 v TTL 6s SWR 1h");
     kept(cache, "app:1");
     wait_until("it is not used any more", || cache.ask("get app:1") == "nothing");
     assert_eq!(s.state("app:1"), "stale", "of which nobody is told");
