@@ -227,14 +227,20 @@ fn a_key_that_migrates_takes_its_verdict_along() {
     let (a, b) = crate::cluster::cluster_of_two();
     for node in [&a, &b] {
         node.ok("CONFIG SET smartcache.sweep-effort 0");
+        // The other hears of the invalidations, too: what arrives is older than them but for less than this.
+        node.ok("CONFIG SET smartcache.skew 1ms");
     }
+    let longer_than_the_skew = std::time::Duration::from_millis(20);
     for (key, how) in [("dead", ""), ("stale", "SOFT"), ("slope", "SOFT OVER 1ms")] {
+        std::thread::sleep(longer_than_the_skew);
         for (n, what) in ["TAGS 1 t", "PREFIXES 1 {x}", "PATTERNS 1 {x}*", "ALL"].iter().enumerate() {
             let key = format!("{{x}}{key}{n}");
             a.ok(&format!("SMARTCACHE.SET {key} v TTL 9000 SWR 9000 TAGS 1 t"));
             a.ok(&format!("SMARTCACHE.INVALIDATE {what} {how}"));
         }
     }
+    wait_until("the other has heard", || b.stat("bus_received") == 12);
+    std::thread::sleep(longer_than_the_skew);
     a.ok("SMARTCACHE.SET {x}fresh v TTL 9000 TAGS 1 t");
     let slot = a.ok("CLUSTER KEYSLOT {x}").int();
     let (of_a, of_b) = (a.ok("CLUSTER MYID").text(), b.ok("CLUSTER MYID").text());

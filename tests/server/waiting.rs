@@ -600,6 +600,7 @@ fn a_shutdown_does_not_wait_for_those_who_wait() {
         for conn in &mut conns {
             assert!(conn.receive().is_err(), "{how}: the connection is closed");
         }
+        s.wait_for_end();
         s.restart();
         assert_eq!(s.fill("k", "v", &token), "LOST", "{how}: a token of a former life");
         s.assert_quiet();

@@ -396,6 +396,14 @@ impl Server {
         *self.conn.borrow_mut() = None;
     }
 
+    /// Waits until it is gone by itself.
+    pub(crate) fn wait_for_end(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.wait().expect("our own child can be waited for");
+        }
+        *self.conn.borrow_mut() = None;
+    }
+
     /// It does nothing any more until `resume`, and its connections stay.
     pub(crate) fn pause(&self) {
         self.send_signal(libc::SIGSTOP);
