@@ -231,7 +231,8 @@ fn a_key_that_migrates_takes_its_verdict_along() {
         node.ok("CONFIG SET smartcache.skew 1ms");
     }
     let longer_than_the_skew = std::time::Duration::from_millis(20);
-    for (key, how) in [("dead", ""), ("stale", "SOFT"), ("slope", "SOFT OVER 1ms")] {
+    for (round, (key, how)) in [("dead", ""), ("stale", "SOFT"), ("slope", "SOFT OVER 1ms")].into_iter().enumerate() {
+        wait_until("the other has heard", || b.stat("bus_received") == 4 * round as i64);
         std::thread::sleep(longer_than_the_skew);
         for (n, what) in ["TAGS 1 t", "PREFIXES 1 {x}", "PATTERNS 1 {x}*", "ALL"].iter().enumerate() {
             let key = format!("{{x}}{key}{n}");
