@@ -2,8 +2,8 @@
 //!
 //! A session is a block of a page that begins with the prompt of `redis-cli`, which tells the database as well. All of a
 //! page are played on one server, with the settings of `scripts/redis.conf` and a replica, each on a connection of its own.
-//! What cannot be the same twice need not be: a number of four digits and more is a time, and may be half as much or twice
-//! as much; a stamp or a token stands for the one that was answered here.
+//! What cannot be the same twice need not be: a number of three digits and more is a time or a size, and may be half as
+//! much or twice as much; a stamp or a token stands for the one that was answered here.
 
 use std::fs;
 use std::path::Path;
@@ -65,7 +65,7 @@ fn alike(shown: &str, got: &str, opaque: &mut Vec<(String, String)>) -> bool {
     let (shown, got): (Vec<&str>, Vec<&str>) = (shown.split_whitespace().collect(), got.split_whitespace().collect());
     shown.len() == got.len()
         && shown.iter().zip(got).all(|(shown, got)| {
-            let numbers = shown.parse::<u64>().ok().filter(|n| *n >= 1_000).zip(got.parse::<u64>().ok());
+            let numbers = shown.parse::<u64>().ok().filter(|n| *n >= 100).zip(got.parse::<u64>().ok());
             if let Some((shown, got)) = numbers {
                 return got >= shown / 2 && got <= shown * 2;
             }
