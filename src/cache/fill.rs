@@ -68,6 +68,8 @@ pub enum Filled {
 pub struct Floors {
     all: Stamp,
     by_db: BTreeMap<i32, Stamp>,
+    /// Ends of guards whose marks are forgotten, in milliseconds of the monotonic clock.
+    guards: BTreeMap<i32, u64>,
 }
 
 impl Floors {
@@ -80,14 +82,27 @@ impl Floors {
         *floor = stamp.max(*floor);
     }
 
+    /// Loads of a database that begin before this moment of the monotonic clock are not trusted.
+    pub fn guard(&mut self, db: i32, until_ms: u64) {
+        if until_ms > 0 {
+            let guard = self.guards.entry(db).or_default();
+            *guard = until_ms.max(*guard);
+        }
+    }
+
     /// The stamps of before are no order any more: one floor for all.
     pub fn begin_anew(&mut self, stamp: Stamp) {
-        *self = Floors { all: stamp, by_db: BTreeMap::new() };
+        (self.all, self.by_db) = (stamp, BTreeMap::new());
     }
 
     /// The floor of a database.
     pub fn of(&self, db: i32) -> Stamp {
         self.by_db.get(&db).map_or(self.all, |floor| self.all.max(*floor))
+    }
+
+    /// Whether a load is below the floor of its database.
+    fn has(&self, db: i32, token: Token) -> bool {
+        token.stamp <= self.of(db) || self.guards.get(&db).is_some_and(|until| token.mono_ms < *until)
     }
 }
 
@@ -139,7 +154,8 @@ impl Node<'_> {
             return Verdict::Again(Filled::Ok); // its own value, stored long ago
         }
         let arrived = self.state.slots.as_ref().map_or(Stamp::default(), |slots| slots.arrived(key.name));
-        if token.stamp <= self.state.floors.of(self.db).max(arrived)
+        if token.stamp <= arrived
+            || self.state.floors.has(self.db, token)
             || token.age_ms(self.now) > self.state.settings.max_load_ms
             || token.mono_ms < self.state.began_ms.saturating_add(self.state.settings.guard_ms)
         {

@@ -337,8 +337,12 @@ impl State {
         let State { tags, marks, leases, floors, .. } = self;
         let oldest = OnceCell::new();
         let oldest = || *oldest.get_or_init(|| leases.oldest());
-        tags.reap(effort, |id, name| marks.forget(id, name, now, oldest, |db, stamp| floors.raise(Some(db), stamp)));
-        marks.forget_swept(now, oldest, |db, stamp| floors.raise(Some(db), stamp));
+        let mut floor = |db, stamp, guard_ms| {
+            floors.raise(Some(db), stamp);
+            floors.guard(db, guard_ms);
+        };
+        tags.reap(effort, |id, name| marks.forget(id, name, now, oldest, &mut floor));
+        marks.forget_swept(now, oldest, floor);
         marks.trim(tags.made());
     }
 }

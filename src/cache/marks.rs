@@ -407,14 +407,14 @@ impl Marks {
 
     /// Forgets the marks of a tag that no entry holds, if that is allowed by now: a while after the last, with no guard
     /// and no slope standing and no lease out that is older. Of each database that had one, `floor` is told the stamp
-    /// under which loads are not trusted from now on. False when it is too soon.
+    /// and the end of the guard before which loads are not trusted from now on. False when it is too soon.
     pub fn forget(
         &self,
         tag: TagId,
         name: &[u8],
         now: Now,
         oldest_lease: impl Fn() -> Option<Stamp>,
-        mut floor: impl FnMut(i32, Stamp),
+        mut floor: impl FnMut(i32, Stamp, u64),
     ) -> bool {
         let mut databases = self.databases.borrow_mut();
         let may_go = |marks: &Database| marks.tags.get(&tag).is_none_or(|record| record.may_go(now, &oldest_lease));
@@ -425,7 +425,7 @@ impl Marks {
             let Some(marks) = marks else { continue };
             marks.members.forget(tag);
             if let Some(record) = marks.tags.remove(&tag) {
-                floor(db as i32, Stamp(record.newest()));
+                floor(db as i32, Stamp(record.newest()), record.guard());
                 marks.forgotten.tag(name, record.newest());
                 *marks.latest.make(tag.0 as usize) = 0;
                 if marks.tags.is_empty() {
@@ -437,21 +437,26 @@ impl Marks {
     }
 
     /// Forgets prefixes and patterns whose work is done, as [`forget`](Self::forget) does tags.
-    pub fn forget_swept(&self, now: Now, oldest_lease: impl Fn() -> Option<Stamp>, mut floor: impl FnMut(i32, Stamp)) {
+    pub fn forget_swept(
+        &self,
+        now: Now,
+        oldest_lease: impl Fn() -> Option<Stamp>,
+        mut floor: impl FnMut(i32, Stamp, u64),
+    ) {
         for (db, marks) in self.databases.borrow_mut().iter_mut().enumerate() {
             let Some(marks) = marks.as_mut().filter(|marks| marks.newest_by_name > 0) else { continue };
-            let (swept, mut newest) = (marks.swept, 0);
+            let (swept, mut newest, mut guard) = (marks.swept, 0, 0);
             let mut stays = |record: &Record| {
                 let goes = record.newest() <= swept && record.may_go(now, &oldest_lease);
                 if goes {
-                    newest = newest.max(record.newest());
+                    (newest, guard) = (newest.max(record.newest()), guard.max(record.guard()));
                 }
                 !goes
             };
             marks.prefixes.retain(|_, record| stays(record));
             marks.patterns.retain(|(_, record)| stays(record));
             if newest > 0 {
-                floor(db as i32, Stamp(newest));
+                floor(db as i32, Stamp(newest), guard);
                 marks.forgotten.by_name = marks.forgotten.by_name.max(newest);
                 let left = marks.prefixes.values().chain(marks.patterns.iter().map(|(_, record)| record));
                 marks.newest_by_name = left.map(Record::newest).max().unwrap_or(0);
@@ -709,6 +714,11 @@ impl Record {
         self.softs.last().map_or(0, |soft| soft.stamp).max(self.hard)
     }
 
+    /// Until when loads that begin are not trusted.
+    fn guard(&self) -> u64 {
+        self.hard_guard.max(self.soft_guard)
+    }
+
     /// Takes a mark. A replayed or overtaken one moves nothing back.
     fn take(&mut self, mark: Mark) {
         let stamp = mark.stamp.0;
@@ -781,13 +791,15 @@ impl Record {
     fn may_go(&self, now: Now, oldest_lease: impl Fn() -> Option<Stamp>) -> bool {
         let newest = self.newest();
         Stamp(newest).ms().saturating_add(KEPT_MS) <= now.ms()
-            && self.hard_guard.max(self.soft_guard) <= now.mono_ms()
+            && self.guard() <= now.mono_ms()
             && self.softs.iter().all(|soft| soft.at_ms.saturating_add(soft.over_ms) <= now.ms())
             && oldest_lease().is_none_or(|lease| lease.0 > newest)
     }
 
     fn marks(&self) -> impl Iterator<Item = Mark> + '_ {
-        let hard = Mark { stamp: Stamp(self.hard), at_ms: 0, how: How::Hard, guard_ms: self.hard_guard };
+        // The guard of soft marks that a later hard one has swallowed still stands.
+        let guard_ms = if self.softs.is_empty() { self.guard() } else { self.hard_guard };
+        let hard = Mark { stamp: Stamp(self.hard), at_ms: 0, how: How::Hard, guard_ms };
         let soft = |soft: &Soft| Mark {
             stamp: Stamp(soft.stamp),
             at_ms: soft.at_ms,

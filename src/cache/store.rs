@@ -20,7 +20,7 @@ use super::entry::{Entry, Freshness, MAX_LEN, MAX_TAGS, Parts};
 use super::error::Error;
 use super::fill::{Claim, Filled, Verdict};
 use super::format::{Header, Malformed};
-use super::marks::Limits;
+use super::marks::{self, Limits};
 use super::offload::Done;
 use super::rules::{Lifetime, Origin, Policy, RuleId};
 use super::tags::{TagId, Tags};
@@ -287,7 +287,7 @@ fn put<'w>(
         ),
         Packing::Never | Packing::Now(_) => None,
     };
-    let entry = Entry::new(Parts {
+    let mut entry = Entry::new(Parts {
         stamp: loaded.stamp,
         fresh_until,
         absent: matches!(content, Content::Absent),
@@ -301,6 +301,10 @@ fn put<'w>(
         tags: &tag_ids,
         stored,
     });
+    // Loaded before an `OVER`, it ends with its point: also when the mark is forgotten.
+    if let marks::Verdict::Later(at) = cx.state.marks.verdict(cx.caller.db, key.name, entry.as_ref(), cx.now) {
+        entry.as_mut().end_by(at);
+    }
     let gone_at = entry.as_ref().gone_at();
     cx.keys.set(key, entry, gone_at);
     let pack = job.as_ref().map(|job| job.codec);
@@ -451,6 +455,9 @@ impl State {
                 let tags = entry.as_ref().tags().map(|id| self.tags.name(id));
                 if self.marks.forgot(db, stamp, tags) {
                     entry.as_mut().kill(); // perhaps it was invalidated here, which nobody remembers
+                } else if let Some(key) = key {
+                    // What is still remembered may be forgotten before a sweep comes by.
+                    self.marks.write_verdict(db, key, &mut entry.as_mut(), now);
                 }
             }
         }

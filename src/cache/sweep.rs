@@ -409,7 +409,7 @@ impl State {
         }
         let by_name = marks.verdict_by_name(job.db, key.name, entry, now);
         let changes = match by_name {
-            Verdict::Stale(_) => !entry.stale(),
+            Verdict::Stale(since) => !entry.stale() || entry.fresh_until().is_none_or(|end| end > since),
             Verdict::Later(at) => entry.fresh_until().is_none_or(|end| end > at),
             Verdict::Untouched | Verdict::Dead => false,
         };

@@ -578,6 +578,52 @@ mod tests {
     }
 
     #[test]
+    fn a_load_begun_inside_a_guard_is_not_trusted_when_its_mark_is_forgotten() {
+        for what in ["TAGS 1 t", "PREFIXES 1 k", "PATTERNS 1 k*"] {
+            let mut bench = bench();
+            bench.call(&format!("INVALIDATE {what} GUARD 100"));
+            bench.sweep();
+            bench.advance(99_000);
+            let token = bench.token("GETLOCK k LOCK 1");
+            bench.advance(600_000);
+            let now = bench.now();
+            bench.state.reap(100, now);
+            assert_eq!(bench.stat("prefixes_invalidated"), "0");
+            assert_eq!(load(&mut bench, &token, "TAGS 1 t"), "STALE", "{what}");
+        }
+    }
+
+    #[test]
+    fn what_ends_on_a_slope_ends_there_whatever_is_done_to_it() {
+        let mut bench = bench();
+        bench.call("SET k v EX 1000");
+        let token = bench.token("GETLOCK late");
+        bench.call("INVALIDATE PATTERNS 1 * SOFT OVER 100");
+        let ends: Vec<i64> = ["k", "late"]
+            .iter()
+            .map(|key| {
+                if *key == "late" {
+                    assert_eq!(load_key(&mut bench, "late", &token), "OK", "until its point has come it is fresh");
+                } else {
+                    bench.call("TOUCH k EX 5000");
+                }
+                bench.inspect(key, "fresh_ms").parse().unwrap()
+            })
+            .collect();
+        assert!(ends.iter().all(|end| *end <= 100_000), "{ends:?}");
+        bench.sweep();
+        bench.advance(200_000);
+        let now = bench.now();
+        bench.state.reap(100, now);
+        assert_eq!(bench.stat("patterns_invalidated"), "0", "forgotten");
+        assert_eq!(bench.call("MGET k late"), "[(nil), (nil)]");
+    }
+
+    fn load_key(bench: &mut Bench, key: &str, token: &str) -> String {
+        bench.call(&format!("SET {key} late TOKEN {token} EX 1000"))
+    }
+
+    #[test]
     fn a_wall_clock_that_was_days_ahead_and_is_put_right_leaves_nothing_that_cannot_be_invalidated() {
         const DAY: u64 = 86_400_000;
         let mut bench = Bench::at(10 * DAY);

@@ -6,6 +6,7 @@ use super::spec::{Access, Arg, Command, Flag, Keys};
 use crate::cache::doubt::Mark;
 use crate::cache::effects::{Effect, Event};
 use crate::cache::error::Error;
+use crate::cache::marks::Verdict;
 use crate::cache::{Cx, Judge, Slot};
 
 /// The declaration.
@@ -45,6 +46,12 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     } else {
         policy.deadline(options.lifetime, cx.now.ms(), random)
     };
+    // On a slope (`OVER`) it ends with its point all the same.
+    let end = |entry| match cx.state.marks.verdict(cx.caller.db, key.name, entry, cx.now) {
+        Verdict::Later(at) => Some(fresh_until.map_or(at, |end| end.min(at))),
+        _ => fresh_until,
+    };
+    let fresh_until = if let Slot::Entry(entry) = cx.keys.peek(key) { end(entry) } else { fresh_until };
     if fresh_until.is_some_and(|at| at <= cx.now.ms()) {
         cx.keys.remove(key);
         cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);

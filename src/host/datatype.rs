@@ -467,6 +467,7 @@ fn copied(entry: EntryRef<'_>, from: Option<Str<'_>>, to: Option<Str<'_>>, dbs: 
     let rule = to.map_or(RuleId::default(), |name| with_state(|state| rule_of(state, name.bytes())));
     copy.as_mut().set_rule(rule);
     if let (Some((_, db)), Some(name)) = (dbs, to) {
+        marks().write_verdict(db, name.bytes(), &mut copy.as_mut(), clock_now()); // before a mark of its new name is forgotten
         marks().joined(db, name.bytes(), &mut copy.as_mut());
     }
     into_raw(copy)
