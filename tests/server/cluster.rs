@@ -4,6 +4,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use crate::support::cluster::wait_until_all_are_heard;
 use crate::support::{Cluster, Server, args, wait_until};
 
 fn cluster_of_one() -> Server {
@@ -56,6 +57,8 @@ pub(crate) fn cluster_of_two() -> (Server, Server) {
             nodes.lines().filter(|line| line.contains("master") && !line.contains("handshake")).count() == 2
         });
     }
+    wait_until_all_are_heard(&[&a, &b]);
+    [&a, &b].into_iter().for_each(|node| drop(node.ok("SMARTCACHE.RESETSTAT")));
     (a, b)
 }
 
@@ -162,6 +165,7 @@ fn a_rule_is_passed_on_to_all_primaries_once_and_comes_to_replicas_from_theirs()
     cluster.wait_until_whole();
     wait_for_rules(&cluster, &["b", "late"]);
     assert_eq!(bus(&cluster.primaries[0]), (0, 0, 0));
+    cluster.wait_until_all_are_heard();
     // Its numbers start anew, in another life.
     cluster.primaries[0].ok("SMARTCACHE.RULE DEL late");
     wait_for_rules(&cluster, &["b"]);
@@ -249,6 +253,8 @@ fn a_primary_that_was_away_lacks_what_it_missed_and_hears_of_the_next() {
     cluster.primaries[1].restart();
     cluster.wait_until_whole();
     assert_eq!(rules(&cluster.primaries[1]), [""; 0], "the bus is best effort");
+    cluster.wait_until_all_are_heard();
+    assert_eq!(rules(&cluster.primaries[1]), [""; 0], "nobody tells it again");
     cluster.primaries[0].ok("SMARTCACHE.RULE SET missed MATCH *");
     wait_for_rules(&cluster, &["missed"]);
 }
@@ -294,7 +300,7 @@ fn an_invalidation_said_to_one_primary_ends_entries_on_all_and_goes_no_further()
         let hit = said_to.ok(&format!("SMARTCACHE.INVALIDATE {what}")).int();
         assert!(hit == 0 || KEYS.len() as i64 > hit, "only its own are counted: {hit}");
         for key in KEYS {
-            wait_until("the entry is ended", || cluster.of(key).state(key) == state);
+            wait_until(&format!("{key} is {state} after {what}"), || cluster.of(key).state(key) == state);
         }
         let replicas_too = || {
             cluster.replicas.iter().zip(&cluster.primaries).all(|(r, p)| {
