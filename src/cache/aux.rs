@@ -141,6 +141,19 @@ mod tests {
     }
 
     #[test]
+    fn the_guard_of_a_soft_invalidation_is_saved_also_when_a_hard_one_came_after_it() {
+        for what in ["TAGS 1 t", "PREFIXES 1 k", "PATTERNS 1 k*", "ALL"] {
+            let mut bench = Bench::at(5_000);
+            bench.call(&format!("INVALIDATE {what} SOFT GUARD 100"));
+            bench.call(&format!("INVALIDATE {what}"));
+            for mut bench in [loaded(&save(&bench.state, bench.now()).unwrap()).unwrap(), bench] {
+                let token = bench.token("GETLOCK k");
+                assert_eq!(bench.call(&format!("SET k v TOKEN {token} TAGS 1 t")), "STALE", "{what}");
+            }
+        }
+    }
+
+    #[test]
     fn with_nothing_to_say_nothing_is_saved() {
         let bench = Bench::at(0);
         assert_eq!(save(&bench.state, bench.now()), None);

@@ -806,7 +806,10 @@ impl Record {
             how: How::Soft { over_ms: soft.over_ms },
             guard_ms: self.soft_guard,
         };
-        (self.hard > 0).then_some(hard).into_iter().chain(self.softs.iter().map(soft))
+        // The guard of a soft one outlives it, when a hard one has come after it.
+        let guard = Soft { stamp: self.hard, at_ms: 0, over_ms: 0 };
+        let guard = (self.softs.is_empty() && self.soft_guard > 0).then(|| soft(&guard));
+        (self.hard > 0).then_some(hard).into_iter().chain(guard).chain(self.softs.iter().map(soft))
     }
 }
 
