@@ -282,7 +282,14 @@ impl<'h> Judge<'h> {
             None => {
                 for place in 0..2 {
                     if new.place.is_none_or(|own| own == place) {
-                        self.absences.entry((place, key)).or_default().push(new.clone());
+                        let all = self.absences.entry((place, key)).or_default();
+                        // A fill that is sent again is answered as it was.
+                        let same =
+                            |known: &&mut Stored<'_>| claim.is_some() && self.steps[known.steps[0]].words == step.words;
+                        match all.iter_mut().rev().take(20).find(same) {
+                            Some(known) => known.steps.push(at),
+                            None => all.push(new.clone()),
+                        }
                     }
                 }
             }

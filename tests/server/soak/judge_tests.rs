@@ -167,6 +167,18 @@ fn an_absence_is_ended_too() {
 }
 
 #[test]
+fn a_fill_that_is_sent_again_is_answered_as_it_was() {
+    for what in ["SMARTCACHE.SET w:1 w:1#1 PX 500", "SMARTCACHE.ABSENT w:1 PX 500"] {
+        keeps(&format!(
+            "1 2 c5 db0 | SMARTCACHE.GETLOCK w:1 | MISS nil T 0 300
+             3 4 c5 db0 | {what} TOKEN T | OK
+             5 6 c6 db0 | SMARTCACHE.INVALIDATE ALL | 1
+             7 8 c5 db0 | {what} TOKEN T | OK"
+        ));
+    }
+}
+
+#[test]
 fn only_what_was_stored_is_served_and_no_error_is_a_surprise() {
     breaks(Rule::ServedWasStored, "1 2 c5 db0 | SMARTCACHE.GET u:1 | u:1#1");
     breaks(Rule::OneAnswerEach, "1 2 c5 db0 | SMARTCACHE.GET u:1 | error ERR what");

@@ -160,6 +160,8 @@ impl Pair {
 }
 
 fn event(world: &World, sent: u64, what: &str) -> Step {
+    // Their numbers mean other connections by now.
+    world.conns.lock().unwrap_or_else(PoisonError::into_inner).clear();
     Step { sent, ended: world.now(), conn: 0, db: 0, words: what.into(), answer: "done".into() }
 }
 
@@ -442,7 +444,7 @@ impl Client {
             }
             let _same_servers = world.swap.read().unwrap_or_else(PoisonError::into_inner);
             let victim = world.conns.lock().unwrap_or_else(PoisonError::into_inner).choose(&mut self.rng).copied();
-            let victim = victim.unwrap_or_default();
+            let Some(victim) = victim else { continue };
             match self.rng.random_range(0..100) {
                 0..25 => drop(self.tell(0, words!["CLIENT", "KILL", "ID", victim])),
                 25..35 => drop(self.tell(0, words!["CLIENT", "UNBLOCK", victim])),
