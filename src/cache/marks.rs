@@ -797,9 +797,7 @@ impl Record {
     }
 
     fn marks(&self) -> impl Iterator<Item = Mark> + '_ {
-        // The guard of soft marks that a later hard one has swallowed still stands.
-        let guard_ms = if self.softs.is_empty() { self.guard() } else { self.hard_guard };
-        let hard = Mark { stamp: Stamp(self.hard), at_ms: 0, how: How::Hard, guard_ms };
+        let hard = Mark { stamp: Stamp(self.hard), at_ms: 0, how: How::Hard, guard_ms: self.hard_guard };
         let soft = |soft: &Soft| Mark {
             stamp: Stamp(soft.stamp),
             at_ms: soft.at_ms,
