@@ -100,7 +100,8 @@ fn a_clean_shutdown_in_the_middle_of_compressing_is_clean() {
         s.call_args(args!["SMARTCACHE.SET", format!("k{i}"), value]);
     }
     let _ = s.connect().try_call(args!["SHUTDOWN", "NOSAVE"]);
-    wait_until("it is down", || s.log().contains("bye bye"));
+    s.wait_for_end();
+    assert!(s.log().contains("bye bye"), "{}", s.log());
     s.restart();
     for i in 0..8 {
         assert!(s.call(&format!("SMARTCACHE.GET k{i}")).text() == value);

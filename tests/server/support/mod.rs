@@ -399,7 +399,8 @@ impl Server {
     /// Waits until it is gone by itself.
     pub(crate) fn wait_for_end(&mut self) {
         if let Some(mut child) = self.child.take() {
-            child.wait().expect("our own child can be waited for");
+            let ended = || child.try_wait().expect("our own child can be asked").is_some();
+            wait_until("the server has ended by itself", ended);
         }
         *self.conn.borrow_mut() = None;
     }
