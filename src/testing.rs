@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,13 +26,14 @@ use crate::cache::error::Error;
 use crate::cache::format::{self, Expiry};
 use crate::cache::ghosts::Ghosts;
 use crate::cache::health::Vitals;
-use crate::cache::lease::{Waited, WaiterId};
+use crate::cache::lease::{Due, Waited, WaiterId};
 use crate::cache::live::Live;
 use crate::cache::marks::Marks;
+use crate::cache::members::Members;
 use crate::cache::native::Sender;
 use crate::cache::offload::{self, Job};
 use crate::cache::sweep::{PatientId, Walk};
-use crate::cache::{Caller, Cx, Judge, Key, Keyspace, Reply, Server, Slot, State};
+use crate::cache::{Caller, Cx, Judge, Key, Keyspace, Reply, Server, Slot, State, aux};
 use crate::commands::args::Args;
 use crate::commands::spec::Flag;
 use crate::commands::{self, getlock, preview};
@@ -44,10 +46,15 @@ enum Value {
     List,
 }
 
-/// An in-memory keyspace of one database that expires keys as the server does.
+/// The keys of one database, and when the server deletes them.
+type Keys = BTreeMap<Vec<u8>, (Value, Option<u64>)>;
+
+/// An in-memory keyspace that expires the keys of the selected database as the server does.
 #[derive(Debug)]
 struct Memory {
-    keys: BTreeMap<Vec<u8>, (Value, Option<u64>)>,
+    db: i32,
+    keys: Keys,
+    others: BTreeMap<i32, Keys>,
     now: Now,
     live: Arc<Live>,
     doubts: Arc<Doubts>,
@@ -77,9 +84,25 @@ pub struct Bench {
     pub server: Told,
     parked: BTreeMap<WaiterId, u64>,
     patients: BTreeMap<PatientId, u64>,
+    /// Where walks over all keys are, by their numbers.
+    cursors: BTreeMap<u64, Vec<u8>>,
     memory: Memory,
     now: Now,
     replica: bool,
+}
+
+/// An entry as files have it: header and stored bytes.
+pub type Dump = (Vec<u8>, Vec<u8>);
+
+/// What is in the files of a node.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// What is saved beside the keys, if anything.
+    pub aux: Option<Vec<Vec<u8>>>,
+    /// The marks of it, with their databases, as they are said behind the keys of an AOF without preamble.
+    pub marks: Vec<(i32, Vec<Vec<u8>>)>,
+    /// Databases, keys, and what stands under them.
+    pub entries: Vec<(i32, Vec<u8>, Dump)>,
 }
 
 /// What the server of a bench says when it is asked.
@@ -160,12 +183,15 @@ impl Bench {
             },
             parked: BTreeMap::new(),
             patients: BTreeMap::new(),
+            cursors: BTreeMap::new(),
             effects: Vec::new(),
             replicated: Vec::new(),
             passed_on: Vec::new(),
             jobs: Vec::new(),
             memory: Memory {
-                keys: BTreeMap::new(),
+                db: 0,
+                keys: Keys::new(),
+                others: BTreeMap::new(),
                 now,
                 live,
                 doubts,
@@ -211,13 +237,24 @@ impl Bench {
 
     /// The database as the host's callbacks see it.
     pub fn node(&mut self) -> Node<'_> {
-        Node { state: &mut self.state, keys: &mut self.memory, db: 0, now: self.now }
+        Node { state: &mut self.state, db: self.memory.db, keys: &mut self.memory, now: self.now }
+    }
+
+    /// Selects a database, as `SELECT` does.
+    pub fn select(&mut self, db: i32) {
+        self.memory.select(db);
     }
 
     /// Does what the host's timer does: what is due, then the answers on their way.
     pub fn tick(&mut self) {
         while let Some(due) = self.state.leases.due_now(self.now) {
+            let selected = self.memory.db;
+            self.memory.select(match &due {
+                Due::Key(db, _) => *db,
+                Due::Waiter(id) => self.state.leases.waiter(*id).map_or(selected, |waiter| waiter.db),
+            });
             self.node().deal_with(&due, &mut Values::default());
+            self.memory.select(selected);
         }
         while let Some((id, answer)) = self.state.leases.next_answer() {
             let mut reply = Transcript::default();
@@ -288,33 +325,78 @@ impl Bench {
 
     /// Does what the sweep of the host does, to its end. What it deletes is in `replicated`, what it tells in `effects`.
     pub fn sweep(&mut self) {
+        self.sweep_some(usize::MAX);
+    }
+
+    /// The same for so many places and keys: the walks go on there the next time.
+    pub fn sweep_some(&mut self, mut most: usize) {
         (self.effects, self.replicated) = Default::default();
-        while let Some(job) = self.state.sweep.next(!self.replica, self.now) {
+        let selected = self.memory.db;
+        self.state.sweep_arrivals();
+        while most > 0
+            && let Some(job) = self.state.sweep.next(!self.replica, self.now)
+        {
+            self.select_for_sweep(job.db);
+            if job.began.is_none() {
+                self.cursors.remove(&job.id);
+            }
             let job = self.state.begin(job, self.now);
-            let names: Vec<Vec<u8>> = match job.walk {
-                Walk::Keys => self.memory.keys.keys().cloned().collect(),
+            let name = match job.walk {
+                Walk::Keys => self.next_key(job.id),
                 Walk::Members(tag) => {
-                    let marks = self.state.marks.clone();
-                    let all = marks.members(job.db, |members| {
-                        (0..members.places(tag)).filter_map(|place| members.at(tag, place)).map(Vec::from).collect()
-                    });
-                    all.unwrap_or_default()
+                    let at = job.passed as usize;
+                    let next = |members: &Members| {
+                        (at < members.places(tag)).then(|| members.at(tag, at).map_or_else(Vec::new, Vec::from))
+                    };
+                    self.state.marks.members(job.db, next).flatten()
                 }
             };
-            for name in &names {
-                let Slot::Entry(entry) = self.memory.peek(Key::named(name)) else { continue };
-                if !self.state.is_for_sweep(job, name, entry, self.now) {
-                    continue;
+            let Some(name) = name else {
+                if let Some(words) = self.state.swept(job) {
+                    self.replicated.push([vec![b"SMARTCACHE.MARK".to_vec()], words].concat());
                 }
+                continue;
+            };
+            most -= 1;
+            self.state.sweep.passed(job, job.passed + 1);
+            let Slot::Entry(entry) = self.memory.peek(Key::named(&name)) else { continue };
+            if self.state.is_for_sweep(job, &name, entry, self.now) {
                 let mut effects = Effects::new();
-                self.state.sweep_key(&mut self.memory, job, Key::named(name), &mut effects, self.now);
+                self.state.sweep_key(&mut self.memory, job, Key::named(&name), &mut effects, self.now);
                 self.deliver(effects, &[]);
             }
-            if let Some(words) = self.state.swept(job) {
-                self.replicated.push([vec![b"SMARTCACHE.MARK".to_vec()], words].concat());
-            }
         }
+        self.select_for_sweep(selected);
         self.tell_patients();
+    }
+
+    /// Does what the server's cron has us do. What replicas are to know is in `replicated`.
+    pub fn cron(&mut self) {
+        (self.effects, self.replicated) = Default::default();
+        if self.replica {
+            return self.state.reap_tags(usize::MAX, self.now);
+        }
+        let selected = self.memory.db;
+        for (db, words) in self.state.reap(usize::MAX, self.now) {
+            self.select_for_sweep(db);
+            self.replicated.push([vec![b"SMARTCACHE.MARK".to_vec()], words].concat());
+        }
+        self.select_for_sweep(selected);
+    }
+
+    fn next_key(&mut self, job: u64) -> Option<Vec<u8>> {
+        let from = self.cursors.get(&job).map_or(Bound::Unbounded, |name| Bound::Excluded(name.clone()));
+        let name = self.memory.keys.range((from, Bound::Unbounded)).next()?.0.clone();
+        self.cursors.insert(job, name.clone());
+        Some(name)
+    }
+
+    /// Selects a database, of which replicas are told.
+    fn select_for_sweep(&mut self, db: i32) {
+        if self.memory.db != db {
+            self.memory.select(db);
+            self.replicated.push(vec![b"SELECT".to_vec(), db.to_string().into_bytes()]);
+        }
     }
 
     /// Answers whoever has waited for the sweep, in `answers`.
@@ -328,15 +410,161 @@ impl Bench {
         }
     }
 
-    /// A key is now called otherwise, of which the server tells nothing but that it has left.
+    /// A key is now called otherwise, as after `RENAME`.
     pub fn rename(&mut self, from: &str, to: &str) {
-        let Some((Value::Entry(entry), expire_at)) = self.memory.keys.get(from.as_bytes()) else { return };
-        let (mut entry, expire_at) = (entry.as_ref().to_entry(), *expire_at);
-        self.state.marks.write_verdict(0, from.as_bytes(), &mut entry.as_mut(), self.now);
-        self.memory.forget(from.as_bytes());
+        self.memory.expire();
+        if from != to {
+            self.relocate(from, to, self.memory.db, true);
+        }
+    }
+
+    /// A key goes to another database, unless there is one of that name, as with `MOVE`.
+    pub fn move_to(&mut self, key: &str, db: i32) {
+        self.memory.expire();
+        let taken = self.memory.others.get(&db).is_some_and(|keys| keys.contains_key(key.as_bytes()));
+        if db != self.memory.db && !taken {
+            self.relocate(key, key, db, true);
+        }
+    }
+
+    /// A key is there a second time, as after `COPY … REPLACE`.
+    pub fn copy(&mut self, from: &str, to: &str, db: i32) {
+        self.memory.expire();
+        if (from, self.memory.db) != (to, db) {
+            self.relocate(from, to, db, false);
+        }
+    }
+
+    fn relocate(&mut self, from: &str, to: &str, db: i32, leaves: bool) {
+        let Some(mut entry) = self.told(from.as_bytes()) else { return };
+        let (expire_at, home) = (self.memory.expire_at(Key::named(from.as_bytes())), self.memory.db);
+        if leaves {
+            self.memory.forget(from.as_bytes());
+        }
+        self.memory.select(db);
         self.memory.forget(to.as_bytes());
         self.memory.live.born(entry.as_ref());
+        if !leaves {
+            self.state.marks.copied(db, to.as_bytes(), &mut entry.as_mut(), self.now);
+        }
         self.memory.keys.insert(to.into(), (Value::Entry(entry), expire_at));
+        self.memory.select(home);
+    }
+
+    /// The selected database, or all, is emptied.
+    pub fn flush(&mut self, all: bool) {
+        let mut dbs = vec![std::mem::take(&mut self.memory.keys)];
+        if all {
+            dbs.extend(std::mem::take(&mut self.memory.others).into_values());
+        }
+        for (value, _) in dbs.iter().flat_map(Keys::values) {
+            if let Value::Entry(entry) = value {
+                self.memory.live.died(entry.as_ref()); // of which nothing else is told
+            }
+        }
+        let waited_for = self.state.flushed((!all).then_some(self.memory.db), self.now);
+        self.settle(waited_for);
+    }
+
+    /// Two databases exchange their keys.
+    pub fn swap(&mut self, a: i32, b: i32) {
+        let selected = self.memory.db;
+        self.memory.select(a);
+        let of_b = self.memory.others.remove(&b).unwrap_or_default();
+        let of_a = std::mem::replace(&mut self.memory.keys, of_b);
+        self.memory.others.insert(b, of_a);
+        self.memory.select(selected);
+        self.state.swapped(a, b);
+        for db in [a, b] {
+            let waited_for = self.state.distrusted(Some(db), self.now);
+            self.settle(waited_for);
+        }
+    }
+
+    fn settle(&mut self, waited_for: Vec<(i32, Arc<[u8]>)>) {
+        let selected = self.memory.db;
+        for (db, name) in waited_for {
+            self.memory.select(db);
+            self.node().settle(Key::named(&name));
+        }
+        self.memory.select(selected);
+        self.tick();
+    }
+
+    /// A replica becomes a primary.
+    pub fn promote(&mut self, secret: [u8; 16]) {
+        (self.replica, self.memory.obeying, self.server.replica) = (false, false, false);
+        self.state.begin_anew(secret, self.now);
+        self.state.sweep_all(self.now);
+        self.tick();
+    }
+
+    /// What is in its files: what is saved beside the keys, and keys with what stands under them.
+    pub fn saved(&mut self) -> Saved {
+        let (aux, marks) = (aux::save(&self.state, self.now), self.state.marks_as_words(self.now));
+        let selected = self.memory.db;
+        let mut entries = Vec::new();
+        for db in [selected].into_iter().chain(self.memory.others.keys().copied()).collect::<Vec<_>>() {
+            self.memory.select(db);
+            let names: Vec<_> = self.memory.keys.keys().cloned().collect();
+            for name in names {
+                entries.extend(self.dump(&name).map(|dump| (db, name, dump)));
+            }
+        }
+        self.memory.select(selected);
+        Saved { aux, marks, entries }
+    }
+
+    /// Loads an RDB: what is saved beside the keys comes before them.
+    pub fn load_rdb(&mut self, saved: &Saved, secret: [u8; 16]) {
+        self.state.marks.clear();
+        let mut strings = saved.aux.iter().flatten().cloned();
+        if saved.aux.is_some() {
+            aux::load(&mut self.state, self.now, || strings.next()).expect("what was saved can be loaded");
+        }
+        self.load_entries(saved);
+        self.state.begin_anew(secret, self.now);
+    }
+
+    /// Loads a rewritten AOF without preamble: marks are said behind the keys. (Rules are not.)
+    pub fn load_aof(&mut self, saved: &Saved, secret: [u8; 16]) {
+        self.state.marks.clear();
+        self.load_entries(saved);
+        let selected = self.memory.db;
+        for (db, words) in &saved.marks {
+            self.memory.select(*db);
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            assert_eq!(self.obey(&[&[&b"SMARTCACHE.MARK"[..]], &words[..]].concat()), "OK");
+        }
+        self.memory.select(selected);
+        self.state.begin_anew(secret, self.now);
+    }
+
+    fn load_entries(&mut self, saved: &Saved) {
+        let selected = self.memory.db;
+        for (db, name, (header, stored)) in &saved.entries {
+            self.memory.select(*db);
+            assert_eq!(self.obey(&[b"SMARTCACHE.STORE", name, header, stored]), "OK");
+        }
+        self.memory.select(selected);
+    }
+
+    /// The entry under a key as `DUMP` and files have it: what marks make of it is written into it.
+    pub fn dump(&mut self, key: &[u8]) -> Option<Dump> {
+        let expiry = self.memory.expire_at(Key::named(key)).map_or(Expiry::None, Expiry::At);
+        let told = self.told(key)?;
+        let mut header = Vec::new();
+        format::encode(told.as_ref(), &self.state.tags, expiry, &mut header);
+        Some((header, told.as_ref().stored().to_vec()))
+    }
+
+    /// The entry under a key, with what marks make of it written into it.
+    fn told(&mut self, key: &[u8]) -> Option<Entry> {
+        let db = self.memory.db;
+        let Slot::Entry(entry) = self.memory.peek(Key::named(key)) else { return None };
+        let mut told = entry.to_entry();
+        self.state.marks.verdict(db, key, entry, self.now).write(&mut told.as_mut());
+        Some(told)
     }
 
     /// Removes a key as the server does on expiry or a command of its own.
@@ -364,22 +592,30 @@ impl Bench {
 
     /// Runs a command given as words.
     pub fn call_words(&mut self, words: &[&[u8]]) -> String {
-        self.run(words, Caller::default())
+        self.run(words, Caller { db: self.memory.db, ..Caller::default() })
     }
 
     /// Runs a command as our primary would have us: one of ours, or the server's `UNLINK`.
     pub fn obey(&mut self, words: &[&[u8]]) -> String {
-        if let [b"UNLINK", key] = words {
-            self.memory.forget(key);
-            return "1".into();
+        match words {
+            [b"UNLINK", key] => {
+                self.memory.forget(key);
+                return "1".into();
+            }
+            [b"SELECT", db] => {
+                let db = std::str::from_utf8(db).ok().and_then(|db| db.parse().ok());
+                self.memory.select(db.expect("the number of a database"));
+                return "OK".into();
+            }
+            _ => {}
         }
-        self.run(words, Caller { trusted: true, ..Caller::default() })
+        self.run(words, Caller { db: self.memory.db, trusted: true, ..Caller::default() })
     }
 
     /// Runs a command that another primary of a cluster has passed on.
     pub fn receive(&mut self, line: &str) -> String {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        self.run(&words, Caller { passed_on: true, ..Caller::default() })
+        self.run(&words, Caller { db: self.memory.db, passed_on: true, ..Caller::default() })
     }
 
     /// Runs a command, given as words between spaces, that must be refused, and checks that it has changed nothing at
@@ -635,6 +871,14 @@ pub fn field_of(map: &str, field: &str) -> String {
 }
 
 impl Memory {
+    fn select(&mut self, db: i32) {
+        if db != self.db {
+            let keys = self.others.remove(&db).unwrap_or_default();
+            self.others.insert(self.db, std::mem::replace(&mut self.keys, keys));
+            self.db = db;
+        }
+    }
+
     fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
         self.expire();
         self.keys.get(key.name).and_then(|(_, at)| *at)
@@ -661,9 +905,9 @@ impl Memory {
     fn forget(&mut self, key: &[u8]) {
         if let Some((Value::Entry(entry), _)) = self.keys.remove(key) {
             self.doubts.gone(key, entry.as_ref().stamp()); // the server calls `unlink` then
-            let fresh = Judge::new(&self.marks, 0, key, self.now).is_fresh(entry.as_ref());
+            let fresh = Judge::new(&self.marks, self.db, key, self.now).is_fresh(entry.as_ref());
             self.ghosts.left(key, entry.as_ref().rule(), fresh);
-            self.marks.left(0, key, entry.as_ref());
+            self.marks.left(self.db, key, entry.as_ref());
             self.live.died(entry.as_ref());
         }
     }
@@ -673,7 +917,7 @@ impl Memory {
             // An entry is replaced in place.
             Value::Entry(_) => {
                 if let Some((Value::Entry(old), _)) = self.keys.remove(key) {
-                    self.marks.left(0, key, old.as_ref());
+                    self.marks.left(self.db, key, old.as_ref());
                     self.live.died(old.as_ref());
                 }
             }
@@ -681,7 +925,7 @@ impl Memory {
         }
         if let Value::Entry(entry) = &mut value {
             self.live.born(entry.as_ref());
-            self.marks.joined(0, key, &mut entry.as_mut());
+            self.marks.joined(self.db, key, &mut entry.as_mut());
         }
         self.keys.insert(key.to_vec(), (value, expire_at));
     }

@@ -3,7 +3,7 @@
 //! ```text
 //!  0        8            14    15    16    17    18    20         24
 //!  ┌────────┬────────────┬─────┬─────┬─────┬─────┬─────┬──────────┬─────────┬────────┬────────┬─────────┬────────┐
-//!  │ stamp  │ fresh_until│codec│tags │flags│  0  │rule │stored_len│swr │ sie│load_ms │raw_len │ids,     │stored… │
+//!  │ stamp  │ fresh_until│codec│tags │flags│here │rule │stored_len│swr │ sie│load_ms │raw_len │ids,     │stored… │
 //!  │ u64    │ u48, ms    │ u8  │count│ u8  │     │u16  │ u32      │u48 │ u48│u32     │u32     │places of│        │
 //!  └────────┴────────────┴─────┴─────┴─────┴─────┴─────┴──────────┴─────────┴────────┴────────┴─────────┴────────┘
 //!   always: 24 bytes                                                WINDOWS   LOADED   PACKED   tags: u32 each
@@ -42,6 +42,7 @@ const AT_FRESH: usize = 8;
 const AT_CODEC: usize = 14;
 const AT_TAGS: usize = 15;
 const AT_FLAGS: usize = 16;
+const AT_HERE: usize = 17;
 const AT_RULE: usize = 18;
 const AT_STORED_LEN: usize = 20;
 
@@ -316,6 +317,11 @@ impl<'a> EntryRef<'a> {
         self.0[start..start + len].chunks_exact(4).map(|n| u32::from_le_bytes([n[0], n[1], n[2], n[3]]))
     }
 
+    /// Whether it is counted where it stands: `Marks` has been told of it, and is to be told when it leaves.
+    pub fn here(self) -> bool {
+        self.0[AT_HERE] != 0
+    }
+
     /// The bytes as they are stored.
     pub fn stored(self) -> &'a [u8] {
         &self.0[stored_at(self.0[AT_FLAGS], self.0[AT_TAGS])..]
@@ -353,9 +359,19 @@ impl<'a> EntryRef<'a> {
         })
     }
 
-    /// Whether it was ended for good ([`EntryMut::kill`]), or is of a later version and cannot be read by this one.
+    /// Whether it was ended for good ([`EntryMut::kill`]).
+    pub fn killed(self) -> bool {
+        self.stale() && u48(self.0, AT_FRESH) == 0
+    }
+
+    /// The stamp by which it is counted among what an invalidation would hit: none, when it was ended for good.
+    pub fn counted_stamp(self) -> u64 {
+        if self.killed() { 0 } else { self.stamp().0 }
+    }
+
+    /// Whether it was ended for good, or is of a later version and cannot be read by this one.
     fn useless(self) -> bool {
-        self.stale() && u48(self.0, AT_FRESH) == 0 || usize::from(self.0[AT_CODEC]) >= CODECS.len()
+        self.killed() || usize::from(self.0[AT_CODEC]) >= CODECS.len()
     }
 
     /// What it is good for at `now`.
@@ -440,8 +456,14 @@ impl<'a> EntryMut<'a> {
         self.0[start..start + 4].copy_from_slice(&place.to_le_bytes());
     }
 
-    /// It is listed nowhere.
+    /// It is counted where it stands.
+    pub fn set_here(&mut self) {
+        self.0[AT_HERE] = 1;
+    }
+
+    /// It is counted and listed nowhere.
     pub fn unlist(&mut self) {
+        self.0[AT_HERE] = 0;
         let (flags, count) = (self.0[AT_FLAGS], self.0[AT_TAGS]);
         self.0[tags_at(flags) + 4 * usize::from(count)..stored_at(flags, count)].fill(0xff);
     }

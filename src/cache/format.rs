@@ -228,6 +228,11 @@ impl Header<'_> {
         self.codec
     }
 
+    /// The names of its tags.
+    pub fn tags(&self) -> &[&[u8]] {
+        &self.tags
+    }
+
     /// The length of the value before compression, stored as these bytes.
     pub fn raw_len(&self, stored: &[u8]) -> usize {
         if self.flags & flag::PACKED != 0 { self.raw_len as usize } else { stored.len() }

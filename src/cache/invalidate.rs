@@ -65,8 +65,10 @@ pub enum Said<'w> {
     Invalidation(Invalidation<'w>),
     /// A sweep that began at this stamp has been everywhere.
     Swept(Stamp),
-    /// Marks up to this stamp were forgotten: of names, or of tags.
+    /// Marks up to this stamp were forgotten before: of names, or of tags.
     Forgot(Stamp, bool),
+    /// Marks of names up to this stamp are forgotten now.
+    Forget(Stamp),
 }
 
 impl Names<'_> {
@@ -136,9 +138,12 @@ impl Invalidation<'_> {
                 for name in names {
                     match state.tags.id(name) {
                         Some(id) => state.marks.mark(db, What::Tag(id), mark),
-                        // Every id is taken, none by this name: no entry holds it. But loads under way might bring it, and
-                        // those that a guard is to catch.
-                        None => state.marks.mark(db, What::All, mark),
+                        // Every id is taken, none by this name: no entry holds it. But loads under way might bring it,
+                        // those that a guard is to catch, and what arrives from elsewhere.
+                        None => {
+                            state.floors.raise(Some(db), self.stamp);
+                            state.marks.forgot_tag(db, name, self.stamp, guard_ms);
+                        }
                     }
                 }
             }
@@ -149,8 +154,6 @@ impl Invalidation<'_> {
     pub fn sweep(&self, state: &mut State, db: i32, now: Now) -> Vec<u64> {
         let later = self.how.slope_ends(self.at_ms, now);
         let walks: Vec<Walk> = match &self.names {
-            // One without an id has got a mark of the whole database.
-            Names::Tags(tags) if tags.iter().any(|tag| state.tags.known(tag).is_none()) => vec![Walk::Keys],
             Names::Tags(tags) => {
                 let held = |id: &TagId| state.live.holders(*id) > 0;
                 tags.iter().filter_map(|tag| state.tags.known(tag)).filter(held).map(Walk::Members).collect()
@@ -170,14 +173,20 @@ impl Invalidation<'_> {
     /// How many entries it is about to hit that nothing has hit yet.
     fn hits(&self, cx: &mut Cx<'_, '_>) -> u64 {
         let db = cx.caller.db;
+        if !cx.state.marks.hits_all(db, self.stamp) {
+            return 0; // it is said once more, behind what came later
+        }
         let tags = match &self.names {
             Names::All => return cx.state.marks.hits_of_all(db),
             Names::Prefixes(_) | Names::Patterns(_) => return 0,
             Names::Tags(tags) => tags,
         };
         let ids: SmallVec<[TagId; 8]> = tags.iter().filter_map(|tag| cx.state.tags.known(tag)).collect();
-        let places = |id: TagId| cx.state.marks.members(db, |members| members.places(id)).unwrap_or(0);
-        let (hits, entries) = if cx.caller.trusted || ids.iter().map(|id| places(*id)).sum::<usize>() > LOOKED_AT {
+        let marks = &cx.state.marks;
+        let places = |id: TagId| marks.members(db, |members| members.places(id)).unwrap_or(0);
+        let all_listed = |id: &TagId| marks.members(db, |members| members.lists_all(*id)) != Some(false);
+        let few = ids.iter().map(|id| places(*id)).sum::<usize>() <= LOOKED_AT && ids.iter().all(all_listed);
+        let (hits, entries) = if !few {
             let hits = ids.iter().map(|id| cx.state.marks.hits_of(db, *id)).sum();
             (hits, hits)
         } else {
@@ -200,12 +209,14 @@ impl Invalidation<'_> {
                     (How::Hard, freshness) => freshness != Freshness::Dead,
                     (How::Soft { .. }, freshness) => matches!(freshness, Freshness::Fresh { .. }),
                 };
-                let untouched = marks.verdict(db, &name, entry, cx.now) == Verdict::Untouched;
-                if untouched && entry.tags().any(|own| own == *tag) {
-                    hits += u64::from(counts);
-                    // Counted once, at the first of the tags that it holds.
-                    entries += u64::from(tags.iter().find(|named| entry.tags().any(|own| own == **named)) == Some(tag));
+                if !entry.tags().any(|own| own == *tag) {
+                    continue;
                 }
+                let untouched = marks.verdict(db, &name, entry, cx.now) == Verdict::Untouched;
+                hits += u64::from(counts && untouched);
+                // Counted once, at the first of the tags that it holds.
+                let first = tags.iter().find(|named| entry.tags().any(|own| own == **named)) == Some(tag);
+                entries += u64::from(first && marks.counts(db, entry));
             }
         }
         (hits, entries)
@@ -221,6 +232,7 @@ pub fn words(said: &Said<'_>) -> Vec<Vec<u8>> {
     };
     match said {
         Said::Swept(stamp) => bare(stamp, "SWEPT", "ALL"),
+        Said::Forget(stamp) => bare(stamp, "FORGET", "PREFIXES"),
         Said::Forgot(stamp, of_tags) => bare(stamp, "FORGOT", if *of_tags { "TAGS" } else { "PREFIXES" }),
         Said::Invalidation(Invalidation { names, stamp, at_ms, how, guard_ms }) => {
             let (kind, over_ms) = match how {
@@ -259,6 +271,7 @@ pub fn parse<'w>(words: &[&'w [u8]]) -> Result<Said<'w>, Error> {
         b"HARD" => How::Hard,
         b"SOFT" => How::Soft { over_ms },
         b"SWEPT" if empty => return Ok(Said::Swept(stamp)),
+        b"FORGET" if empty => return Ok(Said::Forget(stamp)),
         b"FORGOT" if empty => return Ok(Said::Forgot(stamp, selector == b"TAGS")),
         _ => return Err(Error::syntax(kind)),
     };
@@ -289,6 +302,13 @@ impl State {
                 self.sweep_for(db, invalidation.how.slope_ends(invalidation.at_ms, now));
             }
             Said::Swept(began) => self.marks.swept(db, began),
+            Said::Forget(stamp) => {
+                let floors = &mut self.floors;
+                self.marks.forget_until(db, believable(stamp), now, |stamp, guard_ms| {
+                    floors.raise(Some(db), stamp);
+                    floors.guard(db, guard_ms);
+                });
+            }
             Said::Forgot(stamp, true) => self.marks.set_forgotten(db, Stamp::default(), believable(stamp)),
             Said::Forgot(stamp, false) => self.marks.set_forgotten(db, believable(stamp), Stamp::default()),
         }
@@ -332,8 +352,25 @@ impl State {
     }
 
     /// Forgets tag names that no entry holds, looking at no more than `effort` of them, and prefixes and patterns that were
-    /// swept, as soon as no load can need their marks any more.
-    pub fn reap(&mut self, effort: usize, now: Now) {
+    /// swept, as soon as no load can need their marks any more. Gives the words, and the databases, of each
+    /// `SMARTCACHE.MARK` that has replicas do so, too.
+    pub fn reap(&mut self, effort: usize, now: Now) -> Vec<(i32, Vec<Vec<u8>>)> {
+        self.reap_tags(effort, now);
+        let State { marks, leases, floors, .. } = self;
+        let mut said = Vec::new();
+        let oldest = OnceCell::new();
+        let oldest = || *oldest.get_or_init(|| leases.oldest());
+        marks.forget_swept(now, oldest, |db, stamp, guard_ms| {
+            floors.raise(Some(db), stamp);
+            floors.guard(db, guard_ms);
+            said.push((db, words(&Said::Forget(stamp))));
+        });
+        said
+    }
+
+    /// The same of tags alone, for a replica: what is brought under a name is judged as its primary judges it, so prefixes
+    /// and patterns are forgotten when that says so.
+    pub fn reap_tags(&mut self, effort: usize, now: Now) {
         let State { tags, marks, leases, floors, .. } = self;
         let oldest = OnceCell::new();
         let oldest = || *oldest.get_or_init(|| leases.oldest());
@@ -342,7 +379,6 @@ impl State {
             floors.guard(db, guard_ms);
         };
         tags.reap(effort, |id, name| marks.forget(id, name, now, oldest, &mut floor));
-        marks.forget_swept(now, oldest, floor);
         marks.trim(tags.made());
     }
 }

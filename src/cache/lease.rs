@@ -422,10 +422,10 @@ impl Leases {
         self.due.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// When the oldest load began whose lease is out.
-    pub fn oldest(&self) -> Option<Stamp> {
+    /// The token of the oldest load whose lease is out.
+    pub fn oldest(&self) -> Option<Token> {
         let flights = self.flights.values().flat_map(HashMap::values);
-        flights.filter_map(|flight| flight.lease.as_ref().map(|(lease, _)| lease.token.stamp)).min()
+        flights.filter_map(|flight| flight.lease.as_ref().map(|(lease, _)| lease.token)).min_by_key(|token| token.stamp)
     }
 
     /// Ends all leases and back-offs of a database (of all without one). Gives the keys that somebody waits for: they

@@ -27,7 +27,7 @@
 //! cells. No method calls out.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hasher;
 use std::ops::Bound;
 
@@ -43,7 +43,7 @@ use super::members::Members;
 use super::tags::TagId;
 use super::token::Token;
 
-/// Databases told apart. Those beyond share the marks of one of these: more is invalidated, never less.
+/// Databases whose newest marks are told apart. Those beyond share a number with one of these: more entries are looked at.
 const DATABASES: usize = 1024;
 /// For how long a mark is kept at least: no load that is older is likely to be out.
 const KEPT_MS: u64 = 60_000;
@@ -136,9 +136,11 @@ pub struct Marks {
     limits: Cell<Limits>,
     /// Stamps have begun anew in this life: there may be entries with later ones than will be made for long.
     anew: Cell<bool>,
-    databases: RefCell<Vec<Option<Box<Database>>>>,
+    databases: RefCell<BTreeMap<i32, Box<Database>>>,
     /// Lists of databases that were flushed, to be freed little by little.
     rubble: RefCell<Vec<Members>>,
+    /// Databases to which something has come that was dead on arrival: no walk has been asked for that finds it.
+    dead_on_arrival: RefCell<BTreeSet<i32>>,
 }
 
 #[derive(Default)]
@@ -155,7 +157,11 @@ struct Database {
     swept: u64,
     forgotten: Forgotten,
     members: Members,
-    /// Entries with a later stamp than the floor's.
+    /// The newest stamp of an entry that has come.
+    newest_here: u64,
+    /// All entries were hit at this stamp; what is older is not counted.
+    counted_since: u64,
+    /// Entries with a later stamp than that.
     entries: u64,
     /// Those of them that tags have hit.
     hit: u64,
@@ -203,6 +209,7 @@ impl Default for Marks {
             anew: Cell::default(),
             databases: RefCell::default(),
             rubble: RefCell::default(),
+            dead_on_arrival: RefCell::default(),
         }
     }
 }
@@ -236,6 +243,10 @@ impl Marks {
             return Verdict::Dead;
         }
         self.with(db, Verdict::Untouched, |marks| {
+            // What `RENAME`, `MOVE` or `COPY` brought may be older than a mark of its name that is forgotten.
+            if entry.stamp().0 <= marks.forgotten.by_name && !entry.here() {
+                return Verdict::Dead;
+            }
             marks.verdict_by_tags(name, entry, now).and(marks.verdict_by_name(name, entry.stamp().0, now))
         })
     }
@@ -279,15 +290,22 @@ impl Marks {
     pub fn mark(&self, db: i32, what: What<'_>, mark: Mark) {
         let limits = self.limits.get();
         self.change(db, |marks| {
+            let stamp = mark.stamp.0;
+            let hits_all_members = marks.hits_all(stamp);
             match what {
                 What::All => {
                     marks.floor.take(mark);
-                    (marks.entries, marks.hit) = (0, 0);
+                    if hits_all_members {
+                        (marks.counted_since, marks.entries, marks.hit) = (stamp.max(marks.counted_since), 0, 0);
+                    }
                 }
                 What::Tag(tag) => {
                     let record = marks.tags.entry(tag).or_default();
                     record.take(mark);
                     *marks.latest.make(tag.0 as usize) = record.newest();
+                    if hits_all_members {
+                        marks.members.hit(tag, stamp);
+                    }
                 }
                 What::Prefix(prefix) => match marks.prefixes.get_mut(prefix) {
                     Some(record) => record.take(mark),
@@ -313,27 +331,52 @@ impl Marks {
     pub fn joined(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>) {
         let most = self.limits.get().members;
         self.change(db, |marks| {
-            let floor = marks.floor.newest();
-            marks.entries += u64::from(entry.as_ref().stamp().0 > floor);
-            let latest = &marks.latest;
-            marks.members.join(name, entry, most, |tag| since(latest, tag, floor));
+            let (stamp, floor) = (entry.as_ref().counted_stamp(), marks.counted_since);
+            let latest = |tag: TagId| marks.latest.get(tag.0 as usize).copied().unwrap_or(0);
+            let hit = marks.members.join(name, entry, most, latest, floor);
+            if stamp > floor {
+                marks.entries += 1;
+                marks.hit += u64::from(hit);
+            }
+            marks.newest_here = marks.newest_here.max(stamp);
+            entry.set_here();
         });
+    }
+
+    /// A copy has come to stand under `name` in a database: the marks of that name may be forgotten before a sweep comes by,
+    /// so it is to say itself what they make of it.
+    pub fn copied(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>, now: Now) {
+        self.write_verdict(db, name, entry, now);
+        if entry.as_ref().freshness(now) == Freshness::Dead {
+            self.dead_on_arrival.borrow_mut().insert(db);
+        }
+        self.joined(db, name, entry);
     }
 
     /// An entry stands under `name` in a database no more.
     pub fn left(&self, db: i32, name: &[u8], entry: EntryRef<'_>) {
+        if !entry.here() {
+            return;
+        }
         self.change(db, |marks| {
-            let (stamp, floor) = (entry.stamp().0, marks.floor.newest());
-            let latest = &marks.latest;
+            let (stamp, floor) = (entry.counted_stamp(), marks.counted_since);
+            let hit = marks.members.leave(name, entry, floor);
             if stamp > floor {
                 marks.entries = marks.entries.saturating_sub(1);
-                let hit = entry.tags().any(|tag| stamp <= latest.get(tag.0 as usize).copied().unwrap_or(0));
-                marks.hit = marks.hit.saturating_sub(u64::from(hit));
-            }
-            if entry.tags().len() > 0 {
-                marks.members.leave(name, entry, |tag| since(latest, tag, floor));
+                marks.hit = marks.hit.saturating_sub(u64::from(hit)).min(marks.entries);
             }
         });
+    }
+
+    /// Databases to which something dead has come since this was asked last.
+    pub fn take_dead_on_arrival(&self) -> BTreeSet<i32> {
+        self.dead_on_arrival.take()
+    }
+
+    /// Whether a mark of this stamp is later than every entry that has come: one that is said once more is not, and what it
+    /// hits is not counted.
+    pub fn hits_all(&self, db: i32, stamp: Stamp) -> bool {
+        self.with(db, true, |marks| marks.hits_all(stamp.0))
     }
 
     /// How many entries `ALL` would hit that nothing has hit yet.
@@ -343,15 +386,18 @@ impl Marks {
 
     /// How many entries a tag would hit that neither it nor `ALL` has hit yet.
     pub fn hits_of(&self, db: i32, tag: TagId) -> u64 {
-        self.change(db, |marks| {
-            let since = since(&marks.latest, tag, marks.floor.newest());
-            marks.members.hits(tag, since)
-        })
+        self.change(db, |marks| marks.members.hits(tag, marks.counted_since))
+    }
+
+    /// Whether an entry is among those that [`hits_of_all`](Self::hits_of_all) counts.
+    pub fn counts(&self, db: i32, entry: EntryRef<'_>) -> bool {
+        let counts = |marks: &Database| entry.counted_stamp() > marks.counted_since && !marks.members.is_hit(entry);
+        entry.here() && self.with(db, false, counts)
     }
 
     /// Tags have hit so many entries that nothing had hit.
     pub fn hit(&self, db: i32, entries: u64) {
-        self.change(db, |marks| marks.hit += entries);
+        self.change(db, |marks| marks.hit = (marks.hit + entries).min(marks.entries));
     }
 
     /// Asks about the members of a database's tags.
@@ -361,15 +407,17 @@ impl Marks {
 
     /// How many members of a tag are listed, in all databases.
     pub fn listed(&self, tag: TagId) -> u64 {
-        self.databases.borrow().iter().flatten().map(|marks| marks.members.len(tag)).sum()
+        self.databases.borrow().values().map(|marks| marks.members.len(tag)).sum()
     }
 
-    /// A database, or all, was flushed: there is nothing to hit. What is being loaded is the floors' concern.
+    /// A database, or all, was flushed: there is nothing to hit, and nothing left to sweep. What is being loaded is the
+    /// floors' concern.
     pub fn flushed(&self, db: Option<i32>) {
-        for (at, marks) in self.databases.borrow_mut().iter_mut().enumerate() {
-            if let Some(marks) = marks.as_mut().filter(|_| db.is_none_or(|db| index(db) == at)) {
+        for (at, marks) in self.databases.borrow_mut().iter_mut() {
+            if db.is_none_or(|db| db == *at) {
                 self.rubble.borrow_mut().push(std::mem::take(&mut marks.members));
-                (marks.entries, marks.hit) = (0, 0);
+                (marks.entries, marks.hit, marks.newest_here) = (0, 0, 0);
+                marks.swept = marks.swept.max(marks.newest_by_name);
             }
         }
     }
@@ -385,13 +433,13 @@ impl Marks {
 
     /// Two databases have exchanged their keys: their marks go with them.
     pub fn swap(&self, a: i32, b: i32) {
-        let (a, b) = (index(a), index(b));
-        self.newest[a].swap(&self.newest[b]);
+        let (newest_a, newest_b) = (&self.newest[index(a)], &self.newest[index(b)]);
+        let newest = newest_a.get().max(newest_b.get()); // of both: others may share the numbers
+        newest_a.set(newest);
+        newest_b.set(newest);
         let mut databases = self.databases.borrow_mut();
-        if databases.len() <= a.max(b) {
-            databases.resize_with(a.max(b) + 1, || None);
-        }
-        databases.swap(a, b);
+        let (of_a, of_b) = (databases.remove(&a), databases.remove(&b));
+        databases.extend(of_a.map(|marks| (b, marks)).into_iter().chain(of_b.map(|marks| (a, marks))));
     }
 
     /// A sweep that began at this stamp has been everywhere in a database: prefixes and patterns until then have done their
@@ -413,19 +461,18 @@ impl Marks {
         tag: TagId,
         name: &[u8],
         now: Now,
-        oldest_lease: impl Fn() -> Option<Stamp>,
+        oldest_lease: impl Fn() -> Option<Token>,
         mut floor: impl FnMut(i32, Stamp, u64),
     ) -> bool {
         let mut databases = self.databases.borrow_mut();
         let may_go = |marks: &Database| marks.tags.get(&tag).is_none_or(|record| record.may_go(now, &oldest_lease));
-        if !databases.iter().flatten().all(|marks| may_go(marks)) {
+        if !databases.values().all(|marks| may_go(marks)) {
             return false;
         }
-        for (db, marks) in databases.iter_mut().enumerate() {
-            let Some(marks) = marks else { continue };
+        for (db, marks) in databases.iter_mut() {
             marks.members.forget(tag);
             if let Some(record) = marks.tags.remove(&tag) {
-                floor(db as i32, Stamp(record.newest()), record.guard());
+                floor(*db, Stamp(record.newest()), record.guard());
                 marks.forgotten.tag(name, record.newest());
                 *marks.latest.make(tag.0 as usize) = 0;
                 if marks.tags.is_empty() {
@@ -440,33 +487,37 @@ impl Marks {
     pub fn forget_swept(
         &self,
         now: Now,
-        oldest_lease: impl Fn() -> Option<Stamp>,
+        oldest_lease: impl Fn() -> Option<Token>,
         mut floor: impl FnMut(i32, Stamp, u64),
     ) {
-        for (db, marks) in self.databases.borrow_mut().iter_mut().enumerate() {
-            let Some(marks) = marks.as_mut().filter(|marks| marks.newest_by_name > 0) else { continue };
-            let (swept, mut newest, mut guard) = (marks.swept, 0, 0);
-            let mut stays = |record: &Record| {
-                let goes = record.newest() <= swept && record.may_go(now, &oldest_lease);
-                if goes {
-                    (newest, guard) = (newest.max(record.newest()), guard.max(record.guard()));
-                }
-                !goes
-            };
-            marks.prefixes.retain(|_, record| stays(record));
-            marks.patterns.retain(|(_, record)| stays(record));
-            if newest > 0 {
-                floor(db as i32, Stamp(newest), guard);
-                marks.forgotten.by_name = marks.forgotten.by_name.max(newest);
-                let left = marks.prefixes.values().chain(marks.patterns.iter().map(|(_, record)| record));
-                marks.newest_by_name = left.map(Record::newest).max().unwrap_or(0);
+        for (db, marks) in self.databases.borrow_mut().iter_mut() {
+            let swept = marks.swept;
+            if let Some((stamp, guard)) = marks.forget_by_name(swept, |record| record.may_go(now, &oldest_lease)) {
+                floor(*db, stamp, guard);
             }
+        }
+    }
+
+    /// Our primary has forgotten prefixes and patterns up to this stamp, but for those whose guards and slopes still stand.
+    pub fn forget_until(&self, db: i32, stamp: Stamp, now: Now, floor: impl FnOnce(Stamp, u64)) {
+        let forgotten = self.change(db, |marks| marks.forget_by_name(stamp.0, |record| record.is_over(now)));
+        if let Some((stamp, guard)) = forgotten {
+            floor(stamp, guard);
         }
     }
 
     /// Whether what arrives from elsewhere with these tags may have been hit by a mark that is forgotten.
     pub fn forgot<'n>(&self, db: i32, stamp: Stamp, tags: impl Iterator<Item = &'n [u8]>) -> bool {
         self.with(db, false, |marks| marks.forgotten.after(stamp.0, tags))
+    }
+
+    /// A tag was invalidated at this stamp that no entry holds, and nothing more is to be known of it: a guard is one of
+    /// the whole database.
+    pub fn forgot_tag(&self, db: i32, name: &[u8], stamp: Stamp, guard_ms: u64) {
+        self.change(db, |marks| {
+            marks.forgotten.tag(name, stamp.0);
+            marks.floor.hard_guard = marks.floor.hard_guard.max(guard_ms);
+        });
     }
 
     /// Marks up to these stamps are forgotten by whoever saved this: of names, and of tags.
@@ -480,17 +531,17 @@ impl Marks {
     /// The newest forgotten marks of each database, of names and of tags, where there are any.
     pub fn forgotten(&self) -> Vec<(i32, Stamp, Stamp)> {
         let databases = self.databases.borrow();
-        let told = databases.iter().enumerate().filter_map(|(db, marks)| {
-            let forgotten = &marks.as_ref()?.forgotten;
+        let told = databases.iter().filter_map(|(db, marks)| {
+            let forgotten = &marks.forgotten;
             let of_tags = forgotten.tags.iter().copied().max().unwrap_or(0).max(forgotten.any_tag);
-            (forgotten.by_name.max(of_tags) > 0).then_some((db as i32, Stamp(forgotten.by_name), Stamp(of_tags)))
+            (forgotten.by_name.max(of_tags) > 0).then_some((*db, Stamp(forgotten.by_name), Stamp(of_tags)))
         });
         told.collect()
     }
 
     /// Frees the room of tags from this id on, of which there are none any more.
     pub fn trim(&self, tags: usize) {
-        for marks in self.databases.borrow_mut().iter_mut().flatten() {
+        for marks in self.databases.borrow_mut().values_mut() {
             marks.latest.truncate(tags);
             marks.members.trim(tags);
         }
@@ -503,9 +554,8 @@ impl Marks {
         self.newest.iter().for_each(|newest| newest.set(u64::MAX)); // each entry is looked at from now on
         let mut databases = self.databases.borrow_mut();
         let mut dbs = Vec::new();
-        for (db, marks) in databases.iter_mut().enumerate() {
-            let Some(marks) = marks else { continue };
-            dbs.push(db as i32);
+        for (db, marks) in databases.iter_mut() {
+            dbs.push(*db);
             let patterns = marks.patterns.iter_mut().map(|(_, record)| record);
             let by_name = marks.prefixes.values_mut().chain(patterns).chain([&mut marks.floor]);
             by_name.for_each(|record| record.cut(stamp.0));
@@ -515,6 +565,8 @@ impl Marks {
             }
             marks.newest_by_name = marks.newest_by_name.min(stamp.0);
             marks.swept = 0;
+            marks.members.begin_era(stamp.0);
+            (marks.newest_here, marks.counted_since, marks.entries, marks.hit) = (0, stamp.0, 0, 0);
             let Forgotten { by_name, tags, any_tag } = &mut marks.forgotten;
             tags.iter_mut().chain([by_name, any_tag]).for_each(|moment| *moment = stamp.0.min(*moment));
         }
@@ -526,14 +578,13 @@ impl Marks {
         self.newest.iter().for_each(|newest| newest.set(0));
         self.anew.set(false); // what is loaded and not believable is dead by itself
         let old = std::mem::take(&mut *self.databases.borrow_mut());
-        self.rubble.borrow_mut().extend(old.into_iter().flatten().map(|marks| marks.members));
+        self.rubble.borrow_mut().extend(old.into_values().map(|marks| marks.members));
     }
 
     /// Tells every mark: a hard one and soft ones of the same name are several.
     pub fn each(&self, mut tell: impl FnMut(i32, What<'_>, Mark)) {
-        for (db, marks) in self.databases.borrow().iter().enumerate() {
-            let Some(marks) = marks else { continue };
-            let mut all = |what: What<'_>, record: &Record| record.marks().for_each(|mark| tell(db as i32, what, mark));
+        for (db, marks) in self.databases.borrow().iter() {
+            let mut all = |what: What<'_>, record: &Record| record.marks().for_each(|mark| tell(*db, what, mark));
             all(What::All, &marks.floor);
             marks.tags.iter().for_each(|(tag, record)| all(What::Tag(*tag), record));
             marks.prefixes.iter().for_each(|(prefix, record)| all(What::Prefix(prefix), record));
@@ -555,7 +606,7 @@ impl Marks {
     /// takes.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        for marks in self.databases.borrow().iter().flatten() {
+        for marks in self.databases.borrow().values() {
             totals.prefixes += marks.prefixes.len() as u64;
             totals.patterns += marks.patterns.len() as u64;
             totals.members += marks.members.memberships();
@@ -571,22 +622,18 @@ impl Marks {
 
     /// Checks the lists of members against themselves; for tests.
     pub fn validate(&self) {
-        self.databases.borrow().iter().flatten().for_each(|marks| marks.members.validate());
+        self.databases.borrow().values().for_each(|marks| marks.members.validate());
     }
 
     fn with<R>(&self, db: i32, otherwise: R, ask: impl FnOnce(&Database) -> R) -> R {
-        match self.databases.borrow().get(index(db)) {
-            Some(Some(marks)) => ask(marks),
-            _ => otherwise,
+        match self.databases.borrow().get(&db) {
+            Some(marks) => ask(marks),
+            None => otherwise,
         }
     }
 
     fn change<R>(&self, db: i32, change: impl FnOnce(&mut Database) -> R) -> R {
-        let mut databases = self.databases.borrow_mut();
-        if databases.len() <= index(db) {
-            databases.resize_with(index(db) + 1, || None);
-        }
-        change(databases[index(db)].get_or_insert_default())
+        change(self.databases.borrow_mut().entry(db).or_default())
     }
 }
 
@@ -603,18 +650,17 @@ pub struct Totals {
     pub bytes: u64,
 }
 
-/// Where a database's marks are looked for. (A negative one, which no server has, is as good as any.)
+/// Where a database's newest mark is looked for. (A negative one, which no server has, is as good as any.)
 #[inline]
 fn index(db: i32) -> usize {
     db as usize % DATABASES
 }
 
-/// Up to which stamp the entries with a tag have been hit, by it or by the floor.
-fn since(latest: &Chunked<u64>, tag: TagId, floor: u64) -> u64 {
-    latest.get(tag.0 as usize).copied().unwrap_or(0).max(floor)
-}
-
 impl Database {
+    fn hits_all(&self, stamp: u64) -> bool {
+        stamp >= self.newest_here
+    }
+
     /// Asks what each read of an older entry asks: a look at a number for each tag.
     #[inline]
     fn verdict_by_tags(&self, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
@@ -671,6 +717,30 @@ impl Database {
         }
     }
 
+    /// Forgets those prefixes and patterns up to a stamp that may go. Gives the newest stamp and the last guard of them.
+    fn forget_by_name(&mut self, until: u64, may_go: impl Fn(&Record) -> bool) -> Option<(Stamp, u64)> {
+        if self.newest_by_name == 0 {
+            return None;
+        }
+        let (mut newest, mut guard) = (0, 0);
+        let mut stays = |record: &Record| {
+            let goes = record.newest() <= until && may_go(record);
+            if goes {
+                (newest, guard) = (newest.max(record.newest()), guard.max(record.guard()));
+            }
+            !goes
+        };
+        self.prefixes.retain(|_, record| stays(record));
+        self.patterns.retain(|(_, record)| stays(record));
+        if newest == 0 {
+            return None;
+        }
+        self.forgotten.by_name = self.forgotten.by_name.max(newest);
+        let left = self.prefixes.values().chain(self.patterns.iter().map(|(_, record)| record));
+        self.newest_by_name = left.map(Record::newest).max().unwrap_or(0);
+        Some((Stamp(newest), guard))
+    }
+
     /// Makes the oldest patterns and prefixes one of the whole database, of the same kind, while there are too many.
     fn fold(&mut self, limits: Limits) {
         while self.patterns.len() > limits.patterns {
@@ -682,7 +752,7 @@ impl Database {
         if self.prefixes.len() > limits.prefixes {
             // A tenth at once: looking for the oldest of so many each time would take long.
             let mut stamps: Vec<u64> = self.prefixes.values().map(Record::newest).collect();
-            let nth = (stamps.len() - limits.prefixes + limits.prefixes / 10).min(stamps.len() - 1);
+            let nth = stamps.len() - 1 - limits.prefixes + limits.prefixes / 10;
             let (_, bound, _) = stamps.select_nth_unstable(nth);
             let bound = *bound;
             let mut old = Vec::new();
@@ -697,9 +767,9 @@ impl Database {
         }
     }
 
+    /// (What it hits counts as it did: until its memory is freed.)
     fn take_in(&mut self, record: &Record) {
         record.marks().for_each(|mark| self.floor.take(mark));
-        (self.entries, self.hit) = (0, 0);
     }
 }
 
@@ -788,12 +858,18 @@ impl Record {
     }
 
     /// Whether it may be forgotten, as far as loads are concerned.
-    fn may_go(&self, now: Now, oldest_lease: impl Fn() -> Option<Stamp>) -> bool {
-        let newest = self.newest();
+    fn may_go(&self, now: Now, oldest_lease: impl Fn() -> Option<Token>) -> bool {
+        let (newest, guard) = (self.newest(), self.guard());
         Stamp(newest).ms().saturating_add(KEPT_MS) <= now.ms()
-            && self.guard() <= now.mono_ms()
+            && (guard == 0 || guard.saturating_add(KEPT_MS) <= now.mono_ms())
+            && self.is_over(now)
+            && oldest_lease().is_none_or(|lease| lease.stamp.0 > newest && lease.mono_ms >= guard)
+    }
+
+    /// Whether neither a guard nor a slope of it stands.
+    fn is_over(&self, now: Now) -> bool {
+        self.guard() <= now.mono_ms()
             && self.softs.iter().all(|soft| soft.at_ms.saturating_add(soft.over_ms) <= now.ms())
-            && oldest_lease().is_none_or(|lease| lease.0 > newest)
     }
 
     fn marks(&self) -> impl Iterator<Item = Mark> + '_ {
@@ -807,7 +883,7 @@ impl Record {
         // The guard of a soft one outlives it, when a hard one has come after it.
         let guard = Soft { stamp: self.hard, at_ms: 0, over_ms: 0 };
         let guard = (self.softs.is_empty() && self.soft_guard > 0).then(|| soft(&guard));
-        (self.hard > 0).then_some(hard).into_iter().chain(guard).chain(self.softs.iter().map(soft))
+        (self.hard.max(self.hard_guard) > 0).then_some(hard).into_iter().chain(guard).chain(self.softs.iter().map(soft))
     }
 }
 
@@ -865,5 +941,118 @@ impl Forgotten {
     fn after<'n>(&self, stamp: u64, mut tags: impl Iterator<Item = &'n [u8]>) -> bool {
         let of = |name: &[u8]| self.tags.get(point(name) as usize % FORGOTTEN).copied().unwrap_or(0);
         stamp <= self.by_name || tags.any(|name| stamp <= of(name).max(self.any_tag))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: u64 = 1_000_000;
+
+    fn at(ms: u64) -> Now {
+        Now::from_us(ms * 1_000)
+    }
+
+    fn mark(stamp: u64, how: How) -> Mark {
+        Mark { stamp: Stamp(stamp), at_ms: stamp, how, guard_ms: 0 }
+    }
+
+    fn names(marks: &Marks, name: &[u8]) -> Vec<u64> {
+        let mut found = Vec::new();
+        marks.with(0, (), |marks| marks.by_name(name, |record| found.push(record.newest())));
+        found.sort_unstable();
+        found
+    }
+
+    proptest! {
+        /// Against a look at each of them.
+        #[test]
+        fn the_prefixes_of_a_name_are_found(
+            prefixes in proptest::collection::btree_set(proptest::collection::vec(0u8..3, 1..6), 0..40),
+            name in proptest::collection::vec(0u8..3, 0..8),
+        ) {
+            let marks = Marks::default();
+            for (at, prefix) in prefixes.iter().enumerate() {
+                marks.mark(0, What::Prefix(prefix), mark(at as u64 + 1, How::Hard));
+            }
+            let expected: Vec<u64> =
+                (1..).zip(&prefixes).filter(|(_, prefix)| name.starts_with(prefix)).map(|(at, _)| at).collect();
+            prop_assert_eq!(names(&marks, &name), expected);
+        }
+
+        /// Against all marks that were ever taken: never less, and the same as long as none had to be made one.
+        #[test]
+        fn a_record_is_worth_all_marks_that_it_has_taken(
+            taken in proptest::collection::vec((1u64..60, prop_oneof![
+                1 => Just(How::Hard),
+                4 => Just(How::Soft { over_ms: 0 }),
+                3 => (1u64..40).prop_map(|over_ms| How::Soft { over_ms }),
+            ], 0u64..100), 0..25),
+            stamp in 1u64..60,
+            now in 0u64..120,
+        ) {
+            let mut record = Record::default();
+            let mut all = Verdict::Untouched;
+            let (mut softs, mut guard) = (Vec::new(), 0);
+            for (at, how, guard_ms) in &taken {
+                record.take(Mark { guard_ms: *guard_ms, ..mark(*at, *how) });
+                guard = guard.max(*guard_ms);
+                if stamp <= *at {
+                    all = all.and(match how {
+                        How::Hard => Verdict::Dead,
+                        How::Soft { over_ms } => Soft { stamp: *at, at_ms: *at, over_ms: *over_ms }.verdict(b"k", self::at(now)),
+                    });
+                }
+                if matches!(how, How::Soft { .. }) {
+                    softs.push(*at);
+                }
+            }
+            softs.sort_unstable();
+            // Of two with the same stamp, which do not happen, the first counts.
+            prop_assume!(softs.windows(2).all(|two| two[0] != two[1]));
+            let told = record.verdict(stamp, b"k", self::at(now));
+            prop_assert_eq!(told.and(all), told, "never less than {:?}", all);
+            if softs.len() <= SOFTS {
+                prop_assert_eq!(told, all);
+            }
+            prop_assert_eq!(record.guard(), guard);
+            prop_assert!(record.softs.is_sorted_by_key(|soft| soft.stamp) && record.softs.len() <= SOFTS);
+
+            let mut again = Record::default();
+            record.marks().for_each(|mark| again.take(mark));
+            prop_assert_eq!(again.verdict(stamp, b"k", self::at(now)), told, "as it is saved");
+            prop_assert_eq!(again.guard(), guard);
+        }
+    }
+
+    #[test]
+    fn a_mark_is_forgotten_a_minute_after_it_its_guard_and_its_slope_and_with_no_older_load_out() {
+        let token = |stamp: u64, mono_ms: u64| Some(Token { stamp: Stamp(stamp), mono_ms });
+        let stamp = NOW * 1_000;
+        let plain = Record::of(mark(stamp, How::Hard));
+        assert!(!plain.may_go(at(NOW + KEPT_MS - 1), || None) && plain.may_go(at(NOW + KEPT_MS), || None));
+        assert!(!plain.may_go(at(NOW + KEPT_MS), || token(stamp, 0)), "a load that is older");
+        assert!(plain.may_go(at(NOW + KEPT_MS), || token(stamp + 1, 0)));
+        let guarded = Record::of(Mark { guard_ms: NOW + 500_000, ..mark(stamp, How::Hard) });
+        assert!(!guarded.may_go(at(NOW + 500_000 + KEPT_MS - 1), || None));
+        let later = at(NOW + 500_000 + KEPT_MS);
+        assert!(guarded.may_go(later, || None) && guarded.may_go(later, || token(stamp + 9, NOW + 500_000)));
+        assert!(!guarded.may_go(later, || token(stamp + 9, NOW + 499_999)), "a load that began inside the guard");
+        let slope = Record::of(Mark { at_ms: NOW, ..mark(stamp, How::Soft { over_ms: 500_000 }) });
+        assert!(!slope.may_go(at(NOW + 499_999), || None) && slope.may_go(at(NOW + 500_000), || None));
+    }
+
+    #[test]
+    fn what_is_forgotten_of_a_tag_concerns_its_name_and_of_names_everything_older() {
+        let marks = Marks::default();
+        marks.forgot_tag(0, b"t", Stamp(50), 0);
+        let arrives = |stamp, tags: &[&'static [u8]]| marks.forgot(0, Stamp(stamp), tags.iter().copied());
+        assert!(arrives(50, &[b"other", b"t"]) && !arrives(51, &[b"t"]) && !arrives(50, &[b"other"]));
+        marks.set_forgotten(0, Stamp(10), Stamp(20));
+        assert!(arrives(10, &[]) && !arrives(11, &[]) && arrives(20, &[b"other"]) && !arrives(21, &[b"other"]));
+        assert_eq!(marks.forgotten(), [(0, Stamp(10), Stamp(50))]);
     }
 }

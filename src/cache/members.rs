@@ -13,8 +13,11 @@
 //! a tag that is 4 bytes in the entry, 4 in the list, and a share of the name.
 //!
 //! The lists serve the sweep, the count that `INVALIDATE TAGS` answers, and `PREVIEW`. They are never the truth: that is in
-//! the stamps (`marks.rs`). What they do not hold (entries that `RENAME` or `MOVE` brought, of which the server tells
-//! nothing, and what is over `max-members`) is invalidated all the same, and swept by a walk over the keys.
+//! the stamps (`marks.rs`). What they do not hold (what is over `max-members`) is invalidated all the same, and swept by a
+//! walk over the keys.
+//!
+//! Counts are of what is to come: a list counts its members from a stamp on, which moves forward with each invalidation of
+//! its tag that is later than all members. An entry that joins or leaves is counted by the same comparison.
 
 use super::chunked::Chunked;
 use super::entry::{EntryMut, EntryRef, UNLISTED};
@@ -58,6 +61,8 @@ struct List {
     places: Vec<u32>,
     vacant: u32,
     live: u32,
+    /// Members that are counted and not listed, since the lists are full.
+    unlisted: u32,
     /// Members with a later stamp than `since`: what invalidating the tag would hit.
     hits: u32,
     since: u64,
@@ -65,25 +70,39 @@ struct List {
 
 impl Default for List {
     fn default() -> Self {
-        List { places: Vec::new(), vacant: NONE, live: 0, hits: 0, since: 0 }
+        List { places: Vec::new(), vacant: NONE, live: 0, unlisted: 0, hits: 0, since: 0 }
     }
 }
 
 impl Members {
     /// An entry has come to stand under `name`: it is listed under each of its tags, unless that makes more than `most`.
-    /// `since` tells up to which stamp a tag has been invalidated.
-    pub fn join(&mut self, name: &[u8], entry: &mut EntryMut<'_>, most: u64, since: impl Fn(TagId) -> u64) {
+    /// `latest` tells up to which stamp a tag has been invalidated, `floor` up to which all have. True when one of its tags
+    /// has hit it already.
+    pub fn join(
+        &mut self,
+        name: &[u8],
+        entry: &mut EntryMut<'_>,
+        most: u64,
+        latest: impl Fn(TagId) -> u64,
+        floor: u64,
+    ) -> bool {
         let count = entry.as_ref().tags().len();
         if count == 0 {
-            return;
+            return false;
         }
-        let stamp = entry.as_ref().stamp().0;
+        let stamp = entry.as_ref().counted_stamp();
+        let mut hit = false;
         let id = if self.memberships + count as u64 <= most { self.keep(name) } else { None };
         for at in 0..count {
             let Some(tag) = entry.as_ref().tags().nth(at) else { break };
             let list = self.lists.make(tag.0 as usize);
-            list.count_since(since(tag));
+            if list.live + list.unlisted == 0 {
+                (list.since, list.hits) = (latest(tag), 0);
+            }
+            list.count_since(floor);
+            hit |= stamp <= list.since;
             list.hits += u32::from(stamp > list.since);
+            list.unlisted += u32::from(id.is_none());
             let place = id.map_or(UNLISTED, |id| {
                 self.memberships += 1;
                 let had = list.places.capacity();
@@ -93,19 +112,32 @@ impl Members {
             });
             entry.set_place(at, place);
         }
+        hit
     }
 
-    /// An entry stands under `name` no more.
-    pub fn leave(&mut self, name: &[u8], entry: EntryRef<'_>, since: impl Fn(TagId) -> u64) {
-        let stamp = entry.stamp().0;
+    /// A tag has been invalidated at this stamp, which is no older than any member's.
+    pub fn hit(&mut self, tag: TagId, stamp: u64) {
+        if let Some(list) = self.lists.get_mut(tag.0 as usize) {
+            list.count_since(stamp);
+        }
+    }
+
+    /// An entry that has joined stands under `name` no more. True when one of its tags had hit it.
+    pub fn leave(&mut self, name: &[u8], entry: EntryRef<'_>, floor: u64) -> bool {
+        let stamp = entry.counted_stamp();
+        let mut hit = false;
         let id = self.id_of(name, entry);
         for (tag, place) in entry.tags().zip(entry.places()) {
             let Some(list) = self.lists.get_mut(tag.0 as usize) else { continue };
-            list.count_since(since(tag));
+            list.count_since(floor);
             if stamp > list.since {
                 list.hits = list.hits.saturating_sub(1);
+            } else {
+                hit = true;
             }
-            if let Some(id) = id
+            if place == UNLISTED {
+                list.unlisted = list.unlisted.saturating_sub(1);
+            } else if let Some(id) = id
                 && list.places.get(place as usize) == Some(&id)
             {
                 self.memberships -= 1;
@@ -117,6 +149,7 @@ impl Members {
         if let Some(id) = id {
             self.give_up(id);
         }
+        hit
     }
 
     /// The number of the name under which an entry is listed; `None` when it is not, or not under this name.
@@ -126,12 +159,32 @@ impl Members {
         matches!(self.names.get(id as usize), Some(Name::Held(held)) if **held == *name).then_some(id)
     }
 
-    /// How many members of a tag its invalidation would hit; `since` as in [`join`](Self::join).
-    pub fn hits(&mut self, tag: TagId, since: u64) -> u64 {
+    /// How many members of a tag its invalidation would hit; `floor` as in [`join`](Self::join).
+    pub fn hits(&mut self, tag: TagId, floor: u64) -> u64 {
         self.lists.get_mut(tag.0 as usize).map_or(0, |list| {
-            list.count_since(since);
+            list.count_since(floor);
             u64::from(list.hits)
         })
+    }
+
+    /// Whether one of its tags has hit an entry that has joined.
+    pub fn is_hit(&self, entry: EntryRef<'_>) -> bool {
+        let stamp = entry.counted_stamp();
+        entry.tags().any(|tag| self.lists.get(tag.0 as usize).is_some_and(|list| stamp <= list.since))
+    }
+
+    /// Whether all members of a tag are listed.
+    pub fn lists_all(&self, tag: TagId) -> bool {
+        self.lists.get(tag.0 as usize).is_none_or(|list| list.unlisted == 0)
+    }
+
+    /// Stamps begin anew with this one.
+    pub fn begin_era(&mut self, stamp: u64) {
+        let tags: Vec<usize> = self.lists.iter().map(|(tag, _)| tag).collect();
+        for tag in tags {
+            let list = self.lists.make(tag);
+            (list.since, list.hits) = (stamp, 0);
+        }
     }
 
     /// How many members of a tag are listed.
@@ -170,8 +223,9 @@ impl Members {
         self.list_bytes -= list.places.capacity() * size_of::<u32>();
         self.memberships -= u64::from(list.live);
         for id in list.places.into_iter().filter(|id| id & VACANT == 0) {
-            self.give_up(id);
+            self.lose(id);
         }
+        self.rest();
     }
 
     /// Frees the room of tags from this id on, of which there are none any more.
@@ -206,13 +260,29 @@ impl Members {
     }
 
     fn give_up(&mut self, id: u32) {
-        let Some(slot) = self.names.get_mut(id as usize) else { return };
-        if let Name::Held(name) = std::mem::replace(slot, Name::Vacant(self.vacant)) {
+        if self.lose(id) {
+            if let Some(slot) = self.names.get_mut(id as usize) {
+                *slot = Name::Vacant(self.vacant);
+            }
             self.vacant = Some(id);
+        }
+        self.rest();
+    }
+
+    /// Gives up a name whose number may stand in other lists, too, and so is not to be another's. False when it was given
+    /// up before.
+    fn lose(&mut self, id: u32) -> bool {
+        let Some(slot @ Name::Held(_)) = self.names.get_mut(id as usize) else { return false };
+        if let Name::Held(name) = std::mem::take(slot) {
             self.named -= 1;
             self.name_bytes -= name.len();
         }
-        if self.named == 0 {
+        true
+    }
+
+    /// Without members no number stands anywhere.
+    fn rest(&mut self) {
+        if self.named == 0 && self.memberships == 0 {
             (self.names, self.made, self.vacant) = (Chunked::default(), 0, None);
         }
     }
@@ -234,7 +304,7 @@ impl Members {
 impl List {
     /// Begins to count anew when all that was counted has been hit.
     fn count_since(&mut self, since: u64) {
-        if self.since != since {
+        if self.since < since {
             (self.since, self.hits) = (since, 0);
         }
     }
@@ -304,11 +374,11 @@ mod tests {
     fn what_is_over_the_limit_is_counted_and_not_listed() {
         let mut members = Members::default();
         let (mut a, mut b) = (entry(5, &[1, 2]), entry(5, &[1]));
-        members.join(b"a", &mut a.as_mut(), 2, |_| 0);
-        members.join(b"b", &mut b.as_mut(), 2, |_| 0);
+        members.join(b"a", &mut a.as_mut(), 2, |_| 0, 0);
+        members.join(b"b", &mut b.as_mut(), 2, |_| 0, 0);
         assert_eq!((names(&members, 1), members.hits(TagId(1), 0)), (vec![b"a".to_vec()], 2));
-        members.leave(b"b", b.as_ref(), |_| 0);
-        members.leave(b"a", a.as_ref(), |_| 0);
+        members.leave(b"b", b.as_ref(), 0);
+        members.leave(b"a", a.as_ref(), 0);
         assert_eq!((members.hits(TagId(1), 0), members.memberships()), (0, 0));
         members.validate();
     }
@@ -317,12 +387,30 @@ mod tests {
     fn an_entry_under_another_name_than_it_was_listed_with_takes_nobody_from_the_list() {
         let mut members = Members::default();
         let mut a = entry(5, &[1]);
-        members.join(b"a", &mut a.as_mut(), 9, |_| 0);
-        members.leave(b"renamed", a.as_ref(), |_| 0);
+        members.join(b"a", &mut a.as_mut(), 9, |_| 0, 0);
+        members.leave(b"renamed", a.as_ref(), 0);
         assert_eq!(names(&members, 1), [b"a".to_vec()]);
         members.forget(TagId(1));
         assert_eq!((names(&members, 1).len(), members.memberships()), (0, 0));
         members.validate();
+    }
+
+    #[test]
+    fn what_was_freed_without_a_word_takes_no_name_from_those_who_come_after_it() {
+        let mut members = Members::default();
+        let mut lost = entry(5, &[1, 2]); // as on a load that failed: it never leaves
+        members.join(b"lost", &mut lost.as_mut(), 9, |_| 0, 0);
+        let mut other = entry(5, &[3]);
+        members.join(b"other", &mut other.as_mut(), 9, |_| 0, 0);
+        members.forget(TagId(1));
+        let mut new = entry(6, &[3]);
+        members.join(b"new", &mut new.as_mut(), 9, |_| 0, 0);
+        members.forget(TagId(2));
+        assert_eq!(names(&members, 3), [b"new".to_vec(), b"other".to_vec()]);
+        members.validate();
+        members.leave(b"new", new.as_ref(), 0);
+        members.leave(b"other", other.as_ref(), 0);
+        assert_eq!((members.named, members.made, members.memberships()), (0, 0, 0));
     }
 
     proptest! {
@@ -334,11 +422,11 @@ mod tests {
             for (stamp, (key, tags, stays)) in steps.into_iter().enumerate() {
                 let name = format!("key-{key}").into_bytes();
                 if let Some(old) = there.remove(&name) {
-                    members.leave(&name, old.as_ref(), |_| 0);
+                    members.leave(&name, old.as_ref(), 0);
                 }
                 if stays {
                     let mut new = entry(stamp as u64 + 1, &tags.into_iter().collect::<Vec<_>>());
-                    members.join(&name, &mut new.as_mut(), u64::MAX, |_| 0);
+                    members.join(&name, &mut new.as_mut(), u64::MAX, |_| 0, 0);
                     there.insert(name, new);
                 }
                 members.validate();
@@ -352,7 +440,9 @@ mod tests {
                 }
             }
             let gone: Vec<_> = std::mem::take(&mut there).into_iter().collect();
-            gone.iter().for_each(|(name, e)| members.leave(name, e.as_ref(), |_| 0));
+            for (name, e) in &gone {
+                members.leave(name, e.as_ref(), 0);
+            }
             prop_assert_eq!((members.named, members.name_bytes, members.list_bytes), (0, 0, 0));
         }
     }

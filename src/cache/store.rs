@@ -23,6 +23,7 @@ use super::format::{Header, Malformed};
 use super::marks::{self, Limits};
 use super::offload::Done;
 use super::rules::{Lifetime, Origin, Policy, RuleId};
+use super::sweep::Walk;
 use super::tags::{TagId, Tags};
 use super::token::Token;
 use super::{Cx, Judge, Key, Slot, State, read};
@@ -441,6 +442,11 @@ impl State {
                     .map_err(|_| Malformed::Field("compressed value"))?;
             }
         }
+        if from != From::Elsewhere {
+            for tag in header.tags() {
+                self.tags.adopt(tag);
+            }
+        }
         let rule = key.and_then(|key| self.policies.find(key)).map_or(RuleId::NONE, |rule| rule.id());
         let mut entry = header.to_entry(&mut self.tags, rule, stored)?;
         match from {
@@ -458,6 +464,9 @@ impl State {
                 } else if let Some(key) = key {
                     // What is still remembered may be forgotten before a sweep comes by.
                     self.marks.write_verdict(db, key, &mut entry.as_mut(), now);
+                }
+                if entry.as_ref().freshness(now) == Freshness::Dead {
+                    self.sweep.ask(db, Walk::Keys, 0);
                 }
             }
         }

@@ -381,7 +381,8 @@ impl State {
         if !job.frees {
             return self.sweep.patients.iter().any(|one| one.jobs.contains(&job.id) && one.scope.means(name, entry));
         }
-        Judge::new(&self.marks, job.db, name, now).freshness(entry) == Freshness::Dead
+        !entry.here()
+            || Judge::new(&self.marks, job.db, name, now).freshness(entry) == Freshness::Dead
             || self.marks.verdict(job.db, name, entry, now) != Verdict::Untouched
     }
 
@@ -421,6 +422,12 @@ impl State {
             }
         } else if !entry.stale() && matches!(marks.verdict(job.db, key.name, entry, now), Verdict::Stale(_)) {
             effects.push(Effect::Signal(key)); // its mark stays; but who cached it is to know
+        }
+        if let Slot::Entry(entry) = keys.peek(key)
+            && !entry.here()
+            && let Some(mut entry) = keys.edit(key)
+        {
+            marks.joined(job.db, key.name, &mut entry); // `RENAME` or `MOVE` has brought it, of which nothing is told
         }
     }
 
@@ -465,6 +472,13 @@ impl State {
                 self.marks.swept(job.db, began);
                 Some(super::invalidate::words_of_swept(began))
             }
+        }
+    }
+
+    /// Asks for walks that free what was dead when it came.
+    pub fn sweep_arrivals(&mut self) {
+        for db in self.marks.take_dead_on_arrival() {
+            self.sweep.ask(db, Walk::Keys, 0);
         }
     }
 

@@ -65,11 +65,20 @@ impl Tags {
 
     /// The id of a name, made if there is none; `None` when as many names are alive as there may be.
     pub fn id(&mut self, name: &[u8]) -> Option<TagId> {
+        self.id_among(name, self.most)
+    }
+
+    /// The same, whatever limit is set: our primary and our own files are obeyed.
+    pub fn adopt(&mut self, name: &[u8]) -> Option<TagId> {
+        self.id_among(name, MAX_TAG_IDS)
+    }
+
+    fn id_among(&mut self, name: &[u8], most: usize) -> Option<TagId> {
         let part = self.part(name);
         if let Some(id) = self.ids[part].get(name) {
             return Some(*id);
         }
-        if self.named >= self.most {
+        if self.named >= most {
             return None;
         }
         let id = self.vacant_id();

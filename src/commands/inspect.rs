@@ -127,7 +127,10 @@ fn facts(cx: &mut Cx<'_, '_>, key: Key<'_>) -> Result<Option<Facts>, Error> {
             raw: entry.raw_len(),
             stored: entry.stored().len(),
             age_ms: entry.age_ms(cx.now),
-            left_ms: entry.fresh_until().map(|at| at.saturating_sub(cx.now.ms())),
+            left_ms: match Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now).freshness(entry) {
+                Freshness::Fresh { left_ms } => left_ms,
+                Freshness::Stale { .. } | Freshness::Dead => None,
+            },
             windows: entry.windows(),
             load_ms: entry.load_ms(),
             rule: cx.state.policies.rule(entry.rule()).map(|rule| rule.name().to_owned()),

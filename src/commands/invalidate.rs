@@ -65,7 +65,7 @@ GUARD also distrusts loads that begin within that time, for origins that are rea
 PREFIXES are literal, PATTERNS are globs as in KEYS. WAIT keeps the caller until the sweep has freed what was hit, or for that time; not in MULTI, scripts and functions.
 Plain strings carry no stamp and are not reached. Memory follows in the background, with a keyspace event del and a tracking signal for each key. BCAST trackers hear of smartcache:tag:TAG at once.
 TAGS needs write permission on the pseudo-key smartcache:tag:TAG for each tag, PREFIXES on every key that begins so where the server can tell, and else, as PATTERNS and ALL, on all keys; else NOPERM.",
-    replies: "How many entries it has hit, known at once for TAGS and ALL: an entry once for each tag named; one that was invalidated before does not count. (With more than 1,000 members, one that another tag or a pattern has hit counts until its memory is freed; one that RENAME or MOVE brought is hit, but not counted.) For PREFIXES and PATTERNS 0; with WAIT those that the sweep has found.",
+    replies: "How many entries it has hit, known at once for TAGS and ALL: an entry once for each tag named; one that was invalidated before does not count. (With more than 1,000 members, one that another tag or a pattern has hit counts until its memory is freed; one that RENAME or MOVE brought is hit, but counts only when a walk over all keys has met it.) For PREFIXES and PATTERNS 0; with WAIT those that the sweep has found.",
     run: Some(run),
 };
 
@@ -208,6 +208,16 @@ mod tests {
 
     fn bench() -> Bench {
         Bench::at(1_000_000)
+    }
+
+    fn slices(words: &[Vec<u8>]) -> Vec<&[u8]> {
+        words.iter().map(Vec::as_slice).collect()
+    }
+
+    /// A minute goes by, and what may be forgotten is.
+    fn forget(bench: &mut Bench) {
+        bench.advance(61_000);
+        bench.cron();
     }
 
     fn load(bench: &mut Bench, token: &str, rest: &str) -> String {
@@ -474,7 +484,7 @@ mod tests {
     #[test]
     fn an_id_that_is_used_again_does_not_bring_the_marks_of_another_name() {
         let mut bench = bench();
-        bench.call("INVALIDATE TAGS 1 old GUARD 61");
+        bench.call("INVALIDATE TAGS 1 old GUARD 1");
         bench.advance(62_000);
         let now = bench.now();
         bench.state.reap(100, now);
@@ -515,15 +525,34 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_for_which_there_is_no_room_ends_everything_and_that_is_swept() {
+    fn a_tag_for_which_there_is_no_room_is_nobodys_and_loads_that_might_bring_it_are_not_trusted() {
         let mut bench = bench();
         bench.call("SET a v TAGS 1 t");
-        bench.call("SET b v");
         bench.config("max-tags", "1").unwrap();
-        bench.call("INVALIDATE TAGS 1 another");
-        assert_eq!(bench.call("MGET a b"), "[(nil), (nil)]");
-        bench.sweep();
-        assert_eq!(bench.dbsize(), 0);
+        let before = bench.token("GETLOCK k");
+        let dump = bench.dump(b"a").unwrap();
+        bench.call("INVALIDATE TAGS 1 another GUARD 5");
+        let inside = bench.token("GETLOCK inside");
+        assert_eq!(bench.call("GET a"), "\"v\"", "what has no such tag is not concerned");
+        assert_eq!(load(&mut bench, &before, ""), "STALE");
+        assert_eq!(bench.call(&format!("SET inside v TOKEN {inside}")), "STALE");
+        bench.advance(5_000);
+        let after = bench.token("GETLOCK k");
+        assert_eq!(load(&mut bench, &after, ""), "OK");
+        bench.config("skew", "1ms").unwrap();
+        bench.call_words(&[b"STORE", b"b", &dump.0, &dump.1]);
+        assert_eq!(bench.call("GET b"), "\"v\"");
+    }
+
+    #[test]
+    fn a_replica_takes_what_its_primary_stores_though_it_has_more_tags_than_it_may() {
+        let (mut primary, mut replica) = (bench(), Bench::replica_at(1_000_000));
+        replica.config("max-tags", "1").unwrap();
+        primary.call("SET a v TAGS 2 t u");
+        for words in primary.replicated.clone() {
+            assert_eq!(replica.obey(&slices(&words)), "OK");
+        }
+        assert_eq!(replica.call("GET a"), "\"v\"");
     }
 
     #[test]
@@ -647,6 +676,456 @@ mod tests {
         assert_eq!(bench.call("MGET before after k"), r#"[(nil), (nil), "late"]"#);
         bench.sweep();
         assert_eq!(bench.dbsize(), 1);
+    }
+
+    // ---------------------------------------------------------------- names
+
+    #[test]
+    fn prefixes_and_patterns_concern_the_names_that_they_mean_until_they_are_stored_again() {
+        for (what, dead) in [
+            ("PREFIXES 1 user:", "[(nil), (nil), \"3\"]"),
+            ("PREFIXES 2 user:1 x", "[(nil), \"2\", \"3\"]"),
+            ("PATTERNS 1 *:2", "[\"1\", (nil), \"3\"]"),
+            ("PATTERNS 2 use[r]:? *", "[(nil), (nil), (nil)]"),
+        ] {
+            let mut bench = bench();
+            bench.call("MSET 3 user:1 1 user:2 2 other 3 SWR 50");
+            assert_eq!(bench.call(&format!("INVALIDATE {what}")), "0", "nobody has looked");
+            assert_eq!(bench.call("MGET user:1 user:2 other"), dead, "{what}");
+            assert!(!bench.call("GET user:1 STALE").contains("\"1\"") || what.contains("*:2"));
+            bench.call("MSET 3 user:1 1 user:2 2 other 3");
+            forget(&mut bench);
+            assert_eq!(bench.call("MGET user:1 user:2 other"), "[\"1\", \"2\", \"3\"]");
+        }
+    }
+
+    #[test]
+    fn a_name_is_forgotten_only_after_a_sweep_that_began_after_it() {
+        for what in ["PREFIXES 1 a", "PATTERNS 1 a*"] {
+            let mut bench = bench();
+            bench.call("MSET 2 a v b v PERSIST");
+            bench.call("INVALIDATE PREFIXES 1 nobodys");
+            bench.sweep_some(1); // it has passed `a`
+            bench.call(&format!("INVALIDATE {what}"));
+            bench.sweep_some(1); // it has passed `b`
+            forget(&mut bench);
+            assert_eq!(bench.call("GET a"), "(nil)", "{what}");
+            bench.sweep();
+            forget(&mut bench);
+            assert_eq!((bench.call("GET a"), bench.dbsize()), ("(nil)".into(), 1), "{what}");
+            assert_eq!(
+                (bench.stat("prefixes_invalidated"), bench.stat("patterns_invalidated")),
+                ("0".into(), "0".into())
+            );
+        }
+    }
+
+    #[test]
+    fn a_sweep_writes_staleness_into_the_entry_before_the_mark_is_forgotten() {
+        for what in ["PREFIXES 1 a", "PATTERNS 1 a*"] {
+            let mut bench = bench();
+            bench.call("SET a v PERSIST SWR 1000");
+            bench.call(&format!("INVALIDATE {what} SOFT"));
+            bench.sweep();
+            assert_eq!(bench.effects, ["replicate header a", "signal a", "notify smartcache.stale a"]);
+            forget(&mut bench);
+            assert_eq!((bench.call("GET a"), bench.call("GET a STALE")), ("(nil)".into(), "\"v\"".into()), "{what}");
+            bench.set_clock(900_000);
+            assert_eq!(bench.call("GET a"), "(nil)", "a state: the clock does not bring it back");
+        }
+    }
+
+    #[test]
+    fn too_many_names_are_made_one_of_the_whole_database_of_the_same_kind_and_with_its_guard() {
+        for (kind, name) in [("PREFIXES", "max-prefixes"), ("PATTERNS", "max-patterns")] {
+            for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
+                let mut bench = bench();
+                bench.config(name, "1").unwrap();
+                bench.call("SET k v SWR 100");
+                bench.call(&format!("INVALIDATE {kind} 1 first{how} GUARD 5"));
+                assert_eq!(bench.call("GET k"), "\"v\"");
+                bench.call(&format!("INVALIDATE {kind} 1 second"));
+                assert_eq!(
+                    (bench.call("GET k"), bench.call("GET k STALE")),
+                    ("(nil)".into(), kept.into()),
+                    "{kind}{how}"
+                );
+                let token = bench.token("GETLOCK new");
+                assert_eq!(bench.call(&format!("SET new v TOKEN {token}")), "STALE");
+                bench.call("SET k w");
+                assert_eq!(bench.call("GET k"), "\"w\"", "what is stored later is not concerned");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flush_leaves_no_name_that_is_never_forgotten() {
+        let mut bench = bench();
+        bench.call("SET a v");
+        bench.call("INVALIDATE PREFIXES 1 a");
+        bench.call("INVALIDATE PATTERNS 1 a*");
+        bench.flush(true);
+        forget(&mut bench);
+        assert_eq!((bench.stat("prefixes_invalidated"), bench.stat("patterns_invalidated")), ("0".into(), "0".into()));
+    }
+
+    #[test]
+    fn a_flush_distrusts_loads_in_flight_and_keeps_the_clock() {
+        for all in [false, true] {
+            let mut bench = bench();
+            let token = bench.token("GETLOCK k");
+            let before = bench.state.clock.last();
+            bench.set_clock(1);
+            bench.flush(all);
+            assert_eq!(load(&mut bench, &token, "SWR 50"), "STALE");
+            assert_eq!((bench.dbsize(), bench.state.clock.last() > before), (0, true));
+        }
+    }
+
+    // ---------------------------------------------------------------- slopes
+
+    #[test]
+    fn on_a_slope_each_key_is_fresh_until_its_own_point_and_says_so() {
+        let mut bench = bench();
+        let keys: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
+        keys.iter().for_each(|key| drop(bench.call(&format!("SET {key} v PERSIST SWR 500"))));
+        bench.call("INVALIDATE ALL SOFT OVER 100");
+        let ends: Vec<u64> = keys.iter().map(|key| bench.inspect(key, "fresh_ms").parse().unwrap()).collect();
+        assert!(ends.iter().all(|end| *end <= 100_000));
+        assert!(ends.iter().max().unwrap() - ends.iter().min().unwrap() > 50_000, "a slope, and no cliff: {ends:?}");
+        bench.advance(50_000);
+        for (key, end) in keys.iter().zip(&ends) {
+            let (fresh, stale) = (bench.call(&format!("GET {key}")), bench.call(&format!("GET {key} STALE")));
+            assert_eq!((fresh == "\"v\"", stale.as_str()), (*end > 50_000, "\"v\""), "{key} {end}");
+        }
+        bench.advance(50_000);
+        assert!(keys.iter().all(|key| bench.call(&format!("GET {key}")) == "(nil)"));
+    }
+
+    #[test]
+    fn a_second_slope_opens_no_fresh_window_and_a_hard_one_ends_all() {
+        for what in ["TAGS 1 t", "PREFIXES 1 k", "PATTERNS 1 k", "ALL"] {
+            let mut bench = bench();
+            bench.call("SET k v PERSIST SWR 5000 TAGS 1 t");
+            bench.call(&format!("INVALIDATE {what} SOFT OVER 60"));
+            bench.advance(60_000);
+            assert_eq!(bench.call("GET k"), "(nil)");
+            bench.call(&format!("INVALIDATE {what} SOFT OVER 60"));
+            assert_eq!(bench.call("GET k"), "(nil)", "{what}: it has had its time");
+            bench.call(&format!("INVALIDATE {what}"));
+            bench.call(&format!("INVALIDATE {what} SOFT OVER 60"));
+            assert_eq!(bench.call("GET k STALE"), "(nil)", "{what}");
+        }
+    }
+
+    // ---------------------------------------------------------------- moving house
+
+    #[test]
+    fn what_is_brought_behind_a_sweep_stays_what_the_mark_of_its_new_name_has_made_it() {
+        for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
+            for by in ["rename", "copy", "restore"] {
+                let mut bench = bench();
+                bench.config("skew", "1ms").unwrap();
+                bench.call("MSET 2 b v c v PERSIST SWR 1000");
+                let (header, stored) = bench.dump(b"b").unwrap();
+                bench.call(&format!("INVALIDATE PREFIXES 1 a{how}"));
+                bench.sweep_some(1);
+                match by {
+                    "rename" => bench.rename("b", "a"),
+                    "copy" => bench.copy("b", "a", 0),
+                    _ => assert_eq!(bench.call_words(&[b"STORE", b"a", &header, &stored]), "OK"),
+                }
+                assert_eq!(
+                    (bench.call("GET a"), bench.call("GET a STALE")),
+                    ("(nil)".into(), kept.into()),
+                    "{by}{how}"
+                );
+                bench.sweep_some(1); // the walk ends
+                forget(&mut bench);
+                assert_eq!(
+                    (bench.call("GET a"), bench.call("GET a STALE")),
+                    ("(nil)".into(), kept.into()),
+                    "{by}{how}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_leaves_says_what_the_marks_of_its_old_name_and_database_have_made_it() {
+        for what in ["TAGS 1 t", "PREFIXES 1 k", "ALL"] {
+            for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
+                let mut bench = bench();
+                bench.call("SET k v PERSIST SWR 1000 TAGS 1 t");
+                bench.call(&format!("INVALIDATE {what}{how}"));
+                let (header, stored) = bench.dump(b"k").unwrap();
+                bench.copy("k", "copy", 1);
+                bench.move_to("k", 1);
+                bench.select(1);
+                bench.rename("k", "renamed");
+                let mut other = Bench::at(1_000_000);
+                other.call_words(&[b"STORE", b"k", &header, &stored]);
+                let told = |bench: &mut Bench, key: &str| {
+                    (bench.call(&format!("GET {key}")), bench.call(&format!("GET {key} STALE")))
+                };
+                let all = [told(&mut bench, "copy"), told(&mut bench, "renamed"), told(&mut other, "k")];
+                assert_eq!(all, [(); 3].map(|()| ("(nil)".into(), kept.into())), "{what}{how}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_dead_where_it_comes_to_is_swept_there() {
+        let mut bench = bench();
+        bench.call("SET k v PERSIST TAGS 1 t");
+        bench.select(1);
+        bench.call("INVALIDATE TAGS 1 t");
+        bench.sweep();
+        bench.select(0);
+        bench.copy("k", "k", 1);
+        bench.select(1);
+        assert_eq!((bench.call("GET k"), bench.dbsize()), ("(nil)".into(), 1));
+        bench.sweep();
+        assert_eq!(bench.dbsize(), 0);
+    }
+
+    #[test]
+    fn a_mark_concerns_its_own_database_and_goes_with_it() {
+        for (other, swapped) in [(1, true), (1_024, false), (5_000, false)] {
+            let mut bench = bench();
+            bench.call("SET k here SWR 50 TAGS 1 t");
+            bench.select(other);
+            bench.call("SET k there SWR 50 TAGS 1 t");
+            for what in ["TAGS 1 t", "PREFIXES 1 k", "ALL"] {
+                bench.call(&format!("INVALIDATE {what}"));
+                assert_eq!(bench.call("GET k"), "(nil)");
+            }
+            bench.select(0);
+            assert_eq!(bench.call("GET k"), "\"here\"", "{other}");
+            if swapped {
+                bench.swap(0, other);
+                assert_eq!(bench.call("GET k STALE"), "(nil)");
+                bench.select(other);
+                assert_eq!(bench.call("GET k"), "\"here\"");
+            }
+        }
+    }
+
+    #[test]
+    fn a_replica_forgets_names_when_its_primary_says_so() {
+        let (mut primary, mut replica) = (bench(), Bench::replica_at(1_000_000));
+        let obey = |primary: &mut Bench, replica: &mut Bench| {
+            for words in std::mem::take(&mut primary.replicated) {
+                replica.obey(&slices(&words));
+            }
+        };
+        primary.call("SET b v PERSIST");
+        obey(&mut primary, &mut replica);
+        primary.call("INVALIDATE PREFIXES 1 a");
+        obey(&mut primary, &mut replica);
+        primary.sweep();
+        obey(&mut primary, &mut replica);
+        replica.advance(600_000);
+        replica.cron();
+        replica.rename("b", "a");
+        assert_eq!(replica.call("GET a"), "(nil)", "its primary may still judge by it");
+        primary.advance(600_000);
+        primary.cron();
+        obey(&mut primary, &mut replica);
+        assert_eq!((replica.state.marks.totals().prefixes, primary.state.marks.totals().prefixes), (0, 0));
+        assert_eq!(replica.call("GET a"), "(nil)");
+    }
+
+    #[test]
+    fn after_a_restart_and_a_promotion_what_was_invalidated_stays_so() {
+        for how in ["", " SOFT", " SOFT OVER 30"] {
+            let mut bench = bench();
+            bench.call("MSET 3 a v b v c v PERSIST SWR 9000 TAGS 1 t");
+            bench.call(&format!("INVALIDATE TAGS 1 t{how}"));
+            bench.advance(30_000);
+            let told = bench.call("MGET a b c");
+            assert_eq!(told, "[(nil), (nil), (nil)]");
+            let saved = bench.saved();
+            let nodes: [fn(&mut Bench, &crate::testing::Saved); 3] = [
+                |node, saved| node.load_rdb(saved, [2; 16]),
+                |node, saved| node.load_aof(saved, [2; 16]),
+                |node, saved| {
+                    *node = Bench::replica_at(1_030_000);
+                    node.load_rdb(saved, [2; 16]);
+                    node.promote([3; 16]);
+                },
+            ];
+            for load in nodes {
+                let mut node = Bench::at(1_030_000);
+                load(&mut node, &saved);
+                assert_eq!(node.call("MGET a b c"), told, "{how}");
+                assert_eq!(node.call("GET a STALE"), bench.call("GET a STALE"), "{how}");
+                node.sweep();
+                forget(&mut node);
+                assert_eq!(node.call("MGET a b c"), told, "{how}");
+            }
+        }
+    }
+
+    // ---------------------------------------------------------------- counting and waiting
+
+    #[test]
+    fn what_was_renamed_or_moved_is_hit_and_counts_from_the_next_walk_over_all_keys_on() {
+        let mut bench = bench();
+        bench.call("MSET 3 a v b v c v SWR 50 TAGS 1 t");
+        bench.rename("a", "renamed");
+        bench.move_to("b", 1);
+        assert_eq!(bench.call("INVALIDATE TAGS 1 t SOFT"), "1");
+        assert_eq!(bench.call("MGET renamed c"), "[(nil), (nil)]");
+        bench.call("MSET 2 a v c v TAGS 1 t");
+        bench.rename("a", "again");
+        bench.call("INVALIDATE PREFIXES 1 nobodys");
+        bench.sweep();
+        assert_eq!(bench.call("INVALIDATE TAGS 1 t"), "2", "again and c");
+        bench.select(1);
+        bench.call("INVALIDATE PREFIXES 1 nobodys");
+        bench.sweep();
+        bench.call("DEL b");
+        assert_eq!(bench.call("INVALIDATE ALL"), "0", "who leaves is counted once");
+    }
+
+    #[test]
+    fn what_was_renamed_does_not_come_back_when_a_mark_of_its_name_is_forgotten() {
+        for swept in [false, true] {
+            let mut bench = bench();
+            bench.call("SET k v PERSIST");
+            bench.call("SET dead v PERSIST");
+            bench.call("INVALIDATE PREFIXES 1 new:");
+            bench.sweep();
+            bench.rename("k", "kept");
+            bench.rename("dead", "new:");
+            if swept {
+                bench.call("INVALIDATE PREFIXES 1 other");
+                bench.sweep();
+            }
+            assert_eq!(bench.call("MGET kept new:"), "[\"v\", (nil)]");
+            bench.advance(3_600_000);
+            bench.cron();
+            assert_eq!(bench.stat("prefixes_invalidated"), "0", "all are forgotten");
+            let kept = if swept { "\"v\"" } else { "(nil)" };
+            assert_eq!(bench.call("MGET kept new:"), format!("[{kept}, (nil)]"), "never more than was");
+        }
+    }
+
+    #[test]
+    fn what_a_name_has_hit_leaves_no_error_behind_in_the_count_of_all() {
+        let mut bench = bench();
+        bench.call("MSET 2 a1 v b v TAGS 1 t");
+        bench.call("INVALIDATE PREFIXES 1 a");
+        assert_eq!(bench.call("INVALIDATE TAGS 1 t"), "1");
+        bench.call("DEL a1");
+        assert_eq!(bench.call("INVALIDATE ALL"), "0");
+        bench.call("SET a1 v TAGS 1 t");
+        bench.call("INVALIDATE PREFIXES 1 a");
+        bench.rename("a1", "dead");
+        bench.call("SET new v");
+        bench.call("INVALIDATE TAGS 1 t");
+        assert_eq!(bench.call("INVALIDATE ALL"), "1", "what left dead is not among those that are hit");
+    }
+
+    #[test]
+    fn what_arrives_and_is_older_than_a_forgotten_mark_that_may_have_concerned_it_is_dead() {
+        for (what, other) in [("TAGS 1 t", "\"v\""), ("PREFIXES 1 nobodys", "(nil)"), ("PATTERNS 1 nobodys", "(nil)")] {
+            let mut bench = bench();
+            bench.config("skew", "1ms").unwrap();
+            bench.call("SET k v PERSIST TAGS 1 t");
+            bench.call("SET other v PERSIST TAGS 1 u");
+            let dumps = [b"k".as_slice(), b"other"].map(|key| (key, bench.dump(key).unwrap()));
+            bench.call("DEL k other");
+            bench.call(&format!("INVALIDATE {what}"));
+            bench.sweep();
+            forget(&mut bench);
+            assert!(bench.state.tags.known(b"t").is_none());
+            for (key, (header, stored)) in &dumps {
+                bench.call_words(&[b"STORE", key, header, stored]);
+            }
+            assert_eq!((bench.call("GET k"), bench.call("GET other")), ("(nil)".into(), other.into()), "{what}");
+            bench.sweep();
+            assert_eq!(bench.stat("sweep_backlog"), "0");
+            assert_eq!(bench.dbsize(), usize::from(other != "(nil)"), "what is dead on arrival is swept");
+        }
+    }
+
+    #[test]
+    fn a_stale_copy_that_came_after_its_tag_was_invalidated_leaves_no_error_behind() {
+        let mut bench = bench();
+        bench.call("SET b v TAGS 1 t");
+        let token = bench.token("GETLOCK k");
+        bench.call("INVALIDATE TAGS 1 t SOFT");
+        assert_eq!(load(&mut bench, &token, "SWR 100 TAGS 1 t"), "STALE");
+        bench.call("DEL k");
+        assert_eq!(bench.call("INVALIDATE ALL"), "0", "b was hit before, k is gone");
+    }
+
+    #[test]
+    fn marks_that_are_said_once_more_change_no_count() {
+        for what in ["TAGS 1 t", "ALL", "PREFIXES 1 a"] {
+            let mut bench = bench();
+            bench.call("INVALIDATE TAGS 1 t");
+            bench.call(&format!("INVALIDATE {what}"));
+            bench.call("MSET 3 a v b v c v TAGS 1 t");
+            let now = bench.now();
+            for (_, words) in bench.state.marks_as_words(now) {
+                bench.obey(&[&[&b"SMARTCACHE.MARK"[..]], &slices(&words)[..]].concat());
+            }
+            assert_eq!(bench.call("MGET a b c"), r#"["v", "v", "v"]"#);
+            let mut other = Bench::at(1_000_000);
+            other.load_aof(&bench.saved(), [2; 16]);
+            for mut bench in [bench, other] {
+                assert_eq!(bench.call("INVALIDATE TAGS 1 t"), "3", "{what}");
+                bench.call("SET d v");
+                assert_eq!(bench.call("INVALIDATE ALL"), "1", "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn members_that_are_not_listed_are_counted_and_swept() {
+        let mut bench = bench();
+        bench.config("max-members", "2").unwrap();
+        bench.call("MSET 4 a v b v c v d v TAGS 1 t");
+        assert_eq!(bench.call("INVALIDATE TAGS 1 t"), "4");
+        bench.sweep();
+        assert_eq!((bench.dbsize(), bench.call("INVALIDATE ALL")), (0, "0".into()));
+    }
+
+    #[test]
+    fn many_members_are_counted_by_their_lists_which_leaves_no_error_behind() {
+        let mut bench = bench();
+        for n in 0..1_500 {
+            bench.call(&format!("SET k{n} v TAGS 2 t u"));
+        }
+        assert_eq!(bench.call("INVALIDATE TAGS 2 t u"), "3000");
+        bench.sweep();
+        bench.call("SET new v");
+        assert_eq!(bench.call("INVALIDATE ALL"), "1");
+    }
+
+    #[test]
+    fn who_waits_is_answered_when_the_sweep_has_passed_or_time_is_over() {
+        for (what, hits) in [("PREFIXES 1 a", "2"), ("PATTERNS 1 *", "3"), ("TAGS 1 t", "1"), ("ALL", "3")] {
+            let mut bench = bench();
+            bench.call("MSET 2 a1 v a2 v");
+            bench.call("SET b v TAGS 1 t");
+            assert_eq!(bench.call(&format!("INVALIDATE {what} WAIT 5")), "(waiting)");
+            bench.sweep();
+            assert_eq!(bench.late_answers(), [(1, hits.into())], "{what}");
+        }
+        let mut bench = bench();
+        bench.call("MSET 2 a1 v a2 v");
+        bench.call("INVALIDATE PREFIXES 1 a WAIT 5");
+        bench.sweep_some(1);
+        assert!(bench.late_answers().is_empty());
+        bench.advance(5_000);
+        bench.tell_patients();
+        assert_eq!(bench.late_answers(), [(1, "1".into())], "those that it has found so far");
+        bench.server.may_wait = false;
+        assert_eq!(bench.call("INVALIDATE PREFIXES 1 a WAIT 5"), "0");
     }
 
     #[test]

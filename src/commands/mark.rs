@@ -25,7 +25,7 @@ pub const COMMAND: Command = Command {
         Arg::new("name", Kind::Text).or_none().repeated(),
     ],
     details: "\
-Written by SmartCache itself into the replication stream and the AOF: stamp, time, what is left of the guard, HARD or SOFT, OVER, and what is named: TAGS, PREFIXES, PATTERNS or ALL. Or SWEPT: a sweep that began at the stamp has been everywhere. Or FORGOT: marks up to the stamp are forgotten.
+Written by SmartCache itself into the replication stream and the AOF: stamp, time, what is left of the guard, HARD or SOFT, OVER, and what is named: TAGS, PREFIXES, PATTERNS or ALL. Or SWEPT: a sweep that began at the stamp has been everywhere. Or FORGET: marks of prefixes and patterns up to the stamp are forgotten now; FORGOT: they were before.
 Refused from clients, whose command is SMARTCACHE.INVALIDATE.",
     replies: "OK",
     run: Some(run),

@@ -100,10 +100,13 @@ fn restamp<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, header: &Header<'_>) {
     let trusted = cx.caller.trusted;
     let meant = |entry: &EntryMut<'_>| trusted || entry.as_ref().stamp() == header.stamp;
     let Some(mut entry) = cx.keys.edit(key).filter(meant) else { return };
+    let (marks, db) = (cx.state.marks.clone(), cx.caller.db);
+    marks.left(db, key.name, entry.as_ref()); // it is counted by what the header says
     entry.set_header(header.stamp, header.fresh_until, header.stale());
     if trusted && !cx.state.clock.follow(header.stamp, cx.now) {
         entry.kill(); // what could not be believed when it came is not brought to life again
     }
+    marks.joined(db, key.name, &mut entry);
     match header.expiry {
         Expiry::AsItIs => {}
         Expiry::None => cx.keys.set_expire_at(key, None),

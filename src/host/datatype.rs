@@ -406,11 +406,10 @@ unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const 
         let Some(name) = name.map(|name| name.bytes()) else { return };
         // SAFETY: the value is one of ours that the server still holds; this is the main thread, and nobody refers to it.
         let mut entry = EntryMut::from_bytes(unsafe { bytes_mut(value.cast_mut()) });
-        marks().left(db, name, entry.as_ref());
-        // It may live on, under another name or in another database.
-        entry.unlist();
         let now = cached_now();
+        marks().left(db, name, entry.as_ref());
         marks().write_verdict(db, name, &mut entry, now);
+        entry.unlist(); // it may live on, under another name or in another database
         let may_evict = caller::may_evict();
         if DOUBTS.matter() || !GHOSTS.is_empty() || may_evict {
             let entry = entry.as_ref();
@@ -467,8 +466,7 @@ fn copied(entry: EntryRef<'_>, from: Option<Str<'_>>, to: Option<Str<'_>>, dbs: 
     let rule = to.map_or(RuleId::default(), |name| with_state(|state| rule_of(state, name.bytes())));
     copy.as_mut().set_rule(rule);
     if let (Some((_, db)), Some(name)) = (dbs, to) {
-        marks().write_verdict(db, name.bytes(), &mut copy.as_mut(), clock_now()); // before a mark of its new name is forgotten
-        marks().joined(db, name.bytes(), &mut copy.as_mut());
+        marks().copied(db, name.bytes(), &mut copy.as_mut(), clock_now());
     }
     into_raw(copy)
 }

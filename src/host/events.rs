@@ -79,7 +79,13 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
             if state.clock.is_astray(clock_now()) {
                 state.begin_era(random_bytes(), clock_now());
             }
-            state.reap(TAGS_A_TURN, clock_now());
+            // SAFETY: the event's context, valid until we return.
+            match unsafe { Ctx::from_raw(ctx) } {
+                Some(ctx) if ctx.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE == 0 => {
+                    sweep::say(state.reap(TAGS_A_TURN, clock_now()));
+                }
+                _ => state.reap_tags(TAGS_A_TURN, clock_now()),
+            }
             sweep::see_to(&mut state);
             state.codecs.trim();
             let now = clock_now();

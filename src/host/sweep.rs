@@ -44,6 +44,8 @@ const BATCH: usize = 16;
 struct Host {
     /// Where walks over all keys are, by their numbers.
     cursors: HashMap<u64, Cursor>,
+    /// What replicas are to be told of marks, and of which database.
+    to_say: Vec<(i32, Vec<Vec<u8>>)>,
     timer: bool,
 }
 
@@ -69,9 +71,18 @@ lazy_static! {
 
 /// To be called when something may be to be done: sees to the timer.
 pub(super) fn see_to(state: &mut State) {
+    state.sweep_arrivals();
     let due = |due| due == 0 || due <= clock_now().mono_ms();
     if !SWEEP.0.borrow().timer && (state.sweep.has_answers() || state.sweep.next_due().is_some_and(due)) {
         set_timer(1);
+    }
+}
+
+/// Replicas are to be told this.
+pub(super) fn say(words: Vec<(i32, Vec<Vec<u8>>)>) {
+    if !words.is_empty() {
+        SWEEP.0.borrow_mut().to_say.extend(words);
+        crumble();
     }
 }
 
@@ -114,7 +125,16 @@ fn work(ctx: Ctx) -> Option<i64> {
     let crumbs = crumbs(began);
     let Some(mut state) = try_state() else { return Some(LATER_MS) };
     if ctx.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE != 0 {
-        state.sweep.clear(); // its primary frees what is to be freed
+        state.sweep.clear(); // its primary frees what is to be freed, and says what is to be forgotten
+        SWEEP.0.borrow_mut().to_say.clear();
+    }
+    if may_free(ctx) {
+        let to_say = std::mem::take(&mut SWEEP.0.borrow_mut().to_say);
+        for (db, words) in to_say {
+            if ctx.select_db(db) {
+                replicate_mark(ctx, &words);
+            }
+        }
     }
     let effort = effort(&state);
     let frees = state.settings.sweep_effort > 0.0 && may_free(ctx);
@@ -130,7 +150,8 @@ fn work(ctx: Ctx) -> Option<i64> {
     match state.sweep.next(frees, clock_now()) {
         Some(_) => Some(rest(effort.max(0.001))),
         None if state.sweep.next_due() == Some(0) => Some(LATER_MS), // when it may free again
-        None => crumbs.then(|| rest(0.05)),                          // the cron comes by for what is due later
+        None if !SWEEP.0.borrow().to_say.is_empty() => Some(LATER_MS),
+        None => crumbs.then(|| rest(0.05)), // the cron comes by for what is due later
     }
 }
 

@@ -147,6 +147,32 @@ fn rename_keeps_everything() {
 }
 
 #[test]
+fn what_comes_to_a_name_that_was_invalidated_is_dead_there_and_counts_once_a_walk_has_met_it() {
+    let s = Server::start();
+    for key in ["renamed", "copied", "moved", "alive"] {
+        s.ok(&format!("SMARTCACHE.SET {key} v PERSIST TAGS 1 t"));
+    }
+    s.ok("SMARTCACHE.INVALIDATE PREFIXES 1 old: WAIT 5");
+    s.ok("SELECT 1");
+    s.ok("SMARTCACHE.INVALIDATE PREFIXES 1 moved WAIT 5");
+    s.ok("SELECT 0");
+    s.ok("RENAME renamed old:renamed");
+    s.ok("COPY copied old:copied");
+    s.ok("MOVE moved 1");
+    s.ok("RENAME alive alive:too");
+    for (db, key) in [(0, "old:renamed"), (0, "old:copied"), (1, "moved")] {
+        s.ok(&format!("SELECT {db}"));
+        assert_eq!(s.ok(&format!("SMARTCACHE.GET {key}")).to_string(), "(nil)");
+    }
+    s.ok("SELECT 0");
+    wait_until("a copy is swept, though nobody asks", || s.ok("EXISTS old:copied").int() == 0);
+    assert_eq!(s.ok("SMARTCACHE.GET alive:too").text(), "v");
+    s.ok("SMARTCACHE.INVALIDATE PREFIXES 1 nobodys WAIT 5");
+    assert_eq!(s.ok("EXISTS old:renamed").int(), 0, "the next walk over all keys has freed it");
+    assert_eq!(s.ok("SMARTCACHE.INVALIDATE TAGS 1 t").int(), 2, "copied, alive:too");
+}
+
+#[test]
 fn copy_makes_an_equal_and_independent_entry() {
     let s = Server::start();
     rich(&s, "k");
