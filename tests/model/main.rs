@@ -6,6 +6,7 @@
 //! `PROPTEST_CASES=100000` looks longer.
 
 mod history;
+mod invalidation;
 mod leases;
 mod naive;
 
