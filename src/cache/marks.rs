@@ -26,7 +26,7 @@
 //! Shared with the host's callbacks, which run on the main thread while a command of ours may hold the state: hence the
 //! cells. No method calls out.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hasher;
 use std::ops::Bound;
@@ -47,6 +47,8 @@ use super::token::Token;
 const DATABASES: usize = 1024;
 /// For how long a mark is kept at least: no load that is older is likely to be out.
 const KEPT_MS: u64 = 60_000;
+/// Places for tags in a brief: 2 KB.
+const BRIEF: usize = 256;
 /// Soft marks that are kept of one name.
 const SOFTS: usize = 8;
 /// Stamps of forgotten tags, by a hash of the tag's name.
@@ -133,6 +135,8 @@ impl Default for Limits {
 /// The marks of one node, and the members of its tags.
 pub struct Marks {
     newest: Box<[Cell<u64>]>,
+    /// Of the databases below the same number, once one has a mark.
+    briefs: Box<[OnceCell<Box<Brief>>]>,
     limits: Cell<Limits>,
     /// Stamps have begun anew in this life: there may be entries with later ones than will be made for long.
     anew: Cell<bool>,
@@ -141,6 +145,15 @@ pub struct Marks {
     rubble: RefCell<Vec<Members>>,
     /// Databases to which something has come that was dead on arrival: no walk has been asked for that finds it.
     dead_on_arrival: RefCell<BTreeSet<i32>>,
+}
+
+/// The marks of a database in few words, which stay in the processor's nearest cache: what is newer than these stamps needs
+/// no closer look. After a tag was invalidated that is nearly every entry with other tags.
+struct Brief {
+    /// The newest mark that is no tag's.
+    others: Cell<u64>,
+    /// The newest mark of the tags that share a place, by id.
+    tags: [Cell<u64>; BRIEF],
 }
 
 #[derive(Default)]
@@ -205,6 +218,7 @@ impl Default for Marks {
     fn default() -> Self {
         Marks {
             newest: (0..DATABASES).map(|_| Cell::new(0)).collect(),
+            briefs: (0..DATABASES).map(|_| OnceCell::new()).collect(),
             limits: Cell::default(),
             anew: Cell::default(),
             databases: RefCell::default(),
@@ -226,6 +240,9 @@ impl Marks {
 
     #[inline(never)]
     fn judged(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Freshness {
+        if self.passes(db, entry) {
+            return entry.freshness(now);
+        }
         match self.verdict(db, name, entry, now) {
             Verdict::Untouched => entry.freshness(now),
             Verdict::Later(at) => entry.freshness(now).until(at, now),
@@ -236,7 +253,7 @@ impl Marks {
 
     /// What the marks of a database make of the entry under `name`.
     pub fn verdict(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
-        if entry.stamp().0 > self.newest[index(db)].get() {
+        if entry.stamp().0 > self.newest[index(db)].get() || self.passes(db, entry) {
             return Verdict::Untouched;
         }
         if self.anew.get() && !clock::is_believable(entry.stamp(), now) {
@@ -323,8 +340,29 @@ impl Marks {
                 marks.fold(limits);
             }
         });
-        let newest = &self.newest[index(db)];
-        newest.set(newest.get().max(mark.stamp.0));
+        raise(&self.newest[index(db)], mark.stamp.0);
+        if let Some(brief) = self.make_brief(db) {
+            let tag = |tag: TagId| &brief.tags[tag.0 as usize % BRIEF];
+            raise(if let What::Tag(id) = what { tag(id) } else { &brief.others }, mark.stamp.0);
+        }
+    }
+
+    /// Whether a few words are enough to know that no mark concerns an entry, wherever it stands.
+    #[inline]
+    fn passes(&self, db: i32, entry: EntryRef<'_>) -> bool {
+        let Some(brief) = self.brief(db).filter(|_| !self.anew.get()) else { return false };
+        let stamp = entry.stamp().0;
+        let passes = |tag: TagId| stamp > brief.tags[tag.0 as usize % BRIEF].get();
+        // What came unannounced is to be compared with forgotten marks, too.
+        stamp > brief.others.get() && entry.here() && entry.tags().all(passes)
+    }
+
+    fn brief(&self, db: i32) -> Option<&Brief> {
+        self.briefs.get(db as usize)?.get().map(|brief| &**brief)
+    }
+
+    fn make_brief(&self, db: i32) -> Option<&Brief> {
+        Some(self.briefs.get(db as usize)?.get_or_init(Box::default))
     }
 
     /// An entry has come to stand under `name` in a database.
@@ -437,6 +475,10 @@ impl Marks {
         let newest = newest_a.get().max(newest_b.get()); // of both: others may share the numbers
         newest_a.set(newest);
         newest_b.set(newest);
+        match (self.make_brief(a), self.make_brief(b)) {
+            (Some(a), Some(b)) => a.cells().zip(b.cells()).for_each(|(a, b)| a.swap(b)),
+            (one, other) => one.into_iter().chain(other).flat_map(Brief::cells).for_each(|cell| cell.set(newest)),
+        }
         let mut databases = self.databases.borrow_mut();
         let (of_a, of_b) = (databases.remove(&a), databases.remove(&b));
         databases.extend(of_a.map(|marks| (b, marks)).into_iter().chain(of_b.map(|marks| (a, marks))));
@@ -494,15 +536,27 @@ impl Marks {
             let swept = marks.swept;
             if let Some((stamp, guard)) = marks.forget_by_name(swept, |record| record.may_go(now, &oldest_lease)) {
                 floor(*db, stamp, guard);
+                self.shorten(*db, marks);
             }
         }
     }
 
     /// Our primary has forgotten prefixes and patterns up to this stamp, but for those whose guards and slopes still stand.
     pub fn forget_until(&self, db: i32, stamp: Stamp, now: Now, floor: impl FnOnce(Stamp, u64)) {
-        let forgotten = self.change(db, |marks| marks.forget_by_name(stamp.0, |record| record.is_over(now)));
+        let forgotten = self.change(db, |marks| {
+            let forgotten = marks.forget_by_name(stamp.0, |record| record.is_over(now));
+            self.shorten(db, marks);
+            forgotten
+        });
         if let Some((stamp, guard)) = forgotten {
             floor(stamp, guard);
+        }
+    }
+
+    /// Marks that are no tag's have become fewer.
+    fn shorten(&self, db: i32, marks: &Database) {
+        if let Some(brief) = self.brief(db) {
+            brief.others.set(marks.newest_by_name.max(marks.floor.newest()));
         }
     }
 
@@ -526,6 +580,7 @@ impl Marks {
             marks.forgotten.by_name = marks.forgotten.by_name.max(by_name.0);
             marks.forgotten.any_tag = marks.forgotten.any_tag.max(of_tags.0);
         });
+        raise(&self.newest[index(db)], by_name.0); // what has come unannounced is to be looked at
     }
 
     /// The newest forgotten marks of each database, of names and of tags, where there are any.
@@ -575,7 +630,8 @@ impl Marks {
 
     /// Forgets everything: what is loaded next replaces it.
     pub fn clear(&self) {
-        self.newest.iter().for_each(|newest| newest.set(0));
+        let briefs = self.briefs.iter().filter_map(OnceCell::get).flat_map(|brief| brief.cells());
+        self.newest.iter().chain(briefs).for_each(|newest| newest.set(0));
         self.anew.set(false); // what is loaded and not believable is dead by itself
         let old = std::mem::take(&mut *self.databases.borrow_mut());
         self.rubble.borrow_mut().extend(old.into_values().map(|marks| marks.members));
@@ -654,6 +710,22 @@ pub struct Totals {
 #[inline]
 fn index(db: i32) -> usize {
     db as usize % DATABASES
+}
+
+fn raise(cell: &Cell<u64>, stamp: u64) {
+    cell.set(cell.get().max(stamp));
+}
+
+impl Default for Brief {
+    fn default() -> Self {
+        Brief { others: Cell::default(), tags: [const { Cell::new(0) }; BRIEF] }
+    }
+}
+
+impl Brief {
+    fn cells(&self) -> impl Iterator<Item = &Cell<u64>> {
+        self.tags.iter().chain([&self.others])
+    }
 }
 
 impl Database {
