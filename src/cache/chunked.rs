@@ -2,7 +2,7 @@
 //! the server for tens of milliseconds.
 
 /// Elements in a piece.
-const CHUNK: usize = 1024;
+const CHUNK: usize = 256;
 
 /// Elements by number, each there from the start with its default; memory comes with the first use of a piece.
 #[derive(Debug)]
