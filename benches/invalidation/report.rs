@@ -261,7 +261,8 @@ fn promises(all: &All) -> Vec<Promise> {
         let what = format!("{name}, a million keys: looks after the reply that found something fresh");
         promise(&what, "", row.each(|m| m.late as f64), Some(0.0), true);
         promise("    reply, while others ask", "ms", row.each(|m| m.reply_ms), None, false);
-        promise("    memory back", "ms", row.each(Measured::back_ms), Some(30_000.0), false);
+        let promised = (row.approach == Approach::Tags).then_some(30_000.0);
+        promise("    memory back", "ms", row.each(Measured::back_ms), promised, false);
         let what = "    longest turn of the main thread (limit: SCAN, UNLINK and 1 ms)";
         promise(what, "ms", row.each(|m| m.stops.turn_ms), native.map(|native| native + 1.0), false);
     }
