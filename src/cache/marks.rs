@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  database ─▶ newest stamp of any mark        an entry with a later one: nothing concerns it, one comparison
+//!           ─▶ brief: the same by some bits of a tag's id, and of all that is no tag's; most others pass here
 //!           ─▶ floor     (INVALIDATE ALL)  ┐
 //!           ─▶ tag 0     (by its id)       │
 //!           ─▶ tag 1 …                     ├─ each: hard stamp │ soft stamps, their times and slopes │ guards

@@ -13,8 +13,10 @@
 //! a tag that is 4 bytes in the entry, 4 in the list, and a share of the name.
 //!
 //! The lists serve the sweep, the count that `INVALIDATE TAGS` answers, and `PREVIEW`. They are never the truth: that is in
-//! the stamps (`marks.rs`). What they do not hold (what is over `max-members`) is invalidated all the same, and swept by a
-//! walk over the keys.
+//! the stamps (`marks.rs`). What they do not hold is invalidated all the same, and swept by a walk over the keys: what is over `max-members`,
+//! and what `RENAME` or `MOVE` brought, of which servers tell modules no more than that it has left. (They would with an
+//! event of the keyspace; but then every `SET … EX` and `DEL` of the server's own would call us, and Valkey 8.1 leaves
+//! whoever says `MOVE` in the other database.) A walk that meets such an entry lists it.
 //!
 //! Counts are of what is to come: a list counts its members from a stamp on, which moves forward with each invalidation of
 //! its tag that is later than all members. An entry that joins or leaves is counted by the same comparison.
