@@ -49,6 +49,9 @@ impl<T: Default> Chunked<T> {
     /// Frees the pieces in which there is nothing before this number.
     pub fn truncate(&mut self, from: usize) {
         self.0.truncate(from.div_ceil(CHUNK));
+        if self.0.capacity() > 4 * self.0.len() {
+            self.0.shrink_to_fit();
+        }
     }
 
     /// The bytes of its pieces, without what the elements point to.
