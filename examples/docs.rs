@@ -125,8 +125,9 @@ setting the wall clock changes none of them.
 
 `JSON` has the fields of the map. `PROMETHEUS` is what Prometheus scrapes: `smartcache_` before the name, `_seconds` for
 `_ms` (and the number to it), `_per_second` for `_per_sec`, `_total` behind what only grows, `rule=\"…\"` as a label. `STATS
-RULES PROMETHEUS` is all that a scrape needs: what concerns no key (errors, waiters, uptime) is in it without a label. Over a
-window nothing only grows: then all are gauges, with `window=\"5m\"` as a label.
+RULES PROMETHEUS` is all that a scrape needs: what concerns no key (errors, waiters, uptime) is in it without a label, and
+so is each reason of [`HEALTH`](operations.md#health), 1 or 0, as `smartcache_health{reason=\"…\"}`. Over a window nothing only
+grows: then all are gauges, with `window=\"5m\"` as a label, and health is left out.
 
 ## Why a miss was a miss
 

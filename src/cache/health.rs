@@ -150,6 +150,11 @@ impl Health {
     pub fn status(&self) -> &'static str {
         if self.reasons.is_empty() { "ok" } else { "warn" }
     }
+
+    /// Whether this reason is among those that are given.
+    pub fn gives(&self, code: &str) -> bool {
+        self.reasons.iter().any(|reason| reason.code == code)
+    }
 }
 
 /// What a judgement rests on.

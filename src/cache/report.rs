@@ -2,11 +2,15 @@
 //!
 //! A metric is called as its field, with `smartcache_` before it; Prometheus wants seconds and not milliseconds, and
 //! `_total` behind what only grows. Over a window nothing only grows: there all are gauges, with the window as a label.
+//!
+//! What `SMARTCACHE.HEALTH` warns of is a gauge for each reason that there may be, 0 or 1. So a warning that ends is seen to
+//! end, and its series is there before it begins. (The sentences have numbers in them: each would be a series of its own.)
 
 use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
+use super::health::{Health, REASONS};
 use super::stats::{FIELDS, Field, Number, Snapshot};
 
 /// What is told of whom: the node, or each of its rules.
@@ -42,8 +46,8 @@ pub fn json(told: &[Told<'_>], by_rule: bool) -> String {
 }
 
 /// The text format of Prometheus, version 0.0.4: of each metric its help, its type, and a line for each that is told. What is
-/// told of the node only has no rule.
-pub fn prometheus(told: &[Told<'_>], window: Option<&str>) -> String {
+/// told of the node only has no rule. Health has no window: it is judged over its own.
+pub fn prometheus(told: &[Told<'_>], window: Option<&str>, health: Option<&Health>) -> String {
     let mut text = String::new();
     let by_rule = told.iter().any(|told| told.rule.is_some());
     for field in FIELDS {
@@ -69,8 +73,19 @@ pub fn prometheus(told: &[Told<'_>], window: Option<&str>) -> String {
             }
         }
     }
+    if let Some(health) = health {
+        put(&mut text, format_args!("# HELP {HEALTH} 1 while SMARTCACHE.HEALTH gives this reason, else 0."));
+        put(&mut text, format_args!("# TYPE {HEALTH} gauge"));
+        for (code, ..) in REASONS {
+            let given = u8::from(health.gives(code));
+            put(&mut text, format_args!("{HEALTH}{{reason=\"{code}\"}} {given}"));
+        }
+    }
     text
 }
+
+/// What is wrong, by reason.
+const HEALTH: &str = "smartcache_health";
 
 /// The name of a field's metric, and what its number is to be divided by.
 fn metric(field: &str, grows: bool) -> (String, f64) {
@@ -148,7 +163,7 @@ mod tests {
         let rules = told(&[Some(STRANGE), Some("plain")]);
         let parsed: Value = serde_json::from_str(&json(&rules, true)).unwrap();
         assert_eq!(parsed.as_object().unwrap().keys().collect::<Vec<_>>(), [STRANGE, "plain"]);
-        let text = prometheus(&rules, Some("5m"));
+        let text = prometheus(&rules, Some("5m"), None);
         let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).map(sample).collect();
         assert_eq!(samples.len(), 2 * fields(true).count());
         for (at, (name, labels, number)) in samples.iter().enumerate() {
@@ -160,7 +175,7 @@ mod tests {
 
     #[test]
     fn each_metric_has_its_help_its_type_and_its_lines_together() {
-        let text = prometheus(&told(&[None, Some("r")]), None);
+        let text = prometheus(&told(&[None, Some("r")]), None, None);
         let mut lines = text.lines().peekable();
         for field in FIELDS {
             let (name, _) = metric(field.name, field.kind.grows());
@@ -175,6 +190,26 @@ mod tests {
             assert!(text.lines().any(|other| other == line), "{line}\n{text}");
         }
         assert!(!text.contains("Milliseconds") && !text.contains("_ms"), "{text}");
+    }
+
+    #[test]
+    fn each_reason_that_there_may_be_is_told_whether_it_is_given_or_not() {
+        let mut bench = Bench::at(1_000);
+        let now = bench.now();
+        for panics in [0, 2] {
+            bench.state.stats.at(now).node().panics += panics;
+            let health = bench.state.health(&bench.server, now);
+            let text = prometheus(&[], None, Some(&health));
+            assert!(
+                text.starts_with("# HELP smartcache_health ") && text.contains("\n# TYPE smartcache_health gauge\n")
+            );
+            let told: Vec<_> = text.lines().skip(2).map(sample).collect();
+            let given = |code| if code == "panics" && panics > 0 { 1.0 } else { 0.0 };
+            let wanted = REASONS
+                .iter()
+                .map(|(code, ..)| (HEALTH.to_owned(), vec![("reason".to_owned(), (*code).to_owned())], given(*code)));
+            assert_eq!(told, wanted.collect::<Vec<_>>());
+        }
     }
 
     #[test]

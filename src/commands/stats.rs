@@ -14,7 +14,7 @@ pub const COMMAND: Command = Command {
     name: "SMARTCACHE.STATS",
     summary: "Returns what the cache has done since start or reset, or lately",
     since: "0.1.0",
-    complexity: "O(1); O(r) for r rules",
+    complexity: "O(1); O(r) for r rules, and with PROMETHEUS what SMARTCACHE.HEALTH takes",
     arity: -1,
     flags: &[Flag::ReadOnly, Flag::Fast],
     keys: Keys::None,
@@ -27,7 +27,7 @@ pub const COMMAND: Command = Command {
 Only reads by SMARTCACHE commands count: GET, MGET and GETLOCK, one request a key. The same numbers are in INFO smartcache, with smartcache_ before the name.
 RULE tells those of one rule, RULES those of every rule, by name; (none) is for keys without a rule. They sum to the whole. What concerns no key (waiters, errors, error_rate, panics, uptime_ms) is told of the whole only. A hit counts for the rule that its entry was stored under, a miss for the one that its key matches; what a rule has counted that is gone is added to (none).
 WINDOW 1m, 5m or 1h tells what was counted lately: in the last minute and up to a second more, in the last five minutes or hour and up to a minute more. What is measured, such as entries, is as of now.
-JSON and PROMETHEUS answer with one text. In JSON the fields are called as in the map. Prometheus gets seconds for milliseconds and _total behind counters; with RULES the rule is a label, and what concerns no key is there too, without label: one scrape has everything.",
+JSON and PROMETHEUS answer with one text. In JSON the fields are called as in the map. Prometheus gets seconds for milliseconds and _total behind counters; with RULES the rule is a label, and what concerns no key is there too, without label: one scrape has everything. Without RULE and WINDOW it also has smartcache_health with each code of SMARTCACHE.HEALTH as the label reason: 1 where that reason is given, else 0.",
     replies: "A map from name to number; with RULES a map from rule to such a map. With JSON or PROMETHEUS: a text.",
     run: Some(run),
 };
@@ -94,12 +94,18 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     for (id, name) in &of_rules {
         told.push(Told { rule: Some(name), numbers: cx.state.snapshot(Whose::Rule(*id), over, now) });
     }
-    if of_rules.is_empty() || by_rule && format == Some(Format::Prometheus) {
+    let scraped = format == Some(Format::Prometheus);
+    let of_node = of_rules.is_empty() || by_rule && scraped;
+    if of_node {
         told.push(Told { rule: None, numbers: cx.state.snapshot(Whose::Node, over, now) });
     }
     match format {
         Some(Format::Json) => cx.reply.bulk(report::json(&told, by_rule).as_bytes()),
-        Some(Format::Prometheus) => cx.reply.bulk(report::prometheus(&told, window.map(|(name, _)| name)).as_bytes()),
+        Some(Format::Prometheus) => {
+            let health = (of_node && window.is_none()).then(|| cx.state.health(cx.server, now));
+            let window = window.map(|(name, _)| name);
+            cx.reply.bulk(report::prometheus(&told, window, health.as_ref()).as_bytes());
+        }
         None => {
             if by_rule {
                 cx.reply.map(told.len());
@@ -140,6 +146,7 @@ fn tell(reply: &mut dyn Reply, numbers: &Snapshot, of_rule: bool) {
 
 #[cfg(test)]
 mod tests {
+    use crate::cache::health::REASONS;
     use crate::cache::stats::FIELDS;
     use crate::testing::{Bench, field_of};
 
@@ -382,5 +389,32 @@ mod tests {
             "or a sum would be twice too much"
         );
         assert!(text(&mut bench, "STATS PROMETHEUS WINDOW 1m").contains("\nsmartcache_misses{window=\"1m\"} 3\n"));
+    }
+
+    #[test]
+    fn what_health_warns_of_is_in_every_scrape_of_the_node() {
+        let mut bench = Bench::at(1_000);
+        bench.call("RULE SET r MATCH r*");
+        // How many reasons are told, and those that are given.
+        let told = |bench: &mut Bench, words: &str| {
+            let text =
+                bench.call(format!("STATS PROMETHEUS {words}").trim_end()).replace("\\\"", "'").replace("\\n", "\n");
+            let lines: Vec<_> =
+                text.lines().filter_map(|line| line.strip_prefix("smartcache_health{reason='")).collect();
+            let given = lines.iter().filter_map(|line| line.strip_suffix("'} 1")).map(str::to_owned);
+            (lines.len(), given.collect::<Vec<_>>())
+        };
+        for words in ["", "RULES"] {
+            assert_eq!(told(&mut bench, words), (REASONS.len(), vec![]));
+        }
+        (0..5).for_each(|i| drop(bench.call(&format!("SET k{i} v TOKEN bogus"))));
+        for words in ["", "RULES"] {
+            assert_eq!(told(&mut bench, words), (REASONS.len(), vec!["fills_refused".to_owned()]));
+        }
+        bench.advance(400_000);
+        assert_eq!(told(&mut bench, "RULES"), (REASONS.len(), vec![]), "it is seen to end");
+        for words in ["RULE r", "RULE (none)", "WINDOW 5m", "RULES WINDOW 1m"] {
+            assert_eq!(told(&mut bench, words), (0, vec![]), "{words}");
+        }
     }
 }
