@@ -11,13 +11,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use smartcache::cache::health::REASONS;
 
 use crate::support::{SOON, Server, free_port, skip, wait_until};
 
 /// The user that `docs/operations.md` gives the exporter.
 const EXPORTER_ACL: &str = "ACL SETUSER exporter on >password +ping +client|setname +info +config|get +slowlog +latency +eval +smartcache.stats";
 /// What changes by itself between two looks.
-const RESTLESS: &[&str] = &["smartcache_uptime_seconds", "smartcache_requests_per_second"];
+const RESTLESS: &[&str] =
+    &["smartcache_uptime_seconds", "smartcache_counting_seconds", "smartcache_requests_per_second"];
 
 #[test]
 fn the_exporter_hands_on_every_number() {
@@ -41,6 +43,21 @@ fn the_exporter_hands_on_every_number() {
         assert_eq!(handed[&format!("smartcache_hits_total{{rule=\"{rule}\"}}")], hits, "{rule}");
         assert_eq!(handed[&format!("smartcache_misses_total{{rule=\"{rule}\"}}")], misses, "{rule}");
     }
+    // Each reason of HEALTH, whether it is given or not: a series that came and went would leave an alert hanging.
+    let health = |number: f64| {
+        let named = REASONS.iter().map(move |(code, ..)| (format!("smartcache_health{{reason=\"{code}\"}}"), number));
+        named.collect::<BTreeMap<_, _>>()
+    };
+    let told = |handed: &BTreeMap<String, f64>| {
+        let of_health = handed.iter().filter(|(name, _)| name.starts_with("smartcache_health"));
+        of_health.map(|(name, number)| (name.clone(), *number)).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(told(&handed), health(0.0));
+    make_unwell(&s);
+    let mut wanted = health(0.0);
+    wanted.insert("smartcache_health{reason=\"fills_refused\"}".into(), 1.0);
+    assert_eq!(told(&self::handed(&exporter.scrape())), wanted);
+
     assert!(scrape.contains("\nredis_up 1\n"), "{scrape}");
     assert_eq!(s.ok("ACL LOG").array().len(), 0, "the user may do what the exporter asks for");
 
@@ -97,6 +114,7 @@ fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
         skip!(s, "there is no Prometheus (Debian: prometheus; `scripts/setup monitoring`) to ask the queries");
     };
     // The rule is a label, as if Prometheus had scraped STATS itself, and nothing of the exporter's way is left.
+    s.ok("SMARTCACHE.GET idle:1"); // else HEALTH would warn of a rule that never matches, where the next takes long
     wait_until("Prometheus has scraped twice", || {
         s.ok("SMARTCACHE.GET user:1");
         !prometheus.ask("rate(smartcache_requests_total[1m])").is_empty()
@@ -110,6 +128,26 @@ fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
         prometheus.ask("smartcache_entries").iter().map(|one| one["metric"]["rule"].to_string()).collect();
     assert_eq!(rules, BTreeSet::from(["\"(none)\"", "\"idle-1.2:3\"", "\"user\""].map(str::to_owned)));
     assert_eq!(prometheus.ask("smartcache_up")[0]["value"][1], "1");
+    // What HEALTH warns of comes and goes, and its series stay.
+    let reasons = |query: &str| -> BTreeSet<String> {
+        let reason = |one: &Value| one["metric"]["reason"].as_str().expect("a reason").to_owned();
+        prometheus.ask(query).iter().map(reason).collect()
+    };
+    let all: BTreeSet<_> = REASONS.iter().map(|(code, ..)| (*code).to_owned()).collect();
+    assert_eq!((reasons("smartcache_health"), reasons("smartcache_health > 0")), (all.clone(), BTreeSet::new()));
+    make_unwell(&s);
+    let warned = BTreeSet::from(["fills_refused".to_owned()]);
+    wait_until("the warning has come", || reasons("smartcache_health > 0") == warned);
+    wait_until("its alert waits for five minutes", || {
+        reasons("ALERTS{alertname=\"SmartCacheHealth\",alertstate=\"pending\"}") == warned
+    });
+    let labels = prometheus.ask("smartcache_health > 0")[0]["metric"].as_object().expect("labels").clone();
+    assert_eq!(labels.keys().collect::<Vec<_>>(), ["__name__", "instance", "job", "reason"]);
+    s.ok("SMARTCACHE.RESETSTAT");
+    wait_until("the warning has gone", || reasons("smartcache_health > 0").is_empty());
+    assert_eq!(reasons("smartcache_health"), all);
+    wait_until("its alert has gone", || prometheus.ask("ALERTS{alertname=\"SmartCacheHealth\"}").is_empty());
+    s.ok("SMARTCACHE.MGET user:1 user:2 other"); // after the reset there is something to see again
     assert!(prometheus.ask("{__name__=~'redis_script.*'}").is_empty());
 
     for (whence, query) in panels() {
@@ -158,6 +196,11 @@ fn busy_server() -> Server {
     s.ok("SMARTCACHE.SET user:1 v");
     s.ok("SMARTCACHE.MGET user:1 user:1 other user:2 user:3");
     s
+}
+
+/// Five loads that come home with tokens of nobody: one reason of HEALTH.
+fn make_unwell(s: &Server) {
+    (0..5).for_each(|_| assert_eq!(s.fill("other", "v", "bogus"), "LOST"));
 }
 
 fn root() -> &'static Path {
@@ -260,6 +303,7 @@ impl Prometheus {
         let (ours, theirs) = (format!("127.0.0.1:{exporter}"), "127.0.0.1:9121");
         assert!(conf.contains(theirs) && conf.contains("scrape_interval: 15s"), "{conf}");
         let conf = conf.replace(theirs, &ours).replace("scrape_interval: 15s", "scrape_interval: 1s");
+        let conf = format!("global: {{evaluation_interval: 1s}}\n{conf}");
         fs::write(dir.path().join("prometheus.yml"), conf).expect("written");
         fs::copy(root().join("scripts/alerts.yml"), dir.path().join("alerts.yml")).expect("copied");
         let daemon = Daemon::start(|port| {
