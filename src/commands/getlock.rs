@@ -882,7 +882,7 @@ mod tests {
         assert_eq!(sum(&mut bench, &["waits"]), sum(&mut bench, &waits));
         let requests = ["hits", "stale_hits", "absent_hits", "misses", "busy"];
         assert_eq!(sum(&mut bench, &["requests"]), sum(&mut bench, &requests));
-        let misses = ["misses_cold", "misses_expired", "misses_invalidated"];
+        let misses = ["misses_cold", "misses_expired", "misses_invalidated", "misses_evicted"];
         assert_eq!(sum(&mut bench, &["misses"]), sum(&mut bench, &misses));
         for (name, count) in [
             ("fills", "1"),

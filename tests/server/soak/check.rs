@@ -614,7 +614,7 @@ impl<'h> Book<'h> {
         let mut wrong = Vec::new();
         for (whole, parts) in [
             ("requests", &["hits", "stale_hits", "absent_hits", "misses", "busy"][..]),
-            ("misses", &["misses_cold", "misses_expired", "misses_invalidated"]),
+            ("misses", &["misses_cold", "misses_expired", "misses_invalidated", "misses_evicted"]),
             (
                 "leases_granted",
                 &[

@@ -124,7 +124,7 @@ impl Server {
         let ends = ["fills", "fills_stale", "fills_lost", "fills_failed", "leases_released", "leases_voided"];
         for (whole, parts) in [
             ("requests", &["hits", "stale_hits", "absent_hits", "misses", "busy"][..]),
-            ("misses", &["misses_cold", "misses_expired", "misses_invalidated"]),
+            ("misses", &["misses_cold", "misses_expired", "misses_invalidated", "misses_evicted"]),
             ("leases_granted", &[&ends[..], &["leases_expired", "leases"]].concat()),
             ("waits", &["waits_served", "waits_promoted", "waits_timed_out", "waits_dropped"]),
         ] {
