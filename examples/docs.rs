@@ -120,8 +120,8 @@ is called `(none)`: no rule can be. They sum to the whole. A hit counts for the 
 miss for the one that its key matches now. What a rule has counted that is gone is added to `(none)`.
 
 `WINDOW 1m`, `5m` or `1h` tells what was counted lately. A window begins with a slot, so it reaches back up to a second
-(`1m`) or a minute (`5m`, `1h`) farther than it is called. Windows, rates and `uptime_ms` follow the monotonic clock:
-setting the wall clock changes none of them.
+(`1m`) or a minute (`5m`, `1h`) farther than it is called. Windows, rates and times
+follow the monotonic clock: setting the wall clock changes none of them. `counting_ms` says over how long the counters count.
 
 `JSON` has the fields of the map. `PROMETHEUS` is what Prometheus scrapes: `smartcache_` before the name, `_seconds` for
 `_ms` (and the number to it), `_per_second` for `_per_sec`, `_total` behind what only grows, `rule=\"…\"` as a label. `STATS

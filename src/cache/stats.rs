@@ -619,6 +619,12 @@ pub static FIELDS: &[Field] = &[
         },
     },
     Field {
+        name: "saved_bytes",
+        kind: Kind::Gauge,
+        means: "Bytes that compression saves at this moment: raw_bytes less stored_bytes.",
+        read: |s| Whole(s.totals.raw_bytes.saturating_sub(s.totals.stored_bytes)),
+    },
+    Field {
         name: "errors",
         kind: Kind::NodeCount,
         means: "Commands answered with an error by us.",
@@ -668,6 +674,12 @@ pub static FIELDS: &[Field] = &[
         kind: Kind::NodeGauge,
         means: "Milliseconds since the module was loaded.",
         read: |s| Whole(s.uptime_ms),
+    },
+    Field {
+        name: "counting_ms",
+        kind: Kind::NodeGauge,
+        means: "Milliseconds over which the counters count: since start or RESETSTAT, or as far back as the window reaches.",
+        read: |s| Whole(s.counting_ms),
     },
 ];
 
@@ -947,7 +959,10 @@ mod tests {
         }
     }
 
-    /// A random history of those commands that count something, with several callers and keys of three rules.
+    const DAY_MS: u64 = 86_400_000;
+
+    /// A random history of those commands that count something, with several callers and keys of three rules, and a wall
+    /// clock that jumps.
     fn histories() -> impl Strategy<Value = Vec<(u8, u8, u16)>> {
         proptest::collection::vec((0..20_u8, 0..6_u8, 0..3_000_u16), 1..120)
     }
@@ -989,6 +1004,10 @@ mod tests {
                 bench.disconnect(client);
                 return bench.evict(&key);
             }
+            19 if ms % 5 == 0 => {
+                let wall_ms = bench.now().us() / 1_000;
+                return bench.set_clock(if ms % 2 == 0 { wall_ms + DAY_MS } else { wall_ms.saturating_sub(DAY_MS) });
+            }
             _ => return bench.advance(u64::from(ms) * if ms % 7 == 0 { 30 } else { 1 }),
         };
         let answer = bench.call_as(client, &line);
@@ -999,7 +1018,7 @@ mod tests {
     proptest! {
         #[test]
         fn all_that_is_counted_adds_up(steps in histories()) {
-            let mut bench = Bench::at(1_000_000);
+            let mut bench = Bench::at(3 * DAY_MS);
             bench.plain_list("list");
             bench.call("RULE SET a MATCH a:* LOCK 400ms");
             let mut tokens = Vec::new();

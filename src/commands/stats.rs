@@ -25,7 +25,7 @@ pub const COMMAND: Command = Command {
     ],
     details: "\
 Only reads by SMARTCACHE commands count: GET, MGET and GETLOCK, one request a key. The same numbers are in INFO smartcache, with smartcache_ before the name.
-RULE tells those of one rule, RULES those of every rule, by name; (none) is for keys without a rule. They sum to the whole. What concerns no key (waiters, errors, error_rate, panics, uptime_ms) is told of the whole only. A hit counts for the rule that its entry was stored under, a miss for the one that its key matches; what a rule has counted that is gone is added to (none).
+RULE tells those of one rule, RULES those of every rule, by name; (none) is for keys without a rule. They sum to the whole. What concerns no key (waiters, errors, error_rate, panics, uptime_ms, counting_ms) is told of the whole only. A hit counts for the rule that its entry was stored under, a miss for the one that its key matches; what a rule has counted that is gone is added to (none).
 WINDOW 1m, 5m or 1h tells what was counted lately: in the last minute and up to a second more, in the last five minutes or hour and up to a minute more. What is measured, such as entries, is as of now.
 JSON and PROMETHEUS answer with one text. In JSON the fields are called as in the map. Prometheus gets seconds for milliseconds and _total behind counters; with RULES the rule is a label, and what concerns no key is there too, without label: one scrape has everything. Without RULE and WINDOW it also has smartcache_health with each code of SMARTCACHE.HEALTH as the label reason: 1 where that reason is given, else 0.",
     replies: "A map from name to number; with RULES a map from rule to such a map. With JSON or PROMETHEUS: a text.",
@@ -178,6 +178,9 @@ mod tests {
         let ratio_of = 1_003.0 / stored.parse::<f64>().unwrap();
         assert!((ratio.parse::<f64>().unwrap() - ratio_of).abs() < 0.006, "{ratio} {ratio_of}");
         assert_eq!(are("DEL k none long"), ["0", "0", "0", "0", "1"]);
+        bench.call(&long);
+        let saved = bench.stat("saved_bytes").parse::<u64>().unwrap();
+        assert_eq!(saved, 1_003 - stored.parse::<u64>().unwrap(), "what did not shrink saves nothing");
     }
 
     #[test]
@@ -226,7 +229,7 @@ mod tests {
         assert!(rules.starts_with("{\"user\": {\"requests\": 5, \"hits\": 2,"), "{rules}");
         assert_eq!(rules.matches("\"requests\": ").count(), 3);
         assert!(rules.find("\"idle\"").unwrap() < rules.find("\"(none)\"").unwrap());
-        for name in ["errors", "panics", "uptime_ms", "waiters"] {
+        for name in ["errors", "panics", "uptime_ms", "counting_ms", "waiters"] {
             assert!(!rules.contains(&format!("\"{name}\"")), "{name} is of no rule");
         }
     }
@@ -271,6 +274,68 @@ mod tests {
             assert_eq!(requests(&mut bench), ["0", "0", "0"]);
             assert_eq!((bench.stat("requests"), bench.stat("uptime_ms")), ("3".into(), "4170000".into()));
         }
+    }
+
+    #[test]
+    fn counters_say_over_how_long_they_count() {
+        let mut bench = Bench::at(1_000);
+        let told = |bench: &mut Bench| {
+            ["", " WINDOW 1m", " WINDOW 1h"]
+                .map(|words| bench.call(&format!("STATS{words}")))
+                .map(|map| (field_of(&map, "counting_ms"), field_of(&map, "uptime_ms")))
+                .map(|(counting, uptime)| (counting.parse::<u64>().unwrap(), uptime.parse::<u64>().unwrap()))
+        };
+        bench.advance(7_200_000);
+        let [whole, minute, hour] = told(&mut bench);
+        assert_eq!(whole, (7_200_000, 7_200_000));
+        assert!(
+            (60_000..61_000).contains(&minute.0) && (3_600_000..3_660_000).contains(&hour.0),
+            "{minute:?} {hour:?}"
+        );
+        bench.call("RESETSTAT");
+        bench.advance(90_000);
+        let [whole, minute, hour] = told(&mut bench);
+        assert_eq!((whole, hour), ((90_000, 7_290_000), (90_000, 7_290_000)));
+        assert!((60_000..61_000).contains(&minute.0), "{minute:?}");
+    }
+
+    #[test]
+    fn a_wall_clock_that_jumps_a_day_either_way_changes_no_number() {
+        const DAY: u64 = 86_400_000;
+        let told = |by_ms: fn(u64) -> u64| {
+            let mut bench = Bench::at(3 * DAY);
+            let jump = |bench: &mut Bench| bench.set_clock(by_ms(bench.now().us() / 1_000));
+            bench.call("RULE SET r MATCH r* LOCK 2");
+            bench.call("SET kept v PERSIST");
+            let token = bench.token("GETLOCK r1");
+            bench.call_as(2, "GETLOCK r1 WAIT 9");
+            bench.call("GETLOCK r2 LOCK 1");
+            bench.advance(300);
+            jump(&mut bench);
+            bench.call("MGET kept kept nothing");
+            bench.advance(400);
+            bench.call(&format!("SET r1 v PERSIST TOKEN {token}"));
+            bench.call("GET r1");
+            let late = bench.token("GETLOCK r3");
+            bench.advance(1_000);
+            jump(&mut bench);
+            bench.advance(5_000);
+            bench.call(&format!("SET r3 v PERSIST TOKEN {late}"));
+            bench.call("GET r3");
+            let mut all = vec![bench.call("HOTKEYS"), bench.call("HEALTH")];
+            for words in ["", "RULES", "WINDOW 1m", "RULES WINDOW 5m", "WINDOW 1h"] {
+                all.push(bench.call(format!("STATS {words}").trim_end()));
+            }
+            bench.advance(70_000);
+            jump(&mut bench);
+            all.push(bench.call("STATS WINDOW 1m"));
+            all
+        };
+        let still = told(|ms| ms);
+        let names = ["hits", "misses", "leases_expired", "fills", "origin_ms", "waits_served", "wait_ms_p50"];
+        assert_eq!(names.map(|name| field_of(&still[2], name)), ["5", "4", "2", "1", "700", "1", "672"]);
+        assert_eq!(told(|ms| ms + DAY), still);
+        assert_eq!(told(|ms| ms - DAY), still);
     }
 
     #[test]
