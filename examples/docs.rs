@@ -133,17 +133,19 @@ grows: then all are gauges, with `window=\"5m\"` as a label, and health is left 
 
 | reason | how it is known | how sure |
 |---|---|---|
-| invalidated | the entry is still there, and its freshness was ended by command | certain |
+| invalidated | the entry is still there, and its freshness was ended by command; or it was so when it went: the sweep frees what is dead | certain; as below |
 | expired | the entry is still there past its time; or the server said that it let the key expire | as below |
 | evicted | the server said that it evicted the key | as below |
 | cold | nothing of the above: never stored, deleted, or gone so long ago that it is forgotten | what is left |
 
-The server tells when it evicts a key or lets one expire. That is remembered in one table of 512 KB for the whole node,
+The server tells when it evicts a key or lets one expire, and each entry that goes is asked whether it was invalidated. That
+is remembered in one table of 512 KB for the whole node,
 outside of what the server counts and limits, as 32 bits in one of 131,072 slots by a keyed hash of the name. One key is taken for
-another once in two billion misses. A later key may take the slot: after *n* more such keys a reason is still known with
+another once in a billion misses. A later key may take the slot: after *n* more such keys a reason is still known with
 the probability exp(−*n* / 131,072), that is 93 % after 10,000 and 47 % after 100,000. Then the miss is called cold, so
-the evicted and expired ones are never too many. An entry that is deleted takes the reason along, and so does a flush.
-It costs nothing on a hit or a store, and about 20 ns where a key is evicted, expires, is deleted or missed. On a replica
+the others are never too many; right after an invalidation of far more than 100,000 entries most of their misses are cold, too. An
+entry that is deleted takes the reason along, and so does a flush.
+It costs nothing on a hit or a store, and about 20 ns where a key is evicted, expires, is deleted, swept or missed. On a replica
 keys expire by deletion, so their misses are cold.
 
 ## What it costs

@@ -1,13 +1,15 @@
-//! Why a key is not there: which ones the server has evicted or let expire, remembered in constant memory.
+//! Why a key is not there: which ones the server has evicted or let expire, and which were invalidated before they went,
+//! remembered in constant memory.
 //!
-//! The server says which keys it evicts and which expire. A few bits of a keyed hash of their names go into one table of
-//! 2¹⁷ slots (512 KB):
+//! The server says which keys it evicts and which expire; an entry that leaves its key can be asked whether it was
+//! invalidated, as those are that the sweep frees. A few bits of a keyed hash of their names go into one table of 2¹⁷ slots
+//! (512 KB):
 //!
 //! ```text
-//!  slot = hash mod 2¹⁷ ─▶ │ 31 other bits of the hash │ 0: evicted, 1: expired │
+//!  slot = hash mod 2¹⁷ ─▶ │ 30 other bits of the hash │ 0: evicted, 1: expired, 2: invalidated │
 //! ```
 //!
-//! A miss looks here for its reason. One name is taken for another once in two billion looks. What is written later into
+//! A miss looks here for its reason. One name is taken for another once in a billion looks. What is written later into
 //! the same slot replaces what was there: after *n* more keys a reason is still known with the probability `exp(−n/2¹⁷)`
 //! (after 10,000: 93 %; after 100,000: 47 %), else the miss counts as cold. An entry that leaves its key in any other way
 //! takes the key's old reason with it, so nothing needs to be done when something is stored. Databases are not told
@@ -29,7 +31,11 @@ use super::rules::RuleId;
 
 /// How many keys there is room for.
 pub const SLOTS: usize = 1 << 17;
+const EVICTED: u32 = 0;
 const EXPIRED: u32 = 1;
+const INVALIDATED: u32 = 2;
+/// The bits that say how a key went.
+const HOW: u32 = 3;
 /// What is kept of a hash beside a rule and a bit.
 const HASH_BITS: u64 = !0 << 17;
 
@@ -80,7 +86,7 @@ impl Ghosts {
     /// The server has evicted a key. The rule of the entry that it held and that was fresh, if it did: the server lets an
     /// entry leave its key before it says why.
     pub fn evicted(&self, name: &[u8]) -> Option<RuleId> {
-        self.remember(name, 0);
+        self.remember(name, EVICTED);
         let last = self.last.swap(0, Relaxed);
         let was_fresh = last & 1 != 0 && last & HASH_BITS == self.hash(name) & HASH_BITS;
         was_fresh.then_some(RuleId((last >> 1) as u16))
@@ -91,9 +97,14 @@ impl Ghosts {
         self.last.store(self.hash(name) & HASH_BITS | u64::from(rule.0) << 1 | u64::from(fresh), Relaxed);
         let Some(table) = self.table() else { return };
         let (slot, bits) = self.place(name);
-        if table[slot].load(Relaxed) & !EXPIRED == bits {
+        if table[slot].load(Relaxed) & !HOW == bits {
             table[slot].store(0, Relaxed);
         }
+    }
+
+    /// The entry that has just [left](Self::left) its key could not be served as fresh any more, by command.
+    pub fn invalidated(&self, name: &[u8]) {
+        self.remember(name, INVALIDATED);
     }
 
     /// All keys have gone by command.
@@ -106,9 +117,12 @@ impl Ghosts {
         let Some(table) = self.table() else { return Why::Cold };
         let (slot, bits) = self.place(name);
         match table[slot].load(Relaxed) {
-            ghost if ghost == bits => Why::Evicted,
-            ghost if ghost == bits | EXPIRED => Why::Expired,
-            _ => Why::Cold,
+            ghost if ghost & !HOW != bits => Why::Cold,
+            ghost => match ghost & HOW {
+                EVICTED => Why::Evicted,
+                EXPIRED => Why::Expired,
+                _ => Why::Invalidated,
+            },
         }
     }
 
@@ -134,8 +148,8 @@ impl Ghosts {
     /// The slot of a name, and the bits that tell it from others there: never zero.
     fn place(&self, name: &[u8]) -> (usize, u32) {
         let hash = self.hash(name);
-        let bits = (hash >> 32) as u32 & !EXPIRED;
-        (hash as usize % SLOTS, if bits == 0 { 2 } else { bits })
+        let bits = (hash >> 32) as u32 & !HOW;
+        (hash as usize % SLOTS, if bits == 0 { HOW + 1 } else { bits })
     }
 
     fn hash(&self, name: &[u8]) -> u64 {
@@ -159,7 +173,12 @@ mod tests {
         assert_eq!(ghosts.why(b"k"), Why::Expired);
         ghosts.left(b"k", RuleId(7), true);
         assert_eq!(ghosts.why(b"k"), Why::Cold);
+        ghosts.invalidated(b"k");
+        assert_eq!((ghosts.why(b"k"), ghosts.why(b"other")), (Why::Invalidated, Why::Cold));
+        ghosts.left(b"k", RuleId(7), true);
+        assert_eq!(ghosts.why(b"k"), Why::Cold, "it was stored anew meanwhile");
         assert_eq!(ghosts.evicted(b"k"), Some(RuleId(7)));
+        assert_eq!(ghosts.why(b"k"), Why::Evicted);
         ghosts.flushed();
         assert_eq!(ghosts.why(b"k"), Why::Cold);
     }

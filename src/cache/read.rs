@@ -25,7 +25,7 @@ pub enum Why {
     Gone,
     /// Its time is over, or it cannot be read.
     Expired,
-    /// Its freshness was ended by command.
+    /// Its freshness was ended by command, maybe before it went.
     Invalidated,
     /// The server has evicted it.
     Evicted,

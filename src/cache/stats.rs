@@ -50,7 +50,7 @@ pub struct Counters {
     pub misses_cold: u64,
     /// Reads of entries whose time was over.
     pub misses_expired: u64,
-    /// Reads of entries whose freshness was ended by command.
+    /// Reads of entries whose freshness was ended by command, also of those that went afterwards.
     pub misses_invalidated: u64,
     /// Reads of keys that the server has evicted.
     pub misses_evicted: u64,
@@ -358,7 +358,7 @@ pub static FIELDS: &[Field] = &[
     Field {
         name: "misses_invalidated",
         kind: Kind::Count,
-        means: "Misses of entries that are still in memory, but whose freshness was ended by command.",
+        means: "Misses of entries whose freshness was ended by command: still in memory, or freed since and still remembered.",
         read: |s| Whole(s.count.misses_invalidated),
     },
     Field {

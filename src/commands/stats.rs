@@ -382,6 +382,10 @@ mod tests {
         bench.evict("b");
         bench.call("GETLOCK b");
         assert_eq!(why(&mut bench), ["3", "1", "1", "3"]);
+        bench.plain_del("c");
+        bench.state.stats.ghosts.invalidated(b"c"); // as the host says of what the sweep has freed
+        bench.call("MGET c never");
+        assert_eq!(why(&mut bench), ["4", "1", "2", "3"]);
     }
 
     #[test]

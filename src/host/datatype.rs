@@ -408,14 +408,19 @@ unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const 
         let mut entry = EntryMut::from_bytes(unsafe { bytes_mut(value.cast_mut()) });
         let now = cached_now();
         marks().left(db, name, entry.as_ref());
-        marks().write_verdict(db, name, &mut entry, now);
+        let verdict = marks().verdict(db, name, entry.as_ref(), now);
+        verdict.write(&mut entry);
+        let invalidated = entry.as_ref().stale() || matches!(verdict, Verdict::Stale(_) | Verdict::Dead);
         entry.unlist(); // it may live on, under another name or in another database
         let may_evict = caller::may_evict();
-        if DOUBTS.matter() || !GHOSTS.is_empty() || may_evict {
+        if DOUBTS.matter() || !GHOSTS.is_empty() || may_evict || invalidated {
             let entry = entry.as_ref();
             let fresh = may_evict && matches!(entry.freshness(now), Freshness::Fresh { .. });
             DOUBTS.gone(name, entry.stamp());
             GHOSTS.left(name, entry.rule(), fresh);
+            if invalidated {
+                GHOSTS.invalidated(name);
+            }
         }
     });
 }

@@ -280,6 +280,39 @@ fn evicted_and_expired_keys_are_told_from_unknown_ones() {
 }
 
 #[test]
+fn what_was_invalidated_is_told_from_what_was_never_there_also_when_it_is_freed() {
+    let s = Server::setup().tcp().start();
+    let replica = Server::replica_of(&s, "");
+    let kinds = |s: &Server| ["misses_invalidated", "misses_cold"].map(|kind| s.stat(kind));
+    let all = "SMARTCACHE.MGET tagged user:1 page:1 deleted never";
+    for round in 1..=2 {
+        s.ok("SMARTCACHE.SET tagged v TAGS 1 t");
+        s.ok("SMARTCACHE.MSET 3 user:1 v page:1 v deleted v");
+        for what in ["TAGS 1 t", "PREFIXES 1 user:", "PATTERNS 1 *ge:1"] {
+            s.ok(&format!("SMARTCACHE.INVALIDATE {what} WAIT 60"));
+        }
+        s.ok("SMARTCACHE.DEL deleted");
+        let gone = |s: &Server| s.ok("EXISTS tagged user:1 page:1 deleted").int() == 0;
+        wait_until("they are freed", || gone(&s));
+        assert_eq!(s.ok("WAIT 1 10000").int(), 1);
+        assert!(gone(&replica));
+        for node in [&s, &replica] {
+            node.ok(all);
+            assert_eq!(kinds(node), [3 * round, 2 * round]);
+            node.assert_counts_add_up();
+        }
+    }
+    // What is stored again and deleted is no longer what was invalidated.
+    s.ok("SMARTCACHE.SET tagged v");
+    s.ok("SMARTCACHE.DEL tagged");
+    s.ok("SMARTCACHE.GET tagged");
+    assert_eq!(kinds(&s), [6, 5]);
+    s.ok("FLUSHALL");
+    s.ok(all);
+    assert_eq!(kinds(&s), [6, 10]);
+}
+
+#[test]
 fn waits_have_percentiles_and_hits_are_worth_their_load() {
     let s = Server::start();
     let token = s.ok("SMARTCACHE.GETLOCK k").array()[2].text();
