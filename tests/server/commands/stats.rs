@@ -4,6 +4,10 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use smartcache::cache::report::{self, Told};
+use smartcache::cache::stats::Whose;
+use smartcache::testing::Bench;
+
 use crate::support::{Server, args, assert_within, skip, wait_until};
 
 /// Two hits, one stale hit, one absent hit, two misses.
@@ -169,13 +173,27 @@ fn judged_by(program: &str, args: &[&str], text: &str) -> Option<(bool, String)>
     Some((out.status.success(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned()))
 }
 
+/// What no rule can be called: should one ever be, it must not break the texts.
+const STRANGE: &str = "a\"b\\c\nd\re\u{1}\u{7f}é{}# '";
+
+/// The text with a rule of that name, written by the same function of the core.
+fn strange(format: &str) -> String {
+    let mut bench = Bench::at(1_000);
+    let now = bench.now();
+    let numbers = bench.state.snapshot(Whose::Node, None, now);
+    let told = [Told { rule: Some(STRANGE), numbers }];
+    if format == "JSON" { report::json(&told, true) } else { report::prometheus(&told, None, None) }
+}
+
 /// Every form of the command, with its answer.
 fn texts(s: &Server, format: &str) -> Vec<String> {
     s.ok("SMARTCACHE.RULE SET strange.name:_-1 MATCH f*");
     six_requests(s);
     ["", "WINDOW 1m", "RULES", "RULES WINDOW 1h", "RULE strange.name:_-1", "RULE (none) WINDOW 5m"]
         .map(|words| s.ok(&format!("SMARTCACHE.STATS {words} {format}")).text())
-        .to_vec()
+        .into_iter()
+        .chain([strange(format)])
+        .collect()
 }
 
 #[test]
@@ -187,6 +205,9 @@ fn a_json_parser_of_others_reads_the_json() {
         };
         assert!(good && said.contains("\"requests\""), "{said}\n{text}");
     }
+    let name = "import json, sys; assert list(json.load(sys.stdin)) == [sys.argv[1]]";
+    let (good, said) = judged_by("python3", &["-c", name, STRANGE], &strange("JSON")).expect("python3 was there");
+    assert!(good, "{said}");
 }
 
 #[test]
