@@ -120,8 +120,8 @@ is called `(none)`: no rule can be. They sum to the whole. A hit counts for the 
 miss for the one that its key matches now. What a rule has counted that is gone is added to `(none)`.
 
 `WINDOW 1m`, `5m` or `1h` tells what was counted lately. A window begins with a slot, so it reaches back up to a second
-(`1m`) or a minute (`5m`, `1h`) farther than it is called. Windows, rates and times
-follow the monotonic clock: setting the wall clock changes none of them. `counting_ms` says over how long the counters count.
+(`1m`) or a minute (`5m`, `1h`) farther than it is called. Windows, rates and times follow the monotonic clock: setting
+the wall clock changes none of them. `counting_ms` says over how long the counters count.
 
 `JSON` has the fields of the map. `PROMETHEUS` is what Prometheus scrapes: `smartcache_` before the name, `_seconds` for
 `_ms` (and the number to it), `_per_second` for `_per_sec`, `_total` behind what only grows, `rule=\"…\"` as a label. `STATS
@@ -138,23 +138,23 @@ grows: then all are gauges, with `window=\"5m\"` as a label, and health is left 
 | evicted | the server said that it evicted the key | as below |
 | cold | nothing of the above: never stored, deleted, or gone so long ago that it is forgotten | what is left |
 
-The server tells when it evicts a key or lets one expire, and each entry that goes is asked whether it was invalidated. That
-is remembered in one table of 512 KB for the whole node,
-outside of what the server counts and limits, as 32 bits in one of 131,072 slots by a keyed hash of the name. One key is taken for
-another once in a billion misses. A later key may take the slot: after *n* more such keys a reason is still known with
-the probability exp(−*n* / 131,072), that is 93 % after 10,000 and 47 % after 100,000. Then the miss is called cold, so
-the others are never too many; right after an invalidation of far more than 100,000 entries most of their misses are cold, too. An
-entry that is deleted takes the reason along, and so does a flush.
-It costs nothing on a hit or a store, and about 20 ns where a key is evicted, expires, is deleted, swept or missed. On a replica
-keys expire by deletion, so their misses are cold.
+The server tells when it evicts a key or lets one expire, and each entry that goes is asked whether it was invalidated.
+That is remembered in one table of 512 KB for the whole node, outside of what the server counts and limits, as 32 bits
+in one of 131,072 slots by a keyed hash of the name. One key is taken for another once in a billion misses. A later key
+may take the slot: after *n* more such keys a reason is still known with the probability exp(−*n* / 131,072), that is 93
+% after 10,000 and 47 % after 100,000. Then the miss is called cold, so the others are never too many; right after an
+invalidation of far more than 100,000 entries most of their misses are cold, too. An entry that is deleted takes the
+reason along, and so does a flush. It costs nothing on a hit or a store, and about 20 ns where a key is evicted,
+expires, is deleted, swept or missed. On a replica keys expire by deletion, so their misses are cold.
 
 ## What it costs
 
-Counting is a few additions where a key is read: no clock is read for it, and nothing is allocated but what a rule writes
-down once a second. Memory: 450 bytes for a
-rule that is never used, and at most 122 moments of its past for one that is, each 360 bytes, and 1,000 where callers
-waited: 44 KB for a rule that is read in every second, 120 KB if callers also wait in every second. Idle seconds cost
-nothing. [`SMARTCACHE.HOTKEYS`](commands.md#smartcachehotkeys) takes about 120 KB.
+Counting is a few additions where a key is read: no clock is read for it, and nothing is allocated but what a rule
+writes down once a second. Of the 5,190 instructions that the server takes for a GET of 100 bytes 90 are for all of it,
+hot keys included (callgrind, 64 a pipeline, the module built with and without). Memory: 450 bytes for a rule that is
+never used, and at most 122 moments of its past for one that is, each 360 bytes, and 1,000 where callers waited: 44 KB
+for a rule that is read in every second, 120 KB if callers also wait in every second. Idle seconds cost nothing.
+[`SMARTCACHE.HOTKEYS`](commands.md#smartcachehotkeys) takes about 120 KB.
 
 Percentiles of waits come from a histogram of 160 buckets: exact below 16 ms, then to a sixteenth.
 ";
