@@ -33,7 +33,7 @@ use crate::cache::members::Members;
 use crate::cache::native::Sender;
 use crate::cache::offload::{self, Job};
 use crate::cache::sweep::{PatientId, Walk};
-use crate::cache::{Caller, Cx, Judge, Key, Keyspace, Reply, Server, Slot, State, aux};
+use crate::cache::{Caller, Cx, Judge, Key, Keyspace, Reply, Right, Server, Slot, State, aux};
 use crate::commands::args::Args;
 use crate::commands::spec::Flag;
 use crate::commands::{self, getlock, preview};
@@ -116,11 +116,22 @@ pub struct Told {
     pub out_of_memory: bool,
     /// Keys that begin so are not the caller's to write; with an empty text all are.
     pub may_not_write: &'static str,
+    /// Its user may not read what begins so.
+    pub may_not_read: &'static str,
     /// The server can tell who may write what begins so.
     pub tells_prefixes: bool,
     /// Its account of itself.
     pub vitals: Vitals,
     replica: bool,
+}
+
+impl Told {
+    fn may_not(&self, right: Right) -> &'static str {
+        match right {
+            Right::Read => self.may_not_read,
+            Right::Write => self.may_not_write,
+        }
+    }
 }
 
 impl Server for Told {
@@ -136,15 +147,15 @@ impl Server for Told {
     fn out_of_memory(&self) -> bool {
         self.out_of_memory
     }
-    fn may_write(&self, key: &[u8]) -> bool {
-        self.may_write_all() || !key.starts_with(self.may_not_write.as_bytes())
+    fn may(&self, right: Right, key: &[u8]) -> bool {
+        self.may_all(right) || !key.starts_with(self.may_not(right).as_bytes())
     }
-    fn may_write_prefix(&self, prefix: &[u8]) -> Option<bool> {
-        let own = self.may_not_write.as_bytes();
+    fn may_prefix(&self, right: Right, prefix: &[u8]) -> Option<bool> {
+        let own = self.may_not(right).as_bytes();
         self.tells_prefixes.then(|| own.is_empty() || !own.starts_with(prefix) && !prefix.starts_with(own))
     }
-    fn may_write_all(&self) -> bool {
-        self.may_not_write.is_empty()
+    fn may_all(&self, right: Right) -> bool {
+        self.may_not(right).is_empty()
     }
     fn vitals(&self) -> Vitals {
         self.vitals.clone()
@@ -177,6 +188,7 @@ impl Bench {
                 may_wait: true,
                 out_of_memory: false,
                 may_not_write: "",
+                may_not_read: "",
                 tells_prefixes: true,
                 vitals: Vitals::default(),
                 replica: false,

@@ -167,6 +167,24 @@ impl Caller {
     }
 }
 
+/// What a user may do with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// See what it holds: `%R`.
+    Read,
+    /// Change or remove it: `%W`.
+    Write,
+}
+
+impl std::fmt::Display for Right {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Right::Read => "read",
+            Right::Write => "write",
+        })
+    }
+}
+
 /// What is asked of the server only where it matters, since asking costs.
 pub trait Server {
     /// The number of the caller's connection.
@@ -177,12 +195,12 @@ pub trait Server {
     fn is_replica(&self) -> bool;
     /// Whether a command that needs memory is to be refused.
     fn out_of_memory(&self) -> bool;
-    /// Whether the caller's user may write this key, which its command does not name as one.
-    fn may_write(&self, key: &[u8]) -> bool;
-    /// Whether the caller's user may write every key that begins so; `None` where the server cannot tell.
-    fn may_write_prefix(&self, prefix: &[u8]) -> Option<bool>;
-    /// Whether the caller's user may write every key.
-    fn may_write_all(&self) -> bool;
+    /// Whether the caller's user may do this with the key, which its command does not name as one.
+    fn may(&self, right: Right, key: &[u8]) -> bool;
+    /// Whether the caller's user may do this with every key that begins so; `None` where the server cannot tell.
+    fn may_prefix(&self, right: Right, prefix: &[u8]) -> Option<bool>;
+    /// Whether the caller's user may do this with every key.
+    fn may_all(&self, right: Right) -> bool;
     /// The server by its own account.
     fn vitals(&self) -> Vitals;
 }

@@ -5,12 +5,12 @@ use smallvec::SmallVec;
 use super::args::{Args, Zero, is, once};
 use super::options;
 use super::spec::{Arg, Command, Flag, Keys, Kind};
-use crate::cache::Cx;
 use crate::cache::bus::PassOn;
 use crate::cache::effects::Effect;
 use crate::cache::error::{Error, Word};
 use crate::cache::invalidate::{Invalidation, Names, TAG_KEY};
 use crate::cache::marks::How;
+use crate::cache::{Cx, Right};
 
 /// The most names that can be given at once.
 const MOST_NAMES: u64 = 10_000;
@@ -118,7 +118,7 @@ impl<'w> Invalidate<'w> {
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let said = Invalidate::parse(args)?;
     if !cx.caller.has_leave() {
-        check_permission(cx, &said.names)?;
+        check_permission(cx, Right::Write, &said.names)?;
     }
     let stamp = cx.state.clock.stamp(cx.now);
     let guard_ms = said.guard_ms.unwrap_or(cx.state.settings.guard_ms);
@@ -163,29 +163,29 @@ pub fn what<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<Option<Names<'w>>, E
     }))
 }
 
-/// The user must be allowed to write what is named.
-fn check_permission(cx: &Cx<'_, '_>, names: &Names<'_>) -> Result<(), Error> {
-    let all = || match cx.server.may_write_all() {
+/// The user must be allowed to do this with what is named.
+pub fn check_permission(cx: &Cx<'_, '_>, right: Right, names: &Names<'_>) -> Result<(), Error> {
+    let all = || match cx.server.may_all(right) {
         true => None,
-        false => Some("write permission on all keys".to_owned()),
+        false => Some(format!("{right} permission on all keys")),
     };
     let lacking = match names {
         Names::All | Names::Patterns(_) => all(),
         Names::Prefixes(prefixes) => {
-            let lacks = |prefix: &&&[u8]| cx.server.may_write_prefix(prefix) == Some(false);
-            if prefixes.first().is_some_and(|prefix| cx.server.may_write_prefix(prefix).is_none()) {
+            let lacks = |prefix: &&&[u8]| cx.server.may_prefix(right, prefix) == Some(false);
+            if prefixes.first().is_some_and(|prefix| cx.server.may_prefix(right, prefix).is_none()) {
                 all()
             } else {
                 let lacking = prefixes.iter().find(lacks);
                 lacking
-                    .map(|prefix| format!("write permission on all keys that begin with {}", Word::from(&prefix[..])))
+                    .map(|prefix| format!("{right} permission on all keys that begin with {}", Word::from(&prefix[..])))
             }
         }
         Names::Tags(tags) => tags
             .iter()
             .map(|tag| [TAG_KEY, tag].concat())
-            .find(|key| !cx.server.may_write(key))
-            .map(|key| format!("write permission on the key {}", Word::from(&key[..]))),
+            .find(|key| !cx.server.may(right, key))
+            .map(|key| format!("{right} permission on the key {}", Word::from(&key[..]))),
     };
     lacking.map_or(Ok(()), |what| Err(Error::NoPermission(what)))
 }

@@ -1,12 +1,12 @@
 //! `SMARTCACHE.PREVIEW`: what an invalidation would hit.
 
 use super::args::Args;
-use super::invalidate::{WHAT, what};
+use super::invalidate::{WHAT, check_permission, what};
 use super::spec::{Command, Flag, Keys};
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
 use crate::cache::sweep::{Late, Preview};
-use crate::cache::{Cx, Reply};
+use crate::cache::{Cx, Reply, Right};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -19,7 +19,8 @@ pub const COMMAND: Command = Command {
     keys: Keys::None,
     args: &[WHAT],
     details: "\
-Looks at what SMARTCACHE.INVALIDATE would hit with the same words, in the selected database, and changes nothing. The caller waits while keys are walked over in slices; so it is refused in MULTI, scripts and functions. What is stored or goes meanwhile may be missed.",
+Looks at what SMARTCACHE.INVALIDATE would hit with the same words, in the selected database, and changes nothing. The caller waits while keys are walked over in slices; so it is refused in MULTI, scripts and functions. What is stored or goes meanwhile may be missed.
+It shows names of keys, so TAGS needs read permission on the pseudo-key smartcache:tag:TAG for each tag, PREFIXES on every key that begins so where the server can tell, and else, as PATTERNS and ALL, on all keys; else NOPERM.",
     replies: "A map: entries (fresh or stale ones that would be hit), bytes (memory of their values), sample (up to 10 of their keys), origin_ms (what loading them anew would take: the measured load times of those that were loaded under a lease).",
     run: Some(run),
 };
@@ -28,6 +29,9 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let word = args.word()?;
     let names = what(args, word)?.ok_or_else(|| Error::syntax(word))?;
     args.finish()?;
+    if !cx.caller.has_leave() {
+        check_permission(cx, Right::Read, &names)?;
+    }
     if !cx.server.may_wait() {
         return Err(Error::Refused(
             "SMARTCACHE.PREVIEW walks over keys, which MULTI, scripts and functions cannot wait for".into(),
@@ -55,4 +59,36 @@ pub fn say_late(reply: &mut dyn Reply, late: &Late) {
     sample.iter().for_each(|key| reply.bulk(key));
     reply.bulk(b"origin_ms");
     reply.int(*origin_ms as i64);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn who_may_not_read_what_is_named_is_told_what_is_missing() {
+        let mut bench = Bench::at(1_000_000);
+        bench.server.may_not_read = "smartcache:tag:b";
+        bench.server.tells_prefixes = false;
+        for (what, missing) in [
+            ("TAGS 2 a bad", "the key smartcache:tag:bad"),
+            ("PATTERNS 1 x*", "all keys"),
+            ("PREFIXES 1 x", "all keys"),
+            ("ALL", "all keys"),
+        ] {
+            let error = format!("NOPERM this user has no read permission on {missing}");
+            assert_eq!(bench.refusal(&format!("PREVIEW {what}")), error);
+        }
+        bench.server.tells_prefixes = true;
+        assert_eq!(
+            bench.refusal("PREVIEW PREFIXES 2 x smart"),
+            "NOPERM this user has no read permission on all keys that begin with smart"
+        );
+        for what in ["TAGS 1 a", "PREFIXES 1 x"] {
+            assert!(!bench.call(&format!("PREVIEW {what}")).contains("NOPERM"), "{what}");
+        }
+        bench.server.may_not_read = "";
+        bench.server.may_not_write = "smart";
+        assert!(!bench.call("PREVIEW ALL").contains("NOPERM"), "it changes nothing");
+    }
 }

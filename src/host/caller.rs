@@ -10,7 +10,7 @@ use super::ffi::{Ctx, OwnedStr, Str, server, server_may};
 use super::register::is_valkey;
 use super::with_state;
 use crate::cache::health::Vitals;
-use crate::cache::{Limits, Server};
+use crate::cache::{Limits, Right, Server};
 
 /// `maxmemory`, so that nothing is asked where there is no limit.
 static MAX_MEMORY: AtomicU64 = AtomicU64::new(0);
@@ -20,6 +20,14 @@ static EVICTS: AtomicBool = AtomicBool::new(false);
 /// Everything that writing a key may be.
 const WRITES: c_int =
     (raw::REDISMODULE_CMD_KEY_UPDATE | raw::REDISMODULE_CMD_KEY_INSERT | raw::REDISMODULE_CMD_KEY_DELETE) as c_int;
+
+/// What is to be allowed, in the server's flags.
+fn access(right: Right) -> c_int {
+    match right {
+        Right::Read => raw::REDISMODULE_CMD_KEY_ACCESS as c_int,
+        Right::Write => WRITES,
+    }
+}
 
 /// How the server tells who may do something with all keys that begin so.
 #[derive(Clone, Copy)]
@@ -114,34 +122,40 @@ impl Server for ServerCaller {
         self.has(raw::REDISMODULE_CTX_FLAGS_SLAVE)
     }
 
-    fn may_write(&self, key: &[u8]) -> bool {
+    fn may(&self, right: Right, key: &[u8]) -> bool {
         let Some(check) = server_may!(RedisModule_ACLCheckKeyPermissions) else { return false };
         let name = OwnedStr::new(key);
         // SAFETY: user and string are valid.
-        self.with_user(|user, _| unsafe { check(user, name.borrow().as_ptr(), WRITES) == raw::REDISMODULE_OK as c_int })
+        self.with_user(|user, _| unsafe {
+            check(user, name.borrow().as_ptr(), access(right)) == raw::REDISMODULE_OK as c_int
+        })
     }
 
     /// Redis 8 and Valkey 9.1 can tell, each in its own way.
-    fn may_write_prefix(&self, prefix: &[u8]) -> Option<bool> {
+    fn may_prefix(&self, right: Right, prefix: &[u8]) -> Option<bool> {
         let check = prefix_check()?;
-        let ok = raw::REDISMODULE_OK as c_int;
+        let (ok, access) = (raw::REDISMODULE_OK as c_int, access(right));
         Some(self.with_user(|user, _| match check {
             // SAFETY: user and string are valid.
-            PrefixCheck::Redis(check) => unsafe { check(user, OwnedStr::new(prefix).borrow().as_ptr(), WRITES) == ok },
+            PrefixCheck::Redis(check) => unsafe { check(user, OwnedStr::new(prefix).borrow().as_ptr(), access) == ok },
             // SAFETY: user, pointer and length are valid.
             PrefixCheck::Valkey(check) => unsafe {
-                check(user, prefix.as_ptr().cast(), prefix.len(), WRITES as c_uint) == ok
+                check(user, prefix.as_ptr().cast(), prefix.len(), access as c_uint) == ok
             },
         }))
     }
 
     /// No server before Redis 8 and Valkey 9.1 can be asked for all keys. So the user's own description is looked at; one
     /// that amounts to all keys in another way is not believed.
-    fn may_write_all(&self) -> bool {
+    fn may_all(&self, right: Right) -> bool {
+        let own: &[u8] = match right {
+            Right::Read => b"%R~*",
+            Right::Write => b"%W~*",
+        };
         self.with_user(|_, name| {
             let Some(answer) = self.0.call_named(c"ACL", c"GETUSER", name) else { return false };
             answer.field(b"keys").is_some_and(|keys| {
-                keys.split(|byte| *byte == b' ').any(|pattern| matches!(pattern, b"~*" | b"%W~*" | b"%RW~*"))
+                keys.split(|byte| *byte == b' ').any(|pattern| pattern == own || matches!(pattern, b"~*" | b"%RW~*"))
             })
         })
     }

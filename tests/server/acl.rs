@@ -315,6 +315,44 @@ fn to_invalidate_prefixes_takes_permission_on_all_that_begin_so_and_for_patterns
 }
 
 #[test]
+fn to_preview_takes_permission_to_read_what_it_names() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.MSET 2 app:1 v other:1 v TAGS 1 app:t");
+    let mut ada = login(&s, "+@all ~app:* %R~smartcache:tag:app:*");
+    allowed(&mut ada, "SMARTCACHE.PREVIEW TAGS 1 app:t");
+    for (what, missing) in [
+        ("TAGS 2 app:t other", "read permission on the key smartcache:tag:other"),
+        ("PATTERNS 1 app:*", "read permission on all keys"),
+        ("ALL", "read permission on all keys"),
+    ] {
+        let error = ada.call(&format!("SMARTCACHE.PREVIEW {what}"));
+        assert_eq!(error.error(), format!("NOPERM this user has no {missing}"));
+    }
+    let tells = s.since((8, 0), (9, 1));
+    for rules in ["+@all ~app:*", "+@all %R~app:*", "+@all ~other:* %R~a*", "+@all %W~* %R~app:*"] {
+        let mut ada = login(&s, rules);
+        match tells {
+            true => allowed(&mut ada, "SMARTCACHE.PREVIEW PREFIXES 1 app:"),
+            false => refused(&mut ada, "SMARTCACHE.PREVIEW PREFIXES 1 app:"),
+        }
+        refused(&mut ada, "SMARTCACHE.PREVIEW PREFIXES 2 app: b");
+    }
+    for rules in ["+@all", "+@all %W~*", "+@all %W~smartcache:tag:*"] {
+        let mut ada = login(&s, rules);
+        for what in ["TAGS 1 app:t", "PREFIXES 1 app:", "PATTERNS 1 *", "ALL"] {
+            refused(&mut ada, &format!("SMARTCACHE.PREVIEW {what}"));
+        }
+    }
+    for rules in ["+@all ~*", "+@all %R~*", "+@all %RW~*"] {
+        let mut ada = login(&s, rules);
+        for what in ["TAGS 1 app:t", "PREFIXES 1 app:", "PATTERNS 1 *", "ALL"] {
+            allowed(&mut ada, &format!("SMARTCACHE.PREVIEW {what}"));
+        }
+    }
+    s.assert_quiet();
+}
+
+#[test]
 fn who_may_only_read_may_preview_and_who_is_denied_the_command_may_not_invalidate() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET app:1 v TAGS 1 t");
