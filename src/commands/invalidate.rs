@@ -49,7 +49,7 @@ pub const COMMAND: Command = Command {
     since: "0.1.0",
     complexity: "O(n) for n names, however many entries they mean; memory is freed in the background",
     arity: -2,
-    flags: &[Flag::Write, Flag::AllShards, Flag::PassedOn],
+    flags: &[Flag::Write, Flag::Blocking, Flag::AllShards, Flag::PassedOn],
     keys: Keys::None,
     args: &[
         WHAT,

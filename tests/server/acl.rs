@@ -315,6 +315,25 @@ fn to_invalidate_prefixes_takes_permission_on_all_that_begin_so_and_for_patterns
 }
 
 #[test]
+fn what_may_block_is_denied_as_the_servers_own_is_and_does_no_harm_where_nobody_can_wait() {
+    let s = Server::start();
+    s.ok("MULTI");
+    s.ok("SMARTCACHE.INVALIDATE ALL WAIT 60");
+    assert_eq!(s.call("EXEC").array()[0].int(), 0);
+    let script = s.call_args(&[b"EVAL", b"return redis.call('SMARTCACHE.INVALIDATE', 'ALL', 'WAIT', '60')", b"0"]);
+    assert_eq!(script.int(), 0);
+    if !s.since((7, 2), (7, 2)) {
+        skip!(s, "it puts no module command into a category (7.2 and later do)");
+    }
+    let mut ada = login(&s, "~* +@all -@blocking");
+    for line in ["XREAD STREAMS k 0", "SMARTCACHE.INVALIDATE ALL", "SMARTCACHE.GETLOCK k", "SMARTCACHE.PREVIEW ALL"] {
+        refused(&mut ada, line);
+    }
+    let mut ada = login(&s, "~* +@all -@blocking +smartcache.invalidate");
+    allowed(&mut ada, "SMARTCACHE.INVALIDATE ALL");
+}
+
+#[test]
 fn to_preview_takes_permission_to_read_what_it_names() {
     let s = Server::start();
     s.ok("SMARTCACHE.MSET 2 app:1 v other:1 v TAGS 1 app:t");
