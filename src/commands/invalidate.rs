@@ -1152,6 +1152,8 @@ mod tests {
         ] {
             assert_eq!(bench.refusal(&format!("INVALIDATE {line}")), format!("ERR {error}"), "{line}");
         }
+        let long = bench.refusal(&format!("INVALIDATE TAGS 2 t {}", "x".repeat(256)));
+        assert!(long.starts_with("ERR invalid tag 'xxx") && long.ends_with("': a tag has 1 to 255 bytes"), "{long}");
         assert_eq!(bench.refusal("INVALIDATE"), "ERR wrong number of arguments for 'smartcache.invalidate' command");
     }
 }
