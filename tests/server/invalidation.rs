@@ -568,7 +568,11 @@ fn a_hundred_thousand_tags_used_once_leave_nothing_behind() {
         }
     }
     s.ok("SMARTCACHE.DEL k");
-    wait_until("the tags are forgotten", || s.stat("tags") == before.0);
+    let mut left = s.stat("tags");
+    while left > before.0 {
+        wait_until("more of the tags are forgotten", || s.stat("tags") < left);
+        left = s.stat("tags");
+    }
     wait_until("and what they took", || s.stat("index_bytes") <= before.1 + 10_000);
     drop(conn);
     wait_until("and the server's memory", || used() <= before.2 + 1_000_000);
