@@ -72,7 +72,9 @@ fn nothing_invalidated_is_served_through_crashes_and_failovers() {
     }
     let (lasts, seed) = length_and_seed();
     let mut pair = storm::Pair::start();
-    let world = Arc::new(World::new(pair.primary.path("s"), false));
+    let mut world = World::new(pair.primary.path("s"), false);
+    world.moves = pair.primary.moves_to_where_it_says();
+    let world = Arc::new(world);
     pair.tell(&world);
     let start = |n: u64, mortal: bool, role: fn(Client) -> Vec<Step>| {
         let client = Client::new(world.clone(), seed.wrapping_mul(1_000).wrapping_add(n), mortal);

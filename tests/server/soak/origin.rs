@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) conns: Mutex<Vec<u64>>,
     /// The server's own deletes and writes count, too.
     pub(crate) guards_native: bool,
+    /// The server can be trusted with `MOVE`.
+    pub(crate) moves: bool,
     pub(crate) over: AtomicBool,
     stores: AtomicU64,
     began: Instant,
@@ -77,6 +79,7 @@ impl World {
             swap: RwLock::new(()),
             conns: Mutex::default(),
             guards_native,
+            moves: true,
             over: AtomicBool::new(false),
             stores: AtomicU64::new(0),
             began: Instant::now(),

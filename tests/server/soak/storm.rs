@@ -380,7 +380,7 @@ impl Client {
                     let copy = words!["COPY", from, to, "DB", self.any_db(), "REPLACE"];
                     self.tell(db, copy);
                 }
-                45..60 => drop(self.tell(db, words!["MOVE", from, 1 - db])),
+                45..60 if self.world.moves => drop(self.tell(db, words!["MOVE", from, 1 - db])),
                 60..80 => {
                     let words = words!["DUMP", from];
                     let bytes: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();

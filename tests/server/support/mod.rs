@@ -357,6 +357,12 @@ impl Server {
         (major, minor) >= if self.flavour == Flavour::Valkey { valkey } else { redis }
     }
 
+    /// Valkey 8.1 leaves whoever moves a key onto an expired one in the other database, and has its replica fail with it,
+    /// as soon as any module hears of expired keys (docs/operations.md).
+    pub(crate) fn moves_to_where_it_says(&self) -> bool {
+        !(self.flavour == Flavour::Valkey && (self.version.0, self.version.1) == (8, 1))
+    }
+
     pub(crate) fn name(&self) -> String {
         let (major, minor, patch) = self.version;
         format!("{:?} {major}.{minor}.{patch}", self.flavour)
