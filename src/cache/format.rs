@@ -228,25 +228,25 @@ impl Header<'_> {
         self.codec
     }
 
-    /// The names of its tags.
-    pub fn tags(&self) -> &[&[u8]] {
-        &self.tags
-    }
-
     /// The length of the value before compression, stored as these bytes.
     pub fn raw_len(&self, stored: &[u8]) -> usize {
         if self.flags & flag::PACKED != 0 { self.raw_len as usize } else { stored.len() }
     }
 
-    /// The entry of this header and the stored bytes that came with it.
-    pub fn to_entry(&self, tags: &mut Tags, rule: RuleId, stored: &[u8]) -> Result<Entry, Malformed> {
+    /// The entry of this header and the stored bytes that came with it; `tag` gives the ids of names.
+    pub fn to_entry(
+        &self,
+        mut tag: impl FnMut(&[u8]) -> Option<TagId>,
+        rule: RuleId,
+        stored: &[u8],
+    ) -> Result<Entry, Malformed> {
         let absent = self.flags & flag::ABSENT != 0;
         if stored.len() > MAX_LEN || (absent && !stored.is_empty()) {
             return Err(Malformed::Field("length of the value"));
         }
         let mut ids: SmallVec<[TagId; 8]> = SmallVec::new();
         for name in &self.tags {
-            ids.push(tags.id(name).ok_or(Malformed::TooManyTags)?);
+            ids.push(tag(name).ok_or(Malformed::TooManyTags)?);
         }
         Ok(Entry::new(Parts {
             stamp: self.stamp,
@@ -307,7 +307,7 @@ mod tests {
         there.id(b"something else").unwrap();
         let read = decode(&header).unwrap();
         assert_eq!(read.expiry, Expiry::At(1_795_376_213_113));
-        let copy = read.to_entry(&mut there, RuleId(9), entry.as_ref().stored()).unwrap();
+        let copy = read.to_entry(|name| there.id(name), RuleId(9), entry.as_ref().stored()).unwrap();
         let mut again = Vec::new();
         encode(copy.as_ref(), &there, Expiry::At(1_795_376_213_113), &mut again);
         assert_eq!(again, header);
@@ -333,15 +333,15 @@ mod tests {
         let mut header = vec![VERSION, flag::ABSENT, 0, 0, 0];
         header.extend_from_slice(&[0; 16]);
         let read = decode(&header).unwrap();
-        assert!(read.to_entry(&mut tags(), RuleId(0), b"").is_ok());
-        assert!(read.to_entry(&mut tags(), RuleId(0), b"x").is_err());
+        assert!(read.to_entry(|name| tags().id(name), RuleId(0), b"").is_ok());
+        assert!(read.to_entry(|name| tags().id(name), RuleId(0), b"x").is_err());
     }
 
     #[test]
     fn a_codec_of_a_later_version_is_kept() {
         let mut header = vec![VERSION, flag::PACKED, 0, 200, 0];
         header.extend_from_slice(&[0; 20]);
-        let entry = decode(&header).unwrap().to_entry(&mut tags(), RuleId(0), b"?").unwrap();
+        let entry = decode(&header).unwrap().to_entry(|name| tags().id(name), RuleId(0), b"?").unwrap();
         assert_eq!(entry.as_ref().codec(), None);
     }
 
@@ -355,11 +355,11 @@ mod tests {
             }
             let mut table = tags();
             if let Ok(header) = decode(&bytes)
-                && let Ok(entry) = header.to_entry(&mut table, RuleId(0), b"")
+                && let Ok(entry) = header.to_entry(|name| table.id(name), RuleId(0), b"")
             {
                 let mut again = Vec::new();
                 encode(entry.as_ref(), &table, header.expiry, &mut again);
-                let same_meaning = decode(&again).unwrap().to_entry(&mut table, RuleId(0), b"").unwrap();
+                let same_meaning = decode(&again).unwrap().to_entry(|name| table.id(name), RuleId(0), b"").unwrap();
                 prop_assert_eq!(same_meaning, entry);
             }
         }
@@ -373,7 +373,7 @@ mod tests {
             let at = at % header.len();
             header[at] ^= 1 << bit;
             if let Ok(read) = decode(&header) {
-                let _ = read.to_entry(&mut table, RuleId(0), entry.as_ref().stored());
+                let _ = read.to_entry(|name| table.id(name), RuleId(0), entry.as_ref().stored());
             }
         }
     }

@@ -442,13 +442,9 @@ impl State {
                     .map_err(|_| Malformed::Field("compressed value"))?;
             }
         }
-        if from != From::Elsewhere {
-            for tag in header.tags() {
-                self.tags.adopt(tag);
-            }
-        }
         let rule = key.and_then(|key| self.policies.find(key)).map_or(RuleId::NONE, |rule| rule.id());
-        let mut entry = header.to_entry(&mut self.tags, rule, stored)?;
+        let tag = if from == From::Elsewhere { Tags::id } else { Tags::adopt };
+        let mut entry = header.to_entry(|name| tag(&mut self.tags, name), rule, stored)?;
         match from {
             From::Home => {
                 if !self.clock.follow(header.stamp, now) {
