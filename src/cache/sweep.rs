@@ -408,6 +408,7 @@ impl State {
             }
             return;
         }
+        let unannounced = !entry.here();
         let by_name = marks.verdict_by_name(job.db, key.name, entry, now);
         let changes = match by_name {
             Verdict::Stale(since) => !entry.stale() || entry.fresh_until().is_none_or(|end| end > since),
@@ -423,10 +424,7 @@ impl State {
         } else if !entry.stale() && matches!(marks.verdict(job.db, key.name, entry, now), Verdict::Stale(_)) {
             effects.push(Effect::Signal(key)); // its mark stays; but who cached it is to know
         }
-        if let Slot::Entry(entry) = keys.peek(key)
-            && !entry.here()
-            && let Some(mut entry) = keys.edit(key)
-        {
+        if unannounced && let Some(mut entry) = keys.edit(key) {
             marks.joined(job.db, key.name, &mut entry); // `RENAME` or `MOVE` has brought it, of which nothing is told
         }
     }
