@@ -320,26 +320,24 @@ impl What {
 impl Room {
     /// What all invalidations since then make of something under this name.
     fn verdict(&self, key: &str, tags: &[String], since: u64, wall: u64) -> Verdict {
-        let mut verdict = Verdict::Untouched;
+        let (mut dead, mut stale, mut later) = (false, None, None);
+        let earlier = |moment: &mut Option<u64>, at: u64| *moment = Some(moment.map_or(at, |moment| moment.min(at)));
         for one in self.invalidations.iter().filter(|one| one.at > since && one.what.means(key, tags)) {
-            let own = match one.how {
-                How::Hard => Verdict::Dead,
-                How::Soft(0) => Verdict::Stale(one.wall),
+            match one.how {
+                How::Hard => dead = true,
+                How::Soft(0) => earlier(&mut stale, one.wall),
                 How::Soft(over) => match one.wall + point(key) % over {
-                    at if at <= wall => Verdict::Stale(at),
-                    at => Verdict::Later(at),
+                    at if at <= wall => earlier(&mut stale, at),
+                    at => earlier(&mut later, at),
                 },
-            };
-            verdict = match (verdict, own) {
-                (Verdict::Dead, _) | (_, Verdict::Dead) => Verdict::Dead,
-                (Verdict::Stale(a), Verdict::Stale(b)) => Verdict::Stale(a.min(b)),
-                (Verdict::Stale(at), _) | (_, Verdict::Stale(at)) => Verdict::Stale(at),
-                (Verdict::Later(a), Verdict::Later(b)) => Verdict::Later(a.min(b)),
-                (Verdict::Later(at), _) | (_, Verdict::Later(at)) => Verdict::Later(at),
-                (Verdict::Untouched, Verdict::Untouched) => Verdict::Untouched,
-            };
+            }
         }
-        verdict
+        match (stale, later) {
+            _ if dead => Verdict::Dead,
+            (Some(at), _) => Verdict::Stale(at),
+            (None, Some(at)) => Verdict::Later(at),
+            (None, None) => Verdict::Untouched,
+        }
     }
 
     fn worth(&self, key: &str, held: &Held, wall: u64) -> Worth {
