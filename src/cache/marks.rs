@@ -142,7 +142,7 @@ pub struct Marks {
     /// Stamps have begun anew in this life: there may be entries with later ones than will be made for long.
     anew: Cell<bool>,
     databases: RefCell<BTreeMap<i32, Box<Database>>>,
-    /// Lists of databases that were flushed, to be freed little by little.
+    /// Lists of databases that were flushed, and the room of many names, to be freed little by little.
     rubble: RefCell<Vec<Members>>,
     /// Databases to which something has come that was dead on arrival: no walk has been asked for that finds it.
     dead_on_arrival: RefCell<BTreeSet<i32>>,
@@ -244,7 +244,7 @@ impl Marks {
         if self.passes(db, entry) {
             return entry.freshness(now);
         }
-        match self.verdict(db, name, entry, now) {
+        match self.looked_up(db, name, entry, now) {
             Verdict::Untouched => entry.freshness(now),
             Verdict::Later(at) => entry.freshness(now).until(at, now),
             Verdict::Stale(since) => entry.freshness_stale_since(since, now),
@@ -257,6 +257,11 @@ impl Marks {
         if entry.stamp().0 > self.newest[index(db)].get() || self.passes(db, entry) {
             return Verdict::Untouched;
         }
+        self.looked_up(db, name, entry, now)
+    }
+
+    /// The same of an entry for which a few words were not enough.
+    fn looked_up(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
         if self.anew.get() && !clock::is_believable(entry.stamp(), now) {
             return Verdict::Dead;
         }
@@ -400,6 +405,7 @@ impl Marks {
         self.change(db, |marks| {
             let (stamp, floor) = (entry.counted_stamp(), marks.counted_since);
             let hit = marks.members.leave(name, entry, floor);
+            self.rubble.borrow_mut().extend(marks.members.leavings());
             if stamp > floor {
                 marks.entries = marks.entries.saturating_sub(1);
                 marks.hit = marks.hit.saturating_sub(u64::from(hit)).min(marks.entries);
@@ -461,7 +467,12 @@ impl Marks {
         }
     }
 
-    /// Frees a part of what a flush has left; false when nothing is.
+    /// Whether anything is left to be freed by [`crumble`](Self::crumble).
+    pub fn has_rubble(&self) -> bool {
+        !self.rubble.borrow().is_empty()
+    }
+
+    /// Frees a part of what a flush, or the last of many members, has left; false when nothing is.
     pub fn crumble(&self) -> bool {
         let mut rubble = self.rubble.borrow_mut();
         if rubble.last_mut().is_some_and(|members| !members.crumble()) {
@@ -514,6 +525,7 @@ impl Marks {
         }
         for (db, marks) in databases.iter_mut() {
             marks.members.forget(tag);
+            self.rubble.borrow_mut().extend(marks.members.leavings());
             if let Some(record) = marks.tags.remove(&tag) {
                 floor(*db, Stamp(record.newest()), record.guard());
                 marks.forgotten.tag(name, record.newest());

@@ -29,6 +29,8 @@ use super::tags::TagId;
 const VACANT: u32 = 1 << 31;
 /// No place.
 const NONE: u32 = VACANT - 1;
+/// Names whose room may be given back at once: 64 KB.
+const FEW: u32 = 4096;
 
 /// The members of one database's tags.
 #[derive(Debug, Default)]
@@ -282,11 +284,20 @@ impl Members {
         true
     }
 
-    /// Without members no number stands anywhere.
+    /// Without members no number stands anywhere. The room of many is left to [`leavings`](Self::leavings).
     fn rest(&mut self) {
-        if self.named == 0 && self.memberships == 0 {
+        if self.named == 0 && self.memberships == 0 && self.made <= FEW {
             (self.names, self.made, self.vacant) = (Chunked::default(), 0, None);
         }
+    }
+
+    /// The room of many names, when the last of them is gone: to be freed little by little, since all at once would hold up
+    /// the server (ten million: for thirty milliseconds).
+    pub fn leavings(&mut self) -> Option<Members> {
+        (self.named == 0 && self.memberships == 0 && self.made > FEW).then(|| {
+            (self.made, self.vacant) = (0, None);
+            Members { names: std::mem::take(&mut self.names), ..Members::default() }
+        })
     }
 
     /// Checks it against itself; for tests.
@@ -394,6 +405,28 @@ mod tests {
         assert_eq!(names(&members, 1), [b"a".to_vec()]);
         members.forget(TagId(1));
         assert_eq!((names(&members, 1).len(), members.memberships()), (0, 0));
+        members.validate();
+    }
+
+    #[test]
+    fn the_room_of_many_names_is_left_to_be_freed_little_by_little() {
+        let mut members = Members::default();
+        let name = |n: u32| n.to_be_bytes();
+        let mut all: Vec<_> = (0..=FEW).map(|_| entry(5, &[1])).collect();
+        for (n, entry) in (0..).zip(&mut all) {
+            members.join(&name(n), &mut entry.as_mut(), 9_999, |_| 0, 0);
+        }
+        for (n, entry) in (0..).zip(&all) {
+            assert!(members.leavings().is_none(), "some are held");
+            members.leave(&name(n), entry.as_ref(), 0);
+        }
+        let mut left = members.leavings().expect("all are gone");
+        assert!(members.leavings().is_none());
+        let steps = std::iter::repeat_with(|| left.crumble()).take_while(|more| *more).count();
+        assert!(steps >= 4, "{steps}");
+        let mut again = entry(6, &[1]);
+        members.join(b"again", &mut again.as_mut(), 9, |_| 0, 0);
+        assert_eq!(names(&members, 1), [b"again"]);
         members.validate();
     }
 

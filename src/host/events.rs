@@ -119,7 +119,7 @@ unsafe extern "C" fn on_flush(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModule
         let db = unsafe { (*data.cast::<raw::RedisModuleFlushInfo>()).dbnum };
         let db = (db >= 0).then_some(db);
         distrust(ctx, &[db], State::flushed);
-        sweep::crumble();
+        sweep::wake();
     });
 }
 

@@ -73,8 +73,8 @@ lazy_static! {
 pub(super) fn see_to(state: &mut State) {
     state.sweep_arrivals();
     let due = |due| due == 0 || due <= clock_now().mono_ms();
-    if !SWEEP.0.borrow().timer && (state.sweep.has_answers() || state.sweep.next_due().is_some_and(due)) {
-        set_timer(1);
+    if state.marks.has_rubble() || state.sweep.has_answers() || state.sweep.next_due().is_some_and(due) {
+        wake();
     }
 }
 
@@ -82,12 +82,12 @@ pub(super) fn see_to(state: &mut State) {
 pub(super) fn say(words: Vec<(i32, Vec<Vec<u8>>)>) {
     if !words.is_empty() {
         SWEEP.0.borrow_mut().to_say.extend(words);
-        crumble();
+        wake();
     }
 }
 
-/// What a flush has left is to be freed.
-pub(super) fn crumble() {
+/// There is something to do.
+pub(super) fn wake() {
     if !SWEEP.0.borrow().timer {
         set_timer(1);
     }
@@ -128,7 +128,8 @@ fn work(ctx: Ctx) -> Option<i64> {
         state.sweep.clear(); // its primary frees what is to be freed, and says what is to be forgotten
         SWEEP.0.borrow_mut().to_say.clear();
     }
-    if may_free(ctx) {
+    let may_free = may_free(ctx);
+    if may_free {
         let to_say = std::mem::take(&mut SWEEP.0.borrow_mut().to_say);
         for (db, words) in to_say {
             if ctx.select_db(db) {
@@ -137,7 +138,7 @@ fn work(ctx: Ctx) -> Option<i64> {
         }
     }
     let effort = effort(&state);
-    let frees = state.settings.sweep_effort > 0.0 && may_free(ctx);
+    let frees = state.settings.sweep_effort > 0.0 && may_free;
     while began.elapsed() < SLICE {
         let Some(job) = state.sweep.next(frees, clock_now()) else { break };
         go_on(ctx, state, job);
