@@ -227,8 +227,9 @@ struct Held {
     counts: bool,
     /// It came by `RENAME` or `MOVE`, of which the server tells nothing.
     unannounced: bool,
-    /// No more than that, by what was told of it last.
-    best: Worth,
+    /// No more than that, by what was told of it last here and on the replica, which may know more: what came to it in a
+    /// full sync did not come unannounced.
+    best: [Worth; 2],
 }
 
 const NEVER: u64 = u64::MAX / 2;
@@ -341,7 +342,7 @@ impl Room {
     }
 
     fn worth(&self, key: &str, held: &Held, wall: u64) -> Worth {
-        self.told(key, held, wall).worth_by_itself(wall).min(held.best)
+        self.told(key, held, wall).worth_by_itself(wall).min(held.best[0])
     }
 
     /// The same entry, with what this room makes of it written into it.
@@ -573,7 +574,7 @@ impl World {
                 let answer = self.ours.call_words(&[b"STORE", key.as_bytes(), &header, &stored]);
                 self.obey();
                 if answer == "OK" {
-                    let held = Held { exact: false, counts: false, best: Worth::Fresh, ..held };
+                    let held = Held { exact: false, counts: false, best: [Worth::Fresh; 2], ..held };
                     self.rooms[self.db as usize].keys.insert(key, held);
                     self.touch(key);
                 } else {
@@ -655,7 +656,7 @@ impl World {
             exact: true,
             counts: true,
             unannounced: false,
-            best: Worth::Fresh,
+            best: [Worth::Fresh; 2],
         };
         self.rooms[self.db as usize].keys.insert(key, held);
         self.touch(key);
@@ -835,6 +836,7 @@ impl World {
         self.configure();
         self.replica.set_clock(self.wall);
         self.replica.load_rdb(&saved, [self.life; 16]);
+        self.rooms.iter_mut().flat_map(|room| room.keys.values_mut()).for_each(|held| held.best[1] = held.best[0]);
         self.select(self.db);
     }
 
@@ -890,7 +892,8 @@ impl World {
         let room = &self.rooms[db as usize];
         let held = room.keys.get(key).unwrap_or_else(|| panic!("{key} is there, and should not be: {answer}"));
         let worth = room.worth(key, held, wall);
-        for (whose, answer) in [("ours", &answer), ("the replica", &there)] {
+        let on_replica = room.told(key, held, wall).worth_by_itself(wall).min(held.best[1]);
+        for (whose, answer, worth) in [("ours", &answer, worth), ("the replica", &there, on_replica)] {
             let told = worth_of(answer);
             assert!(told <= worth, "{whose}: {key} is told as {answer}, and is {worth:?}: {held:?}");
             assert!(!held.exact || told == worth, "{whose}: {key} is told as {answer}, and is {worth:?}: {held:?}");
@@ -900,7 +903,7 @@ impl World {
             }
         }
         if !held.exact {
-            self.rooms[db as usize].keys.get_mut(key).unwrap().best = worth_of(&answer);
+            self.rooms[db as usize].keys.get_mut(key).unwrap().best = [worth_of(&answer), worth_of(&there)];
         } else if worth == Worth::Fresh {
             let end = room.told(key, held, wall).fresh_until;
             let left =
@@ -995,7 +998,7 @@ impl World {
                 let slope = |one: &Invalidation| matches!(one.how, How::Soft(over) if over > 0);
                 let sloped = room.invalidations.iter().any(|one| slope(one) && one.what.means(key, &held.tags));
                 held.exact &= !sloped;
-                held.best = Worth::Fresh;
+                held.best = [Worth::Fresh; 2];
             }
         }
     }
