@@ -493,7 +493,7 @@ impl<'a> EntryMut<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -515,6 +515,24 @@ mod tests {
             rule: RuleId(0),
             tags: &[],
             stored: b"v",
+        })
+    }
+
+    /// An entry that holds these tags.
+    pub(in crate::cache) fn holding(tags: &[TagId]) -> Entry {
+        Entry::new(Parts {
+            stamp: Stamp(1),
+            fresh_until: None,
+            absent: false,
+            stale: false,
+            swr: 0,
+            sie: 0,
+            load_ms: None,
+            codec: 0,
+            raw_len: 0,
+            rule: RuleId(0),
+            tags,
+            stored: b"",
         })
     }
 

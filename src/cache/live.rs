@@ -1,10 +1,11 @@
 //! Counts of what is alive, right even though entries die anywhere, also on a background thread.
 //!
 //! Whoever brings an entry to life calls [`Live::born`], whoever frees it [`Live::died`]: the host where the
-//! server takes and frees values, the test keyspace where it does. Only atomics are touched.
+//! server takes and frees values, the test keyspace where it does. Only atomics are touched, and no thread ever waits for
+//! another: counters of tags that are gone are freed at a moment when nobody counts.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use super::entry::EntryRef;
 use super::rules::RuleId;
@@ -17,6 +18,9 @@ const BLOCKS: usize = 4096;
 /// The most tag names that can be alive at once.
 pub const MAX_TAG_IDS: usize = BLOCK * BLOCKS;
 
+/// Blocks that are freed in one go.
+const TRIMMED_AT_ONCE: usize = 16;
+
 /// Rules per block of counts.
 const RULES: usize = 64;
 
@@ -24,8 +28,14 @@ const RULES: usize = 64;
 #[derive(Debug)]
 pub struct Live {
     rules: Box<[OnceLock<Box<[Counts]>>]>,
-    holders: Box<[OnceLock<Box<[AtomicU32]>>]>,
+    /// Read by whoever counts, written to free counters.
+    holders: RwLock<Blocks>,
+    /// Blocks of counters: those from here on are not made.
+    blocks: AtomicUsize,
 }
+
+/// Counters of holders, by tag.
+type Blocks = Box<[OnceLock<Box<[AtomicU32]>>]>;
 
 /// The counts of one rule's entries.
 #[derive(Debug, Default)]
@@ -81,7 +91,7 @@ impl Default for Live {
     fn default() -> Self {
         let holders = (0..BLOCKS).map(|_| OnceLock::new()).collect();
         let rules = (0..=usize::from(u16::MAX) / RULES).map(|_| OnceLock::new()).collect();
-        Live { rules, holders }
+        Live { rules, holders: RwLock::new(holders), blocks: AtomicUsize::new(0) }
     }
 }
 
@@ -89,22 +99,53 @@ impl Live {
     /// An entry has come to life.
     pub fn born(&self, entry: EntryRef<'_>) {
         self.count(entry, 1);
-        for tag in entry.tags() {
-            self.holders_of(tag).fetch_add(1, Relaxed);
+        if entry.tags().len() > 0 {
+            let holders = self.holders_now();
+            for tag in entry.tags() {
+                self.holders_of(&holders, tag).fetch_add(1, Relaxed);
+            }
         }
     }
 
     /// An entry is about to be freed.
     pub fn died(&self, entry: EntryRef<'_>) {
         self.count(entry, -1);
-        for tag in entry.tags() {
-            self.holders_of(tag).fetch_sub(1, Relaxed);
+        if entry.tags().len() > 0 {
+            let holders = self.holders_now();
+            for tag in entry.tags() {
+                self.holders_of(&holders, tag).fetch_sub(1, Relaxed);
+            }
         }
     }
 
     /// How many entries hold a tag: exact, once the frees under way have ended.
     pub fn holders(&self, tag: TagId) -> u32 {
-        self.holders_of(tag).load(Relaxed)
+        self.holders_of(&self.holders_now(), tag).load(Relaxed)
+    }
+
+    /// Frees counters of tags from this id on, which no entry holds and none is given meanwhile; not all at once, and none
+    /// while somebody counts.
+    pub fn trim(&self, made: usize) {
+        let last = made.div_ceil(BLOCK);
+        if self.blocks.load(Relaxed) <= last {
+            return;
+        }
+        let Ok(mut holders) = self.holders.try_write() else { return };
+        for _ in 0..TRIMMED_AT_ONCE {
+            let blocks = self.blocks.load(Relaxed);
+            if blocks <= last {
+                break;
+            }
+            holders[blocks - 1].take();
+            self.blocks.store(blocks - 1, Relaxed);
+        }
+    }
+
+    /// The bytes of the counters of tags.
+    pub fn bytes(&self) -> usize {
+        let made =
+            self.holders_now().iter().take(self.blocks.load(Relaxed)).filter(|block| block.get().is_some()).count();
+        made * BLOCK * size_of::<AtomicU32>()
     }
 
     /// The totals.
@@ -129,9 +170,56 @@ impl Live {
         counts.allocated_bytes.fetch_add(sign * entry.allocation().len() as i64, Relaxed);
     }
 
-    fn holders_of(&self, tag: TagId) -> &AtomicU32 {
+    fn holders_now(&self) -> RwLockReadGuard<'_, Blocks> {
+        self.holders.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holders_of<'b>(&self, holders: &'b Blocks, tag: TagId) -> &'b AtomicU32 {
         let (block, at) = (tag.0 as usize / BLOCK, tag.0 as usize % BLOCK);
-        let counters = self.holders[block].get_or_init(|| (0..BLOCK).map(|_| AtomicU32::new(0)).collect());
+        let counters = holders[block].get_or_init(|| {
+            self.blocks.fetch_max(block + 1, Relaxed);
+            (0..BLOCK).map(|_| AtomicU32::new(0)).collect()
+        });
         &counters[at]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::super::entry::tests::holding;
+    use super::*;
+
+    #[test]
+    fn counters_of_tags_that_are_gone_are_freed_while_others_count() {
+        let live = Arc::new(Live::default());
+        let (first, last) = (TagId(0), TagId(20 * BLOCK as u32 - 1));
+        let gone = holding(&[first, last]);
+        live.born(gone.as_ref());
+        assert_eq!(live.bytes(), 2 * BLOCK * 4);
+        let counting = || {
+            let live = live.clone();
+            thread::spawn(move || {
+                let entry = holding(&[first]);
+                for _ in 0..10_000 {
+                    live.born(entry.as_ref());
+                    live.died(entry.as_ref());
+                }
+            })
+        };
+        let others = [counting(), counting()];
+        live.died(gone.as_ref());
+        while live.bytes() > BLOCK * 4 {
+            live.trim(1);
+        }
+        for other in others {
+            other.join().unwrap();
+        }
+        assert_eq!((live.holders(first), live.totals().entries), (0, 0));
+        live.trim(0);
+        assert_eq!(live.bytes(), 0);
+        assert_eq!(live.holders(last), 0, "what is asked about begins anew");
     }
 }

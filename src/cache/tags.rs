@@ -154,6 +154,7 @@ impl Tags {
             }
         }
         self.names.truncate(self.made);
+        self.live.trim(self.made);
         if self.made == 0 {
             self.vacant = Vec::new();
         }
@@ -162,7 +163,7 @@ impl Tags {
     /// The bytes of names and ids, without what the allocator adds.
     pub fn bytes(&self) -> usize {
         let parts = self.ids.iter().map(HashMap::capacity).sum::<usize>() * (size_of::<(Arc<[u8]>, TagId)>() + 1);
-        parts + self.names.bytes() + self.vacant.capacity() * size_of::<TagId>() + self.named * NAME
+        parts + self.names.bytes() + self.live.bytes() + self.vacant.capacity() * size_of::<TagId>() + self.named * NAME
     }
 
     fn part(&self, name: &[u8]) -> usize {
@@ -184,27 +185,8 @@ impl Tags {
 
 #[cfg(test)]
 mod tests {
-    use super::super::clock::Stamp;
-    use super::super::entry::{Entry, Parts};
-    use super::super::rules::RuleId;
+    use super::super::entry::tests::holding;
     use super::*;
-
-    fn holding(tags: &[TagId]) -> Entry {
-        Entry::new(Parts {
-            stamp: Stamp(1),
-            fresh_until: None,
-            absent: false,
-            stale: false,
-            swr: 0,
-            sie: 0,
-            load_ms: None,
-            codec: 0,
-            raw_len: 0,
-            rule: RuleId(0),
-            tags,
-            stored: b"",
-        })
-    }
 
     #[test]
     fn a_name_keeps_its_id_while_an_entry_holds_it_and_loses_it_afterwards() {
