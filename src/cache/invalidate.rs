@@ -294,6 +294,10 @@ impl State {
     /// Takes in what was saved or said beside keys; what is beyond belief counts from now: more is invalidated then, never
     /// less.
     pub fn take_mark(&mut self, db: i32, said: Said<'_>, now: Now) {
+        // What this node invalidates once it is a primary is later than that sweep, whatever its own clock shows.
+        if matches!(said, Said::Swept(began) if !self.clock.follow(began, now)) {
+            return;
+        }
         let mut believable = |stamp: Stamp| if self.clock.follow(stamp, now) { stamp } else { self.clock.stamp(now) };
         match said {
             Said::Invalidation(mut invalidation) => {

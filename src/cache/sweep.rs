@@ -425,7 +425,11 @@ impl State {
             effects.push(Effect::Signal(key)); // its mark stays; but who cached it is to know
         }
         if unannounced && let Some(mut entry) = keys.edit(key) {
-            marks.joined(job.db, key.name, &mut entry); // `RENAME` or `MOVE` has brought it, of which nothing is told
+            // `RENAME` or `MOVE` has brought it, of which nothing is told, and no replica walks.
+            marks.joined(job.db, key.name, &mut entry);
+            if !changes {
+                effects.push(Effect::ReplicateHeader(key));
+            }
         }
     }
 

@@ -214,6 +214,12 @@ mod tests {
         words.iter().map(Vec::as_slice).collect()
     }
 
+    fn obey(primary: &mut Bench, replica: &mut Bench) {
+        for words in std::mem::take(&mut primary.replicated) {
+            replica.obey(&slices(&words));
+        }
+    }
+
     /// A minute goes by, and what may be forgotten is.
     fn forget(bench: &mut Bench) {
         bench.advance(61_000);
@@ -914,11 +920,6 @@ mod tests {
     #[test]
     fn a_replica_forgets_names_when_its_primary_says_so() {
         let (mut primary, mut replica) = (bench(), Bench::replica_at(1_000_000));
-        let obey = |primary: &mut Bench, replica: &mut Bench| {
-            for words in std::mem::take(&mut primary.replicated) {
-                replica.obey(&slices(&words));
-            }
-        };
         primary.call("SET b v PERSIST");
         obey(&mut primary, &mut replica);
         primary.call("INVALIDATE PREFIXES 1 a");
@@ -965,6 +966,40 @@ mod tests {
                 assert_eq!(node.call("MGET a b c"), told, "{how}");
             }
         }
+    }
+
+    #[test]
+    fn what_was_renamed_is_served_by_replicas_as_long_as_by_their_primary() {
+        let mut primary = bench();
+        let mut replica = Bench::replica_at(1_000_000);
+        primary.call("SET b v PERSIST");
+        obey(&mut primary, &mut replica);
+        primary.rename("b", "a");
+        replica.rename("b", "a");
+        primary.call("INVALIDATE PREFIXES 1 c");
+        primary.sweep();
+        primary.advance(600_000);
+        primary.cron();
+        assert_eq!(primary.state.marks.totals().prefixes, 0, "it is forgotten");
+        obey(&mut primary, &mut replica);
+        assert_eq!((primary.call("GET a"), replica.call("GET a")), ("\"v\"".into(), "\"v\"".into()));
+    }
+
+    #[test]
+    fn what_a_promoted_replica_invalidates_is_later_than_its_primarys_last_sweep_though_its_clock_is_behind() {
+        let mut primary = bench();
+        let mut replica = Bench::replica_at(1_000_000);
+        primary.set_clock(1_020_000);
+        primary.call("INVALIDATE PREFIXES 1 b");
+        primary.sweep();
+        obey(&mut primary, &mut replica);
+        replica.promote([3; 16]);
+        replica.call("SET a v");
+        replica.call("INVALIDATE PREFIXES 1 a");
+        replica.advance(600_000);
+        replica.cron();
+        assert_eq!(replica.call("GET a"), "(nil)", "that sweep has not seen it");
+        assert_eq!(replica.stat("prefixes_invalidated"), "1");
     }
 
     // ---------------------------------------------------------------- counting and waiting

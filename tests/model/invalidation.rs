@@ -228,7 +228,7 @@ struct Held {
     /// It came by `RENAME` or `MOVE`, of which the server tells nothing.
     unannounced: bool,
     /// No more than that, by what was told of it last here and on the replica, which may know more: what came to it in a
-    /// full sync did not come unannounced.
+    /// full sync did not come unannounced. When its primary says so, it may become as good as there.
     best: [Worth; 2],
 }
 
@@ -794,8 +794,10 @@ impl World {
                             what => matches!(what, What::All),
                         };
                         let hit_before = room.invalidations.iter().any(|one| one.at > held.began && by_tag(one));
-                        // Where not all are listed, the lists' own counts are answered.
-                        let perhaps = if self.limits == Limits::Members { !hit_before } else { untouched && alive };
+                        // Where not all are listed, the lists' own counts are answered. And what names have made stale
+                        // counts like what is stale by itself once these are forgotten.
+                        let unhit = untouched || !room.is_hit_by_tags(held);
+                        let perhaps = if self.limits == Limits::Members { !hit_before } else { unhit && alive };
                         count(held, perhaps, untouched && alive);
                     }
                 }
@@ -892,7 +894,7 @@ impl World {
         let room = &self.rooms[db as usize];
         let held = room.keys.get(key).unwrap_or_else(|| panic!("{key} is there, and should not be: {answer}"));
         let worth = room.worth(key, held, wall);
-        let on_replica = room.told(key, held, wall).worth_by_itself(wall).min(held.best[1]);
+        let on_replica = room.told(key, held, wall).worth_by_itself(wall).min(held.best[1].max(worth_of(&answer)));
         for (whose, answer, worth) in [("ours", &answer, worth), ("the replica", &there, on_replica)] {
             let told = worth_of(answer);
             assert!(told <= worth, "{whose}: {key} is told as {answer}, and is {worth:?}: {held:?}");
