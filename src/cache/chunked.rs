@@ -2,7 +2,7 @@
 //! the server for tens of milliseconds.
 
 /// Elements in a piece.
-const CHUNK: usize = 256;
+pub const CHUNK: usize = 256;
 
 /// Elements by number, each there from the start with its default; memory comes with the first use of a piece.
 #[derive(Debug)]
@@ -41,9 +41,9 @@ impl<T: Default> Chunked<T> {
         chunks.flat_map(|(at, chunk)| chunk.iter().enumerate().map(move |(i, one)| (at * CHUNK + i, one)))
     }
 
-    /// Frees the last piece, with all that its elements hold; false when there is none.
-    pub fn pop_chunk(&mut self) -> bool {
-        self.0.pop().is_some()
+    /// Takes the last piece, which is empty if it was never used; `None` when there is none.
+    pub fn pop_chunk(&mut self) -> Option<Box<[T]>> {
+        Some(self.0.pop()?.unwrap_or_default())
     }
 
     /// Frees the pieces in which there is nothing before this number.
@@ -79,7 +79,7 @@ mod tests {
             [(5, 6), (3 * CHUNK + 1, 7)]
         );
         assert!(array.bytes() < 3 * CHUNK * 8);
-        while array.pop_chunk() {}
+        while array.pop_chunk().is_some() {}
         assert_eq!(array.get(5), None);
     }
 }

@@ -23,6 +23,7 @@
 
 use super::chunked::Chunked;
 use super::entry::{EntryMut, EntryRef, UNLISTED};
+use super::places::{Pieces, Places};
 use super::tags::TagId;
 
 /// In a list: the place is vacant, and this many is the next vacant one.
@@ -44,6 +45,8 @@ pub struct Members {
     memberships: u64,
     name_bytes: usize,
     list_bytes: usize,
+    /// Long lists without members.
+    ruins: Vec<Pieces>,
 }
 
 #[derive(Debug)]
@@ -62,7 +65,7 @@ impl Default for Name {
 /// The members of one tag.
 #[derive(Debug)]
 struct List {
-    places: Vec<u32>,
+    places: Places,
     vacant: u32,
     live: u32,
     /// Members that are counted and not listed, since the lists are full.
@@ -74,7 +77,7 @@ struct List {
 
 impl Default for List {
     fn default() -> Self {
-        List { places: Vec::new(), vacant: NONE, live: 0, unlisted: 0, hits: 0, since: 0 }
+        List { places: Places::default(), vacant: NONE, live: 0, unlisted: 0, hits: 0, since: 0 }
     }
 }
 
@@ -109,9 +112,9 @@ impl Members {
             list.unlisted += u32::from(id.is_none());
             let place = id.map_or(UNLISTED, |id| {
                 self.memberships += 1;
-                let had = list.places.capacity();
+                let had = list.places.bytes();
                 let place = list.add(id);
-                self.list_bytes += (list.places.capacity() - had) * size_of::<u32>();
+                self.list_bytes += list.places.bytes() - had;
                 place
             });
             entry.set_place(at, place);
@@ -142,12 +145,12 @@ impl Members {
             if place == UNLISTED {
                 list.unlisted = list.unlisted.saturating_sub(1);
             } else if let Some(id) = id
-                && list.places.get(place as usize) == Some(&id)
+                && list.places.get(place as usize) == Some(id)
             {
                 self.memberships -= 1;
-                let had = list.places.capacity();
-                list.remove(place);
-                self.list_bytes -= (had - list.places.capacity()) * size_of::<u32>();
+                let had = list.places.bytes();
+                self.ruins.extend(list.remove(place));
+                self.list_bytes -= had - list.places.bytes();
             }
         }
         if let Some(id) = id {
@@ -159,7 +162,7 @@ impl Members {
     /// The number of the name under which an entry is listed; `None` when it is not, or not under this name.
     fn id_of(&self, name: &[u8], entry: EntryRef<'_>) -> Option<u32> {
         let (tag, place) = entry.tags().zip(entry.places()).next()?;
-        let id = *self.lists.get(tag.0 as usize)?.places.get(place as usize)?;
+        let id = self.lists.get(tag.0 as usize)?.places.get(place as usize)?;
         matches!(self.names.get(id as usize), Some(Name::Held(held)) if **held == *name).then_some(id)
     }
 
@@ -198,12 +201,12 @@ impl Members {
 
     /// How many places the list of a tag has: its members are among them.
     pub fn places(&self, tag: TagId) -> usize {
-        self.lists.get(tag.0 as usize).map_or(0, |list| list.places.len())
+        self.lists.get(tag.0 as usize).map_or(0, |list| list.places.count())
     }
 
     /// The key of the member at a place of a tag's list, if there is one.
     pub fn at(&self, tag: TagId, place: usize) -> Option<&[u8]> {
-        let id = *self.lists.get(tag.0 as usize)?.places.get(place)?;
+        let id = self.lists.get(tag.0 as usize)?.places.get(place)?;
         match self.names.get(id as usize)? {
             Name::Held(name) if id & VACANT == 0 => Some(name),
             _ => None,
@@ -224,11 +227,12 @@ impl Members {
     pub fn forget(&mut self, tag: TagId) {
         let Some(list) = self.lists.get_mut(tag.0 as usize) else { return };
         let list = std::mem::take(list);
-        self.list_bytes -= list.places.capacity() * size_of::<u32>();
+        self.list_bytes -= list.places.bytes();
         self.memberships -= u64::from(list.live);
-        for id in list.places.into_iter().filter(|id| id & VACANT == 0) {
+        for id in list.places.iter().filter(|id| id & VACANT == 0) {
             self.lose(id);
         }
+        self.ruins.extend(list.places.into_pieces());
         self.rest();
     }
 
@@ -239,7 +243,18 @@ impl Members {
 
     /// Frees a part of it; false when nothing is left.
     pub fn crumble(&mut self) -> bool {
-        self.names.pop_chunk() || self.lists.pop_chunk()
+        if let Some(ruin) = self.ruins.last_mut() {
+            if !ruin.crumble() {
+                self.ruins.pop();
+            }
+            return true;
+        }
+        if self.names.pop_chunk().is_some() {
+            return true;
+        }
+        let Some(lists) = self.lists.pop_chunk() else { return false };
+        self.ruins.extend(lists.into_iter().filter_map(|list| list.places.into_pieces()));
+        true
     }
 
     fn keep(&mut self, name: &[u8]) -> Option<u32> {
@@ -291,26 +306,32 @@ impl Members {
         }
     }
 
-    /// The room of many names, when the last of them is gone: to be freed little by little, since all at once would hold up
-    /// the server (ten million: for thirty milliseconds).
+    /// The room of long lists that are empty now, and of many names when the last of them is gone: to be freed little by
+    /// little, since all at once would hold up the server (ten million: for thirty milliseconds).
     pub fn leavings(&mut self) -> Option<Members> {
-        (self.named == 0 && self.memberships == 0 && self.made > FEW).then(|| {
-            (self.made, self.vacant) = (0, None);
-            Members { names: std::mem::take(&mut self.names), ..Members::default() }
-        })
+        let nameless = self.named == 0 && self.memberships == 0 && self.made > FEW;
+        if self.ruins.is_empty() && !nameless {
+            return None;
+        }
+        let mut left = Members { ruins: std::mem::take(&mut self.ruins), ..Members::default() };
+        if nameless {
+            (left.names, self.made, self.vacant) = (std::mem::take(&mut self.names), 0, None);
+        }
+        Some(left)
     }
 
     /// Checks it against itself; for tests.
     pub fn validate(&self) {
         let held = self.names.iter().filter(|(_, name)| matches!(name, Name::Held(_))).count();
         assert_eq!(held, self.named as usize, "names");
-        let mut memberships = 0;
+        let (mut memberships, mut list_bytes) = (0, 0);
         for (tag, list) in self.lists.iter() {
             let listed = list.places.iter().filter(|id| *id & VACANT == 0);
             assert_eq!(listed.count(), list.live as usize, "members of tag {tag}");
+            list_bytes += list.places.bytes();
             memberships += u64::from(list.live);
         }
-        assert_eq!(memberships, self.memberships, "memberships");
+        assert_eq!((memberships, list_bytes), (self.memberships, self.list_bytes), "memberships and bytes");
     }
 }
 
@@ -325,22 +346,23 @@ impl List {
     fn add(&mut self, id: u32) -> u32 {
         self.live += 1;
         if self.vacant == NONE {
-            self.places.push(id);
-            return self.places.len() as u32 - 1;
+            return self.places.push(id) as u32;
         }
         let place = self.vacant;
-        self.vacant = self.places[place as usize] & !VACANT;
-        self.places[place as usize] = id;
+        self.vacant = self.places.replace(place as usize, id).map_or(NONE, |vacant| vacant & !VACANT);
         place
     }
 
-    fn remove(&mut self, place: u32) {
+    /// Whoever stands at that place leaves. What is left of a long list, when that was the last one.
+    fn remove(&mut self, place: u32) -> Option<Pieces> {
         self.live -= 1;
-        self.places[place as usize] = VACANT | self.vacant;
+        self.places.replace(place as usize, VACANT | self.vacant);
         self.vacant = place;
-        if self.live == 0 {
-            (self.places, self.vacant) = (Vec::new(), NONE);
+        if self.live > 0 {
+            return None;
         }
+        self.vacant = NONE;
+        std::mem::take(&mut self.places).into_pieces()
     }
 }
 
@@ -384,6 +406,11 @@ mod tests {
     }
 
     #[test]
+    fn a_tag_of_few_costs_no_allocation_of_its_own() {
+        assert_eq!(size_of::<List>(), 48);
+    }
+
+    #[test]
     fn what_is_over_the_limit_is_counted_and_not_listed() {
         let mut members = Members::default();
         let (mut a, mut b) = (entry(5, &[1, 2]), entry(5, &[1]));
@@ -409,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_of_many_names_is_left_to_be_freed_little_by_little() {
+    fn the_room_of_many_names_and_of_their_list_is_left_to_be_freed_little_by_little() {
         let mut members = Members::default();
         let name = |n: u32| n.to_be_bytes();
         let mut all: Vec<_> = (0..=FEW).map(|_| entry(5, &[1])).collect();
@@ -420,14 +447,19 @@ mod tests {
             assert!(members.leavings().is_none(), "some are held");
             members.leave(&name(n), entry.as_ref(), 0);
         }
-        let mut left = members.leavings().expect("all are gone");
+        let left = members.leavings().expect("all are gone");
         assert!(members.leavings().is_none());
-        let steps = std::iter::repeat_with(|| left.crumble()).take_while(|more| *more).count();
-        assert!(steps >= 4, "{steps}");
+        let crumble = |mut left: Members| std::iter::repeat_with(|| left.crumble()).take_while(|more| *more).count();
+        assert!(crumble(left) >= 34, "of names and of places seventeen pieces each");
         let mut again = entry(6, &[1]);
         members.join(b"again", &mut again.as_mut(), 9, |_| 0, 0);
         assert_eq!(names(&members, 1), [b"again"]);
         members.validate();
+
+        for (n, entry) in (0..).zip(&mut all) {
+            members.join(&name(n), &mut entry.as_mut(), 9_999, |_| 0, 0);
+        }
+        assert!(crumble(members) >= 34, "also when all is given up at once, as on FLUSHALL");
     }
 
     #[test]

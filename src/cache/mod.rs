@@ -31,6 +31,7 @@ pub mod marks;
 pub mod members;
 pub mod native;
 pub mod offload;
+pub mod places;
 pub mod random;
 pub mod read;
 pub mod report;
