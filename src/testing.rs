@@ -513,7 +513,9 @@ impl Bench {
 
     /// What is in its files: what is saved beside the keys, and keys with what stands under them.
     pub fn saved(&mut self) -> Saved {
-        let (aux, marks) = (aux::save(&self.state, self.now), self.state.marks_as_words(self.now));
+        let mut strings = Vec::new();
+        let aux = aux::save(&self.state, self.now, &mut |string| strings.push(string.to_vec())).then_some(strings);
+        let marks = self.marks_as_words();
         let selected = self.memory.db;
         let mut entries = Vec::new();
         for db in [selected].into_iter().chain(self.memory.others.keys().copied()).collect::<Vec<_>>() {
@@ -525,6 +527,17 @@ impl Bench {
         }
         self.memory.select(selected);
         Saved { aux, marks, entries }
+    }
+
+    /// What is said after an AOF was rewritten, with its databases: in parts, as on a server.
+    pub fn marks_as_words(&self) -> Vec<(i32, Vec<Vec<u8>>)> {
+        let mut said = Vec::new();
+        self.state.say_marks_but_tags(self.now, &mut |db, words| said.push((db, words)));
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = self.state.say_marks_of_tags(from, 2, self.now, &mut |db, words| said.push((db, words)));
+        }
+        said
     }
 
     /// Loads an RDB: what is saved beside the keys comes before them.

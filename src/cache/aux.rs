@@ -27,32 +27,42 @@ const MOST_MARKS: u64 = 1 << 40;
 /// More rules than there can be.
 const MOST_RULES: u64 = 1_024;
 
-/// The strings to save, or `None` when there is nothing to say.
-pub fn save(state: &State, now: Now) -> Option<Vec<Vec<u8>>> {
+/// Gives the strings to save, one by one; false, and none, when there is nothing to say.
+pub fn save(state: &State, now: Now, put: &mut dyn FnMut(&[u8])) -> bool {
     let rules: Vec<_> = state.policies.commanded().map(|rule| rule.spec().words()).collect();
-    let marks = state.marks_as_words(now);
-    if rules.is_empty() && marks.is_empty() {
-        return None;
+    let marks = state.marks_to_say();
+    if rules.is_empty() && marks == 0 {
+        return false;
     }
-    let number = |n: u64| n.to_string().into_bytes();
-    let magic = if marks.is_empty() { MAGIC } else { MAGIC_WITH_MARKS };
-    let mut words = vec![magic.to_vec(), number(state.clock.last().0), number(rules.len() as u64)];
-    for rule in rules {
-        words.push(number(rule.len() as u64));
-        words.extend(rule);
+    put(if marks == 0 { MAGIC } else { MAGIC_WITH_MARKS });
+    let mut put = |said: Said<'_>| match said {
+        Said::Number(n) => put(n.to_string().as_bytes()),
+        Said::Words(words) => {
+            put(words.len().to_string().as_bytes());
+            words.iter().for_each(|word| put(word));
+        }
+    };
+    put(Said::Number(state.clock.last().0));
+    put(Said::Number(rules.len() as u64));
+    rules.iter().for_each(|rule| put(Said::Words(rule)));
+    if marks > 0 {
+        put(Said::Number(marks));
+        state.say_marks(now, &mut |db, mark| {
+            put(Said::Number(db as u64));
+            put(Said::Words(&mark));
+        });
     }
-    if !marks.is_empty() {
-        words.push(number(marks.len() as u64));
-    }
-    for (db, mark) in marks {
-        words.push(number(db as u64));
-        words.push(number(mark.len() as u64));
-        words.extend(mark);
-    }
-    Some(words)
+    true
 }
 
-/// Takes in what was saved, string by string; every one is checked. What is wrong, when something is.
+enum Said<'w> {
+    Number(u64),
+    /// How many, and each.
+    Words(&'w [Vec<u8>]),
+}
+
+/// Takes in what was saved, string by string; every one is checked. What is wrong, when something is: then the server
+/// refuses all that it has loaded.
 pub fn load(state: &mut State, now: Now, next: impl FnMut() -> Option<Vec<u8>>) -> Result<(), String> {
     let mut strings = Strings(next);
     let magic = strings.next("its name")?;
@@ -71,7 +81,10 @@ pub fn load(state: &mut State, now: Now, next: impl FnMut() -> Option<Vec<u8>>) 
         let (name, said) = words.split_first().ok_or("a rule has no name")?;
         specs.push(RuleSpec::parse(name, said.iter().map(Vec::as_slice)).map_err(|why| why.to_string())?);
     }
-    let mut marks = Vec::new();
+    state.clock.follow(stamp, now); // one beyond belief is not followed
+    state.policies.clear_commanded();
+    specs.into_iter().try_for_each(|spec| state.policies.set(spec)).map_err(|why| why.to_string())?;
+    state.meet_rules(|rule| rule.origin() == Origin::Commanded, now);
     for _ in 0..if with_marks { strings.number("the number of marks", MOST_MARKS)? } else { 0 } {
         let db = strings.number("the database of a mark", i32::MAX as u64)? as i32;
         let count = strings.number("the number of words", MOST_WORDS)?;
@@ -79,16 +92,6 @@ pub fn load(state: &mut State, now: Now, next: impl FnMut() -> Option<Vec<u8>>) 
         if words.len() < SAID_OF_A_MARK {
             return Err("a mark is too short".into());
         }
-        marks.push((db, words));
-    }
-    for (_, words) in &marks {
-        invalidate::parse(&words.iter().map(Vec::as_slice).collect::<Vec<_>>()).map_err(|why| why.to_string())?;
-    }
-    state.clock.follow(stamp, now); // one beyond belief is not followed
-    state.policies.clear_commanded();
-    specs.into_iter().try_for_each(|spec| state.policies.set(spec)).map_err(|why| why.to_string())?;
-    state.meet_rules(|rule| rule.origin() == Origin::Commanded, now);
-    for (db, words) in marks {
         let words: Vec<_> = words.iter().map(Vec::as_slice).collect();
         let said = invalidate::parse(&words).map_err(|why| why.to_string())?;
         state.take_mark(db, said, now);
@@ -121,7 +124,13 @@ mod tests {
         bench.call("SMARTCACHE.RULE SET profile MATCH *:profile MATCH *:profile:* SCALE 2 TAG p:{1}");
         bench.call("SMARTCACHE.RULE SET any MATCH * PRIORITY -1 JITTER 10%");
         bench.call("SMARTCACHE.SET k v");
-        save(&bench.state, bench.now()).unwrap()
+        strings(&bench)
+    }
+
+    fn strings(bench: &Bench) -> Vec<Vec<u8>> {
+        let mut strings = Vec::new();
+        assert_eq!(save(&bench.state, bench.now(), &mut |string| strings.push(string.to_vec())), !strings.is_empty());
+        strings
     }
 
     fn loaded(strings: &[Vec<u8>]) -> Result<Bench, String> {
@@ -137,7 +146,7 @@ mod tests {
         assert!(bench.state.clock.last().0 >= 5_000_000, "stamps go on where the saved node's ended");
         assert!(bench.call("SMARTCACHE.RULE GET profile").contains("\"scale\": 2"));
         assert!(bench.call("SMARTCACHE.RULE EXPLAIN a:profile TTL 10").contains("\"p:a\""));
-        assert_eq!(save(&bench.state, bench.now()).map(|strings| strings[2..].to_vec()), Some(saved()[2..].to_vec()));
+        assert_eq!(strings(&bench)[2..], saved()[2..]);
     }
 
     #[test]
@@ -146,7 +155,7 @@ mod tests {
             let mut bench = Bench::at(5_000);
             bench.call(&format!("INVALIDATE {what} SOFT GUARD 100"));
             bench.call(&format!("INVALIDATE {what}"));
-            for mut bench in [loaded(&save(&bench.state, bench.now()).unwrap()).unwrap(), bench] {
+            for mut bench in [loaded(&strings(&bench)).unwrap(), bench] {
                 let token = bench.token("GETLOCK k");
                 assert_eq!(bench.call(&format!("SET k v TOKEN {token} TAGS 1 t")), "STALE", "{what}");
             }
@@ -156,12 +165,12 @@ mod tests {
     #[test]
     fn with_nothing_to_say_nothing_is_saved() {
         let bench = Bench::at(0);
-        assert_eq!(save(&bench.state, bench.now()), None);
+        assert!(strings(&bench).is_empty());
         assert!(loaded(&[NOTHING.to_vec()]).is_ok());
     }
 
     #[test]
-    fn a_section_that_ends_early_or_has_a_damaged_string_is_refused_and_changes_no_rule() {
+    fn a_section_that_ends_early_or_has_a_damaged_string_is_refused() {
         let strings = saved();
         for len in 0..strings.len() {
             assert!(loaded(&strings[..len]).is_err(), "cut at {len}");

@@ -20,6 +20,8 @@ pub const TAG_KEY: &[u8] = b"smartcache:tag:";
 /// Members that are looked at, one by one, to count what an invalidation hits; with more of them the tags' own counts are
 /// taken, which do not know what other tags have hit.
 const LOOKED_AT: usize = 1_000;
+/// What saying a mark takes, in looks at tags that have none.
+const SAYING: usize = 16;
 
 /// What is named.
 #[derive(Clone, Debug)]
@@ -333,26 +335,67 @@ impl State {
         }
     }
 
-    /// Every mark as the words of the `SMARTCACHE.MARK` that makes it, with its database.
-    pub fn marks_as_words(&self, now: Now) -> Vec<(i32, Vec<Vec<u8>>)> {
-        let mut said = Vec::new();
+    /// How many times [`say_marks`](Self::say_marks) says something.
+    pub fn marks_to_say(&self) -> u64 {
+        let mut marks = 0;
+        self.marks.each(|_, _, _| marks += 1);
+        marks + self.forgotten_marks().count() as u64
+    }
+
+    /// Says every mark in the words of the `SMARTCACHE.MARK` that makes it, with its database, and up to which stamps some
+    /// were forgotten: one by one, for there may be millions.
+    pub fn say_marks(&self, now: Now, say: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
+        self.say_marks_but_tags(now, say);
         self.marks.each(|db, what, mark| {
-            let names = match what {
-                What::All => Names::All,
-                What::Tag(id) => Names::Tags(SmallVec::from_slice(&[self.tags.name(id)])),
-                What::Prefix(prefix) => Names::Prefixes(SmallVec::from_slice(&[prefix])),
-                What::Pattern(pattern) => Names::Patterns(SmallVec::from_slice(&[pattern])),
-            };
-            let Mark { stamp, at_ms, how, guard_ms } = mark;
-            let guard_ms = guard_ms.saturating_sub(now.mono_ms());
-            said.push((db, words(&Said::Invalidation(Invalidation { names, stamp, at_ms, how, guard_ms }))));
-        });
-        for (db, by_name, of_tags) in self.marks.forgotten() {
-            for (stamp, of_tags) in [(by_name, false), (of_tags, true)].into_iter().filter(|(stamp, _)| stamp.0 > 0) {
-                said.push((db, words(&Said::Forgot(stamp, of_tags))));
+            if matches!(what, What::Tag(_)) {
+                say(db, self.words_of_mark(what, mark, now));
             }
+        });
+    }
+
+    /// The same of all that is no tag's, of which there is never very much.
+    pub fn say_marks_but_tags(&self, now: Now, say: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
+        self.marks.each_but_tags(|db, what, mark| say(db, self.words_of_mark(what, mark, now)));
+        self.forgotten_marks().for_each(|(db, forgotten)| say(db, words(&forgotten)));
+    }
+
+    /// The same of tags from the id `from` on, until that was `effort`. The id with which to go on, if there are more.
+    pub fn say_marks_of_tags(
+        &self,
+        from: usize,
+        mut effort: usize,
+        now: Now,
+        say: &mut dyn FnMut(i32, Vec<Vec<u8>>),
+    ) -> Option<usize> {
+        for id in from..self.tags.made() {
+            if effort == 0 {
+                return Some(id);
+            }
+            effort -= 1;
+            self.marks.each_of_tag(TagId(id as u32), |db, what, mark| {
+                say(db, self.words_of_mark(what, mark, now));
+                effort = effort.saturating_sub(SAYING);
+            });
         }
-        said
+        None
+    }
+
+    fn words_of_mark(&self, what: What<'_>, mark: Mark, now: Now) -> Vec<Vec<u8>> {
+        let names = match what {
+            What::All => Names::All,
+            What::Tag(id) => Names::Tags(SmallVec::from_slice(&[self.tags.name(id)])),
+            What::Prefix(prefix) => Names::Prefixes(SmallVec::from_slice(&[prefix])),
+            What::Pattern(pattern) => Names::Patterns(SmallVec::from_slice(&[pattern])),
+        };
+        let Mark { stamp, at_ms, how, guard_ms } = mark;
+        let guard_ms = guard_ms.saturating_sub(now.mono_ms());
+        words(&Said::Invalidation(Invalidation { names, stamp, at_ms, how, guard_ms }))
+    }
+
+    fn forgotten_marks(&self) -> impl Iterator<Item = (i32, Said<'static>)> {
+        let forgotten = self.marks.forgotten().into_iter();
+        let each = forgotten.flat_map(|(db, by_name, of_tags)| [(db, by_name, false), (db, of_tags, true)]);
+        each.filter(|(_, stamp, _)| stamp.0 > 0).map(|(db, stamp, of_tags)| (db, Said::Forgot(stamp, of_tags)))
     }
 
     /// Forgets tag names that no entry holds, looking at no more than `effort` of them, and prefixes and patterns that were

@@ -652,12 +652,28 @@ impl Marks {
 
     /// Tells every mark: a hard one and soft ones of the same name are several.
     pub fn each(&self, mut tell: impl FnMut(i32, What<'_>, Mark)) {
+        self.each_but_tags(&mut tell);
+        for (db, marks) in self.databases.borrow().iter() {
+            let mut all = |tag: TagId, record: &Record| record.marks().for_each(|mark| tell(*db, What::Tag(tag), mark));
+            marks.tags.iter().for_each(|(tag, record)| all(*tag, record));
+        }
+    }
+
+    /// The same of all that is no tag's, of which there is never very much.
+    pub fn each_but_tags(&self, mut tell: impl FnMut(i32, What<'_>, Mark)) {
         for (db, marks) in self.databases.borrow().iter() {
             let mut all = |what: What<'_>, record: &Record| record.marks().for_each(|mark| tell(*db, what, mark));
             all(What::All, &marks.floor);
-            marks.tags.iter().for_each(|(tag, record)| all(What::Tag(*tag), record));
             marks.prefixes.iter().for_each(|(prefix, record)| all(What::Prefix(prefix), record));
             marks.patterns.iter().for_each(|(glob, record)| all(What::Pattern(glob.pattern()), record));
+        }
+    }
+
+    /// The same of one tag.
+    pub fn each_of_tag(&self, tag: TagId, mut tell: impl FnMut(i32, What<'_>, Mark)) {
+        for (db, marks) in self.databases.borrow().iter() {
+            let marks = marks.tags.get(&tag).into_iter().flat_map(Record::marks);
+            marks.for_each(|mark| tell(*db, What::Tag(tag), mark));
         }
     }
 

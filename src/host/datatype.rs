@@ -319,11 +319,9 @@ unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::Red
 
 unsafe extern "C" fn aux_save(io: *mut raw::RedisModuleIO, _when: c_int) {
     saving("aux_save", || {
-        let words = with_state(|state| aux::save(state, clock_now()));
+        let said = with_state(|state| aux::save(state, clock_now(), &mut |word| save(io, word)));
         // With nothing to say no section is written (by `aux_save2`), and the file stays loadable without us.
-        if let Some(words) = words {
-            words.iter().for_each(|word| save(io, word));
-        } else if server_may!(RedisModule_GetModuleOptionsAll).is_none() {
+        if !said && server_may!(RedisModule_GetModuleOptionsAll).is_none() {
             save(io, aux::NOTHING); // 7.0 has no `aux_save2`: the section is there, so it must say something
         }
     });

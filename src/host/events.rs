@@ -16,6 +16,8 @@ use crate::cache::clock::Now;
 
 /// Tag names looked at in each turn of the server's cron.
 const TAGS_A_TURN: usize = 10_000;
+/// Tags looked at in one go to say their marks once more; a mark that is said counts as sixteen.
+const SAID_AT_ONCE: usize = 8_192;
 /// How long to wait when the server must not be disturbed (paused, or failing over).
 const LATER_MS: i64 = 20;
 
@@ -186,7 +188,8 @@ unsafe extern "C" fn on_loading(_: *mut raw::RedisModuleCtx, _: raw::RedisModule
 }
 
 /// A rewritten AOF without RDB preamble is made of keys alone. The rules made by command and the marks of invalidations
-/// are said once more behind it: the server has opened the next part of the AOF before it forks.
+/// are said once more behind it: the server has opened the next part of the AOF before it forks. (With the preamble they
+/// are in that.)
 unsafe extern "C" fn on_fork(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, _: *mut c_void) {
     guarded("the fork event", (), || {
         // SAFETY: the event's context, valid until we return.
@@ -194,36 +197,48 @@ unsafe extern "C" fn on_fork(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
         let born = sub == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
         let to_say =
             || try_state().is_some_and(|state| state.policies.commanded().next().is_some() || !state.marks.is_empty());
-        if born && to_say() && ctx.rewrites_aof() {
-            say_rules_after(ctx.as_ptr(), 1);
+        if born && to_say() && ctx.rewrites_aof() && !ctx.is_set(b"aof-use-rdb-preamble") {
+            say_once_more_after(ctx.as_ptr(), 1, 0);
         }
     });
 }
 
-fn say_rules_after(ctx: *mut raw::RedisModuleCtx, ms: i64) {
-    // SAFETY: a context of the server's; the callback takes no data.
-    unsafe { server!(RedisModule_CreateTimer)(ctx, ms, Some(say_rules), ptr::null_mut()) };
+/// `from` is the id of the tag with which to go on; with 0 all else is said, too.
+fn say_once_more_after(ctx: *mut raw::RedisModuleCtx, ms: i64, from: usize) {
+    // SAFETY: a context of the server's; the callback takes a number for its data.
+    unsafe { server!(RedisModule_CreateTimer)(ctx, ms, Some(say_once_more), ptr::without_provenance_mut(from)) };
 }
 
-unsafe extern "C" fn say_rules(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
-    guarded("the rules' timer", (), || {
+unsafe extern "C" fn say_once_more(ctx: *mut raw::RedisModuleCtx, from: *mut c_void) {
+    guarded("the timer that says rules and marks once more", (), || {
+        let from = from.addr();
         // SAFETY: takes nothing, returns a number: whether replicating now would end the server (it is paused).
         if unsafe { server!(RedisModule_AvoidReplicaTraffic)() } != 0 {
-            return say_rules_after(ctx, LATER_MS);
+            return say_once_more_after(ctx, LATER_MS, from);
         }
         // SAFETY: the timer's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
-        let rules: Vec<_> = with_state(|state| state.policies.commanded().map(|rule| rule.spec().words()).collect());
-        for rule in rules {
-            let mut words = vec![OwnedStr::new(b"SET")];
-            words.extend(rule.iter().map(|word| OwnedStr::new(word)));
-            ctx.replicate_words(c"SMARTCACHE.RULE", &words.iter().map(OwnedStr::borrow).collect::<Vec<_>>());
+        let mut marks = Vec::new();
+        let mut say = |db, words| marks.push((db, words));
+        if from == 0 {
+            with_state(|state| state.say_marks_but_tags(clock_now(), &mut say));
+            let rules: Vec<_> =
+                with_state(|state| state.policies.commanded().map(|rule| rule.spec().words()).collect());
+            for rule in rules {
+                let mut words = vec![OwnedStr::new(b"SET")];
+                words.extend(rule.iter().map(|word| OwnedStr::new(word)));
+                ctx.replicate_words(c"SMARTCACHE.RULE", &words.iter().map(OwnedStr::borrow).collect::<Vec<_>>());
+            }
         }
-        let marks = with_state(|state| state.marks_as_words(clock_now()));
+        // Of tags there may be millions. What is invalidated meanwhile is said by itself.
+        let next = with_state(|state| state.say_marks_of_tags(from, SAID_AT_ONCE, clock_now(), &mut say));
         for (db, words) in marks {
             if ctx.select_db(db) {
                 deliver::replicate_mark(ctx, &words);
             }
+        }
+        if let Some(next) = next {
+            say_once_more_after(ctx.as_ptr(), 1, next);
         }
     });
 }

@@ -224,6 +224,12 @@ impl Ctx {
         }
     }
 
+    /// Whether a setting of the server's is `yes`.
+    pub(super) fn is_set(self, setting: &[u8]) -> bool {
+        let answer = self.call_named(c"CONFIG", c"GET", OwnedStr::new(setting).borrow());
+        answer.is_some_and(|answer| answer.field(setting) == Some(b"yes"))
+    }
+
     /// Whether a child is rewriting the AOF.
     pub(super) fn rewrites_aof(self) -> bool {
         let (Some(get), Some(field), Some(free)) = (

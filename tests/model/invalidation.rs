@@ -596,8 +596,7 @@ impl World {
                 self.distrust_all(None);
             }
             Step::SayAgain => {
-                let now = self.ours.now();
-                for (db, words) in self.ours.state.marks_as_words(now) {
+                for (db, words) in self.ours.marks_as_words() {
                     self.replica.select(db);
                     let words = [&[&b"SMARTCACHE.MARK"[..]], &slices(&words)[..]].concat();
                     assert_eq!(self.replica.obey(&words), "OK");
