@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::Duration;
 
 use super::{SOON, Server, wait_until};
@@ -59,6 +60,7 @@ impl Cluster {
             wait_until("the cluster is up", || node.ok("CLUSTER INFO").text().contains("cluster_state:ok"));
             wait_until("the nodes know each other's roles", || node.known(|line| line.contains("slave")) == 3);
             wait_until("all links are up", || node.known(|line| !line.contains(" disconnected")) == 6);
+            wait_until("the node could be started again", || shards_agree(&node.path("nodes.conf")));
         }
     }
 
@@ -75,6 +77,16 @@ impl Cluster {
         let at = STARTS[1..].iter().position(|end| slot < *end).expect("a slot");
         &self.primaries[at]
     }
+}
+
+/// Whether replicas are written down in the shards of their primaries, where shards are written down. Valkey 8.0 takes the
+/// file for damaged when they are not, and ends (valkey #2171, #774).
+fn shards_agree(file: &Path) -> bool {
+    let Ok(text) = std::fs::read_to_string(file) else { return false };
+    let shard = |words: &[&str]| words[1].split(',').find_map(|part| part.strip_prefix("shard-id=")).map(str::to_owned);
+    let nodes: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
+    let of = |id: &str| nodes.iter().find(|words| words[0] == id).and_then(|words| shard(words));
+    nodes.iter().filter(|words| words.len() > 3 && words[3] != "-").all(|words| shard(words) == of(words[3]))
 }
 
 /// Until what each of these primaries passes on comes to the others: a link that is just being made loses what is sent, and
