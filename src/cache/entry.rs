@@ -519,9 +519,9 @@ pub(super) mod tests {
     }
 
     /// An entry that holds these tags.
-    pub(in crate::cache) fn holding(tags: &[TagId]) -> Entry {
+    pub(in crate::cache) fn holding(stamp: u64, tags: &[TagId]) -> Entry {
         Entry::new(Parts {
-            stamp: Stamp(1),
+            stamp: Stamp(stamp),
             fresh_until: None,
             absent: false,
             stale: false,

@@ -346,11 +346,7 @@ impl State {
     /// were forgotten: one by one, for there may be millions.
     pub fn say_marks(&self, now: Now, say: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
         self.say_marks_but_tags(now, say);
-        self.marks.each(|db, what, mark| {
-            if matches!(what, What::Tag(_)) {
-                say(db, self.words_of_mark(what, mark, now));
-            }
-        });
+        self.say_marks_of_tags(0, usize::MAX, now, say);
     }
 
     /// The same of all that is no tag's, of which there is never very much.

@@ -1,8 +1,8 @@
 //! Counts of what is alive, right even though entries die anywhere, also on a background thread.
 //!
 //! Whoever brings an entry to life calls [`Live::born`], whoever frees it [`Live::died`]: the host where the
-//! server takes and frees values, the test keyspace where it does. Only atomics are touched, and no thread ever waits for
-//! another: counters of tags that are gone are freed at a moment when nobody counts.
+//! server takes and frees values, the test keyspace where it does. Only atomics are touched. Counters of tags that are gone
+//! are freed at a moment when nobody counts: the server's main thread never waits, and another only while that frees.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
@@ -196,13 +196,13 @@ mod tests {
     fn counters_of_tags_that_are_gone_are_freed_while_others_count() {
         let live = Arc::new(Live::default());
         let (first, last) = (TagId(0), TagId(20 * BLOCK as u32 - 1));
-        let gone = holding(&[first, last]);
+        let gone = holding(1, &[first, last]);
         live.born(gone.as_ref());
         assert_eq!(live.bytes(), 2 * BLOCK * 4);
         let counting = || {
             let live = live.clone();
             thread::spawn(move || {
-                let entry = holding(&[first]);
+                let entry = holding(1, &[first]);
                 for _ in 0..10_000 {
                     live.born(entry.as_ref());
                     live.died(entry.as_ref());

@@ -368,29 +368,14 @@ impl List {
 
 #[cfg(test)]
 mod tests {
-    use super::super::clock::Stamp;
-    use super::super::entry::{Entry, Parts};
-    use super::super::rules::RuleId;
+    use super::super::entry::Entry;
+    use super::super::entry::tests::holding;
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     fn entry(stamp: u64, tags: &[u32]) -> Entry {
-        let tags: Vec<_> = tags.iter().map(|id| TagId(*id)).collect();
-        Entry::new(Parts {
-            stamp: Stamp(stamp),
-            fresh_until: None,
-            absent: false,
-            stale: false,
-            swr: 0,
-            sie: 0,
-            load_ms: None,
-            codec: 0,
-            raw_len: 0,
-            rule: RuleId(0),
-            tags: &tags,
-            stored: b"",
-        })
+        holding(stamp, &tags.iter().map(|id| TagId(*id)).collect::<Vec<_>>())
     }
 
     fn names(members: &Members, tag: u32) -> Vec<Vec<u8>> {

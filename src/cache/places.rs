@@ -14,7 +14,7 @@ pub enum Places {
     /// No more than three, and how many.
     Few([u32; FEW], u32),
     /// No more than a thousand, and little room to spare.
-    Some(Vec<u32>),
+    Several(Vec<u32>),
     /// More.
     Many(Box<Pieces>),
 }
@@ -37,7 +37,7 @@ impl Places {
     pub fn count(&self) -> usize {
         match self {
             Places::Few(_, len) => *len as usize,
-            Places::Some(places) => places.len(),
+            Places::Several(places) => places.len(),
             Places::Many(pieces) => pieces.len,
         }
     }
@@ -46,7 +46,7 @@ impl Places {
     pub fn get(&self, at: usize) -> Option<u32> {
         match self {
             Places::Few(places, len) => places[..*len as usize].get(at).copied(),
-            Places::Some(places) => places.get(at).copied(),
+            Places::Several(places) => places.get(at).copied(),
             Places::Many(pieces) => pieces.places.get(at).copied().filter(|_| at < pieces.len),
         }
     }
@@ -55,7 +55,7 @@ impl Places {
     pub fn replace(&mut self, at: usize, with: u32) -> Option<u32> {
         let place = match self {
             Places::Few(places, len) => places[..*len as usize].get_mut(at),
-            Places::Some(places) => places.get_mut(at),
+            Places::Several(places) => places.get_mut(at),
             Places::Many(pieces) => pieces.places.get_mut(at).filter(|_| at < pieces.len),
         };
         place.map(|place| std::mem::replace(place, with))
@@ -73,15 +73,15 @@ impl Places {
                 let mut more = Vec::with_capacity(2 * FEW + 2);
                 more.extend_from_slice(places);
                 more.push(number);
-                *self = Places::Some(more);
+                *self = Places::Several(more);
             }
-            Places::Some(places) if at < MANY => {
+            Places::Several(places) if at < MANY => {
                 if at == places.capacity() {
                     places.reserve_exact(at / 4);
                 }
                 places.push(number);
             }
-            Places::Some(places) => {
+            Places::Several(places) => {
                 let mut pieces = Pieces { places: Chunked::default(), len: 0 };
                 places.iter().for_each(|place| pieces.push(*place));
                 pieces.push(number);
@@ -106,7 +106,7 @@ impl Places {
     pub fn bytes(&self) -> usize {
         match self {
             Places::Few(..) => 0,
-            Places::Some(places) => places.capacity() * size_of::<u32>(),
+            Places::Several(places) => places.capacity() * size_of::<u32>(),
             Places::Many(pieces) => pieces.bytes(),
         }
     }

@@ -193,7 +193,7 @@ mod tests {
         let live = Arc::new(Live::default());
         let mut tags = Tags::new(live.clone());
         let user = tags.id(b"user:42").unwrap();
-        let entry = holding(&[user]);
+        let entry = holding(1, &[user]);
         live.born(entry.as_ref());
         tags.reap(10, |_, _| true);
         assert_eq!(tags.name(user), b"user:42");
@@ -212,7 +212,7 @@ mod tests {
         let mut tags = Tags::new(live.clone());
         for n in 0..1_000_000u32 {
             let id = tags.id(&n.to_be_bytes()).unwrap();
-            let entry = holding(&[id]);
+            let entry = holding(1, &[id]);
             live.born(entry.as_ref());
             live.died(entry.as_ref());
             tags.reap(2, |_, _| true);
