@@ -359,7 +359,7 @@ fn wrapped(grammar: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use smartcache::testing::Bench;
+    use smartcache::testing::TestNode;
 
     use super::*;
 
@@ -382,16 +382,16 @@ mod tests {
         words
     }
 
-    fn call(bench: &mut Bench, line: &str) -> String {
+    fn call(node: &mut TestNode, line: &str) -> String {
         let words = words(line);
-        bench.call_words(&words.iter().map(Vec::as_slice).collect::<Vec<_>>())
+        node.call_words(&words.iter().map(Vec::as_slice).collect::<Vec<_>>())
     }
 
     #[test]
     fn what_the_readme_shows_is_what_happens() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let readme = fs::read_to_string(root.join("README.md")).unwrap();
-        let mut bench = Bench::at(1_000_000);
+        let mut node = TestNode::at(1_000_000);
         let mut shown = 0;
         let mut token: Option<(String, String)> = None; // as it is shown, and as it is
         for block in readme.split("```").skip(1).step_by(2) {
@@ -405,7 +405,7 @@ mod tests {
                     answer.push(line.replace('\\', "").replace("(integer) ", ""));
                 }
                 let command = token.as_ref().map_or(command.to_owned(), |(shown, got)| command.replace(shown, got));
-                let got = call(&mut bench, &command).replace('\\', "");
+                let got = call(&mut node, &command).replace('\\', "");
                 if answer.first().is_some_and(|state| state == "1) MISS") {
                     let got = got.split(", ").nth(2).expect("a token");
                     token = Some((answer[2].replace("3) ", ""), got.to_owned()));

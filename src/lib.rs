@@ -16,7 +16,7 @@
 //!                host/deliver.rs: replicate · notify · signal · compress
 //! ```
 //!
-//! To try a command without a server, open [`testing::Bench`].
+//! To try a command without a server, open [`testing::TestNode`].
 //!
 //! [effects]: cache::effects
 

@@ -1,14 +1,14 @@
-//! A bench to try commands on without a server: an in-memory keyspace, answers as text, a clock turned by hand.
+//! A node to try commands on without a server: an in-memory keyspace, answers as text, a clock turned by hand.
 //!
 //! ```
-//! use smartcache::testing::Bench;
+//! use smartcache::testing::TestNode;
 //!
-//! let mut bench = Bench::at(1_000);
-//! assert_eq!(bench.call("SMARTCACHE.SET k v TTL 5"), "OK");
-//! bench.advance(4_999);
-//! assert_eq!(bench.call("SMARTCACHE.GET k"), "\"v\"");
-//! bench.advance(1);
-//! assert_eq!(bench.call("SMARTCACHE.GET k"), "(nil)");
+//! let mut node = TestNode::at(1_000);
+//! assert_eq!(node.call("SMARTCACHE.SET k v TTL 5"), "OK");
+//! node.advance(4_999);
+//! assert_eq!(node.call("SMARTCACHE.GET k"), "\"v\"");
+//! node.advance(1);
+//! assert_eq!(node.call("SMARTCACHE.GET k"), "(nil)");
 //! ```
 
 use std::collections::BTreeMap;
@@ -67,7 +67,7 @@ struct Memory {
 }
 
 /// A node without a server: state, keyspace and clock.
-pub struct Bench {
+pub struct TestNode {
     /// What the node knows.
     pub state: State,
     /// What the last command wanted done, one line each.
@@ -105,7 +105,7 @@ pub struct Saved {
     pub entries: Vec<(i32, Vec<u8>, Dump)>,
 }
 
-/// What the server of a bench says when it is asked.
+/// What the server of a node says when it is asked.
 #[derive(Clone, Debug)]
 pub struct Told {
     /// The connection that calls.
@@ -162,7 +162,7 @@ impl Server for Told {
     }
 }
 
-impl Bench {
+impl TestNode {
     /// A node whose clock shows so many milliseconds of Unix time.
     pub fn at(ms: u64) -> Self {
         // A million small tables are made sooner than a thousand of those that a server has.
@@ -180,7 +180,7 @@ impl Bench {
         let doubts = Arc::new(doubts);
         let ghosts = Arc::new(Ghosts::new([1; 16]));
         let marks = Rc::new(Marks::default());
-        Bench {
+        TestNode {
             state: State::new(now, [1; 16], live.clone(), doubts.clone(), ghosts.clone(), marks.clone()),
             answers: Vec::new(),
             server: Told {
@@ -219,9 +219,9 @@ impl Bench {
 
     /// A replica: it lets nothing expire until its primary says so.
     pub fn replica_at(ms: u64) -> Self {
-        let mut bench = Self::at(ms);
-        (bench.replica, bench.memory.obeying, bench.server.replica) = (true, true, true);
-        bench
+        let mut node = Self::at(ms);
+        (node.replica, node.memory.obeying, node.server.replica) = (true, true, true);
+        node
     }
 
     /// Turns the clocks on. What comes due on the way is dealt with when it does.
@@ -248,7 +248,7 @@ impl Bench {
     }
 
     /// The database as the host's callbacks see it.
-    pub fn node(&mut self) -> Node<'_> {
+    pub fn as_node(&mut self) -> Node<'_> {
         Node { state: &mut self.state, db: self.memory.db, keys: &mut self.memory, now: self.now }
     }
 
@@ -265,7 +265,7 @@ impl Bench {
                 Due::Key(db, _) => *db,
                 Due::Waiter(id) => self.state.leases.waiter(*id).map_or(selected, |waiter| waiter.db),
             });
-            self.node().deal_with(&due, &mut Values::default());
+            self.as_node().deal_with(&due, &mut Values::default());
             self.memory.select(selected);
         }
         while let Some((id, answer)) = self.state.leases.next_answer() {
@@ -497,7 +497,7 @@ impl Bench {
         let selected = self.memory.db;
         for (db, name) in waited_for {
             self.memory.select(db);
-            self.node().settle(Key::named(&name));
+            self.as_node().settle(Key::named(&name));
         }
         self.memory.select(selected);
         self.tick();

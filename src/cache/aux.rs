@@ -117,55 +117,55 @@ impl<F: FnMut() -> Option<Vec<u8>>> Strings<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     fn saved() -> Vec<Vec<u8>> {
-        let mut bench = Bench::at(5_000);
-        bench.call("SMARTCACHE.RULE SET profile MATCH *:profile MATCH *:profile:* SCALE 2 TAG p:{1}");
-        bench.call("SMARTCACHE.RULE SET any MATCH * PRIORITY -1 JITTER 10%");
-        bench.call("SMARTCACHE.SET k v");
-        strings(&bench)
+        let mut node = TestNode::at(5_000);
+        node.call("SMARTCACHE.RULE SET profile MATCH *:profile MATCH *:profile:* SCALE 2 TAG p:{1}");
+        node.call("SMARTCACHE.RULE SET any MATCH * PRIORITY -1 JITTER 10%");
+        node.call("SMARTCACHE.SET k v");
+        strings(&node)
     }
 
-    fn strings(bench: &Bench) -> Vec<Vec<u8>> {
+    fn strings(node: &TestNode) -> Vec<Vec<u8>> {
         let mut strings = Vec::new();
-        assert_eq!(save(&bench.state, bench.now(), &mut |string| strings.push(string.to_vec())), !strings.is_empty());
+        assert_eq!(save(&node.state, node.now(), &mut |string| strings.push(string.to_vec())), !strings.is_empty());
         strings
     }
 
-    fn loaded(strings: &[Vec<u8>]) -> Result<Bench, String> {
-        let mut bench = Bench::at(1_000);
-        let now = bench.now();
+    fn loaded(strings: &[Vec<u8>]) -> Result<TestNode, String> {
+        let mut node = TestNode::at(1_000);
+        let now = node.now();
         let mut strings = strings.iter();
-        load(&mut bench.state, now, || strings.next().cloned()).map(|()| bench)
+        load(&mut node.state, now, || strings.next().cloned()).map(|()| node)
     }
 
     #[test]
     fn rules_and_clock_come_back() {
-        let mut bench = loaded(&saved()).unwrap();
-        assert!(bench.state.clock.last().0 >= 5_000_000, "stamps go on where the saved node's ended");
-        assert!(bench.call("SMARTCACHE.RULE GET profile").contains("\"scale\": 2"));
-        assert!(bench.call("SMARTCACHE.RULE EXPLAIN a:profile TTL 10").contains("\"p:a\""));
-        assert_eq!(strings(&bench)[2..], saved()[2..]);
+        let mut node = loaded(&saved()).unwrap();
+        assert!(node.state.clock.last().0 >= 5_000_000, "stamps go on where the saved node's ended");
+        assert!(node.call("SMARTCACHE.RULE GET profile").contains("\"scale\": 2"));
+        assert!(node.call("SMARTCACHE.RULE EXPLAIN a:profile TTL 10").contains("\"p:a\""));
+        assert_eq!(strings(&node)[2..], saved()[2..]);
     }
 
     #[test]
     fn the_guard_of_a_soft_invalidation_is_saved_also_when_a_hard_one_came_after_it() {
         for what in ["TAGS 1 t", "PREFIXES 1 k", "PATTERNS 1 k*", "ALL"] {
-            let mut bench = Bench::at(5_000);
-            bench.call(&format!("INVALIDATE {what} SOFT GUARD 100"));
-            bench.call(&format!("INVALIDATE {what}"));
-            for mut bench in [loaded(&strings(&bench)).unwrap(), bench] {
-                let token = bench.token("GETLOCK k");
-                assert_eq!(bench.call(&format!("SET k v TOKEN {token} TAGS 1 t")), "STALE", "{what}");
+            let mut node = TestNode::at(5_000);
+            node.call(&format!("INVALIDATE {what} SOFT GUARD 100"));
+            node.call(&format!("INVALIDATE {what}"));
+            for mut node in [loaded(&strings(&node)).unwrap(), node] {
+                let token = node.token("GETLOCK k");
+                assert_eq!(node.call(&format!("SET k v TOKEN {token} TAGS 1 t")), "STALE", "{what}");
             }
         }
     }
 
     #[test]
     fn with_nothing_to_say_nothing_is_saved() {
-        let bench = Bench::at(0);
-        assert!(strings(&bench).is_empty());
+        let node = TestNode::at(0);
+        assert!(strings(&node).is_empty());
         assert!(loaded(&[NOTHING.to_vec()]).is_ok());
     }
 

@@ -265,7 +265,7 @@ impl Node<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     #[test]
     fn the_latest_answers_are_remembered_and_the_oldest_is_forgotten() {
@@ -280,33 +280,33 @@ mod tests {
 
     #[test]
     fn a_fill_that_is_sent_again_long_after_is_known_by_the_value_that_it_left() {
-        let mut bench = Bench::at(1_000_000);
-        let token = bench.token("GETLOCK k");
+        let mut node = TestNode::at(1_000_000);
+        let token = node.token("GETLOCK k");
         let fill = format!("SET k v EX 1000 TOKEN {token}");
-        assert_eq!(bench.call(&fill), "OK");
-        bench.state.answered = Answered::default();
-        bench.advance(500_000);
-        assert_eq!(bench.call(&fill), "OK");
-        assert_eq!((bench.inspect("k", "fresh_ms"), bench.effects.len()), ("500000".into(), 0), "not stored once more");
-        bench.advance(500_000);
-        bench.state.answered = Answered::default();
-        assert_eq!(bench.call(&fill), "OK", "nor when it is gone");
-        assert_eq!(bench.dbsize(), 0);
+        assert_eq!(node.call(&fill), "OK");
+        node.state.answered = Answered::default();
+        node.advance(500_000);
+        assert_eq!(node.call(&fill), "OK");
+        assert_eq!((node.inspect("k", "fresh_ms"), node.effects.len()), ("500000".into(), 0), "not stored once more");
+        node.advance(500_000);
+        node.state.answered = Answered::default();
+        assert_eq!(node.call(&fill), "OK", "nor when it is gone");
+        assert_eq!(node.dbsize(), 0);
     }
 
     #[test]
     fn a_load_that_was_lost_does_not_pass_for_its_successor() {
-        let mut bench = Bench::at(1_000_000);
-        let first = bench.token("GETLOCK k LOCK 1");
-        bench.set_clock(500_000); // stamps follow each other closely now
-        bench.advance(1_000);
-        let second = bench.token("GETLOCK k LOCK 1");
-        bench.advance(1_000);
-        bench.plain_set("k", "t", None);
-        assert_eq!(bench.call(&format!("SET k first TOKEN {first}")), "LOST");
-        bench.plain_del("k");
-        assert_eq!(bench.call(&format!("SET k second TOKEN {second}")), "OK");
-        assert_eq!(bench.call("GET k"), "\"second\"");
+        let mut node = TestNode::at(1_000_000);
+        let first = node.token("GETLOCK k LOCK 1");
+        node.set_clock(500_000); // stamps follow each other closely now
+        node.advance(1_000);
+        let second = node.token("GETLOCK k LOCK 1");
+        node.advance(1_000);
+        node.plain_set("k", "t", None);
+        assert_eq!(node.call(&format!("SET k first TOKEN {first}")), "LOST");
+        node.plain_del("k");
+        assert_eq!(node.call(&format!("SET k second TOKEN {second}")), "OK");
+        assert_eq!(node.call("GET k"), "\"second\"");
     }
 
     #[test]
@@ -321,12 +321,12 @@ mod tests {
 
     /// What a load of `k` is answered, late or in time, when something happened to another key with which it is mistaken.
     fn beside(lock: &str, line: &str) -> String {
-        let mut bench = Bench::colliding_at(1_000_000);
-        let token = bench.token(&format!("GETLOCK k LOCK {lock}"));
-        bench.advance(1_000);
-        bench.call(line);
-        bench.plain_del("other");
-        bench.call(&format!("SET k v SWR 60 TOKEN {token}"))
+        let mut node = TestNode::colliding_at(1_000_000);
+        let token = node.token(&format!("GETLOCK k LOCK {lock}"));
+        node.advance(1_000);
+        node.call(line);
+        node.plain_del("other");
+        node.call(&format!("SET k v SWR 60 TOKEN {token}"))
     }
 
     #[test]
@@ -342,11 +342,11 @@ mod tests {
 
     #[test]
     fn a_doubt_about_another_key_does_not_make_a_fresh_value_stale() {
-        let mut bench = Bench::colliding_at(1_000_000);
-        bench.call("SET k v EX 60");
-        let stamp = bench.call("STAMP").trim_matches('"').to_owned();
-        bench.call("STALE other");
-        assert_eq!(bench.call(&format!("SET k w SWR 60 SINCE {stamp}")), "STALE");
-        assert_eq!(bench.call("GET k"), "\"v\"");
+        let mut node = TestNode::colliding_at(1_000_000);
+        node.call("SET k v EX 60");
+        let stamp = node.call("STAMP").trim_matches('"').to_owned();
+        node.call("STALE other");
+        assert_eq!(node.call(&format!("SET k w SWR 60 SINCE {stamp}")), "STALE");
+        assert_eq!(node.call("GET k"), "\"v\"");
     }
 }

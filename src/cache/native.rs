@@ -293,7 +293,7 @@ impl Keys {
 mod tests {
     use super::*;
     use crate::cache::ask::Values;
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     fn touched(line: &str) -> String {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
@@ -356,14 +356,14 @@ mod tests {
 
     /// A load of `k` under way, and what its fill is answered after the server has seen these commands.
     fn fill_after(lines: &[&str]) -> String {
-        let mut bench = Bench::at(1_000_000);
-        let token = bench.token("GETLOCK k");
+        let mut node = TestNode::at(1_000_000);
+        let token = node.token("GETLOCK k");
         for line in lines {
-            bench.advance(1);
-            bench.saw(line);
+            node.advance(1);
+            node.saw(line);
         }
-        bench.advance(1);
-        bench.call(&format!("SET k v TOKEN {token}"))
+        node.advance(1);
+        node.call(&format!("SET k v TOKEN {token}"))
     }
 
     #[test]
@@ -379,15 +379,15 @@ mod tests {
 
     #[test]
     fn a_delete_in_a_transaction_counts_when_it_is_executed() {
-        let mut bench = Bench::at(1_000_000);
-        bench.call("GETLOCK other"); // a load is in flight: the host watches
-        bench.saw("MULTI");
-        bench.saw("DEL k");
-        bench.advance(1);
-        let token = bench.token("GETLOCK k");
-        bench.advance(1);
-        bench.saw("EXEC");
-        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "STALE");
+        let mut node = TestNode::at(1_000_000);
+        node.call("GETLOCK other"); // a load is in flight: the host watches
+        node.saw("MULTI");
+        node.saw("DEL k");
+        node.advance(1);
+        let token = node.token("GETLOCK k");
+        node.advance(1);
+        node.saw("EXEC");
+        assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "STALE");
     }
 
     #[test]
@@ -399,54 +399,54 @@ mod tests {
 
     #[test]
     fn an_exec_outside_a_transaction_is_nothing_where_the_server_says_so() {
-        let mut bench = Bench::at(1_000_000);
-        let token = bench.token("GETLOCK k");
-        let now = bench.now();
-        bench.state.saw(&[b"EXEC"], Sender::Client(7, false), now);
-        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "OK");
+        let mut node = TestNode::at(1_000_000);
+        let token = node.token("GETLOCK k");
+        let now = node.now();
+        node.state.saw(&[b"EXEC"], Sender::Client(7, false), now);
+        assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK");
     }
 
     #[test]
     fn transactions_that_are_never_executed_leave_little_behind_and_concern_nobody_else() {
-        let mut bench = Bench::at(1_000_000);
-        let now = bench.now();
-        bench.state.saw(&[b"MULTI"], Sender::Client(7, false), now);
-        bench.state.saw(&[b"DEL", b"k"], Sender::Client(7, true), now); // and the client goes away
-        let token = bench.token("GETLOCK k");
+        let mut node = TestNode::at(1_000_000);
+        let now = node.now();
+        node.state.saw(&[b"MULTI"], Sender::Client(7, false), now);
+        node.state.saw(&[b"DEL", b"k"], Sender::Client(7, true), now); // and the client goes away
+        let token = node.token("GETLOCK k");
         for _ in 0..3 {
             for words in [&[&b"MULTI"[..]][..], &[b"SET", b"z", b"1"], &[b"EXEC"]] {
                 let in_transaction = words[0] != b"MULTI";
-                bench.state.saw(words, Sender::Client(8, in_transaction), now);
+                node.state.saw(words, Sender::Client(8, in_transaction), now);
             }
         }
-        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "OK");
+        assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK");
         for i in 0..300_000 {
-            bench.state.saw(&[b"DEL", format!("{i}").as_bytes()], Sender::Client(7, true), now);
+            node.state.saw(&[b"DEL", format!("{i}").as_bytes()], Sender::Client(7, true), now);
         }
-        assert!(bench.state.transactions.bytes <= MOST_QUEUED);
+        assert!(node.state.transactions.bytes <= MOST_QUEUED);
     }
 
     #[test]
     fn where_clients_cannot_be_told_apart_a_transaction_is_remembered_for_a_minute() {
-        let mut bench = Bench::at(1_000_000);
-        bench.saw("MULTI");
-        bench.saw("DEL k"); // and the client goes away
-        bench.advance(FORGOTTEN_MS + 1);
-        let token = bench.token("GETLOCK k");
+        let mut node = TestNode::at(1_000_000);
+        node.saw("MULTI");
+        node.saw("DEL k"); // and the client goes away
+        node.advance(FORGOTTEN_MS + 1);
+        let token = node.token("GETLOCK k");
         for line in ["MULTI", "SET z 1", "EXEC"] {
-            bench.saw(line);
+            node.saw(line);
         }
-        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "OK");
-        assert!(bench.state.transactions.open.is_empty() && bench.state.transactions.bytes == 0);
+        assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK");
+        assert!(node.state.transactions.open.is_empty() && node.state.transactions.bytes == 0);
     }
 
     #[test]
     fn whoever_waits_for_a_key_that_was_deleted_is_the_next_to_load() {
-        let mut bench = Bench::at(1_000_000);
-        bench.call("GETLOCK k");
-        assert_eq!(bench.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
-        bench.saw("DEL k");
-        let answers = bench.late_answers();
+        let mut node = TestNode::at(1_000_000);
+        node.call("GETLOCK k");
+        assert_eq!(node.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
+        node.saw("DEL k");
+        let answers = node.late_answers();
         assert_eq!(answers.len(), 1);
         assert!(answers[0].1.starts_with("[MISS"), "{answers:?}");
     }
@@ -454,20 +454,20 @@ mod tests {
     #[test]
     fn who_gives_up_waiting_does_not_overtake_who_waits_longer() {
         for ends in ["native", "expiry"] {
-            let mut bench = Bench::at(1_000_000);
-            bench.call("GETLOCK k LOCK 1");
-            assert_eq!(bench.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
-            assert_eq!(bench.call_as(3, "GETLOCK k WAIT 5"), "(waiting)");
-            let last = bench.state.leases.all_waiters()[1];
-            let mut node = bench.node();
+            let mut node = TestNode::at(1_000_000);
+            node.call("GETLOCK k LOCK 1");
+            assert_eq!(node.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
+            assert_eq!(node.call_as(3, "GETLOCK k WAIT 5"), "(waiting)");
+            let last = node.state.leases.all_waiters()[1];
+            let mut core = node.as_node();
             if ends == "native" {
-                node.state.leases.void_key(b"k", &mut node.state.stats.at(node.now));
+                core.state.leases.void_key(b"k", &mut core.state.stats.at(core.now));
             } else {
-                node.now = Now::new(node.now.us() + 1_000_000, node.now.mono_ms() + 1_000);
+                core.now = Now::new(core.now.us() + 1_000_000, core.now.mono_ms() + 1_000);
             }
-            node.give_up(last, &mut Values::default()); // CLIENT UNBLOCK, before the timer runs
-            bench.tick();
-            let answers = bench.late_answers();
+            core.give_up(last, &mut Values::default()); // CLIENT UNBLOCK, before the timer runs
+            node.tick();
+            let answers = node.late_answers();
             assert!(answers[0].0 == 2 && answers[0].1.starts_with("[MISS"), "{ends}: {answers:?}");
             assert!(answers[1].0 == 3 && answers[1].1.starts_with("[BUSY"), "{ends}: {answers:?}");
         }

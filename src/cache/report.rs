@@ -121,17 +121,17 @@ fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
 mod tests {
     use super::*;
     use crate::cache::stats::Whose;
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     /// What no rule can be called, and what a label must bear all the same.
     const STRANGE: &str = "a\"b\\c\nd\re\u{1}é{}#";
 
     fn told(rules: &[Option<&'static str>]) -> Vec<Told<'static>> {
-        let mut bench = Bench::at(1_000);
-        bench.call("GET k");
-        let now = bench.now();
+        let mut node = TestNode::at(1_000);
+        node.call("GET k");
+        let now = node.now();
         let one =
-            |rule: &Option<&'static str>| Told { rule: *rule, numbers: bench.state.snapshot(Whose::Node, None, now) };
+            |rule: &Option<&'static str>| Told { rule: *rule, numbers: node.state.snapshot(Whose::Node, None, now) };
         rules.iter().map(one).collect()
     }
 
@@ -194,11 +194,11 @@ mod tests {
 
     #[test]
     fn each_reason_that_there_may_be_is_told_whether_it_is_given_or_not() {
-        let mut bench = Bench::at(1_000);
-        let now = bench.now();
+        let mut node = TestNode::at(1_000);
+        let now = node.now();
         for panics in [0, 2] {
-            bench.state.stats.at(now).node().panics += panics;
-            let health = bench.state.health(&bench.server, now);
+            node.state.stats.at(now).node().panics += panics;
+            let health = node.state.health(&node.server, now);
             let text = prometheus(&[], None, Some(&health));
             assert!(
                 text.starts_with("# HELP smartcache_health ") && text.contains("\n# TYPE smartcache_health gauge\n")

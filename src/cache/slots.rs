@@ -98,7 +98,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     fn nodes(ranges: &str) -> Served {
         served(&format!(
@@ -127,31 +127,31 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_a_key_whose_slot_leaves_is_told_to_ask_again() {
-        let mut bench = Bench::at(1_000_000);
-        bench.state.serves(nodes("0-16383"), bench.now());
-        bench.call("GETLOCK foo");
-        bench.call("GETLOCK {user}.a");
-        assert_eq!(bench.call_as(2, "GETLOCK foo WAIT 5"), "(waiting)");
-        assert_eq!(bench.call_as(3, "GETLOCK {user}.a WAIT 5"), "(waiting)");
-        bench.state.serves(nodes("0-12181 12183-16383"), bench.now());
-        bench.tick();
-        assert_eq!(bench.late_answers(), [(2, "[BUSY, (nil), (nil), 0, 1]".into())]);
+        let mut node = TestNode::at(1_000_000);
+        node.state.serves(nodes("0-16383"), node.now());
+        node.call("GETLOCK foo");
+        node.call("GETLOCK {user}.a");
+        assert_eq!(node.call_as(2, "GETLOCK foo WAIT 5"), "(waiting)");
+        assert_eq!(node.call_as(3, "GETLOCK {user}.a WAIT 5"), "(waiting)");
+        node.state.serves(nodes("0-12181 12183-16383"), node.now());
+        node.tick();
+        assert_eq!(node.late_answers(), [(2, "[BUSY, (nil), (nil), 0, 1]".into())]);
         assert_eq!(
-            (bench.stat("leases"), bench.stat("leases_voided"), bench.stat("waiters")),
+            (node.stat("leases"), node.stat("leases_voided"), node.stat("waiters")),
             ("1".into(), "1".into(), "1".into())
         );
     }
 
     #[test]
     fn a_load_that_began_before_its_slot_went_away_and_came_back_is_not_trusted() {
-        let mut bench = Bench::at(1_000_000);
-        bench.state.serves(nodes("0-16383"), bench.now());
-        let (moved, stayed) = (bench.token("GETLOCK foo"), bench.token("GETLOCK {user}.a"));
-        bench.state.serves(nodes("0-12181 12183-16383"), bench.now());
-        bench.state.serves(nodes("0-16383"), bench.now());
-        assert_eq!(bench.call(&format!("SET foo v TOKEN {moved}")), "STALE");
-        assert_eq!(bench.call(&format!("SET {{user}}.a v TOKEN {stayed}")), "OK");
-        let token = bench.token("GETLOCK foo");
-        assert_eq!(bench.call(&format!("SET foo v TOKEN {token}")), "OK");
+        let mut node = TestNode::at(1_000_000);
+        node.state.serves(nodes("0-16383"), node.now());
+        let (moved, stayed) = (node.token("GETLOCK foo"), node.token("GETLOCK {user}.a"));
+        node.state.serves(nodes("0-12181 12183-16383"), node.now());
+        node.state.serves(nodes("0-16383"), node.now());
+        assert_eq!(node.call(&format!("SET foo v TOKEN {moved}")), "STALE");
+        assert_eq!(node.call(&format!("SET {{user}}.a v TOKEN {stayed}")), "OK");
+        let token = node.token("GETLOCK foo");
+        assert_eq!(node.call(&format!("SET foo v TOKEN {token}")), "OK");
     }
 }

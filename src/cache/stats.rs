@@ -936,7 +936,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     #[test]
     fn field_names_are_unique_and_definitions_are_sentences() {
@@ -949,9 +949,9 @@ mod tests {
 
     #[test]
     fn no_requests_give_a_hit_rate_of_zero_and_not_nan() {
-        let mut bench = Bench::at(0);
-        let now = bench.now();
-        let snapshot = bench.state.snapshot(Whose::Node, None, now);
+        let mut node = TestNode::at(0);
+        let now = node.now();
+        let snapshot = node.state.snapshot(Whose::Node, None, now);
         for field in FIELDS {
             if let Fraction(x) = (field.read)(&snapshot) {
                 assert!(x.is_finite(), "{}", field.name);
@@ -967,12 +967,12 @@ mod tests {
         proptest::collection::vec((0..20_u8, 0..6_u8, 0..3_000_u16), 1..120)
     }
 
-    fn take(bench: &mut Bench, tokens: &mut Vec<(String, String)>, (what, which, ms): (u8, u8, u16)) {
+    fn take(node: &mut TestNode, tokens: &mut Vec<(String, String)>, (what, which, ms): (u8, u8, u16)) {
         let key = format!("{}:{}", ["a", "b", "none"][usize::from(which) % 3], which / 3);
         let client = u64::from(ms % 5) + 1;
         // A connection that waits says nothing meanwhile.
-        if bench.is_waiting(client) {
-            return bench.advance(ms.into());
+        if node.is_waiting(client) {
+            return node.advance(ms.into());
         }
         let fill = |tokens: &mut Vec<(String, String)>| {
             if tokens.is_empty() {
@@ -1001,16 +1001,16 @@ mod tests {
                 [usize::from(ms) % 4]
                 .into(),
             18 => {
-                bench.disconnect(client);
-                return bench.evict(&key);
+                node.disconnect(client);
+                return node.evict(&key);
             }
             19 if ms % 5 == 0 => {
-                let wall_ms = bench.now().us() / 1_000;
-                return bench.set_clock(if ms % 2 == 0 { wall_ms + DAY_MS } else { wall_ms.saturating_sub(DAY_MS) });
+                let wall_ms = node.now().us() / 1_000;
+                return node.set_clock(if ms % 2 == 0 { wall_ms + DAY_MS } else { wall_ms.saturating_sub(DAY_MS) });
             }
-            _ => return bench.advance(u64::from(ms) * if ms % 7 == 0 { 30 } else { 1 }),
+            _ => return node.advance(u64::from(ms) * if ms % 7 == 0 { 30 } else { 1 }),
         };
-        let answer = bench.call_as(client, &line);
+        let answer = node.call_as(client, &line);
         let found = answer.split('"').find(|word| word.len() == crate::cache::token::LEN).map(str::to_owned);
         tokens.extend(found.filter(|_| line.starts_with("GETLOCK")).map(|token| (key, token)));
     }
@@ -1018,30 +1018,30 @@ mod tests {
     proptest! {
         #[test]
         fn all_that_is_counted_adds_up(steps in histories()) {
-            let mut bench = Bench::at(3 * DAY_MS);
-            bench.plain_list("list");
-            bench.call("RULE SET a MATCH a:* LOCK 400ms");
+            let mut node = TestNode::at(3 * DAY_MS);
+            node.plain_list("list");
+            node.call("RULE SET a MATCH a:* LOCK 400ms");
             let mut tokens = Vec::new();
             for step in steps {
-                take(&mut bench, &mut tokens, step);
-                let now = bench.now();
-                let ids: Vec<_> = bench.state.policies.iter().map(|rule| rule.id()).chain([RuleId::NONE]).collect();
+                take(&mut node, &mut tokens, step);
+                let now = node.now();
+                let ids: Vec<_> = node.state.policies.iter().map(|rule| rule.id()).chain([RuleId::NONE]).collect();
                 for window in [None, Some(Window::Minute), Some(Window::Hour)] {
-                    let whole = bench.state.snapshot(Whose::Node, window, now);
+                    let whole = node.state.snapshot(Whose::Node, window, now);
                     let rows: Vec<_> =
-                        ids.iter().map(|id| bench.state.snapshot(Whose::Rule(*id), window, now)).collect();
+                        ids.iter().map(|id| node.state.snapshot(Whose::Rule(*id), window, now)).collect();
                     let sum = rows.iter().fold(Counters::default(), |sum, row| sum.with(&row.count, |a, b| a + b));
                     prop_assert_eq!(sum, whole.count);
                     prop_assert_eq!(rows.iter().map(|row| row.totals.entries).sum::<u64>(), whole.totals.entries);
                     prop_assert_eq!(rows.iter().map(|row| row.leases).sum::<u64>(), whole.leases);
                 }
                 for id in ids.into_iter().map(Whose::Rule).chain([Whose::Node]) {
-                    let row = bench.state.snapshot(id, None, now);
+                    let row = node.state.snapshot(id, None, now);
                     let c = row.count;
                     prop_assert_eq!(c.requests(), c.hits + c.stale_hits + c.absent_hits + c.misses() + c.busy);
                     prop_assert_eq!(c.waits, c.waits_served + c.waits_promoted + c.waits_timed_out + c.waits_dropped);
                 }
-                let whole = bench.state.snapshot(Whose::Node, None, now);
+                let whole = node.state.snapshot(Whose::Node, None, now);
                 let c = whole.count;
                 let ended = c.fills + c.fills_stale + c.fills_lost + c.fills_failed + c.leases_released + c.leases_voided + c.leases_expired;
                 prop_assert_eq!(c.leases_granted, ended + whole.leases, "each lease ends in one way");

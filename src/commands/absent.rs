@@ -40,30 +40,30 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
-    fn bench() -> Bench {
-        Bench::at(1_000_000)
+    fn node() -> TestNode {
+        TestNode::at(1_000_000)
     }
 
     #[test]
     fn an_absence_is_known_and_then_forgotten() {
-        let mut bench = bench();
-        assert_eq!(bench.call("SMARTCACHE.ABSENT k"), "OK");
-        assert_eq!(bench.effects, ["replicate entry k", "signal k", "notify smartcache.absent k"]);
-        assert_eq!(bench.call("GET k STATE"), "[ABSENT, (nil), (nil), 60000, 0]");
-        assert_eq!(bench.call("MISSING k"), "[]", "an absent entry is an entry");
-        assert_eq!(bench.expire_at("k"), Some(1_060_000));
-        bench.advance(60_000);
-        assert_eq!(bench.call("GET k STATE"), "[MISS, (nil), (nil), 0, 0]");
-        assert_eq!((bench.stat("absents"), bench.stat("sets")), ("1".into(), "0".into()));
+        let mut node = node();
+        assert_eq!(node.call("SMARTCACHE.ABSENT k"), "OK");
+        assert_eq!(node.effects, ["replicate entry k", "signal k", "notify smartcache.absent k"]);
+        assert_eq!(node.call("GET k STATE"), "[ABSENT, (nil), (nil), 60000, 0]");
+        assert_eq!(node.call("MISSING k"), "[]", "an absent entry is an entry");
+        assert_eq!(node.expire_at("k"), Some(1_060_000));
+        node.advance(60_000);
+        assert_eq!(node.call("GET k STATE"), "[MISS, (nil), (nil), 0, 0]");
+        assert_eq!((node.stat("absents"), node.stat("sets")), ("1".into(), "0".into()));
     }
 
     #[test]
     fn of_the_rule_only_negative_and_jitter_apply() {
-        let mut bench = bench();
-        bench.call("RULE SET r MATCH r* TTL 1 SCALE 9 MIN 50 MAX 55 NEGATIVE 10 SWR 5 SIE 5 CODEC gzip TAG t");
-        bench.config("negative-ttl", "7").unwrap();
+        let mut node = node();
+        node.call("RULE SET r MATCH r* TTL 1 SCALE 9 MIN 50 MAX 55 NEGATIVE 10 SWR 5 SIE 5 CODEC gzip TAG t");
+        node.config("negative-ttl", "7").unwrap();
         for (line, ms) in [
             ("ABSENT k", "7000"),
             ("ABSENT r", "10000"),
@@ -74,22 +74,22 @@ mod tests {
             ("ABSENT r PXAT 1000002", "2"),
             ("ABSENT r PERSIST", "-1"),
         ] {
-            assert_eq!(bench.call(line), "OK");
-            assert_eq!(bench.inspect(line.split(' ').nth(1).unwrap(), "fresh_ms"), ms, "{line}");
+            assert_eq!(node.call(line), "OK");
+            assert_eq!(node.inspect(line.split(' ').nth(1).unwrap(), "fresh_ms"), ms, "{line}");
         }
-        assert_eq!((bench.inspect("r", "swr_ms"), bench.inspect("r", "sie_ms")), ("0".into(), "0".into()));
-        assert_eq!(bench.inspect("r", "tags"), "[\"t\"]");
-        bench.config("max-ttl", "3").unwrap();
+        assert_eq!((node.inspect("r", "swr_ms"), node.inspect("r", "sie_ms")), ("0".into(), "0".into()));
+        assert_eq!(node.inspect("r", "tags"), "[\"t\"]");
+        node.config("max-ttl", "3").unwrap();
         for line in ["ABSENT k", "ABSENT r", "ABSENT r TTL 9", "ABSENT r EX 9", "ABSENT r PERSIST"] {
-            bench.call(line);
-            assert_eq!(bench.inspect(line.split(' ').nth(1).unwrap(), "fresh_ms"), "3000", "{line}");
+            node.call(line);
+            assert_eq!(node.inspect(line.split(' ').nth(1).unwrap(), "fresh_ms"), "3000", "{line}");
         }
-        bench.config("max-ttl", "0").unwrap();
-        bench.call("RULE SET r MATCH r* NEGATIVE 10 JITTER 50%");
+        node.config("max-ttl", "0").unwrap();
+        node.call("RULE SET r MATCH r* NEGATIVE 10 JITTER 50%");
         let drawn: Vec<u64> = (0..100)
             .map(|_| {
-                bench.call("ABSENT r");
-                bench.inspect("r", "fresh_ms").parse().unwrap()
+                node.call("ABSENT r");
+                node.inspect("r", "fresh_ms").parse().unwrap()
             })
             .collect();
         assert!(drawn.iter().all(|ms| (5_000..=15_000).contains(ms)));
@@ -98,42 +98,42 @@ mod tests {
 
     #[test]
     fn it_replaces_entries_and_strings_and_leaves_other_types_alone() {
-        let mut bench = bench();
-        bench.call("SET v value SWR 60 TAGS 1 old");
-        bench.plain_set("text", "t", None);
-        bench.plain_list("list");
+        let mut node = node();
+        node.call("SET v value SWR 60 TAGS 1 old");
+        node.plain_set("text", "t", None);
+        node.plain_list("list");
         let error = "WRONGTYPE Operation against a key holding the wrong kind of value";
-        assert_eq!(bench.refusal("ABSENT list"), error);
+        assert_eq!(node.refusal("ABSENT list"), error);
         for key in ["v", "text"] {
-            assert_eq!(bench.call(&format!("SMARTCACHE.ABSENT {key} TAGS 2 a b")), "OK");
+            assert_eq!(node.call(&format!("SMARTCACHE.ABSENT {key} TAGS 2 a b")), "OK");
             assert_eq!(
-                (bench.inspect(key, "kind"), bench.inspect(key, "tags")),
+                (node.inspect(key, "kind"), node.inspect(key, "tags")),
                 ("\"absent\"".into(), r#"["a", "b"]"#.into())
             );
         }
-        assert_eq!(bench.call("GET v STALE"), "(nil)");
+        assert_eq!(node.call("GET v STALE"), "(nil)");
     }
 
     #[test]
     fn a_moment_already_past_deletes_the_key() {
-        let mut bench = bench();
-        bench.call("SET k old");
-        assert_eq!(bench.call("SMARTCACHE.ABSENT k EXAT 5"), "OK");
-        assert_eq!(bench.effects, ["replicate unlink k", "signal k", "notify del k"]);
-        assert_eq!((bench.dbsize(), bench.stat("absents")), (0, "0".into()));
+        let mut node = node();
+        node.call("SET k old");
+        assert_eq!(node.call("SMARTCACHE.ABSENT k EXAT 5"), "OK");
+        assert_eq!(node.effects, ["replicate unlink k", "signal k", "notify del k"]);
+        assert_eq!((node.dbsize(), node.stat("absents")), (0, "0".into()));
     }
 
     #[test]
     fn only_lifetime_and_tags_are_options_of_it() {
-        let mut bench = bench();
-        bench.call("SET k old");
+        let mut node = node();
+        node.call("SET k old");
         for word in ["NX", "XX", "SWR", "SIE", "CODEC", "value"] {
-            assert_eq!(bench.refusal(&format!("ABSENT k {word} 5")), format!("ERR syntax error near '{word}'"));
+            assert_eq!(node.refusal(&format!("ABSENT k {word} 5")), format!("ERR syntax error near '{word}'"));
         }
-        assert_eq!(bench.refusal("ABSENT k TTL 5 EX 5"), "ERR syntax error near 'EX'");
-        assert_eq!(bench.refusal("ABSENT k TTL 0"), "ERR invalid TTL '0': must be more than 0");
+        assert_eq!(node.refusal("ABSENT k TTL 5 EX 5"), "ERR syntax error near 'EX'");
+        assert_eq!(node.refusal("ABSENT k TTL 0"), "ERR invalid TTL '0': must be more than 0");
         let error = "ERR TAGS says 2, but 1 follow: give the count of what follows";
-        assert_eq!(bench.refusal("ABSENT k TAGS 2 a"), error);
-        assert_eq!(bench.refusal("ABSENT"), "ERR wrong number of arguments for 'smartcache.absent' command");
+        assert_eq!(node.refusal("ABSENT k TAGS 2 a"), error);
+        assert_eq!(node.refusal("ABSENT"), "ERR wrong number of arguments for 'smartcache.absent' command");
     }
 }

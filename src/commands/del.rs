@@ -47,18 +47,18 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
-    fn bench() -> Bench {
-        let mut bench = Bench::at(1_000_000);
-        bench.call("SET fresh v TAGS 1 t");
-        bench.call("SET stale v EX 5 SWR 60");
-        bench.call("SET dead v EX 5");
-        bench.pexpireat("dead", 9_000_000);
-        bench.call("ABSENT none");
-        bench.plain_set("text", "t", None);
-        bench.advance(5_000);
-        bench
+    fn node() -> TestNode {
+        let mut node = TestNode::at(1_000_000);
+        node.call("SET fresh v TAGS 1 t");
+        node.call("SET stale v EX 5 SWR 60");
+        node.call("SET dead v EX 5");
+        node.pexpireat("dead", 9_000_000);
+        node.call("ABSENT none");
+        node.plain_set("text", "t", None);
+        node.advance(5_000);
+        node
     }
 
     #[test]
@@ -66,97 +66,97 @@ mod tests {
         for (key, count) in
             [("fresh", "1"), ("stale", "1"), ("none", "1"), ("text", "1"), ("dead", "0"), ("nothing", "0")]
         {
-            let mut bench = bench();
-            assert_eq!(bench.call(&format!("SMARTCACHE.DEL {key}")), count, "{key}");
+            let mut node = node();
+            assert_eq!(node.call(&format!("SMARTCACHE.DEL {key}")), count, "{key}");
             if key == "nothing" {
-                assert!(bench.effects.is_empty());
+                assert!(node.effects.is_empty());
             } else {
                 let told = [format!("replicate unlink {key}"), format!("signal {key}"), format!("notify del {key}")];
-                assert_eq!(bench.effects, told);
-                assert_eq!(bench.replicated, [[b"UNLINK".to_vec(), key.into()]]);
+                assert_eq!(node.effects, told);
+                assert_eq!(node.replicated, [[b"UNLINK".to_vec(), key.into()]]);
             }
-            assert_eq!(bench.inspect(key, "kind"), "");
+            assert_eq!(node.inspect(key, "kind"), "");
         }
     }
 
     #[test]
     fn many_keys_go_at_once_and_one_named_twice_counts_once() {
-        let mut bench = bench();
-        assert_eq!(bench.call("SMARTCACHE.DEL fresh dead fresh stale nothing none text"), "4");
-        assert_eq!(bench.effects.len(), 15);
-        assert_eq!((bench.dbsize(), bench.stat("entries"), bench.stat("raw_bytes")), (0, "0".into(), "0".into()));
+        let mut node = node();
+        assert_eq!(node.call("SMARTCACHE.DEL fresh dead fresh stale nothing none text"), "4");
+        assert_eq!(node.effects.len(), 15);
+        assert_eq!((node.dbsize(), node.stat("entries"), node.stat("raw_bytes")), (0, "0".into(), "0".into()));
     }
 
     #[test]
     fn a_tag_that_nobody_holds_any_more_is_forgotten() {
-        let mut bench = bench();
-        bench.state.tags.reap(9, |_, _| true);
-        assert_eq!(bench.state.tags.len(), 1);
-        bench.call("SMARTCACHE.DEL fresh");
-        bench.state.tags.reap(9, |_, _| true);
-        assert!(bench.state.tags.is_empty());
+        let mut node = node();
+        node.state.tags.reap(9, |_, _| true);
+        assert_eq!(node.state.tags.len(), 1);
+        node.call("SMARTCACHE.DEL fresh");
+        node.state.tags.reap(9, |_, _| true);
+        assert!(node.state.tags.is_empty());
     }
 
     #[test]
     fn a_key_of_another_type_keeps_all_from_being_removed() {
-        let mut bench = bench();
-        bench.plain_list("list");
+        let mut node = node();
+        node.plain_list("list");
         let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
         for line in ["DEL list", "DEL fresh list", "DEL fresh stale none text list nothing"] {
-            assert_eq!(bench.refusal(line), wrong);
+            assert_eq!(node.refusal(line), wrong);
         }
-        assert_eq!(bench.refusal("DEL"), "ERR wrong number of arguments for 'smartcache.del' command");
+        assert_eq!(node.refusal("DEL"), "ERR wrong number of arguments for 'smartcache.del' command");
     }
 
     #[test]
     fn the_lease_of_a_load_that_is_not_to_be_trusted_goes_to_the_first_who_waits() {
         for line in ["SMARTCACHE.DEL k", "DEL other k k"] {
-            let mut bench = bench();
-            let token = bench.token("GETLOCK k");
+            let mut node = node();
+            let token = node.token("GETLOCK k");
             for client in 2..4 {
-                assert_eq!(bench.getlock(client, "k WAIT 9"), "(waiting)");
+                assert_eq!(node.getlock(client, "k WAIT 9"), "(waiting)");
             }
-            bench.call(line);
-            assert_eq!(bench.late()[0], (2, "[MISS, (nil), T, 0, 10000]".into()), "{line}");
-            assert_eq!(bench.call(&format!("SET k v SWR 60 TOKEN {token}")), "STALE");
-            assert_eq!((bench.call("GET k STALE"), bench.inspect("k", "lease")), ("(nil)".into(), "\"held\"".into()));
+            node.call(line);
+            assert_eq!(node.late()[0], (2, "[MISS, (nil), T, 0, 10000]".into()), "{line}");
+            assert_eq!(node.call(&format!("SET k v SWR 60 TOKEN {token}")), "STALE");
+            assert_eq!((node.call("GET k STALE"), node.inspect("k", "lease")), ("(nil)".into(), "\"held\"".into()));
         }
     }
 
     #[test]
     fn of_a_key_that_is_not_there_loads_are_distrusted_too_also_late_ones_and_those_without_a_lease() {
-        let mut bench = bench();
-        let late = bench.token("GETLOCK k LOCK 1");
-        let stamp = bench.call("STAMP").trim_matches('"').to_owned();
-        bench.advance(1_000);
-        assert_eq!(bench.call("SMARTCACHE.DEL k"), "0");
+        let mut node = node();
+        let late = node.token("GETLOCK k LOCK 1");
+        let stamp = node.call("STAMP").trim_matches('"').to_owned();
+        node.advance(1_000);
+        assert_eq!(node.call("SMARTCACHE.DEL k"), "0");
         for claim in [format!("TOKEN {late}"), format!("SINCE {stamp}")] {
-            assert_eq!(bench.call(&format!("SET k v SWR 60 {claim}")), "STALE");
+            assert_eq!(node.call(&format!("SET k v SWR 60 {claim}")), "STALE");
         }
-        let token = bench.token("GETLOCK k");
-        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "OK", "what begins after it is trusted");
-        assert_eq!(bench.call(&format!("SET other v SINCE {stamp}")), "OK", "and other keys are not concerned");
+        let token = node.token("GETLOCK k");
+        assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK", "what begins after it is trusted");
+        assert_eq!(node.call(&format!("SET other v SINCE {stamp}")), "OK", "and other keys are not concerned");
     }
 
     #[test]
     fn an_early_refresh_is_distrusted_like_any_other_load() {
-        let mut bench = bench();
-        let token = bench.token("GETLOCK k");
-        bench.advance(1_000);
-        bench.call(&format!("SET k v EX 1 TOKEN {token}"));
-        bench.advance(999);
-        let early = bench.token("GETLOCK k BETA 1000000");
-        bench.call("SMARTCACHE.DEL k");
-        assert_eq!(bench.call(&format!("SET k w TOKEN {early}")), "STALE");
-        assert_eq!((bench.call("GET k STALE"), bench.stat("leases_voided")), ("(nil)".into(), "1".into()));
+        let mut node = node();
+        let token = node.token("GETLOCK k");
+        node.advance(1_000);
+        node.call(&format!("SET k v EX 1 TOKEN {token}"));
+        node.advance(999);
+        let early = node.token("GETLOCK k BETA 1000000");
+        node.call("SMARTCACHE.DEL k");
+        assert_eq!(node.call(&format!("SET k w TOKEN {early}")), "STALE");
+        assert_eq!((node.call("GET k STALE"), node.stat("leases_voided")), ("(nil)".into(), "1".into()));
     }
 
     #[test]
     fn a_refused_del_distrusts_nothing() {
-        let mut bench = bench();
-        let token = bench.token("GETLOCK k");
-        bench.plain_list("list");
-        bench.refusal("DEL k list");
-        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "OK");
+        let mut node = node();
+        let token = node.token("GETLOCK k");
+        node.plain_list("list");
+        node.refusal("DEL k list");
+        assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK");
     }
 }

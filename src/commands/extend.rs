@@ -41,83 +41,83 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
-    fn loading() -> (Bench, String) {
-        let mut bench = Bench::at(1_000_000);
-        let token = bench.token("GETLOCK k LOCK 3");
-        (bench, token)
+    fn loading() -> (TestNode, String) {
+        let mut node = TestNode::at(1_000_000);
+        let token = node.token("GETLOCK k LOCK 3");
+        (node, token)
     }
 
     #[test]
     fn a_lease_ends_later_or_sooner_than_it_would_have() {
         for (ms, ends) in [(5_000, 7_000), (500, 2_500)] {
-            let (mut bench, token) = loading();
-            bench.advance(2_000);
-            assert_eq!(bench.getlock(2, "k WAIT 60"), "(waiting)");
-            assert_eq!(bench.call(&format!("SMARTCACHE.EXTEND k {token} {ms}ms")), "1");
-            bench.advance(ends - 2_000 - 1);
-            assert!(bench.late().is_empty());
-            bench.advance(1);
-            assert_eq!(bench.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
-            assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "OK", "the fill may still come");
+            let (mut node, token) = loading();
+            node.advance(2_000);
+            assert_eq!(node.getlock(2, "k WAIT 60"), "(waiting)");
+            assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} {ms}ms")), "1");
+            node.advance(ends - 2_000 - 1);
+            assert!(node.late().is_empty());
+            node.advance(1);
+            assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
+            assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK", "the fill may still come");
         }
     }
 
     #[test]
     fn a_lease_that_has_run_out_is_not_revived_or_there_would_be_two() {
-        let (mut bench, token) = loading();
-        bench.turn_on(3_000); // and the timer is late
-        assert_eq!(bench.call(&format!("SMARTCACHE.EXTEND k {token} 5")), "0");
-        assert_eq!(bench.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]");
-        assert_eq!(bench.call(&format!("SMARTCACHE.EXTEND k {token} 5")), "0", "nor in its successor's place");
-        assert_eq!((bench.stat("leases"), bench.stat("leases_expired")), ("1".into(), "1".into()));
+        let (mut node, token) = loading();
+        node.turn_on(3_000); // and the timer is late
+        assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} 5")), "0");
+        assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]");
+        assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} 5")), "0", "nor in its successor's place");
+        assert_eq!((node.stat("leases"), node.stat("leases_expired")), ("1".into(), "1".into()));
     }
 
     #[test]
     fn what_has_ended_otherwise_is_not_revived_either() {
         for line in ["UNLOCK k {}", "SET k v TOKEN {}", "SET k v", "DEL k", "STALE k"] {
-            let (mut bench, token) = loading();
-            bench.call(&line.replace("{}", &token));
-            assert_eq!(bench.call(&format!("SMARTCACHE.EXTEND k {token} 5")), "0", "{line}");
-            assert_eq!(bench.stat("leases"), "0");
+            let (mut node, token) = loading();
+            node.call(&line.replace("{}", &token));
+            assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} 5")), "0", "{line}");
+            assert_eq!(node.stat("leases"), "0");
         }
     }
 
     #[test]
     fn a_token_that_is_nobodys_or_of_another_key_is_no_error() {
-        let (mut bench, token) = loading();
-        let other = bench.token("GETLOCK other");
+        let (mut node, token) = loading();
+        let other = node.token("GETLOCK other");
         for word in ["x", "", &other, &"A".repeat(32), &token[1..]] {
-            assert_eq!(bench.call(&format!("SMARTCACHE.EXTEND k {word} 60")), "0", "{word}");
+            assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {word} 60")), "0", "{word}");
         }
-        bench.advance(3_000);
-        assert_eq!(bench.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]");
+        node.advance(3_000);
+        assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]");
     }
 
     #[test]
     fn a_load_that_was_extended_for_longer_than_max_load_is_not_trusted() {
-        let (mut bench, token) = loading();
-        bench.config("max-load", "60").unwrap();
-        assert_eq!(bench.call(&format!("SMARTCACHE.EXTEND k {token} 36500d")), "1");
-        bench.advance(60_001);
-        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "STALE");
-        assert_eq!(bench.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]");
+        let (mut node, token) = loading();
+        node.config("max-load", "60").unwrap();
+        assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} 36500d")), "1");
+        node.advance(60_001);
+        assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "STALE");
+        assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]");
     }
 
     #[test]
     fn what_is_wrong_is_named_and_the_lease_stays() {
-        let (mut bench, token) = loading();
+        let (mut node, token) = loading();
         let duration = "is not a duration: say seconds (30, 0.5) or a unit (250ms, 30s, 5m, 2h, 7d)";
         for (words, error) in [
             ("0", "invalid duration '0': must be more than 0".to_owned()),
             ("-5", format!("invalid duration '-5': {duration}")),
             ("36501d", "invalid duration '36501d': is too long: a duration is at most 36500d".into()),
         ] {
-            assert_eq!(bench.refusal(&format!("EXTEND k {token} {words}")), format!("ERR {error}"));
+            assert_eq!(node.refusal(&format!("EXTEND k {token} {words}")), format!("ERR {error}"));
         }
         for line in ["EXTEND k t", "EXTEND k t 5 5"] {
-            assert_eq!(bench.refusal(line), "ERR wrong number of arguments for 'smartcache.extend' command");
+            assert_eq!(node.refusal(line), "ERR wrong number of arguments for 'smartcache.extend' command");
         }
     }
 }

@@ -63,13 +63,13 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use crate::cache::health::Vitals;
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     #[test]
     fn a_node_that_has_done_nothing_is_well() {
-        let mut bench = Bench::at(1_000);
-        bench.advance(250);
-        bench.server.vitals = Vitals {
+        let mut node = TestNode::at(1_000);
+        node.advance(250);
+        node.server.vitals = Vitals {
             memory_used_bytes: 1_000,
             memory_max_bytes: 4_000,
             connected_clients: 3,
@@ -77,22 +77,22 @@ mod tests {
             ..Vitals::default()
         };
         assert_eq!(
-            bench.call("SMARTCACHE.HEALTH"),
+            node.call("SMARTCACHE.HEALTH"),
             "{\"status\": \"ok\", \"reasons\": [], \"hit_rate\": 0, \"error_rate\": 0, \"memory_used_bytes\": 1000, \
              \"memory_max_bytes\": 4000, \"connected_clients\": 3, \"ops_per_sec\": 7, \"evicted_per_sec\": 0, \
              \"uptime_ms\": 250}"
         );
-        assert!(bench.effects.is_empty());
+        assert!(node.effects.is_empty());
     }
 
     #[test]
     fn what_is_wrong_is_said_with_a_code_and_a_text() {
-        let mut bench = Bench::at(1_000);
-        bench.call("SET k v");
-        bench.call("GET k");
-        (0..99).for_each(|i| drop(bench.call(&format!("GET k{i}"))));
-        bench.call("GET");
-        let answer = bench.call("health");
+        let mut node = TestNode::at(1_000);
+        node.call("SET k v");
+        node.call("GET k");
+        (0..99).for_each(|i| drop(node.call(&format!("GET k{i}"))));
+        node.call("GET");
+        let answer = node.call("health");
         assert!(
             answer.starts_with(
                 "{\"status\": \"warn\", \"reasons\": [{\"code\": \"hit_rate\", \"text\": \"The hit rate over"
@@ -100,13 +100,13 @@ mod tests {
             "{answer}"
         );
         assert!(answer.contains(", \"hit_rate\": 1, \"error_rate\": 0.97, "), "{answer}");
-        bench.call("RESETSTAT");
-        assert!(bench.call("HEALTH").starts_with("{\"status\": \"ok\", \"reasons\": [], \"hit_rate\": 0, "));
+        node.call("RESETSTAT");
+        assert!(node.call("HEALTH").starts_with("{\"status\": \"ok\", \"reasons\": [], \"hit_rate\": 0, "));
     }
 
     #[test]
     fn it_takes_no_words() {
-        let mut bench = Bench::at(1_000);
-        assert_eq!(bench.refusal("HEALTH x"), "ERR wrong number of arguments for 'smartcache.health' command");
+        let mut node = TestNode::at(1_000);
+        assert_eq!(node.refusal("HEALTH x"), "ERR wrong number of arguments for 'smartcache.health' command");
     }
 }

@@ -75,11 +75,11 @@ fn of(name: &[u8], sub: Option<&[u8]>) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::public;
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     #[test]
     fn every_command_for_people_has_its_line() {
-        let help = Bench::at(0).call("SMARTCACHE.HELP");
+        let help = TestNode::at(0).call("SMARTCACHE.HELP");
         for command in public() {
             assert!(
                 help.contains(&command.grammar().escape_default().to_string().replace("\\u{2026}", "…")),
@@ -93,19 +93,19 @@ mod tests {
 
     #[test]
     fn one_command_is_explained_with_or_without_the_prefix() {
-        let mut bench = Bench::at(0);
-        let help = bench.call("SMARTCACHE.HELP get");
+        let mut node = TestNode::at(0);
+        let help = node.call("SMARTCACHE.HELP get");
         assert!(help.starts_with("[SMARTCACHE.GET key [STALE] [STATE] [ACCEPT encodings], "), "{help}");
         assert!(help.contains("Replies: The value, or nil.") && help.contains("Cost: O(1)"));
-        assert_eq!(bench.call("help SmartCache.Get"), help);
-        assert!(bench.effects.is_empty());
+        assert_eq!(node.call("help SmartCache.Get"), help);
+        assert!(node.effects.is_empty());
     }
 
     #[test]
     fn a_subcommand_is_two_words_and_its_container_lists_it() {
-        let mut bench = Bench::at(0);
-        assert!(bench.call("HELP RULE SET").starts_with("[SMARTCACHE.RULE SET name MATCH pattern [MATCH pattern …] "));
-        let all = bench.call("HELP RULE");
+        let mut node = TestNode::at(0);
+        assert!(node.call("HELP RULE SET").starts_with("[SMARTCACHE.RULE SET name MATCH pattern [MATCH pattern …] "));
+        let all = node.call("HELP RULE");
         for sub in ["SET", "DEL", "GET", "LIST", "EXPLAIN"] {
             assert!(all.contains(&format!("SMARTCACHE.RULE {sub}")), "{sub}");
         }
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn what_there_is_no_help_for_is_named() {
-        let mut bench = Bench::at(0);
+        let mut node = TestNode::at(0);
         for (line, word) in [
             ("HELP nosuch", "nosuch"),
             ("HELP STORE", "STORE"),
@@ -121,8 +121,8 @@ mod tests {
             ("HELP GET k", "k"),
             ("HELP ", ""),
         ] {
-            assert_eq!(bench.refusal(line), format!("ERR invalid command '{word}': SMARTCACHE.HELP lists them"));
+            assert_eq!(node.refusal(line), format!("ERR invalid command '{word}': SMARTCACHE.HELP lists them"));
         }
-        assert_eq!(bench.refusal("HELP RULE SET x"), "ERR syntax error near 'x'");
+        assert_eq!(node.refusal("HELP RULE SET x"), "ERR syntax error near 'x'");
     }
 }

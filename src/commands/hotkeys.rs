@@ -58,37 +58,37 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     /// Three reads of `a:1`, two of `b`, of which one finds it, and one of `a:2`.
-    fn bench() -> Bench {
-        let mut bench = Bench::at(1_000);
-        bench.call("SET a:1 v");
-        bench.call("MGET a:1 a:1 b");
-        bench.call("GETLOCK a:1");
-        bench.call("ABSENT b");
-        bench.call("MGET b a:2");
-        bench
+    fn node() -> TestNode {
+        let mut node = TestNode::at(1_000);
+        node.call("SET a:1 v");
+        node.call("MGET a:1 a:1 b");
+        node.call("GETLOCK a:1");
+        node.call("ABSENT b");
+        node.call("MGET b a:2");
+        node
     }
 
     #[test]
     fn the_most_requested_come_first() {
-        let mut bench = bench();
+        let mut node = node();
         let all = "[{\"key\": \"a:1\", \"requests\": 3, \"hits\": 3, \"share\": 0.5}, \
                    {\"key\": \"b\", \"requests\": 2, \"hits\": 1, \"share\": 0.333333}, \
                    {\"key\": \"a:2\", \"requests\": 1, \"hits\": 0, \"share\": 0.166667}]";
-        assert_eq!(bench.call("HOTKEYS"), all);
-        assert_eq!(bench.call("hotkeys match * count 100"), all);
-        assert!(bench.effects.is_empty());
-        bench.call("RESETSTAT");
-        assert_eq!(bench.call("HOTKEYS"), "[]");
+        assert_eq!(node.call("HOTKEYS"), all);
+        assert_eq!(node.call("hotkeys match * count 100"), all);
+        assert!(node.effects.is_empty());
+        node.call("RESETSTAT");
+        assert_eq!(node.call("HOTKEYS"), "[]");
     }
 
     #[test]
     fn count_and_match_choose_among_them() {
-        let mut bench = bench();
+        let mut node = node();
         let mut keys = |words: &str| {
-            let answer = bench.call(&format!("HOTKEYS {words}"));
+            let answer = node.call(&format!("HOTKEYS {words}"));
             answer
                 .split("\"key\": \"")
                 .skip(1)
@@ -103,31 +103,31 @@ mod tests {
 
     #[test]
     fn one_who_waits_is_one_request_when_answered() {
-        let mut bench = Bench::at(1_000);
-        let token = bench.token("GETLOCK k");
-        bench.call_as(2, "GETLOCK k WAIT 5");
-        assert!(bench.call("HOTKEYS").contains("\"requests\": 1, \"hits\": 0"));
-        bench.call(&format!("SET k v TOKEN {token}"));
-        assert!(bench.call("HOTKEYS").contains("\"requests\": 2, \"hits\": 1"));
-        assert_eq!(bench.stat("requests"), "2");
+        let mut node = TestNode::at(1_000);
+        let token = node.token("GETLOCK k");
+        node.call_as(2, "GETLOCK k WAIT 5");
+        assert!(node.call("HOTKEYS").contains("\"requests\": 1, \"hits\": 0"));
+        node.call(&format!("SET k v TOKEN {token}"));
+        assert!(node.call("HOTKEYS").contains("\"requests\": 2, \"hits\": 1"));
+        assert_eq!(node.stat("requests"), "2");
     }
 
     #[test]
     fn what_was_asked_for_long_ago_is_forgotten() {
-        let mut bench = bench();
-        bench.advance(60_000);
+        let mut node = node();
+        node.advance(60_000);
         assert!(
-            bench.call("HOTKEYS").starts_with("[{\"key\": \"a:1\", \"requests\": 3, \"hits\": 3, "),
+            node.call("HOTKEYS").starts_with("[{\"key\": \"a:1\", \"requests\": 3, \"hits\": 3, "),
             "a quarter of it is"
         );
-        bench.set_clock(0); // which is not asked
-        bench.advance(600_000);
-        assert_eq!(bench.call("HOTKEYS"), "[]");
+        node.set_clock(0); // which is not asked
+        node.advance(600_000);
+        assert_eq!(node.call("HOTKEYS"), "[]");
     }
 
     #[test]
     fn what_is_not_known_is_refused() {
-        let mut bench = Bench::at(1_000);
+        let mut node = TestNode::at(1_000);
         for (line, wanted) in [
             ("HOTKEYS x", "ERR syntax error near 'x'"),
             ("HOTKEYS COUNT", "ERR syntax error near 'COUNT'"),
@@ -137,7 +137,7 @@ mod tests {
             ("HOTKEYS MATCH", "ERR syntax error near 'MATCH'"),
             ("HOTKEYS MATCH a MATCH b", "ERR syntax error near 'MATCH'"),
         ] {
-            assert_eq!(bench.refusal(line), wanted, "{line}");
+            assert_eq!(node.refusal(line), wanted, "{line}");
         }
     }
 }

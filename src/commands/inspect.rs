@@ -149,16 +149,16 @@ fn state(entry: EntryRef<'_>, judge: Judge<'_>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     #[test]
     fn everything_about_a_value_is_told() {
-        let mut bench = Bench::at(1_000_000);
-        bench.call("SMARTCACHE.RULE SET letters MATCH k* TAG all");
-        bench.call("SMARTCACHE.SET k v EX 5 SWR 2 SIE 7 TAGS 1 t");
-        bench.advance(1_500);
+        let mut node = TestNode::at(1_000_000);
+        node.call("SMARTCACHE.RULE SET letters MATCH k* TAG all");
+        node.call("SMARTCACHE.SET k v EX 5 SWR 2 SIE 7 TAGS 1 t");
+        node.advance(1_500);
         assert_eq!(
-            bench.call("SMARTCACHE.INSPECT k"),
+            node.call("SMARTCACHE.INSPECT k"),
             "{\"kind\": \"value\", \"state\": \"fresh\", \"codec\": \"none\", \"dictionary\": (nil), \"raw_bytes\": 1, \
              \"stored_bytes\": 1, \"memory_bytes\": 53, \"age_ms\": 1500, \"fresh_ms\": 3500, \"swr_ms\": 2000, \
              \"sie_ms\": 7000, \"load_ms\": (nil), \"rule\": \"letters\", \"tags\": [\"t\", \"all\"], \
@@ -168,24 +168,24 @@ mod tests {
 
     #[test]
     fn an_entry_goes_from_fresh_to_stale_to_dead() {
-        let mut bench = Bench::at(1_000_000);
-        bench.call("SMARTCACHE.SET k v EX 5 SWR 2 SIE 7");
-        bench.pexpireat("k", 2_000_000);
+        let mut node = TestNode::at(1_000_000);
+        node.call("SMARTCACHE.SET k v EX 5 SWR 2 SIE 7");
+        node.pexpireat("k", 2_000_000);
         for (ms, state, fresh_ms) in
             [(0, "fresh", "5000"), (4_999, "fresh", "1"), (1, "stale", "0"), (7_000, "dead", "0")]
         {
-            bench.advance(ms);
-            assert_eq!(bench.inspect("k", "state"), format!("\"{state}\""));
-            assert_eq!(bench.inspect("k", "fresh_ms"), fresh_ms);
+            node.advance(ms);
+            assert_eq!(node.inspect("k", "state"), format!("\"{state}\""));
+            assert_eq!(node.inspect("k", "fresh_ms"), fresh_ms);
         }
-        assert_eq!(bench.inspect("k", "swr_ms"), "2000", "the windows' lengths stay");
+        assert_eq!(node.inspect("k", "swr_ms"), "2000", "the windows' lengths stay");
     }
 
     #[test]
     fn an_absence_has_no_windows_and_no_bytes() {
-        let mut bench = Bench::at(1_000_000);
-        bench.config("swr", "30").unwrap();
-        bench.call("SMARTCACHE.ABSENT k TAGS 1 t");
+        let mut node = TestNode::at(1_000_000);
+        node.config("swr", "30").unwrap();
+        node.call("SMARTCACHE.ABSENT k TAGS 1 t");
         for (field, shown) in [
             ("kind", "\"absent\""),
             ("state", "\"fresh\""),
@@ -194,15 +194,15 @@ mod tests {
             ("swr_ms", "0"),
             ("tags", "[\"t\"]"),
         ] {
-            assert_eq!(bench.inspect("k", field), shown, "{field}");
+            assert_eq!(node.inspect("k", field), shown, "{field}");
         }
     }
 
     #[test]
     fn a_plain_string_is_told_as_a_fresh_value() {
-        let mut bench = Bench::at(1_000_000);
-        bench.plain_set("k", "text", Some(1_002_000));
-        bench.plain_set("endless", "", None);
+        let mut node = TestNode::at(1_000_000);
+        node.plain_set("k", "text", Some(1_002_000));
+        node.plain_set("endless", "", None);
         for (field, shown) in [
             ("kind", "\"string\""),
             ("state", "\"fresh\""),
@@ -210,59 +210,59 @@ mod tests {
             ("fresh_ms", "2000"),
             ("rule", "(nil)"),
         ] {
-            assert_eq!(bench.inspect("k", field), shown, "{field}");
+            assert_eq!(node.inspect("k", field), shown, "{field}");
         }
-        assert_eq!(bench.inspect("endless", "fresh_ms"), "-1");
+        assert_eq!(node.inspect("endless", "fresh_ms"), "-1");
     }
 
     #[test]
     fn compression_shows_in_two_sizes_and_a_name() {
-        let mut bench = Bench::at(1_000_000);
-        bench.call(&format!("SMARTCACHE.SET k {} CODEC gzip", "ab".repeat(500)));
-        assert_eq!((bench.inspect("k", "codec"), bench.inspect("k", "raw_bytes")), ("\"gzip\"".into(), "1000".into()));
-        let stored = bench.stored("k").unwrap().len().to_string();
-        assert_eq!(bench.inspect("k", "stored_bytes"), stored);
+        let mut node = TestNode::at(1_000_000);
+        node.call(&format!("SMARTCACHE.SET k {} CODEC gzip", "ab".repeat(500)));
+        assert_eq!((node.inspect("k", "codec"), node.inspect("k", "raw_bytes")), ("\"gzip\"".into(), "1000".into()));
+        let stored = node.stored("k").unwrap().len().to_string();
+        assert_eq!(node.inspect("k", "stored_bytes"), stored);
     }
 
     #[test]
     fn without_end_fresh_ms_is_minus_one_unless_the_key_expires() {
-        let mut bench = Bench::at(1_000_000);
-        bench.call("SMARTCACHE.SET k v PERSIST");
-        assert_eq!(bench.inspect("k", "fresh_ms"), "-1");
-        bench.pexpireat("k", 1_004_000);
-        assert_eq!(bench.inspect("k", "fresh_ms"), "4000");
+        let mut node = TestNode::at(1_000_000);
+        node.call("SMARTCACHE.SET k v PERSIST");
+        assert_eq!(node.inspect("k", "fresh_ms"), "-1");
+        node.pexpireat("k", 1_004_000);
+        assert_eq!(node.inspect("k", "fresh_ms"), "4000");
     }
 
     #[test]
     fn a_clock_that_steps_back_makes_nothing_of_a_negative_age() {
-        let mut bench = Bench::at(1_000_000);
-        bench.call("SMARTCACHE.SET k v EX 5");
-        bench.set_clock(999_000);
-        assert_eq!((bench.inspect("k", "age_ms"), bench.inspect("k", "fresh_ms")), ("0".into(), "6000".into()));
+        let mut node = TestNode::at(1_000_000);
+        node.call("SMARTCACHE.SET k v EX 5");
+        node.set_clock(999_000);
+        assert_eq!((node.inspect("k", "age_ms"), node.inspect("k", "fresh_ms")), ("0".into(), "6000".into()));
     }
 
     #[test]
     fn a_rule_that_is_gone_is_not_named() {
-        let mut bench = Bench::at(1_000_000);
-        bench.call("SMARTCACHE.RULE SET r MATCH *");
-        bench.call("SMARTCACHE.SET k v");
-        assert_eq!(bench.inspect("k", "rule"), "\"r\"");
-        bench.call("SMARTCACHE.RULE DEL r");
-        assert_eq!(bench.inspect("k", "rule"), "(nil)");
-        bench.call("SMARTCACHE.RULE SET other MATCH *");
-        assert_eq!(bench.inspect("k", "rule"), "(nil)", "an id is not used again so soon");
+        let mut node = TestNode::at(1_000_000);
+        node.call("SMARTCACHE.RULE SET r MATCH *");
+        node.call("SMARTCACHE.SET k v");
+        assert_eq!(node.inspect("k", "rule"), "\"r\"");
+        node.call("SMARTCACHE.RULE DEL r");
+        assert_eq!(node.inspect("k", "rule"), "(nil)");
+        node.call("SMARTCACHE.RULE SET other MATCH *");
+        assert_eq!(node.inspect("k", "rule"), "(nil)", "an id is not used again so soon");
     }
 
     #[test]
     fn nothing_is_nil_another_type_an_error_and_neither_a_request() {
-        let mut bench = Bench::at(1_000_000);
-        bench.plain_list("list");
-        assert_eq!(bench.call("SMARTCACHE.INSPECT k"), "(nil)");
+        let mut node = TestNode::at(1_000_000);
+        node.plain_list("list");
+        assert_eq!(node.call("SMARTCACHE.INSPECT k"), "(nil)");
         let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
-        assert_eq!(bench.refusal("SMARTCACHE.INSPECT list"), wrong);
+        assert_eq!(node.refusal("SMARTCACHE.INSPECT list"), wrong);
         for line in ["SMARTCACHE.INSPECT", "SMARTCACHE.INSPECT a b"] {
-            assert_eq!(bench.refusal(line), "ERR wrong number of arguments for 'smartcache.inspect' command");
+            assert_eq!(node.refusal(line), "ERR wrong number of arguments for 'smartcache.inspect' command");
         }
-        assert_eq!(bench.stat("requests"), "0");
+        assert_eq!(node.stat("requests"), "0");
     }
 }

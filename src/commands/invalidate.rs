@@ -204,52 +204,52 @@ fn names<'w>(args: &mut Args<'w>, what: &'static str, word: &[u8]) -> Result<Sma
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
-    fn bench() -> Bench {
-        Bench::at(1_000_000)
+    fn node() -> TestNode {
+        TestNode::at(1_000_000)
     }
 
     fn slices(words: &[Vec<u8>]) -> Vec<&[u8]> {
         words.iter().map(Vec::as_slice).collect()
     }
 
-    fn obey(primary: &mut Bench, replica: &mut Bench) {
+    fn obey(primary: &mut TestNode, replica: &mut TestNode) {
         for words in std::mem::take(&mut primary.replicated) {
             replica.obey(&slices(&words));
         }
     }
 
     /// A minute goes by, and what may be forgotten is.
-    fn forget(bench: &mut Bench) {
-        bench.advance(61_000);
-        bench.cron();
+    fn forget(node: &mut TestNode) {
+        node.advance(61_000);
+        node.cron();
     }
 
-    fn load(bench: &mut Bench, token: &str, rest: &str) -> String {
-        bench.call(format!("SET k late TOKEN {token} {rest}").trim_end())
+    fn load(node: &mut TestNode, token: &str, rest: &str) -> String {
+        node.call(format!("SET k late TOKEN {token} {rest}").trim_end())
     }
 
     #[test]
     fn what_holds_the_tag_is_dead_at_once_and_the_rest_stays() {
-        let mut bench = bench();
-        bench.call("SET a 1 SWR 100 TAGS 2 t u");
-        bench.call("SET b 1 TAGS 1 u");
-        bench.call("ABSENT c TAGS 1 t");
-        assert_eq!(bench.call("SMARTCACHE.INVALIDATE TAGS 1 t"), "2");
-        assert_eq!(bench.effects, ["replicate mark", "signal smartcache:tag:t"]);
-        assert_eq!(bench.call("MGET a b c"), r#"[(nil), "1", (nil)]"#);
-        assert_eq!(bench.call("GET a STALE"), "(nil)", "not even inside a window");
-        assert_eq!(bench.call("GET c STATE"), "[MISS, (nil), (nil), 0, 0]");
-        assert_eq!(bench.call("MISSING a b c"), r#"["a", "c"]"#);
-        assert_eq!((bench.inspect("a", "state"), bench.stat("misses_invalidated")), ("\"dead\"".into(), "4".into()));
+        let mut node = node();
+        node.call("SET a 1 SWR 100 TAGS 2 t u");
+        node.call("SET b 1 TAGS 1 u");
+        node.call("ABSENT c TAGS 1 t");
+        assert_eq!(node.call("SMARTCACHE.INVALIDATE TAGS 1 t"), "2");
+        assert_eq!(node.effects, ["replicate mark", "signal smartcache:tag:t"]);
+        assert_eq!(node.call("MGET a b c"), r#"[(nil), "1", (nil)]"#);
+        assert_eq!(node.call("GET a STALE"), "(nil)", "not even inside a window");
+        assert_eq!(node.call("GET c STATE"), "[MISS, (nil), (nil), 0, 0]");
+        assert_eq!(node.call("MISSING a b c"), r#"["a", "c"]"#);
+        assert_eq!((node.inspect("a", "state"), node.stat("misses_invalidated")), ("\"dead\"".into(), "4".into()));
         assert_eq!(
-            (bench.call("TOUCH a"), bench.call("STALE a"), bench.call("DEL a")),
+            (node.call("TOUCH a"), node.call("STALE a"), node.call("DEL a")),
             ("0".into(), "0".into(), "0".into())
         );
-        assert_eq!(bench.call("SET c 2 NX"), "OK", "nothing fresh is there");
-        assert_eq!(bench.call("SET a 2 TAGS 1 t"), "OK");
-        assert_eq!(bench.call("MGET a c"), r#"["2", "2"]"#, "what is stored later is not concerned");
+        assert_eq!(node.call("SET c 2 NX"), "OK", "nothing fresh is there");
+        assert_eq!(node.call("SET a 2 TAGS 1 t"), "OK");
+        assert_eq!(node.call("MGET a c"), r#"["2", "2"]"#, "what is stored later is not concerned");
     }
 
     #[test]
@@ -262,297 +262,297 @@ mod tests {
             ("ALL WAIT 5", "ALL"),
             ("SOFT ALL", "SOFT ALL"),
         ] {
-            let mut bench = bench();
-            bench.call(&format!("INVALIDATE {said}"));
-            assert_eq!(bench.passed_on, [format!("SMARTCACHE.INVALIDATE {told}")]);
+            let mut node = node();
+            node.call(&format!("INVALIDATE {said}"));
+            assert_eq!(node.passed_on, [format!("SMARTCACHE.INVALIDATE {told}")]);
         }
-        let mut bench = bench();
+        let mut node = node();
         let tags = vec!["t".repeat(255); 2_000].join(" ");
-        bench.call(&format!("INVALIDATE TAGS 2000 {tags} SOFT"));
-        assert_eq!(bench.passed_on.len(), 2, "in as many messages as it needs");
-        assert!(bench.passed_on.iter().all(|told| told.ends_with(" SOFT")));
-        bench.server.may_wait = false;
-        bench.call("INVALIDATE ALL WAIT 5");
-        assert_eq!(bench.passed_on, ["SMARTCACHE.INVALIDATE ALL"]);
+        node.call(&format!("INVALIDATE TAGS 2000 {tags} SOFT"));
+        assert_eq!(node.passed_on.len(), 2, "in as many messages as it needs");
+        assert!(node.passed_on.iter().all(|told| told.ends_with(" SOFT")));
+        node.server.may_wait = false;
+        node.call("INVALIDATE ALL WAIT 5");
+        assert_eq!(node.passed_on, ["SMARTCACHE.INVALIDATE ALL"]);
     }
 
     #[test]
     fn what_is_passed_on_is_done_here_with_a_stamp_of_this_nodes_own_whoever_said_it() {
-        let mut bench = bench();
-        bench.call("SET k v SWR 100 TAGS 1 t");
-        let token = bench.token("GETLOCK other");
-        bench.server.may_not_write = "smartcache:tag:t";
-        assert!(bench.refusal("INVALIDATE TAGS 1 t").starts_with("NOPERM"));
-        assert_eq!(bench.receive("SMARTCACHE.INVALIDATE TAGS 1 t"), "1", "its caller was asked where it said so");
-        assert_eq!(bench.effects, ["replicate mark", "signal smartcache:tag:t"]);
-        assert!(bench.passed_on.is_empty(), "it goes no further");
-        assert_eq!(bench.call("GET k STALE"), "(nil)");
-        assert_eq!(bench.call(&format!("SET other late TOKEN {token} TAGS 1 t")), "STALE");
-        bench.receive("SMARTCACHE.INVALIDATE ALL");
-        let told = bench.replicated[0].clone();
-        bench.obey(&told.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        assert!(bench.passed_on.is_empty(), "nor does what comes from our primary");
+        let mut node = node();
+        node.call("SET k v SWR 100 TAGS 1 t");
+        let token = node.token("GETLOCK other");
+        node.server.may_not_write = "smartcache:tag:t";
+        assert!(node.refusal("INVALIDATE TAGS 1 t").starts_with("NOPERM"));
+        assert_eq!(node.receive("SMARTCACHE.INVALIDATE TAGS 1 t"), "1", "its caller was asked where it said so");
+        assert_eq!(node.effects, ["replicate mark", "signal smartcache:tag:t"]);
+        assert!(node.passed_on.is_empty(), "it goes no further");
+        assert_eq!(node.call("GET k STALE"), "(nil)");
+        assert_eq!(node.call(&format!("SET other late TOKEN {token} TAGS 1 t")), "STALE");
+        node.receive("SMARTCACHE.INVALIDATE ALL");
+        let told = node.replicated[0].clone();
+        node.obey(&told.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        assert!(node.passed_on.is_empty(), "nor does what comes from our primary");
     }
 
     #[test]
     fn all_is_everything_of_ours_and_nothing_of_the_servers() {
-        let mut bench = bench();
-        bench.call("SET a 1 TAGS 1 t");
-        bench.call("SET b 1");
-        bench.plain_set("text", "t", None);
-        assert_eq!(bench.call("SMARTCACHE.INVALIDATE ALL"), "2");
-        assert_eq!(bench.effects, ["replicate mark"]);
-        assert_eq!(bench.call("MGET a b text"), r#"[(nil), (nil), "t"]"#);
-        assert_eq!(bench.call("INVALIDATE ALL"), "0", "hit before");
-        assert_eq!(bench.call("INVALIDATE TAGS 1 t"), "0", "hit before");
-        bench.call("SET a 2 TAGS 1 t");
-        assert_eq!((bench.call("INVALIDATE TAGS 1 t"), bench.call("GET b")), ("1".into(), "(nil)".into()));
+        let mut node = node();
+        node.call("SET a 1 TAGS 1 t");
+        node.call("SET b 1");
+        node.plain_set("text", "t", None);
+        assert_eq!(node.call("SMARTCACHE.INVALIDATE ALL"), "2");
+        assert_eq!(node.effects, ["replicate mark"]);
+        assert_eq!(node.call("MGET a b text"), r#"[(nil), (nil), "t"]"#);
+        assert_eq!(node.call("INVALIDATE ALL"), "0", "hit before");
+        assert_eq!(node.call("INVALIDATE TAGS 1 t"), "0", "hit before");
+        node.call("SET a 2 TAGS 1 t");
+        assert_eq!((node.call("INVALIDATE TAGS 1 t"), node.call("GET b")), ("1".into(), "(nil)".into()));
     }
 
     #[test]
     fn soft_keeps_the_windows_which_count_from_then() {
-        let mut bench = bench();
-        bench.call("SET k v EX 100 SWR 5 SIE 9 TAGS 1 t");
-        bench.call("SET bare v TAGS 1 t");
-        bench.advance(10_000);
-        assert_eq!(bench.call("INVALIDATE TAGS 1 t SOFT"), "2");
-        assert_eq!((bench.call("GET k"), bench.call("GET k STALE")), ("(nil)".into(), "\"v\"".into()));
-        assert_eq!(bench.call("GET bare STALE"), "(nil)");
-        assert!(bench.call("GETLOCK k").starts_with("[STALE, \"v\", "));
-        bench.advance(5_000);
-        assert_eq!(bench.inspect("k", "state"), "\"stale\"", "inside SIE");
-        bench.advance(4_000);
-        assert_eq!(bench.inspect("k", "state"), "\"dead\"");
+        let mut node = node();
+        node.call("SET k v EX 100 SWR 5 SIE 9 TAGS 1 t");
+        node.call("SET bare v TAGS 1 t");
+        node.advance(10_000);
+        assert_eq!(node.call("INVALIDATE TAGS 1 t SOFT"), "2");
+        assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), "\"v\"".into()));
+        assert_eq!(node.call("GET bare STALE"), "(nil)");
+        assert!(node.call("GETLOCK k").starts_with("[STALE, \"v\", "));
+        node.advance(5_000);
+        assert_eq!(node.inspect("k", "state"), "\"stale\"", "inside SIE");
+        node.advance(4_000);
+        assert_eq!(node.inspect("k", "state"), "\"dead\"");
     }
 
     #[test]
     fn what_has_been_stale_for_longer_is_not_given_its_windows_again() {
-        let mut bench = bench();
-        bench.call("SET k v EX 5 SWR 10 TAGS 1 t");
-        bench.pexpireat("k", 2_000_000);
-        bench.advance(12_000);
-        bench.call("INVALIDATE TAGS 1 t SOFT");
-        bench.advance(3_000);
-        assert_eq!(bench.inspect("k", "state"), "\"dead\"");
+        let mut node = node();
+        node.call("SET k v EX 5 SWR 10 TAGS 1 t");
+        node.pexpireat("k", 2_000_000);
+        node.advance(12_000);
+        node.call("INVALIDATE TAGS 1 t SOFT");
+        node.advance(3_000);
+        assert_eq!(node.inspect("k", "state"), "\"dead\"");
     }
 
     #[test]
     fn a_soft_invalidation_does_not_bring_back_what_a_hard_one_has_killed() {
         for what in ["TAGS 1 t", "ALL"] {
-            let mut bench = bench();
-            bench.call("SET k v SWR 100 TAGS 1 t");
-            bench.call(&format!("INVALIDATE {what}"));
-            bench.call(&format!("INVALIDATE {what} SOFT"));
-            assert_eq!(bench.call("GET k STALE"), "(nil)");
-            bench.call("SET k v SWR 100 TAGS 1 t");
-            bench.call(&format!("INVALIDATE {what} SOFT"));
-            bench.call(&format!("INVALIDATE {what}"));
-            assert_eq!(bench.call("GET k STALE"), "(nil)");
+            let mut node = node();
+            node.call("SET k v SWR 100 TAGS 1 t");
+            node.call(&format!("INVALIDATE {what}"));
+            node.call(&format!("INVALIDATE {what} SOFT"));
+            assert_eq!(node.call("GET k STALE"), "(nil)");
+            node.call("SET k v SWR 100 TAGS 1 t");
+            node.call(&format!("INVALIDATE {what} SOFT"));
+            node.call(&format!("INVALIDATE {what}"));
+            assert_eq!(node.call("GET k STALE"), "(nil)");
         }
     }
 
     #[test]
     fn softness_is_a_state_and_a_clock_that_steps_back_does_not_undo_it() {
-        let mut bench = bench();
-        bench.call("SET k v SWR 100 TAGS 1 t");
-        bench.call("INVALIDATE TAGS 1 t SOFT");
-        bench.set_clock(900_000);
-        assert_eq!((bench.call("GET k"), bench.call("GET k STALE")), ("(nil)".into(), "\"v\"".into()));
-        bench.call("SET k new TAGS 1 t");
-        assert_eq!(bench.call("GET k"), "\"new\"", "order is told by stamps, which do not step back");
+        let mut node = node();
+        node.call("SET k v SWR 100 TAGS 1 t");
+        node.call("INVALIDATE TAGS 1 t SOFT");
+        node.set_clock(900_000);
+        assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), "\"v\"".into()));
+        node.call("SET k new TAGS 1 t");
+        assert_eq!(node.call("GET k"), "\"new\"", "order is told by stamps, which do not step back");
     }
 
     #[test]
     fn a_load_begun_before_is_stale_even_when_only_the_fill_names_the_tag() {
         for (how, kept) in [("", "(nil)"), (" SOFT", "\"late\"")] {
-            let mut bench = bench();
-            let token = bench.token("GETLOCK k");
-            assert_eq!(bench.call(&format!("INVALIDATE TAGS 1 nobodys{how}")), "0");
-            assert_eq!(load(&mut bench, &token, "SWR 100 TAGS 1 nobodys"), "STALE");
-            assert_eq!((bench.call("GET k"), bench.call("GET k STALE")), ("(nil)".into(), kept.into()));
-            let token = bench.token("GETLOCK k");
-            assert_eq!(load(&mut bench, &token, "TAGS 1 nobodys"), "OK", "a load begun afterwards is trusted");
+            let mut node = node();
+            let token = node.token("GETLOCK k");
+            assert_eq!(node.call(&format!("INVALIDATE TAGS 1 nobodys{how}")), "0");
+            assert_eq!(load(&mut node, &token, "SWR 100 TAGS 1 nobodys"), "STALE");
+            assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), kept.into()));
+            let token = node.token("GETLOCK k");
+            assert_eq!(load(&mut node, &token, "TAGS 1 nobodys"), "OK", "a load begun afterwards is trusted");
         }
     }
 
     #[test]
     fn a_load_begun_before_is_stale_by_a_tag_of_its_rule() {
-        let mut bench = bench();
-        bench.call("RULE SET r MATCH k* TAG of-rule");
-        let token = bench.token("GETLOCK k");
-        bench.call("INVALIDATE TAGS 1 of-rule");
-        assert_eq!(load(&mut bench, &token, ""), "STALE");
+        let mut node = node();
+        node.call("RULE SET r MATCH k* TAG of-rule");
+        let token = node.token("GETLOCK k");
+        node.call("INVALIDATE TAGS 1 of-rule");
+        assert_eq!(load(&mut node, &token, ""), "STALE");
     }
 
     #[test]
     fn a_batch_since_a_stamp_is_judged_as_well() {
-        let mut bench = bench();
-        let since = bench.call("STAMP").replace('"', "");
-        bench.call("INVALIDATE TAGS 1 t");
-        assert_eq!(bench.call(&format!("SET k v SINCE {since} TAGS 1 t")), "STALE");
-        assert_eq!(bench.call(&format!("SET other v SINCE {since}")), "OK");
-        bench.call("INVALIDATE ALL");
-        assert_eq!(bench.call(&format!("SET third v SINCE {since}")), "STALE");
+        let mut node = node();
+        let since = node.call("STAMP").replace('"', "");
+        node.call("INVALIDATE TAGS 1 t");
+        assert_eq!(node.call(&format!("SET k v SINCE {since} TAGS 1 t")), "STALE");
+        assert_eq!(node.call(&format!("SET other v SINCE {since}")), "OK");
+        node.call("INVALIDATE ALL");
+        assert_eq!(node.call(&format!("SET third v SINCE {since}")), "STALE");
     }
 
     #[test]
     fn all_frees_the_leases_and_the_first_who_waits_is_the_next_to_load() {
-        let mut bench = bench();
-        let token = bench.token("GETLOCK k");
-        assert_eq!(bench.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
-        bench.call("INVALIDATE ALL");
-        let answers = bench.late_answers();
+        let mut node = node();
+        let token = node.token("GETLOCK k");
+        assert_eq!(node.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
+        node.call("INVALIDATE ALL");
+        let answers = node.late_answers();
         assert!(answers.len() == 1 && answers[0].1.starts_with("[MISS, "), "{answers:?}");
-        assert_eq!(load(&mut bench, &token, ""), "STALE", "unless the new lease has been filled");
+        assert_eq!(load(&mut node, &token, ""), "STALE", "unless the new lease has been filled");
     }
 
     #[test]
     fn a_fill_that_is_stale_leaves_nobody_waiting_for_nothing() {
-        let mut bench = bench();
-        let token = bench.token("GETLOCK k");
-        assert_eq!(bench.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
-        bench.call("INVALIDATE TAGS 1 t");
-        assert!(bench.late_answers().is_empty(), "the load is still of use to nobody, but its holder does not know");
-        assert_eq!(load(&mut bench, &token, "TAGS 1 t"), "STALE");
-        assert!(bench.late_answers()[0].1.starts_with("[MISS, "));
+        let mut node = node();
+        let token = node.token("GETLOCK k");
+        assert_eq!(node.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
+        node.call("INVALIDATE TAGS 1 t");
+        assert!(node.late_answers().is_empty(), "the load is still of use to nobody, but its holder does not know");
+        assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE");
+        assert!(node.late_answers()[0].1.starts_with("[MISS, "));
     }
 
     #[test]
     fn a_load_begun_inside_a_guard_is_not_trusted() {
         for what in ["TAGS 1 t", "ALL"] {
-            let mut bench = bench();
-            bench.call(&format!("INVALIDATE {what} GUARD 5"));
-            bench.call(&format!("INVALIDATE {what}")); // a second one does not shorten it
-            bench.advance(4_999);
-            let token = bench.token("GETLOCK k");
-            assert_eq!(load(&mut bench, &token, "TAGS 1 t"), "STALE");
-            bench.advance(1);
-            let token = bench.token("GETLOCK k");
-            assert_eq!(load(&mut bench, &token, "TAGS 1 t"), "OK");
+            let mut node = node();
+            node.call(&format!("INVALIDATE {what} GUARD 5"));
+            node.call(&format!("INVALIDATE {what}")); // a second one does not shorten it
+            node.advance(4_999);
+            let token = node.token("GETLOCK k");
+            assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE");
+            node.advance(1);
+            let token = node.token("GETLOCK k");
+            assert_eq!(load(&mut node, &token, "TAGS 1 t"), "OK");
         }
     }
 
     #[test]
     fn the_setting_guards_where_the_command_says_nothing() {
-        let mut bench = bench();
-        bench.advance(10_000);
-        bench.config("guard", "2").unwrap();
+        let mut node = node();
+        node.advance(10_000);
+        node.config("guard", "2").unwrap();
         for (said, answer) in [("", "STALE"), (" GUARD 0", "OK")] {
-            bench.call(&format!("INVALIDATE TAGS 1 t{said}"));
-            let token = bench.token("GETLOCK k");
-            assert_eq!(load(&mut bench, &token, "TAGS 1 t"), answer);
-            bench.advance(3_000);
+            node.call(&format!("INVALIDATE TAGS 1 t{said}"));
+            let token = node.token("GETLOCK k");
+            assert_eq!(load(&mut node, &token, "TAGS 1 t"), answer);
+            node.advance(3_000);
         }
     }
 
     #[test]
     fn a_guard_runs_on_the_monotonic_clock() {
-        let mut bench = bench();
-        bench.call("INVALIDATE TAGS 1 t GUARD 5");
-        bench.set_clock(500_000);
-        bench.advance(5_000);
-        let token = bench.token("GETLOCK k");
-        assert_eq!(load(&mut bench, &token, "TAGS 1 t"), "OK", "a clock set back does not prolong it");
+        let mut node = node();
+        node.call("INVALIDATE TAGS 1 t GUARD 5");
+        node.set_clock(500_000);
+        node.advance(5_000);
+        let token = node.token("GETLOCK k");
+        assert_eq!(load(&mut node, &token, "TAGS 1 t"), "OK", "a clock set back does not prolong it");
     }
 
     #[test]
     fn a_mark_that_is_forgotten_raises_the_floor_under_which_loads_are_not_trusted() {
-        let mut bench = bench();
-        let token = bench.token("GETLOCK k LOCK 5");
-        bench.call("INVALIDATE TAGS 1 t");
-        bench.advance(59_000);
-        let now = bench.now();
-        bench.state.reap(100, now);
-        assert!(bench.state.tags.known(b"t").is_some(), "too soon");
-        bench.advance(2_000);
-        let now = bench.now();
-        bench.state.reap(100, now);
-        assert!(bench.state.tags.known(b"t").is_none(), "ten million of them leave nothing behind");
-        assert_eq!(load(&mut bench, &token, "TAGS 1 t"), "STALE");
+        let mut node = node();
+        let token = node.token("GETLOCK k LOCK 5");
+        node.call("INVALIDATE TAGS 1 t");
+        node.advance(59_000);
+        let now = node.now();
+        node.state.reap(100, now);
+        assert!(node.state.tags.known(b"t").is_some(), "too soon");
+        node.advance(2_000);
+        let now = node.now();
+        node.state.reap(100, now);
+        assert!(node.state.tags.known(b"t").is_none(), "ten million of them leave nothing behind");
+        assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE");
     }
 
     #[test]
     fn a_mark_is_kept_while_a_lease_is_out_that_is_older_and_while_its_guard_stands() {
-        let mut bench = bench();
-        let token = bench.token("GETLOCK k LOCK 1h");
-        bench.call("INVALIDATE TAGS 1 t");
-        bench.call("INVALIDATE TAGS 1 guarded GUARD 5m");
-        bench.advance(100_000);
-        let now = bench.now();
-        bench.state.reap(100, now);
-        assert!(bench.state.tags.known(b"t").is_some() && bench.state.tags.known(b"guarded").is_some());
-        assert_eq!(load(&mut bench, &token, ""), "OK", "so nobody's load is distrusted for it");
-        let now = bench.now();
-        bench.state.reap(100, now);
-        assert!(bench.state.tags.known(b"t").is_none() && bench.state.tags.known(b"guarded").is_some());
+        let mut node = node();
+        let token = node.token("GETLOCK k LOCK 1h");
+        node.call("INVALIDATE TAGS 1 t");
+        node.call("INVALIDATE TAGS 1 guarded GUARD 5m");
+        node.advance(100_000);
+        let now = node.now();
+        node.state.reap(100, now);
+        assert!(node.state.tags.known(b"t").is_some() && node.state.tags.known(b"guarded").is_some());
+        assert_eq!(load(&mut node, &token, ""), "OK", "so nobody's load is distrusted for it");
+        let now = node.now();
+        node.state.reap(100, now);
+        assert!(node.state.tags.known(b"t").is_none() && node.state.tags.known(b"guarded").is_some());
     }
 
     #[test]
     fn an_id_that_is_used_again_does_not_bring_the_marks_of_another_name() {
-        let mut bench = bench();
-        bench.call("INVALIDATE TAGS 1 old GUARD 1");
-        bench.advance(62_000);
-        let now = bench.now();
-        bench.state.reap(100, now);
-        bench.call("SET k v TAGS 1 new");
-        assert_eq!((bench.call("GET k"), bench.call("INVALIDATE TAGS 1 new")), ("\"v\"".into(), "1".into()));
+        let mut node = node();
+        node.call("INVALIDATE TAGS 1 old GUARD 1");
+        node.advance(62_000);
+        let now = node.now();
+        node.state.reap(100, now);
+        node.call("SET k v TAGS 1 new");
+        assert_eq!((node.call("GET k"), node.call("INVALIDATE TAGS 1 new")), ("\"v\"".into(), "1".into()));
     }
 
     #[test]
     fn an_entry_counts_once_for_each_tag_and_not_when_the_same_tag_has_hit_it() {
-        let mut bench = bench();
-        bench.call("SET a v TAGS 2 t u");
-        bench.call("SET b v TAGS 1 t");
-        assert_eq!(bench.call("INVALIDATE TAGS 3 t u t"), "3", "a tag that is named twice is one");
-        assert_eq!(bench.call("INVALIDATE TAGS 2 t u SOFT"), "0");
-        bench.call("SET a v TAGS 1 t");
-        bench.call("SET a w TAGS 1 t");
-        bench.call("SET c v TAGS 1 t");
-        bench.call("DEL c");
-        assert_eq!(bench.call("INVALIDATE TAGS 1 t"), "1", "what was replaced or deleted is not there");
+        let mut node = node();
+        node.call("SET a v TAGS 2 t u");
+        node.call("SET b v TAGS 1 t");
+        assert_eq!(node.call("INVALIDATE TAGS 3 t u t"), "3", "a tag that is named twice is one");
+        assert_eq!(node.call("INVALIDATE TAGS 2 t u SOFT"), "0");
+        node.call("SET a v TAGS 1 t");
+        node.call("SET a w TAGS 1 t");
+        node.call("SET c v TAGS 1 t");
+        node.call("DEL c");
+        assert_eq!(node.call("INVALIDATE TAGS 1 t"), "1", "what was replaced or deleted is not there");
     }
 
     #[test]
     fn the_sweep_frees_what_is_dead_and_leaves_what_is_stale() {
-        let mut bench = bench();
-        bench.call("SET a v TAGS 1 t");
-        bench.call("SET b v SWR 100 TAGS 1 u");
-        bench.call("SET c v");
-        bench.call("INVALIDATE TAGS 1 t");
-        bench.call("INVALIDATE TAGS 1 u SOFT");
-        assert_eq!((bench.dbsize(), bench.stat("sweep_backlog")), (3, "2".into()));
-        bench.sweep();
+        let mut node = node();
+        node.call("SET a v TAGS 1 t");
+        node.call("SET b v SWR 100 TAGS 1 u");
+        node.call("SET c v");
+        node.call("INVALIDATE TAGS 1 t");
+        node.call("INVALIDATE TAGS 1 u SOFT");
+        assert_eq!((node.dbsize(), node.stat("sweep_backlog")), (3, "2".into()));
+        node.sweep();
         assert_eq!(
-            (bench.dbsize(), bench.stat("sweep_backlog"), bench.stat("entries_reclaimed")),
+            (node.dbsize(), node.stat("sweep_backlog"), node.stat("entries_reclaimed")),
             (2, "0".into(), "1".into())
         );
-        assert_eq!(bench.call("GET b STALE"), "\"v\"");
-        assert_eq!((bench.stat("invalidations"), bench.stat("entries_invalidated")), ("2".into(), "2".into()));
+        assert_eq!(node.call("GET b STALE"), "\"v\"");
+        assert_eq!((node.stat("invalidations"), node.stat("entries_invalidated")), ("2".into(), "2".into()));
     }
 
     #[test]
     fn a_tag_for_which_there_is_no_room_is_nobodys_and_loads_that_might_bring_it_are_not_trusted() {
-        let mut bench = bench();
-        bench.call("SET a v TAGS 1 t");
-        bench.config("max-tags", "1").unwrap();
-        let before = bench.token("GETLOCK k");
-        let dump = bench.dump(b"a").unwrap();
-        bench.call("INVALIDATE TAGS 1 another GUARD 5");
-        let inside = bench.token("GETLOCK inside");
-        assert_eq!(bench.call("GET a"), "\"v\"", "what has no such tag is not concerned");
-        assert_eq!(load(&mut bench, &before, ""), "STALE");
-        assert_eq!(bench.call(&format!("SET inside v TOKEN {inside}")), "STALE");
-        bench.advance(5_000);
-        let after = bench.token("GETLOCK k");
-        assert_eq!(load(&mut bench, &after, ""), "OK");
-        bench.config("skew", "1ms").unwrap();
-        bench.call_words(&[b"STORE", b"b", &dump.0, &dump.1]);
-        assert_eq!(bench.call("GET b"), "\"v\"");
+        let mut node = node();
+        node.call("SET a v TAGS 1 t");
+        node.config("max-tags", "1").unwrap();
+        let before = node.token("GETLOCK k");
+        let dump = node.dump(b"a").unwrap();
+        node.call("INVALIDATE TAGS 1 another GUARD 5");
+        let inside = node.token("GETLOCK inside");
+        assert_eq!(node.call("GET a"), "\"v\"", "what has no such tag is not concerned");
+        assert_eq!(load(&mut node, &before, ""), "STALE");
+        assert_eq!(node.call(&format!("SET inside v TOKEN {inside}")), "STALE");
+        node.advance(5_000);
+        let after = node.token("GETLOCK k");
+        assert_eq!(load(&mut node, &after, ""), "OK");
+        node.config("skew", "1ms").unwrap();
+        node.call_words(&[b"STORE", b"b", &dump.0, &dump.1]);
+        assert_eq!(node.call("GET b"), "\"v\"");
     }
 
     #[test]
     fn a_replica_takes_what_its_primary_stores_though_it_has_more_tags_than_it_may() {
-        let (mut primary, mut replica) = (bench(), Bench::replica_at(1_000_000));
+        let (mut primary, mut replica) = (node(), TestNode::replica_at(1_000_000));
         replica.config("max-tags", "1").unwrap();
         primary.call("SET a v TAGS 2 t u");
         for words in primary.replicated.clone() {
@@ -563,8 +563,8 @@ mod tests {
 
     #[test]
     fn a_replica_is_told_the_stamp_and_judges_the_same() {
-        let (mut primary, mut replica) = (bench(), Bench::replica_at(900_000)); // its clock is slow
-        let mut both = |primary: &mut Bench, line: &str| {
+        let (mut primary, mut replica) = (node(), TestNode::replica_at(900_000)); // its clock is slow
+        let mut both = |primary: &mut TestNode, line: &str| {
             primary.call(line);
             for words in primary.replicated.clone() {
                 replica.obey(&words.iter().map(Vec::as_slice).collect::<Vec<_>>());
@@ -581,22 +581,22 @@ mod tests {
 
     #[test]
     fn what_is_saved_beside_the_keys_makes_the_same_marks() {
-        let mut bench = bench();
-        bench.call("INVALIDATE TAGS 1 hard");
-        bench.call("INVALIDATE TAGS 1 soft SOFT GUARD 7");
-        bench.call("INVALIDATE ALL");
+        let mut node = node();
+        node.call("INVALIDATE TAGS 1 hard");
+        node.call("INVALIDATE TAGS 1 soft SOFT GUARD 7");
+        node.call("INVALIDATE ALL");
         let mut saved = Vec::new();
-        assert!(crate::cache::aux::save(&bench.state, bench.now(), &mut |string| saved.push(string.to_vec())));
-        let mut other = Bench::at(2_000_000);
+        assert!(crate::cache::aux::save(&node.state, node.now(), &mut |string| saved.push(string.to_vec())));
+        let mut other = TestNode::at(2_000_000);
         let now = other.now();
         let mut strings = saved.iter().cloned();
         crate::cache::aux::load(&mut other.state, now, || strings.next()).unwrap();
-        let said = |bench: &Bench| {
-            let mut marks = bench.marks_as_words();
+        let said = |node: &TestNode| {
+            let mut marks = node.marks_as_words();
             marks.sort(); // tags come in the order of their ids
             marks
         };
-        assert_eq!((said(&other), said(&other).len()), (said(&bench), 3));
+        assert_eq!((said(&other), said(&other).len()), (said(&node), 3));
         for len in 0..saved.len() {
             let mut strings = saved[..len].iter().cloned();
             assert!(crate::cache::aux::load(&mut other.state, now, || strings.next()).is_err(), "cut at {len}");
@@ -605,84 +605,84 @@ mod tests {
 
     #[test]
     fn a_user_may_invalidate_what_it_may_write() {
-        let mut bench = bench();
-        bench.server.may_not_write = "smartcache:tag:b";
-        assert_eq!(bench.call("INVALIDATE TAGS 1 a"), "0");
+        let mut node = node();
+        node.server.may_not_write = "smartcache:tag:b";
+        assert_eq!(node.call("INVALIDATE TAGS 1 a"), "0");
         let error = "NOPERM this user has no write permission on the key smartcache:tag:bad";
-        assert_eq!(bench.refusal("INVALIDATE TAGS 2 a bad"), error);
-        assert_eq!(bench.refusal("INVALIDATE ALL"), "NOPERM this user has no write permission on all keys");
+        assert_eq!(node.refusal("INVALIDATE TAGS 2 a bad"), error);
+        assert_eq!(node.refusal("INVALIDATE ALL"), "NOPERM this user has no write permission on all keys");
     }
 
     #[test]
     fn a_load_begun_inside_a_guard_is_not_trusted_when_its_mark_is_forgotten() {
         for what in ["TAGS 1 t", "PREFIXES 1 k", "PATTERNS 1 k*"] {
-            let mut bench = bench();
-            bench.call(&format!("INVALIDATE {what} GUARD 100"));
-            bench.sweep();
-            bench.advance(99_000);
-            let token = bench.token("GETLOCK k LOCK 1");
-            bench.advance(600_000);
-            let now = bench.now();
-            bench.state.reap(100, now);
-            assert_eq!(bench.stat("prefixes_invalidated"), "0");
-            assert_eq!(load(&mut bench, &token, "TAGS 1 t"), "STALE", "{what}");
+            let mut node = node();
+            node.call(&format!("INVALIDATE {what} GUARD 100"));
+            node.sweep();
+            node.advance(99_000);
+            let token = node.token("GETLOCK k LOCK 1");
+            node.advance(600_000);
+            let now = node.now();
+            node.state.reap(100, now);
+            assert_eq!(node.stat("prefixes_invalidated"), "0");
+            assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE", "{what}");
         }
     }
 
     #[test]
     fn what_ends_on_a_slope_ends_there_whatever_is_done_to_it() {
-        let mut bench = bench();
-        bench.call("SET k v EX 1000");
-        let token = bench.token("GETLOCK late");
-        bench.call("INVALIDATE PATTERNS 1 * SOFT OVER 100");
+        let mut node = node();
+        node.call("SET k v EX 1000");
+        let token = node.token("GETLOCK late");
+        node.call("INVALIDATE PATTERNS 1 * SOFT OVER 100");
         let ends: Vec<i64> = ["k", "late"]
             .iter()
             .map(|key| {
                 if *key == "late" {
-                    assert_eq!(load_key(&mut bench, "late", &token), "OK", "until its point has come it is fresh");
+                    assert_eq!(load_key(&mut node, "late", &token), "OK", "until its point has come it is fresh");
                 } else {
-                    bench.call("TOUCH k EX 5000");
+                    node.call("TOUCH k EX 5000");
                 }
-                bench.inspect(key, "fresh_ms").parse().unwrap()
+                node.inspect(key, "fresh_ms").parse().unwrap()
             })
             .collect();
         assert!(ends.iter().all(|end| *end <= 100_000), "{ends:?}");
-        bench.sweep();
-        bench.advance(200_000);
-        let now = bench.now();
-        bench.state.reap(100, now);
-        assert_eq!(bench.stat("patterns_invalidated"), "0", "forgotten");
-        assert_eq!(bench.call("MGET k late"), "[(nil), (nil)]");
+        node.sweep();
+        node.advance(200_000);
+        let now = node.now();
+        node.state.reap(100, now);
+        assert_eq!(node.stat("patterns_invalidated"), "0", "forgotten");
+        assert_eq!(node.call("MGET k late"), "[(nil), (nil)]");
     }
 
-    fn load_key(bench: &mut Bench, key: &str, token: &str) -> String {
-        bench.call(&format!("SET {key} late TOKEN {token} EX 1000"))
+    fn load_key(node: &mut TestNode, key: &str, token: &str) -> String {
+        node.call(&format!("SET {key} late TOKEN {token} EX 1000"))
     }
 
     #[test]
     fn a_wall_clock_that_was_days_ahead_and_is_put_right_leaves_nothing_that_cannot_be_invalidated() {
         const DAY: u64 = 86_400_000;
-        let mut bench = Bench::at(10 * DAY);
-        bench.call("SET before v PERSIST TAGS 1 t");
-        bench.call("SET hit v PERSIST TAGS 1 u");
-        bench.set_clock(12 * DAY);
-        bench.call("INVALIDATE TAGS 1 u");
-        bench.call("SET meanwhile v PERSIST TAGS 1 t");
-        let token = bench.token("GETLOCK k");
-        bench.set_clock(10 * DAY);
-        let now = bench.now();
-        assert!(bench.state.clock.is_astray(now));
-        bench.state.begin_era([2; 16], now);
-        assert_eq!(bench.call("MGET before hit meanwhile"), r#"["v", (nil), (nil)]"#);
-        assert_eq!(load(&mut bench, &token, ""), "LOST");
-        bench.call("SET after v TAGS 2 t u");
-        assert_eq!(bench.call("GET after"), "\"v\"");
-        let token = bench.token("GETLOCK k");
-        assert_eq!(load(&mut bench, &token, "TAGS 1 u"), "OK");
-        bench.call("INVALIDATE TAGS 1 t");
-        assert_eq!(bench.call("MGET before after k"), r#"[(nil), (nil), "late"]"#);
-        bench.sweep();
-        assert_eq!(bench.dbsize(), 1);
+        let mut node = TestNode::at(10 * DAY);
+        node.call("SET before v PERSIST TAGS 1 t");
+        node.call("SET hit v PERSIST TAGS 1 u");
+        node.set_clock(12 * DAY);
+        node.call("INVALIDATE TAGS 1 u");
+        node.call("SET meanwhile v PERSIST TAGS 1 t");
+        let token = node.token("GETLOCK k");
+        node.set_clock(10 * DAY);
+        let now = node.now();
+        assert!(node.state.clock.is_astray(now));
+        node.state.begin_era([2; 16], now);
+        assert_eq!(node.call("MGET before hit meanwhile"), r#"["v", (nil), (nil)]"#);
+        assert_eq!(load(&mut node, &token, ""), "LOST");
+        node.call("SET after v TAGS 2 t u");
+        assert_eq!(node.call("GET after"), "\"v\"");
+        let token = node.token("GETLOCK k");
+        assert_eq!(load(&mut node, &token, "TAGS 1 u"), "OK");
+        node.call("INVALIDATE TAGS 1 t");
+        assert_eq!(node.call("MGET before after k"), r#"[(nil), (nil), "late"]"#);
+        node.sweep();
+        assert_eq!(node.dbsize(), 1);
     }
 
     // ---------------------------------------------------------------- names
@@ -695,33 +695,33 @@ mod tests {
             ("PATTERNS 1 *:2", "[\"1\", (nil), \"3\"]"),
             ("PATTERNS 2 use[r]:? *", "[(nil), (nil), (nil)]"),
         ] {
-            let mut bench = bench();
-            bench.call("MSET 3 user:1 1 user:2 2 other 3 SWR 50");
-            assert_eq!(bench.call(&format!("INVALIDATE {what}")), "0", "nobody has looked");
-            assert_eq!(bench.call("MGET user:1 user:2 other"), dead, "{what}");
-            assert!(!bench.call("GET user:1 STALE").contains("\"1\"") || what.contains("*:2"));
-            bench.call("MSET 3 user:1 1 user:2 2 other 3");
-            forget(&mut bench);
-            assert_eq!(bench.call("MGET user:1 user:2 other"), "[\"1\", \"2\", \"3\"]");
+            let mut node = node();
+            node.call("MSET 3 user:1 1 user:2 2 other 3 SWR 50");
+            assert_eq!(node.call(&format!("INVALIDATE {what}")), "0", "nobody has looked");
+            assert_eq!(node.call("MGET user:1 user:2 other"), dead, "{what}");
+            assert!(!node.call("GET user:1 STALE").contains("\"1\"") || what.contains("*:2"));
+            node.call("MSET 3 user:1 1 user:2 2 other 3");
+            forget(&mut node);
+            assert_eq!(node.call("MGET user:1 user:2 other"), "[\"1\", \"2\", \"3\"]");
         }
     }
 
     #[test]
     fn a_name_is_forgotten_only_after_a_sweep_that_began_after_it() {
         for what in ["PREFIXES 1 a", "PATTERNS 1 a*"] {
-            let mut bench = bench();
-            bench.call("MSET 2 a v b v PERSIST");
-            bench.call("INVALIDATE PREFIXES 1 nobodys");
-            bench.sweep_some(1); // it has passed `a`
-            bench.call(&format!("INVALIDATE {what}"));
-            bench.sweep_some(1); // it has passed `b`
-            forget(&mut bench);
-            assert_eq!(bench.call("GET a"), "(nil)", "{what}");
-            bench.sweep();
-            forget(&mut bench);
-            assert_eq!((bench.call("GET a"), bench.dbsize()), ("(nil)".into(), 1), "{what}");
+            let mut node = node();
+            node.call("MSET 2 a v b v PERSIST");
+            node.call("INVALIDATE PREFIXES 1 nobodys");
+            node.sweep_some(1); // it has passed `a`
+            node.call(&format!("INVALIDATE {what}"));
+            node.sweep_some(1); // it has passed `b`
+            forget(&mut node);
+            assert_eq!(node.call("GET a"), "(nil)", "{what}");
+            node.sweep();
+            forget(&mut node);
+            assert_eq!((node.call("GET a"), node.dbsize()), ("(nil)".into(), 1), "{what}");
             assert_eq!(
-                (bench.stat("prefixes_invalidated"), bench.stat("patterns_invalidated")),
+                (node.stat("prefixes_invalidated"), node.stat("patterns_invalidated")),
                 ("0".into(), "0".into())
             );
         }
@@ -730,15 +730,15 @@ mod tests {
     #[test]
     fn a_sweep_writes_staleness_into_the_entry_before_the_mark_is_forgotten() {
         for what in ["PREFIXES 1 a", "PATTERNS 1 a*"] {
-            let mut bench = bench();
-            bench.call("SET a v PERSIST SWR 1000");
-            bench.call(&format!("INVALIDATE {what} SOFT"));
-            bench.sweep();
-            assert_eq!(bench.effects, ["replicate header a", "signal a", "notify smartcache.stale a"]);
-            forget(&mut bench);
-            assert_eq!((bench.call("GET a"), bench.call("GET a STALE")), ("(nil)".into(), "\"v\"".into()), "{what}");
-            bench.set_clock(900_000);
-            assert_eq!(bench.call("GET a"), "(nil)", "a state: the clock does not bring it back");
+            let mut node = node();
+            node.call("SET a v PERSIST SWR 1000");
+            node.call(&format!("INVALIDATE {what} SOFT"));
+            node.sweep();
+            assert_eq!(node.effects, ["replicate header a", "signal a", "notify smartcache.stale a"]);
+            forget(&mut node);
+            assert_eq!((node.call("GET a"), node.call("GET a STALE")), ("(nil)".into(), "\"v\"".into()), "{what}");
+            node.set_clock(900_000);
+            assert_eq!(node.call("GET a"), "(nil)", "a state: the clock does not bring it back");
         }
     }
 
@@ -746,46 +746,46 @@ mod tests {
     fn too_many_names_are_made_one_of_the_whole_database_of_the_same_kind_and_with_its_guard() {
         for (kind, name) in [("PREFIXES", "max-prefixes"), ("PATTERNS", "max-patterns")] {
             for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
-                let mut bench = bench();
-                bench.config(name, "1").unwrap();
-                bench.call("SET k v SWR 100");
-                bench.call(&format!("INVALIDATE {kind} 1 first{how} GUARD 5"));
-                assert_eq!(bench.call("GET k"), "\"v\"");
-                bench.call(&format!("INVALIDATE {kind} 1 second"));
+                let mut node = node();
+                node.config(name, "1").unwrap();
+                node.call("SET k v SWR 100");
+                node.call(&format!("INVALIDATE {kind} 1 first{how} GUARD 5"));
+                assert_eq!(node.call("GET k"), "\"v\"");
+                node.call(&format!("INVALIDATE {kind} 1 second"));
                 assert_eq!(
-                    (bench.call("GET k"), bench.call("GET k STALE")),
+                    (node.call("GET k"), node.call("GET k STALE")),
                     ("(nil)".into(), kept.into()),
                     "{kind}{how}"
                 );
-                let token = bench.token("GETLOCK new");
-                assert_eq!(bench.call(&format!("SET new v TOKEN {token}")), "STALE");
-                bench.call("SET k w");
-                assert_eq!(bench.call("GET k"), "\"w\"", "what is stored later is not concerned");
+                let token = node.token("GETLOCK new");
+                assert_eq!(node.call(&format!("SET new v TOKEN {token}")), "STALE");
+                node.call("SET k w");
+                assert_eq!(node.call("GET k"), "\"w\"", "what is stored later is not concerned");
             }
         }
     }
 
     #[test]
     fn a_flush_leaves_no_name_that_is_never_forgotten() {
-        let mut bench = bench();
-        bench.call("SET a v");
-        bench.call("INVALIDATE PREFIXES 1 a");
-        bench.call("INVALIDATE PATTERNS 1 a*");
-        bench.flush(true);
-        forget(&mut bench);
-        assert_eq!((bench.stat("prefixes_invalidated"), bench.stat("patterns_invalidated")), ("0".into(), "0".into()));
+        let mut node = node();
+        node.call("SET a v");
+        node.call("INVALIDATE PREFIXES 1 a");
+        node.call("INVALIDATE PATTERNS 1 a*");
+        node.flush(true);
+        forget(&mut node);
+        assert_eq!((node.stat("prefixes_invalidated"), node.stat("patterns_invalidated")), ("0".into(), "0".into()));
     }
 
     #[test]
     fn a_flush_distrusts_loads_in_flight_and_keeps_the_clock() {
         for all in [false, true] {
-            let mut bench = bench();
-            let token = bench.token("GETLOCK k");
-            let before = bench.state.clock.last();
-            bench.set_clock(1);
-            bench.flush(all);
-            assert_eq!(load(&mut bench, &token, "SWR 50"), "STALE");
-            assert_eq!((bench.dbsize(), bench.state.clock.last() > before), (0, true));
+            let mut node = node();
+            let token = node.token("GETLOCK k");
+            let before = node.state.clock.last();
+            node.set_clock(1);
+            node.flush(all);
+            assert_eq!(load(&mut node, &token, "SWR 50"), "STALE");
+            assert_eq!((node.dbsize(), node.state.clock.last() > before), (0, true));
         }
     }
 
@@ -793,35 +793,35 @@ mod tests {
 
     #[test]
     fn on_a_slope_each_key_is_fresh_until_its_own_point_and_says_so() {
-        let mut bench = bench();
+        let mut node = node();
         let keys: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
-        keys.iter().for_each(|key| drop(bench.call(&format!("SET {key} v PERSIST SWR 500"))));
-        bench.call("INVALIDATE ALL SOFT OVER 100");
-        let ends: Vec<u64> = keys.iter().map(|key| bench.inspect(key, "fresh_ms").parse().unwrap()).collect();
+        keys.iter().for_each(|key| drop(node.call(&format!("SET {key} v PERSIST SWR 500"))));
+        node.call("INVALIDATE ALL SOFT OVER 100");
+        let ends: Vec<u64> = keys.iter().map(|key| node.inspect(key, "fresh_ms").parse().unwrap()).collect();
         assert!(ends.iter().all(|end| *end <= 100_000));
         assert!(ends.iter().max().unwrap() - ends.iter().min().unwrap() > 50_000, "a slope, and no cliff: {ends:?}");
-        bench.advance(50_000);
+        node.advance(50_000);
         for (key, end) in keys.iter().zip(&ends) {
-            let (fresh, stale) = (bench.call(&format!("GET {key}")), bench.call(&format!("GET {key} STALE")));
+            let (fresh, stale) = (node.call(&format!("GET {key}")), node.call(&format!("GET {key} STALE")));
             assert_eq!((fresh == "\"v\"", stale.as_str()), (*end > 50_000, "\"v\""), "{key} {end}");
         }
-        bench.advance(50_000);
-        assert!(keys.iter().all(|key| bench.call(&format!("GET {key}")) == "(nil)"));
+        node.advance(50_000);
+        assert!(keys.iter().all(|key| node.call(&format!("GET {key}")) == "(nil)"));
     }
 
     #[test]
     fn a_second_slope_opens_no_fresh_window_and_a_hard_one_ends_all() {
         for what in ["TAGS 1 t", "PREFIXES 1 k", "PATTERNS 1 k", "ALL"] {
-            let mut bench = bench();
-            bench.call("SET k v PERSIST SWR 5000 TAGS 1 t");
-            bench.call(&format!("INVALIDATE {what} SOFT OVER 60"));
-            bench.advance(60_000);
-            assert_eq!(bench.call("GET k"), "(nil)");
-            bench.call(&format!("INVALIDATE {what} SOFT OVER 60"));
-            assert_eq!(bench.call("GET k"), "(nil)", "{what}: it has had its time");
-            bench.call(&format!("INVALIDATE {what}"));
-            bench.call(&format!("INVALIDATE {what} SOFT OVER 60"));
-            assert_eq!(bench.call("GET k STALE"), "(nil)", "{what}");
+            let mut node = node();
+            node.call("SET k v PERSIST SWR 5000 TAGS 1 t");
+            node.call(&format!("INVALIDATE {what} SOFT OVER 60"));
+            node.advance(60_000);
+            assert_eq!(node.call("GET k"), "(nil)");
+            node.call(&format!("INVALIDATE {what} SOFT OVER 60"));
+            assert_eq!(node.call("GET k"), "(nil)", "{what}: it has had its time");
+            node.call(&format!("INVALIDATE {what}"));
+            node.call(&format!("INVALIDATE {what} SOFT OVER 60"));
+            assert_eq!(node.call("GET k STALE"), "(nil)", "{what}");
         }
     }
 
@@ -831,29 +831,21 @@ mod tests {
     fn what_is_brought_behind_a_sweep_stays_what_the_mark_of_its_new_name_has_made_it() {
         for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
             for by in ["rename", "copy", "restore"] {
-                let mut bench = bench();
-                bench.config("skew", "1ms").unwrap();
-                bench.call("MSET 2 b v c v PERSIST SWR 1000");
-                let (header, stored) = bench.dump(b"b").unwrap();
-                bench.call(&format!("INVALIDATE PREFIXES 1 a{how}"));
-                bench.sweep_some(1);
+                let mut node = node();
+                node.config("skew", "1ms").unwrap();
+                node.call("MSET 2 b v c v PERSIST SWR 1000");
+                let (header, stored) = node.dump(b"b").unwrap();
+                node.call(&format!("INVALIDATE PREFIXES 1 a{how}"));
+                node.sweep_some(1);
                 match by {
-                    "rename" => bench.rename("b", "a"),
-                    "copy" => bench.copy("b", "a", 0),
-                    _ => assert_eq!(bench.call_words(&[b"STORE", b"a", &header, &stored]), "OK"),
+                    "rename" => node.rename("b", "a"),
+                    "copy" => node.copy("b", "a", 0),
+                    _ => assert_eq!(node.call_words(&[b"STORE", b"a", &header, &stored]), "OK"),
                 }
-                assert_eq!(
-                    (bench.call("GET a"), bench.call("GET a STALE")),
-                    ("(nil)".into(), kept.into()),
-                    "{by}{how}"
-                );
-                bench.sweep_some(1); // the walk ends
-                forget(&mut bench);
-                assert_eq!(
-                    (bench.call("GET a"), bench.call("GET a STALE")),
-                    ("(nil)".into(), kept.into()),
-                    "{by}{how}"
-                );
+                assert_eq!((node.call("GET a"), node.call("GET a STALE")), ("(nil)".into(), kept.into()), "{by}{how}");
+                node.sweep_some(1); // the walk ends
+                forget(&mut node);
+                assert_eq!((node.call("GET a"), node.call("GET a STALE")), ("(nil)".into(), kept.into()), "{by}{how}");
             }
         }
     }
@@ -862,20 +854,20 @@ mod tests {
     fn what_leaves_says_what_the_marks_of_its_old_name_and_database_have_made_it() {
         for what in ["TAGS 1 t", "PREFIXES 1 k", "ALL"] {
             for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
-                let mut bench = bench();
-                bench.call("SET k v PERSIST SWR 1000 TAGS 1 t");
-                bench.call(&format!("INVALIDATE {what}{how}"));
-                let (header, stored) = bench.dump(b"k").unwrap();
-                bench.copy("k", "copy", 1);
-                bench.move_to("k", 1);
-                bench.select(1);
-                bench.rename("k", "renamed");
-                let mut other = Bench::at(1_000_000);
+                let mut node = node();
+                node.call("SET k v PERSIST SWR 1000 TAGS 1 t");
+                node.call(&format!("INVALIDATE {what}{how}"));
+                let (header, stored) = node.dump(b"k").unwrap();
+                node.copy("k", "copy", 1);
+                node.move_to("k", 1);
+                node.select(1);
+                node.rename("k", "renamed");
+                let mut other = TestNode::at(1_000_000);
                 other.call_words(&[b"STORE", b"k", &header, &stored]);
-                let told = |bench: &mut Bench, key: &str| {
-                    (bench.call(&format!("GET {key}")), bench.call(&format!("GET {key} STALE")))
+                let told = |node: &mut TestNode, key: &str| {
+                    (node.call(&format!("GET {key}")), node.call(&format!("GET {key} STALE")))
                 };
-                let all = [told(&mut bench, "copy"), told(&mut bench, "renamed"), told(&mut other, "k")];
+                let all = [told(&mut node, "copy"), told(&mut node, "renamed"), told(&mut other, "k")];
                 assert_eq!(all, [(); 3].map(|()| ("(nil)".into(), kept.into())), "{what}{how}");
             }
         }
@@ -883,44 +875,44 @@ mod tests {
 
     #[test]
     fn what_is_dead_where_it_comes_to_is_swept_there() {
-        let mut bench = bench();
-        bench.call("SET k v PERSIST TAGS 1 t");
-        bench.select(1);
-        bench.call("INVALIDATE TAGS 1 t");
-        bench.sweep();
-        bench.select(0);
-        bench.copy("k", "k", 1);
-        bench.select(1);
-        assert_eq!((bench.call("GET k"), bench.dbsize()), ("(nil)".into(), 1));
-        bench.sweep();
-        assert_eq!(bench.dbsize(), 0);
+        let mut node = node();
+        node.call("SET k v PERSIST TAGS 1 t");
+        node.select(1);
+        node.call("INVALIDATE TAGS 1 t");
+        node.sweep();
+        node.select(0);
+        node.copy("k", "k", 1);
+        node.select(1);
+        assert_eq!((node.call("GET k"), node.dbsize()), ("(nil)".into(), 1));
+        node.sweep();
+        assert_eq!(node.dbsize(), 0);
     }
 
     #[test]
     fn a_mark_concerns_its_own_database_and_goes_with_it() {
         for (other, swapped) in [(1, true), (1_024, false), (5_000, false)] {
-            let mut bench = bench();
-            bench.call("SET k here SWR 50 TAGS 1 t");
-            bench.select(other);
-            bench.call("SET k there SWR 50 TAGS 1 t");
+            let mut node = node();
+            node.call("SET k here SWR 50 TAGS 1 t");
+            node.select(other);
+            node.call("SET k there SWR 50 TAGS 1 t");
             for what in ["TAGS 1 t", "PREFIXES 1 k", "ALL"] {
-                bench.call(&format!("INVALIDATE {what}"));
-                assert_eq!(bench.call("GET k"), "(nil)");
+                node.call(&format!("INVALIDATE {what}"));
+                assert_eq!(node.call("GET k"), "(nil)");
             }
-            bench.select(0);
-            assert_eq!(bench.call("GET k"), "\"here\"", "{other}");
+            node.select(0);
+            assert_eq!(node.call("GET k"), "\"here\"", "{other}");
             if swapped {
-                bench.swap(0, other);
-                assert_eq!(bench.call("GET k STALE"), "(nil)");
-                bench.select(other);
-                assert_eq!(bench.call("GET k"), "\"here\"");
+                node.swap(0, other);
+                assert_eq!(node.call("GET k STALE"), "(nil)");
+                node.select(other);
+                assert_eq!(node.call("GET k"), "\"here\"");
             }
         }
     }
 
     #[test]
     fn a_replica_forgets_names_when_its_primary_says_so() {
-        let (mut primary, mut replica) = (bench(), Bench::replica_at(1_000_000));
+        let (mut primary, mut replica) = (node(), TestNode::replica_at(1_000_000));
         primary.call("SET b v PERSIST");
         obey(&mut primary, &mut replica);
         primary.call("INVALIDATE PREFIXES 1 a");
@@ -941,38 +933,38 @@ mod tests {
     #[test]
     fn after_a_restart_and_a_promotion_what_was_invalidated_stays_so() {
         for how in ["", " SOFT", " SOFT OVER 30"] {
-            let mut bench = bench();
-            bench.call("MSET 3 a v b v c v PERSIST SWR 9000 TAGS 1 t");
-            bench.call(&format!("INVALIDATE TAGS 1 t{how}"));
-            bench.advance(30_000);
-            let told = bench.call("MGET a b c");
+            let mut node = node();
+            node.call("MSET 3 a v b v c v PERSIST SWR 9000 TAGS 1 t");
+            node.call(&format!("INVALIDATE TAGS 1 t{how}"));
+            node.advance(30_000);
+            let told = node.call("MGET a b c");
             assert_eq!(told, "[(nil), (nil), (nil)]");
-            let saved = bench.saved();
-            let nodes: [fn(&mut Bench, &crate::testing::Saved); 3] = [
-                |node, saved| node.load_rdb(saved, [2; 16]),
-                |node, saved| node.load_aof(saved, [2; 16]),
-                |node, saved| {
-                    *node = Bench::replica_at(1_030_000);
-                    node.load_rdb(saved, [2; 16]);
-                    node.promote([3; 16]);
+            let saved = node.saved();
+            let nodes: [fn(&mut TestNode, &crate::testing::Saved); 3] = [
+                |loaded, saved| loaded.load_rdb(saved, [2; 16]),
+                |loaded, saved| loaded.load_aof(saved, [2; 16]),
+                |loaded, saved| {
+                    *loaded = TestNode::replica_at(1_030_000);
+                    loaded.load_rdb(saved, [2; 16]);
+                    loaded.promote([3; 16]);
                 },
             ];
             for load in nodes {
-                let mut node = Bench::at(1_030_000);
-                load(&mut node, &saved);
-                assert_eq!(node.call("MGET a b c"), told, "{how}");
-                assert_eq!(node.call("GET a STALE"), bench.call("GET a STALE"), "{how}");
-                node.sweep();
-                forget(&mut node);
-                assert_eq!(node.call("MGET a b c"), told, "{how}");
+                let mut loaded = TestNode::at(1_030_000);
+                load(&mut loaded, &saved);
+                assert_eq!(loaded.call("MGET a b c"), told, "{how}");
+                assert_eq!(loaded.call("GET a STALE"), node.call("GET a STALE"), "{how}");
+                loaded.sweep();
+                forget(&mut loaded);
+                assert_eq!(loaded.call("MGET a b c"), told, "{how}");
             }
         }
     }
 
     #[test]
     fn what_was_renamed_is_served_by_replicas_as_long_as_by_their_primary() {
-        let mut primary = bench();
-        let mut replica = Bench::replica_at(1_000_000);
+        let mut primary = node();
+        let mut replica = TestNode::replica_at(1_000_000);
         primary.call("SET b v PERSIST");
         obey(&mut primary, &mut replica);
         primary.rename("b", "a");
@@ -988,8 +980,8 @@ mod tests {
 
     #[test]
     fn what_a_promoted_replica_invalidates_is_later_than_its_primarys_last_sweep_though_its_clock_is_behind() {
-        let mut primary = bench();
-        let mut replica = Bench::replica_at(1_000_000);
+        let mut primary = node();
+        let mut replica = TestNode::replica_at(1_000_000);
         primary.set_clock(1_020_000);
         primary.call("INVALIDATE PREFIXES 1 b");
         primary.sweep();
@@ -1007,166 +999,166 @@ mod tests {
 
     #[test]
     fn what_was_renamed_or_moved_is_hit_and_counts_from_the_next_walk_over_all_keys_on() {
-        let mut bench = bench();
-        bench.call("MSET 3 a v b v c v SWR 50 TAGS 1 t");
-        bench.rename("a", "renamed");
-        bench.move_to("b", 1);
-        assert_eq!(bench.call("INVALIDATE TAGS 1 t SOFT"), "1");
-        assert_eq!(bench.call("MGET renamed c"), "[(nil), (nil)]");
-        bench.call("MSET 2 a v c v TAGS 1 t");
-        bench.rename("a", "again");
-        bench.call("INVALIDATE PREFIXES 1 nobodys");
-        bench.sweep();
-        assert_eq!(bench.call("INVALIDATE TAGS 1 t"), "2", "again and c");
-        bench.select(1);
-        bench.call("INVALIDATE PREFIXES 1 nobodys");
-        bench.sweep();
-        bench.call("DEL b");
-        assert_eq!(bench.call("INVALIDATE ALL"), "0", "who leaves is counted once");
+        let mut node = node();
+        node.call("MSET 3 a v b v c v SWR 50 TAGS 1 t");
+        node.rename("a", "renamed");
+        node.move_to("b", 1);
+        assert_eq!(node.call("INVALIDATE TAGS 1 t SOFT"), "1");
+        assert_eq!(node.call("MGET renamed c"), "[(nil), (nil)]");
+        node.call("MSET 2 a v c v TAGS 1 t");
+        node.rename("a", "again");
+        node.call("INVALIDATE PREFIXES 1 nobodys");
+        node.sweep();
+        assert_eq!(node.call("INVALIDATE TAGS 1 t"), "2", "again and c");
+        node.select(1);
+        node.call("INVALIDATE PREFIXES 1 nobodys");
+        node.sweep();
+        node.call("DEL b");
+        assert_eq!(node.call("INVALIDATE ALL"), "0", "who leaves is counted once");
     }
 
     #[test]
     fn what_was_renamed_does_not_come_back_when_a_mark_of_its_name_is_forgotten() {
         for swept in [false, true] {
-            let mut bench = bench();
-            bench.call("SET k v PERSIST");
-            bench.call("SET dead v PERSIST");
-            bench.call("INVALIDATE PREFIXES 1 new:");
-            bench.sweep();
-            bench.rename("k", "kept");
-            bench.rename("dead", "new:");
+            let mut node = node();
+            node.call("SET k v PERSIST");
+            node.call("SET dead v PERSIST");
+            node.call("INVALIDATE PREFIXES 1 new:");
+            node.sweep();
+            node.rename("k", "kept");
+            node.rename("dead", "new:");
             if swept {
-                bench.call("INVALIDATE PREFIXES 1 other");
-                bench.sweep();
+                node.call("INVALIDATE PREFIXES 1 other");
+                node.sweep();
             }
-            assert_eq!(bench.call("MGET kept new:"), "[\"v\", (nil)]");
-            bench.advance(3_600_000);
-            bench.cron();
-            assert_eq!(bench.stat("prefixes_invalidated"), "0", "all are forgotten");
+            assert_eq!(node.call("MGET kept new:"), "[\"v\", (nil)]");
+            node.advance(3_600_000);
+            node.cron();
+            assert_eq!(node.stat("prefixes_invalidated"), "0", "all are forgotten");
             let kept = if swept { "\"v\"" } else { "(nil)" };
-            assert_eq!(bench.call("MGET kept new:"), format!("[{kept}, (nil)]"), "never more than was");
+            assert_eq!(node.call("MGET kept new:"), format!("[{kept}, (nil)]"), "never more than was");
         }
     }
 
     #[test]
     fn what_a_name_has_hit_leaves_no_error_behind_in_the_count_of_all() {
-        let mut bench = bench();
-        bench.call("MSET 2 a1 v b v TAGS 1 t");
-        bench.call("INVALIDATE PREFIXES 1 a");
-        assert_eq!(bench.call("INVALIDATE TAGS 1 t"), "1");
-        bench.call("DEL a1");
-        assert_eq!(bench.call("INVALIDATE ALL"), "0");
-        bench.call("SET a1 v TAGS 1 t");
-        bench.call("INVALIDATE PREFIXES 1 a");
-        bench.rename("a1", "dead");
-        bench.call("SET new v");
-        bench.call("INVALIDATE TAGS 1 t");
-        assert_eq!(bench.call("INVALIDATE ALL"), "1", "what left dead is not among those that are hit");
+        let mut node = node();
+        node.call("MSET 2 a1 v b v TAGS 1 t");
+        node.call("INVALIDATE PREFIXES 1 a");
+        assert_eq!(node.call("INVALIDATE TAGS 1 t"), "1");
+        node.call("DEL a1");
+        assert_eq!(node.call("INVALIDATE ALL"), "0");
+        node.call("SET a1 v TAGS 1 t");
+        node.call("INVALIDATE PREFIXES 1 a");
+        node.rename("a1", "dead");
+        node.call("SET new v");
+        node.call("INVALIDATE TAGS 1 t");
+        assert_eq!(node.call("INVALIDATE ALL"), "1", "what left dead is not among those that are hit");
     }
 
     #[test]
     fn what_arrives_and_is_older_than_a_forgotten_mark_that_may_have_concerned_it_is_dead() {
         for (what, other) in [("TAGS 1 t", "\"v\""), ("PREFIXES 1 nobodys", "(nil)"), ("PATTERNS 1 nobodys", "(nil)")] {
-            let mut bench = bench();
-            bench.config("skew", "1ms").unwrap();
-            bench.call("SET k v PERSIST TAGS 1 t");
-            bench.call("SET other v PERSIST TAGS 1 u");
-            let dumps = [b"k".as_slice(), b"other"].map(|key| (key, bench.dump(key).unwrap()));
-            bench.call("DEL k other");
-            bench.call(&format!("INVALIDATE {what}"));
-            bench.sweep();
-            forget(&mut bench);
-            assert!(bench.state.tags.known(b"t").is_none());
+            let mut node = node();
+            node.config("skew", "1ms").unwrap();
+            node.call("SET k v PERSIST TAGS 1 t");
+            node.call("SET other v PERSIST TAGS 1 u");
+            let dumps = [b"k".as_slice(), b"other"].map(|key| (key, node.dump(key).unwrap()));
+            node.call("DEL k other");
+            node.call(&format!("INVALIDATE {what}"));
+            node.sweep();
+            forget(&mut node);
+            assert!(node.state.tags.known(b"t").is_none());
             for (key, (header, stored)) in &dumps {
-                bench.call_words(&[b"STORE", key, header, stored]);
+                node.call_words(&[b"STORE", key, header, stored]);
             }
-            assert_eq!((bench.call("GET k"), bench.call("GET other")), ("(nil)".into(), other.into()), "{what}");
-            bench.sweep();
-            assert_eq!(bench.stat("sweep_backlog"), "0");
-            assert_eq!(bench.dbsize(), usize::from(other != "(nil)"), "what is dead on arrival is swept");
+            assert_eq!((node.call("GET k"), node.call("GET other")), ("(nil)".into(), other.into()), "{what}");
+            node.sweep();
+            assert_eq!(node.stat("sweep_backlog"), "0");
+            assert_eq!(node.dbsize(), usize::from(other != "(nil)"), "what is dead on arrival is swept");
         }
     }
 
     #[test]
     fn a_stale_copy_that_came_after_its_tag_was_invalidated_leaves_no_error_behind() {
-        let mut bench = bench();
-        bench.call("SET b v TAGS 1 t");
-        let token = bench.token("GETLOCK k");
-        bench.call("INVALIDATE TAGS 1 t SOFT");
-        assert_eq!(load(&mut bench, &token, "SWR 100 TAGS 1 t"), "STALE");
-        bench.call("DEL k");
-        assert_eq!(bench.call("INVALIDATE ALL"), "0", "b was hit before, k is gone");
+        let mut node = node();
+        node.call("SET b v TAGS 1 t");
+        let token = node.token("GETLOCK k");
+        node.call("INVALIDATE TAGS 1 t SOFT");
+        assert_eq!(load(&mut node, &token, "SWR 100 TAGS 1 t"), "STALE");
+        node.call("DEL k");
+        assert_eq!(node.call("INVALIDATE ALL"), "0", "b was hit before, k is gone");
     }
 
     #[test]
     fn marks_that_are_said_once_more_change_no_count() {
         for what in ["TAGS 1 t", "ALL", "PREFIXES 1 a"] {
-            let mut bench = bench();
-            bench.call("INVALIDATE TAGS 1 t");
-            bench.call(&format!("INVALIDATE {what}"));
-            bench.call("MSET 3 a v b v c v TAGS 1 t");
-            for (_, words) in bench.marks_as_words() {
-                bench.obey(&[&[&b"SMARTCACHE.MARK"[..]], &slices(&words)[..]].concat());
+            let mut node = node();
+            node.call("INVALIDATE TAGS 1 t");
+            node.call(&format!("INVALIDATE {what}"));
+            node.call("MSET 3 a v b v c v TAGS 1 t");
+            for (_, words) in node.marks_as_words() {
+                node.obey(&[&[&b"SMARTCACHE.MARK"[..]], &slices(&words)[..]].concat());
             }
-            assert_eq!(bench.call("MGET a b c"), r#"["v", "v", "v"]"#);
-            let mut other = Bench::at(1_000_000);
-            other.load_aof(&bench.saved(), [2; 16]);
-            for mut bench in [bench, other] {
-                assert_eq!(bench.call("INVALIDATE TAGS 1 t"), "3", "{what}");
-                bench.call("SET d v");
-                assert_eq!(bench.call("INVALIDATE ALL"), "1", "{what}");
+            assert_eq!(node.call("MGET a b c"), r#"["v", "v", "v"]"#);
+            let mut other = TestNode::at(1_000_000);
+            other.load_aof(&node.saved(), [2; 16]);
+            for mut node in [node, other] {
+                assert_eq!(node.call("INVALIDATE TAGS 1 t"), "3", "{what}");
+                node.call("SET d v");
+                assert_eq!(node.call("INVALIDATE ALL"), "1", "{what}");
             }
         }
     }
 
     #[test]
     fn members_that_are_not_listed_are_counted_and_swept() {
-        let mut bench = bench();
-        bench.config("max-members", "2").unwrap();
-        bench.call("MSET 4 a v b v c v d v TAGS 1 t");
-        assert_eq!(bench.call("INVALIDATE TAGS 1 t"), "4");
-        bench.sweep();
-        assert_eq!((bench.dbsize(), bench.call("INVALIDATE ALL")), (0, "0".into()));
+        let mut node = node();
+        node.config("max-members", "2").unwrap();
+        node.call("MSET 4 a v b v c v d v TAGS 1 t");
+        assert_eq!(node.call("INVALIDATE TAGS 1 t"), "4");
+        node.sweep();
+        assert_eq!((node.dbsize(), node.call("INVALIDATE ALL")), (0, "0".into()));
     }
 
     #[test]
     fn many_members_are_counted_by_their_lists_which_leaves_no_error_behind() {
-        let mut bench = bench();
+        let mut node = node();
         for n in 0..1_500 {
-            bench.call(&format!("SET k{n} v TAGS 2 t u"));
+            node.call(&format!("SET k{n} v TAGS 2 t u"));
         }
-        assert_eq!(bench.call("INVALIDATE TAGS 2 t u"), "3000");
-        bench.sweep();
-        bench.call("SET new v");
-        assert_eq!(bench.call("INVALIDATE ALL"), "1");
+        assert_eq!(node.call("INVALIDATE TAGS 2 t u"), "3000");
+        node.sweep();
+        node.call("SET new v");
+        assert_eq!(node.call("INVALIDATE ALL"), "1");
     }
 
     #[test]
     fn who_waits_is_answered_when_the_sweep_has_passed_or_time_is_over() {
         for (what, hits) in [("PREFIXES 1 a", "2"), ("PATTERNS 1 *", "3"), ("TAGS 1 t", "1"), ("ALL", "3")] {
-            let mut bench = bench();
-            bench.call("MSET 2 a1 v a2 v");
-            bench.call("SET b v TAGS 1 t");
-            assert_eq!(bench.call(&format!("INVALIDATE {what} WAIT 5")), "(waiting)");
-            bench.sweep();
-            assert_eq!(bench.late_answers(), [(1, hits.into())], "{what}");
+            let mut node = node();
+            node.call("MSET 2 a1 v a2 v");
+            node.call("SET b v TAGS 1 t");
+            assert_eq!(node.call(&format!("INVALIDATE {what} WAIT 5")), "(waiting)");
+            node.sweep();
+            assert_eq!(node.late_answers(), [(1, hits.into())], "{what}");
         }
-        let mut bench = bench();
-        bench.call("MSET 2 a1 v a2 v");
-        bench.call("INVALIDATE PREFIXES 1 a WAIT 5");
-        bench.sweep_some(1);
-        assert!(bench.late_answers().is_empty());
-        bench.advance(5_000);
-        bench.tell_patients();
-        assert_eq!(bench.late_answers(), [(1, "1".into())], "those that it has found so far");
-        bench.server.may_wait = false;
-        assert_eq!(bench.call("INVALIDATE PREFIXES 1 a WAIT 5"), "0");
+        let mut node = node();
+        node.call("MSET 2 a1 v a2 v");
+        node.call("INVALIDATE PREFIXES 1 a WAIT 5");
+        node.sweep_some(1);
+        assert!(node.late_answers().is_empty());
+        node.advance(5_000);
+        node.tell_patients();
+        assert_eq!(node.late_answers(), [(1, "1".into())], "those that it has found so far");
+        node.server.may_wait = false;
+        assert_eq!(node.call("INVALIDATE PREFIXES 1 a WAIT 5"), "0");
     }
 
     #[test]
     fn what_is_not_understood_changes_nothing() {
-        let mut bench = bench();
-        bench.call("SET k v TAGS 1 t");
+        let mut node = node();
+        node.call("SET k v TAGS 1 t");
         for (line, error) in [
             ("SOFT", "syntax error: say what: TAGS, PREFIXES, PATTERNS or ALL"),
             ("ALL OVER 5", "syntax error near 'OVER'"),
@@ -1185,10 +1177,10 @@ mod tests {
             ("TAGS 1 t u", "syntax error near 'u'"),
             ("t", "syntax error near 't'"),
         ] {
-            assert_eq!(bench.refusal(&format!("INVALIDATE {line}")), format!("ERR {error}"), "{line}");
+            assert_eq!(node.refusal(&format!("INVALIDATE {line}")), format!("ERR {error}"), "{line}");
         }
-        let long = bench.refusal(&format!("INVALIDATE TAGS 2 t {}", "x".repeat(256)));
+        let long = node.refusal(&format!("INVALIDATE TAGS 2 t {}", "x".repeat(256)));
         assert!(long.starts_with("ERR invalid tag 'xxx") && long.ends_with("': a tag has 1 to 255 bytes"), "{long}");
-        assert_eq!(bench.refusal("INVALIDATE"), "ERR wrong number of arguments for 'smartcache.invalidate' command");
+        assert_eq!(node.refusal("INVALIDATE"), "ERR wrong number of arguments for 'smartcache.invalidate' command");
     }
 }

@@ -59,24 +59,24 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     #[test]
     fn a_client_cannot_say_it() {
-        let mut bench = Bench::at(1_000_000);
+        let mut node = TestNode::at(1_000_000);
         let error = "ERR SMARTCACHE.MARK is for replicas and AOF: say SMARTCACHE.INVALIDATE";
-        assert_eq!(bench.refusal("MARK 5 5 0 HARD 0 ALL"), error);
-        assert_eq!(bench.refusal("MARK 5 5 0 HARDLY 0 TAGS t"), "ERR syntax error near 'HARDLY'");
-        assert_eq!(bench.refusal("MARK -5 5 0 HARD 0 ALL"), "ERR invalid stamp '-5': a whole number is wanted");
+        assert_eq!(node.refusal("MARK 5 5 0 HARD 0 ALL"), error);
+        assert_eq!(node.refusal("MARK 5 5 0 HARDLY 0 TAGS t"), "ERR syntax error near 'HARDLY'");
+        assert_eq!(node.refusal("MARK -5 5 0 HARD 0 ALL"), "ERR invalid stamp '-5': a whole number is wanted");
     }
 
     #[test]
     fn one_that_is_beyond_belief_neither_freezes_the_clock_nor_is_passed_over() {
-        let mut bench = Bench::replica_at(1_000_000);
-        bench.obey(&[b"SET", b"k", b"v", b"TAGS", b"1", b"t"]);
+        let mut node = TestNode::replica_at(1_000_000);
+        node.obey(&[b"SET", b"k", b"v", b"TAGS", b"1", b"t"]);
         let far = u64::MAX / 4;
-        bench.obey(&[b"SMARTCACHE.MARK", far.to_string().as_bytes(), b"5", b"0", b"HARD", b"0", b"TAGS", b"t"]);
-        assert_eq!(bench.inspect("k", "state"), "\"dead\"");
-        assert!(bench.state.clock.last().0 < far);
+        node.obey(&[b"SMARTCACHE.MARK", far.to_string().as_bytes(), b"5", b"0", b"HARD", b"0", b"TAGS", b"t"]);
+        assert_eq!(node.inspect("k", "state"), "\"dead\"");
+        assert!(node.state.clock.last().0 < far);
     }
 }

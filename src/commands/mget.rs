@@ -40,32 +40,32 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
-    fn bench() -> Bench {
-        let mut bench = Bench::at(1_000_000);
-        bench.call("SMARTCACHE.SET a 1 EX 5 SWR 5");
-        bench.call("SMARTCACHE.SET b 2");
-        bench.call("SMARTCACHE.ABSENT none");
-        bench.plain_set("text", "t", None);
-        bench.plain_list("list");
-        bench
+    fn node() -> TestNode {
+        let mut node = TestNode::at(1_000_000);
+        node.call("SMARTCACHE.SET a 1 EX 5 SWR 5");
+        node.call("SMARTCACHE.SET b 2");
+        node.call("SMARTCACHE.ABSENT none");
+        node.plain_set("text", "t", None);
+        node.plain_list("list");
+        node
     }
 
     #[test]
     fn values_come_in_order_and_what_is_not_fresh_is_nil() {
-        let mut bench = bench();
+        let mut node = node();
         let answer = r#"["1", (nil), (nil), "t", (nil), "2", "1"]"#;
-        assert_eq!(bench.call("SMARTCACHE.MGET a nothing none text list b a"), answer);
-        bench.advance(5_000);
-        assert_eq!(bench.call("SMARTCACHE.MGET a b"), r#"[(nil), "2"]"#, "not even inside a window");
+        assert_eq!(node.call("SMARTCACHE.MGET a nothing none text list b a"), answer);
+        node.advance(5_000);
+        assert_eq!(node.call("SMARTCACHE.MGET a b"), r#"[(nil), "2"]"#, "not even inside a window");
     }
 
     #[test]
     fn each_key_is_a_request() {
-        let mut bench = bench();
-        bench.call("SMARTCACHE.STALE a");
-        bench.call("SMARTCACHE.MGET a nothing none text list b b");
+        let mut node = node();
+        node.call("SMARTCACHE.STALE a");
+        node.call("SMARTCACHE.MGET a nothing none text list b b");
         for (name, count) in [
             ("requests", "7"),
             ("hits", "3"),
@@ -75,21 +75,21 @@ mod tests {
             ("misses_invalidated", "1"),
             ("misses_expired", "0"),
         ] {
-            assert_eq!(bench.stat(name), count, "{name}");
+            assert_eq!(node.stat(name), count, "{name}");
         }
-        assert!(bench.effects.is_empty());
+        assert!(node.effects.is_empty());
     }
 
     #[test]
     fn compressed_values_of_one_reply_do_not_overwrite_each_other() {
-        let mut bench = bench();
+        let mut node = node();
         let (x, y) = ("x".repeat(500), "y".repeat(400));
-        bench.call(&format!("SMARTCACHE.MSET 2 x {x} y {y} CODEC zstd"));
-        assert_eq!(bench.call("SMARTCACHE.MGET x y x"), format!("[\"{x}\", \"{y}\", \"{x}\"]"));
+        node.call(&format!("SMARTCACHE.MSET 2 x {x} y {y} CODEC zstd"));
+        assert_eq!(node.call("SMARTCACHE.MGET x y x"), format!("[\"{x}\", \"{y}\", \"{x}\"]"));
     }
 
     #[test]
     fn without_keys_it_is_refused() {
-        assert_eq!(bench().refusal("MGET"), "ERR wrong number of arguments for 'smartcache.mget' command");
+        assert_eq!(node().refusal("MGET"), "ERR wrong number of arguments for 'smartcache.mget' command");
     }
 }

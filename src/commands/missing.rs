@@ -41,37 +41,37 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     #[test]
     fn what_is_not_fresh_is_missing_in_order() {
-        let mut bench = Bench::at(1_000_000);
-        bench.call("SMARTCACHE.SET fresh 1");
-        bench.call("SMARTCACHE.SET stale 1 EX 5 SWR 50");
-        bench.call("SMARTCACHE.SET dead 1 EX 5");
-        bench.pexpireat("dead", 2_000_000);
-        bench.call("SMARTCACHE.ABSENT none");
-        bench.call("SMARTCACHE.ABSENT over EX 5");
-        bench.plain_set("text", "t", None);
-        bench.advance(5_000);
+        let mut node = TestNode::at(1_000_000);
+        node.call("SMARTCACHE.SET fresh 1");
+        node.call("SMARTCACHE.SET stale 1 EX 5 SWR 50");
+        node.call("SMARTCACHE.SET dead 1 EX 5");
+        node.pexpireat("dead", 2_000_000);
+        node.call("SMARTCACHE.ABSENT none");
+        node.call("SMARTCACHE.ABSENT over EX 5");
+        node.plain_set("text", "t", None);
+        node.advance(5_000);
         let missing = r#"["stale", "nothing", "dead", "over", "nothing"]"#;
-        assert_eq!(bench.call("SMARTCACHE.MISSING stale fresh nothing dead none over text nothing"), missing);
-        assert_eq!(bench.call("SMARTCACHE.MISSING fresh"), "[]");
-        assert!(bench.effects.is_empty());
-        assert_eq!(bench.stat("requests"), "0", "it counts no requests");
+        assert_eq!(node.call("SMARTCACHE.MISSING stale fresh nothing dead none over text nothing"), missing);
+        assert_eq!(node.call("SMARTCACHE.MISSING fresh"), "[]");
+        assert!(node.effects.is_empty());
+        assert_eq!(node.stat("requests"), "0", "it counts no requests");
     }
 
     #[test]
     fn a_key_of_another_type_is_an_error_and_not_something_to_load() {
-        let mut bench = Bench::at(0);
-        bench.plain_list("list");
+        let mut node = TestNode::at(0);
+        node.plain_list("list");
         let error = "WRONGTYPE Operation against a key holding the wrong kind of value";
-        assert_eq!(bench.refusal("MISSING k list"), error);
+        assert_eq!(node.refusal("MISSING k list"), error);
     }
 
     #[test]
     fn without_keys_it_is_refused() {
-        let mut bench = Bench::at(0);
-        assert_eq!(bench.refusal("MISSING"), "ERR wrong number of arguments for 'smartcache.missing' command");
+        let mut node = TestNode::at(0);
+        assert_eq!(node.refusal("MISSING"), "ERR wrong number of arguments for 'smartcache.missing' command");
     }
 }

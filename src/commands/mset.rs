@@ -66,81 +66,81 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
-    fn bench() -> Bench {
-        Bench::at(1_000_000)
+    fn node() -> TestNode {
+        TestNode::at(1_000_000)
     }
 
     #[test]
     fn each_key_gets_its_own_rule_and_its_own_jitter() {
-        let mut bench = bench();
-        bench.call("RULE SET hot MATCH *:hot SCALE 4");
-        bench.call("RULE SET jittery MATCH j* JITTER 50%");
-        assert_eq!(bench.call("SMARTCACHE.MSET 4 a 1 b:hot 2 j1 3 j2 4 TTL 10 SWR 5 TAGS 1 t"), "4");
+        let mut node = node();
+        node.call("RULE SET hot MATCH *:hot SCALE 4");
+        node.call("RULE SET jittery MATCH j* JITTER 50%");
+        assert_eq!(node.call("SMARTCACHE.MSET 4 a 1 b:hot 2 j1 3 j2 4 TTL 10 SWR 5 TAGS 1 t"), "4");
         assert_eq!(
-            (bench.inspect("a", "fresh_ms"), bench.inspect("b:hot", "fresh_ms")),
+            (node.inspect("a", "fresh_ms"), node.inspect("b:hot", "fresh_ms")),
             ("10000".into(), "40000".into())
         );
-        assert_ne!(bench.inspect("j1", "fresh_ms"), bench.inspect("j2", "fresh_ms"));
+        assert_ne!(node.inspect("j1", "fresh_ms"), node.inspect("j2", "fresh_ms"));
         for key in ["a", "b:hot", "j1"] {
-            assert_eq!((bench.inspect(key, "swr_ms"), bench.inspect(key, "tags")), ("5000".into(), "[\"t\"]".into()));
+            assert_eq!((node.inspect(key, "swr_ms"), node.inspect(key, "tags")), ("5000".into(), "[\"t\"]".into()));
         }
-        assert_eq!(bench.call("MGET a b:hot j1 j2"), r#"["1", "2", "3", "4"]"#);
-        assert_eq!(bench.stat("sets"), "4");
+        assert_eq!(node.call("MGET a b:hot j1 j2"), r#"["1", "2", "3", "4"]"#);
+        assert_eq!(node.stat("sets"), "4");
     }
 
     #[test]
     fn each_key_is_told_of() {
-        let mut bench = bench();
-        bench.call("SMARTCACHE.MSET 2 a 1 b 2");
+        let mut node = node();
+        node.call("SMARTCACHE.MSET 2 a 1 b 2");
         let one = |key: &str| {
             [format!("replicate entry {key}"), format!("signal {key}"), format!("notify smartcache.set {key}")]
         };
-        assert_eq!(bench.effects, [one("a"), one("b")].concat());
-        assert_eq!(bench.replicated.len(), 2);
+        assert_eq!(node.effects, [one("a"), one("b")].concat());
+        assert_eq!(node.replicated.len(), 2);
     }
 
     #[test]
     fn conditions_are_judged_key_by_key() {
-        let mut bench = bench();
-        bench.call("SET a old");
-        assert_eq!(bench.call("SMARTCACHE.MSET 3 a 1 b 2 b 3 NX"), "1", "the second b meets the first");
-        assert_eq!(bench.call("MGET a b"), r#"["old", "2"]"#);
-        assert_eq!(bench.call("SMARTCACHE.MSET 2 a 1 c 2 XX"), "1");
-        assert_eq!((bench.call("MGET a c"), bench.stat("sets_refused")), (r#"["1", (nil)]"#.into(), "3".into()));
+        let mut node = node();
+        node.call("SET a old");
+        assert_eq!(node.call("SMARTCACHE.MSET 3 a 1 b 2 b 3 NX"), "1", "the second b meets the first");
+        assert_eq!(node.call("MGET a b"), r#"["old", "2"]"#);
+        assert_eq!(node.call("SMARTCACHE.MSET 2 a 1 c 2 XX"), "1");
+        assert_eq!((node.call("MGET a c"), node.stat("sets_refused")), (r#"["1", (nil)]"#.into(), "3".into()));
     }
 
     #[test]
     fn the_last_of_two_values_for_one_key_stays() {
-        let mut bench = bench();
-        assert_eq!(bench.call("SMARTCACHE.MSET 2 a 1 a 2"), "2");
-        assert_eq!((bench.call("GET a"), bench.stat("entries")), ("\"2\"".into(), "1".into()));
+        let mut node = node();
+        assert_eq!(node.call("SMARTCACHE.MSET 2 a 1 a 2"), "2");
+        assert_eq!((node.call("GET a"), node.stat("entries")), ("\"2\"".into(), "1".into()));
     }
 
     #[test]
     fn a_moment_already_past_stores_nothing_and_deletes() {
-        let mut bench = bench();
-        bench.call("SET a old");
-        assert_eq!(bench.call("SMARTCACHE.MSET 2 a 1 b 2 EXAT 5"), "0");
-        assert_eq!(bench.effects, ["replicate unlink a", "signal a", "notify del a"]);
-        assert_eq!(bench.dbsize(), 0);
+        let mut node = node();
+        node.call("SET a old");
+        assert_eq!(node.call("SMARTCACHE.MSET 2 a 1 b 2 EXAT 5"), "0");
+        assert_eq!(node.effects, ["replicate unlink a", "signal a", "notify del a"]);
+        assert_eq!(node.dbsize(), 0);
     }
 
     #[test]
     fn one_value_over_the_limit_and_none_is_stored() {
-        let mut bench = bench();
-        bench.config("max-value", "3").unwrap();
-        bench.call("SET a old");
-        let error = bench.refusal("SMARTCACHE.MSET 3 a 1 b 2 c four");
+        let mut node = node();
+        node.config("max-value", "3").unwrap();
+        node.call("SET a old");
+        let error = node.refusal("SMARTCACHE.MSET 3 a 1 b 2 c four");
         assert_eq!(error, "ERR value of 4 bytes is over the limit of 3: store less, or raise smartcache.max-value");
-        assert_eq!((bench.stat("sets"), bench.stat("sets_refused")), ("1".into(), "3".into()));
+        assert_eq!((node.stat("sets"), node.stat("sets_refused")), ("1".into(), "3".into()));
     }
 
     #[test]
     fn what_is_wrong_is_named_and_nothing_is_stored() {
-        let mut bench = bench();
-        bench.call("SET a old");
+        let mut node = node();
+        node.call("SET a old");
         for (line, error) in [
             ("MSET 0 a 1", "invalid numkeys '0': a whole number from 1 to 1073741824 is wanted"),
             ("MSET -1 a 1", "invalid numkeys '-1': a whole number from 1 to 1073741824 is wanted"),
@@ -154,8 +154,8 @@ mod tests {
             ("MSET 1 a 1 TAGS 2 t", "TAGS says 2, but 1 follow: give the count of what follows"),
             ("MSET 1 a 1 CODEC best", "invalid CODEC 'best': one of auto none gzip zstd lz4 is wanted"),
         ] {
-            assert_eq!(bench.refusal(line), format!("ERR {error}"), "{line}");
+            assert_eq!(node.refusal(line), format!("ERR {error}"), "{line}");
         }
-        assert_eq!(bench.refusal("MSET 1 a"), "ERR wrong number of arguments for 'smartcache.mset' command");
+        assert_eq!(node.refusal("MSET 1 a"), "ERR wrong number of arguments for 'smartcache.mset' command");
     }
 }

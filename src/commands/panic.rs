@@ -27,11 +27,11 @@ fn run<'w>(_: &mut Cx<'_, 'w>, _: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     #[test]
     #[should_panic]
     fn it_panics() {
-        Bench::at(0).call("SMARTCACHE.PANIC");
+        TestNode::at(0).call("SMARTCACHE.PANIC");
     }
 }

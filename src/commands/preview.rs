@@ -63,13 +63,13 @@ pub fn say_late(reply: &mut dyn Reply, late: &Late) {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     #[test]
     fn who_may_not_read_what_is_named_is_told_what_is_missing() {
-        let mut bench = Bench::at(1_000_000);
-        bench.server.may_not_read = "smartcache:tag:b";
-        bench.server.tells_prefixes = false;
+        let mut node = TestNode::at(1_000_000);
+        node.server.may_not_read = "smartcache:tag:b";
+        node.server.tells_prefixes = false;
         for (what, missing) in [
             ("TAGS 2 a bad", "the key smartcache:tag:bad"),
             ("PATTERNS 1 x*", "all keys"),
@@ -77,18 +77,18 @@ mod tests {
             ("ALL", "all keys"),
         ] {
             let error = format!("NOPERM this user has no read permission on {missing}");
-            assert_eq!(bench.refusal(&format!("PREVIEW {what}")), error);
+            assert_eq!(node.refusal(&format!("PREVIEW {what}")), error);
         }
-        bench.server.tells_prefixes = true;
+        node.server.tells_prefixes = true;
         assert_eq!(
-            bench.refusal("PREVIEW PREFIXES 2 x smart"),
+            node.refusal("PREVIEW PREFIXES 2 x smart"),
             "NOPERM this user has no read permission on all keys that begin with smart"
         );
         for what in ["TAGS 1 a", "PREFIXES 1 x"] {
-            assert!(!bench.call(&format!("PREVIEW {what}")).contains("NOPERM"), "{what}");
+            assert!(!node.call(&format!("PREVIEW {what}")).contains("NOPERM"), "{what}");
         }
-        bench.server.may_not_read = "";
-        bench.server.may_not_write = "smart";
-        assert!(!bench.call("PREVIEW ALL").contains("NOPERM"), "it changes nothing");
+        node.server.may_not_read = "";
+        node.server.may_not_write = "smart";
+        assert!(!node.call("PREVIEW ALL").contains("NOPERM"), "it changes nothing");
     }
 }

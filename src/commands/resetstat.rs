@@ -29,51 +29,51 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::{Bench, field_of};
+    use crate::testing::{TestNode, field_of};
 
     #[test]
     fn counters_start_from_zero_and_what_is_measured_stays() {
-        let mut bench = Bench::at(1_000);
-        bench.call("SET k v");
-        bench.call("MGET k x");
-        bench.call("GET");
-        bench.advance(1_000);
-        assert_eq!(bench.call("SMARTCACHE.RESETSTAT"), "OK");
-        assert!(bench.effects.is_empty(), "nobody is told: each node counts for itself");
+        let mut node = TestNode::at(1_000);
+        node.call("SET k v");
+        node.call("MGET k x");
+        node.call("GET");
+        node.advance(1_000);
+        assert_eq!(node.call("SMARTCACHE.RESETSTAT"), "OK");
+        assert!(node.effects.is_empty(), "nobody is told: each node counts for itself");
         for name in ["requests", "hits", "misses", "sets", "errors", "error_rate", "requests_per_sec"] {
-            assert_eq!(bench.stat(name), "0", "{name}");
+            assert_eq!(node.stat(name), "0", "{name}");
         }
-        assert_eq!((bench.stat("entries"), bench.stat("uptime_ms")), ("1".into(), "1000".into()));
-        bench.advance(2_000);
-        bench.call("GET k");
-        assert_eq!(bench.stat("requests_per_sec"), "0.5");
+        assert_eq!((node.stat("entries"), node.stat("uptime_ms")), ("1".into(), "1000".into()));
+        node.advance(2_000);
+        node.call("GET k");
+        assert_eq!(node.stat("requests_per_sec"), "0.5");
     }
 
     #[test]
     fn during_a_load_what_ends_later_counts_by_its_end() {
-        let mut bench = Bench::at(1_000);
-        bench.call("RULE SET r MATCH k*");
-        let token = bench.token("GETLOCK k");
-        bench.call_as(2, "GETLOCK k WAIT 9");
-        bench.advance(400);
-        bench.call("RESETSTAT");
+        let mut node = TestNode::at(1_000);
+        node.call("RULE SET r MATCH k*");
+        let token = node.token("GETLOCK k");
+        node.call_as(2, "GETLOCK k WAIT 9");
+        node.advance(400);
+        node.call("RESETSTAT");
         for of in ["STATS", "STATS RULE r", "STATS WINDOW 1m", "STATS RULES WINDOW 1h"] {
-            let map = bench.call(of);
+            let map = node.call(of);
             let numbers = ["requests", "leases_granted", "fills", "waits", "leases"].map(|name| field_of(&map, name));
             assert_eq!(numbers, ["0", "0", "0", "0", "1"], "{of}");
         }
-        bench.advance(100);
-        bench.call(&format!("SET k v TOKEN {token}"));
-        let map = bench.call("STATS RULE r WINDOW 5m");
+        node.advance(100);
+        node.call(&format!("SET k v TOKEN {token}"));
+        let map = node.call("STATS RULE r WINDOW 5m");
         let numbers = ["hits", "leases_granted", "fills", "origin_ms", "waits_served", "wait_ms_p50", "leases"];
         assert_eq!(numbers.map(|name| field_of(&map, name)), ["1", "0", "1", "500", "1", "496", "0"]);
     }
 
     #[test]
     fn it_takes_no_words() {
-        let mut bench = Bench::at(1_000);
-        bench.call("GET k");
-        assert_eq!(bench.refusal("RESETSTAT x"), "ERR wrong number of arguments for 'smartcache.resetstat' command");
-        assert_eq!(bench.stat("requests"), "1");
+        let mut node = TestNode::at(1_000);
+        node.call("GET k");
+        assert_eq!(node.refusal("RESETSTAT x"), "ERR wrong number of arguments for 'smartcache.resetstat' command");
+        assert_eq!(node.stat("requests"), "1");
     }
 }

@@ -59,35 +59,35 @@ pub fn fill<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, content: Content<'w>, options
 #[cfg(test)]
 mod tests {
     use crate::cache::random::Random;
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
-    fn bench() -> Bench {
-        Bench::at(1_000_000)
+    fn node() -> TestNode {
+        TestNode::at(1_000_000)
     }
 
     /// How long a value stays fresh after this command, in milliseconds.
-    fn lives(bench: &mut Bench, line: &str) -> String {
-        assert_eq!(bench.call(line), "OK", "{line}");
-        bench.inspect(line.split(' ').nth(1).unwrap(), "fresh_ms")
+    fn lives(node: &mut TestNode, line: &str) -> String {
+        assert_eq!(node.call(line), "OK", "{line}");
+        node.inspect(line.split(' ').nth(1).unwrap(), "fresh_ms")
     }
 
     /// Something under `k` for each state that `NX` and `XX` tell apart.
-    fn with(state: &str) -> Bench {
-        let mut bench = bench();
+    fn with(state: &str) -> TestNode {
+        let mut node = node();
         match state {
             "nothing" => {}
-            "fresh" => drop(bench.call("SET k old EX 9")),
-            "stale" => drop(bench.call("SET k old EX 5 SWR 60")),
-            "made stale" => drop((bench.call("SET k old EX 90 SWR 60"), bench.call("STALE k"))),
-            "dead" => drop((bench.call("SET k old EX 5"), bench.pexpireat("k", 9_000_000))),
-            "absent" => drop(bench.call("ABSENT k")),
-            "absent and over" => drop((bench.call("ABSENT k EX 5"), bench.pexpireat("k", 9_000_000))),
-            "string" => bench.plain_set("k", "old", None),
-            "list" => bench.plain_list("k"),
+            "fresh" => drop(node.call("SET k old EX 9")),
+            "stale" => drop(node.call("SET k old EX 5 SWR 60")),
+            "made stale" => drop((node.call("SET k old EX 90 SWR 60"), node.call("STALE k"))),
+            "dead" => drop((node.call("SET k old EX 5"), node.pexpireat("k", 9_000_000))),
+            "absent" => drop(node.call("ABSENT k")),
+            "absent and over" => drop((node.call("ABSENT k EX 5"), node.pexpireat("k", 9_000_000))),
+            "string" => node.plain_set("k", "old", None),
+            "list" => node.plain_list("k"),
             other => panic!("{other}"),
         }
-        bench.advance(5_000);
-        bench
+        node.advance(5_000);
+        node
     }
 
     /// Bytes that nothing can make shorter.
@@ -98,21 +98,21 @@ mod tests {
 
     #[test]
     fn a_value_is_stored_and_everyone_is_told() {
-        let mut bench = bench();
-        assert_eq!(bench.call("SMARTCACHE.SET k v"), "OK");
-        assert_eq!(bench.effects, ["replicate entry k", "signal k", "notify smartcache.set k"]);
-        let (header, stored) = bench.written(b"k").unwrap();
+        let mut node = node();
+        assert_eq!(node.call("SMARTCACHE.SET k v"), "OK");
+        assert_eq!(node.effects, ["replicate entry k", "signal k", "notify smartcache.set k"]);
+        let (header, stored) = node.written(b"k").unwrap();
         let told: [&[u8]; 4] = [b"SMARTCACHE.STORE", b"k", &header, &stored];
-        bench.call("SMARTCACHE.SET k v");
-        assert_eq!(bench.replicated.len(), 1);
-        assert_eq!(bench.replicated[0][..2], told[..2], "and not the client's own words");
-        assert_eq!(bench.call("SMARTCACHE.GET k"), "\"v\"");
+        node.call("SMARTCACHE.SET k v");
+        assert_eq!(node.replicated.len(), 1);
+        assert_eq!(node.replicated[0][..2], told[..2], "and not the client's own words");
+        assert_eq!(node.call("SMARTCACHE.GET k"), "\"v\"");
     }
 
     #[test]
     fn a_base_is_scaled_and_bounded_by_the_rule_and_an_exact_lifetime_only_bounded() {
-        let mut bench = bench();
-        bench.call("RULE SET r MATCH r* TTL 10 SCALE 2 MIN 15 MAX 60");
+        let mut node = node();
+        node.call("RULE SET r MATCH r* TTL 10 SCALE 2 MIN 15 MAX 60");
         for (line, ms) in [
             ("SET r v", "20000"),
             ("SET r v TTL 20", "40000"),
@@ -132,73 +132,73 @@ mod tests {
             ("SET k v EX 3153600000", "3153600000000"),
             ("SET k v PERSIST", "-1"),
         ] {
-            assert_eq!(lives(&mut bench, line), ms, "{line}");
+            assert_eq!(lives(&mut node, line), ms, "{line}");
         }
-        assert_eq!(bench.expire_at("k"), None);
+        assert_eq!(node.expire_at("k"), None);
     }
 
     #[test]
     fn settings_stand_in_where_neither_command_nor_rule_speaks() {
-        let mut bench = bench();
-        bench.config("default-ttl", "7").unwrap();
-        assert_eq!(lives(&mut bench, "SET k v"), "7000");
-        bench.config("max-ttl", "5").unwrap();
+        let mut node = node();
+        node.config("default-ttl", "7").unwrap();
+        assert_eq!(lives(&mut node, "SET k v"), "7000");
+        node.config("max-ttl", "5").unwrap();
         for line in ["SET k v", "SET k v TTL 6", "SET k v EX 6", "SET k v EXAT 1006", "SET k v PERSIST"] {
-            assert_eq!(lives(&mut bench, line), "5000", "{line}");
+            assert_eq!(lives(&mut node, line), "5000", "{line}");
         }
-        bench.config("max-ttl", "0").unwrap();
-        bench.config("default-ttl", "0").unwrap();
-        assert_eq!(lives(&mut bench, "SET k v"), "-1");
+        node.config("max-ttl", "0").unwrap();
+        node.config("default-ttl", "0").unwrap();
+        assert_eq!(lives(&mut node, "SET k v"), "-1");
     }
 
     #[test]
     fn jitter_is_drawn_once_and_travels_as_an_absolute_time() {
-        let mut bench = bench();
-        bench.config("jitter", "10%").unwrap();
-        let lifetimes: Vec<u64> = (0..200).map(|_| lives(&mut bench, "SET k v TTL 100").parse().unwrap()).collect();
+        let mut node = node();
+        node.config("jitter", "10%").unwrap();
+        let lifetimes: Vec<u64> = (0..200).map(|_| lives(&mut node, "SET k v TTL 100").parse().unwrap()).collect();
         assert!(lifetimes.iter().all(|ms| (90_000..=110_000).contains(ms)));
         assert!(lifetimes.iter().any(|ms| *ms < 92_000) && lifetimes.iter().any(|ms| *ms > 108_000));
-        bench.call("SET k v TTL 100");
-        let told = bench.replicated[0].clone();
-        let mut replica = Bench::at(1_000_000);
+        node.call("SET k v TTL 100");
+        let told = node.replicated[0].clone();
+        let mut replica = TestNode::at(1_000_000);
         replica.config("jitter", "100%").unwrap();
         assert_eq!(replica.obey(&told.iter().map(Vec::as_slice).collect::<Vec<_>>()), "OK");
-        assert_eq!(replica.inspect("k", "fresh_ms"), bench.inspect("k", "fresh_ms"));
-        assert_eq!(lives(&mut bench, "SET k v EX 100"), "100000", "what is said exactly is not drawn");
+        assert_eq!(replica.inspect("k", "fresh_ms"), node.inspect("k", "fresh_ms"));
+        assert_eq!(lives(&mut node, "SET k v EX 100"), "100000", "what is said exactly is not drawn");
     }
 
     #[test]
     fn a_moment_already_past_deletes_the_key_and_answers_ok() {
         for past in ["EXAT 1", "EXAT 1000", "PXAT 999999", "PXAT 1000000"] {
-            let mut bench = bench();
-            bench.call("SET k old");
-            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {past}")), "OK");
-            assert_eq!(bench.effects, ["replicate unlink k", "signal k", "notify del k"]);
-            assert_eq!((bench.dbsize(), bench.stat("sets")), (0, "1".into()), "{past}");
-            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {past}")), "OK");
-            assert!(bench.effects.is_empty(), "nothing was there");
-            bench.plain_list("k");
-            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {past}")), "OK");
-            assert_eq!(bench.dbsize(), 0);
+            let mut node = node();
+            node.call("SET k old");
+            assert_eq!(node.call(&format!("SMARTCACHE.SET k v {past}")), "OK");
+            assert_eq!(node.effects, ["replicate unlink k", "signal k", "notify del k"]);
+            assert_eq!((node.dbsize(), node.stat("sets")), (0, "1".into()), "{past}");
+            assert_eq!(node.call(&format!("SMARTCACHE.SET k v {past}")), "OK");
+            assert!(node.effects.is_empty(), "nothing was there");
+            node.plain_list("k");
+            assert_eq!(node.call(&format!("SMARTCACHE.SET k v {past}")), "OK");
+            assert_eq!(node.dbsize(), 0);
         }
     }
 
     #[test]
     fn windows_come_from_the_command_then_the_rule_then_the_settings() {
-        let mut bench = bench();
+        let mut node = node();
         let mut windows = |line: &str| {
-            bench.call(line);
-            (bench.inspect("k", "swr_ms"), bench.inspect("k", "sie_ms"), bench.expire_at("k").map(|at| at - 1_000_000))
+            node.call(line);
+            (node.inspect("k", "swr_ms"), node.inspect("k", "sie_ms"), node.expire_at("k").map(|at| at - 1_000_000))
         };
         let are = |swr: &str, sie: &str, gone: u64| (swr.to_string(), sie.to_string(), Some(gone));
         assert_eq!(windows("SET k v EX 10"), are("0", "0", 10_000));
         assert_eq!(windows("SET k v EX 10 SWR 2 SIE 1.5"), are("2000", "1500", 12_000));
         assert_eq!(windows("SET k v EX 10 SIE 1h"), are("0", "3600000", 3_610_000));
-        bench.config("swr", "3").unwrap();
-        bench.config("sie", "4").unwrap();
+        node.config("swr", "3").unwrap();
+        node.config("sie", "4").unwrap();
         let mut windows = |line: &str| {
-            bench.call(line);
-            (bench.inspect("k", "swr_ms"), bench.inspect("k", "sie_ms"), bench.expire_at("k").map(|at| at - 1_000_000))
+            node.call(line);
+            (node.inspect("k", "swr_ms"), node.inspect("k", "sie_ms"), node.expire_at("k").map(|at| at - 1_000_000))
         };
         assert_eq!(windows("SET k v EX 10"), are("3000", "4000", 14_000));
         assert_eq!(windows("SET k v EX 10 SWR 0 SIE 0"), are("0", "0", 10_000));
@@ -224,16 +224,16 @@ mod tests {
             ("list", false, false),
         ] {
             for (word, stores) in [("NX", nx), ("XX", xx), ("nx", nx)] {
-                let mut bench = with(state);
-                let before = bench.picture();
-                let answer = bench.call(&format!("SMARTCACHE.SET k new {word}"));
-                let effects = bench.effects.len();
+                let mut node = with(state);
+                let before = node.picture();
+                let answer = node.call(&format!("SMARTCACHE.SET k new {word}"));
+                let effects = node.effects.len();
                 assert_eq!(answer, if stores { "OK" } else { "(nil)" }, "{word}, {state}");
-                assert_eq!(bench.stat("sets_refused"), if stores { "0" } else { "1" });
+                assert_eq!(node.stat("sets_refused"), if stores { "0" } else { "1" });
                 if stores {
-                    assert_eq!(bench.call("GET k"), "\"new\"");
+                    assert_eq!(node.call("GET k"), "\"new\"");
                 } else {
-                    assert_eq!((bench.picture(), effects), (before, 0), "{word}, {state}");
+                    assert_eq!((node.picture(), effects), (before, 0), "{word}, {state}");
                 }
             }
             assert_eq!(with(state).call("SMARTCACHE.SET k new"), "OK", "without a condition any type is overwritten");
@@ -242,51 +242,51 @@ mod tests {
 
     #[test]
     fn a_clock_that_steps_back_still_makes_later_stamps() {
-        let mut bench = bench();
-        bench.call("SET k v EX 5");
-        let first = bench.state.clock.last();
-        bench.set_clock(500_000);
-        bench.call("SET k w EX 5");
-        assert!(bench.state.clock.last() > first);
-        assert_eq!((bench.inspect("k", "age_ms"), bench.inspect("k", "fresh_ms")), ("0".into(), "5000".into()));
-        bench.advance(5_000);
-        assert_eq!(bench.call("GET k"), "(nil)", "lifetimes are judged by the clock as it is");
+        let mut node = node();
+        node.call("SET k v EX 5");
+        let first = node.state.clock.last();
+        node.set_clock(500_000);
+        node.call("SET k w EX 5");
+        assert!(node.state.clock.last() > first);
+        assert_eq!((node.inspect("k", "age_ms"), node.inspect("k", "fresh_ms")), ("0".into(), "5000".into()));
+        node.advance(5_000);
+        assert_eq!(node.call("GET k"), "(nil)", "lifetimes are judged by the clock as it is");
     }
 
     #[test]
     fn tags_are_kept_once_each_before_those_of_the_rule() {
-        let mut bench = bench();
-        bench.call("RULE SET r MATCH user:* TAG u:{1} TAG b");
-        bench.call("SET user:1 v TAGS 4 b a b \x01");
-        assert_eq!(bench.inspect("user:1", "tags"), r#"["b", "a", "\x01", "u:1"]"#);
-        bench.call("SET user:1 v");
-        assert_eq!(bench.inspect("user:1", "tags"), r#"["u:1", "b"]"#, "what is stored anew has only its new tags");
-        bench.call("SET k v TAGS 1 NX NX");
-        assert_eq!(bench.inspect("k", "tags"), r#"["NX"]"#, "a counted word is never an option");
+        let mut node = node();
+        node.call("RULE SET r MATCH user:* TAG u:{1} TAG b");
+        node.call("SET user:1 v TAGS 4 b a b \x01");
+        assert_eq!(node.inspect("user:1", "tags"), r#"["b", "a", "\x01", "u:1"]"#);
+        node.call("SET user:1 v");
+        assert_eq!(node.inspect("user:1", "tags"), r#"["u:1", "b"]"#, "what is stored anew has only its new tags");
+        node.call("SET k v TAGS 1 NX NX");
+        assert_eq!(node.inspect("k", "tags"), r#"["NX"]"#, "a counted word is never an option");
     }
 
     #[test]
     fn an_entry_takes_64_tags_of_255_bytes_those_of_its_rule_included() {
-        let mut bench = bench();
-        bench.call("RULE SET r MATCH * TAG one TAG two");
+        let mut node = node();
+        node.call("RULE SET r MATCH * TAG one TAG two");
         let tags: Vec<String> = (0..62).map(|n| format!("{n:0255}")).collect();
-        bench.call(&format!("SET k v TAGS 62 {}", tags.join(" ")));
-        let shown = bench.inspect("k", "tags");
+        node.call(&format!("SET k v TAGS 62 {}", tags.join(" ")));
+        let shown = node.inspect("k", "tags");
         assert!(shown.ends_with("\"two\"]") && shown.matches(", ").count() == 63, "{shown}");
         let error = "ERR too many tags: 63 of its own and those of rule 'r' are over 64";
-        assert_eq!(bench.refusal(&format!("SET k v TAGS 63 {} last", tags.join(" "))), error);
-        assert_eq!(bench.refusal(&format!("MSET 2 a v k v TAGS 63 {} last", tags.join(" "))), error);
-        bench.call(&format!("SET k v TAGS 63 {} one", tags.join(" "))); // the rule's, named once more
-        assert!(bench.inspect("k", "tags").ends_with("\"one\", \"two\"]"));
+        assert_eq!(node.refusal(&format!("SET k v TAGS 63 {} last", tags.join(" "))), error);
+        assert_eq!(node.refusal(&format!("MSET 2 a v k v TAGS 63 {} last", tags.join(" "))), error);
+        node.call(&format!("SET k v TAGS 63 {} one", tags.join(" "))); // the rule's, named once more
+        assert!(node.inspect("k", "tags").ends_with("\"one\", \"two\"]"));
     }
 
     #[test]
     fn a_codec_is_taken_from_the_command_then_the_rule_then_the_setting() {
         let long = "0123456789".repeat(100);
-        let mut bench = bench();
+        let mut node = node();
         let mut codec = |line: &str| {
-            bench.call(line);
-            bench.inspect("k", "codec")
+            node.call(line);
+            node.inspect("k", "codec")
         };
         assert_eq!(codec(&format!("SET k {long}")), "\"zstd\"", "auto");
         for name in ["none", "gzip", "zstd", "lz4"] {
@@ -297,82 +297,82 @@ mod tests {
         assert_eq!(codec(&format!("SET k {long}")), "\"gzip\"");
         assert_eq!(codec(&format!("SET k {long} CODEC lz4")), "\"lz4\"");
         codec("RULE DEL r");
-        bench.config("codec", "none").unwrap();
-        bench.call(&format!("SET k {long}"));
-        assert_eq!(bench.inspect("k", "codec"), "\"none\"");
+        node.config("codec", "none").unwrap();
+        node.call(&format!("SET k {long}"));
+        assert_eq!(node.inspect("k", "codec"), "\"none\"");
     }
 
     #[test]
     fn what_is_small_or_does_not_shrink_is_stored_as_it_is() {
-        let mut bench = bench();
+        let mut node = node();
         let mut codec = |value: &[u8]| {
-            assert_eq!(bench.call_words(&[b"SET", b"k", value, b"CODEC", b"zstd"]), "OK");
-            assert_eq!(bench.call("GET k"), format!("\"{}\"", value.escape_ascii()));
-            bench.inspect("k", "codec")
+            assert_eq!(node.call_words(&[b"SET", b"k", value, b"CODEC", b"zstd"]), "OK");
+            assert_eq!(node.call("GET k"), format!("\"{}\"", value.escape_ascii()));
+            node.inspect("k", "codec")
         };
         assert_eq!(codec(&[b'x'; 63]), "\"none\"");
         assert_eq!(codec(&[b'x'; 64]), "\"zstd\"");
         assert_eq!(codec(&noise(5_000)), "\"none\"");
         assert_eq!(codec(b""), "\"none\"");
-        bench.config("min-size", "1").unwrap();
-        bench.config("min-savings", "100%").unwrap();
-        bench.call(&format!("SET k {}", "x".repeat(1_000)));
-        assert_eq!(bench.inspect("k", "codec"), "\"none\"", "nothing saves all");
+        node.config("min-size", "1").unwrap();
+        node.config("min-savings", "100%").unwrap();
+        node.call(&format!("SET k {}", "x".repeat(1_000)));
+        assert_eq!(node.inspect("k", "codec"), "\"none\"", "nothing saves all");
     }
 
     #[test]
     fn a_large_value_is_compressed_by_a_worker_after_the_reply() {
-        let mut bench = bench();
-        bench.config("offload-size", "1000").unwrap();
+        let mut node = node();
+        node.config("offload-size", "1000").unwrap();
         let (at, over) = ("x".repeat(1_000), "x".repeat(1_001));
-        bench.call(&format!("SET at {at}"));
-        assert!(bench.jobs.is_empty());
-        bench.call(&format!("SET k {over} EX 5 SWR 5 TAGS 1 t"));
+        node.call(&format!("SET at {at}"));
+        assert!(node.jobs.is_empty());
+        node.call(&format!("SET k {over} EX 5 SWR 5 TAGS 1 t"));
         let effects = ["replicate entry k", "signal k", "notify smartcache.set k", "compress k"];
-        assert_eq!(bench.effects, effects);
-        assert_eq!(bench.replicated[0].last().unwrap(), b"zstd", "a replica compresses for itself");
-        assert_eq!((bench.inspect("k", "codec"), bench.inspect("k", "raw_bytes")), ("\"none\"".into(), "1001".into()));
-        bench.call("STALE k");
-        bench.run_workers();
-        assert_eq!(bench.inspect("k", "codec"), "\"zstd\"");
-        assert_eq!(bench.call("GET k STALE STATE"), format!("[STALE, \"{over}\", (nil), 0, 0]"), "stale meanwhile");
-        assert_eq!((bench.inspect("k", "tags"), bench.expire_at("k")), ("[\"t\"]".into(), Some(1_010_000)));
-        assert_eq!(bench.state.offload.counters.swapped, 1);
-        assert_eq!(bench.state.offload.queued_bytes(), 0);
+        assert_eq!(node.effects, effects);
+        assert_eq!(node.replicated[0].last().unwrap(), b"zstd", "a replica compresses for itself");
+        assert_eq!((node.inspect("k", "codec"), node.inspect("k", "raw_bytes")), ("\"none\"".into(), "1001".into()));
+        node.call("STALE k");
+        node.run_workers();
+        assert_eq!(node.inspect("k", "codec"), "\"zstd\"");
+        assert_eq!(node.call("GET k STALE STATE"), format!("[STALE, \"{over}\", (nil), 0, 0]"), "stale meanwhile");
+        assert_eq!((node.inspect("k", "tags"), node.expire_at("k")), ("[\"t\"]".into(), Some(1_010_000)));
+        assert_eq!(node.state.offload.counters.swapped, 1);
+        assert_eq!(node.state.offload.queued_bytes(), 0);
     }
 
     #[test]
     fn a_workers_result_for_a_value_that_was_replaced_or_deleted_is_dropped() {
-        let mut bench = bench();
-        bench.config("offload-size", "1000").unwrap();
+        let mut node = node();
+        node.config("offload-size", "1000").unwrap();
         let (old, new) = ("x".repeat(2_000), "y".repeat(2_000));
-        bench.call(&format!("SET k {old}"));
-        bench.call(&format!("SET k {new}"));
-        bench.call(&format!("SET gone {old}"));
-        bench.call("DEL gone");
-        bench.call(&format!("SET text {old}"));
-        bench.plain_set("text", "t", None);
-        bench.run_workers();
-        assert_eq!(bench.call("MGET k gone text"), format!("[\"{new}\", (nil), \"t\"]"));
-        let counters = bench.state.offload.counters;
+        node.call(&format!("SET k {old}"));
+        node.call(&format!("SET k {new}"));
+        node.call(&format!("SET gone {old}"));
+        node.call("DEL gone");
+        node.call(&format!("SET text {old}"));
+        node.plain_set("text", "t", None);
+        node.run_workers();
+        assert_eq!(node.call("MGET k gone text"), format!("[\"{new}\", (nil), \"t\"]"));
+        let counters = node.state.offload.counters;
         assert_eq!((counters.admitted, counters.swapped, counters.dropped), (4, 1, 3));
-        assert_eq!(bench.state.offload.queued_bytes(), 0);
+        assert_eq!(node.state.offload.queued_bytes(), 0);
     }
 
     #[test]
     fn a_value_over_the_limit_is_refused_and_the_old_one_stays() {
-        let mut bench = bench();
-        bench.config("max-value", "10").unwrap();
-        assert_eq!(bench.call("SET k 0123456789"), "OK");
-        let error = bench.refusal("SMARTCACHE.SET k 0123456789a");
+        let mut node = node();
+        node.config("max-value", "10").unwrap();
+        assert_eq!(node.call("SET k 0123456789"), "OK");
+        let error = node.refusal("SMARTCACHE.SET k 0123456789a");
         assert_eq!(error, "ERR value of 11 bytes is over the limit of 10: store less, or raise smartcache.max-value");
-        assert_eq!((bench.stat("sets"), bench.stat("sets_refused")), ("1".into(), "1".into()));
+        assert_eq!((node.stat("sets"), node.stat("sets_refused")), ("1".into(), "1".into()));
     }
 
     #[test]
     fn what_is_wrong_is_named_and_nothing_changes() {
-        let mut bench = bench();
-        bench.call("SET k old EX 9 SWR 9 TAGS 1 t");
+        let mut node = node();
+        node.call("SET k old EX 9 SWR 9 TAGS 1 t");
         let duration = "is not a duration: say seconds (30, 0.5) or a unit (250ms, 30s, 5m, 2h, 7d)";
         let whole = |most: u64| format!("a whole number from 1 to {most} is wanted");
         for (options, error) in [
@@ -429,34 +429,34 @@ mod tests {
             ("TAGS 1 a b", "syntax error near 'b'".into()),
             ("TAGS 2 a ", "invalid tag '': a tag has 1 to 255 bytes".into()),
         ] {
-            assert_eq!(bench.refusal(&format!("SMARTCACHE.SET k v {options}")), format!("ERR {error}"), "{options}");
+            assert_eq!(node.refusal(&format!("SMARTCACHE.SET k v {options}")), format!("ERR {error}"), "{options}");
         }
         let tag = format!("SET k v TAGS 1 {}", "x".repeat(256));
-        assert_eq!(bench.refusal(&tag), format!("ERR invalid tag '{}...': a tag has 1 to 255 bytes", "x".repeat(64)));
+        assert_eq!(node.refusal(&tag), format!("ERR invalid tag '{}...': a tag has 1 to 255 bytes", "x".repeat(64)));
         for line in ["SMARTCACHE.SET", "SMARTCACHE.SET k"] {
-            assert_eq!(bench.refusal(line), "ERR wrong number of arguments for 'smartcache.set' command");
+            assert_eq!(node.refusal(line), "ERR wrong number of arguments for 'smartcache.set' command");
         }
-        assert_eq!((bench.stat("sets"), bench.state.tags.len()), ("1".into(), 1));
+        assert_eq!((node.stat("sets"), node.state.tags.len()), ("1".into(), 1));
     }
 
     #[test]
     fn a_word_of_any_bytes_makes_an_error_of_one_line() {
-        let mut bench = bench();
-        let error = bench.refusal_words(&[b"SET", b"k", b"v", b"a\r\nb\0\xff'"]);
+        let mut node = node();
+        let error = node.refusal_words(&[b"SET", b"k", b"v", b"a\r\nb\0\xff'"]);
         assert_eq!(error, r"ERR syntax error near 'a\r\nb\x00\xff''");
     }
 
     // ---------------------------------------------------------------- fills
 
     /// A node where `k` is being loaded by one whom two others wait for, and the end of its fill.
-    fn loading() -> (Bench, String) {
-        let mut bench = bench();
-        let token = bench.token("GETLOCK k LOCK 5");
+    fn loading() -> (TestNode, String) {
+        let mut node = node();
+        let token = node.token("GETLOCK k LOCK 5");
         for client in 2..4 {
-            assert_eq!(bench.getlock(client, "k WAIT 60"), "(waiting)");
+            assert_eq!(node.getlock(client, "k WAIT 60"), "(waiting)");
         }
-        bench.advance(1_000);
-        (bench, format!("TOKEN {token}"))
+        node.advance(1_000);
+        (node, format!("TOKEN {token}"))
     }
 
     /// What those who wait are told when the first of them is the next to load.
@@ -466,71 +466,71 @@ mod tests {
 
     #[test]
     fn a_fill_is_stored_fresh_and_its_lease_is_spent() {
-        let (mut bench, token) = loading();
-        assert_eq!(bench.call(&format!("SMARTCACHE.SET k v EX 9 {token}")), "OK");
-        assert_eq!(bench.effects, ["replicate entry k", "signal k", "notify smartcache.set k"]);
-        assert_eq!(bench.late().len(), 2);
-        assert_eq!((bench.inspect("k", "load_ms"), bench.inspect("k", "age_ms")), ("1000".into(), "0".into()));
-        assert_eq!(bench.inspect("k", "fresh_ms"), "9000", "lifetimes count from the store");
+        let (mut node, token) = loading();
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k v EX 9 {token}")), "OK");
+        assert_eq!(node.effects, ["replicate entry k", "signal k", "notify smartcache.set k"]);
+        assert_eq!(node.late().len(), 2);
+        assert_eq!((node.inspect("k", "load_ms"), node.inspect("k", "age_ms")), ("1000".into(), "0".into()));
+        assert_eq!(node.inspect("k", "fresh_ms"), "9000", "lifetimes count from the store");
         assert_eq!(
-            (bench.stat("fills"), bench.stat("leases"), bench.stat("origin_ms")),
+            (node.stat("fills"), node.stat("leases"), node.stat("origin_ms")),
             ("1".into(), "0".into(), "1000".into())
         );
     }
 
     #[test]
     fn a_load_that_outlives_its_lease_is_not_thrown_away_for_ever() {
-        let mut bench = bench();
-        let first = bench.token("GETLOCK k LOCK 1");
-        bench.advance(1_000);
-        let second = bench.token("GETLOCK k LOCK 5");
-        assert_eq!(bench.getlock(3, "k WAIT 60"), "(waiting)");
-        bench.advance(1_000);
-        assert_eq!(bench.call(&format!("SMARTCACHE.SET k slow EX 9 TOKEN {first}")), "OK");
-        assert_eq!(bench.late(), [(3, r#"[HIT, "slow", (nil), 9000, 0]"#.into())]);
+        let mut node = node();
+        let first = node.token("GETLOCK k LOCK 1");
+        node.advance(1_000);
+        let second = node.token("GETLOCK k LOCK 5");
+        assert_eq!(node.getlock(3, "k WAIT 60"), "(waiting)");
+        node.advance(1_000);
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k slow EX 9 TOKEN {first}")), "OK");
+        assert_eq!(node.late(), [(3, r#"[HIT, "slow", (nil), 9000, 0]"#.into())]);
         assert_eq!(
-            (bench.inspect("k", "load_ms"), bench.stat("fills_late")),
+            (node.inspect("k", "load_ms"), node.stat("fills_late")),
             ("(nil)".into(), "1".into()),
             "late loads teach nothing"
         );
         assert_eq!(
-            bench.call(&format!("SMARTCACHE.SET k second TOKEN {second}")),
+            node.call(&format!("SMARTCACHE.SET k second TOKEN {second}")),
             "OK",
             "its successor was granted later"
         );
-        assert_eq!(bench.call("GET k"), "\"second\"");
+        assert_eq!(node.call("GET k"), "\"second\"");
     }
 
     #[test]
     fn a_fill_never_replaces_one_that_was_granted_later() {
-        let mut bench = bench();
-        let first = bench.token("GETLOCK k LOCK 1");
-        bench.advance(1_000);
-        let second = bench.token("GETLOCK k");
-        assert_eq!(bench.call(&format!("SMARTCACHE.SET k second EX 1 TOKEN {second}")), "OK");
-        assert_eq!(bench.call(&format!("SMARTCACHE.SET k first TOKEN {first}")), "LOST");
-        assert_eq!(bench.call("GET k"), "\"second\"");
+        let mut node = node();
+        let first = node.token("GETLOCK k LOCK 1");
+        node.advance(1_000);
+        let second = node.token("GETLOCK k");
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k second EX 1 TOKEN {second}")), "OK");
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k first TOKEN {first}")), "LOST");
+        assert_eq!(node.call("GET k"), "\"second\"");
     }
 
     #[test]
     fn an_older_load_is_lost_also_when_the_newer_value_is_gone_again() {
-        let vanish: [fn(&mut Bench); 5] = [
-            |bench| bench.advance(1_000),
-            |bench| bench.plain_del("k"),
-            |bench| bench.plain_set("k", "t", Some(1_001_500)),
-            |bench| drop(bench.call("DEL k")), // LOST comes before STALE
-            |bench| drop(bench.call("SET k v EXAT 5")),
+        let vanish: [fn(&mut TestNode); 5] = [
+            |node| node.advance(1_000),
+            |node| node.plain_del("k"),
+            |node| node.plain_set("k", "t", Some(1_001_500)),
+            |node| drop(node.call("DEL k")), // LOST comes before STALE
+            |node| drop(node.call("SET k v EXAT 5")),
         ];
         for (nth, vanish) in vanish.into_iter().enumerate() {
             for newer in ["SET k newer EX 1", "ABSENT k EX 1", "SET k newer PXAT 1000001"] {
-                let mut bench = bench();
-                let token = bench.token("GETLOCK k LOCK 1");
-                bench.advance(1_000);
-                bench.call(newer);
-                vanish(&mut bench);
-                bench.advance(1_000);
-                assert_eq!(bench.call(&format!("SMARTCACHE.SET k older TOKEN {token}")), "LOST", "{nth}, {newer}");
-                assert_eq!(bench.dbsize(), 0);
+                let mut node = node();
+                let token = node.token("GETLOCK k LOCK 1");
+                node.advance(1_000);
+                node.call(newer);
+                vanish(&mut node);
+                node.advance(1_000);
+                assert_eq!(node.call(&format!("SMARTCACHE.SET k older TOKEN {token}")), "LOST", "{nth}, {newer}");
+                assert_eq!(node.dbsize(), 0);
             }
         }
     }
@@ -538,249 +538,249 @@ mod tests {
     #[test]
     fn a_plain_set_ends_the_lease_so_that_nobody_is_busy_over_a_key_that_is_filled() {
         for line in ["SET k w EX 9", "MSET 2 other x k w EX 9", "SET k w EX 9 NX"] {
-            let (mut bench, token) = loading();
-            bench.call(line);
+            let (mut node, token) = loading();
+            node.call(line);
             let hit = |client| (client, r#"[HIT, "w", (nil), 9000, 0]"#.to_owned());
-            assert_eq!(bench.late(), [hit(2), hit(3)], "{line}");
-            assert_eq!((bench.stat("leases"), bench.stat("leases_voided")), ("0".into(), "1".into()));
-            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {token}")), "LOST");
-            assert_eq!((bench.call("GET k"), bench.stat("fills_late")), ("\"w\"".into(), "1".into()));
+            assert_eq!(node.late(), [hit(2), hit(3)], "{line}");
+            assert_eq!((node.stat("leases"), node.stat("leases_voided")), ("0".into(), "1".into()));
+            assert_eq!(node.call(&format!("SMARTCACHE.SET k v {token}")), "LOST");
+            assert_eq!((node.call("GET k"), node.stat("fills_late")), ("\"w\"".into(), "1".into()));
         }
-        let (mut bench, token) = loading();
-        assert_eq!(bench.call("SET k w XX"), "(nil)");
-        assert_eq!(bench.call(&format!("SET k v {token}")), "OK", "what stores nothing ends nothing");
+        let (mut node, token) = loading();
+        assert_eq!(node.call("SET k w XX"), "(nil)");
+        assert_eq!(node.call(&format!("SET k v {token}")), "OK", "what stores nothing ends nothing");
     }
 
     #[test]
     fn what_arrives_from_elsewhere_counts_as_written_now_whatever_its_stamp() {
-        let mut other = bench();
+        let mut other = node();
         other.call("SET k theirs EX 60");
         let (header, stored) = other.written(b"k").unwrap();
-        let (mut bench, token) = loading();
-        assert_eq!(bench.call_words(&[b"STORE", b"k", &header, &stored]), "OK");
-        assert_eq!(bench.late().len(), 2);
-        assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {token}")), "LOST");
-        assert_eq!(bench.call("GET k"), "\"theirs\"");
-        bench.call("DEL k");
-        let token = bench.token("GETLOCK k");
-        assert_eq!(bench.call(&format!("SET k v TOKEN {token}")), "OK");
+        let (mut node, token) = loading();
+        assert_eq!(node.call_words(&[b"STORE", b"k", &header, &stored]), "OK");
+        assert_eq!(node.late().len(), 2);
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k v {token}")), "LOST");
+        assert_eq!(node.call("GET k"), "\"theirs\"");
+        node.call("DEL k");
+        let token = node.token("GETLOCK k");
+        assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK");
     }
 
     #[test]
     fn what_the_server_itself_wrote_is_not_overwritten_by_an_older_load() {
         for list in [false, true] {
             for line in ["SET k v", "ABSENT k"] {
-                let (mut bench, token) = loading();
+                let (mut node, token) = loading();
                 if list {
-                    bench.plain_list("k")
+                    node.plain_list("k")
                 } else {
-                    bench.plain_set("k", "t", None)
+                    node.plain_set("k", "t", None)
                 }
-                assert_eq!(bench.call(&format!("SMARTCACHE.{line} {token}")), "LOST");
-                assert_eq!(bench.stat("fills_lost"), "1");
+                assert_eq!(node.call(&format!("SMARTCACHE.{line} {token}")), "LOST");
+                assert_eq!(node.stat("fills_lost"), "1");
                 let state = if list { "BUSY" } else { "HIT" };
-                assert!(bench.late().iter().all(|(_, answer)| answer.starts_with(&format!("[{state}"))));
-                assert_eq!(bench.stat("waiters"), "0");
+                assert!(node.late().iter().all(|(_, answer)| answer.starts_with(&format!("[{state}"))));
+                assert_eq!(node.stat("waiters"), "0");
             }
         }
     }
 
     #[test]
     fn a_load_that_was_deleted_meanwhile_is_dropped_and_the_first_who_waits_loads() {
-        let (mut bench, token) = loading();
-        bench.call("SET k old EX 9 SWR 9");
-        bench.late();
-        let early = bench.token("GETLOCK other");
-        bench.call("DEL k other");
-        assert_eq!(bench.call(&format!("SMARTCACHE.SET k v SWR 60 SIE 60 {token}")), "LOST", "overtaken and deleted");
-        assert_eq!(bench.call(&format!("SMARTCACHE.SET other v SWR 60 SIE 60 TOKEN {early}")), "STALE");
-        assert_eq!(bench.dbsize(), 0, "what is dead is not kept, whatever its windows");
-        assert!(bench.effects.is_empty());
+        let (mut node, token) = loading();
+        node.call("SET k old EX 9 SWR 9");
+        node.late();
+        let early = node.token("GETLOCK other");
+        node.call("DEL k other");
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k v SWR 60 SIE 60 {token}")), "LOST", "overtaken and deleted");
+        assert_eq!(node.call(&format!("SMARTCACHE.SET other v SWR 60 SIE 60 TOKEN {early}")), "STALE");
+        assert_eq!(node.dbsize(), 0, "what is dead is not kept, whatever its windows");
+        assert!(node.effects.is_empty());
     }
 
     #[test]
     fn a_load_that_was_made_stale_meanwhile_is_kept_for_what_is_left_of_its_windows() {
-        let (mut bench, token) = loading();
-        bench.call("STALE k");
-        assert_eq!(bench.late(), next(), "the lease of a load that is not trusted is free again");
-        bench.advance(1_000);
-        assert_eq!(bench.call(&format!("SMARTCACHE.SET k v EX 60 SWR 3 {token}")), "STALE");
-        assert_eq!(bench.late(), [(3, r#"[STALE, "v", (nil), 0, 1000]"#.into())]);
-        assert_eq!((bench.call("GET k"), bench.call("GET k STALE")), ("(nil)".into(), "\"v\"".into()));
-        assert_eq!((bench.expire_at("k"), bench.stat("fills_late")), (Some(1_004_000), "1".into()));
-        bench.set_clock(500_000);
-        assert_eq!(bench.call("GET k"), "(nil)", "staleness is a state of the entry");
-        bench.set_clock(1_003_999);
-        assert_eq!(bench.call("GET k STALE"), "\"v\"");
-        bench.advance(1);
-        assert_eq!(bench.call("GET k STALE"), "(nil)");
+        let (mut node, token) = loading();
+        node.call("STALE k");
+        assert_eq!(node.late(), next(), "the lease of a load that is not trusted is free again");
+        node.advance(1_000);
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k v EX 60 SWR 3 {token}")), "STALE");
+        assert_eq!(node.late(), [(3, r#"[STALE, "v", (nil), 0, 1000]"#.into())]);
+        assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), "\"v\"".into()));
+        assert_eq!((node.expire_at("k"), node.stat("fills_late")), (Some(1_004_000), "1".into()));
+        node.set_clock(500_000);
+        assert_eq!(node.call("GET k"), "(nil)", "staleness is a state of the entry");
+        node.set_clock(1_003_999);
+        assert_eq!(node.call("GET k STALE"), "\"v\"");
+        node.advance(1);
+        assert_eq!(node.call("GET k STALE"), "(nil)");
     }
 
     #[test]
     fn a_stale_load_without_a_window_left_is_dropped() {
         for life in ["EX 60", "EX 60 SWR 1", "EXAT 5 SIE 60", "PERSIST SWR 0 SIE 0"] {
-            let (mut bench, token) = loading();
-            bench.call("STALE k");
-            bench.advance(1_000);
-            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {life} {token}")), "STALE", "{life}");
-            assert_eq!(bench.dbsize(), 0);
+            let (mut node, token) = loading();
+            node.call("STALE k");
+            node.advance(1_000);
+            assert_eq!(node.call(&format!("SMARTCACHE.SET k v {life} {token}")), "STALE", "{life}");
+            assert_eq!(node.dbsize(), 0);
         }
-        let (mut bench, token) = loading();
-        bench.call("STALE k");
-        assert_eq!(bench.call(&format!("ABSENT k {token}")), "STALE");
-        assert_eq!(bench.dbsize(), 0, "an absence has no windows");
+        let (mut node, token) = loading();
+        node.call("STALE k");
+        assert_eq!(node.call(&format!("ABSENT k {token}")), "STALE");
+        assert_eq!(node.dbsize(), 0, "an absence has no windows");
     }
 
     #[test]
     fn a_load_in_an_invalidation_that_still_stands_is_stale_also_under_its_lease() {
         for (line, kept) in [("DEL k", false), ("STALE k", true)] {
-            let mut bench = bench();
-            bench.config("guard", "3").unwrap();
-            bench.advance(3_000); // nothing is trusted so soon after a start
-            bench.call(line);
-            bench.advance(2_999);
-            let inside = bench.token("GETLOCK k LOCK 60");
-            assert_eq!(bench.getlock(2, "k WAIT 60"), "(waiting)");
-            bench.set_clock(500_000); // which prolongs nothing
-            bench.advance(1);
-            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v SWR 60 TOKEN {inside}")), "STALE", "{line}");
+            let mut node = node();
+            node.config("guard", "3").unwrap();
+            node.advance(3_000); // nothing is trusted so soon after a start
+            node.call(line);
+            node.advance(2_999);
+            let inside = node.token("GETLOCK k LOCK 60");
+            assert_eq!(node.getlock(2, "k WAIT 60"), "(waiting)");
+            node.set_clock(500_000); // which prolongs nothing
+            node.advance(1);
+            assert_eq!(node.call(&format!("SMARTCACHE.SET k v SWR 60 TOKEN {inside}")), "STALE", "{line}");
             let answer = if kept { r#"[STALE, "v", T, 0, 10000]"# } else { "[MISS, (nil), T, 0, 10000]" };
-            assert_eq!(bench.late(), [(2, answer.into())]);
-            assert_eq!(bench.stat("fills_stale"), "1");
-            bench.call("SET k w EX 1");
-            bench.advance(1_000);
-            let after = bench.token("GETLOCK k");
-            assert_eq!(bench.call(&format!("SMARTCACHE.SET k x TOKEN {after}")), "OK");
+            assert_eq!(node.late(), [(2, answer.into())]);
+            assert_eq!(node.stat("fills_stale"), "1");
+            node.call("SET k w EX 1");
+            node.advance(1_000);
+            let after = node.token("GETLOCK k");
+            assert_eq!(node.call(&format!("SMARTCACHE.SET k x TOKEN {after}")), "OK");
         }
     }
 
     #[test]
     fn a_stale_copy_does_not_replace_what_is_fresh() {
-        let mut bench = bench();
-        bench.config("guard", "60").unwrap();
-        bench.advance(60_000); // nothing is trusted so soon after a start
-        bench.call("STALE k");
-        bench.call("SET k written EX 9"); // a write-through is trusted inside a guard
-        let stamp = bench.call("STAMP").trim_matches('"').to_owned();
-        assert_eq!(bench.call(&format!("SMARTCACHE.SET k lagging SWR 99 SINCE {stamp}")), "STALE");
-        assert_eq!(bench.call("GET k"), "\"written\"");
+        let mut node = node();
+        node.config("guard", "60").unwrap();
+        node.advance(60_000); // nothing is trusted so soon after a start
+        node.call("STALE k");
+        node.call("SET k written EX 9"); // a write-through is trusted inside a guard
+        let stamp = node.call("STAMP").trim_matches('"').to_owned();
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k lagging SWR 99 SINCE {stamp}")), "STALE");
+        assert_eq!(node.call("GET k"), "\"written\"");
     }
 
     #[test]
     fn a_load_that_began_longer_ago_than_max_load_is_not_trusted() {
         for (ms, answer) in [(60_000, "OK"), (60_001, "STALE")] {
-            let mut bench = bench();
-            bench.config("max-load", "60").unwrap();
-            let token = bench.token("GETLOCK k");
-            bench.advance(ms);
-            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v TOKEN {token}")), answer);
-            assert_eq!(bench.dbsize(), usize::from(answer == "OK"));
+            let mut node = node();
+            node.config("max-load", "60").unwrap();
+            let token = node.token("GETLOCK k");
+            node.advance(ms);
+            assert_eq!(node.call(&format!("SMARTCACHE.SET k v TOKEN {token}")), answer);
+            assert_eq!(node.dbsize(), usize::from(answer == "OK"));
         }
     }
 
     #[test]
     fn a_fill_that_is_sent_again_is_answered_the_same_whatever_came_after() {
-        let after: [fn(&mut Bench); 5] = [
+        let after: [fn(&mut TestNode); 5] = [
             |_| {},
-            |bench| drop(bench.call("SET k newer")),
-            |bench| drop(bench.call("DEL k")),
-            |bench| drop(bench.call("STALE k")),
-            |bench| bench.advance(100_000),
+            |node| drop(node.call("SET k newer")),
+            |node| drop(node.call("DEL k")),
+            |node| drop(node.call("STALE k")),
+            |node| node.advance(100_000),
         ];
         for before in ["", "STALE k", "SET k newest"] {
             for (nth, after) in after.iter().enumerate() {
-                let (mut bench, token) = loading();
+                let (mut node, token) = loading();
                 if !before.is_empty() {
-                    bench.call(before);
+                    node.call(before);
                 }
                 let fill = format!("SMARTCACHE.SET k v EX 60 SWR 60 {token}");
-                let answer = bench.call(&fill);
-                after(&mut bench);
-                let (picture, late) = (bench.picture(), bench.stat("fills_late"));
-                assert_eq!(bench.call(&fill), answer, "{before}, {nth}");
-                assert_eq!(bench.call(&format!("ABSENT k {token}")), answer, "{before}, {nth}");
-                assert!(bench.effects.is_empty());
-                assert_eq!((bench.picture(), bench.stat("fills_late")), (picture, late), "and changes nothing");
+                let answer = node.call(&fill);
+                after(&mut node);
+                let (picture, late) = (node.picture(), node.stat("fills_late"));
+                assert_eq!(node.call(&fill), answer, "{before}, {nth}");
+                assert_eq!(node.call(&format!("ABSENT k {token}")), answer, "{before}, {nth}");
+                assert!(node.effects.is_empty());
+                assert_eq!((node.picture(), node.stat("fills_late")), (picture, late), "and changes nothing");
             }
         }
     }
 
     #[test]
     fn a_token_that_is_nobodys_stores_nothing_and_is_no_error() {
-        let (mut bench, token) = loading();
-        let other = bench.token("GETLOCK other");
+        let (mut node, token) = loading();
+        let other = node.token("GETLOCK other");
         for word in ["x", "", &other, &"A".repeat(32), "OK", &token[7..], &token[6..].to_lowercase()] {
-            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v TOKEN {word}")), "LOST", "{word}");
-            assert_eq!(bench.call(&format!("SMARTCACHE.ABSENT k TOKEN {word}")), "LOST", "{word}");
-            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v SINCE {word}")), "LOST", "{word}");
+            assert_eq!(node.call(&format!("SMARTCACHE.SET k v TOKEN {word}")), "LOST", "{word}");
+            assert_eq!(node.call(&format!("SMARTCACHE.ABSENT k TOKEN {word}")), "LOST", "{word}");
+            assert_eq!(node.call(&format!("SMARTCACHE.SET k v SINCE {word}")), "LOST", "{word}");
         }
         assert_eq!(
-            (bench.dbsize(), bench.inspect("k", "lease"), bench.inspect("k", "waiters")),
+            (node.dbsize(), node.inspect("k", "lease"), node.inspect("k", "waiters")),
             (0, "\"held\"".into(), "2".into())
         );
-        assert_eq!(bench.stat("fills_unknown"), "14");
+        assert_eq!(node.stat("fills_unknown"), "14");
     }
 
     #[test]
     fn without_memory_those_who_wait_are_handed_the_value_all_the_same() {
-        let (mut bench, token) = loading();
-        bench.server.out_of_memory = true;
+        let (mut node, token) = loading();
+        node.server.out_of_memory = true;
         let oom = "(error) OOM command not allowed when used memory > 'maxmemory'.";
-        assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {token}")), oom);
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k v {token}")), oom);
         let hit = |client| (client, r#"[HIT, "v", (nil), 0, 0]"#.to_owned());
-        assert_eq!(bench.late(), [hit(2), hit(3)]);
-        assert_eq!((bench.dbsize(), bench.stat("leases"), bench.stat("fills_failed")), (0, "0".into(), "1".into()));
-        assert_eq!(bench.stat("waits_served"), "2");
-        let (mut bench, token) = loading();
-        bench.server.out_of_memory = true;
-        assert_eq!(bench.call(&format!("SMARTCACHE.ABSENT k {token}")), oom);
-        assert_eq!(bench.late()[1], (3, "[ABSENT, (nil), (nil), 0, 0]".into()));
+        assert_eq!(node.late(), [hit(2), hit(3)]);
+        assert_eq!((node.dbsize(), node.stat("leases"), node.stat("fills_failed")), (0, "0".into(), "1".into()));
+        assert_eq!(node.stat("waits_served"), "2");
+        let (mut node, token) = loading();
+        node.server.out_of_memory = true;
+        assert_eq!(node.call(&format!("SMARTCACHE.ABSENT k {token}")), oom);
+        assert_eq!(node.late()[1], (3, "[ABSENT, (nil), (nil), 0, 0]".into()));
     }
 
     #[test]
     fn without_memory_nobody_is_handed_what_would_not_have_been_fresh() {
-        let distrust: [fn(&mut Bench); 3] = [
-            |bench| bench.plain_list("k"),
-            |bench| bench.plain_set("k", "t", None),
-            |bench| {
-                bench.config("max-load", "10").unwrap();
-                bench.advance(3_000);
-                bench.config("max-load", "1").unwrap();
+        let distrust: [fn(&mut TestNode); 3] = [
+            |node| node.plain_list("k"),
+            |node| node.plain_set("k", "t", None),
+            |node| {
+                node.config("max-load", "10").unwrap();
+                node.advance(3_000);
+                node.config("max-load", "1").unwrap();
             },
         ];
         for distrust in distrust {
-            let (mut bench, token) = loading();
-            distrust(&mut bench);
-            bench.server.out_of_memory = true;
-            assert!(bench.call(&format!("SMARTCACHE.SET k v {token}")).starts_with("(error) OOM"));
-            let answers = bench.late();
+            let (mut node, token) = loading();
+            distrust(&mut node);
+            node.server.out_of_memory = true;
+            assert!(node.call(&format!("SMARTCACHE.SET k v {token}")).starts_with("(error) OOM"));
+            let answers = node.late();
             assert!(!answers.is_empty() && answers.iter().all(|(_, answer)| !answer.contains("\"v\"")), "{answers:?}");
-            assert_eq!(bench.stat("fills_failed"), "1");
+            assert_eq!(node.stat("fills_failed"), "1");
         }
-        let mut bench = bench();
-        bench.config("guard", "60").unwrap();
-        bench.advance(60_000);
-        bench.call("DEL k");
-        let token = bench.token("GETLOCK k");
-        assert_eq!(bench.getlock(2, "k WAIT 9"), "(waiting)");
-        bench.server.out_of_memory = true;
-        bench.call(&format!("SMARTCACHE.SET k lagging TOKEN {token}"));
-        assert_eq!(bench.late(), next(), "nor what a guard doubts");
+        let mut node = node();
+        node.config("guard", "60").unwrap();
+        node.advance(60_000);
+        node.call("DEL k");
+        let token = node.token("GETLOCK k");
+        assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
+        node.server.out_of_memory = true;
+        node.call(&format!("SMARTCACHE.SET k lagging TOKEN {token}"));
+        assert_eq!(node.late(), next(), "nor what a guard doubts");
     }
 
     #[test]
     fn without_memory_only_the_holder_of_the_lease_hands_anything_out() {
         for line in ["SET k v", "SET k v SINCE {stamp}", "SET k v TOKEN x", "ABSENT k", "SET k v TOKEN {late}"] {
-            let mut bench = bench();
-            let late = bench.token("GETLOCK k LOCK 1");
-            bench.advance(1_000);
-            let stamp = bench.call("STAMP").trim_matches('"').to_owned();
-            bench.call("GETLOCK k");
-            assert_eq!(bench.getlock(2, "k WAIT 9"), "(waiting)");
-            bench.server.out_of_memory = true;
+            let mut node = node();
+            let late = node.token("GETLOCK k LOCK 1");
+            node.advance(1_000);
+            let stamp = node.call("STAMP").trim_matches('"').to_owned();
+            node.call("GETLOCK k");
+            assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
+            node.server.out_of_memory = true;
             let line = line.replace("{stamp}", &stamp).replace("{late}", &late);
-            assert!(bench.call(&line).starts_with("(error) OOM"), "{line}");
-            assert!(bench.late().is_empty() && bench.inspect("k", "lease") == "\"held\"");
+            assert!(node.call(&line).starts_with("(error) OOM"), "{line}");
+            assert!(node.late().is_empty() && node.inspect("k", "lease") == "\"held\"");
         }
     }
 
@@ -788,43 +788,43 @@ mod tests {
     fn a_fill_that_is_too_large_or_has_too_many_tags_gives_its_lease_back() {
         let tags = (0..64).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
         for value in ["four".into(), format!("v TAGS 64 {tags}")] {
-            let (mut bench, token) = loading();
-            bench.call("RULE SET r MATCH * TAG of-the-rule");
-            bench.config("max-value", "3").unwrap();
-            assert!(bench.call(&format!("SMARTCACHE.SET k {value} {token}")).starts_with("(error) ERR "));
-            assert_eq!(bench.late(), next());
-            assert_eq!((bench.stat("fills_failed"), bench.stat("sets_refused")), ("1".into(), "1".into()));
-            assert_eq!(bench.call(&format!("SMARTCACHE.SET k v {token}")), "OK", "a smaller one is welcome");
+            let (mut node, token) = loading();
+            node.call("RULE SET r MATCH * TAG of-the-rule");
+            node.config("max-value", "3").unwrap();
+            assert!(node.call(&format!("SMARTCACHE.SET k {value} {token}")).starts_with("(error) ERR "));
+            assert_eq!(node.late(), next());
+            assert_eq!((node.stat("fills_failed"), node.stat("sets_refused")), ("1".into(), "1".into()));
+            assert_eq!(node.call(&format!("SMARTCACHE.SET k v {token}")), "OK", "a smaller one is welcome");
         }
-        let (mut bench, token) = loading();
-        assert!(bench.call(&format!("SMARTCACHE.SET k v NX {token}")).starts_with("(error) ERR syntax"));
-        assert_eq!(bench.inspect("k", "lease"), "\"held\"", "a syntax error ends nothing");
+        let (mut node, token) = loading();
+        assert!(node.call(&format!("SMARTCACHE.SET k v NX {token}")).starts_with("(error) ERR syntax"));
+        assert_eq!(node.inspect("k", "lease"), "\"held\"", "a syntax error ends nothing");
     }
 
     #[test]
     fn an_absence_that_was_loaded_is_remembered_like_a_value() {
-        let (mut bench, token) = loading();
-        assert_eq!(bench.call(&format!("SMARTCACHE.ABSENT k {token}")), "OK");
+        let (mut node, token) = loading();
+        assert_eq!(node.call(&format!("SMARTCACHE.ABSENT k {token}")), "OK");
         let absent = |client| (client, "[ABSENT, (nil), (nil), 60000, 0]".to_owned());
-        assert_eq!(bench.late(), [absent(2), absent(3)]);
-        assert_eq!((bench.stat("fills"), bench.stat("absents")), ("1".into(), "1".into()));
+        assert_eq!(node.late(), [absent(2), absent(3)]);
+        assert_eq!((node.stat("fills"), node.stat("absents")), ("1".into(), "1".into()));
     }
 
     #[test]
     fn a_wall_clock_that_is_set_changes_neither_the_order_of_loads_nor_of_invalidations() {
         for wall in [500_000, 2_000_000] {
             for (line, answer) in [("STALE k", "STALE"), ("DEL k", "STALE"), ("SET k newer EX 1", "LOST")] {
-                let mut bench = bench();
-                let token = bench.token("GETLOCK k");
-                bench.set_clock(wall);
-                bench.call(line);
-                bench.set_clock(1_000_000);
-                bench.advance(2_000);
-                assert_eq!(bench.call(&format!("SMARTCACHE.SET k older TOKEN {token}")), answer, "{line}, {wall}");
-                let token = bench.token("GETLOCK other");
-                bench.set_clock(wall);
-                assert_eq!(bench.call(&format!("SMARTCACHE.SET other v EX 9 TOKEN {token}")), "OK");
-                assert_eq!(bench.inspect("other", "fresh_ms"), "9000");
+                let mut node = node();
+                let token = node.token("GETLOCK k");
+                node.set_clock(wall);
+                node.call(line);
+                node.set_clock(1_000_000);
+                node.advance(2_000);
+                assert_eq!(node.call(&format!("SMARTCACHE.SET k older TOKEN {token}")), answer, "{line}, {wall}");
+                let token = node.token("GETLOCK other");
+                node.set_clock(wall);
+                assert_eq!(node.call(&format!("SMARTCACHE.SET other v EX 9 TOKEN {token}")), "OK");
+                assert_eq!(node.inspect("other", "fresh_ms"), "9000");
             }
         }
     }

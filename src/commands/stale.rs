@@ -45,139 +45,139 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
-    fn bench() -> Bench {
-        let mut bench = Bench::at(1_000_000);
-        bench.call("SET k v EX 100 SWR 5 SIE 8 TAGS 1 t");
-        bench.advance(1_000);
-        bench
+    fn node() -> TestNode {
+        let mut node = TestNode::at(1_000_000);
+        node.call("SET k v EX 100 SWR 5 SIE 8 TAGS 1 t");
+        node.advance(1_000);
+        node
     }
 
     #[test]
     fn freshness_ends_and_the_windows_count_from_now() {
-        let mut bench = bench();
-        assert_eq!(bench.call("SMARTCACHE.STALE k"), "1");
-        assert_eq!(bench.effects, ["replicate header k", "signal k", "notify smartcache.stale k"]);
-        assert_eq!((bench.replicated.len(), bench.replicated[0].len()), (1, 3), "the header alone, without the value");
-        assert_eq!(bench.call("GET k"), "(nil)");
-        bench.advance(7_999);
-        assert_eq!(bench.call("GET k STALE STATE"), r#"[STALE, "v", (nil), 0, 0]"#);
-        bench.advance(1);
-        assert_eq!(bench.call("GET k STALE"), "(nil)");
-        assert_eq!(bench.expire_at("k"), Some(1_108_000), "an upper bound");
-        assert_eq!((bench.inspect("k", "state"), bench.inspect("k", "tags")), ("\"dead\"".into(), "[\"t\"]".into()));
+        let mut node = node();
+        assert_eq!(node.call("SMARTCACHE.STALE k"), "1");
+        assert_eq!(node.effects, ["replicate header k", "signal k", "notify smartcache.stale k"]);
+        assert_eq!((node.replicated.len(), node.replicated[0].len()), (1, 3), "the header alone, without the value");
+        assert_eq!(node.call("GET k"), "(nil)");
+        node.advance(7_999);
+        assert_eq!(node.call("GET k STALE STATE"), r#"[STALE, "v", (nil), 0, 0]"#);
+        node.advance(1);
+        assert_eq!(node.call("GET k STALE"), "(nil)");
+        assert_eq!(node.expire_at("k"), Some(1_108_000), "an upper bound");
+        assert_eq!((node.inspect("k", "state"), node.inspect("k", "tags")), ("\"dead\"".into(), "[\"t\"]".into()));
     }
 
     #[test]
     fn a_second_time_it_counts_nothing_and_moves_no_window() {
-        let mut bench = bench();
-        bench.call("SMARTCACHE.STALE k");
-        bench.advance(5_000);
-        let before = bench.picture();
-        assert_eq!(bench.call("SMARTCACHE.STALE k k"), "0");
-        assert!(bench.effects.is_empty());
-        assert_eq!(bench.picture(), before);
+        let mut node = node();
+        node.call("SMARTCACHE.STALE k");
+        node.advance(5_000);
+        let before = node.picture();
+        assert_eq!(node.call("SMARTCACHE.STALE k k"), "0");
+        assert!(node.effects.is_empty());
+        assert_eq!(node.picture(), before);
     }
 
     #[test]
     fn what_was_stale_by_itself_stays_as_it_is() {
-        let mut bench = bench();
-        bench.advance(100_000);
-        assert_eq!(bench.inspect("k", "state"), "\"stale\"");
-        assert_eq!(bench.call("SMARTCACHE.STALE k"), "0");
-        bench.set_clock(1_001_000);
-        assert_eq!(bench.call("GET k"), "\"v\"", "nobody ended it, so it is fresh again when the clock says so");
+        let mut node = node();
+        node.advance(100_000);
+        assert_eq!(node.inspect("k", "state"), "\"stale\"");
+        assert_eq!(node.call("SMARTCACHE.STALE k"), "0");
+        node.set_clock(1_001_000);
+        assert_eq!(node.call("GET k"), "\"v\"", "nobody ended it, so it is fresh again when the clock says so");
     }
 
     #[test]
     fn a_clock_that_steps_back_makes_nothing_fresh_again() {
-        let mut bench = bench();
-        bench.call("SMARTCACHE.STALE k");
-        bench.set_clock(500_000);
-        assert_eq!(bench.inspect("k", "state"), "\"stale\"");
-        assert_eq!(bench.call("TOUCH k EX 100"), "0");
-        assert_eq!(bench.call("SMARTCACHE.STALE k"), "0");
+        let mut node = node();
+        node.call("SMARTCACHE.STALE k");
+        node.set_clock(500_000);
+        assert_eq!(node.inspect("k", "state"), "\"stale\"");
+        assert_eq!(node.call("TOUCH k EX 100"), "0");
+        assert_eq!(node.call("SMARTCACHE.STALE k"), "0");
     }
 
     #[test]
     fn without_windows_or_a_value_it_is_a_miss_from_now_on() {
-        let mut bench = bench();
-        bench.call("SET bare v");
-        bench.call("ABSENT none");
-        bench.call("SET endless v PERSIST SWR 5");
-        assert_eq!(bench.call("SMARTCACHE.STALE bare none endless"), "3");
-        assert_eq!(bench.call("MISSING bare none endless"), r#"["bare", "none", "endless"]"#);
-        assert_eq!(bench.call("GET bare STALE STATE"), "[MISS, (nil), (nil), 0, 0]");
-        assert_eq!(bench.call("GET none STALE STATE"), "[MISS, (nil), (nil), 0, 0]");
-        assert_eq!(bench.call("GET endless STALE STATE"), r#"[STALE, "v", (nil), 0, 0]"#);
-        assert_eq!(bench.stat("misses_invalidated"), "2");
-        bench.advance(5_000);
-        assert_eq!(bench.call("GET endless STALE"), "(nil)");
+        let mut node = node();
+        node.call("SET bare v");
+        node.call("ABSENT none");
+        node.call("SET endless v PERSIST SWR 5");
+        assert_eq!(node.call("SMARTCACHE.STALE bare none endless"), "3");
+        assert_eq!(node.call("MISSING bare none endless"), r#"["bare", "none", "endless"]"#);
+        assert_eq!(node.call("GET bare STALE STATE"), "[MISS, (nil), (nil), 0, 0]");
+        assert_eq!(node.call("GET none STALE STATE"), "[MISS, (nil), (nil), 0, 0]");
+        assert_eq!(node.call("GET endless STALE STATE"), r#"[STALE, "v", (nil), 0, 0]"#);
+        assert_eq!(node.stat("misses_invalidated"), "2");
+        node.advance(5_000);
+        assert_eq!(node.call("GET endless STALE"), "(nil)");
     }
 
     #[test]
     fn only_the_fresh_count_and_only_they_are_told_of() {
-        let mut bench = bench();
-        bench.call("SET dead v EX 1");
-        bench.pexpireat("dead", 9_000_000);
-        bench.plain_set("text", "t", None);
-        bench.advance(1_000);
-        assert_eq!(bench.call("SMARTCACHE.STALE nothing dead text k k"), "1");
-        assert_eq!(bench.effects, ["replicate header k", "signal k", "notify smartcache.stale k"]);
-        assert_eq!(bench.call("GET text"), "\"t\"");
+        let mut node = node();
+        node.call("SET dead v EX 1");
+        node.pexpireat("dead", 9_000_000);
+        node.plain_set("text", "t", None);
+        node.advance(1_000);
+        assert_eq!(node.call("SMARTCACHE.STALE nothing dead text k k"), "1");
+        assert_eq!(node.effects, ["replicate header k", "signal k", "notify smartcache.stale k"]);
+        assert_eq!(node.call("GET text"), "\"t\"");
     }
 
     #[test]
     fn storing_it_again_makes_it_fresh() {
-        let mut bench = bench();
-        bench.call("SMARTCACHE.STALE k");
-        bench.call("SET k w");
-        assert_eq!(bench.call("GET k"), "\"w\"");
+        let mut node = node();
+        node.call("SMARTCACHE.STALE k");
+        node.call("SET k w");
+        assert_eq!(node.call("GET k"), "\"w\"");
     }
 
     #[test]
     fn a_key_of_another_type_keeps_all_from_being_changed() {
-        let mut bench = bench();
-        bench.plain_list("list");
+        let mut node = node();
+        node.plain_list("list");
         let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
-        assert_eq!(bench.refusal("STALE k list"), wrong);
-        assert_eq!(bench.refusal("STALE"), "ERR wrong number of arguments for 'smartcache.stale' command");
+        assert_eq!(node.refusal("STALE k list"), wrong);
+        assert_eq!(node.refusal("STALE"), "ERR wrong number of arguments for 'smartcache.stale' command");
     }
 
     #[test]
     fn the_lease_of_a_load_that_is_not_to_be_trusted_goes_to_the_first_who_waits() {
-        let mut bench = bench();
-        let token = bench.token("GETLOCK nothing");
-        assert_eq!(bench.getlock(2, "nothing WAIT 9"), "(waiting)");
-        assert_eq!(bench.call("SMARTCACHE.STALE nothing"), "0");
-        assert_eq!(bench.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
-        assert_eq!(bench.call(&format!("SET nothing v SWR 60 TOKEN {token}")), "STALE");
-        assert_eq!(bench.call("GET nothing STALE STATE"), r#"[STALE, "v", (nil), 0, 0]"#);
-        assert_eq!(bench.inspect("nothing", "lease"), "\"held\"", "the one who was granted it after that loads on");
+        let mut node = node();
+        let token = node.token("GETLOCK nothing");
+        assert_eq!(node.getlock(2, "nothing WAIT 9"), "(waiting)");
+        assert_eq!(node.call("SMARTCACHE.STALE nothing"), "0");
+        assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
+        assert_eq!(node.call(&format!("SET nothing v SWR 60 TOKEN {token}")), "STALE");
+        assert_eq!(node.call("GET nothing STALE STATE"), r#"[STALE, "v", (nil), 0, 0]"#);
+        assert_eq!(node.inspect("nothing", "lease"), "\"held\"", "the one who was granted it after that loads on");
     }
 
     #[test]
     fn loads_begun_before_are_stale_copies_and_loads_begun_after_are_fresh() {
-        let mut bench = bench();
-        bench.advance(99_000);
-        let before = bench.token("GETLOCK k");
-        bench.call("STALE k");
-        let after = bench.token("GETLOCK k");
-        assert_eq!(bench.call(&format!("SET k before SWR 60 TOKEN {before}")), "STALE");
-        assert_eq!(bench.call("GET k STALE STATE"), r#"[STALE, "before", (nil), 0, 0]"#);
-        assert_eq!(bench.call(&format!("SET k after TOKEN {after}")), "OK");
-        assert_eq!(bench.call("GET k"), "\"after\"");
+        let mut node = node();
+        node.advance(99_000);
+        let before = node.token("GETLOCK k");
+        node.call("STALE k");
+        let after = node.token("GETLOCK k");
+        assert_eq!(node.call(&format!("SET k before SWR 60 TOKEN {before}")), "STALE");
+        assert_eq!(node.call("GET k STALE STATE"), r#"[STALE, "before", (nil), 0, 0]"#);
+        assert_eq!(node.call(&format!("SET k after TOKEN {after}")), "OK");
+        assert_eq!(node.call("GET k"), "\"after\"");
     }
 
     #[test]
     fn what_was_deleted_first_is_not_brought_back_as_a_stale_copy() {
         for lines in [["DEL k", "STALE k"], ["STALE k", "DEL k"]] {
-            let mut bench = bench();
-            let stamp = bench.call("STAMP").trim_matches('"').to_owned();
-            lines.iter().for_each(|line| drop(bench.call(line)));
-            assert_eq!(bench.call(&format!("SET k v SWR 600 SINCE {stamp}")), "STALE");
-            assert_eq!(bench.call("GET k STALE"), "(nil)", "{lines:?}: a mark does not overwrite another");
+            let mut node = node();
+            let stamp = node.call("STAMP").trim_matches('"').to_owned();
+            lines.iter().for_each(|line| drop(node.call(line)));
+            assert_eq!(node.call(&format!("SET k v SWR 600 SINCE {stamp}")), "STALE");
+            assert_eq!(node.call("GET k STALE"), "(nil)", "{lines:?}: a mark does not overwrite another");
         }
     }
 }

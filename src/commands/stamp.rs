@@ -37,95 +37,95 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
-    fn bench() -> (Bench, String) {
-        let mut bench = Bench::at(1_000_000);
-        let stamp = bench.call("SMARTCACHE.STAMP").trim_matches('"').to_owned();
-        bench.advance(1_000);
-        (bench, stamp)
+    fn node() -> (TestNode, String) {
+        let mut node = TestNode::at(1_000_000);
+        let stamp = node.call("SMARTCACHE.STAMP").trim_matches('"').to_owned();
+        node.advance(1_000);
+        (node, stamp)
     }
 
     #[test]
     fn a_stamp_is_good_for_any_number_of_keys_and_more_than_once() {
-        let (mut bench, stamp) = bench();
-        assert_eq!(bench.call(&format!("SET a 1 SINCE {stamp}")), "OK");
-        assert_eq!(bench.call(&format!("ABSENT b SINCE {stamp}")), "OK");
-        assert_eq!(bench.call(&format!("MSET 2 c 3 d 4 SINCE {stamp}")), "2");
-        assert_eq!(bench.call(&format!("SET a 5 SINCE {stamp}")), "OK", "of two loads begun at once the last stays");
-        assert_eq!(bench.call("MGET a c d"), r#"["5", "3", "4"]"#);
-        assert_eq!(bench.stat("fills_late"), "0", "no lease is concerned");
+        let (mut node, stamp) = node();
+        assert_eq!(node.call(&format!("SET a 1 SINCE {stamp}")), "OK");
+        assert_eq!(node.call(&format!("ABSENT b SINCE {stamp}")), "OK");
+        assert_eq!(node.call(&format!("MSET 2 c 3 d 4 SINCE {stamp}")), "2");
+        assert_eq!(node.call(&format!("SET a 5 SINCE {stamp}")), "OK", "of two loads begun at once the last stays");
+        assert_eq!(node.call("MGET a c d"), r#"["5", "3", "4"]"#);
+        assert_eq!(node.stat("fills_late"), "0", "no lease is concerned");
     }
 
     #[test]
     fn what_happened_to_a_key_since_is_noticed_key_by_key() {
-        let (mut bench, stamp) = bench();
-        bench.call("SET written newer");
-        bench.call("DEL deleted");
-        bench.call("STALE staled");
-        bench.plain_set("text", "t", None);
-        bench.call("SET over newer EX 1");
-        bench.advance(1_000);
+        let (mut node, stamp) = node();
+        node.call("SET written newer");
+        node.call("DEL deleted");
+        node.call("STALE staled");
+        node.plain_set("text", "t", None);
+        node.call("SET over newer EX 1");
+        node.advance(1_000);
         let keys = "written 1 deleted 2 staled 3 text 4 over 5 other 6";
-        assert_eq!(bench.call(&format!("MSET 6 {keys} SWR 60 SINCE {stamp}")), "1");
+        assert_eq!(node.call(&format!("MSET 6 {keys} SWR 60 SINCE {stamp}")), "1");
         assert_eq!(
-            bench.call("MGET written deleted staled text over other"),
+            node.call("MGET written deleted staled text over other"),
             r#"["newer", (nil), (nil), "t", (nil), "6"]"#
         );
-        assert_eq!(bench.call("GET staled STALE STATE"), r#"[STALE, "3", (nil), 0, 0]"#);
+        assert_eq!(node.call("GET staled STALE STATE"), r#"[STALE, "3", (nil), 0, 0]"#);
         for (key, answer) in
             [("written", "LOST"), ("deleted", "STALE"), ("staled", "STALE"), ("text", "LOST"), ("over", "LOST")]
         {
-            assert_eq!(bench.call(&format!("SET {key} v SINCE {stamp}")), answer, "{key}");
+            assert_eq!(node.call(&format!("SET {key} v SINCE {stamp}")), answer, "{key}");
         }
     }
 
     #[test]
     fn a_load_without_a_lease_answers_those_who_wait_and_leaves_a_newer_lease_alone() {
-        let (mut bench, stamp) = bench();
-        let token = bench.token("GETLOCK k");
-        assert_eq!(bench.getlock(2, "k WAIT 9"), "(waiting)");
-        assert_eq!(bench.call(&format!("SET k old EX 60 SINCE {stamp}")), "OK");
-        assert_eq!(bench.late(), [(2, r#"[HIT, "old", (nil), 60000, 0]"#.into())]);
-        assert_eq!(bench.call(&format!("SET k new TOKEN {token}")), "OK", "it was granted later");
-        assert_eq!(bench.call(&format!("SET k old SINCE {stamp}")), "LOST");
-        assert_eq!(bench.call("GET k"), "\"new\"");
+        let (mut node, stamp) = node();
+        let token = node.token("GETLOCK k");
+        assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
+        assert_eq!(node.call(&format!("SET k old EX 60 SINCE {stamp}")), "OK");
+        assert_eq!(node.late(), [(2, r#"[HIT, "old", (nil), 60000, 0]"#.into())]);
+        assert_eq!(node.call(&format!("SET k new TOKEN {token}")), "OK", "it was granted later");
+        assert_eq!(node.call(&format!("SET k old SINCE {stamp}")), "LOST");
+        assert_eq!(node.call("GET k"), "\"new\"");
     }
 
     #[test]
     fn a_load_without_a_lease_that_began_after_the_lease_ends_it() {
-        let mut bench = Bench::at(1_000_000);
-        let token = bench.token("GETLOCK k");
-        let stamp = bench.call("STAMP").trim_matches('"').to_owned();
-        assert_eq!(bench.call(&format!("SET k newer SINCE {stamp}")), "OK");
-        assert_eq!((bench.stat("leases"), bench.stat("leases_voided")), ("0".into(), "1".into()));
-        assert_eq!(bench.call(&format!("SET k older TOKEN {token}")), "LOST");
+        let mut node = TestNode::at(1_000_000);
+        let token = node.token("GETLOCK k");
+        let stamp = node.call("STAMP").trim_matches('"').to_owned();
+        assert_eq!(node.call(&format!("SET k newer SINCE {stamp}")), "OK");
+        assert_eq!((node.stat("leases"), node.stat("leases_voided")), ("0".into(), "1".into()));
+        assert_eq!(node.call(&format!("SET k older TOKEN {token}")), "LOST");
     }
 
     #[test]
     fn a_stamp_is_no_token_and_a_token_no_stamp() {
-        let (mut bench, stamp) = bench();
-        let token = bench.token("GETLOCK k");
-        assert_eq!(bench.call(&format!("SET k v TOKEN {stamp}")), "LOST");
-        assert_eq!(bench.call(&format!("SET k v SINCE {token}")), "LOST");
-        assert_eq!(bench.call("SET k v SINCE 1700000000"), "LOST");
-        assert_eq!(bench.call(&format!("MSET 1 k v SINCE {token}")), "0");
-        assert_eq!((bench.dbsize(), bench.inspect("k", "lease")), (0, "\"held\"".into()));
+        let (mut node, stamp) = node();
+        let token = node.token("GETLOCK k");
+        assert_eq!(node.call(&format!("SET k v TOKEN {stamp}")), "LOST");
+        assert_eq!(node.call(&format!("SET k v SINCE {token}")), "LOST");
+        assert_eq!(node.call("SET k v SINCE 1700000000"), "LOST");
+        assert_eq!(node.call(&format!("MSET 1 k v SINCE {token}")), "0");
+        assert_eq!((node.dbsize(), node.inspect("k", "lease")), (0, "\"held\"".into()));
     }
 
     #[test]
     fn with_nx_and_xx_the_condition_comes_first() {
-        let (mut bench, stamp) = bench();
-        assert_eq!(bench.call(&format!("SET k v XX SINCE {stamp}")), "(nil)");
-        assert_eq!(bench.call(&format!("SET k v NX SINCE {stamp}")), "OK");
-        assert_eq!(bench.call(&format!("SET k w NX SINCE {stamp}")), "(nil)");
-        assert_eq!(bench.call(&format!("SET k w XX SINCE {stamp}")), "OK");
+        let (mut node, stamp) = node();
+        assert_eq!(node.call(&format!("SET k v XX SINCE {stamp}")), "(nil)");
+        assert_eq!(node.call(&format!("SET k v NX SINCE {stamp}")), "OK");
+        assert_eq!(node.call(&format!("SET k w NX SINCE {stamp}")), "(nil)");
+        assert_eq!(node.call(&format!("SET k w XX SINCE {stamp}")), "OK");
     }
 
     #[test]
     fn a_replica_gives_none_and_nothing_may_follow() {
-        assert_eq!(Bench::replica_at(1).refusal("STAMP"), "READONLY You can't write against a read only replica.");
+        assert_eq!(TestNode::replica_at(1).refusal("STAMP"), "READONLY You can't write against a read only replica.");
         let error = "ERR wrong number of arguments for 'smartcache.stamp' command";
-        assert_eq!(Bench::at(1).refusal("STAMP now"), error);
+        assert_eq!(TestNode::at(1).refusal("STAMP now"), error);
     }
 }

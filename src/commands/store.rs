@@ -120,25 +120,25 @@ fn restamp<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, header: &Header<'_>) {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
     const SECOND: u64 = 1_000;
 
     /// A node with an entry, and what it replicated of it.
-    fn primary(line: &str) -> (Bench, Vec<Vec<u8>>) {
-        let mut bench = Bench::at(1_000 * SECOND);
-        bench.config("offload-size", "500").unwrap();
-        assert_eq!(bench.call(line), "OK");
-        let told = bench.replicated[0].clone();
-        (bench, told)
+    fn primary(line: &str) -> (TestNode, Vec<Vec<u8>>) {
+        let mut node = TestNode::at(1_000 * SECOND);
+        node.config("offload-size", "500").unwrap();
+        assert_eq!(node.call(line), "OK");
+        let told = node.replicated[0].clone();
+        (node, told)
     }
 
     fn slices(words: &[Vec<u8>]) -> Vec<&[u8]> {
         words.iter().map(Vec::as_slice).collect()
     }
 
-    fn stamp_of(bench: &mut Bench) -> u64 {
-        let (header, _) = bench.written(b"k").unwrap();
+    fn stamp_of(node: &mut TestNode) -> u64 {
+        let (header, _) = node.written(b"k").unwrap();
         u64::from_le_bytes(header[5..13].try_into().unwrap())
     }
 
@@ -151,25 +151,25 @@ mod tests {
             "ABSENT k TAGS 1 t",
             "SET k aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa CODEC lz4",
         ] {
-            let (mut bench, told) = primary(line);
-            let mut replica = Bench::at(400 * SECOND); // ten minutes slow
+            let (mut node, told) = primary(line);
+            let mut replica = TestNode::at(400 * SECOND); // ten minutes slow
             replica.state.tags.id(b"numbers its tags differently").unwrap();
             assert_eq!(replica.obey(&slices(&told)), "OK");
-            assert_eq!(replica.written(b"k"), bench.written(b"k"), "{line}");
+            assert_eq!(replica.written(b"k"), node.written(b"k"), "{line}");
             assert_eq!(replica.replicated, [told], "and handed on as it came");
             let event =
                 if line.starts_with("ABSENT") { "notify smartcache.absent k" } else { "notify smartcache.set k" };
             assert_eq!(replica.effects, ["replicate verbatim", "signal k", event]);
-            assert!(replica.state.clock.last() >= bench.state.clock.last(), "the clock follows");
-            replica.set_clock(bench.now().ms());
-            assert_eq!(replica.call("INSPECT k"), bench.call("INSPECT k"));
+            assert!(replica.state.clock.last() >= node.state.clock.last(), "the clock follows");
+            replica.set_clock(node.now().ms());
+            assert_eq!(replica.call("INSPECT k"), node.call("INSPECT k"));
         }
     }
 
     #[test]
     fn a_rule_is_found_again_by_key() {
         let (_, told) = primary("SET k v");
-        let mut replica = Bench::at(1_000 * SECOND);
+        let mut replica = TestNode::at(1_000 * SECOND);
         replica.call("RULE SET other MATCH x");
         replica.call("RULE SET mine MATCH k TAG t SCALE 5");
         replica.obey(&slices(&told));
@@ -179,14 +179,14 @@ mod tests {
 
     #[test]
     fn a_header_alone_changes_the_entry_that_is_meant() {
-        let (mut bench, told) = primary("SET k v EX 9 SWR 5 TAGS 1 t");
-        let mut replica = Bench::at(1_000 * SECOND);
+        let (mut node, told) = primary("SET k v EX 9 SWR 5 TAGS 1 t");
+        let mut replica = TestNode::at(1_000 * SECOND);
         replica.obey(&slices(&told));
         for line in ["TOUCH k EX 100", "TOUCH k PERSIST", "TOUCH k EX 50", "STALE k"] {
-            bench.call(line);
-            let told = bench.replicated[0].clone();
+            node.call(line);
+            let told = node.replicated[0].clone();
             assert_eq!(replica.obey(&slices(&told)), "OK");
-            assert_eq!(replica.written(b"k"), bench.written(b"k"), "{line}");
+            assert_eq!(replica.written(b"k"), node.written(b"k"), "{line}");
             let event = if line == "STALE k" { "notify smartcache.stale k" } else { "notify expire k" };
             assert_eq!(replica.effects, ["replicate verbatim", "signal k", event]);
         }
@@ -195,14 +195,14 @@ mod tests {
 
     #[test]
     fn a_clients_header_for_another_entry_or_none_changes_nothing() {
-        let (mut bench, _) = primary("SET k v EX 9");
-        bench.call("STALE k");
-        let stale = bench.replicated[0].clone();
-        let mut other = Bench::at(1_001 * SECOND);
+        let (mut node, _) = primary("SET k v EX 9");
+        node.call("STALE k");
+        let stale = node.replicated[0].clone();
+        let mut other = TestNode::at(1_001 * SECOND);
         other.call("SET k newer");
-        let mut text = Bench::at(1_000 * SECOND);
+        let mut text = TestNode::at(1_000 * SECOND);
         text.plain_set("k", "t", None);
-        for mut node in [other, text, Bench::at(1_000 * SECOND)] {
+        for mut node in [other, text, TestNode::at(1_000 * SECOND)] {
             let before = node.picture();
             assert_eq!((node.call_words(&slices(&stale)), node.effects.len()), ("OK".into(), 0));
             assert_eq!(node.picture(), before);
@@ -212,8 +212,8 @@ mod tests {
     #[test]
     fn a_primarys_header_counts_although_a_restore_has_left_another_stamp_here() {
         let (_, told) = primary("SET k v EX 90 SWR 90");
-        let mut primary = Bench::at(1_010 * SECOND);
-        let mut replica = Bench::at(990 * SECOND);
+        let mut primary = TestNode::at(1_010 * SECOND);
+        let mut replica = TestNode::at(990 * SECOND);
         for node in [&mut primary, &mut replica] {
             node.call_words(&slices(&told)); // as RESTORE, which the server replicates as it was said
         }
@@ -228,12 +228,12 @@ mod tests {
 
     #[test]
     fn a_primarys_header_for_what_is_no_entry_changes_nothing() {
-        let (mut bench, _) = primary("SET k v EX 9");
-        bench.call("STALE k");
-        let stale = bench.replicated[0].clone();
-        let mut text = Bench::at(1_000 * SECOND);
+        let (mut node, _) = primary("SET k v EX 9");
+        node.call("STALE k");
+        let stale = node.replicated[0].clone();
+        let mut text = TestNode::at(1_000 * SECOND);
         text.plain_set("k", "t", None);
-        for mut node in [text, Bench::at(1_000 * SECOND)] {
+        for mut node in [text, TestNode::at(1_000 * SECOND)] {
             let before = node.picture();
             assert_eq!((node.obey(&slices(&stale)), node.effects.len()), ("OK".into(), 0));
             assert_eq!(node.picture(), before);
@@ -242,18 +242,18 @@ mod tests {
 
     #[test]
     fn from_a_client_the_stamp_is_cut_down_to_this_nodes_clock_and_made_older_by_the_skew() {
-        let (mut bench, told) = primary("SET k v EX 5000");
-        let stamp = stamp_of(&mut bench);
-        let mut behind = Bench::at(500 * SECOND);
+        let (mut node, told) = primary("SET k v EX 5000");
+        let stamp = stamp_of(&mut node);
+        let mut behind = TestNode::at(500 * SECOND);
         assert_eq!(behind.call_words(&slices(&told)), "OK");
         assert_eq!(behind.effects, ["replicate entry k", "signal k", "notify smartcache.set k"]);
         assert_eq!(stamp_of(&mut behind), (500 - 60) * 1_000_000);
-        let mut ahead = Bench::at(2_000 * SECOND);
+        let mut ahead = TestNode::at(2_000 * SECOND);
         ahead.config("skew", "5").unwrap();
         ahead.call_words(&slices(&told));
         assert_eq!(stamp_of(&mut ahead), stamp - 5_000_000);
         let told = ahead.replicated[0].clone();
-        let mut replica = Bench::at(2_000 * SECOND);
+        let mut replica = TestNode::at(2_000 * SECOND);
         replica.obey(&slices(&told));
         assert_eq!(replica.written(b"k"), ahead.written(b"k"), "its own replicas are told what it made of it");
         assert_eq!(behind.call("GET k"), "\"v\"");
@@ -263,7 +263,7 @@ mod tests {
     fn a_stamp_of_next_week_arrives_dead_and_does_not_move_the_clock() {
         let (_, mut told) = primary("SET k v PERSIST SWR 36500d");
         told[2][5..13].copy_from_slice(&((1_000 + 7 * 86_400) * 1_000_000_u64).to_le_bytes());
-        let mut replica = Bench::at(1_000 * SECOND);
+        let mut replica = TestNode::at(1_000 * SECOND);
         assert_eq!(replica.obey(&slices(&told)), "OK");
         assert_eq!(replica.inspect("k", "state"), "\"dead\"");
         assert_eq!(replica.call("GET k STALE"), "(nil)");
@@ -275,37 +275,37 @@ mod tests {
 
     #[test]
     fn a_moment_already_past_on_a_replica_waits_for_its_primary() {
-        let (mut bench, told) = primary("SET k v EX 5");
-        let mut replica = Bench::at(1_010 * SECOND); // ten seconds fast
+        let (mut node, told) = primary("SET k v EX 5");
+        let mut replica = TestNode::at(1_010 * SECOND); // ten seconds fast
         replica.obey(&slices(&told));
-        bench.advance(4 * SECOND);
-        bench.call("TOUCH k EX 100");
-        let told = bench.replicated[0].clone();
+        node.advance(4 * SECOND);
+        node.call("TOUCH k EX 100");
+        let told = node.replicated[0].clone();
         assert_eq!(replica.obey(&slices(&told)), "OK");
         assert_eq!(replica.call("GET k"), "\"v\"");
-        bench.advance(200 * SECOND);
-        bench.call("GET k");
-        assert_eq!(bench.replicated, [[b"UNLINK".to_vec(), b"k".to_vec()]]);
+        node.advance(200 * SECOND);
+        node.call("GET k");
+        assert_eq!(node.replicated, [[b"UNLINK".to_vec(), b"k".to_vec()]]);
     }
 
     #[test]
     fn a_replica_compresses_what_its_primary_compresses() {
         let value = "x".repeat(501);
-        let (mut bench, told) = primary(&format!("SET k {value}"));
+        let (mut node, told) = primary(&format!("SET k {value}"));
         assert_eq!(told[4], b"zstd");
-        let mut replica = Bench::at(1_000 * SECOND);
+        let mut replica = TestNode::at(1_000 * SECOND);
         assert_eq!(replica.obey(&slices(&told)), "OK");
         assert_eq!(replica.effects.last().unwrap(), "compress k");
-        bench.run_workers();
+        node.run_workers();
         replica.run_workers();
-        assert_eq!(replica.written(b"k"), bench.written(b"k"));
+        assert_eq!(replica.written(b"k"), node.written(b"k"));
         assert_eq!(replica.inspect("k", "codec"), "\"zstd\"");
         assert_eq!(replica.call("GET k"), format!("\"{value}\""));
     }
 
     #[test]
     fn bytes_that_are_no_entry_are_refused_with_the_reason() {
-        let (mut bench, told) = primary("SET k v TAGS 1 t");
+        let (mut node, told) = primary("SET k v TAGS 1 t");
         let good = &told[2];
         let changed = |at: usize, byte: u8| {
             let mut header = good.clone();
@@ -328,30 +328,30 @@ mod tests {
             (changed(29, 0), "the length of a tag cannot be right"),
         ] {
             let error = format!("ERR not an entry of SmartCache: {why}");
-            assert_eq!(bench.refusal_words(&[b"STORE", b"k", &header, b"v"]), error);
-            assert_eq!(bench.obey(&[b"STORE", b"k", &header, b"v"]), format!("(error) {error}"));
+            assert_eq!(node.refusal_words(&[b"STORE", b"k", &header, b"v"]), error);
+            assert_eq!(node.obey(&[b"STORE", b"k", &header, b"v"]), format!("(error) {error}"));
         }
         for len in 0..good.len() {
-            bench.refusal_words(&[b"STORE", b"k", &good[..len], b"v"]);
+            node.refusal_words(&[b"STORE", b"k", &good[..len], b"v"]);
         }
         for codec in [&b"none"[..], b"auto", b"brotli", b""] {
             let error = format!("ERR syntax error near '{}'", codec.escape_ascii());
-            assert_eq!(bench.refusal_words(&[b"STORE", b"k", good, b"v", codec]), error);
+            assert_eq!(node.refusal_words(&[b"STORE", b"k", good, b"v", codec]), error);
         }
-        assert_eq!(bench.refusal_words(&[b"STORE", b"k", good, b"v", b"zstd", b"x"]), "ERR syntax error near 'x'");
-        assert_eq!(bench.refusal("STORE k"), "ERR wrong number of arguments for 'smartcache.store' command");
+        assert_eq!(node.refusal_words(&[b"STORE", b"k", good, b"v", b"zstd", b"x"]), "ERR syntax error near 'x'");
+        assert_eq!(node.refusal("STORE k"), "ERR wrong number of arguments for 'smartcache.store' command");
     }
 
     #[test]
     fn a_forged_length_takes_no_memory_and_reads_as_a_miss() {
-        let (mut bench, mut told) = primary(&format!("SET k {} CODEC zstd", "x".repeat(400)));
+        let (mut node, mut told) = primary(&format!("SET k {} CODEC zstd", "x".repeat(400)));
         let at = told[2].len() - 4;
         told[2][at..].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert!(bench.refusal_words(&slices(&told)).starts_with("ERR not an entry of SmartCache"), "from a client");
+        assert!(node.refusal_words(&slices(&told)).starts_with("ERR not an entry of SmartCache"), "from a client");
         // From our own file it must not keep all the rest from being loaded.
-        assert_eq!(bench.obey(&slices(&told)), "OK");
-        assert_eq!(bench.call("GET k STATE"), "[MISS, (nil), (nil), 0, 0]");
-        assert!(bench.state.codecs.buffer_bytes() < 1 << 20);
+        assert_eq!(node.obey(&slices(&told)), "OK");
+        assert_eq!(node.call("GET k STATE"), "[MISS, (nil), (nil), 0, 0]");
+        assert!(node.state.codecs.buffer_bytes() < 1 << 20);
     }
 
     proptest! {
@@ -362,7 +362,7 @@ mod tests {
             which in 0..4u8,
             trusted: bool,
         ) {
-            let (mut bench, mut words) = primary(&format!("SET k {} EX 9 SWR 5 TAGS 2 a b CODEC zstd", "x".repeat(400)));
+            let (mut node, mut words) = primary(&format!("SET k {} EX 9 SWR 5 TAGS 2 a b CODEC zstd", "x".repeat(400)));
             match which {
                 0 => words[2] = raw,
                 1 => words[3] = raw,
@@ -377,14 +377,14 @@ mod tests {
                 }
             }
             let words = slices(&words);
-            let answer = if trusted { bench.obey(&words) } else { bench.call_words(&words) };
+            let answer = if trusted { node.obey(&words) } else { node.call_words(&words) };
             prop_assert!(answer == "OK" || answer.starts_with("(error) ERR not an entry of SmartCache: "), "{}", answer);
             for line in ["GET k", "GET k STALE STATE", "GET k ACCEPT zstd", "INSPECT k", "TOUCH k", "STALE k", "SET k x XX"] {
-                bench.call(line);
+                node.call(line);
             }
-            bench.state.tags.validate();
-            bench.call("DEL k");
-            prop_assert_eq!(bench.state.live.totals(), Default::default());
+            node.state.tags.validate();
+            node.call("DEL k");
+            prop_assert_eq!(node.state.live.totals(), Default::default());
         }
     }
 }

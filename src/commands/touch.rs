@@ -68,42 +68,42 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::Bench;
+    use crate::testing::TestNode;
 
-    fn bench() -> Bench {
-        let mut bench = Bench::at(1_000_000);
-        bench.call("SET k v EX 10 SWR 5 TAGS 1 t");
-        bench.advance(4_000);
-        bench
+    fn node() -> TestNode {
+        let mut node = TestNode::at(1_000_000);
+        node.call("SET k v EX 10 SWR 5 TAGS 1 t");
+        node.advance(4_000);
+        node
     }
 
     #[test]
     fn a_lifetime_starts_anew_and_everyone_is_told() {
-        let mut bench = bench();
-        assert_eq!(bench.call("SMARTCACHE.TOUCH k EX 10"), "1");
-        assert_eq!(bench.effects, ["replicate header k", "signal k", "notify expire k"]);
-        assert_eq!((bench.replicated.len(), bench.replicated[0].len()), (1, 3), "the header alone, without the value");
-        assert_eq!((bench.inspect("k", "fresh_ms"), bench.expire_at("k")), ("10000".into(), Some(1_019_000)));
-        assert_eq!((bench.inspect("k", "swr_ms"), bench.inspect("k", "tags")), ("5000".into(), "[\"t\"]".into()));
+        let mut node = node();
+        assert_eq!(node.call("SMARTCACHE.TOUCH k EX 10"), "1");
+        assert_eq!(node.effects, ["replicate header k", "signal k", "notify expire k"]);
+        assert_eq!((node.replicated.len(), node.replicated[0].len()), (1, 3), "the header alone, without the value");
+        assert_eq!((node.inspect("k", "fresh_ms"), node.expire_at("k")), ("10000".into(), Some(1_019_000)));
+        assert_eq!((node.inspect("k", "swr_ms"), node.inspect("k", "tags")), ("5000".into(), "[\"t\"]".into()));
     }
 
     #[test]
     fn it_becomes_no_younger() {
-        let mut bench = bench();
-        let (stamp, _) = bench.written(b"k").unwrap();
-        bench.call("SMARTCACHE.TOUCH k");
-        let (touched, _) = bench.written(b"k").unwrap();
+        let mut node = node();
+        let (stamp, _) = node.written(b"k").unwrap();
+        node.call("SMARTCACHE.TOUCH k");
+        let (touched, _) = node.written(b"k").unwrap();
         assert_eq!(stamp[5..13], touched[5..13], "the stamp");
-        assert_eq!(bench.inspect("k", "age_ms"), "4000");
-        assert_eq!(bench.stat("sets"), "1");
+        assert_eq!(node.inspect("k", "age_ms"), "4000");
+        assert_eq!(node.stat("sets"), "1");
     }
 
     #[test]
     fn lifetimes_are_worked_out_as_set_and_absent_would() {
-        let mut bench = bench();
-        bench.call("SET r v");
-        bench.call("ABSENT n");
-        bench.call("RULE SET rule MATCH r MATCH n TTL 20 SCALE 2 MAX 100 NEGATIVE 7");
+        let mut node = node();
+        node.call("SET r v");
+        node.call("ABSENT n");
+        node.call("RULE SET rule MATCH r MATCH n TTL 20 SCALE 2 MAX 100 NEGATIVE 7");
         for (line, ms) in [
             ("TOUCH k", "3600000"),
             ("TOUCH k TTL 5", "5000"),
@@ -119,51 +119,51 @@ mod tests {
             ("TOUCH n TTL 9", "9000"),
             ("TOUCH n PERSIST", "-1"),
         ] {
-            assert_eq!(bench.call(line), "1", "{line}");
-            assert_eq!(bench.inspect(line.split(' ').nth(1).unwrap(), "fresh_ms"), ms, "{line}");
+            assert_eq!(node.call(line), "1", "{line}");
+            assert_eq!(node.inspect(line.split(' ').nth(1).unwrap(), "fresh_ms"), ms, "{line}");
         }
-        assert_eq!(bench.expire_at("n"), None);
+        assert_eq!(node.expire_at("n"), None);
     }
 
     #[test]
     fn what_is_not_fresh_stays_as_it_is() {
-        let mut bench = bench();
-        bench.call("SET stale v SWR 60");
-        bench.call("STALE stale");
-        bench.call("SET dead v EX 1");
-        bench.pexpireat("dead", 9_000_000);
-        bench.call("ABSENT over EX 1");
-        bench.pexpireat("over", 9_000_000);
-        bench.plain_set("text", "t", Some(2_000_000));
-        bench.advance(6_000);
-        let before = bench.picture();
+        let mut node = node();
+        node.call("SET stale v SWR 60");
+        node.call("STALE stale");
+        node.call("SET dead v EX 1");
+        node.pexpireat("dead", 9_000_000);
+        node.call("ABSENT over EX 1");
+        node.pexpireat("over", 9_000_000);
+        node.plain_set("text", "t", Some(2_000_000));
+        node.advance(6_000);
+        let before = node.picture();
         for key in ["k", "stale", "dead", "over", "text", "nothing"] {
-            assert_eq!(bench.call(&format!("SMARTCACHE.TOUCH {key} EX 100")), "0", "{key}");
-            assert!(bench.effects.is_empty());
+            assert_eq!(node.call(&format!("SMARTCACHE.TOUCH {key} EX 100")), "0", "{key}");
+            assert!(node.effects.is_empty());
         }
-        assert_eq!(bench.picture(), before);
+        assert_eq!(node.picture(), before);
     }
 
     #[test]
     fn a_moment_already_past_deletes_the_key() {
-        let mut bench = bench();
-        assert_eq!(bench.call("SMARTCACHE.TOUCH k EXAT 1004"), "1");
-        assert_eq!(bench.effects, ["replicate unlink k", "signal k", "notify del k"]);
-        assert_eq!(bench.dbsize(), 0);
+        let mut node = node();
+        assert_eq!(node.call("SMARTCACHE.TOUCH k EXAT 1004"), "1");
+        assert_eq!(node.effects, ["replicate unlink k", "signal k", "notify del k"]);
+        assert_eq!(node.dbsize(), 0);
     }
 
     #[test]
     fn a_clock_that_steps_back_shortens_what_is_touched() {
-        let mut bench = bench();
-        bench.set_clock(900_000);
-        assert_eq!(bench.call("SMARTCACHE.TOUCH k EX 10"), "1");
-        assert_eq!((bench.inspect("k", "fresh_ms"), bench.expire_at("k")), ("10000".into(), Some(915_000)));
+        let mut node = node();
+        node.set_clock(900_000);
+        assert_eq!(node.call("SMARTCACHE.TOUCH k EX 10"), "1");
+        assert_eq!((node.inspect("k", "fresh_ms"), node.expire_at("k")), ("10000".into(), Some(915_000)));
     }
 
     #[test]
     fn what_is_wrong_is_named_and_nothing_changes() {
-        let mut bench = bench();
-        bench.plain_list("list");
+        let mut node = node();
+        node.plain_list("list");
         for (line, error) in [
             ("TOUCH list", "WRONGTYPE Operation against a key holding the wrong kind of value"),
             ("TOUCH k NX", "ERR syntax error near 'NX'"),
@@ -175,25 +175,25 @@ mod tests {
             ("TOUCH k PX 1.5", "ERR invalid PX '1.5': a whole number from 1 to 3153600000000 is wanted"),
             ("TOUCH", "ERR wrong number of arguments for 'smartcache.touch' command"),
         ] {
-            assert_eq!(bench.refusal(line), error);
+            assert_eq!(node.refusal(line), error);
         }
     }
 
     #[test]
     fn a_moment_already_past_distrusts_loads_as_del_does() {
-        let mut bench = bench();
-        let stamp = bench.call("STAMP").trim_matches('"').to_owned();
-        bench.call("TOUCH k EXAT 1004");
-        assert_eq!(bench.call(&format!("SET k v SWR 60 SINCE {stamp}")), "STALE");
-        assert_eq!(bench.dbsize(), 0);
+        let mut node = node();
+        let stamp = node.call("STAMP").trim_matches('"').to_owned();
+        node.call("TOUCH k EXAT 1004");
+        assert_eq!(node.call(&format!("SET k v SWR 60 SINCE {stamp}")), "STALE");
+        assert_eq!(node.dbsize(), 0);
     }
 
     #[test]
     fn it_makes_nothing_younger_than_a_load_in_flight() {
-        let mut bench = bench();
-        let stamp = bench.call("STAMP").trim_matches('"').to_owned();
-        bench.call("TOUCH k EX 60");
-        assert_eq!(bench.call(&format!("SET k loaded SINCE {stamp}")), "OK");
-        assert_eq!(bench.call("GET k"), "\"loaded\"");
+        let mut node = node();
+        let stamp = node.call("STAMP").trim_matches('"').to_owned();
+        node.call("TOUCH k EX 60");
+        assert_eq!(node.call(&format!("SET k loaded SINCE {stamp}")), "OK");
+        assert_eq!(node.call("GET k"), "\"loaded\"");
     }
 }

@@ -1,22 +1,22 @@
 //! What is saved beside the keys: a list of strings, in the file each behind its length in four bytes, little-endian.
 
 use smartcache::cache::aux;
-use smartcache::testing::Bench;
+use smartcache::testing::TestNode;
 
 use super::{assert_golden, golden};
 
 /// A node with rules of every word and with bytes that are no text.
 fn saved() -> Vec<Vec<u8>> {
-    let mut bench = Bench::at(1_795_376_053_113);
-    bench.call(
+    let mut node = TestNode::at(1_795_376_053_113);
+    node.call(
         "SMARTCACHE.RULE SET full MATCH user:*:* MATCH u:*:* PRIORITY -3 TTL 5m SCALE 0.5 MIN 250ms MAX 7d JITTER 10% SWR 0 \
          SIE 1h NEGATIVE 1.5 LOCK 2s BETA 0.25 CODEC lz4 MINSIZE 1kb FILLS 4 TAG user:{1} TAG all",
     );
-    bench.call("SMARTCACHE.RULE SET short MATCH *");
-    bench.call_words(&[b"SMARTCACHE.RULE", b"SET", b"bytes", b"MATCH", b"\x00\xff*\r\n", b"TAG", b"\x00{1}"]);
-    bench.call("SMARTCACHE.SET k v");
+    node.call("SMARTCACHE.RULE SET short MATCH *");
+    node.call_words(&[b"SMARTCACHE.RULE", b"SET", b"bytes", b"MATCH", b"\x00\xff*\r\n", b"TAG", b"\x00{1}"]);
+    node.call("SMARTCACHE.SET k v");
     let mut strings = Vec::new();
-    assert!(aux::save(&bench.state, bench.now(), &mut |string| strings.push(string.to_vec())));
+    assert!(aux::save(&node.state, node.now(), &mut |string| strings.push(string.to_vec())));
     strings
 }
 
@@ -37,13 +37,13 @@ fn unpacked(mut bytes: &[u8]) -> Vec<Vec<u8>> {
 #[test]
 fn rules_and_clock_are_read_for_ever() {
     let strings = unpacked(&golden("aux-v1/rules.bin", &packed(&saved())));
-    let mut bench = Bench::at(1_000_000);
-    bench.set_clock(1_795_376_000_000); // a minute slow
-    let now = bench.now();
+    let mut node = TestNode::at(1_000_000);
+    node.set_clock(1_795_376_000_000); // a minute slow
+    let now = node.now();
     let mut next = strings.iter().cloned();
-    aux::load(&mut bench.state, now, || next.next()).unwrap();
-    let list = bench.call("SMARTCACHE.RULE LIST").replace("}, {", "},\n{");
-    assert_golden("aux-v1/rules.txt", &format!("clock: {}\n{list}\n", bench.state.clock.last()));
+    aux::load(&mut node.state, now, || next.next()).unwrap();
+    let list = node.call("SMARTCACHE.RULE LIST").replace("}, {", "},\n{");
+    assert_golden("aux-v1/rules.txt", &format!("clock: {}\n{list}\n", node.state.clock.last()));
     if saved()[0] == strings[0] {
         assert_eq!(saved(), strings, "a version's words do not change");
     }

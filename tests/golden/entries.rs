@@ -13,7 +13,7 @@ use smartcache::cache::format::{self, Expiry};
 use smartcache::cache::live::Live;
 use smartcache::cache::rules::RuleId;
 use smartcache::cache::tags::Tags;
-use smartcache::testing::Bench;
+use smartcache::testing::TestNode;
 
 use super::{assert_golden, golden, path};
 
@@ -169,8 +169,8 @@ fn a_node_serves_what_an_old_stream_brings() {
         if header.is_empty() {
             continue; // the other test says so
         }
-        let mut bench = Bench::at(THEN);
-        assert_eq!(bench.obey(&[b"SMARTCACHE.STORE", b"k", &header, &stored]), "OK", "{name}");
-        assert_eq!(bench.call("SMARTCACHE.GET k"), served, "{name}");
+        let mut node = TestNode::at(THEN);
+        assert_eq!(node.obey(&[b"SMARTCACHE.STORE", b"k", &header, &stored]), "OK", "{name}");
+        assert_eq!(node.call("SMARTCACHE.GET k"), served, "{name}");
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use smartcache::cache::error::Error;
-use smartcache::testing::Bench;
+use smartcache::testing::TestNode;
 
 use super::assert_golden;
 
@@ -116,16 +116,16 @@ fn variants() -> Vec<Error> {
 
 #[test]
 fn errors_keep_their_words() {
-    let mut bench = Bench::at(1_000_000);
-    bench.plain_list("list");
-    bench.config("max-value", "10").unwrap();
-    bench.config("rules", r#"[{"name":"here","match":"x"}]"#).unwrap();
+    let mut node = TestNode::at(1_000_000);
+    node.plain_list("list");
+    node.config("max-value", "10").unwrap();
+    node.config("rules", r#"[{"name":"here","match":"x"}]"#).unwrap();
     let mut text = String::from("# Each kind of error\n\n");
     variants().iter().for_each(|error| writeln!(text, "{error}").unwrap());
     text += "\n# Commands, and how they are refused\n";
     for line in COMMANDS {
         let words = words(line);
-        let error = bench.refusal_words(&words.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let error = node.refusal_words(&words.iter().map(Vec::as_slice).collect::<Vec<_>>());
         write!(text, "\n{line}\n    {error}\n").unwrap();
     }
     assert_golden("errors.txt", &text);

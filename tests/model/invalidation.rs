@@ -25,7 +25,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use siphasher::sip::SipHasher13;
-use smartcache::testing::{Bench, Saved};
+use smartcache::testing::{Saved, TestNode};
 
 const KEYS: [&str; 5] = ["a1", "a2", "ab", "b1", "c"];
 const TAGS: [&str; 5] = ["x", "y", "of:1", "of:b", "nobodys"];
@@ -270,8 +270,8 @@ struct Load {
 }
 
 struct World {
-    ours: Bench,
-    replica: Bench,
+    ours: TestNode,
+    replica: TestNode,
     limits: Limits,
     db: i32,
     rooms: [Room; 2],
@@ -408,8 +408,8 @@ fn slices(words: &[Vec<u8>]) -> Vec<&[u8]> {
 impl World {
     fn new(limits: Limits) -> Self {
         let mut world = World {
-            ours: Bench::at(START),
-            replica: Bench::replica_at(START),
+            ours: TestNode::at(START),
+            replica: TestNode::replica_at(START),
             limits,
             db: 0,
             rooms: Default::default(),
@@ -430,16 +430,16 @@ impl World {
     }
 
     fn configure(&mut self) {
-        for bench in [&mut self.ours, &mut self.replica] {
+        for node in [&mut self.ours, &mut self.replica] {
             let (name, value) = match self.limits {
                 Limits::None => ("max-tags", "1000"),
                 Limits::Names => ("max-patterns", "1"),
                 Limits::Members => ("max-members", "3"),
                 Limits::Tags => ("max-tags", "3"),
             };
-            bench.config(name, value).unwrap();
+            node.config(name, value).unwrap();
             if self.limits == Limits::Names {
-                bench.config("max-prefixes", "1").unwrap();
+                node.config("max-prefixes", "1").unwrap();
             }
         }
         self.say("RULE SET r MATCH a* TAG of:{1}");
@@ -532,32 +532,32 @@ impl World {
             Step::Advance(ms) => {
                 self.wall += ms;
                 self.mono += ms;
-                self.both(|bench| bench.advance(*ms));
+                self.both(|node| node.advance(*ms));
             }
             Step::Turn(by) => {
                 let wall = self.wall.saturating_add_signed(*by);
                 self.wall = wall;
-                self.both(|bench| bench.set_clock(wall));
+                self.both(|node| node.set_clock(wall));
                 self.anything_may_be_better();
                 self.nothing_in_flight_is_exact();
             }
             Step::Select(db) => self.select(*db),
             Step::Rename(from, to) => {
                 if from != to {
-                    self.both(|bench| bench.rename(from, to));
+                    self.both(|node| node.rename(from, to));
                     self.bring(from, to, self.db, true);
                 }
             }
             Step::Copy(from, to, db) => {
                 if (from, self.db) != (to, *db) {
-                    self.both(|bench| bench.copy(from, to, *db));
+                    self.both(|node| node.copy(from, to, *db));
                     self.bring(from, to, *db, false);
                 }
             }
             Step::Move(key) => {
                 let db = 1 - self.db;
                 if !self.rooms[db as usize].keys.contains_key(key) {
-                    self.both(|bench| bench.move_to(key, db));
+                    self.both(|node| node.move_to(key, db));
                     self.bring(key, key, db, true);
                 }
             }
@@ -582,7 +582,7 @@ impl World {
                 }
             }
             Step::Flush(all) => {
-                self.both(|bench| bench.flush(*all));
+                self.both(|node| node.flush(*all));
                 for (db, room) in self.rooms.iter_mut().enumerate() {
                     if *all || db as i32 == self.db {
                         room.keys.clear();
@@ -591,7 +591,7 @@ impl World {
                 self.distrust_all(if *all { None } else { Some(self.db) });
             }
             Step::Swap => {
-                self.both(|bench| bench.swap(0, 1));
+                self.both(|node| node.swap(0, 1));
                 self.rooms.swap(0, 1);
                 self.distrust_all(None);
             }
@@ -606,16 +606,16 @@ impl World {
             Step::Promote => {
                 self.life += 1;
                 self.replica.promote([self.life; 16]);
-                self.ours = std::mem::replace(&mut self.replica, Bench::replica_at(self.mono));
+                self.ours = std::mem::replace(&mut self.replica, TestNode::replica_at(self.mono));
                 self.anything_may_be_better();
                 self.sync();
             }
             Step::Restart(as_aof) => {
                 self.life += 1;
                 let saved = self.ours.saved();
-                self.ours = Bench::at(self.mono);
+                self.ours = TestNode::at(self.mono);
                 self.ours.set_clock(self.wall);
-                self.replica = Bench::replica_at(self.mono);
+                self.replica = TestNode::replica_at(self.mono);
                 self.configure();
                 if *as_aof {
                     self.ours.load_aof(&saved, [self.life; 16]);
@@ -833,7 +833,7 @@ impl World {
     /// A new replica takes all over.
     fn sync(&mut self) {
         let saved: Saved = self.ours.saved();
-        self.replica = Bench::replica_at(self.mono);
+        self.replica = TestNode::replica_at(self.mono);
         self.configure();
         self.replica.set_clock(self.wall);
         self.replica.load_rdb(&saved, [self.life; 16]);
@@ -867,9 +867,9 @@ impl World {
             }
         }
         self.select(selected);
-        for bench in [&self.ours, &self.replica] {
-            bench.state.marks.validate();
-            bench.state.tags.validate();
+        for node in [&self.ours, &self.replica] {
+            node.state.marks.validate();
+            node.state.tags.validate();
         }
     }
 
@@ -921,17 +921,17 @@ impl World {
         }
         self.ours.sweep();
         self.obey();
-        self.both(|bench| bench.advance(60 * MINUTE));
+        self.both(|node| node.advance(60 * MINUTE));
         self.ours.sweep(); // what was due later
         self.obey();
         self.ours.cron();
         self.obey();
         self.replica.cron();
-        for bench in [&mut self.ours, &mut self.replica] {
-            let totals = bench.state.marks.totals();
+        for node in [&mut self.ours, &mut self.replica] {
+            let totals = node.state.marks.totals();
             assert_eq!((totals.prefixes, totals.patterns, totals.members), (0, 0, 0));
-            assert_eq!((bench.state.tags.len(), bench.state.live.totals()), (0, Default::default()));
-            while bench.state.marks.crumble() {}
+            assert_eq!((node.state.tags.len(), node.state.live.totals()), (0, Default::default()));
+            while node.state.marks.crumble() {}
         }
         assert_eq!(self.ours.stat("sweep_backlog"), "0");
         for db in 0..2 {
@@ -955,14 +955,14 @@ impl World {
         }
     }
 
-    fn both(&mut self, run: impl Fn(&mut Bench)) {
+    fn both(&mut self, run: impl Fn(&mut TestNode)) {
         run(&mut self.ours);
         run(&mut self.replica);
     }
 
     fn select(&mut self, db: i32) {
         self.db = db;
-        self.both(|bench| bench.select(db));
+        self.both(|node| node.select(db));
     }
 
     fn value(&mut self) -> String {

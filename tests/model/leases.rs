@@ -21,7 +21,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use smartcache::cache::Key;
 use smartcache::cache::native::Sender;
-use smartcache::testing::Bench;
+use smartcache::testing::TestNode;
 
 /// The first two share a rule that allows them one lease together (in some histories).
 const KEYS: [&str; 3] = ["a1", "a2", "b"];
@@ -296,7 +296,7 @@ enum Verdict {
 }
 
 struct World {
-    ours: Bench,
+    ours: TestNode,
     wall: u64,
     mono: u64,
     wall_was_set: bool,
@@ -321,7 +321,7 @@ struct World {
 
 impl World {
     fn new(one_lease_for_a: bool) -> Self {
-        let mut ours = Bench::at(START);
+        let mut ours = TestNode::at(START);
         ours.config("max-waiters", "9").unwrap();
         if one_lease_for_a {
             ours.call("RULE SET r MATCH a* FILLS 1");
@@ -462,7 +462,7 @@ impl World {
                 KEYS.iter().for_each(|key| self.ours.plain_del(key));
                 let now = self.ours.now();
                 for (_, key) in self.ours.state.flushed(None, now) {
-                    self.ours.node().settle(Key::named(&key));
+                    self.ours.as_node().settle(Key::named(&key));
                 }
                 self.ours.tick();
                 for key in KEYS {

@@ -18,7 +18,7 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use smartcache::cache::format;
 use smartcache::cache::sweep::Walk;
-use smartcache::testing::{Bench, field_of};
+use smartcache::testing::{TestNode, field_of};
 
 const START: u64 = 1_000_000_000;
 const WRONG_TYPE: &str = "(error) WRONGTYPE Operation against a key holding the wrong kind of value";
@@ -51,8 +51,8 @@ proptest! {
 
 /// Ours, with a replica, and the naive one.
 struct Both {
-    ours: Bench,
-    replica: Bench,
+    ours: TestNode,
+    replica: TestNode,
     naive: Naive,
     /// How far the replica's clock is ahead.
     skew: i64,
@@ -66,8 +66,8 @@ struct Both {
 impl Both {
     fn new(skew: i64) -> Self {
         let mut both = Both {
-            ours: Bench::at(START),
-            replica: Bench::replica_at(START),
+            ours: TestNode::at(START),
+            replica: TestNode::replica_at(START),
             naive: Naive { now: START, ..Naive::default() },
             skew,
             restored: false,
@@ -408,7 +408,7 @@ impl Both {
         self.ours.run_workers();
         self.replica.run_workers();
         for key in KEYS {
-            let [mut there, mut here] = [&mut self.replica, &mut self.ours].map(|bench| bench.written(key.as_bytes()));
+            let [mut there, mut here] = [&mut self.replica, &mut self.ours].map(|node| node.written(key.as_bytes()));
             if self.restored {
                 for (header, _) in [&mut there, &mut here].into_iter().flatten() {
                     header[5..13].fill(0); // the stamp
@@ -448,7 +448,7 @@ impl Naive {
 }
 
 /// How ours drew the end of a key's freshness, which must lie where jitter allows it.
-fn drawn(ours: &mut Bench, key: &str, earliest: u64, latest: u64) -> u64 {
+fn drawn(ours: &mut TestNode, key: &str, earliest: u64, latest: u64) -> u64 {
     let fresh_until = ours.now().ms() + ours.inspect(key, "fresh_ms").parse::<u64>().unwrap();
     assert!((earliest..=latest).contains(&fresh_until), "{fresh_until} is not from {earliest} to {latest}");
     fresh_until

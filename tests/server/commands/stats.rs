@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use smartcache::cache::report::{self, Told};
 use smartcache::cache::stats::Whose;
-use smartcache::testing::Bench;
+use smartcache::testing::TestNode;
 
 use crate::support::{Server, args, assert_within, skip, wait_until};
 
@@ -178,9 +178,9 @@ const STRANGE: &str = "a\"b\\c\nd\re\u{1}\u{7f}é{}# '";
 
 /// The text with a rule of that name, written by the same function of the core.
 fn strange(format: &str) -> String {
-    let mut bench = Bench::at(1_000);
-    let now = bench.now();
-    let numbers = bench.state.snapshot(Whose::Node, None, now);
+    let mut node = TestNode::at(1_000);
+    let now = node.now();
+    let numbers = node.state.snapshot(Whose::Node, None, now);
     let told = [Told { rule: Some(STRANGE), numbers }];
     if format == "JSON" { report::json(&told, true) } else { report::prometheus(&told, None, None) }
 }
