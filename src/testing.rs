@@ -19,7 +19,6 @@ use std::sync::Arc;
 
 use crate::cache::ask::{Node, Values};
 use crate::cache::clock::Now;
-use crate::cache::doubt::Doubts;
 use crate::cache::effects::{Effect, Effects};
 use crate::cache::entry::{Entry, EntryMut};
 use crate::cache::error::Error;
@@ -33,6 +32,7 @@ use crate::cache::members::Members;
 use crate::cache::native::Sender;
 use crate::cache::offload::{self, Job};
 use crate::cache::sweep::{PatientId, Walk};
+use crate::cache::tombstones::Tombstones;
 use crate::cache::{Caller, Cx, Judge, Key, Keyspace, Reply, Right, Server, Slot, State, aux};
 use crate::commands::args::Args;
 use crate::commands::spec::Flag;
@@ -57,7 +57,7 @@ struct Memory {
     others: BTreeMap<i32, Keys>,
     now: Now,
     live: Arc<Live>,
-    doubts: Arc<Doubts>,
+    tombstones: Arc<Tombstones>,
     ghosts: Arc<Ghosts>,
     marks: Rc<Marks>,
     /// We are a replica, or obey: nothing expires until our primary says so.
@@ -166,22 +166,22 @@ impl TestNode {
     /// A node whose clock shows so many milliseconds of Unix time.
     pub fn at(ms: u64) -> Self {
         // A million small tables are made sooner than a thousand of those that a server has.
-        Self::with_doubts(ms, Doubts::with_slots([1; 16], 1 << 12))
+        Self::with_tombstones(ms, Tombstones::with_slots([1; 16], 1 << 12))
     }
 
-    /// The same, where all keys are mistaken for each other when loads are doubted.
+    /// The same, where all keys are mistaken for each other when loads are conflicting.
     pub fn colliding_at(ms: u64) -> Self {
-        Self::with_doubts(ms, Doubts::with_slots([1; 16], 1))
+        Self::with_tombstones(ms, Tombstones::with_slots([1; 16], 1))
     }
 
-    fn with_doubts(ms: u64, doubts: Doubts) -> Self {
+    fn with_tombstones(ms: u64, tombstones: Tombstones) -> Self {
         let now = Now::from_us(ms * 1_000);
         let live = Arc::new(Live::default());
-        let doubts = Arc::new(doubts);
+        let tombstones = Arc::new(tombstones);
         let ghosts = Arc::new(Ghosts::new([1; 16]));
         let marks = Rc::new(Marks::default());
         TestNode {
-            state: State::new(now, [1; 16], live.clone(), doubts.clone(), ghosts.clone(), marks.clone()),
+            state: State::new(now, [1; 16], live.clone(), tombstones.clone(), ghosts.clone(), marks.clone()),
             answers: Vec::new(),
             server: Told {
                 client: 1,
@@ -206,7 +206,7 @@ impl TestNode {
                 others: BTreeMap::new(),
                 now,
                 live,
-                doubts,
+                tombstones,
                 ghosts,
                 marks,
                 obeying: false,
@@ -929,7 +929,7 @@ impl Memory {
 
     fn forget(&mut self, key: &[u8]) {
         if let Some((Value::Entry(entry), _)) = self.keys.remove(key) {
-            self.doubts.gone(key, entry.as_ref().stamp()); // the server calls `unlink` then
+            self.tombstones.gone(key, entry.as_ref().stamp()); // the server calls `unlink` then
             let fresh = Judge::new(&self.marks, self.db, key, self.now).is_fresh(entry.as_ref());
             self.ghosts.left(key, entry.as_ref().rule(), fresh);
             self.marks.left(self.db, key, entry.as_ref());

@@ -20,11 +20,11 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::clock::Now;
-use super::doubt::Mark;
 use super::entry::Freshness;
 use super::lease::{Answer, Due, End, Lease, Waited, WaiterId};
 use super::read::{self, Accept, Found, Value};
 use super::token::{self, Of, Token};
+use super::tombstones::TombstoneKind;
 use super::{Judge, Key, Keyspace, Slot, State};
 
 /// The shortest time after which to ask again, in milliseconds.
@@ -211,7 +211,7 @@ impl Node<'_> {
 
     /// Grants a lease, unless `FILLS` or `max-leases` forbids.
     fn grant(&mut self, key: Key<'_>, ask: Ask<'_>, early_for: Option<u64>) -> Option<Grant> {
-        let State { policies, leases, settings, clock, doubts, stats, .. } = &mut *self.state;
+        let State { policies, leases, settings, clock, tombstones, stats, .. } = &mut *self.state;
         let rule = policies.find(key.name);
         let policy = policies.policy(rule);
         let rule = rule.map(super::rules::Rule::id).unwrap_or_default();
@@ -230,7 +230,7 @@ impl Node<'_> {
         };
         let token = Token::begun(clock.stamp(self.now), self.now);
         clock.leave_one(); // where it is lost, that is remembered
-        doubts.load_begins(Some(key.name), self.now);
+        tombstones.load_begins(Some(key.name), self.now);
         let lease = Lease {
             token,
             until_ms: self.now.mono_ms().saturating_add(left_ms),
@@ -396,15 +396,15 @@ impl Node<'_> {
 
     /// What was loaded of this key before now is not to be trusted any more: its lease is free again. The key itself
     /// must have been changed already.
-    pub fn distrust(&mut self, key: Key<'_>, mark: Mark) {
-        let State { clock, doubts, settings, leases, stats, .. } = &mut *self.state;
-        if doubts.matter() || settings.guard_ms > 0 {
-            doubts.mark(mark, key.name, clock.stamp(self.now), settings.guard_ms, self.now);
+    pub fn distrust(&mut self, key: Key<'_>, kind: TombstoneKind) {
+        let State { clock, tombstones, settings, leases, stats, .. } = &mut *self.state;
+        if tombstones.matter() || settings.guard_ms > 0 {
+            tombstones.record(kind, key.name, clock.stamp(self.now), settings.guard_ms, self.now);
         }
         if leases.is_idle() {
             return;
         }
-        if mark == Mark::Deleted {
+        if kind == TombstoneKind::Deleted {
             leases.end_backoff(self.db, key.name);
         }
         leases.end(self.db, key.name, End::Voided, &mut stats.at(self.now));

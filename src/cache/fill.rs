@@ -20,9 +20,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::ask::Node;
 use super::clock::Stamp;
-use super::doubt::Doubt;
 use super::lease::End;
 use super::token::{Of, Token};
+use super::tombstones::LoadConflict;
 use super::{Key, Slot};
 
 /// Answers to fills that are remembered, so that a `SET` that is sent again is answered the same.
@@ -145,7 +145,7 @@ impl Node<'_> {
             Slot::Text(_) | Slot::Other => return Verdict::Lost(Some(token)),
         };
         let leased = own && self.state.leases.lease(self.db, key.name).is_some_and(|lease| lease.token == token);
-        let gone = if leased { Stamp::default() } else { self.state.doubts.newest_gone(key.name) };
+        let gone = if leased { Stamp::default() } else { self.state.tombstones.newest_gone(key.name) };
         let newest = there.max(gone);
         if newest > token.stamp {
             return Verdict::Lost(Some(token));
@@ -161,12 +161,12 @@ impl Node<'_> {
         {
             return Verdict::Dead(token);
         }
-        let of_key = self.state.doubts.of(token, key.name, leased);
-        match (of_key, self.state.marks.doubt(self.db, key.name, std::iter::empty(), token, self.now)) {
+        let of_key = self.state.tombstones.of(token, key.name, leased);
+        match (of_key, self.state.marks.conflict(self.db, key.name, std::iter::empty(), token, self.now)) {
             (None, None) => Verdict::Trusted(token),
-            (Some(Doubt::Dead), _) | (_, Some(Doubt::Dead)) => Verdict::Dead(token),
-            (Some(Doubt::Stale(a)), Some(Doubt::Stale(b))) => Verdict::Stale(token, a.min(b)),
-            (Some(Doubt::Stale(at)), None) | (None, Some(Doubt::Stale(at))) => Verdict::Stale(token, at),
+            (Some(LoadConflict::Dead), _) | (_, Some(LoadConflict::Dead)) => Verdict::Dead(token),
+            (Some(LoadConflict::Stale(a)), Some(LoadConflict::Stale(b))) => Verdict::Stale(token, a.min(b)),
+            (Some(LoadConflict::Stale(at)), None) | (None, Some(LoadConflict::Stale(at))) => Verdict::Stale(token, at),
         }
     }
 
@@ -194,7 +194,7 @@ impl Node<'_> {
         self.state.answered.remember(token.stamp, filled);
         if filled == Filled::Lost {
             // Whatever it was lost to may be gone when it is sent again. (No other load has this stamp: `Node::grant`.)
-            self.state.doubts.gone(key.name, Stamp(token.stamp.0 + 1));
+            self.state.tombstones.gone(key.name, Stamp(token.stamp.0 + 1));
         }
         let mut tally = self.state.stats.at(self.now);
         let lease = self.state.leases.lease(self.db, key.name).filter(|lease| lease.token == token);
@@ -236,10 +236,10 @@ impl Node<'_> {
 
     /// Something that was not loaded here was written under the key just now: what is being loaded is older.
     pub fn overwritten(&mut self, key: Key<'_>) {
-        if self.state.doubts.matter() {
+        if self.state.tombstones.matter() {
             // A stamp of its own: under that of the last token, its fill would pass for what was written.
             let stamp = self.state.clock.stamp(self.now);
-            self.state.doubts.gone(key.name, stamp);
+            self.state.tombstones.gone(key.name, stamp);
         }
         if !self.state.leases.is_idle() {
             self.state.leases.end(self.db, key.name, End::Voided, &mut self.state.stats.at(self.now));
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubt_about_another_key_does_not_make_a_fresh_value_stale() {
+    fn a_tombstone_of_another_key_does_not_make_a_fresh_value_stale() {
         let mut node = TestNode::colliding_at(1_000_000);
         node.call("SET k v EX 60");
         let stamp = node.call("STAMP").trim_matches('"').to_owned();

@@ -37,12 +37,12 @@ use smallvec::SmallVec;
 
 use super::chunked::Chunked;
 use super::clock::{self, Now, Stamp};
-use super::doubt::Doubt;
 use super::entry::{EntryMut, EntryRef, Freshness};
 use super::glob::{Glob, Sieve};
 use super::members::Members;
 use super::tags::TagId;
 use super::token::Token;
+use super::tombstones::LoadConflict;
 
 /// Databases whose newest marks are told apart. Those beyond share a number with one of these: more entries are looked at.
 const DATABASES: usize = 1024;
@@ -286,26 +286,26 @@ impl Marks {
     }
 
     /// Why a load of something with these tags, to be stored under `name`, is not to be trusted, if it is not.
-    pub fn doubt(
+    pub fn conflict(
         &self,
         db: i32,
         name: &[u8],
         tags: impl Iterator<Item = TagId>,
         token: Token,
         now: Now,
-    ) -> Option<Doubt> {
+    ) -> Option<LoadConflict> {
         self.with(db, None, |marks| {
-            let mut doubt = marks.floor.doubt(name, token, now);
+            let mut conflict = marks.floor.conflict(name, token, now);
             let mut add = |record: &Record| {
-                doubt = match (doubt, record.doubt(name, token, now)) {
-                    (Some(Doubt::Dead), _) | (_, Some(Doubt::Dead)) => Some(Doubt::Dead),
-                    (Some(Doubt::Stale(a)), Some(Doubt::Stale(b))) => Some(Doubt::Stale(a.min(b))),
+                conflict = match (conflict, record.conflict(name, token, now)) {
+                    (Some(LoadConflict::Dead), _) | (_, Some(LoadConflict::Dead)) => Some(LoadConflict::Dead),
+                    (Some(LoadConflict::Stale(a)), Some(LoadConflict::Stale(b))) => Some(LoadConflict::Stale(a.min(b))),
                     (one, other) => one.or(other),
                 }
             };
             tags.filter_map(|tag| marks.tags.get(&tag)).for_each(&mut add);
             marks.by_name(name, &mut add);
-            doubt
+            conflict
         })
     }
 
@@ -931,15 +931,15 @@ impl Record {
         concerned.fold(Verdict::Untouched, |verdict, soft| verdict.and(soft.verdict(name, now)))
     }
 
-    fn doubt(&self, name: &[u8], token: Token, now: Now) -> Option<Doubt> {
+    fn conflict(&self, name: &[u8], token: Token, now: Now) -> Option<LoadConflict> {
         if token.mono_ms < self.hard_guard {
-            return Some(Doubt::Dead);
+            return Some(LoadConflict::Dead);
         }
         match self.verdict(token.stamp.0, name, now) {
-            Verdict::Dead => Some(Doubt::Dead),
-            Verdict::Stale(since) => Some(Doubt::stale_since(since)),
+            Verdict::Dead => Some(LoadConflict::Dead),
+            Verdict::Stale(since) => Some(LoadConflict::stale_since(since)),
             Verdict::Untouched | Verdict::Later(_) if token.mono_ms < self.soft_guard => {
-                Some(Doubt::stale_since(self.softs.last().map_or(now.ms(), |soft| soft.at_ms)))
+                Some(LoadConflict::stale_since(self.softs.last().map_or(now.ms(), |soft| soft.at_ms)))
             }
             Verdict::Untouched | Verdict::Later(_) => None,
         }

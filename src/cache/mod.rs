@@ -13,7 +13,6 @@ pub mod bus;
 pub mod chunked;
 pub mod clock;
 pub mod codec;
-pub mod doubt;
 pub mod effects;
 pub mod entry;
 pub mod error;
@@ -42,6 +41,7 @@ pub mod store;
 pub mod sweep;
 pub mod tags;
 pub mod token;
+pub mod tombstones;
 pub mod units;
 pub mod window;
 
@@ -52,7 +52,6 @@ use crate::config::Settings;
 use ask::Node;
 use bus::{Bus, PassOn};
 use clock::{Clock, Now};
-use doubt::Doubts;
 use effects::{Effect, Effects};
 use entry::{Entry, EntryMut, EntryRef, Freshness};
 use fill::{Answered, Floors};
@@ -66,6 +65,7 @@ use rules::Policies;
 use slots::Slots;
 use sweep::Sweep;
 use token::Secret;
+use tombstones::Tombstones;
 
 /// A key, and which word of the command it was: the host then uses the server's own string instead of making one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,7 +304,7 @@ pub struct State {
     /// Who loads what, and who waits for it.
     pub leases: Leases,
     /// Which loads in flight are not to be trusted, by key.
-    pub doubts: Arc<Doubts>,
+    pub tombstones: Arc<Tombstones>,
     /// The same by database.
     pub floors: Floors,
     /// What has been invalidated, and how.
@@ -398,7 +398,7 @@ impl State {
         let stamp = self.clock.stamp(now);
         self.begin_anew(secret, now);
         self.floors.begin_anew(stamp);
-        self.doubts.begin_anew();
+        self.tombstones.begin_anew();
         if let Some(slots) = &mut self.slots {
             slots.begin_anew(stamp);
         }
@@ -412,7 +412,7 @@ impl State {
         now: Now,
         random: [u8; 16],
         live: Arc<Live>,
-        doubts: Arc<Doubts>,
+        tombstones: Arc<Tombstones>,
         ghosts: Arc<Ghosts>,
         marks: Rc<Marks>,
     ) -> Self {
@@ -431,7 +431,7 @@ impl State {
             random: random::Random::new((seed ^ seed >> 64) as u64),
             live,
             leases: Leases::default(),
-            doubts,
+            tombstones,
             floors: Floors::default(),
             marks,
             sweep: Sweep::default(),

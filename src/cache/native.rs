@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 
 use super::clock::Now;
-use super::doubt::Mark;
+use super::tombstones::TombstoneKind;
 use super::{State, units};
 
 /// What a command does to a key.
@@ -188,13 +188,13 @@ impl State {
     }
 
     fn touched(&mut self, key: &[u8], touch: Touch, now: Now) {
-        if !self.doubts.awaits(key, now, self.settings.max_load_ms) {
+        if !self.tombstones.awaits(key, now, self.settings.max_load_ms) {
             return;
         }
         let stamp = self.clock.stamp(now);
         match touch {
-            Touch::Deletes => self.doubts.mark(Mark::Deleted, key, stamp, self.settings.guard_ms, now),
-            Touch::Writes => self.doubts.gone(key, stamp),
+            Touch::Deletes => self.tombstones.record(TombstoneKind::Deleted, key, stamp, self.settings.guard_ms, now),
+            Touch::Writes => self.tombstones.gone(key, stamp),
         }
         self.leases.void_key(key, &mut self.stats.at(now));
     }

@@ -14,7 +14,6 @@ use smallvec::SmallVec;
 use super::ask::Node;
 use super::clock::{Now, Stamp};
 use super::codec::{self, Adaptive, Choice, CodecId, Codecs, worth_keeping};
-use super::doubt::Doubt;
 use super::effects::{Effect, Event};
 use super::entry::{Entry, Freshness, MAX_LEN, MAX_TAGS, Parts};
 use super::error::Error;
@@ -26,6 +25,7 @@ use super::rules::{Lifetime, Origin, Policy, RuleId};
 use super::sweep::Walk;
 use super::tags::{TagId, Tags};
 use super::token::Token;
+use super::tombstones::LoadConflict;
 use super::{Cx, Judge, Key, Slot, State, read};
 use crate::config::Settings;
 
@@ -199,10 +199,10 @@ fn among_tags(cx: &Cx<'_, '_>, key: Key<'_>, options: &Options<'_>, verdict: Ver
     let of_rule = rule.map(|rule| rule.tags(key.name)).into_iter().flatten();
     let known = options.tags.iter().filter_map(|name| state.tags.known(name));
     let tags = known.chain(of_rule.filter_map(|name| state.tags.known(&name)));
-    match state.marks.doubt(cx.caller.db, key.name, tags, token, cx.now) {
+    match state.marks.conflict(cx.caller.db, key.name, tags, token, cx.now) {
         None => verdict,
-        Some(Doubt::Dead) => Verdict::Dead(token),
-        Some(Doubt::Stale(at)) => Verdict::Stale(token, stale.map_or(at, |other| other.min(at))),
+        Some(LoadConflict::Dead) => Verdict::Dead(token),
+        Some(LoadConflict::Stale(at)) => Verdict::Stale(token, stale.map_or(at, |other| other.min(at))),
     }
 }
 
@@ -233,7 +233,7 @@ fn put<'w>(
     options: &Options<'w>,
     loaded: Loaded,
 ) -> Result<Outcome, Error> {
-    let State { settings, policies, tags, stats, codecs, offload, random, adaptive, doubts, .. } = &mut *cx.state;
+    let State { settings, policies, tags, stats, codecs, offload, random, adaptive, tombstones, .. } = &mut *cx.state;
     let rule = policies.find(key.name);
     let policy = policies.policy(rule);
     let rule_id = rule.map_or(RuleId::NONE, |rule| rule.id());
@@ -252,7 +252,7 @@ fn put<'w>(
         }
         fresh_until = Some(end);
     } else if fresh_until.is_some_and(|at| at <= cx.now.ms()) {
-        doubts.gone(key.name, loaded.stamp);
+        tombstones.gone(key.name, loaded.stamp);
         if cx.keys.remove(key) {
             cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
         }

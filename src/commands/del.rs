@@ -2,10 +2,10 @@
 
 use super::args::{self, Args};
 use super::spec::{Access, Arg, Command, Flag, Keys};
-use crate::cache::doubt::Mark;
 use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::Freshness;
 use crate::cache::error::Error;
+use crate::cache::tombstones::TombstoneKind;
 use crate::cache::{Cx, Judge, Slot};
 
 /// The declaration.
@@ -39,7 +39,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         if cx.keys.remove(key) {
             cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
         }
-        cx.node().distrust(key, Mark::Deleted);
+        cx.node().distrust(key, TombstoneKind::Deleted);
     }
     cx.reply.int(there);
     Ok(())

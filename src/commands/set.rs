@@ -765,7 +765,7 @@ mod tests {
         assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
         node.server.out_of_memory = true;
         node.call(&format!("SMARTCACHE.SET k lagging TOKEN {token}"));
-        assert_eq!(node.late(), next(), "nor what a guard doubts");
+        assert_eq!(node.late(), next(), "nor what a guard tombstones");
     }
 
     #[test]

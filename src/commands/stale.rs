@@ -2,10 +2,10 @@
 
 use super::args::{self, Args};
 use super::spec::{Access, Arg, Command, Flag, Keys};
-use crate::cache::doubt::Mark;
 use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::EntryMut;
 use crate::cache::error::Error;
+use crate::cache::tombstones::TombstoneKind;
 use crate::cache::{Cx, Judge};
 
 /// The declaration.
@@ -37,7 +37,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
             were_fresh += 1;
             cx.effects.changed(key, Effect::ReplicateHeader(key), Event::Stale);
         }
-        cx.node().distrust(key, Mark::Staled);
+        cx.node().distrust(key, TombstoneKind::Staled);
     }
     cx.reply.int(were_fresh);
     Ok(())

@@ -30,7 +30,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     }
     let state = &mut *cx.state;
     let token = Token::begun(state.clock.stamp(cx.now), cx.now);
-    state.doubts.load_begins(None, cx.now);
+    state.tombstones.load_begins(None, cx.now);
     cx.reply.bulk(&state.secret.seal(Of::Anything, token));
     Ok(())
 }

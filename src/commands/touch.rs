@@ -3,10 +3,10 @@
 use super::args::Args;
 use super::options::{self, LIFETIME, Takes};
 use super::spec::{Access, Arg, Command, Flag, Keys};
-use crate::cache::doubt::Mark;
 use crate::cache::effects::{Effect, Event};
 use crate::cache::error::Error;
 use crate::cache::marks::Verdict;
+use crate::cache::tombstones::TombstoneKind;
 use crate::cache::{Cx, Judge, Slot};
 
 /// The declaration.
@@ -55,7 +55,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     if fresh_until.is_some_and(|at| at <= cx.now.ms()) {
         cx.keys.remove(key);
         cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
-        cx.node().distrust(key, Mark::Deleted);
+        cx.node().distrust(key, TombstoneKind::Deleted);
     } else if let Some(mut entry) = cx.keys.edit(key) {
         entry.set_fresh_until(fresh_until);
         let gone_at = entry.as_ref().gone_at();

@@ -17,7 +17,6 @@ use redis_module::raw;
 use super::ffi::{Ctx, Str, malloc_size, server, server_may};
 use super::{cached_now, caller, clock_now, guarded, log, with_state};
 use crate::cache::codec::CodecId;
-use crate::cache::doubt::Doubts;
 use crate::cache::entry::{self, Entry, EntryMut, EntryRef, Freshness, HEADER};
 use crate::cache::format::{self, Expiry};
 use crate::cache::ghosts::{self, Ghosts};
@@ -25,6 +24,7 @@ use crate::cache::live::Live;
 use crate::cache::marks::{Marks, Verdict};
 use crate::cache::rules::RuleId;
 use crate::cache::store::From;
+use crate::cache::tombstones::Tombstones;
 use crate::cache::{State, aux};
 
 /// The type's name in `TYPE`, RDB and `DUMP`: nine characters, for ever.
@@ -44,7 +44,7 @@ lazy_static! {
     /// Counts of what is alive in this process: shared with the thread that frees in the background.
     pub(super) static ref LIVE: Arc<Live> = Arc::new(Live::default());
     /// Which loads in flight are not to be trusted: told by the server's own removals, too.
-    pub(super) static ref DOUBTS: Arc<Doubts> = Arc::new(Doubts::new(super::random_bytes()));
+    pub(super) static ref TOMBSTONES: Arc<Tombstones> = Arc::new(Tombstones::new(super::random_bytes()));
     /// Which keys the server has evicted or let expire.
     pub(super) static ref GHOSTS: Arc<Ghosts> = Arc::new(Ghosts::within(&ROOM, super::random_bytes()));
 }
@@ -411,10 +411,10 @@ unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const 
         let invalidated = entry.as_ref().stale() || matches!(verdict, Verdict::Stale(_) | Verdict::Dead);
         entry.unlist(); // it may live on, under another name or in another database
         let may_evict = caller::may_evict();
-        if DOUBTS.matter() || !GHOSTS.is_empty() || may_evict || invalidated {
+        if TOMBSTONES.matter() || !GHOSTS.is_empty() || may_evict || invalidated {
             let entry = entry.as_ref();
             let fresh = may_evict && matches!(entry.freshness(now), Freshness::Fresh { .. });
-            DOUBTS.gone(name, entry.stamp());
+            TOMBSTONES.gone(name, entry.stamp());
             GHOSTS.left(name, entry.rule(), fresh);
             if invalidated {
                 GHOSTS.invalidated(name);

@@ -25,13 +25,13 @@ static FILTER: MainThread = MainThread(Cell::new(ptr::null_mut()));
 
 /// Whether a load has begun, and no filter is registered: cheap, for every command of ours.
 pub(super) fn is_missing(state: &State) -> bool {
-    FILTER.0.get().is_null() && state.settings.guard_native && state.doubts.has_news()
+    FILTER.0.get().is_null() && state.settings.guard_native && state.tombstones.has_news()
 }
 
 /// Registers the filter, or takes it back, as the leases of this moment need it.
 pub(super) fn see_to(state: &State, now: Now) {
-    state.doubts.no_news();
-    let wanted = state.settings.guard_native && state.doubts.awaits_any(now, state.settings.max_load_ms);
+    state.tombstones.no_news();
+    let wanted = state.settings.guard_native && state.tombstones.awaits_any(now, state.settings.max_load_ms);
     if wanted != FILTER.0.get().is_null() {
         return;
     }

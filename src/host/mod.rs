@@ -57,7 +57,7 @@ lazy_static! {
             clock_now(),
             random_bytes(),
             datatype::LIVE.clone(),
-            datatype::DOUBTS.clone(),
+            datatype::TOMBSTONES.clone(),
             datatype::GHOSTS.clone(),
             datatype::marks().clone(),
         )))

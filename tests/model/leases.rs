@@ -759,15 +759,15 @@ impl World {
     fn judge(&mut self, key: &'static str, load: &Load) -> Verdict {
         self.expire();
         let spot = &self.spots[key];
-        let doubted = |mark: &&Mark| mark.at > load.began || load.mono < mark.guard;
+        let conflicting = |mark: &&Mark| mark.at > load.began || load.mono < mark.guard;
         if matches!(spot.held, Held::Text(_)) || spot.written.iter().any(|at| *at > load.began) {
             Verdict::Lost
         } else if self.flushed.iter().any(|at| *at > load.began)
-            || spot.deleted.iter().any(|mark| doubted(&mark))
+            || spot.deleted.iter().any(|mark| conflicting(&mark))
             || load.mono < self.role_since + self.guard
         {
             Verdict::Dead
-        } else if spot.staled.iter().any(|mark| doubted(&mark)) {
+        } else if spot.staled.iter().any(|mark| conflicting(&mark)) {
             Verdict::Stale(spot.staled.last().unwrap().wall)
         } else {
             Verdict::Good

@@ -37,14 +37,14 @@ type Table = OnceLock<Box<[AtomicU64]>>;
 
 /// What has happened to keys whose loads are in flight. Shared with the host's callbacks, which run on the main thread
 /// while a command of ours may hold the state: hence atomics, which never contend.
-pub struct Doubts {
+pub struct Tombstones {
     key: [u8; 16],
     slots: usize,
     loads_began: AtomicBool,
     /// A load has begun since somebody last asked.
     news: AtomicBool,
-    deleted: Marks,
-    staled: Marks,
+    deleted: Moments,
+    staled: Moments,
     gone: Table,
     /// When the last lease of each slot was granted, in milliseconds of the monotonic clock.
     begun: Table,
@@ -53,15 +53,15 @@ pub struct Doubts {
     last_ms: AtomicU64,
 }
 
-impl std::fmt::Debug for Doubts {
+impl std::fmt::Debug for Tombstones {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Doubts").finish_non_exhaustive()
+        f.debug_struct("Tombstones").finish_non_exhaustive()
     }
 }
 
 /// The last mark of each slot.
 #[derive(Default)]
-struct Marks {
+struct Moments {
     stamps: Table,
     /// Until when loads that begin are distrusted, too: milliseconds of the monotonic clock.
     guards: Table,
@@ -69,30 +69,30 @@ struct Marks {
 
 /// Which kind of mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
+pub enum TombstoneKind {
     /// Deleted: what was being loaded is dropped.
     Deleted,
     /// Made stale: what was being loaded is a stale copy.
     Staled,
 }
 
-/// What makes a load doubtful.
+/// What conflicts with a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doubt {
+pub enum LoadConflict {
     /// The key was deleted since: the value is dead.
     Dead,
     /// The key was made stale at this stamp: the value is a stale copy.
     Stale(Stamp),
 }
 
-impl Doubt {
+impl LoadConflict {
     /// The value has been a stale copy since then, in milliseconds of Unix time.
     pub fn stale_since(ms: u64) -> Self {
-        Doubt::Stale(Stamp(ms.saturating_mul(1_000)))
+        LoadConflict::Stale(Stamp(ms.saturating_mul(1_000)))
     }
 }
 
-impl Doubts {
+impl Tombstones {
     /// Nothing has happened. The key keeps clients from choosing which keys share a slot.
     pub fn new(key: [u8; 16]) -> Self {
         Self::with_slots(key, SLOTS)
@@ -101,13 +101,13 @@ impl Doubts {
     /// The same in tables of another size: a power of two.
     pub fn with_slots(key: [u8; 16], slots: usize) -> Self {
         assert!(slots.is_power_of_two());
-        Doubts {
+        Tombstones {
             key,
             slots,
             loads_began: AtomicBool::new(false),
             news: AtomicBool::new(false),
-            deleted: Marks::default(),
-            staled: Marks::default(),
+            deleted: Moments::default(),
+            staled: Moments::default(),
             gone: Table::new(),
             begun: Table::new(),
             stamped_ms: AtomicU64::new(0),
@@ -152,12 +152,12 @@ impl Doubts {
         self.loads_began.load(Relaxed)
     }
 
-    /// Marks a key: loads of it begun before `stamp`, or within `guard_ms` from now, are not trusted.
-    pub fn mark(&self, mark: Mark, key: &[u8], stamp: Stamp, guard_ms: u64, now: Now) {
-        let (slot, marks) = (self.slot(key), self.marks(mark));
-        self.raise(&marks.stamps, slot, stamp.0);
+    /// Moments a key: loads of it begun before `stamp`, or within `guard_ms` from now, are not trusted.
+    pub fn record(&self, kind: TombstoneKind, key: &[u8], stamp: Stamp, guard_ms: u64, now: Now) {
+        let (slot, moments) = (self.slot(key), self.moments(kind));
+        self.raise(&moments.stamps, slot, stamp.0);
         if guard_ms > 0 {
-            self.raise(&marks.guards, slot, now.mono_ms().saturating_add(guard_ms));
+            self.raise(&moments.guards, slot, now.mono_ms().saturating_add(guard_ms));
         }
     }
 
@@ -183,23 +183,23 @@ impl Doubts {
 
     /// Why this load of the key is not to be trusted, if it is not. With its lease still out (`leased`) only guards count:
     /// whatever marks a key ends its lease.
-    pub fn of(&self, token: Token, key: &[u8], leased: bool) -> Option<Doubt> {
+    pub fn of(&self, token: Token, key: &[u8], leased: bool) -> Option<LoadConflict> {
         let slot = self.slot(key);
-        let marked = |marks: &Marks| {
-            let stamp = read(&marks.stamps, slot);
+        let marked = |moments: &Moments| {
+            let stamp = read(&moments.stamps, slot);
             let since = !leased && token.stamp.0 <= stamp;
-            (since || token.mono_ms < read(&marks.guards, slot)).then_some(Stamp(stamp))
+            (since || token.mono_ms < read(&moments.guards, slot)).then_some(Stamp(stamp))
         };
         match marked(&self.deleted) {
-            Some(_) => Some(Doubt::Dead),
-            None => marked(&self.staled).map(Doubt::Stale),
+            Some(_) => Some(LoadConflict::Dead),
+            None => marked(&self.staled).map(LoadConflict::Stale),
         }
     }
 
-    fn marks(&self, mark: Mark) -> &Marks {
-        match mark {
-            Mark::Deleted => &self.deleted,
-            Mark::Staled => &self.staled,
+    fn moments(&self, kind: TombstoneKind) -> &Moments {
+        match kind {
+            TombstoneKind::Deleted => &self.deleted,
+            TombstoneKind::Staled => &self.staled,
         }
     }
 
@@ -224,10 +224,10 @@ mod tests {
 
     const MS: u64 = 1_000;
 
-    fn doubts() -> Doubts {
-        let doubts = Doubts::new([7; 16]);
-        doubts.load_begins(None, at(0));
-        doubts
+    fn tombstones() -> Tombstones {
+        let tombstones = Tombstones::new([7; 16]);
+        tombstones.load_begins(None, at(0));
+        tombstones
     }
 
     fn load(at_ms: u64) -> Token {
@@ -239,46 +239,50 @@ mod tests {
     }
 
     #[test]
-    fn a_load_is_doubted_when_its_key_was_marked_after_it_began() {
-        let doubts = doubts();
-        doubts.mark(Mark::Staled, b"k", Stamp(20 * MS), 0, at(20));
-        assert_eq!(doubts.of(load(19), b"k", false), Some(Doubt::Stale(Stamp(20 * MS))));
-        assert_eq!(doubts.of(load(21), b"k", false), None);
-        assert_eq!((doubts.of(load(19), b"k", true), doubts.of(load(19), b"other", false)), (None, None));
-        doubts.mark(Mark::Deleted, b"k", Stamp(18 * MS), 0, at(18));
-        assert_eq!(doubts.of(load(17), b"k", false), Some(Doubt::Dead), "what is dead is not served stale either");
+    fn a_load_is_distrusted_when_its_key_was_marked_after_it_began() {
+        let tombstones = tombstones();
+        tombstones.record(TombstoneKind::Staled, b"k", Stamp(20 * MS), 0, at(20));
+        assert_eq!(tombstones.of(load(19), b"k", false), Some(LoadConflict::Stale(Stamp(20 * MS))));
+        assert_eq!(tombstones.of(load(21), b"k", false), None);
+        assert_eq!((tombstones.of(load(19), b"k", true), tombstones.of(load(19), b"other", false)), (None, None));
+        tombstones.record(TombstoneKind::Deleted, b"k", Stamp(18 * MS), 0, at(18));
         assert_eq!(
-            doubts.of(load(19), b"k", false),
-            Some(Doubt::Stale(Stamp(20 * MS))),
+            tombstones.of(load(17), b"k", false),
+            Some(LoadConflict::Dead),
+            "what is dead is not served stale either"
+        );
+        assert_eq!(
+            tombstones.of(load(19), b"k", false),
+            Some(LoadConflict::Stale(Stamp(20 * MS))),
             "neither overwrites the other"
         );
     }
 
     #[test]
     fn a_mark_never_goes_back() {
-        let doubts = doubts();
-        doubts.mark(Mark::Deleted, b"k", Stamp(20 * MS), 0, at(20));
-        doubts.mark(Mark::Deleted, b"k", Stamp(10 * MS), 0, at(10));
-        assert_eq!(doubts.of(load(15), b"k", false), Some(Doubt::Dead));
+        let tombstones = tombstones();
+        tombstones.record(TombstoneKind::Deleted, b"k", Stamp(20 * MS), 0, at(20));
+        tombstones.record(TombstoneKind::Deleted, b"k", Stamp(10 * MS), 0, at(10));
+        assert_eq!(tombstones.of(load(15), b"k", false), Some(LoadConflict::Dead));
     }
 
     #[test]
     fn a_guard_counts_on_the_monotonic_clock_so_a_wall_clock_set_back_does_not_prolong_it() {
-        let doubts = doubts();
-        doubts.mark(Mark::Deleted, b"k", Stamp(1_000_000 * MS), 5_000, Now::new(1_000_000 * MS, 20_000));
+        let tombstones = tombstones();
+        tombstones.record(TombstoneKind::Deleted, b"k", Stamp(1_000_000 * MS), 5_000, Now::new(1_000_000 * MS, 20_000));
         // The wall clock is set back by an hour: stamps go on from the last one.
         let begun = |mono_ms, nth| Token { stamp: Stamp(1_000_000 * MS + nth), mono_ms };
-        assert_eq!(doubts.of(begun(24_999, 1), b"k", false), Some(Doubt::Dead));
-        assert_eq!(doubts.of(begun(25_000, 2), b"k", false), None);
+        assert_eq!(tombstones.of(begun(24_999, 1), b"k", false), Some(LoadConflict::Dead));
+        assert_eq!(tombstones.of(begun(25_000, 2), b"k", false), None);
     }
 
     #[test]
     fn nothing_is_written_down_before_the_first_load() {
-        let doubts = Doubts::new([7; 16]);
-        doubts.gone(b"k", Stamp(9));
-        assert!(!doubts.matter() && doubts.gone.get().is_none());
-        doubts.load_begins(None, at(0));
-        doubts.gone(b"k", Stamp(10));
-        assert_eq!(doubts.newest_gone(b"k"), Stamp(10));
+        let tombstones = Tombstones::new([7; 16]);
+        tombstones.gone(b"k", Stamp(9));
+        assert!(!tombstones.matter() && tombstones.gone.get().is_none());
+        tombstones.load_begins(None, at(0));
+        tombstones.gone(b"k", Stamp(10));
+        assert_eq!(tombstones.newest_gone(b"k"), Stamp(10));
     }
 }
