@@ -65,14 +65,14 @@ pub enum Filled {
 
 /// Flushes: loads of a database that began before its floor are not trusted.
 #[derive(Debug, Default)]
-pub struct Floors {
+pub struct FlushEpochs {
     all: Stamp,
     by_db: BTreeMap<i32, Stamp>,
     /// Ends of guards whose marks are forgotten, in milliseconds of the monotonic clock.
     guards: BTreeMap<i32, u64>,
 }
 
-impl Floors {
+impl FlushEpochs {
     /// Raises the floor of a database, or of all.
     pub fn raise(&mut self, db: Option<i32>, stamp: Stamp) {
         let floor = match db {
@@ -155,7 +155,7 @@ impl Node<'_> {
         }
         let arrived = self.state.slots.as_ref().map_or(Stamp::default(), |slots| slots.arrived(key.name));
         if token.stamp <= arrived
-            || self.state.floors.has(self.db, token)
+            || self.state.flush_epochs.has(self.db, token)
             || token.age_ms(self.now) > self.state.settings.max_load_ms
             || token.mono_ms < self.state.began_ms.saturating_add(self.state.settings.guard_ms)
         {
@@ -311,12 +311,12 @@ mod tests {
 
     #[test]
     fn a_floor_never_sinks_and_counts_for_its_own_database() {
-        let mut floors = Floors::default();
-        floors.raise(Some(1), Stamp(5));
-        floors.raise(Some(1), Stamp(3));
-        assert_eq!((floors.of(0), floors.of(1)), (Stamp(0), Stamp(5)));
-        floors.raise(None, Stamp(4));
-        assert_eq!((floors.of(0), floors.of(1)), (Stamp(4), Stamp(5)));
+        let mut flush_epochs = FlushEpochs::default();
+        flush_epochs.raise(Some(1), Stamp(5));
+        flush_epochs.raise(Some(1), Stamp(3));
+        assert_eq!((flush_epochs.of(0), flush_epochs.of(1)), (Stamp(0), Stamp(5)));
+        flush_epochs.raise(None, Stamp(4));
+        assert_eq!((flush_epochs.of(0), flush_epochs.of(1)), (Stamp(4), Stamp(5)));
     }
 
     /// What a load of `k` is answered, late or in time, when something happened to another key with which it is mistaken.

@@ -143,7 +143,7 @@ impl Invalidation<'_> {
                         // Every id is taken, none by this name: no entry holds it. But loads under way might bring it,
                         // those that a guard is to catch, and what arrives from elsewhere.
                         None => {
-                            state.floors.raise(Some(db), self.stamp);
+                            state.flush_epochs.raise(Some(db), self.stamp);
                             state.marks.forgot_tag(db, name, self.stamp, guard_ms);
                         }
                     }
@@ -309,10 +309,10 @@ impl State {
             }
             Said::Swept(began) => self.marks.swept(db, began),
             Said::Forget(stamp) => {
-                let floors = &mut self.floors;
+                let flush_epochs = &mut self.flush_epochs;
                 self.marks.forget_until(db, believable(stamp), now, |stamp, guard_ms| {
-                    floors.raise(Some(db), stamp);
-                    floors.guard(db, guard_ms);
+                    flush_epochs.raise(Some(db), stamp);
+                    flush_epochs.guard(db, guard_ms);
                 });
             }
             Said::Forgot(stamp, true) => self.marks.set_forgotten(db, Stamp::default(), believable(stamp)),
@@ -399,13 +399,13 @@ impl State {
     /// `SMARTCACHE.MARK` that has replicas do so, too.
     pub fn reap(&mut self, effort: usize, now: Now) -> Vec<(i32, Vec<Vec<u8>>)> {
         self.reap_tags(effort, now);
-        let State { marks, leases, floors, .. } = self;
+        let State { marks, leases, flush_epochs, .. } = self;
         let mut said = Vec::new();
         let oldest = OnceCell::new();
         let oldest = || *oldest.get_or_init(|| leases.oldest());
         marks.forget_swept(now, oldest, |db, stamp, guard_ms| {
-            floors.raise(Some(db), stamp);
-            floors.guard(db, guard_ms);
+            flush_epochs.raise(Some(db), stamp);
+            flush_epochs.guard(db, guard_ms);
             said.push((db, words(&Said::Forget(stamp))));
         });
         said
@@ -414,12 +414,12 @@ impl State {
     /// The same of tags alone, for a replica: what is brought under a name is judged as its primary judges it, so prefixes
     /// and patterns are forgotten when that says so.
     pub fn reap_tags(&mut self, effort: usize, now: Now) {
-        let State { tags, marks, leases, floors, .. } = self;
+        let State { tags, marks, leases, flush_epochs, .. } = self;
         let oldest = OnceCell::new();
         let oldest = || *oldest.get_or_init(|| leases.oldest());
         let mut floor = |db, stamp, guard_ms| {
-            floors.raise(Some(db), stamp);
-            floors.guard(db, guard_ms);
+            flush_epochs.raise(Some(db), stamp);
+            flush_epochs.guard(db, guard_ms);
         };
         tags.reap(effort, |id, name| marks.forget(id, name, now, oldest, &mut floor));
         marks.trim(tags.made());

@@ -456,7 +456,7 @@ impl Marks {
     }
 
     /// A database, or all, was flushed: there is nothing to hit, and nothing left to sweep. What is being loaded is the
-    /// floors' concern.
+    /// concern of the flush epochs.
     pub fn flushed(&self, db: Option<i32>) {
         for (at, marks) in self.databases.borrow_mut().iter_mut() {
             if db.is_none_or(|db| db == *at) {

@@ -54,7 +54,7 @@ use bus::{Bus, PassOn};
 use clock::{Clock, Now};
 use effects::{Effect, Effects};
 use entry::{Entry, EntryMut, EntryRef, Freshness};
-use fill::{Answered, Floors};
+use fill::{Answered, FlushEpochs};
 use ghosts::Ghosts;
 use health::{Backlog, Vitals};
 use lease::Leases;
@@ -306,7 +306,7 @@ pub struct State {
     /// Which loads in flight are not to be trusted, by key.
     pub tombstones: Arc<Tombstones>,
     /// The same by database.
-    pub floors: Floors,
+    pub flush_epochs: FlushEpochs,
     /// What has been invalidated, and how.
     pub marks: Rc<Marks>,
     /// What is to be walked over to free what was invalidated.
@@ -364,7 +364,7 @@ impl State {
     /// those loads are not trusted. Gives the keys that somebody waits for: they are to be settled.
     pub fn distrusted(&mut self, db: Option<i32>, now: Now) -> Vec<(i32, Arc<[u8]>)> {
         let stamp = self.clock.stamp(now);
-        self.floors.raise(db, stamp);
+        self.flush_epochs.raise(db, stamp);
         self.stats.ghosts.flushed();
         self.leases.void(db, &mut self.stats.at(now))
     }
@@ -397,7 +397,7 @@ impl State {
         self.clock.begin_anew(now);
         let stamp = self.clock.stamp(now);
         self.begin_anew(secret, now);
-        self.floors.begin_anew(stamp);
+        self.flush_epochs.begin_anew(stamp);
         self.tombstones.begin_anew();
         if let Some(slots) = &mut self.slots {
             slots.begin_anew(stamp);
@@ -432,7 +432,7 @@ impl State {
             live,
             leases: Leases::default(),
             tombstones,
-            floors: Floors::default(),
+            flush_epochs: FlushEpochs::default(),
             marks,
             sweep: Sweep::default(),
             slots: None,

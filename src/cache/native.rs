@@ -176,7 +176,7 @@ impl State {
         let Some(transaction) = self.transactions.open.get_mut(&id) else {
             // Its beginning was not seen, so neither may have been what stands in it.
             let stamp = self.clock.stamp(now);
-            self.floors.raise(None, stamp);
+            self.flush_epochs.raise(None, stamp);
             return;
         };
         let queued = std::mem::take(&mut transaction.queued);
