@@ -23,12 +23,12 @@ use crate::cache::effects::{Effect, Effects};
 use crate::cache::entry::{Entry, EntryMut};
 use crate::cache::error::Error;
 use crate::cache::format::{self, Expiry};
-use crate::cache::ghosts::Ghosts;
 use crate::cache::health::Vitals;
 use crate::cache::lease::{Due, Waited, WaiterId};
 use crate::cache::live::Live;
 use crate::cache::marks::Marks;
 use crate::cache::members::Members;
+use crate::cache::miss_reasons::MissReasons;
 use crate::cache::native::Sender;
 use crate::cache::offload::{self, Job};
 use crate::cache::sweep::{PatientId, Walk};
@@ -58,7 +58,7 @@ struct Memory {
     now: Now,
     live: Arc<Live>,
     tombstones: Arc<Tombstones>,
-    ghosts: Arc<Ghosts>,
+    miss_reasons: Arc<MissReasons>,
     marks: Rc<Marks>,
     /// We are a replica, or obey: nothing expires until our primary says so.
     obeying: bool,
@@ -178,10 +178,10 @@ impl TestNode {
         let now = Now::from_us(ms * 1_000);
         let live = Arc::new(Live::default());
         let tombstones = Arc::new(tombstones);
-        let ghosts = Arc::new(Ghosts::new([1; 16]));
+        let miss_reasons = Arc::new(MissReasons::new([1; 16]));
         let marks = Rc::new(Marks::default());
         TestNode {
-            state: State::new(now, [1; 16], live.clone(), tombstones.clone(), ghosts.clone(), marks.clone()),
+            state: State::new(now, [1; 16], live.clone(), tombstones.clone(), miss_reasons.clone(), marks.clone()),
             answers: Vec::new(),
             server: Told {
                 client: 1,
@@ -207,7 +207,7 @@ impl TestNode {
                 now,
                 live,
                 tombstones,
-                ghosts,
+                miss_reasons,
                 marks,
                 obeying: false,
                 expired: Vec::new(),
@@ -600,7 +600,7 @@ impl TestNode {
     /// Removes a key as the server does when memory is short.
     pub fn evict(&mut self, key: &str) {
         self.memory.forget(key.as_bytes());
-        let fresh = self.memory.ghosts.evicted(key.as_bytes());
+        let fresh = self.memory.miss_reasons.evicted(key.as_bytes());
         self.state.evicted(fresh, self.now);
     }
 
@@ -922,7 +922,7 @@ impl Memory {
             .collect();
         for key in &gone {
             self.forget(key);
-            self.ghosts.expired(key);
+            self.miss_reasons.expired(key);
         }
         self.expired.extend(gone);
     }
@@ -931,7 +931,7 @@ impl Memory {
         if let Some((Value::Entry(entry), _)) = self.keys.remove(key) {
             self.tombstones.gone(key, entry.as_ref().stamp()); // the server calls `unlink` then
             let fresh = Judge::new(&self.marks, self.db, key, self.now).is_fresh(entry.as_ref());
-            self.ghosts.left(key, entry.as_ref().rule(), fresh);
+            self.miss_reasons.left(key, entry.as_ref().rule(), fresh);
             self.marks.left(self.db, key, entry.as_ref());
             self.live.died(entry.as_ref());
         }

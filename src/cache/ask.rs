@@ -346,7 +346,7 @@ impl Node<'_> {
         let slot = self.keys.peek(key);
         let judge = Judge::new(&self.state.marks, self.db, key.name, self.now);
         let mut tally = self.state.stats.at(self.now);
-        let why = tally.why(read::why(slot, judge), key.name);
+        let reason = tally.miss_reason(read::miss_reason(slot, judge), key.name);
         let count = match (state, slot) {
             ("HIT" | "ABSENT" | "STALE", Slot::Entry(entry)) => tally.served(entry),
             _ => tally.of(rule),
@@ -355,7 +355,7 @@ impl Node<'_> {
             "HIT" => &mut count.hits,
             "ABSENT" => &mut count.absent_hits,
             "STALE" => &mut count.stale_hits,
-            "MISS" => count.miss(why),
+            "MISS" => count.miss(reason),
             _ => &mut count.busy,
         } += 1;
         tally.asked(key.name, !matches!(state, "MISS" | "BUSY"));

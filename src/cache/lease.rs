@@ -540,7 +540,7 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use super::super::clock::Stamp;
-    use super::super::ghosts::Ghosts;
+    use super::super::miss_reasons::MissReasons;
     use super::super::stats::{Counters, Stats};
     use super::*;
 
@@ -559,7 +559,7 @@ mod tests {
     }
 
     fn nothing() -> (Leases, Stats) {
-        (Leases::default(), Stats::new(at(0), 0, Arc::new(Ghosts::new([0; 16]))))
+        (Leases::default(), Stats::new(at(0), 0, Arc::new(MissReasons::new([0; 16]))))
     }
 
     fn leased(until_ms: u64) -> (Leases, Stats) {

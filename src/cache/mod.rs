@@ -18,7 +18,6 @@ pub mod entry;
 pub mod error;
 pub mod fill;
 pub mod format;
-pub mod ghosts;
 pub mod glob;
 pub mod health;
 pub mod histogram;
@@ -28,6 +27,7 @@ pub mod lease;
 pub mod live;
 pub mod marks;
 pub mod members;
+pub mod miss_reasons;
 pub mod native;
 pub mod offload;
 pub mod places;
@@ -55,11 +55,11 @@ use clock::{Clock, Now};
 use effects::{Effect, Effects};
 use entry::{Entry, EntryMut, EntryRef, Freshness};
 use fill::{Answered, FlushEpochs};
-use ghosts::Ghosts;
 use health::{Backlog, Vitals};
 use lease::Leases;
 use live::Live;
 use marks::Marks;
+use miss_reasons::MissReasons;
 use native::Transactions;
 use rules::Policies;
 use slots::Slots;
@@ -365,7 +365,7 @@ impl State {
     pub fn distrusted(&mut self, db: Option<i32>, now: Now) -> Vec<(i32, Arc<[u8]>)> {
         let stamp = self.clock.stamp(now);
         self.flush_epochs.raise(db, stamp);
-        self.stats.ghosts.flushed();
+        self.stats.miss_reasons.flushed();
         self.leases.void(db, &mut self.stats.at(now))
     }
 
@@ -413,7 +413,7 @@ impl State {
         random: [u8; 16],
         live: Arc<Live>,
         tombstones: Arc<Tombstones>,
-        ghosts: Arc<Ghosts>,
+        miss_reasons: Arc<MissReasons>,
         marks: Rc<Marks>,
     ) -> Self {
         let settings = Settings::default();
@@ -423,7 +423,7 @@ impl State {
             settings,
             clock: Clock::default(),
             tags: tags::Tags::new(live.clone()),
-            stats: stats::Stats::new(now, (seed >> 32) as u64, ghosts),
+            stats: stats::Stats::new(now, (seed >> 32) as u64, miss_reasons),
             codecs: codec::Codecs::new(),
             offload: offload::Offload::default(),
             adaptive: Vec::new(),

@@ -18,7 +18,7 @@ pub struct Value<'v> {
 
 /// Why a read found nothing to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum MissReason {
     /// The key is not there, and nobody knows why.
     Cold,
     /// The key is not there.
@@ -54,7 +54,7 @@ pub enum Found<'v> {
         left_ms: Option<u64>,
     },
     /// Nothing to serve.
-    Miss(Why),
+    Miss(MissReason),
 }
 
 /// Which encodings a caller can read beside the plain one.
@@ -91,7 +91,7 @@ pub fn find<'v>(
 ) -> Result<Found<'v>, Error> {
     let entry = match slot {
         Slot::Entry(entry) => entry,
-        Slot::Empty => return Ok(Found::Miss(Why::Gone)),
+        Slot::Empty => return Ok(Found::Miss(MissReason::Gone)),
         Slot::Text(_) => return Ok(Found::Plain),
         Slot::Other => return Err(Error::WrongType),
     };
@@ -100,22 +100,22 @@ pub fn find<'v>(
         Freshness::Fresh { left_ms } if entry.absent() => Found::Absent { left_ms },
         Freshness::Fresh { left_ms } => match value(entry, codecs, accept) {
             Some(value) => Found::Hit { value, left_ms },
-            None => Found::Miss(Why::Expired),
+            None => Found::Miss(MissReason::Expired),
         },
         Freshness::Stale { .. } if stale => match value(entry, codecs, accept) {
             Some(value) => Found::Stale { value },
-            None => Found::Miss(Why::Expired),
+            None => Found::Miss(MissReason::Expired),
         },
-        Freshness::Stale { .. } | Freshness::Dead => Found::Miss(why(slot, judge)),
+        Freshness::Stale { .. } | Freshness::Dead => Found::Miss(miss_reason(slot, judge)),
     })
 }
 
 /// Why there is nothing to serve, where there is not.
-pub fn why(slot: Slot<'_>, judge: Judge<'_>) -> Why {
+pub fn miss_reason(slot: Slot<'_>, judge: Judge<'_>) -> MissReason {
     match slot {
-        Slot::Entry(entry) if judge.was_invalidated(entry) => Why::Invalidated,
-        Slot::Entry(_) => Why::Expired,
-        Slot::Empty | Slot::Text(_) | Slot::Other => Why::Gone,
+        Slot::Entry(entry) if judge.was_invalidated(entry) => MissReason::Invalidated,
+        Slot::Entry(_) => MissReason::Expired,
+        Slot::Empty | Slot::Text(_) | Slot::Other => MissReason::Gone,
     }
 }
 
@@ -158,9 +158,9 @@ impl Found<'_> {
         match (self, slot) {
             (Found::Stale { .. }, Slot::Entry(entry)) => tally.served(entry).stale_hits += 1,
             (Found::Absent { .. }, Slot::Entry(entry)) => tally.served(entry).absent_hits += 1,
-            (Found::Miss(why), _) => {
-                let why = tally.why(*why, key);
-                *tally.of(policies.id(key)).miss(why) += 1;
+            (Found::Miss(reason), _) => {
+                let reason = tally.miss_reason(*reason, key);
+                *tally.of(policies.id(key)).miss(reason) += 1;
             }
             _ => tally.of(policies.id(key)).hits += 1, // a plain string
         }

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use super::State;
 use super::clock::Now;
 use super::entry::EntryRef;
-use super::ghosts::Ghosts;
 use super::histogram::Histogram;
 use super::hot::HotKeys;
 use super::lease::Waited;
 use super::live::Totals;
-use super::read::Why;
+use super::miss_reasons::MissReasons;
+use super::read::MissReason;
 use super::rules::{Policies, RuleId};
 use super::window::{Counted, Row, Window};
 
@@ -168,12 +168,12 @@ impl Counters {
     }
 
     /// Where a miss is counted.
-    pub fn miss(&mut self, why: Why) -> &mut u64 {
-        match why {
-            Why::Cold | Why::Gone => &mut self.misses_cold,
-            Why::Expired => &mut self.misses_expired,
-            Why::Invalidated => &mut self.misses_invalidated,
-            Why::Evicted => &mut self.misses_evicted,
+    pub fn miss(&mut self, reason: MissReason) -> &mut u64 {
+        match reason {
+            MissReason::Cold | MissReason::Gone => &mut self.misses_cold,
+            MissReason::Expired => &mut self.misses_expired,
+            MissReason::Invalidated => &mut self.misses_invalidated,
+            MissReason::Evicted => &mut self.misses_evicted,
         }
     }
 }
@@ -190,7 +190,7 @@ pub struct Stats {
     /// The keys that are asked for most.
     pub hot: HotKeys,
     /// Why keys are not there.
-    pub ghosts: Arc<Ghosts>,
+    pub miss_reasons: Arc<MissReasons>,
     /// Commands of ours that ran and are still to be counted: cheaper than to do so at each.
     pub calls: u64,
     since_ms: u64,
@@ -685,13 +685,13 @@ pub static FIELDS: &[Field] = &[
 
 impl Stats {
     /// Zero, as of `now`. The seed keeps clients from choosing which keys share a cell.
-    pub fn new(now: Now, seed: u64, ghosts: Arc<Ghosts>) -> Self {
+    pub fn new(now: Now, seed: u64, miss_reasons: Arc<MissReasons>) -> Self {
         Stats {
             rows: vec![Row::new(now)],
             rules: vec![RuleId::NONE],
             row_of: vec![0],
             hot: HotKeys::new(seed, now),
-            ghosts,
+            miss_reasons,
             calls: 0,
             since_ms: now.mono_ms(),
             started_ms: now.mono_ms(),
@@ -869,8 +869,8 @@ impl Tally<'_> {
     }
 
     /// Why `name` is not there.
-    pub fn why(&self, why: Why, name: &[u8]) -> Why {
-        if why == Why::Gone { self.stats.ghosts.why(name) } else { why }
+    pub fn miss_reason(&self, reason: MissReason, name: &[u8]) -> MissReason {
+        if reason == MissReason::Gone { self.stats.miss_reasons.reason(name) } else { reason }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::cache::ask::{Ask, There, Told};
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
 use crate::cache::lease::{Answer, Wish};
-use crate::cache::read::{self, Accept, Found, Value, Why};
+use crate::cache::read::{self, Accept, Found, MissReason, Value};
 use crate::cache::rules::Policies;
 use crate::cache::stats::Tally;
 use crate::cache::units;
@@ -166,7 +166,7 @@ fn damaged(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, told: Told) -> Result<(), Err
             let token = told.grant().map(|grant| cx.node().text(get.key, grant.token));
             let mut tally = cx.state.stats.at(cx.now);
             if token.is_some() {
-                Found::Miss(Why::Expired).count(get.key.name, Slot::Empty, &cx.state.policies, &mut tally);
+                Found::Miss(MissReason::Expired).count(get.key.name, Slot::Empty, &cx.state.policies, &mut tally);
             } else {
                 busy(get.key, &cx.state.policies, &mut tally);
             }

@@ -3,7 +3,7 @@
 use super::args::Args;
 use super::spec::{Access, Arg, Command, Flag, Keys};
 use crate::cache::error::Error;
-use crate::cache::read::{self, Found, Why};
+use crate::cache::read::{self, Found, MissReason};
 use crate::cache::{Cx, Judge};
 
 /// The declaration.
@@ -27,7 +27,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         let key = args.key()?;
         let slot = cx.keys.look(key);
         let judge = Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now);
-        let found = read::find(slot, &mut cx.state.codecs, judge, false, None).unwrap_or(Found::Miss(Why::Cold));
+        let found = read::find(slot, &mut cx.state.codecs, judge, false, None).unwrap_or(Found::Miss(MissReason::Cold));
         found.count(key.name, slot, &cx.state.policies, &mut cx.state.stats.at(cx.now));
         match found {
             Found::Hit { value, .. } => cx.reply.bulk(value.bytes),

@@ -383,7 +383,7 @@ mod tests {
         node.call("GETLOCK b");
         assert_eq!(why(&mut node), ["3", "1", "1", "3"]);
         node.plain_del("c");
-        node.state.stats.ghosts.invalidated(b"c"); // as the host says of what the sweep has freed
+        node.state.stats.miss_reasons.invalidated(b"c"); // as the host says of what the sweep has freed
         node.call("MGET c never");
         assert_eq!(why(&mut node), ["4", "1", "2", "3"]);
     }

@@ -19,9 +19,9 @@ use super::{cached_now, caller, clock_now, guarded, log, with_state};
 use crate::cache::codec::CodecId;
 use crate::cache::entry::{self, Entry, EntryMut, EntryRef, Freshness, HEADER};
 use crate::cache::format::{self, Expiry};
-use crate::cache::ghosts::{self, Ghosts};
 use crate::cache::live::Live;
 use crate::cache::marks::{Marks, Verdict};
+use crate::cache::miss_reasons::{self, MissReasons};
 use crate::cache::rules::RuleId;
 use crate::cache::store::From;
 use crate::cache::tombstones::Tombstones;
@@ -37,8 +37,8 @@ const FREE_EFFORT_BYTES: usize = 4096;
 
 static TYPE: AtomicPtr<raw::RedisModuleType> = AtomicPtr::new(ptr::null_mut());
 
-/// Room for [`GHOSTS`]: pages that cost nothing until they are used, and that the server does not count.
-static ROOM: [AtomicU32; ghosts::SLOTS] = [const { AtomicU32::new(0) }; ghosts::SLOTS];
+/// Room for [`MISS_REASONS`]: pages that cost nothing until they are used, and that the server does not count.
+static ROOM: [AtomicU32; miss_reasons::SLOTS] = [const { AtomicU32::new(0) }; miss_reasons::SLOTS];
 
 lazy_static! {
     /// Counts of what is alive in this process: shared with the thread that frees in the background.
@@ -46,7 +46,7 @@ lazy_static! {
     /// Which loads in flight are not to be trusted: told by the server's own removals, too.
     pub(super) static ref TOMBSTONES: Arc<Tombstones> = Arc::new(Tombstones::new(super::random_bytes()));
     /// Which keys the server has evicted or let expire.
-    pub(super) static ref GHOSTS: Arc<Ghosts> = Arc::new(Ghosts::within(&ROOM, super::random_bytes()));
+    pub(super) static ref MISS_REASONS: Arc<MissReasons> = Arc::new(MissReasons::within(&ROOM, super::random_bytes()));
 }
 
 lazy_static! {
@@ -411,13 +411,13 @@ unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const 
         let invalidated = entry.as_ref().stale() || matches!(verdict, Verdict::Stale(_) | Verdict::Dead);
         entry.unlist(); // it may live on, under another name or in another database
         let may_evict = caller::may_evict();
-        if TOMBSTONES.matter() || !GHOSTS.is_empty() || may_evict || invalidated {
+        if TOMBSTONES.matter() || !MISS_REASONS.is_empty() || may_evict || invalidated {
             let entry = entry.as_ref();
             let fresh = may_evict && matches!(entry.freshness(now), Freshness::Fresh { .. });
             TOMBSTONES.gone(name, entry.stamp());
-            GHOSTS.left(name, entry.rule(), fresh);
+            MISS_REASONS.left(name, entry.rule(), fresh);
             if invalidated {
-                GHOSTS.invalidated(name);
+                MISS_REASONS.invalidated(name);
             }
         }
     });

@@ -59,13 +59,13 @@ unsafe extern "C" fn on_key_gone(
         // SAFETY: the key's name, valid until we return.
         let Some(name) = (unsafe { Str::from_raw(key) }) else { return };
         if kind == raw::REDISMODULE_NOTIFY_EVICTED as c_int {
-            let fresh = datatype::GHOSTS.evicted(name.bytes());
+            let fresh = datatype::MISS_REASONS.evicted(name.bytes());
             // The server evicts before it calls a command, not while one holds the state.
             if let Some(mut state) = try_state() {
                 state.evicted(fresh, clock_now());
             }
         } else {
-            datatype::GHOSTS.expired(name.bytes());
+            datatype::MISS_REASONS.expired(name.bytes());
         }
     });
     raw::REDISMODULE_OK as c_int

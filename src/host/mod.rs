@@ -58,7 +58,7 @@ lazy_static! {
             random_bytes(),
             datatype::LIVE.clone(),
             datatype::TOMBSTONES.clone(),
-            datatype::GHOSTS.clone(),
+            datatype::MISS_REASONS.clone(),
             datatype::marks().clone(),
         )))
     };

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use siphasher::sip::SipHasher13;
 
-use super::read::Why;
+use super::read::MissReason;
 use super::rules::RuleId;
 
 /// How many keys there is room for.
@@ -41,7 +41,7 @@ const HASH_BITS: u64 = !0 << 17;
 
 /// Keys that went without a command. Written to by the host's callbacks, which run on the main thread while a command of
 /// ours may hold the state: hence atomics, which never contend.
-pub struct Ghosts {
+pub struct MissReasons {
     key: [u8; 16],
     room: Room,
     used: AtomicBool,
@@ -56,21 +56,21 @@ enum Room {
     Own(OnceLock<Box<[AtomicU32]>>),
 }
 
-impl std::fmt::Debug for Ghosts {
+impl std::fmt::Debug for MissReasons {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ghosts").finish_non_exhaustive()
+        f.debug_struct("MissReasons").finish_non_exhaustive()
     }
 }
 
-impl Ghosts {
+impl MissReasons {
     /// Nothing has gone. The key keeps clients from choosing which keys share a slot.
     pub fn new(key: [u8; 16]) -> Self {
-        Ghosts { key, room: Room::Own(OnceLock::new()), used: AtomicBool::new(false), last: AtomicU64::new(0) }
+        MissReasons { key, room: Room::Own(OnceLock::new()), used: AtomicBool::new(false), last: AtomicU64::new(0) }
     }
 
     /// The same in this room, which is all zeroes.
     pub fn within(room: &'static [AtomicU32; SLOTS], key: [u8; 16]) -> Self {
-        Ghosts { room: Room::Given(room), ..Ghosts::new(key) }
+        MissReasons { room: Room::Given(room), ..MissReasons::new(key) }
     }
 
     /// Whether there is nothing to remember.
@@ -113,15 +113,15 @@ impl Ghosts {
     }
 
     /// Why a key is not there, as far as it is known.
-    pub fn why(&self, name: &[u8]) -> Why {
-        let Some(table) = self.table() else { return Why::Cold };
+    pub fn reason(&self, name: &[u8]) -> MissReason {
+        let Some(table) = self.table() else { return MissReason::Cold };
         let (slot, bits) = self.place(name);
         match table[slot].load(Relaxed) {
-            ghost if ghost & !HOW != bits => Why::Cold,
+            ghost if ghost & !HOW != bits => MissReason::Cold,
             ghost => match ghost & HOW {
-                EVICTED => Why::Evicted,
-                EXPIRED => Why::Expired,
-                _ => Why::Invalidated,
+                EVICTED => MissReason::Evicted,
+                EXPIRED => MissReason::Expired,
+                _ => MissReason::Invalidated,
             },
         }
     }
@@ -163,47 +163,52 @@ mod tests {
 
     #[test]
     fn the_last_reason_counts_and_an_entry_that_leaves_takes_it_along() {
-        let ghosts = Ghosts::new([3; 16]);
-        assert_eq!(ghosts.why(b"k"), Why::Cold);
-        ghosts.evicted(b"k");
-        assert_eq!((ghosts.why(b"k"), ghosts.why(b"other")), (Why::Evicted, Why::Cold));
-        ghosts.expired(b"k");
-        assert_eq!(ghosts.why(b"k"), Why::Expired);
-        ghosts.left(b"other", RuleId(7), true);
-        assert_eq!(ghosts.why(b"k"), Why::Expired);
-        ghosts.left(b"k", RuleId(7), true);
-        assert_eq!(ghosts.why(b"k"), Why::Cold);
-        ghosts.invalidated(b"k");
-        assert_eq!((ghosts.why(b"k"), ghosts.why(b"other")), (Why::Invalidated, Why::Cold));
-        ghosts.left(b"k", RuleId(7), true);
-        assert_eq!(ghosts.why(b"k"), Why::Cold, "it was stored anew meanwhile");
-        assert_eq!(ghosts.evicted(b"k"), Some(RuleId(7)));
-        assert_eq!(ghosts.why(b"k"), Why::Evicted);
-        ghosts.flushed();
-        assert_eq!(ghosts.why(b"k"), Why::Cold);
+        let miss_reasons = MissReasons::new([3; 16]);
+        assert_eq!(miss_reasons.reason(b"k"), MissReason::Cold);
+        miss_reasons.evicted(b"k");
+        assert_eq!((miss_reasons.reason(b"k"), miss_reasons.reason(b"other")), (MissReason::Evicted, MissReason::Cold));
+        miss_reasons.expired(b"k");
+        assert_eq!(miss_reasons.reason(b"k"), MissReason::Expired);
+        miss_reasons.left(b"other", RuleId(7), true);
+        assert_eq!(miss_reasons.reason(b"k"), MissReason::Expired);
+        miss_reasons.left(b"k", RuleId(7), true);
+        assert_eq!(miss_reasons.reason(b"k"), MissReason::Cold);
+        miss_reasons.invalidated(b"k");
+        assert_eq!(
+            (miss_reasons.reason(b"k"), miss_reasons.reason(b"other")),
+            (MissReason::Invalidated, MissReason::Cold)
+        );
+        miss_reasons.left(b"k", RuleId(7), true);
+        assert_eq!(miss_reasons.reason(b"k"), MissReason::Cold, "it was stored anew meanwhile");
+        assert_eq!(miss_reasons.evicted(b"k"), Some(RuleId(7)));
+        assert_eq!(miss_reasons.reason(b"k"), MissReason::Evicted);
+        miss_reasons.flushed();
+        assert_eq!(miss_reasons.reason(b"k"), MissReason::Cold);
     }
 
     #[test]
     fn what_is_evicted_is_known_by_the_entry_that_left_just_before() {
-        let ghosts = Ghosts::new([3; 16]);
-        assert_eq!(ghosts.evicted(b"string"), None);
-        ghosts.left(b"k", RuleId(65_535), true);
-        assert_eq!(ghosts.evicted(b"string"), None);
-        assert_eq!(ghosts.evicted(b"k"), None, "it had left for another reason");
-        ghosts.left(b"k", RuleId(65_535), true);
-        assert_eq!((ghosts.evicted(b"k"), ghosts.evicted(b"k")), (Some(RuleId(65_535)), None), "once");
-        ghosts.left(b"k", RuleId(65_535), false);
-        assert_eq!(ghosts.evicted(b"k"), None, "it was not fresh");
+        let miss_reasons = MissReasons::new([3; 16]);
+        assert_eq!(miss_reasons.evicted(b"string"), None);
+        miss_reasons.left(b"k", RuleId(65_535), true);
+        assert_eq!(miss_reasons.evicted(b"string"), None);
+        assert_eq!(miss_reasons.evicted(b"k"), None, "it had left for another reason");
+        miss_reasons.left(b"k", RuleId(65_535), true);
+        assert_eq!((miss_reasons.evicted(b"k"), miss_reasons.evicted(b"k")), (Some(RuleId(65_535)), None), "once");
+        miss_reasons.left(b"k", RuleId(65_535), false);
+        assert_eq!(miss_reasons.evicted(b"k"), None, "it was not fresh");
     }
 
     #[test]
     fn as_much_is_forgotten_as_the_header_says_and_never_taken_for_another() {
-        let ghosts = Ghosts::new([3; 16]);
+        let miss_reasons = MissReasons::new([3; 16]);
         let name = |i: usize| format!("key:{i}").into_bytes();
         (0..20_000).for_each(|i| {
-            ghosts.evicted(&name(i));
+            miss_reasons.evicted(&name(i));
         });
-        let known = |from: usize| (from..from + 1_000).filter(|i| ghosts.why(&name(*i)) == Why::Evicted).count();
+        let known = |from: usize| {
+            (from..from + 1_000).filter(|i| miss_reasons.reason(&name(*i)) == MissReason::Evicted).count()
+        };
         assert!((830..=900).contains(&known(0)), "exp(−0.15) are left: {}", known(0));
         assert!(known(19_000) > 980);
         assert_eq!(known(1_000_000), 0);
