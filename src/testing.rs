@@ -26,7 +26,7 @@ use crate::cache::format::{self, Expiry};
 use crate::cache::health::Vitals;
 use crate::cache::lease::{Due, Waited, WaiterId};
 use crate::cache::live::Live;
-use crate::cache::marks::Marks;
+use crate::cache::marks::Invalidations;
 use crate::cache::members::Members;
 use crate::cache::miss_reasons::MissReasons;
 use crate::cache::native::Sender;
@@ -59,7 +59,7 @@ struct Memory {
     live: Arc<Live>,
     tombstones: Arc<Tombstones>,
     miss_reasons: Arc<MissReasons>,
-    marks: Rc<Marks>,
+    invalidations: Rc<Invalidations>,
     /// We are a replica, or obey: nothing expires until our primary says so.
     obeying: bool,
     /// Keys whose expiry is still to be told to replicas.
@@ -179,9 +179,16 @@ impl TestNode {
         let live = Arc::new(Live::default());
         let tombstones = Arc::new(tombstones);
         let miss_reasons = Arc::new(MissReasons::new([1; 16]));
-        let marks = Rc::new(Marks::default());
+        let invalidations = Rc::new(Invalidations::default());
         TestNode {
-            state: State::new(now, [1; 16], live.clone(), tombstones.clone(), miss_reasons.clone(), marks.clone()),
+            state: State::new(
+                now,
+                [1; 16],
+                live.clone(),
+                tombstones.clone(),
+                miss_reasons.clone(),
+                invalidations.clone(),
+            ),
             answers: Vec::new(),
             server: Told {
                 client: 1,
@@ -208,7 +215,7 @@ impl TestNode {
                 live,
                 tombstones,
                 miss_reasons,
-                marks,
+                invalidations,
                 obeying: false,
                 expired: Vec::new(),
             },
@@ -360,7 +367,7 @@ impl TestNode {
                     let next = |members: &Members| {
                         (at < members.places(tag)).then(|| members.at(tag, at).map_or_else(Vec::new, Vec::from))
                     };
-                    self.state.marks.members(job.db, next).flatten()
+                    self.state.invalidations.members(job.db, next).flatten()
                 }
             };
             let Some(name) = name else {
@@ -457,7 +464,7 @@ impl TestNode {
         self.memory.forget(to.as_bytes());
         self.memory.live.born(entry.as_ref());
         if !leaves {
-            self.state.marks.copied(db, to.as_bytes(), &mut entry.as_mut(), self.now);
+            self.state.invalidations.copied(db, to.as_bytes(), &mut entry.as_mut(), self.now);
         }
         self.memory.keys.insert(to.into(), (Value::Entry(entry), expire_at));
         self.memory.select(home);
@@ -542,7 +549,7 @@ impl TestNode {
 
     /// Loads an RDB: what is saved beside the keys comes before them.
     pub fn load_rdb(&mut self, saved: &Saved, secret: [u8; 16]) {
-        self.state.marks.clear();
+        self.state.invalidations.clear();
         let mut strings = saved.aux.iter().flatten().cloned();
         if saved.aux.is_some() {
             aux::load(&mut self.state, self.now, || strings.next()).expect("what was saved can be loaded");
@@ -553,7 +560,7 @@ impl TestNode {
 
     /// Loads a rewritten AOF without preamble: marks are said behind the keys. (Rules are not.)
     pub fn load_aof(&mut self, saved: &Saved, secret: [u8; 16]) {
-        self.state.marks.clear();
+        self.state.invalidations.clear();
         self.load_entries(saved);
         let selected = self.memory.db;
         for (db, words) in &saved.marks {
@@ -588,7 +595,7 @@ impl TestNode {
         let db = self.memory.db;
         let Slot::Entry(entry) = self.memory.peek(Key::named(key)) else { return None };
         let mut told = entry.to_entry();
-        self.state.marks.verdict(db, key, entry, self.now).write(&mut told.as_mut());
+        self.state.invalidations.verdict(db, key, entry, self.now).write(&mut told.as_mut());
         Some(told)
     }
 
@@ -930,9 +937,9 @@ impl Memory {
     fn forget(&mut self, key: &[u8]) {
         if let Some((Value::Entry(entry), _)) = self.keys.remove(key) {
             self.tombstones.gone(key, entry.as_ref().stamp()); // the server calls `unlink` then
-            let fresh = Judge::new(&self.marks, self.db, key, self.now).is_fresh(entry.as_ref());
+            let fresh = Judge::new(&self.invalidations, self.db, key, self.now).is_fresh(entry.as_ref());
             self.miss_reasons.left(key, entry.as_ref().rule(), fresh);
-            self.marks.left(self.db, key, entry.as_ref());
+            self.invalidations.left(self.db, key, entry.as_ref());
             self.live.died(entry.as_ref());
         }
     }
@@ -942,7 +949,7 @@ impl Memory {
             // An entry is replaced in place.
             Value::Entry(_) => {
                 if let Some((Value::Entry(old), _)) = self.keys.remove(key) {
-                    self.marks.left(self.db, key, old.as_ref());
+                    self.invalidations.left(self.db, key, old.as_ref());
                     self.live.died(old.as_ref());
                 }
             }
@@ -950,7 +957,7 @@ impl Memory {
         }
         if let Value::Entry(entry) = &mut value {
             self.live.born(entry.as_ref());
-            self.marks.joined(self.db, key, &mut entry.as_mut());
+            self.invalidations.joined(self.db, key, &mut entry.as_mut());
         }
         self.keys.insert(key.to_vec(), (value, expire_at));
     }

@@ -305,7 +305,7 @@ impl Node<'_> {
         let (client, wish, rule) = (waiter.client, waiter.wish.clone(), waiter.rule);
         let slot = self.keys.peek(key);
         let wrong_type = matches!(slot, Slot::Other);
-        let there = There::of(slot, Judge::new(&self.state.marks, self.db, key.name, self.now));
+        let there = There::of(slot, Judge::new(&self.state.invalidations, self.db, key.name, self.now));
         // It holds nothing itself, or it would not have been parked: circles need not be looked for again.
         let ask = Ask { client, lock_ms: wish.lock_ms, owner: wish.owner.as_deref(), waits };
         let mut told = match wrong_type {
@@ -344,7 +344,7 @@ impl Node<'_> {
             lease: told.grant().map(|grant| (self.db, key.name.into(), grant.token)),
         };
         let slot = self.keys.peek(key);
-        let judge = Judge::new(&self.state.marks, self.db, key.name, self.now);
+        let judge = Judge::new(&self.state.invalidations, self.db, key.name, self.now);
         let mut tally = self.state.stats.at(self.now);
         let reason = tally.miss_reason(read::miss_reason(slot, judge), key.name);
         let count = match (state, slot) {
@@ -451,7 +451,7 @@ impl Values {
             return shared.clone();
         }
         let share = |value: Value<'_>| (value.encoding, Arc::from(value.bytes));
-        let judge = Judge::new(&node.state.marks, node.db, key.name, node.now);
+        let judge = Judge::new(&node.state.invalidations, node.db, key.name, node.now);
         let found = read::find(node.keys.peek(key), &mut node.state.codecs, judge, true, accept);
         let (shared, left_ms) = match found {
             Ok(Found::Hit { value, left_ms }) => (Some(Shared::Value(share(value), 0)), left_ms),

@@ -317,7 +317,7 @@ impl<'a> EntryRef<'a> {
         self.0[start..start + len].chunks_exact(4).map(|n| u32::from_le_bytes([n[0], n[1], n[2], n[3]]))
     }
 
-    /// Whether it is counted where it stands: `Marks` has been told of it, and is to be told when it leaves.
+    /// Whether it is counted where it stands: `Invalidations` has been told of it, and is to be told when it leaves.
     pub fn here(self) -> bool {
         self.0[AT_HERE] != 0
     }

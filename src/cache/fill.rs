@@ -162,7 +162,7 @@ impl Node<'_> {
             return Verdict::Dead(token);
         }
         let of_key = self.state.tombstones.of(token, key.name, leased);
-        match (of_key, self.state.marks.conflict(self.db, key.name, std::iter::empty(), token, self.now)) {
+        match (of_key, self.state.invalidations.conflict(self.db, key.name, std::iter::empty(), token, self.now)) {
             (None, None) => Verdict::Trusted(token),
             (Some(LoadConflict::Dead), _) | (_, Some(LoadConflict::Dead)) => Verdict::Dead(token),
             (Some(LoadConflict::Stale(a)), Some(LoadConflict::Stale(b))) => Verdict::Stale(token, a.min(b)),

@@ -10,7 +10,7 @@ use super::effects::Effect;
 use super::entry::Freshness;
 use super::error::Error;
 use super::glob::Glob;
-use super::marks::{How, Mark, Verdict, What};
+use super::marks::{How, InvalidationMark, Verdict, What};
 use super::sweep::{Scope, Walk};
 use super::tags::{MAX_TAG_LEN, TagId};
 use super::{Cx, Judge, Key, Slot, State, units};
@@ -99,7 +99,7 @@ impl State {
     pub fn walks(&self, names: &Names<'_>) -> Vec<Walk> {
         let Names::Tags(tags) = names else { return vec![Walk::Keys] };
         let ids: Vec<_> = tags.iter().filter_map(|tag| self.tags.known(tag)).collect();
-        if ids.iter().any(|id| u64::from(self.live.holders(*id)) > self.marks.listed(*id)) {
+        if ids.iter().any(|id| u64::from(self.live.holders(*id)) > self.invalidations.listed(*id)) {
             return vec![Walk::Keys]; // not all of its members are listed
         }
         ids.into_iter().map(Walk::Members).collect()
@@ -131,20 +131,24 @@ impl Invalidation<'_> {
     /// Leaves its marks.
     pub fn mark(&self, state: &mut State, db: i32, now: Now) {
         let guard_ms = if self.guard_ms == 0 { 0 } else { now.mono_ms().saturating_add(self.guard_ms) };
-        let mark = Mark { stamp: self.stamp, at_ms: self.at_ms, how: self.how, guard_ms };
+        let mark = InvalidationMark { stamp: self.stamp, at_ms: self.at_ms, how: self.how, guard_ms };
         match &self.names {
-            Names::All => state.marks.mark(db, What::All, mark),
-            Names::Prefixes(names) => names.iter().for_each(|name| state.marks.mark(db, What::Prefix(name), mark)),
-            Names::Patterns(names) => names.iter().for_each(|name| state.marks.mark(db, What::Pattern(name), mark)),
+            Names::All => state.invalidations.mark(db, What::All, mark),
+            Names::Prefixes(names) => {
+                names.iter().for_each(|name| state.invalidations.mark(db, What::Prefix(name), mark))
+            }
+            Names::Patterns(names) => {
+                names.iter().for_each(|name| state.invalidations.mark(db, What::Pattern(name), mark))
+            }
             Names::Tags(names) => {
                 for name in names {
                     match state.tags.id(name) {
-                        Some(id) => state.marks.mark(db, What::Tag(id), mark),
+                        Some(id) => state.invalidations.mark(db, What::Tag(id), mark),
                         // Every id is taken, none by this name: no entry holds it. But loads under way might bring it,
                         // those that a guard is to catch, and what arrives from elsewhere.
                         None => {
                             state.flush_epochs.raise(Some(db), self.stamp);
-                            state.marks.forgot_tag(db, name, self.stamp, guard_ms);
+                            state.invalidations.forgot_tag(db, name, self.stamp, guard_ms);
                         }
                     }
                 }
@@ -175,32 +179,32 @@ impl Invalidation<'_> {
     /// How many entries it is about to hit that nothing has hit yet.
     fn hits(&self, cx: &mut Cx<'_, '_>) -> u64 {
         let db = cx.caller.db;
-        if !cx.state.marks.hits_all(db, self.stamp) {
+        if !cx.state.invalidations.hits_all(db, self.stamp) {
             return 0; // it is said once more, behind what came later
         }
         let tags = match &self.names {
-            Names::All => return cx.state.marks.hits_of_all(db),
+            Names::All => return cx.state.invalidations.hits_of_all(db),
             Names::Prefixes(_) | Names::Patterns(_) => return 0,
             Names::Tags(tags) => tags,
         };
         let ids: SmallVec<[TagId; 8]> = tags.iter().filter_map(|tag| cx.state.tags.known(tag)).collect();
-        let marks = &cx.state.marks;
+        let marks = &cx.state.invalidations;
         let places = |id: TagId| marks.members(db, |members| members.places(id)).unwrap_or(0);
         let all_listed = |id: &TagId| marks.members(db, |members| members.lists_all(*id)) != Some(false);
         let few = ids.iter().map(|id| places(*id)).sum::<usize>() <= LOOKED_AT && ids.iter().all(all_listed);
         let (hits, entries) = if !few {
-            let hits = ids.iter().map(|id| cx.state.marks.hits_of(db, *id)).sum();
+            let hits = ids.iter().map(|id| cx.state.invalidations.hits_of(db, *id)).sum();
             (hits, hits)
         } else {
             self.look(cx, &ids)
         };
-        cx.state.marks.hit(db, entries);
+        cx.state.invalidations.hit(db, entries);
         hits
     }
 
     /// The same by looking at each member: how often the tags hit an entry, and how many entries.
     fn look(&self, cx: &mut Cx<'_, '_>, tags: &[TagId]) -> (u64, u64) {
-        let (db, marks) = (cx.caller.db, cx.state.marks.clone());
+        let (db, marks) = (cx.caller.db, cx.state.invalidations.clone());
         let (mut hits, mut entries) = (0, 0);
         for tag in tags {
             for place in 0..marks.members(db, |members| members.places(*tag)).unwrap_or(0) {
@@ -307,23 +311,23 @@ impl State {
                 invalidation.mark(self, db, now);
                 self.sweep_for(db, invalidation.how.slope_ends(invalidation.at_ms, now));
             }
-            Said::Swept(began) => self.marks.swept(db, began),
+            Said::Swept(began) => self.invalidations.swept(db, began),
             Said::Forget(stamp) => {
                 let flush_epochs = &mut self.flush_epochs;
-                self.marks.forget_until(db, believable(stamp), now, |stamp, guard_ms| {
+                self.invalidations.forget_until(db, believable(stamp), now, |stamp, guard_ms| {
                     flush_epochs.raise(Some(db), stamp);
                     flush_epochs.guard(db, guard_ms);
                 });
             }
-            Said::Forgot(stamp, true) => self.marks.set_forgotten(db, Stamp::default(), believable(stamp)),
-            Said::Forgot(stamp, false) => self.marks.set_forgotten(db, believable(stamp), Stamp::default()),
+            Said::Forgot(stamp, true) => self.invalidations.set_forgotten(db, Stamp::default(), believable(stamp)),
+            Said::Forgot(stamp, false) => self.invalidations.set_forgotten(db, believable(stamp), Stamp::default()),
         }
     }
 
     /// The role has changed: what a primary may have left is swept, if this node is one now.
     pub fn sweep_all(&mut self, now: Now) {
         self.sweep.clear();
-        let marks = self.marks.clone();
+        let marks = self.invalidations.clone();
         marks.each(|db, _, mark| self.sweep_for(db, mark.how.slope_ends(mark.at_ms, now)));
     }
 
@@ -338,7 +342,7 @@ impl State {
     /// How many times [`say_marks`](Self::say_marks) says something.
     pub fn marks_to_say(&self) -> u64 {
         let mut marks = 0;
-        self.marks.each(|_, _, _| marks += 1);
+        self.invalidations.each(|_, _, _| marks += 1);
         marks + self.forgotten_marks().count() as u64
     }
 
@@ -351,7 +355,7 @@ impl State {
 
     /// The same of all that is no tag's, of which there is never very much.
     pub fn say_marks_but_tags(&self, now: Now, say: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
-        self.marks.each_but_tags(|db, what, mark| say(db, self.words_of_mark(what, mark, now)));
+        self.invalidations.each_but_tags(|db, what, mark| say(db, self.words_of_mark(what, mark, now)));
         self.forgotten_marks().for_each(|(db, forgotten)| say(db, words(&forgotten)));
     }
 
@@ -368,7 +372,7 @@ impl State {
                 return Some(id);
             }
             effort -= 1;
-            self.marks.each_of_tag(TagId(id as u32), |db, what, mark| {
+            self.invalidations.each_of_tag(TagId(id as u32), |db, what, mark| {
                 say(db, self.words_of_mark(what, mark, now));
                 effort = effort.saturating_sub(SAYING);
             });
@@ -376,20 +380,20 @@ impl State {
         None
     }
 
-    fn words_of_mark(&self, what: What<'_>, mark: Mark, now: Now) -> Vec<Vec<u8>> {
+    fn words_of_mark(&self, what: What<'_>, mark: InvalidationMark, now: Now) -> Vec<Vec<u8>> {
         let names = match what {
             What::All => Names::All,
             What::Tag(id) => Names::Tags(SmallVec::from_slice(&[self.tags.name(id)])),
             What::Prefix(prefix) => Names::Prefixes(SmallVec::from_slice(&[prefix])),
             What::Pattern(pattern) => Names::Patterns(SmallVec::from_slice(&[pattern])),
         };
-        let Mark { stamp, at_ms, how, guard_ms } = mark;
+        let InvalidationMark { stamp, at_ms, how, guard_ms } = mark;
         let guard_ms = guard_ms.saturating_sub(now.mono_ms());
         words(&Said::Invalidation(Invalidation { names, stamp, at_ms, how, guard_ms }))
     }
 
     fn forgotten_marks(&self) -> impl Iterator<Item = (i32, Said<'static>)> {
-        let forgotten = self.marks.forgotten().into_iter();
+        let forgotten = self.invalidations.forgotten().into_iter();
         let each = forgotten.flat_map(|(db, by_name, of_tags)| [(db, by_name, false), (db, of_tags, true)]);
         each.filter(|(_, stamp, _)| stamp.0 > 0).map(|(db, stamp, of_tags)| (db, Said::Forgot(stamp, of_tags)))
     }
@@ -399,11 +403,11 @@ impl State {
     /// `SMARTCACHE.MARK` that has replicas do so, too.
     pub fn reap(&mut self, effort: usize, now: Now) -> Vec<(i32, Vec<Vec<u8>>)> {
         self.reap_tags(effort, now);
-        let State { marks, leases, flush_epochs, .. } = self;
+        let State { invalidations, leases, flush_epochs, .. } = self;
         let mut said = Vec::new();
         let oldest = OnceCell::new();
         let oldest = || *oldest.get_or_init(|| leases.oldest());
-        marks.forget_swept(now, oldest, |db, stamp, guard_ms| {
+        invalidations.forget_swept(now, oldest, |db, stamp, guard_ms| {
             flush_epochs.raise(Some(db), stamp);
             flush_epochs.guard(db, guard_ms);
             said.push((db, words(&Said::Forget(stamp))));
@@ -414,14 +418,14 @@ impl State {
     /// The same of tags alone, for a replica: what is brought under a name is judged as its primary judges it, so prefixes
     /// and patterns are forgotten when that says so.
     pub fn reap_tags(&mut self, effort: usize, now: Now) {
-        let State { tags, marks, leases, flush_epochs, .. } = self;
+        let State { tags, invalidations, leases, flush_epochs, .. } = self;
         let oldest = OnceCell::new();
         let oldest = || *oldest.get_or_init(|| leases.oldest());
         let mut floor = |db, stamp, guard_ms| {
             flush_epochs.raise(Some(db), stamp);
             flush_epochs.guard(db, guard_ms);
         };
-        tags.reap(effort, |id, name| marks.forget(id, name, now, oldest, &mut floor));
-        marks.trim(tags.made());
+        tags.reap(effort, |id, name| invalidations.forget(id, name, now, oldest, &mut floor));
+        invalidations.trim(tags.made());
     }
 }

@@ -1,8 +1,8 @@
-//! Marks: what invalidations leave behind, and what they make of an entry.
+//! Invalidation marks: what invalidations leave behind, and what they make of an entry.
 //!
 //! ```text
 //!  database ─▶ newest stamp of any mark        an entry with a later one: nothing concerns it, one comparison
-//!           ─▶ brief: the same by some bits of a tag's id, and of all that is no tag's; most others pass here
+//!           ─▶ summary: the same by some bits of a tag's id, and of all that is no tag's; most others pass here
 //!           ─▶ floor     (INVALIDATE ALL)  ┐
 //!           ─▶ tag 0     (by its id)       │
 //!           ─▶ tag 1 …                     ├─ each: hard stamp │ soft stamps, their times and slopes │ guards
@@ -20,8 +20,8 @@
 //! are kept on the monotonic clock, slopes on the wall clock; only order is judged by stamps.
 //!
 //! Tag ids are server-wide, since entries move between databases, and marks are per database. A tag's mark is forgotten
-//! with its id ([`Marks::forget`]), which nothing holds by then; those of prefixes and patterns when a sweep that began
-//! after them has been everywhere ([`Marks::swept`]); the floor never. What is loaded or arrives later and is older than a
+//! with its id ([`Invalidations::forget`]), which nothing holds by then; those of prefixes and patterns when a sweep that began
+//! after them has been everywhere ([`Invalidations::swept`]); the floor never. What is loaded or arrives later and is older than a
 //! forgotten mark is not trusted: more is invalidated, never less.
 //!
 //! Shared with the host's callbacks, which run on the main thread while a command of ours may hold the state: hence the
@@ -48,8 +48,8 @@ use super::tombstones::LoadConflict;
 const DATABASES: usize = 1024;
 /// For how long a mark is kept at least: no load that is older is likely to be out.
 const KEPT_MS: u64 = 60_000;
-/// Places for tags in a brief: 2 KB.
-const BRIEF: usize = 256;
+/// Places for tags in a summary: 2 KB.
+const SUMMARY_SLOTS: usize = 256;
 /// Soft marks that are kept of one name.
 const SOFTS: usize = 8;
 /// Stamps of forgotten tags, by a hash of the tag's name.
@@ -70,7 +70,7 @@ pub enum What<'w> {
 
 /// What an invalidation says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct InvalidationMark {
     /// Its place in the order of things.
     pub stamp: Stamp,
     /// When it happened, in milliseconds of Unix time: windows count from then.
@@ -134,10 +134,10 @@ impl Default for Limits {
 }
 
 /// The marks of one node, and the members of its tags.
-pub struct Marks {
+pub struct Invalidations {
     newest: Box<[Cell<u64>]>,
     /// Of the databases below the same number, once one has a mark.
-    briefs: Box<[OnceCell<Box<Brief>>]>,
+    summaries: Box<[OnceCell<Box<StampSummary>>]>,
     limits: Cell<Limits>,
     /// Stamps have begun anew in this life: there may be entries with later ones than will be made for long.
     anew: Cell<bool>,
@@ -150,11 +150,11 @@ pub struct Marks {
 
 /// The marks of a database in few words, which stay in the processor's nearest cache: what is newer than these stamps needs
 /// no closer look. After a tag was invalidated that is nearly every entry with other tags.
-struct Brief {
+struct StampSummary {
     /// The newest mark that is no tag's.
     others: Cell<u64>,
     /// The newest mark of the tags that share a place, by id.
-    tags: [Cell<u64>; BRIEF],
+    tags: [Cell<u64>; SUMMARY_SLOTS],
 }
 
 #[derive(Default)]
@@ -209,17 +209,17 @@ struct Forgotten {
     any_tag: u64,
 }
 
-impl std::fmt::Debug for Marks {
+impl std::fmt::Debug for Invalidations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Marks").finish_non_exhaustive()
+        f.debug_struct("Invalidations").finish_non_exhaustive()
     }
 }
 
-impl Default for Marks {
+impl Default for Invalidations {
     fn default() -> Self {
-        Marks {
+        Invalidations {
             newest: (0..DATABASES).map(|_| Cell::new(0)).collect(),
-            briefs: (0..DATABASES).map(|_| OnceCell::new()).collect(),
+            summaries: (0..DATABASES).map(|_| OnceCell::new()).collect(),
             limits: Cell::default(),
             anew: Cell::default(),
             databases: RefCell::default(),
@@ -229,7 +229,7 @@ impl Default for Marks {
     }
 }
 
-impl Marks {
+impl Invalidations {
     /// What the entry under `name` is good for at `now`, marks considered.
     #[inline]
     pub fn freshness(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Freshness {
@@ -241,7 +241,7 @@ impl Marks {
 
     #[inline(never)]
     fn judged(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Freshness {
-        if self.passes(db, entry) {
+        if self.is_unaffected(db, entry) {
             return entry.freshness(now);
         }
         match self.looked_up(db, name, entry, now) {
@@ -254,7 +254,7 @@ impl Marks {
 
     /// What the marks of a database make of the entry under `name`.
     pub fn verdict(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
-        if entry.stamp().0 > self.newest[index(db)].get() || self.passes(db, entry) {
+        if entry.stamp().0 > self.newest[index(db)].get() || self.is_unaffected(db, entry) {
             return Verdict::Untouched;
         }
         self.looked_up(db, name, entry, now)
@@ -310,7 +310,7 @@ impl Marks {
     }
 
     /// Takes an invalidation. (How many entries it hits is to be asked before.)
-    pub fn mark(&self, db: i32, what: What<'_>, mark: Mark) {
+    pub fn mark(&self, db: i32, what: What<'_>, mark: InvalidationMark) {
         let limits = self.limits.get();
         self.change(db, |marks| {
             let stamp = mark.stamp.0;
@@ -347,28 +347,28 @@ impl Marks {
             }
         });
         raise(&self.newest[index(db)], mark.stamp.0);
-        if let Some(brief) = self.make_brief(db) {
-            let tag = |tag: TagId| &brief.tags[tag.0 as usize % BRIEF];
-            raise(if let What::Tag(id) = what { tag(id) } else { &brief.others }, mark.stamp.0);
+        if let Some(summary) = self.make_summary(db) {
+            let tag = |tag: TagId| &summary.tags[tag.0 as usize % SUMMARY_SLOTS];
+            raise(if let What::Tag(id) = what { tag(id) } else { &summary.others }, mark.stamp.0);
         }
     }
 
     /// Whether a few words are enough to know that no mark concerns an entry, wherever it stands.
     #[inline]
-    fn passes(&self, db: i32, entry: EntryRef<'_>) -> bool {
-        let Some(brief) = self.brief(db).filter(|_| !self.anew.get()) else { return false };
+    fn is_unaffected(&self, db: i32, entry: EntryRef<'_>) -> bool {
+        let Some(summary) = self.summary(db).filter(|_| !self.anew.get()) else { return false };
         let stamp = entry.stamp().0;
-        let passes = |tag: TagId| stamp > brief.tags[tag.0 as usize % BRIEF].get();
+        let is_older = |tag: TagId| stamp > summary.tags[tag.0 as usize % SUMMARY_SLOTS].get();
         // What came unannounced is to be compared with forgotten marks, too.
-        stamp > brief.others.get() && entry.here() && entry.tags().all(passes)
+        stamp > summary.others.get() && entry.here() && entry.tags().all(is_older)
     }
 
-    fn brief(&self, db: i32) -> Option<&Brief> {
-        self.briefs.get(db as usize)?.get().map(|brief| &**brief)
+    fn summary(&self, db: i32) -> Option<&StampSummary> {
+        self.summaries.get(db as usize)?.get().map(|summary| &**summary)
     }
 
-    fn make_brief(&self, db: i32) -> Option<&Brief> {
-        Some(self.briefs.get(db as usize)?.get_or_init(Box::default))
+    fn make_summary(&self, db: i32) -> Option<&StampSummary> {
+        Some(self.summaries.get(db as usize)?.get_or_init(Box::default))
     }
 
     /// An entry has come to stand under `name` in a database.
@@ -487,9 +487,11 @@ impl Marks {
         let newest = newest_a.get().max(newest_b.get()); // of both: others may share the numbers
         newest_a.set(newest);
         newest_b.set(newest);
-        match (self.make_brief(a), self.make_brief(b)) {
+        match (self.make_summary(a), self.make_summary(b)) {
             (Some(a), Some(b)) => a.cells().zip(b.cells()).for_each(|(a, b)| a.swap(b)),
-            (one, other) => one.into_iter().chain(other).flat_map(Brief::cells).for_each(|cell| cell.set(newest)),
+            (one, other) => {
+                one.into_iter().chain(other).flat_map(StampSummary::cells).for_each(|cell| cell.set(newest))
+            }
         }
         let mut databases = self.databases.borrow_mut();
         let (of_a, of_b) = (databases.remove(&a), databases.remove(&b));
@@ -568,8 +570,8 @@ impl Marks {
 
     /// Marks that are no tag's have become fewer.
     fn shorten(&self, db: i32, marks: &Database) {
-        if let Some(brief) = self.brief(db) {
-            brief.others.set(marks.newest_by_name.max(marks.floor.newest()));
+        if let Some(summary) = self.summary(db) {
+            summary.others.set(marks.newest_by_name.max(marks.floor.newest()));
         }
     }
 
@@ -643,15 +645,15 @@ impl Marks {
 
     /// Forgets everything: what is loaded next replaces it.
     pub fn clear(&self) {
-        let briefs = self.briefs.iter().filter_map(OnceCell::get).flat_map(|brief| brief.cells());
-        self.newest.iter().chain(briefs).for_each(|newest| newest.set(0));
+        let summaries = self.summaries.iter().filter_map(OnceCell::get).flat_map(|summary| summary.cells());
+        self.newest.iter().chain(summaries).for_each(|newest| newest.set(0));
         self.anew.set(false); // what is loaded and not believable is dead by itself
         let old = std::mem::take(&mut *self.databases.borrow_mut());
         self.rubble.borrow_mut().extend(old.into_values().map(|marks| marks.members));
     }
 
     /// Tells every mark: a hard one and soft ones of the same name are several.
-    pub fn each(&self, mut tell: impl FnMut(i32, What<'_>, Mark)) {
+    pub fn each(&self, mut tell: impl FnMut(i32, What<'_>, InvalidationMark)) {
         self.each_but_tags(&mut tell);
         for (db, marks) in self.databases.borrow().iter() {
             let mut all = |tag: TagId, record: &Record| record.marks().for_each(|mark| tell(*db, What::Tag(tag), mark));
@@ -660,7 +662,7 @@ impl Marks {
     }
 
     /// The same of all that is no tag's, of which there is never very much.
-    pub fn each_but_tags(&self, mut tell: impl FnMut(i32, What<'_>, Mark)) {
+    pub fn each_but_tags(&self, mut tell: impl FnMut(i32, What<'_>, InvalidationMark)) {
         for (db, marks) in self.databases.borrow().iter() {
             let mut all = |what: What<'_>, record: &Record| record.marks().for_each(|mark| tell(*db, what, mark));
             all(What::All, &marks.floor);
@@ -670,7 +672,7 @@ impl Marks {
     }
 
     /// The same of one tag.
-    pub fn each_of_tag(&self, tag: TagId, mut tell: impl FnMut(i32, What<'_>, Mark)) {
+    pub fn each_of_tag(&self, tag: TagId, mut tell: impl FnMut(i32, What<'_>, InvalidationMark)) {
         for (db, marks) in self.databases.borrow().iter() {
             let marks = marks.tags.get(&tag).into_iter().flat_map(Record::marks);
             marks.for_each(|mark| tell(*db, What::Tag(tag), mark));
@@ -722,7 +724,7 @@ impl Marks {
     }
 }
 
-/// What [`Marks`] counts.
+/// What [`Invalidations`] counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Prefixes that have not been forgotten.
@@ -745,13 +747,13 @@ fn raise(cell: &Cell<u64>, stamp: u64) {
     cell.set(cell.get().max(stamp));
 }
 
-impl Default for Brief {
+impl Default for StampSummary {
     fn default() -> Self {
-        Brief { others: Cell::default(), tags: [const { Cell::new(0) }; BRIEF] }
+        StampSummary { others: Cell::default(), tags: [const { Cell::new(0) }; SUMMARY_SLOTS] }
     }
 }
 
-impl Brief {
+impl StampSummary {
     fn cells(&self) -> impl Iterator<Item = &Cell<u64>> {
         self.tags.iter().chain([&self.others])
     }
@@ -875,7 +877,7 @@ impl Database {
 }
 
 impl Record {
-    fn of(mark: Mark) -> Self {
+    fn of(mark: InvalidationMark) -> Self {
         let mut record = Record::default();
         record.take(mark);
         record
@@ -891,7 +893,7 @@ impl Record {
     }
 
     /// Takes a mark. A replayed or overtaken one moves nothing back.
-    fn take(&mut self, mark: Mark) {
+    fn take(&mut self, mark: InvalidationMark) {
         let stamp = mark.stamp.0;
         match mark.how {
             How::Hard => {
@@ -973,9 +975,9 @@ impl Record {
             && self.softs.iter().all(|soft| soft.at_ms.saturating_add(soft.over_ms) <= now.ms())
     }
 
-    fn marks(&self) -> impl Iterator<Item = Mark> + '_ {
-        let hard = Mark { stamp: Stamp(self.hard), at_ms: 0, how: How::Hard, guard_ms: self.hard_guard };
-        let soft = |soft: &Soft| Mark {
+    fn marks(&self) -> impl Iterator<Item = InvalidationMark> + '_ {
+        let hard = InvalidationMark { stamp: Stamp(self.hard), at_ms: 0, how: How::Hard, guard_ms: self.hard_guard };
+        let soft = |soft: &Soft| InvalidationMark {
             stamp: Stamp(soft.stamp),
             at_ms: soft.at_ms,
             how: How::Soft { over_ms: soft.over_ms },
@@ -1057,11 +1059,11 @@ mod tests {
         Now::from_us(ms * 1_000)
     }
 
-    fn mark(stamp: u64, how: How) -> Mark {
-        Mark { stamp: Stamp(stamp), at_ms: stamp, how, guard_ms: 0 }
+    fn mark(stamp: u64, how: How) -> InvalidationMark {
+        InvalidationMark { stamp: Stamp(stamp), at_ms: stamp, how, guard_ms: 0 }
     }
 
-    fn names(marks: &Marks, name: &[u8]) -> Vec<u64> {
+    fn names(marks: &Invalidations, name: &[u8]) -> Vec<u64> {
         let mut found = Vec::new();
         marks.with(0, (), |marks| marks.by_name(name, |record| found.push(record.newest())));
         found.sort_unstable();
@@ -1075,7 +1077,7 @@ mod tests {
             prefixes in proptest::collection::btree_set(proptest::collection::vec(0u8..3, 1..6), 0..40),
             name in proptest::collection::vec(0u8..3, 0..8),
         ) {
-            let marks = Marks::default();
+            let marks = Invalidations::default();
             for (at, prefix) in prefixes.iter().enumerate() {
                 marks.mark(0, What::Prefix(prefix), mark(at as u64 + 1, How::Hard));
             }
@@ -1099,7 +1101,7 @@ mod tests {
             let mut all = Verdict::Untouched;
             let (mut softs, mut guard) = (Vec::new(), 0);
             for (at, how, guard_ms) in &taken {
-                record.take(Mark { guard_ms: *guard_ms, ..mark(*at, *how) });
+                record.take(InvalidationMark { guard_ms: *guard_ms, ..mark(*at, *how) });
                 guard = guard.max(*guard_ms);
                 if stamp <= *at {
                     all = all.and(match how {
@@ -1137,18 +1139,18 @@ mod tests {
         assert!(!plain.may_go(at(NOW + KEPT_MS - 1), || None) && plain.may_go(at(NOW + KEPT_MS), || None));
         assert!(!plain.may_go(at(NOW + KEPT_MS), || token(stamp, 0)), "a load that is older");
         assert!(plain.may_go(at(NOW + KEPT_MS), || token(stamp + 1, 0)));
-        let guarded = Record::of(Mark { guard_ms: NOW + 500_000, ..mark(stamp, How::Hard) });
+        let guarded = Record::of(InvalidationMark { guard_ms: NOW + 500_000, ..mark(stamp, How::Hard) });
         assert!(!guarded.may_go(at(NOW + 500_000 + KEPT_MS - 1), || None));
         let later = at(NOW + 500_000 + KEPT_MS);
         assert!(guarded.may_go(later, || None) && guarded.may_go(later, || token(stamp + 9, NOW + 500_000)));
         assert!(!guarded.may_go(later, || token(stamp + 9, NOW + 499_999)), "a load that began inside the guard");
-        let slope = Record::of(Mark { at_ms: NOW, ..mark(stamp, How::Soft { over_ms: 500_000 }) });
+        let slope = Record::of(InvalidationMark { at_ms: NOW, ..mark(stamp, How::Soft { over_ms: 500_000 }) });
         assert!(!slope.may_go(at(NOW + 499_999), || None) && slope.may_go(at(NOW + 500_000), || None));
     }
 
     #[test]
     fn what_is_forgotten_of_a_tag_concerns_its_name_and_of_names_everything_older() {
-        let marks = Marks::default();
+        let marks = Invalidations::default();
         marks.forgot_tag(0, b"t", Stamp(50), 0);
         let arrives = |stamp, tags: &[&'static [u8]]| marks.forgot(0, Stamp(stamp), tags.iter().copied());
         assert!(arrives(50, &[b"other", b"t"]) && !arrives(51, &[b"t"]) && !arrives(50, &[b"other"]));

@@ -58,7 +58,7 @@ use fill::{Answered, FlushEpochs};
 use health::{Backlog, Vitals};
 use lease::Leases;
 use live::Live;
-use marks::Marks;
+use marks::Invalidations;
 use miss_reasons::MissReasons;
 use native::Transactions;
 use rules::Policies;
@@ -244,7 +244,7 @@ impl Cx<'_, '_> {
 /// what is fresh.
 #[derive(Clone, Copy, Debug)]
 pub struct Judge<'a> {
-    marks: &'a Marks,
+    invalidations: &'a Invalidations,
     db: i32,
     name: &'a [u8],
     now: Now,
@@ -252,14 +252,14 @@ pub struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     /// By these marks.
-    pub fn new(marks: &'a Marks, db: i32, name: &'a [u8], now: Now) -> Self {
-        Judge { marks, db, name, now }
+    pub fn new(invalidations: &'a Invalidations, db: i32, name: &'a [u8], now: Now) -> Self {
+        Judge { invalidations, db, name, now }
     }
 
     /// What an entry is good for.
     #[inline]
     pub fn freshness(&self, entry: EntryRef<'_>) -> Freshness {
-        self.marks.freshness(self.db, self.name, entry, self.now)
+        self.invalidations.freshness(self.db, self.name, entry, self.now)
     }
 
     /// Whether an entry is fresh.
@@ -271,7 +271,7 @@ impl<'a> Judge<'a> {
     pub fn was_invalidated(&self, entry: EntryRef<'_>) -> bool {
         entry.stale()
             || matches!(
-                self.marks.verdict(self.db, self.name, entry, self.now),
+                self.invalidations.verdict(self.db, self.name, entry, self.now),
                 marks::Verdict::Stale(_) | marks::Verdict::Dead
             )
     }
@@ -308,7 +308,7 @@ pub struct State {
     /// The same by database.
     pub flush_epochs: FlushEpochs,
     /// What has been invalidated, and how.
-    pub marks: Rc<Marks>,
+    pub invalidations: Rc<Invalidations>,
     /// What is to be walked over to free what was invalidated.
     pub sweep: Sweep,
     /// The hash slots of this node, in a cluster.
@@ -355,7 +355,7 @@ impl State {
     /// A database (or all, without one) was flushed: all leases of it end, and loads in flight are not trusted. Gives the
     /// keys that somebody waits for: they are to be settled.
     pub fn flushed(&mut self, db: Option<i32>, now: Now) -> Vec<(i32, Arc<[u8]>)> {
-        self.marks.flushed(db);
+        self.invalidations.flushed(db);
         self.sweep.flushed(db);
         self.distrusted(db, now)
     }
@@ -371,7 +371,7 @@ impl State {
 
     /// Two databases have exchanged their keys, and with them what is to be swept.
     pub fn swapped(&mut self, a: i32, b: i32) {
-        self.marks.swap(a, b);
+        self.invalidations.swap(a, b);
         self.sweep.swapped(a, b);
     }
 
@@ -402,7 +402,7 @@ impl State {
         if let Some(slots) = &mut self.slots {
             slots.begin_anew(stamp);
         }
-        for db in self.marks.begin_era(stamp) {
+        for db in self.invalidations.begin_era(stamp) {
             self.sweep.ask(db, sweep::Walk::Keys, 0);
         }
     }
@@ -414,7 +414,7 @@ impl State {
         live: Arc<Live>,
         tombstones: Arc<Tombstones>,
         miss_reasons: Arc<MissReasons>,
-        marks: Rc<Marks>,
+        invalidations: Rc<Invalidations>,
     ) -> Self {
         let settings = Settings::default();
         let seed = u128::from_le_bytes(random);
@@ -433,7 +433,7 @@ impl State {
             leases: Leases::default(),
             tombstones,
             flush_epochs: FlushEpochs::default(),
-            marks,
+            invalidations,
             sweep: Sweep::default(),
             slots: None,
             answered: Answered::default(),

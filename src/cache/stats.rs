@@ -885,7 +885,7 @@ impl State {
     }
 
     fn index(&self) -> Index {
-        let totals = self.marks.totals();
+        let totals = self.invalidations.totals();
         Index {
             tags: self.tags.len() as u64,
             members: totals.members,

@@ -142,7 +142,7 @@ pub fn store<'w>(
     options: &Options<'w>,
 ) -> Result<Outcome, Error> {
     if let Some(condition) = options.condition
-        && !condition.holds(cx.keys.peek(key), Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now))
+        && !condition.holds(cx.keys.peek(key), Judge::new(&cx.state.invalidations, cx.caller.db, key.name, cx.now))
     {
         refused(cx, key);
         return Ok(Outcome::Refused);
@@ -158,7 +158,10 @@ pub fn store<'w>(
         Verdict::Trusted(token) => (token, None),
         // A stale copy is better than nothing, but not than what is fresh: a write-through inside a guard, say.
         Verdict::Stale(token, _)
-            if read::is_fresh(cx.keys.peek(key), Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now)) =>
+            if read::is_fresh(
+                cx.keys.peek(key),
+                Judge::new(&cx.state.invalidations, cx.caller.db, key.name, cx.now),
+            ) =>
         {
             return Ok(reject(cx, key, claim, Some(token), Filled::Stale));
         }
@@ -199,7 +202,7 @@ fn among_tags(cx: &Cx<'_, '_>, key: Key<'_>, options: &Options<'_>, verdict: Ver
     let of_rule = rule.map(|rule| rule.tags(key.name)).into_iter().flatten();
     let known = options.tags.iter().filter_map(|name| state.tags.known(name));
     let tags = known.chain(of_rule.filter_map(|name| state.tags.known(&name)));
-    match state.marks.conflict(cx.caller.db, key.name, tags, token, cx.now) {
+    match state.invalidations.conflict(cx.caller.db, key.name, tags, token, cx.now) {
         None => verdict,
         Some(LoadConflict::Dead) => Verdict::Dead(token),
         Some(LoadConflict::Stale(at)) => Verdict::Stale(token, stale.map_or(at, |other| other.min(at))),
@@ -303,7 +306,7 @@ fn put<'w>(
         stored,
     });
     // Loaded before an `OVER`, it ends with its point: also when the mark is forgotten.
-    if let marks::Verdict::Later(at) = cx.state.marks.verdict(cx.caller.db, key.name, entry.as_ref(), cx.now) {
+    if let marks::Verdict::Later(at) = cx.state.invalidations.verdict(cx.caller.db, key.name, entry.as_ref(), cx.now) {
         entry.as_mut().end_by(at);
     }
     let gone_at = entry.as_ref().gone_at();
@@ -455,11 +458,11 @@ impl State {
                 let stamp = self.clock.arrival(header.stamp, now, self.settings.skew_ms);
                 entry.as_mut().set_header(stamp, header.fresh_until, header.stale());
                 let tags = entry.as_ref().tags().map(|id| self.tags.name(id));
-                if self.marks.forgot(db, stamp, tags) {
+                if self.invalidations.forgot(db, stamp, tags) {
                     entry.as_mut().kill(); // perhaps it was invalidated here, which nobody remembers
                 } else if let Some(key) = key {
                     // What is still remembered may be forgotten before a sweep comes by.
-                    self.marks.write_verdict(db, key, &mut entry.as_mut(), now);
+                    self.invalidations.write_verdict(db, key, &mut entry.as_mut(), now);
                 }
                 if entry.as_ref().freshness(now) == Freshness::Dead {
                     self.sweep.ask(db, Walk::Keys, 0);
@@ -485,7 +488,7 @@ impl State {
             self.meet_rules(|rule| rule.origin() == Origin::Configured, now);
         }
         let Settings { max_prefixes, max_patterns, max_members, max_tags, .. } = self.settings;
-        self.marks.set_limits(Limits {
+        self.invalidations.set_limits(Limits {
             prefixes: max_prefixes as usize,
             patterns: max_patterns as usize,
             members: max_members as u64,

@@ -382,8 +382,8 @@ impl State {
             return self.sweep.patients.iter().any(|one| one.jobs.contains(&job.id) && one.scope.means(name, entry));
         }
         !entry.here()
-            || Judge::new(&self.marks, job.db, name, now).freshness(entry) == Freshness::Dead
-            || self.marks.verdict(job.db, name, entry, now) != Verdict::Untouched
+            || Judge::new(&self.invalidations, job.db, name, now).freshness(entry) == Freshness::Dead
+            || self.invalidations.verdict(job.db, name, entry, now) != Verdict::Untouched
     }
 
     /// A walk comes to a key.
@@ -398,9 +398,9 @@ impl State {
         if !job.frees {
             return self.look(keys, job, key, now);
         }
-        let State { marks, sweep, stats, .. } = self;
+        let State { invalidations, sweep, stats, .. } = self;
         let Slot::Entry(entry) = keys.peek(key) else { return };
-        if Judge::new(marks, job.db, key.name, now).freshness(entry) == Freshness::Dead {
+        if Judge::new(invalidations, job.db, key.name, now).freshness(entry) == Freshness::Dead {
             sweep.count(job.db, key.name, entry);
             if keys.remove(key) {
                 stats.at(now).node().entries_reclaimed += 1;
@@ -409,7 +409,7 @@ impl State {
             return;
         }
         let unannounced = !entry.here();
-        let by_name = marks.verdict_by_name(job.db, key.name, entry, now);
+        let by_name = invalidations.verdict_by_name(job.db, key.name, entry, now);
         let changes = match by_name {
             Verdict::Stale(since) => !entry.stale() || entry.fresh_until().is_none_or(|end| end > since),
             Verdict::Later(at) => entry.fresh_until().is_none_or(|end| end > at),
@@ -421,12 +421,12 @@ impl State {
                 by_name.write(&mut entry);
                 effects.changed(key, Effect::ReplicateHeader(key), Event::Stale);
             }
-        } else if !entry.stale() && matches!(marks.verdict(job.db, key.name, entry, now), Verdict::Stale(_)) {
+        } else if !entry.stale() && matches!(invalidations.verdict(job.db, key.name, entry, now), Verdict::Stale(_)) {
             effects.push(Effect::Signal(key)); // its mark stays; but who cached it is to know
         }
         if unannounced && let Some(mut entry) = keys.edit(key) {
             // `RENAME` or `MOVE` has brought it, of which nothing is told, and no replica walks.
-            marks.joined(job.db, key.name, &mut entry);
+            invalidations.joined(job.db, key.name, &mut entry);
             if !changes {
                 effects.push(Effect::ReplicateHeader(key));
             }
@@ -437,7 +437,7 @@ impl State {
     fn look(&mut self, keys: &mut dyn Keyspace, job: Job, key: Key<'_>, now: Now) {
         let Slot::Entry(entry) = keys.peek(key) else { return };
         let load_ms = u64::from(entry.load_ms().unwrap_or(0));
-        let alive = Judge::new(&self.marks, job.db, key.name, now).freshness(entry) != Freshness::Dead;
+        let alive = Judge::new(&self.invalidations, job.db, key.name, now).freshness(entry) != Freshness::Dead;
         let Some(patient) = self.sweep.patients.iter_mut().find(|one| one.jobs.contains(&job.id)) else { return };
         let counts_here = match (&patient.scope, job.walk) {
             // What holds several of the tags is met in several lists.
@@ -465,13 +465,13 @@ impl State {
         match job.walk {
             Walk::Members(tag) => {
                 // Some of its members may not be in the list.
-                if u64::from(self.live.holders(tag)) > self.marks.listed(tag) {
+                if u64::from(self.live.holders(tag)) > self.invalidations.listed(tag) {
                     self.sweep.ask(job.db, Walk::Keys, 0);
                 }
                 None
             }
             Walk::Keys => {
-                self.marks.swept(job.db, began);
+                self.invalidations.swept(job.db, began);
                 Some(super::invalidate::words_of_swept(began))
             }
         }
@@ -479,7 +479,7 @@ impl State {
 
     /// Asks for walks that free what was dead when it came.
     pub fn sweep_arrivals(&mut self) {
-        for db in self.marks.take_dead_on_arrival() {
+        for db in self.invalidations.take_dead_on_arrival() {
             self.sweep.ask(db, Walk::Keys, 0);
         }
     }
@@ -497,7 +497,7 @@ impl State {
 
     fn extent(&self, job: &Job) -> u64 {
         match job.walk {
-            Walk::Members(tag) => self.marks.members(job.db, |members| members.places(tag) as u64).unwrap_or(0),
+            Walk::Members(tag) => self.invalidations.members(job.db, |members| members.places(tag) as u64).unwrap_or(0),
             Walk::Keys => self.live.totals().entries,
         }
     }

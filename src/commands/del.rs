@@ -31,7 +31,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     for key in args::keys_of_ours(cx, args)? {
         there += i64::from(match cx.keys.peek(key) {
             Slot::Entry(entry) => {
-                Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now).freshness(entry) != Freshness::Dead
+                Judge::new(&cx.state.invalidations, cx.caller.db, key.name, cx.now).freshness(entry) != Freshness::Dead
             }
             Slot::Text(_) => true,
             Slot::Empty | Slot::Other => false, // also a key named twice

@@ -61,7 +61,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let get = Get::parse(args)?;
     let left_ms = if get.state { fresh_ms(cx, &get) } else { 0 };
     let slot = cx.keys.look(get.key);
-    let judge = Judge::new(&cx.state.marks, cx.caller.db, get.key.name, cx.now);
+    let judge = Judge::new(&cx.state.invalidations, cx.caller.db, get.key.name, cx.now);
     let found = read::find(slot, &mut cx.state.codecs, judge, get.stale, get.accept)?;
     found.count(get.key.name, slot, &cx.state.policies, &mut cx.state.stats.at(cx.now));
     let (state, value, fresh_ms) = match found {
@@ -89,7 +89,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 /// Asked before the value is borrowed: the key stays open in between.
 fn fresh_ms(cx: &mut Cx<'_, '_>, get: &Get<'_>) -> i64 {
-    let judge = Judge::new(&cx.state.marks, cx.caller.db, get.key.name, cx.now);
+    let judge = Judge::new(&cx.state.invalidations, cx.caller.db, get.key.name, cx.now);
     let left_ms = match read::find(cx.keys.look(get.key), &mut cx.state.codecs, judge, false, Some(Accept::all())) {
         Ok(Found::Hit { left_ms, .. } | Found::Absent { left_ms }) => left_ms,
         Ok(Found::Plain) => None,

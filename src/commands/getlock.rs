@@ -86,7 +86,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let get = GetLock::parse(args)?;
     let there = match cx.keys.look(get.key) {
         Slot::Other => return Err(Error::WrongType),
-        slot => There::of(slot, Judge::new(&cx.state.marks, cx.caller.db, get.key.name, cx.now)),
+        slot => There::of(slot, Judge::new(&cx.state.invalidations, cx.caller.db, get.key.name, cx.now)),
     };
     let (there, told) = tell(cx, &get, there)?;
     if told == Told::Wait {
@@ -102,7 +102,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let serves = matches!(told, Told::Fresh(_) | Told::Stale(_));
     let accept = if serves { get.accept } else { Some(Accept::all()) };
     let slot = cx.keys.look(get.key);
-    let judge = Judge::new(&cx.state.marks, cx.caller.db, get.key.name, cx.now);
+    let judge = Judge::new(&cx.state.invalidations, cx.caller.db, get.key.name, cx.now);
     let found = read::find(slot, &mut cx.state.codecs, judge, serves, accept)?;
     if serves && matches!(found, Found::Miss(_)) {
         return damaged(cx, &get, told);

@@ -122,12 +122,12 @@ fn facts(cx: &mut Cx<'_, '_>, key: Key<'_>) -> Result<Option<Facts>, Error> {
         Slot::Text(len) => Facts { kind: "string", state: "fresh", raw: len, stored: len, ..Facts::default() },
         Slot::Entry(entry) => Facts {
             kind: if entry.absent() { "absent" } else { "value" },
-            state: state(entry, Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now)),
+            state: state(entry, Judge::new(&cx.state.invalidations, cx.caller.db, key.name, cx.now)),
             codec: entry.codec().map_or("unknown", |codec| codec.name()),
             raw: entry.raw_len(),
             stored: entry.stored().len(),
             age_ms: entry.age_ms(cx.now),
-            left_ms: match Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now).freshness(entry) {
+            left_ms: match Judge::new(&cx.state.invalidations, cx.caller.db, key.name, cx.now).freshness(entry) {
                 Freshness::Fresh { left_ms } => left_ms,
                 Freshness::Stale { .. } | Freshness::Dead => None,
             },

@@ -926,7 +926,10 @@ mod tests {
         primary.advance(600_000);
         primary.cron();
         obey(&mut primary, &mut replica);
-        assert_eq!((replica.state.marks.totals().prefixes, primary.state.marks.totals().prefixes), (0, 0));
+        assert_eq!(
+            (replica.state.invalidations.totals().prefixes, primary.state.invalidations.totals().prefixes),
+            (0, 0)
+        );
         assert_eq!(replica.call("GET a"), "(nil)");
     }
 
@@ -973,7 +976,7 @@ mod tests {
         primary.sweep();
         primary.advance(600_000);
         primary.cron();
-        assert_eq!(primary.state.marks.totals().prefixes, 0, "it is forgotten");
+        assert_eq!(primary.state.invalidations.totals().prefixes, 0, "it is forgotten");
         obey(&mut primary, &mut replica);
         assert_eq!((primary.call("GET a"), replica.call("GET a")), ("\"v\"".into(), "\"v\"".into()));
     }

@@ -26,7 +26,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     while args.left() > 0 {
         let key = args.key()?;
         let slot = cx.keys.look(key);
-        let judge = Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now);
+        let judge = Judge::new(&cx.state.invalidations, cx.caller.db, key.name, cx.now);
         let found = read::find(slot, &mut cx.state.codecs, judge, false, None).unwrap_or(Found::Miss(MissReason::Cold));
         found.count(key.name, slot, &cx.state.policies, &mut cx.state.stats.at(cx.now));
         match found {

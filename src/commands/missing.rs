@@ -30,7 +30,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         let key = args.key()?;
         match cx.keys.peek(key) {
             Slot::Other => return Err(Error::WrongType),
-            slot if read::is_fresh(slot, Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now)) => {}
+            slot if read::is_fresh(slot, Judge::new(&cx.state.invalidations, cx.caller.db, key.name, cx.now)) => {}
             _ => missing.push(key.name),
         }
     }

@@ -30,7 +30,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let mut were_fresh = 0;
     for key in args::keys_of_ours(cx, args)? {
         let now = cx.now;
-        let judge = Judge::new(&cx.state.marks, cx.caller.db, key.name, now);
+        let judge = Judge::new(&cx.state.invalidations, cx.caller.db, key.name, now);
         let fresh = |entry: &EntryMut<'_>| judge.is_fresh(entry.as_ref());
         if let Some(mut entry) = cx.keys.edit(key).filter(fresh) {
             entry.make_stale(now);

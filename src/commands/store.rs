@@ -100,7 +100,7 @@ fn restamp<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, header: &Header<'_>) {
     let trusted = cx.caller.trusted;
     let meant = |entry: &EntryMut<'_>| trusted || entry.as_ref().stamp() == header.stamp;
     let Some(mut entry) = cx.keys.edit(key).filter(meant) else { return };
-    let (marks, db) = (cx.state.marks.clone(), cx.caller.db);
+    let (marks, db) = (cx.state.invalidations.clone(), cx.caller.db);
     marks.left(db, key.name, entry.as_ref()); // it is counted by what the header says
     entry.set_header(header.stamp, header.fresh_until, header.stale());
     if trusted && !cx.state.clock.follow(header.stamp, cx.now) {

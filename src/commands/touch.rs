@@ -31,7 +31,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let options = options::parse(args, Takes::Lifetime)?;
     let absent = match cx.keys.peek(key) {
         Slot::Other => return Err(Error::WrongType),
-        Slot::Entry(entry) if Judge::new(&cx.state.marks, cx.caller.db, key.name, cx.now).is_fresh(entry) => {
+        Slot::Entry(entry) if Judge::new(&cx.state.invalidations, cx.caller.db, key.name, cx.now).is_fresh(entry) => {
             entry.absent()
         }
         Slot::Entry(_) | Slot::Text(_) | Slot::Empty => {
@@ -47,7 +47,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         policy.deadline(options.lifetime, cx.now.ms(), random)
     };
     // On a slope (`OVER`) it ends with its point all the same.
-    let end = |entry| match cx.state.marks.verdict(cx.caller.db, key.name, entry, cx.now) {
+    let end = |entry| match cx.state.invalidations.verdict(cx.caller.db, key.name, entry, cx.now) {
         Verdict::Later(at) => Some(fresh_until.map_or(at, |end| end.min(at))),
         _ => fresh_until,
     };

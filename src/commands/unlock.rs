@@ -46,7 +46,8 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     }
     // A late failure says nothing about a key that was deleted, stored or loaded anew meanwhile.
     let mut still_counts = || {
-        let fresh = read::is_fresh(node.keys.peek(key), Judge::new(&node.state.marks, node.db, key.name, node.now));
+        let fresh =
+            read::is_fresh(node.keys.peek(key), Judge::new(&node.state.invalidations, node.db, key.name, node.now));
         !fresh && matches!(node.judge(key, claim), Verdict::Trusted(_))
     };
     if let Some(until_ms) = until_ms

@@ -20,7 +20,7 @@ use crate::cache::codec::CodecId;
 use crate::cache::entry::{self, Entry, EntryMut, EntryRef, Freshness, HEADER};
 use crate::cache::format::{self, Expiry};
 use crate::cache::live::Live;
-use crate::cache::marks::{Marks, Verdict};
+use crate::cache::marks::{Invalidations, Verdict};
 use crate::cache::miss_reasons::{self, MissReasons};
 use crate::cache::rules::RuleId;
 use crate::cache::store::From;
@@ -50,19 +50,19 @@ lazy_static! {
 }
 
 lazy_static! {
-    static ref MARKS: MainThread = MainThread(Rc::new(Marks::default()));
+    static ref INVALIDATIONS: MainThread = MainThread(Rc::new(Invalidations::default()));
 }
 
 /// What has been invalidated, and which keys carry which tag: asked by callbacks that come while a command holds the state.
-struct MainThread(Rc<Marks>);
+struct MainThread(Rc<Invalidations>);
 
 // SAFETY: commands, timers, events and the type's callbacks but `free` run on the server's main thread (or, after a fork, on
 // the child's only one), and `free` does not come here.
 unsafe impl Sync for MainThread {}
 
 /// What has been invalidated, for the main thread.
-pub(super) fn marks() -> &'static Rc<Marks> {
-    &MARKS.0
+pub(super) fn invalidations() -> &'static Rc<Invalidations> {
+    &INVALIDATIONS.0
 }
 
 /// The type, as the server knows it.
@@ -226,7 +226,7 @@ fn db_of(io: *mut raw::RedisModuleIO) -> Option<i32> {
 /// The entry with what marks make of it written into it, where they make anything: what leaves says what it is, since the
 /// marks may not be where it arrives.
 fn with_verdict(entry: EntryRef<'_>, db: Option<i32>, name: Option<Str<'_>>) -> Option<Entry> {
-    let verdict = marks().verdict(db?, name?.bytes(), entry, clock_now());
+    let verdict = invalidations().verdict(db?, name?.bytes(), entry, clock_now());
     if verdict == Verdict::Untouched {
         return None;
     }
@@ -259,7 +259,7 @@ fn load_entry(io: *mut raw::RedisModuleIO, version: c_int) -> Option<*mut c_void
                 if let (Some(db), Some(name)) = (db_of(io), key)
                     && entry.as_ref().freshness(now) != Freshness::Dead
                 {
-                    marks().joined(db, name.bytes(), &mut entry.as_mut());
+                    invalidations().joined(db, name.bytes(), &mut entry.as_mut());
                 }
                 Some(into_raw(entry))
             }
@@ -405,8 +405,8 @@ unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const 
         // SAFETY: the value is one of ours that the server still holds; this is the main thread, and nobody refers to it.
         let mut entry = EntryMut::from_bytes(unsafe { bytes_mut(value.cast_mut()) });
         let now = cached_now();
-        marks().left(db, name, entry.as_ref());
-        let verdict = marks().verdict(db, name, entry.as_ref(), now);
+        invalidations().left(db, name, entry.as_ref());
+        let verdict = invalidations().verdict(db, name, entry.as_ref(), now);
         verdict.write(&mut entry);
         let invalidated = entry.as_ref().stale() || matches!(verdict, Verdict::Stale(_) | Verdict::Dead);
         entry.unlist(); // it may live on, under another name or in another database
@@ -469,7 +469,7 @@ fn copied(entry: EntryRef<'_>, from: Option<Str<'_>>, to: Option<Str<'_>>, dbs: 
     let rule = to.map_or(RuleId::default(), |name| with_state(|state| rule_of(state, name.bytes())));
     copy.as_mut().set_rule(rule);
     if let (Some((_, db)), Some(name)) = (dbs, to) {
-        marks().copied(db, name.bytes(), &mut copy.as_mut(), clock_now());
+        invalidations().copied(db, name.bytes(), &mut copy.as_mut(), clock_now());
     }
     into_raw(copy)
 }

@@ -181,7 +181,7 @@ unsafe extern "C" fn on_loading(_: *mut raw::RedisModuleCtx, _: raw::RedisModule
         if starts.contains(&sub) {
             with_state(|state| {
                 state.policies.clear_commanded();
-                state.marks.clear();
+                state.invalidations.clear();
             });
         }
     });
@@ -195,8 +195,10 @@ unsafe extern "C" fn on_fork(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
         // SAFETY: the event's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
         let born = sub == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
-        let to_say =
-            || try_state().is_some_and(|state| state.policies.commanded().next().is_some() || !state.marks.is_empty());
+        let to_say = || {
+            try_state()
+                .is_some_and(|state| state.policies.commanded().next().is_some() || !state.invalidations.is_empty())
+        };
         if born && to_say() && ctx.rewrites_aof() && !ctx.is_set(b"aof-use-rdb-preamble") {
             say_once_more_after(ctx.as_ptr(), 1, 0);
         }

@@ -139,14 +139,14 @@ impl Keyspace for ServerKeys<'_> {
         debug_assert!(self.mode.is_some_and(|mode| mode != Mode::Peek));
         let db = self.ctx.selected_db();
         let open = &self.opened(key, Mode::Write).key;
-        datatype::marks().joined(db, key.name, &mut entry.as_mut());
+        datatype::invalidations().joined(db, key.name, &mut entry.as_mut());
         let old: *mut c_void = open.set(datatype::into_raw(entry));
         open.set_expire_at(expire_at);
         self.ask_again();
         // SAFETY: the server has let go of the value that was replaced, and it was one of ours.
         unsafe {
             if !old.is_null() {
-                datatype::marks().left(db, key.name, EntryRef::from_bytes(datatype::bytes(old)));
+                datatype::invalidations().left(db, key.name, EntryRef::from_bytes(datatype::bytes(old)));
             }
             datatype::free(old);
         }

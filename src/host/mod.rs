@@ -59,7 +59,7 @@ lazy_static! {
             datatype::LIVE.clone(),
             datatype::TOMBSTONES.clone(),
             datatype::MISS_REASONS.clone(),
-            datatype::marks().clone(),
+            datatype::invalidations().clone(),
         )))
     };
 }

@@ -73,7 +73,7 @@ lazy_static! {
 pub(super) fn see_to(state: &mut State) {
     state.sweep_arrivals();
     let due = |due| due == 0 || due <= clock_now().mono_ms();
-    if state.marks.has_rubble() || state.sweep.has_answers() || state.sweep.next_due().is_some_and(due) {
+    if state.invalidations.has_rubble() || state.sweep.has_answers() || state.sweep.next_due().is_some_and(due) {
         wake();
     }
 }
@@ -158,7 +158,7 @@ fn work(ctx: Ctx) -> Option<i64> {
 
 /// Frees a little of what flushes have left; whether there is more.
 fn crumbs(began: Instant) -> bool {
-    while datatype::marks().crumble() {
+    while datatype::invalidations().crumble() {
         if began.elapsed() > CRUMBS {
             return true;
         }
@@ -202,7 +202,7 @@ fn go_on(ctx: Ctx, mut state: RefMut<'static, State>, job: Job) {
 /// The next members of a tag; how many places were passed, and whether there are more.
 fn members(state: &State, job: Job, tag: TagId) -> (Vec<OwnedStr>, u64, bool) {
     let from = job.passed as usize;
-    let found = state.marks.members(job.db, |members| {
+    let found = state.invalidations.members(job.db, |members| {
         let to = members.places(tag).min(from + BATCH);
         let names = (from..to).filter_map(|place| members.at(tag, place)).map(OwnedStr::new).collect();
         (names, to.saturating_sub(from) as u64, to < members.places(tag))

@@ -214,14 +214,14 @@ fn swap(ctx: Ctx, done: &Done) -> bool {
         return false;
     }
     let mut packed = entry.repacked(done.codec, done.raw_len, stored);
-    datatype::marks().joined(done.db, &done.key, &mut packed.as_mut());
+    datatype::invalidations().joined(done.db, &done.key, &mut packed.as_mut());
     let (swapped, unused) = match key.replace(datatype::into_raw(packed)) {
         Ok(old) => (true, old),
         Err(new) => (false, new),
     };
     // SAFETY: one of ours, which the server has let go of or never taken; `entry` is not used any more.
     unsafe {
-        datatype::marks().left(done.db, &done.key, EntryRef::from_bytes(datatype::bytes(unused)));
+        datatype::invalidations().left(done.db, &done.key, EntryRef::from_bytes(datatype::bytes(unused)));
         datatype::free(unused);
     }
     swapped

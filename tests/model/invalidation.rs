@@ -868,7 +868,7 @@ impl World {
         }
         self.select(selected);
         for node in [&self.ours, &self.replica] {
-            node.state.marks.validate();
+            node.state.invalidations.validate();
             node.state.tags.validate();
         }
     }
@@ -928,10 +928,10 @@ impl World {
         self.obey();
         self.replica.cron();
         for node in [&mut self.ours, &mut self.replica] {
-            let totals = node.state.marks.totals();
+            let totals = node.state.invalidations.totals();
             assert_eq!((totals.prefixes, totals.patterns, totals.members), (0, 0, 0));
             assert_eq!((node.state.tags.len(), node.state.live.totals()), (0, Default::default()));
-            while node.state.marks.crumble() {}
+            while node.state.invalidations.crumble() {}
         }
         assert_eq!(self.ours.stat("sweep_backlog"), "0");
         for db in 0..2 {
