@@ -44,7 +44,7 @@ pub struct Glob {
     /// The length of all segments together: no shorter text can match.
     min_len: usize,
     /// Which pairs of bytes a matching text must have.
-    needs: Sieve,
+    needs: Prefilter,
 }
 
 impl Glob {
@@ -80,7 +80,7 @@ impl Glob {
         }
 
         let segments: Box<[Segment]> = segments.into_iter().map(Segment::new).collect();
-        let mut needs = Sieve::NOTHING;
+        let mut needs = Prefilter::NOTHING;
         segments.iter().for_each(|segment| segment.add_needs(&mut needs));
         Self { pattern: pattern.into(), min_len: segments.iter().map(Segment::len).sum(), needs, segments }
     }
@@ -100,8 +100,8 @@ impl Glob {
         self.place(text, |_| {})
     }
 
-    /// What the sieve of every matching text has: where many patterns are asked about one text, the first question.
-    pub fn needs(&self) -> Sieve {
+    /// What the prefilter of every matching text has: where many patterns are asked about one text, the first question.
+    pub fn needs(&self) -> Prefilter {
         self.needs
     }
 
@@ -198,7 +198,7 @@ impl Segment {
         (0..places).find(|&at| self.fits(&text[at..]))
     }
 
-    fn add_needs(&self, needs: &mut Sieve) {
+    fn add_needs(&self, needs: &mut Prefilter) {
         match self {
             Segment::Literal(bytes) => bytes.windows(2).for_each(|pair| needs.add(pair[0], pair[1])),
             Segment::Mixed(atoms) => atoms.windows(2).for_each(|pair| {
@@ -282,25 +282,25 @@ impl Class {
 /// Which pairs of neighbouring bytes a text has, as 64 bits: one look rules most patterns out.
 ///
 /// Each pair sets one bit, so a pattern's own pairs must all be among those of a text that it matches. The opposite does
-/// not hold, several pairs share a bit: the sieve only ever says "certainly not". It is made once per key and saves
+/// not hold, several pairs share a bit: the prefilter only ever says "certainly not". It is made once per key and saves
 /// searching the key for each of many patterns such as `*:profile:*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sieve(u64);
+pub struct Prefilter(u64);
 
-impl Sieve {
-    const NOTHING: Sieve = Sieve(0);
+impl Prefilter {
+    const NOTHING: Prefilter = Prefilter(0);
 
     /// Longer texts have nearly every bit set and are not worth the walk.
     const LONGEST: usize = 192;
 
-    /// The sieve of a text.
+    /// The prefilter of a text.
     pub fn of(text: &[u8]) -> Self {
         if text.len() > Self::LONGEST {
-            return Sieve(u64::MAX);
+            return Prefilter(u64::MAX);
         }
-        let mut sieve = Sieve::NOTHING;
-        text.windows(2).for_each(|pair| sieve.add(pair[0], pair[1]));
-        sieve
+        let mut prefilter = Prefilter::NOTHING;
+        text.windows(2).for_each(|pair| prefilter.add(pair[0], pair[1]));
+        prefilter
     }
 
     fn add(&mut self, a: u8, b: u8) {
@@ -309,7 +309,7 @@ impl Sieve {
     }
 
     /// Whether a pattern with these needs may match the text. If not, it certainly does not.
-    pub fn has(self, needs: Sieve) -> bool {
+    pub fn has(self, needs: Prefilter) -> bool {
         needs.0 & !self.0 == 0
     }
 }
@@ -480,7 +480,7 @@ mod tests {
             let glob = Glob::new(pattern);
             let matched = glob.matches(text);
             prop_assert_eq!(matched, oracle::matches(pattern, text));
-            prop_assert!(!matched || Sieve::of(text).has(glob.needs()));
+            prop_assert!(!matched || Prefilter::of(text).has(glob.needs()));
         }
 
         #[test]
@@ -499,7 +499,7 @@ mod tests {
             // Only the empty text is not what its own pattern says, see the quirks.
             prop_assert!(oracle::matches(pattern.as_bytes(), &text) || text.is_empty());
             prop_assert_eq!(glob.matches(&text), oracle::matches(pattern.as_bytes(), &text));
-            prop_assert!(Sieve::of(&text).has(glob.needs()));
+            prop_assert!(Prefilter::of(&text).has(glob.needs()));
         }
 
         #[test]

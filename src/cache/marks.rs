@@ -38,7 +38,7 @@ use smallvec::SmallVec;
 use super::chunked::Chunked;
 use super::clock::{self, Now, Stamp};
 use super::entry::{EntryMut, EntryRef, Freshness};
-use super::glob::{Glob, Sieve};
+use super::glob::{Glob, Prefilter};
 use super::members::Members;
 use super::tags::TagId;
 use super::token::Token;
@@ -814,8 +814,8 @@ impl Database {
             }
         }
         if !self.patterns.is_empty() {
-            let sieve = Sieve::of(name);
-            let fits = |glob: &Glob| sieve.has(glob.needs()) && glob.matches(name);
+            let prefilter = Prefilter::of(name);
+            let fits = |glob: &Glob| prefilter.has(glob.needs()) && glob.matches(name);
             self.patterns.iter().filter(|(glob, _)| fits(glob)).for_each(|(_, record)| tell(record));
         }
     }

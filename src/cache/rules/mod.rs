@@ -23,7 +23,7 @@ use std::{
 };
 
 use crate::{
-    cache::glob::{Glob, Sieve},
+    cache::glob::{Glob, Prefilter},
     config::Settings,
 };
 
@@ -145,7 +145,7 @@ pub struct Policies {
 /// One pattern of one rule. Small and side by side, because most keys are told from most patterns by `needs` alone.
 #[derive(Clone, Copy, Debug)]
 struct Probe {
-    needs: Sieve,
+    needs: Prefilter,
     /// The place in `rules`, and that among the rule's patterns.
     rule: u16,
     glob: u16,
@@ -260,10 +260,10 @@ impl Policies {
         if self.probes.is_empty() {
             return None;
         }
-        let sieve = Sieve::of(key);
+        let prefilter = Prefilter::of(key);
         let matches = |probe: &&Probe| {
             let rule = || &self.rules[usize::from(probe.rule)];
-            sieve.has(probe.needs) && rule().spec.matches[usize::from(probe.glob)].matches(key)
+            prefilter.has(probe.needs) && rule().spec.matches[usize::from(probe.glob)].matches(key)
         };
         let probe = self.probes.iter().find(matches)?;
         Some(&self.rules[usize::from(probe.rule)])
