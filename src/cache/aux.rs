@@ -20,7 +20,7 @@ const MAGIC_WITH_MARKS: &[u8] = b"smartcache-aux-2";
 pub const NOTHING: &[u8] = b"-";
 /// More words than any rule has.
 const MOST_WORDS: u64 = 1_024;
-/// Stamp, time, guard, kind, slope, selector: what is said of a mark before its names.
+/// Stamp, time, guard, kind, ramp, selector: what is said of a mark before its names.
 const SAID_OF_A_MARK: usize = 6;
 /// More marks than there can be.
 const MOST_MARKS: u64 = 1 << 40;

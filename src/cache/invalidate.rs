@@ -158,7 +158,7 @@ impl Invalidation<'_> {
 
     /// Asks for the walks that free what it has hit.
     pub fn sweep(&self, state: &mut State, db: i32, now: Now) -> Vec<u64> {
-        let later = self.how.slope_ends(self.at_ms, now);
+        let later = self.how.ramp_ends(self.at_ms, now);
         let walks: Vec<Walk> = match &self.names {
             Names::Tags(tags) => {
                 let held = |id: &TagId| state.live.holders(*id) > 0;
@@ -264,7 +264,7 @@ pub fn parse<'w>(words: &[&'w [u8]]) -> Result<Said<'w>, Error> {
         n.ok_or_else(|| Error::invalid(what, word, "a whole number is wanted"))
     };
     let (stamp, at_ms, guard_ms, over_ms) =
-        (Stamp(number(0, "stamp")?), number(1, "time")?, number(2, "guard")?, number(4, "slope")?);
+        (Stamp(number(0, "stamp")?), number(1, "time")?, number(2, "guard")?, number(4, "ramp")?);
     let (kind, selector) = (words[3], words.get(5).copied().unwrap_or_default());
     let said: SmallVec<[&[u8]; 8]> = words.get(6..).unwrap_or_default().iter().copied().collect();
     let empty = said.is_empty();
@@ -309,7 +309,7 @@ impl State {
             Said::Invalidation(mut invalidation) => {
                 invalidation.stamp = believable(invalidation.stamp);
                 invalidation.mark(self, db, now);
-                self.sweep_for(db, invalidation.how.slope_ends(invalidation.at_ms, now));
+                self.sweep_for(db, invalidation.how.ramp_ends(invalidation.at_ms, now));
             }
             Said::Swept(began) => self.invalidations.swept(db, began),
             Said::Forget(stamp) => {
@@ -328,13 +328,13 @@ impl State {
     pub fn sweep_all(&mut self, now: Now) {
         self.sweep.clear();
         let marks = self.invalidations.clone();
-        marks.each(|db, _, mark| self.sweep_for(db, mark.how.slope_ends(mark.at_ms, now)));
+        marks.each(|db, _, mark| self.sweep_for(db, mark.how.ramp_ends(mark.at_ms, now)));
     }
 
     /// Asks for what a mark that was made elsewhere, or earlier, has left to do in a database.
-    fn sweep_for(&mut self, db: i32, slope_ends: Option<u64>) {
+    fn sweep_for(&mut self, db: i32, ramp_ends: Option<u64>) {
         self.sweep.ask(db, Walk::Keys, 0);
-        if let Some(due_ms) = slope_ends {
+        if let Some(due_ms) = ramp_ends {
             self.sweep.ask(db, Walk::Keys, due_ms);
         }
     }

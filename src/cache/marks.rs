@@ -5,7 +5,7 @@
 //!           ─▶ summary: the same by some bits of a tag's id, and of all that is no tag's; most others pass here
 //!           ─▶ floor     (INVALIDATE ALL)  ┐
 //!           ─▶ tag 0     (by its id)       │
-//!           ─▶ tag 1 …                     ├─ each: hard stamp │ soft stamps, their times and slopes │ guards
+//!           ─▶ tag 1 …                     ├─ each: hard stamp │ soft stamps, their times and ramps │ guards
 //!           ─▶ prefixes  (sorted)          │
 //!           ─▶ patterns  (a short list)    ┘
 //! ```
@@ -17,7 +17,7 @@
 //!
 //! Hard and soft stamps stand apart, since neither undoes the other, and each only moves forward. Several soft ones are
 //! kept: an entry is stale since the first that concerns it. Guards (loads that begin within them are not trusted either)
-//! are kept on the monotonic clock, slopes on the wall clock; only order is judged by stamps.
+//! are kept on the monotonic clock, ramps on the wall clock; only order is judged by stamps.
 //!
 //! Tag ids are server-wide, since entries move between databases, and marks are per database. A tag's mark is forgotten
 //! with its id ([`Invalidations::forget`]), which nothing holds by then; those of prefixes and patterns when a sweep that began
@@ -88,15 +88,15 @@ pub enum How {
     Hard,
     /// It is stale.
     Soft {
-        /// Each key at a point of its own within so many milliseconds (`OVER`).
+        /// Each key ends at an offset of its own within so many milliseconds (`OVER`).
         over_ms: u64,
     },
 }
 
 impl How {
-    /// When the last key of an `OVER` that began at `at_ms` has come to its point, in milliseconds of the monotonic clock;
+    /// When the last key of a ramp that began at `at_ms` ends, in milliseconds of the monotonic clock;
     /// `None` when that is over, or there is none.
-    pub fn slope_ends(self, at_ms: u64, now: Now) -> Option<u64> {
+    pub fn ramp_ends(self, at_ms: u64, now: Now) -> Option<u64> {
         let How::Soft { over_ms } = self else { return None };
         let left_ms = at_ms.saturating_add(over_ms).saturating_sub(now.ms()).min(over_ms);
         (left_ms > 0).then(|| now.mono_ms().saturating_add(left_ms))
@@ -510,7 +510,7 @@ impl Invalidations {
     }
 
     /// Forgets the marks of a tag that no entry holds, if that is allowed by now: a while after the last, with no guard
-    /// and no slope standing and no lease out that is older. Of each database that had one, `floor` is told the stamp
+    /// and no ramp standing and no lease out that is older. Of each database that had one, `floor` is told the stamp
     /// and the end of the guard before which loads are not trusted from now on. False when it is too soon.
     pub fn forget(
         &self,
@@ -556,7 +556,7 @@ impl Invalidations {
         }
     }
 
-    /// Our primary has forgotten prefixes and patterns up to this stamp, but for those whose guards and slopes still stand.
+    /// Our primary has forgotten prefixes and patterns up to this stamp, but for those whose guards and ramps still stand.
     pub fn forget_until(&self, db: i32, stamp: Stamp, now: Now, floor: impl FnOnce(Stamp, u64)) {
         let forgotten = self.change(db, |marks| {
             let forgotten = marks.forget_by_name(stamp.0, |record| record.is_over(now));
@@ -969,7 +969,7 @@ impl Record {
             && oldest_lease().is_none_or(|lease| lease.stamp.0 > newest && lease.mono_ms >= guard)
     }
 
-    /// Whether neither a guard nor a slope of it stands.
+    /// Whether neither a guard nor a ramp of it stands.
     fn is_over(&self, now: Now) -> bool {
         self.guard() <= now.mono_ms()
             && self.softs.iter().all(|soft| soft.at_ms.saturating_add(soft.over_ms) <= now.ms())
@@ -995,13 +995,18 @@ impl Soft {
         if self.over_ms == 0 {
             return Verdict::Stale(self.at_ms); // a state: also where the clock lags behind it
         }
-        let at = self.at_ms.saturating_add(point(name) % self.over_ms);
+        let at = self.at_ms.saturating_add(ramp_offset(name, self.over_ms));
         if at <= now.ms() { Verdict::Stale(at) } else { Verdict::Later(at) }
     }
 }
 
-/// Where in an `OVER` a key's moment is: the same on every node.
-fn point(name: &[u8]) -> u64 {
+/// When within a ramp of `over_ms` milliseconds (above 0) a key ends: the same offset on every node.
+fn ramp_offset(name: &[u8], over_ms: u64) -> u64 {
+    hash(name) % over_ms
+}
+
+/// The same on every node.
+fn hash(name: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(name);
     hasher.finish()
@@ -1037,12 +1042,12 @@ impl Forgotten {
         if self.tags.is_empty() {
             self.tags = vec![0; FORGOTTEN].into();
         }
-        let slot = &mut self.tags[point(name) as usize % FORGOTTEN];
+        let slot = &mut self.tags[hash(name) as usize % FORGOTTEN];
         *slot = stamp.max(*slot);
     }
 
     fn after<'n>(&self, stamp: u64, mut tags: impl Iterator<Item = &'n [u8]>) -> bool {
-        let of = |name: &[u8]| self.tags.get(point(name) as usize % FORGOTTEN).copied().unwrap_or(0);
+        let of = |name: &[u8]| self.tags.get(hash(name) as usize % FORGOTTEN).copied().unwrap_or(0);
         stamp <= self.by_name || tags.any(|name| stamp <= of(name).max(self.any_tag))
     }
 }
@@ -1144,8 +1149,8 @@ mod tests {
         let later = at(NOW + 500_000 + KEPT_MS);
         assert!(guarded.may_go(later, || None) && guarded.may_go(later, || token(stamp + 9, NOW + 500_000)));
         assert!(!guarded.may_go(later, || token(stamp + 9, NOW + 499_999)), "a load that began inside the guard");
-        let slope = Record::of(InvalidationMark { at_ms: NOW, ..mark(stamp, How::Soft { over_ms: 500_000 }) });
-        assert!(!slope.may_go(at(NOW + 499_999), || None) && slope.may_go(at(NOW + 500_000), || None));
+        let ramp = Record::of(InvalidationMark { at_ms: NOW, ..mark(stamp, How::Soft { over_ms: 500_000 }) });
+        assert!(!ramp.may_go(at(NOW + 499_999), || None) && ramp.may_go(at(NOW + 500_000), || None));
     }
 
     #[test]

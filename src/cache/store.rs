@@ -305,7 +305,7 @@ fn put<'w>(
         tags: &tag_ids,
         stored,
     });
-    // Loaded before an `OVER`, it ends with its point: also when the mark is forgotten.
+    // Loaded before a ramp (`OVER`), it ends at its offset, also when the mark is forgotten.
     if let marks::Verdict::Later(at) = cx.state.invalidations.verdict(cx.caller.db, key.name, entry.as_ref(), cx.now) {
         entry.as_mut().end_by(at);
     }

@@ -60,7 +60,7 @@ pub const COMMAND: Command = Command {
     ],
     details: "\
 From the moment it is executed nothing that it names is fresh for anybody, nor is anything whose load had begun: such fills answer STALE, also when their tags are only named by the fill. Concerns the selected database.
-Without SOFT entries are dead at once, with SOFT they are stale and served within their windows, which count from now. Neither undoes the other. OVER, with SOFT, spreads the moment over that time, each key at a point of its own, so that the origin sees a slope and not a cliff: until its point has come a key is fresh.
+Without SOFT entries are dead at once, with SOFT they are stale and served within their windows, which count from now. Neither undoes the other. OVER, with SOFT, spreads it over that time: each key stays fresh until an offset of its own, so that the origin sees a ramp and not a cliff.
 GUARD also distrusts loads that begin within that time, for origins that are read through lagging replicas (default: smartcache.guard). A SET without TOKEN or SINCE counts as loaded now and is stored all the same.
 PREFIXES are literal, PATTERNS are globs as in KEYS. WAIT keeps the caller until the sweep has freed what was hit, or for that time; not in MULTI, scripts and functions.
 Plain strings carry no stamp and are not reached. Memory follows in the background, with a keyspace event del and a tracking signal for each key. BCAST trackers hear of smartcache:tag:TAG at once.
@@ -639,7 +639,7 @@ mod tests {
             .iter()
             .map(|key| {
                 if *key == "late" {
-                    assert_eq!(load_key(&mut node, "late", &token), "OK", "until its point has come it is fresh");
+                    assert_eq!(load_key(&mut node, "late", &token), "OK", "it is fresh until its offset");
                 } else {
                     node.call("TOUCH k EX 5000");
                 }
@@ -789,7 +789,7 @@ mod tests {
         }
     }
 
-    // ---------------------------------------------------------------- slopes
+    // ---------------------------------------------------------------- ramps
 
     #[test]
     fn on_a_slope_each_key_is_fresh_until_its_own_point_and_says_so() {
@@ -799,7 +799,7 @@ mod tests {
         node.call("INVALIDATE ALL SOFT OVER 100");
         let ends: Vec<u64> = keys.iter().map(|key| node.inspect(key, "fresh_ms").parse().unwrap()).collect();
         assert!(ends.iter().all(|end| *end <= 100_000));
-        assert!(ends.iter().max().unwrap() - ends.iter().min().unwrap() > 50_000, "a slope, and no cliff: {ends:?}");
+        assert!(ends.iter().max().unwrap() - ends.iter().min().unwrap() > 50_000, "a ramp, and no cliff: {ends:?}");
         node.advance(50_000);
         for (key, end) in keys.iter().zip(&ends) {
             let (fresh, stale) = (node.call(&format!("GET {key}")), node.call(&format!("GET {key} STALE")));

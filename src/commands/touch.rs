@@ -46,7 +46,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     } else {
         policy.deadline(options.lifetime, cx.now.ms(), random)
     };
-    // On a slope (`OVER`) it ends with its point all the same.
+    // Inside a ramp (`OVER`) it ends at its offset all the same.
     let end = |entry| match cx.state.invalidations.verdict(cx.caller.db, key.name, entry, cx.now) {
         Verdict::Later(at) => Some(fresh_until.map_or(at, |end| end.min(at))),
         _ => fresh_until,

@@ -327,7 +327,7 @@ impl Room {
             match one.how {
                 How::Hard => dead = true,
                 How::Soft(0) => earlier(&mut stale, one.wall),
-                How::Soft(over) => match one.wall + point(key) % over {
+                How::Soft(over) => match one.wall + ramp_offset(key) % over {
                     at if at <= wall => earlier(&mut stale, at),
                     at => earlier(&mut later, at),
                 },
@@ -386,7 +386,7 @@ impl Held {
 }
 
 /// Where in an `OVER` the moment of a key is: the same on every node, and in every version.
-fn point(key: &str) -> u64 {
+fn ramp_offset(key: &str) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(key.as_bytes());
     hasher.finish()
@@ -992,13 +992,13 @@ impl World {
         }
     }
 
-    /// Another clock tells the time: what has ended on a slope may have ended for good, or be fresh again.
+    /// Another clock tells the time: what has ended over a ramp may have ended for good, or be fresh again.
     fn anything_may_be_better(&mut self) {
         for room in &mut self.rooms {
             for (key, held) in &mut room.keys {
-                let slope = |one: &Invalidation| matches!(one.how, How::Soft(over) if over > 0);
-                let sloped = room.invalidations.iter().any(|one| slope(one) && one.what.means(key, &held.tags));
-                held.exact &= !sloped;
+                let ramp = |one: &Invalidation| matches!(one.how, How::Soft(over) if over > 0);
+                let ramped = room.invalidations.iter().any(|one| ramp(one) && one.what.means(key, &held.tags));
+                held.exact &= !ramped;
                 held.best = [Worth::Fresh; 2];
             }
         }

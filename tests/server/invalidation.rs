@@ -89,7 +89,7 @@ fn assert_ended(s: &Server, when: &str) {
     for (_, invalidate, [old, new]) in ways() {
         let state = if invalidate.ends_with("OVER 1000000") {
             let left = s.fresh_ms(&old);
-            // Its own end is 9,000 s away, and a slope of 1,000,000 s may well end later than that.
+            // Its own end is 9,000 s away, and a ramp of 1,000,000 s may well end later than that.
             assert!(left <= 9_000_000, "{when}: {invalidate}: {old} is fresh for {left} ms");
             "fresh"
         } else if invalidate.contains("SOFT") {
@@ -231,7 +231,7 @@ fn a_key_that_migrates_takes_its_verdict_along() {
         node.ok("CONFIG SET smartcache.skew 1ms");
     }
     let longer_than_the_skew = std::time::Duration::from_millis(20);
-    for (round, (key, how)) in [("dead", ""), ("stale", "SOFT"), ("slope", "SOFT OVER 1ms")].into_iter().enumerate() {
+    for (round, (key, how)) in [("dead", ""), ("stale", "SOFT"), ("ramp", "SOFT OVER 1ms")].into_iter().enumerate() {
         wait_until("the other has heard", || b.stat("bus_received") == 4 * round as i64);
         std::thread::sleep(longer_than_the_skew);
         for (n, what) in ["TAGS 1 t", "PREFIXES 1 {x}", "PATTERNS 1 {x}*", "ALL"].iter().enumerate() {
@@ -261,7 +261,7 @@ fn a_key_that_migrates_takes_its_verdict_along() {
             match &*key {
                 "{x}fresh" => "fresh",
                 // Killed by what came after it.
-                key if key.contains("dead") || key.contains("stale") || key.contains("slope") => {
+                key if key.contains("dead") || key.contains("stale") || key.contains("ramp") => {
                     if key.contains("dead") { "dead" } else { "stale" }
                 }
                 _ => panic!("{key}"),
