@@ -143,7 +143,7 @@ pub struct Invalidations {
     anew: Cell<bool>,
     databases: RefCell<BTreeMap<i32, Box<Database>>>,
     /// Lists of databases that were flushed, and the room of many names, to be freed little by little.
-    rubble: RefCell<Vec<Members>>,
+    deferred_frees: RefCell<Vec<Members>>,
     /// Databases to which something has come that was dead on arrival: no walk has been asked for that finds it.
     dead_on_arrival: RefCell<BTreeSet<i32>>,
 }
@@ -223,7 +223,7 @@ impl Default for Invalidations {
             limits: Cell::default(),
             anew: Cell::default(),
             databases: RefCell::default(),
-            rubble: RefCell::default(),
+            deferred_frees: RefCell::default(),
             dead_on_arrival: RefCell::default(),
         }
     }
@@ -405,7 +405,7 @@ impl Invalidations {
         self.change(db, |marks| {
             let (stamp, floor) = (entry.counted_stamp(), marks.counted_since);
             let hit = marks.members.leave(name, entry, floor);
-            self.rubble.borrow_mut().extend(marks.members.leavings());
+            self.deferred_frees.borrow_mut().extend(marks.members.take_deferred_frees());
             if stamp > floor {
                 marks.entries = marks.entries.saturating_sub(1);
                 marks.hit = marks.hit.saturating_sub(u64::from(hit)).min(marks.entries);
@@ -460,25 +460,25 @@ impl Invalidations {
     pub fn flushed(&self, db: Option<i32>) {
         for (at, marks) in self.databases.borrow_mut().iter_mut() {
             if db.is_none_or(|db| db == *at) {
-                self.rubble.borrow_mut().push(std::mem::take(&mut marks.members));
+                self.deferred_frees.borrow_mut().push(std::mem::take(&mut marks.members));
                 (marks.entries, marks.hit, marks.newest_here) = (0, 0, 0);
                 marks.swept = marks.swept.max(marks.newest_by_name);
             }
         }
     }
 
-    /// Whether anything is left to be freed by [`crumble`](Self::crumble).
-    pub fn has_rubble(&self) -> bool {
-        !self.rubble.borrow().is_empty()
+    /// Whether anything is left to be freed by [`free_some`](Self::free_some).
+    pub fn has_deferred_frees(&self) -> bool {
+        !self.deferred_frees.borrow().is_empty()
     }
 
     /// Frees a part of what a flush, or the last of many members, has left; false when nothing is.
-    pub fn crumble(&self) -> bool {
-        let mut rubble = self.rubble.borrow_mut();
-        if rubble.last_mut().is_some_and(|members| !members.crumble()) {
-            rubble.pop();
+    pub fn free_some(&self) -> bool {
+        let mut deferred_frees = self.deferred_frees.borrow_mut();
+        if deferred_frees.last_mut().is_some_and(|members| !members.free_some()) {
+            deferred_frees.pop();
         }
-        !rubble.is_empty()
+        !deferred_frees.is_empty()
     }
 
     /// Two databases have exchanged their keys: their marks go with them.
@@ -527,7 +527,7 @@ impl Invalidations {
         }
         for (db, marks) in databases.iter_mut() {
             marks.members.forget(tag);
-            self.rubble.borrow_mut().extend(marks.members.leavings());
+            self.deferred_frees.borrow_mut().extend(marks.members.take_deferred_frees());
             if let Some(record) = marks.tags.remove(&tag) {
                 floor(*db, Stamp(record.newest()), record.guard());
                 marks.forgotten.tag(name, record.newest());
@@ -649,7 +649,7 @@ impl Invalidations {
         self.newest.iter().chain(summaries).for_each(|newest| newest.set(0));
         self.anew.set(false); // what is loaded and not believable is dead by itself
         let old = std::mem::take(&mut *self.databases.borrow_mut());
-        self.rubble.borrow_mut().extend(old.into_values().map(|marks| marks.members));
+        self.deferred_frees.borrow_mut().extend(old.into_values().map(|marks| marks.members));
     }
 
     /// Tells every mark: a hard one and soft ones of the same name are several.

@@ -46,7 +46,7 @@ pub struct Members {
     name_bytes: usize,
     list_bytes: usize,
     /// Long lists without members.
-    ruins: Vec<Pieces>,
+    deferred_frees: Vec<Pieces>,
 }
 
 #[derive(Debug)]
@@ -149,7 +149,7 @@ impl Members {
             {
                 self.memberships -= 1;
                 let had = list.places.bytes();
-                self.ruins.extend(list.remove(place));
+                self.deferred_frees.extend(list.remove(place));
                 self.list_bytes -= had - list.places.bytes();
             }
         }
@@ -232,7 +232,7 @@ impl Members {
         for id in list.places.iter().filter(|id| id & VACANT == 0) {
             self.lose(id);
         }
-        self.ruins.extend(list.places.into_pieces());
+        self.deferred_frees.extend(list.places.into_pieces());
         self.rest();
     }
 
@@ -242,10 +242,10 @@ impl Members {
     }
 
     /// Frees a part of it; false when nothing is left.
-    pub fn crumble(&mut self) -> bool {
-        if let Some(ruin) = self.ruins.last_mut() {
-            if !ruin.crumble() {
-                self.ruins.pop();
+    pub fn free_some(&mut self) -> bool {
+        if let Some(ruin) = self.deferred_frees.last_mut() {
+            if !ruin.free_some() {
+                self.deferred_frees.pop();
             }
             return true;
         }
@@ -253,7 +253,7 @@ impl Members {
             return true;
         }
         let Some(lists) = self.lists.pop_chunk() else { return false };
-        self.ruins.extend(lists.into_iter().filter_map(|list| list.places.into_pieces()));
+        self.deferred_frees.extend(lists.into_iter().filter_map(|list| list.places.into_pieces()));
         true
     }
 
@@ -299,7 +299,7 @@ impl Members {
         true
     }
 
-    /// Without members no number stands anywhere. The room of many is left to [`leavings`](Self::leavings).
+    /// Without members no number stands anywhere. The room of many is left to [`take_deferred_frees`](Self::take_deferred_frees).
     fn rest(&mut self) {
         if self.named == 0 && self.memberships == 0 && self.made <= FEW {
             (self.names, self.made, self.vacant) = (Chunked::default(), 0, None);
@@ -308,12 +308,12 @@ impl Members {
 
     /// The room of long lists that are empty now, and of many names when the last of them is gone: to be freed little by
     /// little, since all at once would hold up the server (ten million: for thirty milliseconds).
-    pub fn leavings(&mut self) -> Option<Members> {
+    pub fn take_deferred_frees(&mut self) -> Option<Members> {
         let nameless = self.named == 0 && self.memberships == 0 && self.made > FEW;
-        if self.ruins.is_empty() && !nameless {
+        if self.deferred_frees.is_empty() && !nameless {
             return None;
         }
-        let mut left = Members { ruins: std::mem::take(&mut self.ruins), ..Members::default() };
+        let mut left = Members { deferred_frees: std::mem::take(&mut self.deferred_frees), ..Members::default() };
         if nameless {
             (left.names, self.made, self.vacant) = (std::mem::take(&mut self.names), 0, None);
         }
@@ -429,13 +429,14 @@ mod tests {
             members.join(&name(n), &mut entry.as_mut(), 9_999, |_| 0, 0);
         }
         for (n, entry) in (0..).zip(&all) {
-            assert!(members.leavings().is_none(), "some are held");
+            assert!(members.take_deferred_frees().is_none(), "some are held");
             members.leave(&name(n), entry.as_ref(), 0);
         }
-        let left = members.leavings().expect("all are gone");
-        assert!(members.leavings().is_none());
-        let crumble = |mut left: Members| std::iter::repeat_with(|| left.crumble()).take_while(|more| *more).count();
-        assert!(crumble(left) >= 34, "of names and of places seventeen pieces each");
+        let left = members.take_deferred_frees().expect("all are gone");
+        assert!(members.take_deferred_frees().is_none());
+        let free_some =
+            |mut left: Members| std::iter::repeat_with(|| left.free_some()).take_while(|more| *more).count();
+        assert!(free_some(left) >= 34, "of names and of places seventeen pieces each");
         let mut again = entry(6, &[1]);
         members.join(b"again", &mut again.as_mut(), 9, |_| 0, 0);
         assert_eq!(names(&members, 1), [b"again"]);
@@ -444,7 +445,7 @@ mod tests {
         for (n, entry) in (0..).zip(&mut all) {
             members.join(&name(n), &mut entry.as_mut(), 9_999, |_| 0, 0);
         }
-        assert!(crumble(members) >= 34, "also when all is given up at once, as on FLUSHALL");
+        assert!(free_some(members) >= 34, "also when all is given up at once, as on FLUSHALL");
     }
 
     #[test]

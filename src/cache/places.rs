@@ -124,7 +124,7 @@ impl Pieces {
     }
 
     /// Frees a part of it; false when nothing is left.
-    pub fn crumble(&mut self) -> bool {
+    pub fn free_some(&mut self) -> bool {
         self.places.pop_chunk().is_some()
     }
 }
@@ -153,11 +153,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_crumbles() {
+    fn what_is_long_is_freed_in_parts() {
         let mut places = Places::default();
         (0..10_000).for_each(|n| _ = places.push(n));
         let mut pieces = places.into_pieces().expect("it is long");
-        let parts = std::iter::from_fn(|| pieces.crumble().then_some(())).count();
+        let parts = std::iter::from_fn(|| pieces.free_some().then_some(())).count();
         assert!(parts >= 30, "{parts}");
         assert!(Places::default().into_pieces().is_none());
     }

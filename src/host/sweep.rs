@@ -30,7 +30,7 @@ use crate::cache::{Key, State};
 /// How long one timer may work.
 const SLICE: Duration = Duration::from_millis(1);
 /// The same while nobody needs it to be quick: freeing what a flush has left.
-const CRUMBS: Duration = Duration::from_micros(500);
+const FREEING: Duration = Duration::from_micros(500);
 /// Keys to look at that make the effort double.
 const MUCH: u64 = 100_000;
 /// The effort while somebody waits.
@@ -73,7 +73,8 @@ lazy_static! {
 pub(super) fn see_to(state: &mut State) {
     state.sweep_arrivals();
     let due = |due| due == 0 || due <= clock_now().mono_ms();
-    if state.invalidations.has_rubble() || state.sweep.has_answers() || state.sweep.next_due().is_some_and(due) {
+    if state.invalidations.has_deferred_frees() || state.sweep.has_answers() || state.sweep.next_due().is_some_and(due)
+    {
         wake();
     }
 }
@@ -122,7 +123,7 @@ fn may_free(ctx: Ctx) -> bool {
 /// One slice; when to come again, in milliseconds, if there is more to do.
 fn work(ctx: Ctx) -> Option<i64> {
     let began = Instant::now();
-    let crumbs = crumbs(began);
+    let more_to_free = free_deferred(began);
     let Some(mut state) = try_state() else { return Some(LATER_MS) };
     if ctx.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE != 0 {
         state.sweep.clear(); // its primary frees what is to be freed, and says what is to be forgotten
@@ -152,14 +153,14 @@ fn work(ctx: Ctx) -> Option<i64> {
         Some(_) => Some(rest(effort.max(0.001))),
         None if state.sweep.next_due() == Some(0) => Some(LATER_MS), // when it may free again
         None if !SWEEP.0.borrow().to_say.is_empty() => Some(LATER_MS),
-        None => crumbs.then(|| rest(0.05)), // the cron comes by for what is due later
+        None => more_to_free.then(|| rest(0.05)), // the cron comes by for what is due later
     }
 }
 
 /// Frees a little of what flushes have left; whether there is more.
-fn crumbs(began: Instant) -> bool {
-    while datatype::invalidations().crumble() {
-        if began.elapsed() > CRUMBS {
+fn free_deferred(began: Instant) -> bool {
+    while datatype::invalidations().free_some() {
+        if began.elapsed() > FREEING {
             return true;
         }
     }

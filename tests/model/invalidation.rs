@@ -931,7 +931,7 @@ impl World {
             let totals = node.state.invalidations.totals();
             assert_eq!((totals.prefixes, totals.patterns, totals.members), (0, 0, 0));
             assert_eq!((node.state.tags.len(), node.state.live.totals()), (0, Default::default()));
-            while node.state.invalidations.crumble() {}
+            while node.state.invalidations.free_some() {}
         }
         assert_eq!(self.ours.stat("sweep_backlog"), "0");
         for db in 0..2 {
