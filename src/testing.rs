@@ -27,11 +27,11 @@ use crate::cache::health::Vitals;
 use crate::cache::lease::{Due, Waited, WaiterId};
 use crate::cache::live::Live;
 use crate::cache::marks::Invalidations;
-use crate::cache::members::Members;
 use crate::cache::miss_reasons::MissReasons;
 use crate::cache::native::Sender;
 use crate::cache::offload::{self, Job};
 use crate::cache::sweep::{PatientId, Walk};
+use crate::cache::tag_index::TagIndex;
 use crate::cache::tombstones::Tombstones;
 use crate::cache::{Caller, Cx, Judge, Key, Keyspace, Reply, Right, Server, Slot, State, aux};
 use crate::commands::args::Args;
@@ -364,10 +364,10 @@ impl TestNode {
                 Walk::Keys => self.next_key(job.id),
                 Walk::Members(tag) => {
                     let at = job.passed as usize;
-                    let next = |members: &Members| {
-                        (at < members.places(tag)).then(|| members.at(tag, at).map_or_else(Vec::new, Vec::from))
+                    let next = |index: &TagIndex| {
+                        (at < index.slots(tag)).then(|| index.at(tag, at).map_or_else(Vec::new, Vec::from))
                     };
-                    self.state.invalidations.members(job.db, next).flatten()
+                    self.state.invalidations.tag_index(job.db, next).flatten()
                 }
             };
             let Some(name) = name else {

@@ -3,8 +3,8 @@
 //! ```text
 //!  0        8            14    15    16    17    18    20         24
 //!  ┌────────┬────────────┬─────┬─────┬─────┬─────┬─────┬──────────┬─────────┬────────┬────────┬─────────┬────────┐
-//!  │ stamp  │ fresh_until│codec│tags │flags│here │rule │stored_len│swr │ sie│load_ms │raw_len │ids,     │stored… │
-//!  │ u64    │ u48, ms    │ u8  │count│ u8  │     │u16  │ u32      │u48 │ u48│u32     │u32     │places of│        │
+//!  │ stamp  │ fresh_until│codec│tags │flags│indx │rule │stored_len│swr │ sie│load_ms │raw_len │ids,     │stored… │
+//!  │ u64    │ u48, ms    │ u8  │count│ u8  │     │u16  │ u32      │u48 │ u48│u32     │u32     │slots of │        │
 //!  └────────┴────────────┴─────┴─────┴─────┴─────┴─────┴──────────┴─────────┴────────┴────────┴─────────┴────────┘
 //!   always: 24 bytes                                                WINDOWS   LOADED   PACKED   tags: u32 each
 //! ```
@@ -30,7 +30,7 @@ pub const MAX_LEN: usize = u32::MAX as usize;
 /// The most tags an entry can have.
 pub const MAX_TAGS: usize = 64;
 
-/// The place of an entry in the list of a tag whose members do not have it (`members.rs`).
+/// The place of an entry in the list of a tag whose members do not have it (`tag_index.rs`).
 pub const UNLISTED: u32 = u32::MAX;
 
 /// `fresh_until` of an entry without end.
@@ -42,7 +42,7 @@ const AT_FRESH: usize = 8;
 const AT_CODEC: usize = 14;
 const AT_TAGS: usize = 15;
 const AT_FLAGS: usize = 16;
-const AT_HERE: usize = 17;
+const AT_INDEXED: usize = 17;
 const AT_RULE: usize = 18;
 const AT_STORED_LEN: usize = 20;
 
@@ -306,7 +306,7 @@ impl<'a> EntryRef<'a> {
     }
 
     /// Its place in the list of each of its tags, in their order.
-    pub fn places(self) -> impl ExactSizeIterator<Item = u32> + 'a {
+    pub fn slots(self) -> impl ExactSizeIterator<Item = u32> + 'a {
         self.numbers(1)
     }
 
@@ -318,8 +318,8 @@ impl<'a> EntryRef<'a> {
     }
 
     /// Whether it is counted where it stands: `Invalidations` has been told of it, and is to be told when it leaves.
-    pub fn here(self) -> bool {
-        self.0[AT_HERE] != 0
+    pub fn is_indexed(self) -> bool {
+        self.0[AT_INDEXED] != 0
     }
 
     /// The bytes as they are stored.
@@ -451,19 +451,19 @@ impl<'a> EntryMut<'a> {
     }
 
     /// Writes down its place in the list of its tag number `at`.
-    pub fn set_place(&mut self, at: usize, place: u32) {
+    pub fn set_slot(&mut self, at: usize, slot: u32) {
         let start = tags_at(self.0[AT_FLAGS]) + 4 * (usize::from(self.0[AT_TAGS]) + at);
-        self.0[start..start + 4].copy_from_slice(&place.to_le_bytes());
+        self.0[start..start + 4].copy_from_slice(&slot.to_le_bytes());
     }
 
     /// It is counted where it stands.
-    pub fn set_here(&mut self) {
-        self.0[AT_HERE] = 1;
+    pub fn set_indexed(&mut self) {
+        self.0[AT_INDEXED] = 1;
     }
 
     /// It is counted and listed nowhere.
     pub fn unlist(&mut self) {
-        self.0[AT_HERE] = 0;
+        self.0[AT_INDEXED] = 0;
         let (flags, count) = (self.0[AT_FLAGS], self.0[AT_TAGS]);
         self.0[tags_at(flags) + 4 * usize::from(count)..stored_at(flags, count)].fill(0xff);
     }

@@ -189,8 +189,8 @@ impl Invalidation<'_> {
         };
         let ids: SmallVec<[TagId; 8]> = tags.iter().filter_map(|tag| cx.state.tags.known(tag)).collect();
         let marks = &cx.state.invalidations;
-        let places = |id: TagId| marks.members(db, |members| members.places(id)).unwrap_or(0);
-        let all_listed = |id: &TagId| marks.members(db, |members| members.lists_all(*id)) != Some(false);
+        let places = |id: TagId| marks.tag_index(db, |index| index.slots(id)).unwrap_or(0);
+        let all_listed = |id: &TagId| marks.tag_index(db, |index| index.lists_all(*id)) != Some(false);
         let few = ids.iter().map(|id| places(*id)).sum::<usize>() <= LOOKED_AT && ids.iter().all(all_listed);
         let (hits, entries) = if !few {
             let hits = ids.iter().map(|id| cx.state.invalidations.hits_of(db, *id)).sum();
@@ -207,8 +207,9 @@ impl Invalidation<'_> {
         let (db, marks) = (cx.caller.db, cx.state.invalidations.clone());
         let (mut hits, mut entries) = (0, 0);
         for tag in tags {
-            for place in 0..marks.members(db, |members| members.places(*tag)).unwrap_or(0) {
-                let name: Option<Box<[u8]>> = marks.members(db, |m| m.at(*tag, place).map(Into::into)).flatten();
+            for place in 0..marks.tag_index(db, |index| index.slots(*tag)).unwrap_or(0) {
+                let name: Option<Box<[u8]>> =
+                    marks.tag_index(db, |index| index.at(*tag, place).map(Into::into)).flatten();
                 let Some(name) = name else { continue };
                 let Slot::Entry(entry) = cx.keys.peek(Key::named(&name)) else { continue };
                 let counts = match (self.how, Judge::new(&marks, db, &name, cx.now).freshness(entry)) {

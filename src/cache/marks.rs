@@ -39,7 +39,7 @@ use super::chunked::Chunked;
 use super::clock::{self, Now, Stamp};
 use super::entry::{EntryMut, EntryRef, Freshness};
 use super::glob::{Glob, Prefilter};
-use super::members::Members;
+use super::tag_index::TagIndex;
 use super::tags::TagId;
 use super::token::Token;
 use super::tombstones::LoadConflict;
@@ -123,7 +123,7 @@ pub struct Limits {
     pub patterns: usize,
     /// Prefixes, likewise.
     pub prefixes: usize,
-    /// Entries and tags that are listed with each other, in one database (`members.rs`).
+    /// Entries and tags that are listed with each other, in one database (`tag_index.rs`).
     pub members: u64,
 }
 
@@ -143,7 +143,7 @@ pub struct Invalidations {
     anew: Cell<bool>,
     databases: RefCell<BTreeMap<i32, Box<Database>>>,
     /// Lists of databases that were flushed, and the room of many names, to be freed little by little.
-    deferred_frees: RefCell<Vec<Members>>,
+    deferred_frees: RefCell<Vec<TagIndex>>,
     /// Databases to which something has come that was dead on arrival: no walk has been asked for that finds it.
     dead_on_arrival: RefCell<BTreeSet<i32>>,
 }
@@ -170,7 +170,7 @@ struct Database {
     /// A sweep that began at this stamp has been everywhere.
     swept: u64,
     forgotten: Forgotten,
-    members: Members,
+    tag_index: TagIndex,
     /// The newest stamp of an entry that has come.
     newest_here: u64,
     /// All entries were hit at this stamp; what is older is not counted.
@@ -267,7 +267,7 @@ impl Invalidations {
         }
         self.with(db, Verdict::Untouched, |marks| {
             // What `RENAME`, `MOVE` or `COPY` brought may be older than a mark of its name that is forgotten.
-            if entry.stamp().0 <= marks.forgotten.by_name && !entry.here() {
+            if entry.stamp().0 <= marks.forgotten.by_name && !entry.is_indexed() {
                 return Verdict::Dead;
             }
             marks.verdict_by_tags(name, entry, now).and(marks.verdict_by_name(name, entry.stamp().0, now))
@@ -327,7 +327,7 @@ impl Invalidations {
                     record.take(mark);
                     *marks.latest.make(tag.0 as usize) = record.newest();
                     if hits_all_members {
-                        marks.members.hit(tag, stamp);
+                        marks.tag_index.hit(tag, stamp);
                     }
                 }
                 What::Prefix(prefix) => match marks.prefixes.get_mut(prefix) {
@@ -360,7 +360,7 @@ impl Invalidations {
         let stamp = entry.stamp().0;
         let is_older = |tag: TagId| stamp > summary.tags[tag.0 as usize % SUMMARY_SLOTS].get();
         // What came unannounced is to be compared with forgotten marks, too.
-        stamp > summary.others.get() && entry.here() && entry.tags().all(is_older)
+        stamp > summary.others.get() && entry.is_indexed() && entry.tags().all(is_older)
     }
 
     fn summary(&self, db: i32) -> Option<&StampSummary> {
@@ -377,13 +377,13 @@ impl Invalidations {
         self.change(db, |marks| {
             let (stamp, floor) = (entry.as_ref().counted_stamp(), marks.counted_since);
             let latest = |tag: TagId| marks.latest.get(tag.0 as usize).copied().unwrap_or(0);
-            let hit = marks.members.join(name, entry, most, latest, floor);
+            let hit = marks.tag_index.join(name, entry, most, latest, floor);
             if stamp > floor {
                 marks.entries += 1;
                 marks.hit += u64::from(hit);
             }
             marks.newest_here = marks.newest_here.max(stamp);
-            entry.set_here();
+            entry.set_indexed();
         });
     }
 
@@ -399,13 +399,13 @@ impl Invalidations {
 
     /// An entry stands under `name` in a database no more.
     pub fn left(&self, db: i32, name: &[u8], entry: EntryRef<'_>) {
-        if !entry.here() {
+        if !entry.is_indexed() {
             return;
         }
         self.change(db, |marks| {
             let (stamp, floor) = (entry.counted_stamp(), marks.counted_since);
-            let hit = marks.members.leave(name, entry, floor);
-            self.deferred_frees.borrow_mut().extend(marks.members.take_deferred_frees());
+            let hit = marks.tag_index.leave(name, entry, floor);
+            self.deferred_frees.borrow_mut().extend(marks.tag_index.take_deferred_frees());
             if stamp > floor {
                 marks.entries = marks.entries.saturating_sub(1);
                 marks.hit = marks.hit.saturating_sub(u64::from(hit)).min(marks.entries);
@@ -431,13 +431,13 @@ impl Invalidations {
 
     /// How many entries a tag would hit that neither it nor `ALL` has hit yet.
     pub fn hits_of(&self, db: i32, tag: TagId) -> u64 {
-        self.change(db, |marks| marks.members.hits(tag, marks.counted_since))
+        self.change(db, |marks| marks.tag_index.hits(tag, marks.counted_since))
     }
 
     /// Whether an entry is among those that [`hits_of_all`](Self::hits_of_all) counts.
     pub fn counts(&self, db: i32, entry: EntryRef<'_>) -> bool {
-        let counts = |marks: &Database| entry.counted_stamp() > marks.counted_since && !marks.members.is_hit(entry);
-        entry.here() && self.with(db, false, counts)
+        let counts = |marks: &Database| entry.counted_stamp() > marks.counted_since && !marks.tag_index.is_hit(entry);
+        entry.is_indexed() && self.with(db, false, counts)
     }
 
     /// Tags have hit so many entries that nothing had hit.
@@ -446,13 +446,13 @@ impl Invalidations {
     }
 
     /// Asks about the members of a database's tags.
-    pub fn members<R>(&self, db: i32, ask: impl FnOnce(&Members) -> R) -> Option<R> {
-        self.with(db, None, |marks| Some(ask(&marks.members)))
+    pub fn tag_index<R>(&self, db: i32, ask: impl FnOnce(&TagIndex) -> R) -> Option<R> {
+        self.with(db, None, |marks| Some(ask(&marks.tag_index)))
     }
 
     /// How many members of a tag are listed, in all databases.
     pub fn listed(&self, tag: TagId) -> u64 {
-        self.databases.borrow().values().map(|marks| marks.members.len(tag)).sum()
+        self.databases.borrow().values().map(|marks| marks.tag_index.len(tag)).sum()
     }
 
     /// A database, or all, was flushed: there is nothing to hit, and nothing left to sweep. What is being loaded is the
@@ -460,7 +460,7 @@ impl Invalidations {
     pub fn flushed(&self, db: Option<i32>) {
         for (at, marks) in self.databases.borrow_mut().iter_mut() {
             if db.is_none_or(|db| db == *at) {
-                self.deferred_frees.borrow_mut().push(std::mem::take(&mut marks.members));
+                self.deferred_frees.borrow_mut().push(std::mem::take(&mut marks.tag_index));
                 (marks.entries, marks.hit, marks.newest_here) = (0, 0, 0);
                 marks.swept = marks.swept.max(marks.newest_by_name);
             }
@@ -526,8 +526,8 @@ impl Invalidations {
             return false;
         }
         for (db, marks) in databases.iter_mut() {
-            marks.members.forget(tag);
-            self.deferred_frees.borrow_mut().extend(marks.members.take_deferred_frees());
+            marks.tag_index.forget(tag);
+            self.deferred_frees.borrow_mut().extend(marks.tag_index.take_deferred_frees());
             if let Some(record) = marks.tags.remove(&tag) {
                 floor(*db, Stamp(record.newest()), record.guard());
                 marks.forgotten.tag(name, record.newest());
@@ -613,7 +613,7 @@ impl Invalidations {
     pub fn trim(&self, tags: usize) {
         for marks in self.databases.borrow_mut().values_mut() {
             marks.latest.truncate(tags);
-            marks.members.trim(tags);
+            marks.tag_index.trim(tags);
         }
     }
 
@@ -635,7 +635,7 @@ impl Invalidations {
             }
             marks.newest_by_name = marks.newest_by_name.min(stamp.0);
             marks.swept = 0;
-            marks.members.begin_era(stamp.0);
+            marks.tag_index.begin_era(stamp.0);
             (marks.newest_here, marks.counted_since, marks.entries, marks.hit) = (0, stamp.0, 0, 0);
             let Forgotten { by_name, tags, any_tag } = &mut marks.forgotten;
             tags.iter_mut().chain([by_name, any_tag]).for_each(|moment| *moment = stamp.0.min(*moment));
@@ -649,7 +649,7 @@ impl Invalidations {
         self.newest.iter().chain(summaries).for_each(|newest| newest.set(0));
         self.anew.set(false); // what is loaded and not believable is dead by itself
         let old = std::mem::take(&mut *self.databases.borrow_mut());
-        self.deferred_frees.borrow_mut().extend(old.into_values().map(|marks| marks.members));
+        self.deferred_frees.borrow_mut().extend(old.into_values().map(|marks| marks.tag_index));
     }
 
     /// Tells every mark: a hard one and soft ones of the same name are several.
@@ -696,12 +696,12 @@ impl Invalidations {
         for marks in self.databases.borrow().values() {
             totals.prefixes += marks.prefixes.len() as u64;
             totals.patterns += marks.patterns.len() as u64;
-            totals.members += marks.members.memberships();
+            totals.members += marks.tag_index.memberships();
             let records = marks.tags.capacity() * (size_of::<TagId>() + size_of::<Record>());
             let prefixes: usize = marks.prefixes.keys().map(|prefix| prefix.len()).sum();
             let patterns: usize = marks.patterns.iter().map(|(glob, _)| 2 * glob.pattern().len()).sum();
             let by_name = (marks.prefixes.len() + marks.patterns.len()) * (size_of::<Record>() + size_of::<Glob>());
-            let lists = marks.members.bytes() + marks.latest.bytes();
+            let lists = marks.tag_index.bytes() + marks.latest.bytes();
             totals.bytes += (records + prefixes + patterns + by_name + lists) as u64;
         }
         totals
@@ -709,7 +709,7 @@ impl Invalidations {
 
     /// Checks the lists of members against themselves; for tests.
     pub fn validate(&self) {
-        self.databases.borrow().values().for_each(|marks| marks.members.validate());
+        self.databases.borrow().values().for_each(|marks| marks.tag_index.validate());
     }
 
     fn with<R>(&self, db: i32, otherwise: R, ask: impl FnOnce(&Database) -> R) -> R {

@@ -5,7 +5,7 @@
 //! slices; here is what is to be walked, and what becomes of a key.
 //!
 //! ```text
-//!  INVALIDATE TAGS ──────────────▶ the tag's members (members.rs) ─┐       dead           deleted, as UNLINK does
+//!  INVALIDATE TAGS ──────────────▶ the tag's members (tag_index.rs) ─┐    dead           deleted, as UNLINK does
 //!  ALL, PREFIXES, PATTERNS ──────▶ all keys of the database ───────┼─▶ key  stale by name  written into the entry
 //!  members that are not listed ──▶ all keys of the database ───────┘       stale          client-side caches are told
 //! ```
@@ -381,7 +381,7 @@ impl State {
         if !job.frees {
             return self.sweep.patients.iter().any(|one| one.jobs.contains(&job.id) && one.scope.means(name, entry));
         }
-        !entry.here()
+        !entry.is_indexed()
             || Judge::new(&self.invalidations, job.db, name, now).freshness(entry) == Freshness::Dead
             || self.invalidations.verdict(job.db, name, entry, now) != Verdict::Untouched
     }
@@ -408,7 +408,7 @@ impl State {
             }
             return;
         }
-        let unannounced = !entry.here();
+        let unannounced = !entry.is_indexed();
         let by_name = invalidations.verdict_by_name(job.db, key.name, entry, now);
         let changes = match by_name {
             Verdict::Stale(since) => !entry.stale() || entry.fresh_until().is_none_or(|end| end > since),
@@ -497,7 +497,7 @@ impl State {
 
     fn extent(&self, job: &Job) -> u64 {
         match job.walk {
-            Walk::Members(tag) => self.invalidations.members(job.db, |members| members.places(tag) as u64).unwrap_or(0),
+            Walk::Members(tag) => self.invalidations.tag_index(job.db, |index| index.slots(tag) as u64).unwrap_or(0),
             Walk::Keys => self.live.totals().entries,
         }
     }

@@ -203,10 +203,10 @@ fn go_on(ctx: Ctx, mut state: RefMut<'static, State>, job: Job) {
 /// The next members of a tag; how many places were passed, and whether there are more.
 fn members(state: &State, job: Job, tag: TagId) -> (Vec<OwnedStr>, u64, bool) {
     let from = job.passed as usize;
-    let found = state.invalidations.members(job.db, |members| {
-        let to = members.places(tag).min(from + BATCH);
-        let names = (from..to).filter_map(|place| members.at(tag, place)).map(OwnedStr::new).collect();
-        (names, to.saturating_sub(from) as u64, to < members.places(tag))
+    let found = state.invalidations.tag_index(job.db, |index| {
+        let to = index.slots(tag).min(from + BATCH);
+        let names = (from..to).filter_map(|place| index.at(tag, place)).map(OwnedStr::new).collect();
+        (names, to.saturating_sub(from) as u64, to < index.slots(tag))
     });
     found.unwrap_or_default()
 }

@@ -1,15 +1,15 @@
 //! Which keys carry a tag, so that what its invalidation made dead is found without walking over all keys.
 //!
 //! ```text
-//!  entry of k ── tag 7 · place 2 ─┐      list of tag 7        names
-//!            └─ tag 9 · place 0 ─┐│      ┌───┬───┬───┐       ┌──────────┐
+//!  entry of k ── tag 7 · slot 2 ─┐      list of tag 7        names
+//!            └─ tag 9 · slot 0 ─┐│      ┌───┬───┬───┐       ┌──────────┐
 //!                                │└─────▶│   │   │ 5 │──────▶│ 5: "k"   │
 //!                                │       └───┴───┴───┘       └──────────┘
 //!                                └──────▶ list of tag 9 ─▶ 5     ▲
 //! ```
 //!
-//! An entry knows its place in the list of each of its tags, so it leaves in constant time whatever the list's length, and
-//! places are used again: a list never holds what is gone. A name is kept once for all tags of an entry. For an entry and
+//! An entry knows its slot in the list of each of its tags, so it leaves in constant time whatever the list's length, and
+//! slots are used again: a list never holds what is gone. A name is kept once for all tags of an entry. For an entry and
 //! a tag that is 4 bytes in the entry, 4 in the list, and a share of the name.
 //!
 //! The lists serve the sweep, the count that `INVALIDATE TAGS` answers, and `PREVIEW`. They are never the truth: that is in
@@ -23,30 +23,30 @@
 
 use super::chunked::Chunked;
 use super::entry::{EntryMut, EntryRef, UNLISTED};
-use super::places::{Pieces, Places};
+use super::posting_list::{ChunkedPostings, PostingList};
 use super::tags::TagId;
 
-/// In a list: the place is vacant, and this many is the next vacant one.
+/// In a list: the slot is vacant, and this many is the next vacant one.
 const VACANT: u32 = 1 << 31;
-/// No place.
+/// No slot.
 const NONE: u32 = VACANT - 1;
 /// Names whose room may be given back at once: 64 KB.
 const FEW: u32 = 4096;
 
 /// The members of one database's tags.
 #[derive(Debug, Default)]
-pub struct Members {
+pub struct TagIndex {
     names: Chunked<Name>,
     /// Names so far: those from here on were never used.
     made: u32,
     vacant: Option<u32>,
     named: u32,
-    lists: Chunked<List>,
+    lists: Chunked<TagPostings>,
     memberships: u64,
     name_bytes: usize,
     list_bytes: usize,
     /// Long lists without members.
-    deferred_frees: Vec<Pieces>,
+    deferred_frees: Vec<ChunkedPostings>,
 }
 
 #[derive(Debug)]
@@ -64,8 +64,8 @@ impl Default for Name {
 
 /// The members of one tag.
 #[derive(Debug)]
-struct List {
-    places: Places,
+struct TagPostings {
+    slots: PostingList,
     vacant: u32,
     live: u32,
     /// Members that are counted and not listed, since the lists are full.
@@ -75,13 +75,13 @@ struct List {
     since: u64,
 }
 
-impl Default for List {
+impl Default for TagPostings {
     fn default() -> Self {
-        List { places: Places::default(), vacant: NONE, live: 0, unlisted: 0, hits: 0, since: 0 }
+        TagPostings { slots: PostingList::default(), vacant: NONE, live: 0, unlisted: 0, hits: 0, since: 0 }
     }
 }
 
-impl Members {
+impl TagIndex {
     /// An entry has come to stand under `name`: it is listed under each of its tags, unless that makes more than `most`.
     /// `latest` tells up to which stamp a tag has been invalidated, `floor` up to which all have. True when one of its tags
     /// has hit it already.
@@ -110,14 +110,14 @@ impl Members {
             hit |= stamp <= list.since;
             list.hits += u32::from(stamp > list.since);
             list.unlisted += u32::from(id.is_none());
-            let place = id.map_or(UNLISTED, |id| {
+            let slot = id.map_or(UNLISTED, |id| {
                 self.memberships += 1;
-                let had = list.places.bytes();
-                let place = list.add(id);
-                self.list_bytes += list.places.bytes() - had;
-                place
+                let had = list.slots.bytes();
+                let slot = list.add(id);
+                self.list_bytes += list.slots.bytes() - had;
+                slot
             });
-            entry.set_place(at, place);
+            entry.set_slot(at, slot);
         }
         hit
     }
@@ -134,7 +134,7 @@ impl Members {
         let stamp = entry.counted_stamp();
         let mut hit = false;
         let id = self.id_of(name, entry);
-        for (tag, place) in entry.tags().zip(entry.places()) {
+        for (tag, slot) in entry.tags().zip(entry.slots()) {
             let Some(list) = self.lists.get_mut(tag.0 as usize) else { continue };
             list.count_since(floor);
             if stamp > list.since {
@@ -142,15 +142,15 @@ impl Members {
             } else {
                 hit = true;
             }
-            if place == UNLISTED {
+            if slot == UNLISTED {
                 list.unlisted = list.unlisted.saturating_sub(1);
             } else if let Some(id) = id
-                && list.places.get(place as usize) == Some(id)
+                && list.slots.get(slot as usize) == Some(id)
             {
                 self.memberships -= 1;
-                let had = list.places.bytes();
-                self.deferred_frees.extend(list.remove(place));
-                self.list_bytes -= had - list.places.bytes();
+                let had = list.slots.bytes();
+                self.deferred_frees.extend(list.remove(slot));
+                self.list_bytes -= had - list.slots.bytes();
             }
         }
         if let Some(id) = id {
@@ -161,8 +161,8 @@ impl Members {
 
     /// The number of the name under which an entry is listed; `None` when it is not, or not under this name.
     fn id_of(&self, name: &[u8], entry: EntryRef<'_>) -> Option<u32> {
-        let (tag, place) = entry.tags().zip(entry.places()).next()?;
-        let id = self.lists.get(tag.0 as usize)?.places.get(place as usize)?;
+        let (tag, slot) = entry.tags().zip(entry.slots()).next()?;
+        let id = self.lists.get(tag.0 as usize)?.slots.get(slot as usize)?;
         matches!(self.names.get(id as usize), Some(Name::Held(held)) if **held == *name).then_some(id)
     }
 
@@ -199,14 +199,14 @@ impl Members {
         self.lists.get(tag.0 as usize).map_or(0, |list| u64::from(list.live))
     }
 
-    /// How many places the list of a tag has: its members are among them.
-    pub fn places(&self, tag: TagId) -> usize {
-        self.lists.get(tag.0 as usize).map_or(0, |list| list.places.count())
+    /// How many slots the list of a tag has: its members are among them.
+    pub fn slots(&self, tag: TagId) -> usize {
+        self.lists.get(tag.0 as usize).map_or(0, |list| list.slots.count())
     }
 
-    /// The key of the member at a place of a tag's list, if there is one.
-    pub fn at(&self, tag: TagId, place: usize) -> Option<&[u8]> {
-        let id = self.lists.get(tag.0 as usize)?.places.get(place)?;
+    /// The key of the member at a slot of a tag's list, if there is one.
+    pub fn at(&self, tag: TagId, slot: usize) -> Option<&[u8]> {
+        let id = self.lists.get(tag.0 as usize)?.slots.get(slot)?;
         match self.names.get(id as usize)? {
             Name::Held(name) if id & VACANT == 0 => Some(name),
             _ => None,
@@ -227,12 +227,12 @@ impl Members {
     pub fn forget(&mut self, tag: TagId) {
         let Some(list) = self.lists.get_mut(tag.0 as usize) else { return };
         let list = std::mem::take(list);
-        self.list_bytes -= list.places.bytes();
+        self.list_bytes -= list.slots.bytes();
         self.memberships -= u64::from(list.live);
-        for id in list.places.iter().filter(|id| id & VACANT == 0) {
+        for id in list.slots.iter().filter(|id| id & VACANT == 0) {
             self.lose(id);
         }
-        self.deferred_frees.extend(list.places.into_pieces());
+        self.deferred_frees.extend(list.slots.into_chunked());
         self.rest();
     }
 
@@ -253,7 +253,7 @@ impl Members {
             return true;
         }
         let Some(lists) = self.lists.pop_chunk() else { return false };
-        self.deferred_frees.extend(lists.into_iter().filter_map(|list| list.places.into_pieces()));
+        self.deferred_frees.extend(lists.into_iter().filter_map(|list| list.slots.into_chunked()));
         true
     }
 
@@ -308,12 +308,12 @@ impl Members {
 
     /// The room of long lists that are empty now, and of many names when the last of them is gone: to be freed little by
     /// little, since all at once would hold up the server (ten million: for thirty milliseconds).
-    pub fn take_deferred_frees(&mut self) -> Option<Members> {
+    pub fn take_deferred_frees(&mut self) -> Option<TagIndex> {
         let nameless = self.named == 0 && self.memberships == 0 && self.made > FEW;
         if self.deferred_frees.is_empty() && !nameless {
             return None;
         }
-        let mut left = Members { deferred_frees: std::mem::take(&mut self.deferred_frees), ..Members::default() };
+        let mut left = TagIndex { deferred_frees: std::mem::take(&mut self.deferred_frees), ..TagIndex::default() };
         if nameless {
             (left.names, self.made, self.vacant) = (std::mem::take(&mut self.names), 0, None);
         }
@@ -326,16 +326,16 @@ impl Members {
         assert_eq!(held, self.named as usize, "names");
         let (mut memberships, mut list_bytes) = (0, 0);
         for (tag, list) in self.lists.iter() {
-            let listed = list.places.iter().filter(|id| *id & VACANT == 0);
+            let listed = list.slots.iter().filter(|id| *id & VACANT == 0);
             assert_eq!(listed.count(), list.live as usize, "members of tag {tag}");
-            list_bytes += list.places.bytes();
+            list_bytes += list.slots.bytes();
             memberships += u64::from(list.live);
         }
         assert_eq!((memberships, list_bytes), (self.memberships, self.list_bytes), "memberships and bytes");
     }
 }
 
-impl List {
+impl TagPostings {
     /// Begins to count anew when all that was counted has been hit.
     fn count_since(&mut self, since: u64) {
         if self.since < since {
@@ -346,23 +346,23 @@ impl List {
     fn add(&mut self, id: u32) -> u32 {
         self.live += 1;
         if self.vacant == NONE {
-            return self.places.push(id) as u32;
+            return self.slots.push(id) as u32;
         }
-        let place = self.vacant;
-        self.vacant = self.places.replace(place as usize, id).map_or(NONE, |vacant| vacant & !VACANT);
-        place
+        let slot = self.vacant;
+        self.vacant = self.slots.replace(slot as usize, id).map_or(NONE, |vacant| vacant & !VACANT);
+        slot
     }
 
-    /// Whoever stands at that place leaves. What is left of a long list, when that was the last one.
-    fn remove(&mut self, place: u32) -> Option<Pieces> {
+    /// Whoever stands at that slot leaves. What is left of a long list, when that was the last one.
+    fn remove(&mut self, slot: u32) -> Option<ChunkedPostings> {
         self.live -= 1;
-        self.places.replace(place as usize, VACANT | self.vacant);
-        self.vacant = place;
+        self.slots.replace(slot as usize, VACANT | self.vacant);
+        self.vacant = slot;
         if self.live > 0 {
             return None;
         }
         self.vacant = NONE;
-        std::mem::take(&mut self.places).into_pieces()
+        std::mem::take(&mut self.slots).into_chunked()
     }
 }
 
@@ -378,9 +378,9 @@ mod tests {
         holding(stamp, &tags.iter().map(|id| TagId(*id)).collect::<Vec<_>>())
     }
 
-    fn names(members: &Members, tag: u32) -> Vec<Vec<u8>> {
+    fn names(index: &TagIndex, tag: u32) -> Vec<Vec<u8>> {
         let mut names: Vec<_> =
-            (0..members.places(TagId(tag))).filter_map(|place| members.at(TagId(tag), place)).map(Vec::from).collect();
+            (0..index.slots(TagId(tag))).filter_map(|slot| index.at(TagId(tag), slot)).map(Vec::from).collect();
         names.sort();
         names
     }
@@ -392,111 +392,111 @@ mod tests {
 
     #[test]
     fn a_tag_of_few_costs_no_allocation_of_its_own() {
-        assert_eq!(size_of::<List>(), 48);
+        assert_eq!(size_of::<TagPostings>(), 48);
     }
 
     #[test]
     fn what_is_over_the_limit_is_counted_and_not_listed() {
-        let mut members = Members::default();
+        let mut index = TagIndex::default();
         let (mut a, mut b) = (entry(5, &[1, 2]), entry(5, &[1]));
-        members.join(b"a", &mut a.as_mut(), 2, |_| 0, 0);
-        members.join(b"b", &mut b.as_mut(), 2, |_| 0, 0);
-        assert_eq!((names(&members, 1), members.hits(TagId(1), 0)), (vec![b"a".to_vec()], 2));
-        members.leave(b"b", b.as_ref(), 0);
-        members.leave(b"a", a.as_ref(), 0);
-        assert_eq!((members.hits(TagId(1), 0), members.memberships()), (0, 0));
-        members.validate();
+        index.join(b"a", &mut a.as_mut(), 2, |_| 0, 0);
+        index.join(b"b", &mut b.as_mut(), 2, |_| 0, 0);
+        assert_eq!((names(&index, 1), index.hits(TagId(1), 0)), (vec![b"a".to_vec()], 2));
+        index.leave(b"b", b.as_ref(), 0);
+        index.leave(b"a", a.as_ref(), 0);
+        assert_eq!((index.hits(TagId(1), 0), index.memberships()), (0, 0));
+        index.validate();
     }
 
     #[test]
     fn an_entry_under_another_name_than_it_was_listed_with_takes_nobody_from_the_list() {
-        let mut members = Members::default();
+        let mut index = TagIndex::default();
         let mut a = entry(5, &[1]);
-        members.join(b"a", &mut a.as_mut(), 9, |_| 0, 0);
-        members.leave(b"renamed", a.as_ref(), 0);
-        assert_eq!(names(&members, 1), [b"a".to_vec()]);
-        members.forget(TagId(1));
-        assert_eq!((names(&members, 1).len(), members.memberships()), (0, 0));
-        members.validate();
+        index.join(b"a", &mut a.as_mut(), 9, |_| 0, 0);
+        index.leave(b"renamed", a.as_ref(), 0);
+        assert_eq!(names(&index, 1), [b"a".to_vec()]);
+        index.forget(TagId(1));
+        assert_eq!((names(&index, 1).len(), index.memberships()), (0, 0));
+        index.validate();
     }
 
     #[test]
     fn the_room_of_many_names_and_of_their_list_is_left_to_be_freed_little_by_little() {
-        let mut members = Members::default();
+        let mut index = TagIndex::default();
         let name = |n: u32| n.to_be_bytes();
         let mut all: Vec<_> = (0..=FEW).map(|_| entry(5, &[1])).collect();
         for (n, entry) in (0..).zip(&mut all) {
-            members.join(&name(n), &mut entry.as_mut(), 9_999, |_| 0, 0);
+            index.join(&name(n), &mut entry.as_mut(), 9_999, |_| 0, 0);
         }
         for (n, entry) in (0..).zip(&all) {
-            assert!(members.take_deferred_frees().is_none(), "some are held");
-            members.leave(&name(n), entry.as_ref(), 0);
+            assert!(index.take_deferred_frees().is_none(), "some are held");
+            index.leave(&name(n), entry.as_ref(), 0);
         }
-        let left = members.take_deferred_frees().expect("all are gone");
-        assert!(members.take_deferred_frees().is_none());
+        let left = index.take_deferred_frees().expect("all are gone");
+        assert!(index.take_deferred_frees().is_none());
         let free_some =
-            |mut left: Members| std::iter::repeat_with(|| left.free_some()).take_while(|more| *more).count();
-        assert!(free_some(left) >= 34, "of names and of places seventeen pieces each");
+            |mut left: TagIndex| std::iter::repeat_with(|| left.free_some()).take_while(|more| *more).count();
+        assert!(free_some(left) >= 34, "of names and of slots seventeen chunked_list each");
         let mut again = entry(6, &[1]);
-        members.join(b"again", &mut again.as_mut(), 9, |_| 0, 0);
-        assert_eq!(names(&members, 1), [b"again"]);
-        members.validate();
+        index.join(b"again", &mut again.as_mut(), 9, |_| 0, 0);
+        assert_eq!(names(&index, 1), [b"again"]);
+        index.validate();
 
         for (n, entry) in (0..).zip(&mut all) {
-            members.join(&name(n), &mut entry.as_mut(), 9_999, |_| 0, 0);
+            index.join(&name(n), &mut entry.as_mut(), 9_999, |_| 0, 0);
         }
-        assert!(free_some(members) >= 34, "also when all is given up at once, as on FLUSHALL");
+        assert!(free_some(index) >= 34, "also when all is given up at once, as on FLUSHALL");
     }
 
     #[test]
     fn what_was_freed_without_a_word_takes_no_name_from_those_who_come_after_it() {
-        let mut members = Members::default();
+        let mut index = TagIndex::default();
         let mut lost = entry(5, &[1, 2]); // as on a load that failed: it never leaves
-        members.join(b"lost", &mut lost.as_mut(), 9, |_| 0, 0);
+        index.join(b"lost", &mut lost.as_mut(), 9, |_| 0, 0);
         let mut other = entry(5, &[3]);
-        members.join(b"other", &mut other.as_mut(), 9, |_| 0, 0);
-        members.forget(TagId(1));
+        index.join(b"other", &mut other.as_mut(), 9, |_| 0, 0);
+        index.forget(TagId(1));
         let mut new = entry(6, &[3]);
-        members.join(b"new", &mut new.as_mut(), 9, |_| 0, 0);
-        members.forget(TagId(2));
-        assert_eq!(names(&members, 3), [b"new".to_vec(), b"other".to_vec()]);
-        members.validate();
-        members.leave(b"new", new.as_ref(), 0);
-        members.leave(b"other", other.as_ref(), 0);
-        assert_eq!((members.named, members.made, members.memberships()), (0, 0, 0));
+        index.join(b"new", &mut new.as_mut(), 9, |_| 0, 0);
+        index.forget(TagId(2));
+        assert_eq!(names(&index, 3), [b"new".to_vec(), b"other".to_vec()]);
+        index.validate();
+        index.leave(b"new", new.as_ref(), 0);
+        index.leave(b"other", other.as_ref(), 0);
+        assert_eq!((index.named, index.made, index.memberships()), (0, 0, 0));
     }
 
     proptest! {
         /// Against a map that keeps whole names.
         #[test]
         fn lists_hold_exactly_who_is_there(steps in proptest::collection::vec((0u8..20, proptest::collection::btree_set(0u32..4, 0..4), any::<bool>()), 0..200)) {
-            let mut members = Members::default();
+            let mut index = TagIndex::default();
             let mut there: BTreeMap<Vec<u8>, Entry> = BTreeMap::new();
             for (stamp, (key, tags, stays)) in steps.into_iter().enumerate() {
                 let name = format!("key-{key}").into_bytes();
                 if let Some(old) = there.remove(&name) {
-                    members.leave(&name, old.as_ref(), 0);
+                    index.leave(&name, old.as_ref(), 0);
                 }
                 if stays {
                     let mut new = entry(stamp as u64 + 1, &tags.into_iter().collect::<Vec<_>>());
-                    members.join(&name, &mut new.as_mut(), u64::MAX, |_| 0, 0);
+                    index.join(&name, &mut new.as_mut(), u64::MAX, |_| 0, 0);
                     there.insert(name, new);
                 }
-                members.validate();
+                index.validate();
                 for tag in 0..4 {
                     let expected: Vec<_> =
                         there.iter().filter(|(_, e)| e.as_ref().tags().any(|t| t.0 == tag)).map(|(k, _)| k.clone()).collect();
-                    prop_assert_eq!(members.hits(TagId(tag), 0), expected.len() as u64);
+                    prop_assert_eq!(index.hits(TagId(tag), 0), expected.len() as u64);
                     let mut expected = expected;
                     expected.sort();
-                    prop_assert_eq!(names(&members, tag), expected);
+                    prop_assert_eq!(names(&index, tag), expected);
                 }
             }
             let gone: Vec<_> = std::mem::take(&mut there).into_iter().collect();
             for (name, e) in &gone {
-                members.leave(name, e.as_ref(), 0);
+                index.leave(name, e.as_ref(), 0);
             }
-            prop_assert_eq!((members.named, members.name_bytes, members.list_bytes), (0, 0, 0));
+            prop_assert_eq!((index.named, index.name_bytes, index.list_bytes), (0, 0, 0));
         }
     }
 }
