@@ -30,7 +30,7 @@ use crate::cache::marks::Invalidations;
 use crate::cache::miss_reasons::MissReasons;
 use crate::cache::native::Sender;
 use crate::cache::offload::{self, Job};
-use crate::cache::sweep::{PatientId, Walk};
+use crate::cache::sweep::{SweepWaiterId, Walk};
 use crate::cache::tag_index::TagIndex;
 use crate::cache::tombstones::Tombstones;
 use crate::cache::{Caller, Cx, Judge, Key, Keyspace, Reply, Right, Server, Slot, State, aux};
@@ -83,7 +83,7 @@ pub struct TestNode {
     /// What the server says when it is asked.
     pub server: Told,
     parked: BTreeMap<WaiterId, u64>,
-    patients: BTreeMap<PatientId, u64>,
+    sweep_waiters: BTreeMap<SweepWaiterId, u64>,
     /// Where walks over all keys are, by their numbers.
     cursors: BTreeMap<u64, Vec<u8>>,
     memory: Memory,
@@ -201,7 +201,7 @@ impl TestNode {
                 replica: false,
             },
             parked: BTreeMap::new(),
-            patients: BTreeMap::new(),
+            sweep_waiters: BTreeMap::new(),
             cursors: BTreeMap::new(),
             effects: Vec::new(),
             replicated: Vec::new(),
@@ -386,7 +386,7 @@ impl TestNode {
             }
         }
         self.select_for_sweep(selected);
-        self.tell_patients();
+        self.answer_sweep_waiters();
     }
 
     /// Does what the server's cron has us do. What replicas are to know is in `replicated`.
@@ -419,10 +419,10 @@ impl TestNode {
     }
 
     /// Answers whoever has waited for the sweep, in `answers`.
-    pub fn tell_patients(&mut self) {
+    pub fn answer_sweep_waiters(&mut self) {
         self.state.sweep.give_up(self.now);
         while let Some((id, late)) = self.state.sweep.next_answer() {
-            let Some(client) = self.patients.remove(&id) else { continue };
+            let Some(client) = self.sweep_waiters.remove(&id) else { continue };
             let mut reply = Transcript::default();
             preview::say_late(&mut reply, &late);
             self.answers.push((client, reply.text()));
@@ -856,7 +856,7 @@ impl TestNode {
                 }
                 Effect::Wait(id) => {
                     waits = true;
-                    self.patients.insert(id, self.server.client);
+                    self.sweep_waiters.insert(id, self.server.client);
                     continue;
                 }
                 Effect::Compress(job) => {

@@ -12,7 +12,7 @@ use super::bus::PassOn;
 use super::codec::CodecId;
 use super::lease::WaiterId;
 use super::offload::Job;
-use super::sweep::PatientId;
+use super::sweep::SweepWaiterId;
 
 /// One thing for the host to do.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub enum Effect<'w> {
     /// Keep the caller waiting: its answer comes later.
     Park(WaiterId),
     /// Keep the caller waiting for walks of the sweep: its answer comes later.
-    Wait(PatientId),
+    Wait(SweepWaiterId),
     /// Compress a copy of a large value on a worker.
     Compress(Box<Job>),
 }

@@ -5,13 +5,13 @@
 //! slices; here is what is to be walked, and what becomes of a key.
 //!
 //! ```text
-//!  INVALIDATE TAGS ──────────────▶ the tag's members (tag_index.rs) ─┐    dead           deleted, as UNLINK does
-//!  ALL, PREFIXES, PATTERNS ──────▶ all keys of the database ───────┼─▶ key  stale by name  written into the entry
-//!  members that are not listed ──▶ all keys of the database ───────┘       stale          client-side caches are told
+//!  INVALIDATE TAGS ──────────────▶ the tag's members (tag_index.rs) ─┐       dead           deleted, as UNLINK does
+//!  ALL, PREFIXES, PATTERNS ──────▶ all keys of the database ─────────┼─▶ key  stale by name  written into the entry
+//!  members that are not listed ──▶ all keys of the database ─────────┘       stale          client-side caches are told
 //! ```
 //!
 //! A walk that has begun does not see what was hit behind it: an invalidation asks for another one. `PREVIEW` walks
-//! likewise and changes nothing. Whoever waits for a walk is a *patient*: answered when all walks that concern it are
+//! likewise and changes nothing. Whoever waits for a walk is a *waiter*: answered when all walks that concern it are
 //! done, or when its time is over.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -58,11 +58,11 @@ pub struct Job {
 }
 
 /// Somebody who waits for walks.
-pub type PatientId = u64;
+pub type SweepWaiterId = u64;
 
-/// What a patient is told.
+/// What a waiter is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Late {
+pub enum SweepReply {
     /// How many entries an invalidation has hit.
     Hits(u64),
     /// What an invalidation would hit.
@@ -96,8 +96,8 @@ pub enum Scope {
 }
 
 #[derive(Debug)]
-struct Patient {
-    id: PatientId,
+struct SweepWaiter {
+    id: SweepWaiterId,
     db: i32,
     scope: Scope,
     jobs: Vec<u64>,
@@ -126,8 +126,8 @@ pub struct Sweep {
     /// Walks that free and have not begun: at once, and later.
     asked: HashMap<(i32, Walk, bool), (u64, u64)>,
     last_id: u64,
-    patients: Vec<Patient>,
-    answers: VecDeque<(PatientId, Late)>,
+    sweep_waiters: Vec<SweepWaiter>,
+    answers: VecDeque<(SweepWaiterId, SweepReply)>,
 }
 
 impl Scope {
@@ -211,19 +211,19 @@ impl Sweep {
         until_ms: u64,
         known: Option<u64>,
         stamp: Stamp,
-    ) -> PatientId {
+    ) -> SweepWaiterId {
         self.admit(db, scope, jobs, until_ms, Wants::Hits { known, counted: 0, stamp })
     }
 
     /// Looks at what is meant, over these walks.
-    pub fn preview(&mut self, db: i32, scope: Scope, walks: &[Walk]) -> PatientId {
+    pub fn preview(&mut self, db: i32, scope: Scope, walks: &[Walk]) -> SweepWaiterId {
         let jobs = walks.iter().map(|walk| self.add(db, *walk, false, 0)).collect();
         self.admit(db, scope, jobs, u64::MAX, Wants::Preview(Preview::default()))
     }
 
-    fn admit(&mut self, db: i32, scope: Scope, jobs: Vec<u64>, until_ms: u64, wants: Wants) -> PatientId {
+    fn admit(&mut self, db: i32, scope: Scope, jobs: Vec<u64>, until_ms: u64, wants: Wants) -> SweepWaiterId {
         self.last_id += 1;
-        self.patients.push(Patient { id: self.last_id, db, scope, jobs, until_ms, wants });
+        self.sweep_waiters.push(SweepWaiter { id: self.last_id, db, scope, jobs, until_ms, wants });
         self.answer_whoever_is_done();
         self.last_id
     }
@@ -258,7 +258,7 @@ impl Sweep {
         self.forget_asked(job);
         self.lanes[job.lane()].remove(&job.id);
         self.later.remove(&(job.due_ms, job.id));
-        self.patients.iter_mut().for_each(|patient| patient.jobs.retain(|id| *id != job.id));
+        self.sweep_waiters.iter_mut().for_each(|waiter| waiter.jobs.retain(|id| *id != job.id));
         self.answer_whoever_is_done();
     }
 
@@ -288,29 +288,29 @@ impl Sweep {
             other(&mut job.db);
             self.put(job);
         }
-        self.patients.iter_mut().for_each(|one| other(&mut one.db));
+        self.sweep_waiters.iter_mut().for_each(|one| other(&mut one.db));
     }
 
     /// Answers those whose time is over with what is known.
     pub fn give_up(&mut self, now: Now) {
         let (over, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.patients).into_iter().partition(|patient| patient.until_ms <= now.mono_ms());
-        self.patients = rest;
-        over.into_iter().for_each(|patient| self.answer(patient));
+            std::mem::take(&mut self.sweep_waiters).into_iter().partition(|waiter| waiter.until_ms <= now.mono_ms());
+        self.sweep_waiters = rest;
+        over.into_iter().for_each(|waiter| self.answer(waiter));
     }
 
-    /// A patient is to wait no longer: what it is told, if it was still waiting.
-    pub fn dismiss(&mut self, id: PatientId) -> Option<Late> {
-        if let Some(at) = self.patients.iter().position(|patient| patient.id == id) {
-            let patient = self.patients.remove(at);
-            self.answer(patient);
+    /// A waiter is to wait no longer: what it is told, if it was still waiting.
+    pub fn dismiss(&mut self, id: SweepWaiterId) -> Option<SweepReply> {
+        if let Some(at) = self.sweep_waiters.iter().position(|waiter| waiter.id == id) {
+            let waiter = self.sweep_waiters.remove(at);
+            self.answer(waiter);
         }
         let at = self.answers.iter().position(|(of, _)| *of == id)?;
         self.answers.remove(at).map(|(_, late)| late)
     }
 
     /// The next answer to send.
-    pub fn next_answer(&mut self) -> Option<(PatientId, Late)> {
+    pub fn next_answer(&mut self) -> Option<(SweepWaiterId, SweepReply)> {
         self.answers.pop_front()
     }
 
@@ -321,7 +321,7 @@ impl Sweep {
 
     /// Whether somebody waits: then it is to be fast.
     pub fn is_waited_for(&self) -> bool {
-        !self.patients.is_empty()
+        !self.sweep_waiters.is_empty()
     }
 
     /// Whether there is such a walk.
@@ -345,10 +345,10 @@ impl Sweep {
 
     /// An entry is freed, or made stale in place: who waits for that counts it.
     fn count(&mut self, db: i32, name: &[u8], entry: EntryRef<'_>) {
-        for patient in self.patients.iter_mut().filter(|patient| patient.db == db) {
-            if let Wants::Hits { known: None, counted, stamp } = &mut patient.wants
+        for waiter in self.sweep_waiters.iter_mut().filter(|waiter| waiter.db == db) {
+            if let Wants::Hits { known: None, counted, stamp } = &mut waiter.wants
                 && entry.stamp() <= *stamp
-                && patient.scope.means(name, entry)
+                && waiter.scope.means(name, entry)
             {
                 *counted += 1;
             }
@@ -356,22 +356,22 @@ impl Sweep {
     }
 
     fn answer_whoever_is_done(&mut self) {
-        if self.patients.iter().any(|patient| patient.jobs.is_empty()) {
+        if self.sweep_waiters.iter().any(|waiter| waiter.jobs.is_empty()) {
             let (done, rest): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut self.patients).into_iter().partition(|patient| patient.jobs.is_empty());
-            self.patients = rest;
-            done.into_iter().for_each(|patient| self.answer(patient));
+                std::mem::take(&mut self.sweep_waiters).into_iter().partition(|waiter| waiter.jobs.is_empty());
+            self.sweep_waiters = rest;
+            done.into_iter().for_each(|waiter| self.answer(waiter));
         }
     }
 
-    fn answer(&mut self, patient: Patient) {
+    fn answer(&mut self, waiter: SweepWaiter) {
         // Walks for it alone have no purpose any more.
-        self.lanes[0].retain(|id, _| !patient.jobs.contains(id));
-        let late = match patient.wants {
-            Wants::Hits { known, counted, .. } => Late::Hits(known.unwrap_or(counted)),
-            Wants::Preview(found) => Late::Preview(found),
+        self.lanes[0].retain(|id, _| !waiter.jobs.contains(id));
+        let late = match waiter.wants {
+            Wants::Hits { known, counted, .. } => SweepReply::Hits(known.unwrap_or(counted)),
+            Wants::Preview(found) => SweepReply::Preview(found),
         };
-        self.answers.push_back((patient.id, late));
+        self.answers.push_back((waiter.id, late));
     }
 }
 
@@ -379,7 +379,11 @@ impl State {
     /// Whether a walk has anything to do with the entry under `name`, so that it is worth opening its key.
     pub fn is_for_sweep(&self, job: Job, name: &[u8], entry: EntryRef<'_>, now: Now) -> bool {
         if !job.frees {
-            return self.sweep.patients.iter().any(|one| one.jobs.contains(&job.id) && one.scope.means(name, entry));
+            return self
+                .sweep
+                .sweep_waiters
+                .iter()
+                .any(|one| one.jobs.contains(&job.id) && one.scope.means(name, entry));
         }
         !entry.is_indexed()
             || Judge::new(&self.invalidations, job.db, name, now).freshness(entry) == Freshness::Dead
@@ -438,8 +442,8 @@ impl State {
         let Slot::Entry(entry) = keys.peek(key) else { return };
         let load_ms = u64::from(entry.load_ms().unwrap_or(0));
         let alive = Judge::new(&self.invalidations, job.db, key.name, now).freshness(entry) != Freshness::Dead;
-        let Some(patient) = self.sweep.patients.iter_mut().find(|one| one.jobs.contains(&job.id)) else { return };
-        let counts_here = match (&patient.scope, job.walk) {
+        let Some(waiter) = self.sweep.sweep_waiters.iter_mut().find(|one| one.jobs.contains(&job.id)) else { return };
+        let counts_here = match (&waiter.scope, job.walk) {
             // What holds several of the tags is met in several lists.
             (Scope::Tags(tags), Walk::Members(tag)) => {
                 tags.iter().find(|named| entry.tags().any(|own| own == **named)) == Some(&tag)
@@ -449,7 +453,7 @@ impl State {
         if !alive || !counts_here {
             return;
         }
-        let Wants::Preview(found) = &mut patient.wants else { return };
+        let Wants::Preview(found) = &mut waiter.wants else { return };
         found.entries += 1;
         found.bytes += keys.memory_bytes(key);
         found.origin_ms += load_ms;

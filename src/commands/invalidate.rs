@@ -1152,7 +1152,7 @@ mod tests {
         node.sweep_some(1);
         assert!(node.late_answers().is_empty());
         node.advance(5_000);
-        node.tell_patients();
+        node.answer_sweep_waiters();
         assert_eq!(node.late_answers(), [(1, "1".into())], "those that it has found so far");
         node.server.may_wait = false;
         assert_eq!(node.call("INVALIDATE PREFIXES 1 a WAIT 5"), "0");

@@ -5,7 +5,7 @@ use super::invalidate::{WHAT, check_permission, what};
 use super::spec::{Command, Flag, Keys};
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
-use crate::cache::sweep::{Late, Preview};
+use crate::cache::sweep::{Preview, SweepReply};
 use crate::cache::{Cx, Reply, Right};
 
 /// The declaration.
@@ -44,10 +44,10 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 }
 
 /// Answers somebody who has waited for walks.
-pub fn say_late(reply: &mut dyn Reply, late: &Late) {
-    let Preview { entries, bytes, sample, origin_ms } = match late {
-        Late::Hits(hits) => return reply.int(*hits as i64),
-        Late::Preview(preview) => preview,
+pub fn say_late(reply: &mut dyn Reply, answer: &SweepReply) {
+    let Preview { entries, bytes, sample, origin_ms } = match answer {
+        SweepReply::Hits(hits) => return reply.int(*hits as i64),
+        SweepReply::Preview(preview) => preview,
     };
     reply.map(4);
     reply.bulk(b"entries");

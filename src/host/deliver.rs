@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::ffi::{Ctx, OwnedStr, Str};
 use super::keyspace::ServerKeys;
-use super::{blocked, bus, patients, sweep, workers};
+use super::{blocked, bus, sweep, sweep_waiters, workers};
 use crate::cache::codec::CodecId;
 use crate::cache::effects::{Effect, Effects, Event};
 use crate::cache::format::{self, Expiry};
@@ -69,7 +69,7 @@ pub(super) fn deliver(
             Effect::Signal(key) => names.with_name(key, |name| ctx.signal(name)),
             Effect::Notify(event, key) => events.push((event, key)),
             Effect::Park(id) => blocked::park(ctx, &mut state, id),
-            Effect::Wait(id) => patients::wait(ctx, &mut state, id),
+            Effect::Wait(id) => sweep_waiters::wait(ctx, &mut state, id),
             Effect::Compress(job) => workers::submit(&mut state, *job),
         }
     }

@@ -18,11 +18,11 @@ mod filter;
 mod info;
 mod keyspace;
 mod log;
-mod patients;
 mod register;
 mod reply;
 mod settings;
 mod sweep;
+mod sweep_waiters;
 mod workers;
 
 use std::cell::{RefCell, RefMut};

@@ -20,7 +20,7 @@ use super::datatype;
 use super::deliver::{By, deliver, replicate_mark};
 use super::ffi::{Ctx, OwnedStr, Str, server, server_may};
 use super::keyspace::ServerKeys;
-use super::{cached_now, clock_now, context, guarded, patients, try_state};
+use super::{cached_now, clock_now, context, guarded, sweep_waiters, try_state};
 use crate::cache::effects::Effects;
 use crate::cache::entry::EntryRef;
 use crate::cache::sweep::{Job, Walk};
@@ -146,7 +146,7 @@ fn work(ctx: Ctx) -> Option<i64> {
         state = try_state()?; // given back by then
     }
     state.sweep.give_up(clock_now());
-    patients::send(&mut state);
+    sweep_waiters::send(&mut state);
     SWEEP.0.borrow_mut().cursors.retain(|id, _| state.sweep.has(*id));
     let rest = |effort: f64| ((began.elapsed().as_secs_f64() * 1_000.0 * (1.0 / effort - 1.0)) as i64).clamp(1, 1_000);
     match state.sweep.next(frees, clock_now()) {

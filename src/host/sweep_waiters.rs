@@ -14,21 +14,21 @@ use redis_module::raw;
 use super::ffi::{Ctx, server};
 use super::reply::ServerReply;
 use super::{guarded, try_state};
-use crate::cache::sweep::{Late, PatientId};
+use crate::cache::sweep::{SweepReply, SweepWaiterId};
 use crate::cache::{Reply, State};
 use crate::commands::preview;
 
 /// A client that the server has blocked for us.
 struct Blocked {
-    id: PatientId,
+    id: SweepWaiterId,
     /// Its answer, once the server has been told to go on with it.
-    sent: Option<Late>,
+    sent: Option<SweepReply>,
 }
 
 #[derive(Default)]
 struct Blockeds {
     by_handle: HashMap<usize, Blocked>,
-    handles: HashMap<PatientId, usize>,
+    handles: HashMap<SweepWaiterId, usize>,
 }
 
 struct MainThread(RefCell<Blockeds>);
@@ -40,7 +40,7 @@ lazy_static! {
 }
 
 /// Has the server block the caller of the running command. One that it will not block is told what is known now.
-pub(super) fn wait(ctx: Ctx, state: &mut State, id: PatientId) {
+pub(super) fn wait(ctx: Ctx, state: &mut State, id: SweepWaiterId) {
     // SAFETY: the context is that of a running command which may block (`Server::may_wait`) and has answered nothing; the
     // callbacks have the types that the server calls; 0 is no time-out.
     let handle = unsafe { server!(RedisModule_BlockClient)(ctx.as_ptr(), Some(reply), Some(timed_out), None, 0) };
@@ -56,11 +56,11 @@ pub(super) fn wait(ctx: Ctx, state: &mut State, id: PatientId) {
 
 /// Sends the answers that have come. Between two commands only: see `blocked::may_send_between_commands`.
 pub(super) fn send(state: &mut State) {
-    while let Some((id, late)) = state.sweep.next_answer() {
+    while let Some((id, answer)) = state.sweep.next_answer() {
         let mut blocked = BLOCKED.0.borrow_mut();
         let Some(handle) = blocked.handles.remove(&id) else { continue };
         if let Some(one) = blocked.by_handle.get_mut(&handle) {
-            one.sent = Some(late);
+            one.sent = Some(answer);
             unblock(handle);
         }
     }
@@ -71,10 +71,10 @@ fn unblock(handle: usize) {
     unsafe { server!(RedisModule_UnblockClient)(handle as *mut raw::RedisModuleBlockedClient, ptr::null_mut()) };
 }
 
-fn say(ctx: Ctx, late: Option<Late>) {
+fn say(ctx: Ctx, answer: Option<SweepReply>) {
     let mut reply = ServerReply::new(ctx);
-    match late {
-        Some(late) => preview::say_late(&mut reply, &late),
+    match answer {
+        Some(answer) => preview::say_late(&mut reply, &answer),
         None => reply.int(0),
     }
 }
@@ -84,8 +84,8 @@ unsafe extern "C" fn reply(ctx: *mut raw::RedisModuleCtx, _: *mut *mut raw::Redi
     guarded("the reply to who waited for the sweep", (), || {
         // SAFETY: the callback's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
-        let late = BLOCKED.0.borrow_mut().by_handle.remove(&handle_of(ctx)).and_then(|one| one.sent);
-        say(ctx, late);
+        let answer = BLOCKED.0.borrow_mut().by_handle.remove(&handle_of(ctx)).and_then(|one| one.sent);
+        say(ctx, answer);
     });
     raw::REDISMODULE_OK as c_int
 }
@@ -97,11 +97,11 @@ unsafe extern "C" fn timed_out(ctx: *mut raw::RedisModuleCtx, _: *mut *mut raw::
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
         let handle = handle_of(ctx);
         let Some(one) = BLOCKED.0.borrow_mut().by_handle.remove(&handle) else { return };
-        let late = one.sent.or_else(|| {
+        let answer = one.sent.or_else(|| {
             give_up(one.id, handle);
             try_state().and_then(|mut state| state.sweep.dismiss(one.id))
         });
-        say(ctx, late);
+        say(ctx, answer);
     });
     raw::REDISMODULE_OK as c_int
 }
@@ -121,7 +121,7 @@ unsafe extern "C" fn gone(_: *mut raw::RedisModuleCtx, handle: *mut raw::RedisMo
     });
 }
 
-fn give_up(id: PatientId, handle: usize) {
+fn give_up(id: SweepWaiterId, handle: usize) {
     BLOCKED.0.borrow_mut().handles.remove(&id);
     unblock(handle);
 }
