@@ -81,7 +81,7 @@ pub struct TestNode {
     /// Answers that came later, to callers who were kept waiting: the connection, and what it was told.
     pub answers: Vec<(u64, String)>,
     /// What the server says when it is asked.
-    pub server: Told,
+    pub server: ScriptedServer,
     parked: BTreeMap<WaiterId, u64>,
     sweep_waiters: BTreeMap<SweepWaiterId, u64>,
     /// Where walks over all keys are, by their numbers.
@@ -107,7 +107,7 @@ pub struct Saved {
 
 /// What the server of a node says when it is asked.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct ScriptedServer {
     /// The connection that calls.
     pub client: u64,
     /// Whether callers may be kept waiting.
@@ -125,7 +125,7 @@ pub struct Told {
     replica: bool,
 }
 
-impl Told {
+impl ScriptedServer {
     fn may_not(&self, right: Right) -> &'static str {
         match right {
             Right::Read => self.may_not_read,
@@ -134,7 +134,7 @@ impl Told {
     }
 }
 
-impl Server for Told {
+impl Server for ScriptedServer {
     fn client(&self) -> u64 {
         self.client
     }
@@ -190,7 +190,7 @@ impl TestNode {
                 invalidations.clone(),
             ),
             answers: Vec::new(),
-            server: Told {
+            server: ScriptedServer {
                 client: 1,
                 may_wait: true,
                 out_of_memory: false,

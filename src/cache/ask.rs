@@ -51,7 +51,7 @@ pub struct Node<'a> {
 
 /// What a caller wants, and how far it may go.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
+pub struct LeaseRequest<'a> {
     /// The connection.
     pub client: u64,
     /// `LOCK`, in milliseconds; else the policy's.
@@ -64,7 +64,7 @@ pub struct Ask<'a> {
 
 /// What stands under a key, as far as it decides anything.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum There {
+pub enum KeyState {
     /// A fresh entry, value or absence.
     Fresh {
         /// Until its freshness ends; `None` without end.
@@ -86,7 +86,7 @@ pub enum There {
 
 /// What a caller is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Decision {
     /// What is there, fresh; with a token, whoever asked is to load it anew.
     Fresh(Option<Grant>),
     /// The stale value; with a token, whoever asked is to load it anew, else to ask again after so many milliseconds.
@@ -108,78 +108,80 @@ pub struct Grant {
     pub left_ms: u64,
 }
 
-impl There {
+impl KeyState {
     /// What a slot amounts to.
     pub fn of(slot: Slot<'_>, judge: Judge<'_>) -> Self {
         let entry = match slot {
             Slot::Entry(entry) => entry,
-            Slot::Text(_) => return There::Plain,
-            Slot::Empty | Slot::Other => return There::Nothing,
+            Slot::Text(_) => return KeyState::Plain,
+            Slot::Empty | Slot::Other => return KeyState::Nothing,
         };
         match judge.freshness(entry) {
-            Freshness::Fresh { left_ms } => There::Fresh {
+            Freshness::Fresh { left_ms } => KeyState::Fresh {
                 left_ms,
                 load_ms: entry.load_ms(),
                 life_ms: left_ms.map(|left| left + entry.age_ms(judge.now)),
             },
-            Freshness::Stale { in_swr: true } => There::Swr,
-            Freshness::Stale { in_swr: false } => There::Sie,
-            Freshness::Dead => There::Nothing,
+            Freshness::Stale { in_swr: true } => KeyState::Swr,
+            Freshness::Stale { in_swr: false } => KeyState::Sie,
+            Freshness::Dead => KeyState::Nothing,
         }
     }
 }
 
 impl Node<'_> {
     /// Decides what a caller is told; grants the lease that goes with it.
-    pub fn tell(&mut self, key: Key<'_>, there: There, ask: Ask<'_>) -> Told {
-        if matches!(there, There::Plain) {
-            return Told::Fresh(None);
+    pub fn decide(&mut self, key: Key<'_>, key_state: KeyState, request: LeaseRequest<'_>) -> Decision {
+        if matches!(key_state, KeyState::Plain) {
+            return Decision::Fresh(None);
         }
-        if let There::Fresh { .. } = there {
-            return Told::Fresh(self.again(key, ask));
+        if let KeyState::Fresh { .. } = key_state {
+            return Decision::Fresh(self.again(key, request));
         }
-        let stale = |otherwise: Told, retry_ms| match there {
-            There::Swr | There::Sie => Told::Stale(Err(retry_ms)),
+        let stale = |otherwise: Decision, retry_ms| match key_state {
+            KeyState::Swr | KeyState::Sie => Decision::Stale(Err(retry_ms)),
             _ => otherwise,
         };
-        let granted = |grant| if there == There::Swr { Told::Stale(Ok(grant)) } else { Told::Load(grant) };
-        if let Some(again) = self.again(key, ask) {
+        let granted =
+            |grant| if key_state == KeyState::Swr { Decision::Stale(Ok(grant)) } else { Decision::Load(grant) };
+        if let Some(again) = self.again(key, request) {
             return granted(again);
         }
         if let Some(left_ms) = self.state.leases.backoff_ms(self.db, key.name, self.now) {
-            return stale(Told::Busy(left_ms), left_ms);
+            return stale(Decision::Busy(left_ms), left_ms);
         }
         if let Some(lease) = self.state.leases.lease(self.db, key.name) {
             // As long as the load has lasted already, so that nobody asks more often than it takes to notice.
             let left_ms = lease.until_ms.saturating_sub(self.now.mono_ms());
             let retry_ms = lease.token.age_ms(self.now).max(RETRY_MS).min(left_ms.max(1));
-            if there == There::Swr {
-                return Told::Stale(Err(retry_ms));
+            if key_state == KeyState::Swr {
+                return Decision::Stale(Err(retry_ms));
             }
-            if ask.waits && !self.state.leases.would_circle(self.db, key.name, ask.client) {
-                return Told::Wait;
+            if request.waits && !self.state.leases.would_circle(self.db, key.name, request.client) {
+                return Decision::Wait;
             }
-            return stale(Told::Busy(retry_ms), retry_ms);
+            return stale(Decision::Busy(retry_ms), retry_ms);
         }
-        match self.grant(key, ask, None) {
+        match self.grant(key, request, None) {
             Some(grant) => granted(grant),
-            None => stale(Told::Busy(RETRY_MS), RETRY_MS),
+            None => stale(Decision::Busy(RETRY_MS), RETRY_MS),
         }
     }
 
     /// The lease that the caller holds already, by its name; from now on over this connection.
-    fn again(&mut self, key: Key<'_>, ask: Ask<'_>) -> Option<Grant> {
-        let owner = ask.owner?;
+    fn again(&mut self, key: Key<'_>, request: LeaseRequest<'_>) -> Option<Grant> {
+        let owner = request.owner?;
         let lease = self.state.leases.held_by(self.db, key.name, owner)?;
-        lease.client = ask.client;
+        lease.client = request.client;
         Some(Grant { token: lease.token, left_ms: lease.until_ms.saturating_sub(self.now.mono_ms()) })
     }
 
     /// Draws whether this reader of a fresh entry is to load it anew before it ends: with the probability `exp(−r / (β·Δ))`
     /// for *r* left and a load of Δ (Vattani, Chierichetti, Lowenstein: "Optimal probabilistic cache stampede prevention",
     /// VLDB 2015), but never in the first half of its life. `beta` is the caller's β; else the policy's counts.
-    pub fn picked(&mut self, key: Key<'_>, there: There, beta: Option<f64>) -> bool {
-        let There::Fresh { left_ms: Some(left_ms), load_ms: Some(load_ms), life_ms: Some(life_ms) } = there else {
+    pub fn picked(&mut self, key: Key<'_>, key_state: KeyState, beta: Option<f64>) -> bool {
+        let KeyState::Fresh { left_ms: Some(left_ms), load_ms: Some(load_ms), life_ms: Some(life_ms) } = key_state
+        else {
             return false;
         };
         if left_ms > life_ms / 2 {
@@ -195,22 +197,22 @@ impl Node<'_> {
 
     /// What a reader of a fresh entry is told that was [`picked`](Self::picked), or that says who it is: only one at a time
     /// is to load it anew. Its lease is short, so that a client which ignores its token delays nobody when the entry ends.
-    pub fn early(&mut self, key: Key<'_>, there: There, picked: bool, ask: Ask<'_>) -> Told {
+    pub fn early(&mut self, key: Key<'_>, key_state: KeyState, picked: bool, request: LeaseRequest<'_>) -> Decision {
         self.lapse(key);
         let leases = &self.state.leases;
         let taken =
             || leases.lease(self.db, key.name).is_some() || leases.backoff_ms(self.db, key.name, self.now).is_some();
-        match there {
-            There::Fresh { load_ms: Some(load_ms), .. } if picked && !taken() => {
-                Told::Fresh(self.grant(key, ask, Some(u64::from(load_ms))))
+        match key_state {
+            KeyState::Fresh { load_ms: Some(load_ms), .. } if picked && !taken() => {
+                Decision::Fresh(self.grant(key, request, Some(u64::from(load_ms))))
             }
-            There::Plain => Told::Fresh(None),
-            _ => Told::Fresh(self.again(key, ask)),
+            KeyState::Plain => Decision::Fresh(None),
+            _ => Decision::Fresh(self.again(key, request)),
         }
     }
 
     /// Grants a lease, unless `FILLS` or `max-leases` forbids.
-    fn grant(&mut self, key: Key<'_>, ask: Ask<'_>, early_for: Option<u64>) -> Option<Grant> {
+    fn grant(&mut self, key: Key<'_>, request: LeaseRequest<'_>, early_for: Option<u64>) -> Option<Grant> {
         let State { policies, leases, settings, clock, tombstones, stats, .. } = &mut *self.state;
         let rule = policies.find(key.name);
         let policy = policies.policy(rule);
@@ -223,7 +225,7 @@ impl Node<'_> {
             stats.at(self.now).of(rule).leases_refused += u64::from(early_for.is_none());
             return None;
         }
-        let lock_ms = ask.lock_ms.unwrap_or(policy.lock_ms);
+        let lock_ms = request.lock_ms.unwrap_or(policy.lock_ms);
         let left_ms = match early_for {
             Some(load_ms) => lock_ms.min(load_ms.saturating_mul(3).max(LEAST_EARLY_MS)),
             None => lock_ms,
@@ -234,8 +236,8 @@ impl Node<'_> {
         let lease = Lease {
             token,
             until_ms: self.now.mono_ms().saturating_add(left_ms),
-            client: ask.client,
-            owner: ask.owner.map(Into::into),
+            client: request.client,
+            owner: request.owner.map(Into::into),
             rule,
             early: early_for.is_some(),
         };
@@ -305,43 +307,44 @@ impl Node<'_> {
         let (client, wish, rule) = (waiter.client, waiter.wish.clone(), waiter.rule);
         let slot = self.keys.peek(key);
         let wrong_type = matches!(slot, Slot::Other);
-        let there = There::of(slot, Judge::new(&self.state.invalidations, self.db, key.name, self.now));
+        let key_state = KeyState::of(slot, Judge::new(&self.state.invalidations, self.db, key.name, self.now));
         // It holds nothing itself, or it would not have been parked: circles need not be looked for again.
-        let ask = Ask { client, lock_ms: wish.lock_ms, owner: wish.owner.as_deref(), waits };
-        let mut told = match wrong_type {
-            true => Told::Busy(RETRY_MS), // it learns why when it asks again
-            false => self.tell(key, there, ask),
+        let request = LeaseRequest { client, lock_ms: wish.lock_ms, owner: wish.owner.as_deref(), waits };
+        let mut decision = match wrong_type {
+            true => Decision::Busy(RETRY_MS), // it learns why when it asks again
+            false => self.decide(key, key_state, request),
         };
         let mut shared = None;
-        if matches!(told, Told::Fresh(_) | Told::Stale(_)) {
+        if matches!(decision, Decision::Fresh(_) | Decision::Stale(_)) {
             shared = values.get(self, key, wish.accept);
             if shared.is_none() {
                 // Only decompressing showed that it is damaged.
-                told = told.grant().map_or_else(|| self.tell(key, There::Nothing, ask), Told::Load);
+                decision =
+                    decision.grant().map_or_else(|| self.decide(key, KeyState::Nothing, request), Decision::Load);
             }
         }
-        let (state, value, fresh_ms) = match (told, shared) {
-            (Told::Wait, _) => return false,
-            (Told::Fresh(_), Some(Shared::Value(value, fresh_ms))) => ("HIT", Some(value), fresh_ms),
-            (Told::Fresh(_), Some(Shared::Absent(fresh_ms))) => ("ABSENT", None, fresh_ms),
-            (Told::Stale(_), Some(Shared::Value(value, _))) => ("STALE", Some(value), 0),
-            (Told::Load(_), _) => ("MISS", None, 0),
+        let (state, value, fresh_ms) = match (decision, shared) {
+            (Decision::Wait, _) => return false,
+            (Decision::Fresh(_), Some(Shared::Value(value, fresh_ms))) => ("HIT", Some(value), fresh_ms),
+            (Decision::Fresh(_), Some(Shared::Absent(fresh_ms))) => ("ABSENT", None, fresh_ms),
+            (Decision::Stale(_), Some(Shared::Value(value, _))) => ("STALE", Some(value), 0),
+            (Decision::Load(_), _) => ("MISS", None, 0),
             _ => ("BUSY", None, 0),
         };
-        let how = match told {
-            Told::Load(_) | Told::Stale(Ok(_)) => Waited::Promoted,
-            Told::Fresh(_) | Told::Stale(Err(_)) => Waited::Served,
-            Told::Busy(_) | Told::Wait if waits => Waited::Dropped,
-            Told::Busy(_) | Told::Wait => Waited::TimedOut,
+        let how = match decision {
+            Decision::Load(_) | Decision::Stale(Ok(_)) => Waited::Promoted,
+            Decision::Fresh(_) | Decision::Stale(Err(_)) => Waited::Served,
+            Decision::Busy(_) | Decision::Wait if waits => Waited::Dropped,
+            Decision::Busy(_) | Decision::Wait => Waited::TimedOut,
         };
         let answer = Answer {
             state,
             value,
             with_encoding: wish.accept.is_some(),
-            token: told.grant().map(|grant| self.text(key, grant.token)),
+            token: decision.grant().map(|grant| self.text(key, grant.token)),
             fresh_ms,
-            lease_ms: told.lease_ms(),
-            lease: told.grant().map(|grant| (self.db, key.name.into(), grant.token)),
+            lease_ms: decision.lease_ms(),
+            lease: decision.grant().map(|grant| (self.db, key.name.into(), grant.token)),
         };
         let slot = self.keys.peek(key);
         let judge = Judge::new(&self.state.invalidations, self.db, key.name, self.now);
@@ -412,20 +415,20 @@ impl Node<'_> {
     }
 }
 
-impl Told {
+impl Decision {
     /// The lease that goes with it.
     pub fn grant(&self) -> Option<Grant> {
         match self {
-            Told::Fresh(grant) => *grant,
-            Told::Stale(Ok(grant)) | Told::Load(grant) => Some(*grant),
-            Told::Stale(Err(_)) | Told::Busy(_) | Told::Wait => None,
+            Decision::Fresh(grant) => *grant,
+            Decision::Stale(Ok(grant)) | Decision::Load(grant) => Some(*grant),
+            Decision::Stale(Err(_)) | Decision::Busy(_) | Decision::Wait => None,
         }
     }
 
     /// What is left of the lease, or when to ask again.
     pub fn lease_ms(&self) -> u64 {
         match self {
-            Told::Stale(Err(retry_ms)) | Told::Busy(retry_ms) => *retry_ms,
+            Decision::Stale(Err(retry_ms)) | Decision::Busy(retry_ms) => *retry_ms,
             _ => self.grant().map_or(0, |grant| grant.left_ms),
         }
     }

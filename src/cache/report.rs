@@ -13,47 +13,47 @@ use serde_json::{Map, Value};
 use super::health::{Health, REASONS};
 use super::stats::{FIELDS, Field, Number, Snapshot};
 
-/// What is told of whom: the node, or each of its rules.
+/// The numbers of the node, or of one of its rules.
 #[derive(Debug)]
-pub struct Told<'r> {
+pub struct Section<'r> {
     /// The rule's name; `None` for the node.
     pub rule: Option<&'r str>,
     /// The numbers.
     pub numbers: Snapshot,
 }
 
-/// The fields of a report: of a rule not those that are told of the node only.
+/// The fields of a section: that of a rule leaves out what is counted for the node only.
 pub fn fields(of_rule: bool) -> impl Iterator<Item = &'static Field> {
     FIELDS.iter().filter(move |field| !of_rule || !field.kind.is_of_node())
 }
 
 /// One object, or of the rules an object of objects by their names.
-pub fn json(told: &[Told<'_>], by_rule: bool) -> String {
-    let object = |told: &Told<'_>| {
-        let number = |field: &Field| match (field.read)(&told.numbers) {
+pub fn json(sections: &[Section<'_>], by_rule: bool) -> String {
+    let object = |sections: &Section<'_>| {
+        let number = |field: &Field| match (field.read)(&sections.numbers) {
             Number::Whole(n) => Value::from(n),
             Number::Fraction(x) => Value::from(x),
         };
-        Value::from_iter(fields(told.rule.is_some()).map(|field| (field.name, number(field))))
+        Value::from_iter(fields(sections.rule.is_some()).map(|field| (field.name, number(field))))
     };
-    let value = match told {
+    let value = match sections {
         [one] if !by_rule => object(one),
-        rules => {
-            Value::Object(Map::from_iter(rules.iter().filter_map(|told| Some((told.rule?.to_owned(), object(told))))))
-        }
+        rules => Value::Object(Map::from_iter(
+            rules.iter().filter_map(|sections| Some((sections.rule?.to_owned(), object(sections)))),
+        )),
     };
     value.to_string()
 }
 
-/// The text format of Prometheus, version 0.0.4: of each metric its help, its type, and a line for each that is told. What is
-/// told of the node only has no rule. Health has no window: it is judged over its own.
-pub fn prometheus(told: &[Told<'_>], window: Option<&str>, health: Option<&Health>) -> String {
+/// The text format of Prometheus, version 0.0.4: of each metric its help, its type, and a line for each section. What is
+/// counted for the node only has no rule. Health has no window: it is judged over its own.
+pub fn prometheus(sections: &[Section<'_>], window: Option<&str>, health: Option<&Health>) -> String {
     let mut text = String::new();
-    let by_rule = told.iter().any(|told| told.rule.is_some());
+    let by_rule = sections.iter().any(|sections| sections.rule.is_some());
     for field in FIELDS {
         // The whole beside its parts would make every sum twice too much.
         let of_node = field.kind.is_of_node() || !by_rule;
-        let mut lines = told.iter().filter(|told| told.rule.is_none() == of_node).peekable();
+        let mut lines = sections.iter().filter(|sections| sections.rule.is_none() == of_node).peekable();
         if lines.peek().is_none() {
             continue;
         }
@@ -61,12 +61,12 @@ pub fn prometheus(told: &[Told<'_>], window: Option<&str>, health: Option<&Healt
         let (name, scale) = metric(field.name, grows);
         put(&mut text, format_args!("# HELP {name} {}", escaped(&said(field.means, scale), false)));
         put(&mut text, format_args!("# TYPE {name} {}", if grows { "counter" } else { "gauge" }));
-        for told in lines {
-            let rule = told.rule.map(|rule| format!("rule=\"{}\"", escaped(rule, true)));
+        for sections in lines {
+            let rule = sections.rule.map(|rule| format!("rule=\"{}\"", escaped(rule, true)));
             let window = window.map(|window| format!("window=\"{window}\""));
             let labels: Vec<_> = rule.into_iter().chain(window).collect();
             let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-            match (field.read)(&told.numbers) {
+            match (field.read)(&sections.numbers) {
                 Number::Whole(n) if scale == 1.0 => put(&mut text, format_args!("{name}{labels} {n}")),
                 Number::Whole(n) => put(&mut text, format_args!("{name}{labels} {}", n as f64 / scale)),
                 Number::Fraction(x) => put(&mut text, format_args!("{name}{labels} {x}")),
@@ -94,7 +94,7 @@ fn metric(field: &str, grows: bool) -> (String, f64) {
     (format!("smartcache_{name}{}", if grows { "_total" } else { "" }), scale)
 }
 
-/// A definition, with the unit in which it is told here.
+/// A definition, with the unit in which is shown here.
 fn said(means: &str, scale: f64) -> String {
     if scale == 1.0 { means.to_owned() } else { means.replacen("Milliseconds", "Seconds", 1) }
 }
@@ -126,12 +126,12 @@ mod tests {
     /// What no rule can be called, and what a label must bear all the same.
     const STRANGE: &str = "a\"b\\c\nd\re\u{1}é{}#";
 
-    fn told(rules: &[Option<&'static str>]) -> Vec<Told<'static>> {
+    fn sections(rules: &[Option<&'static str>]) -> Vec<Section<'static>> {
         let mut node = TestNode::at(1_000);
         node.call("GET k");
         let now = node.now();
         let one =
-            |rule: &Option<&'static str>| Told { rule: *rule, numbers: node.state.snapshot(Whose::Node, None, now) };
+            |rule: &Option<&'static str>| Section { rule: *rule, numbers: node.state.snapshot(Whose::Node, None, now) };
         rules.iter().map(one).collect()
     }
 
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn strange_names_come_back_from_both_formats() {
-        let rules = told(&[Some(STRANGE), Some("plain")]);
+        let rules = sections(&[Some(STRANGE), Some("plain")]);
         let parsed: Value = serde_json::from_str(&json(&rules, true)).unwrap();
         assert_eq!(parsed.as_object().unwrap().keys().collect::<Vec<_>>(), [STRANGE, "plain"]);
         let text = prometheus(&rules, Some("5m"), None);
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn each_metric_has_its_help_its_type_and_its_lines_together() {
-        let text = prometheus(&told(&[None, Some("r")]), None, None);
+        let text = prometheus(&sections(&[None, Some("r")]), None, None);
         let mut lines = text.lines().peekable();
         for field in FIELDS {
             let (name, _) = metric(field.name, field.kind.grows());
@@ -203,18 +203,18 @@ mod tests {
             assert!(
                 text.starts_with("# HELP smartcache_health ") && text.contains("\n# TYPE smartcache_health gauge\n")
             );
-            let told: Vec<_> = text.lines().skip(2).map(sample).collect();
+            let sections: Vec<_> = text.lines().skip(2).map(sample).collect();
             let given = |code| if code == "panics" && panics > 0 { 1.0 } else { 0.0 };
             let wanted = REASONS
                 .iter()
                 .map(|(code, ..)| (HEALTH.to_owned(), vec![("reason".to_owned(), (*code).to_owned())], given(*code)));
-            assert_eq!(told, wanted.collect::<Vec<_>>());
+            assert_eq!(sections, wanted.collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn json_has_the_numbers_of_the_map() {
-        let one = &told(&[None]);
+        let one = &sections(&[None]);
         let parsed: Map<String, Value> = serde_json::from_str(&json(one, false)).unwrap();
         assert!(parsed.keys().eq(FIELDS.iter().map(|field| field.name)));
         assert_eq!((parsed["requests"].as_u64(), parsed["hit_rate"].as_f64()), (Some(1), Some(0.0)));

@@ -3,7 +3,7 @@
 use super::args::{Args, Zero, is, once};
 use super::get;
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
-use crate::cache::ask::{Ask, There, Told};
+use crate::cache::ask::{Decision, KeyState, LeaseRequest};
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
 use crate::cache::lease::{Answer, Wish};
@@ -31,8 +31,8 @@ pub const COMMAND: Command = Command {
         Arg::option("encodings", "ACCEPT", Kind::Text),
     ],
     details: "\
-The cache-aside read: one caller loads, the others get what is there or wait in the server. A token means that you load: then SET … TOKEN, ABSENT … TOKEN, or UNLOCK.
-HIT: the value is fresh; with a token you were picked to load it anew in the background, before it ends. STALE: it may be served; with a token you load it anew, else somebody does. ABSENT: the origin is known to have nothing. MISS: load it. BUSY: somebody loads, and you did not wait or waited in vain: ask again after lease_ms, and when your own time is over, load and do not store.
+The cache-aside read: one caller loads, the others get what is key_state or wait in the server. A token means that you load: then SET … TOKEN, ABSENT … TOKEN, or UNLOCK.
+HIT: the value is fresh; with a token you were picked to load it anew in the background, before it ends. STALE: it may be served; with a token you load it anew, else somebody does. ABSENT: the origin is known to have nothing. MISS: load it. BUSY: somebody loads, and you did not wait or waited in vain: request again after lease_ms, and when your own time is over, load and do not store.
 LOCK is how long the lease lasts (default: the rule's, then smartcache.lock). WAIT lets the server answer when the one who loads is done, and with BUSY after that time; a waiter becomes the next to load when the lease ends without a store. In MULTI, scripts and functions nothing waits, and neither where that could not end: a connection that holds the lease itself, or a circle of connections that would wait for each other.
 OWNER gives its holder the same token again, after a lost reply. BETA is the eagerness of early refresh (0 turns it off). ACCEPT as in GET.
 Inside SWR the stale value is served at once. Past it, inside SIE, only in place of BUSY. When a rule's FILLS or smartcache.max-leases are reached, no token is given: the stale value or BUSY.
@@ -84,67 +84,67 @@ impl<'w> GetLock<'w> {
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let get = GetLock::parse(args)?;
-    let there = match cx.keys.look(get.key) {
+    let key_state = match cx.keys.look(get.key) {
         Slot::Other => return Err(Error::WrongType),
-        slot => There::of(slot, Judge::new(&cx.state.invalidations, cx.caller.db, get.key.name, cx.now)),
+        slot => KeyState::of(slot, Judge::new(&cx.state.invalidations, cx.caller.db, get.key.name, cx.now)),
     };
-    let (there, told) = tell(cx, &get, there)?;
-    if told == Told::Wait {
+    let (key_state, decision) = decide(cx, &get, key_state)?;
+    if decision == Decision::Wait {
         park(cx, &get);
         return Ok(());
     }
-    let fresh_ms = match there {
-        There::Fresh { left_ms, .. } => read::fresh_ms(cx.keys, get.key, left_ms),
-        There::Plain => read::fresh_ms(cx.keys, get.key, None),
-        There::Swr | There::Sie | There::Nothing => 0,
+    let fresh_ms = match key_state {
+        KeyState::Fresh { left_ms, .. } => read::fresh_ms(cx.keys, get.key, left_ms),
+        KeyState::Plain => read::fresh_ms(cx.keys, get.key, None),
+        KeyState::Swr | KeyState::Sie | KeyState::Nothing => 0,
     };
-    let token = told.grant().map(|grant| cx.node().text(get.key, grant.token));
-    let serves = matches!(told, Told::Fresh(_) | Told::Stale(_));
+    let token = decision.grant().map(|grant| cx.node().text(get.key, grant.token));
+    let serves = matches!(decision, Decision::Fresh(_) | Decision::Stale(_));
     let accept = if serves { get.accept } else { Some(Accept::all()) };
     let slot = cx.keys.look(get.key);
     let judge = Judge::new(&cx.state.invalidations, cx.caller.db, get.key.name, cx.now);
     let found = read::find(slot, &mut cx.state.codecs, judge, serves, accept)?;
     if serves && matches!(found, Found::Miss(_)) {
-        return damaged(cx, &get, told);
+        return damaged(cx, &get, decision);
     }
     let mut tally = cx.state.stats.at(cx.now);
-    match (told, found) {
-        (Told::Busy(_), _) => busy(get.key, &cx.state.policies, &mut tally),
+    match (decision, found) {
+        (Decision::Busy(_), _) => busy(get.key, &cx.state.policies, &mut tally),
         _ => found.count(get.key.name, slot, &cx.state.policies, &mut tally),
     }
-    let (state, value) = match (told, found) {
-        (Told::Fresh(_), Found::Absent { .. }) => ("ABSENT", None),
-        (Told::Fresh(_), Found::Plain) => ("HIT", cx.keys.text(get.key).map(Value::plain)),
-        (Told::Fresh(_), Found::Hit { value, .. }) => ("HIT", Some(value)),
-        (Told::Stale(_), Found::Stale { value }) => ("STALE", Some(value)),
-        (Told::Load(_), _) => ("MISS", None),
+    let (state, value) = match (decision, found) {
+        (Decision::Fresh(_), Found::Absent { .. }) => ("ABSENT", None),
+        (Decision::Fresh(_), Found::Plain) => ("HIT", cx.keys.text(get.key).map(Value::plain)),
+        (Decision::Fresh(_), Found::Hit { value, .. }) => ("HIT", Some(value)),
+        (Decision::Stale(_), Found::Stale { value }) => ("STALE", Some(value)),
+        (Decision::Load(_), _) => ("MISS", None),
         _ => ("BUSY", None),
     };
-    say(cx.reply, state, value, get.accept.is_some(), token.as_ref(), fresh_ms, told.lease_ms());
+    say(cx.reply, state, value, get.accept.is_some(), token.as_ref(), fresh_ms, decision.lease_ms());
     Ok(())
 }
 
 /// What the caller is told, and what stands under the key by then.
-fn tell(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, there: There) -> Result<(There, Told), Error> {
-    let fresh = matches!(there, There::Fresh { .. } | There::Plain);
-    let picked = fresh && cx.node().picked(get.key, there, get.beta);
+fn decide(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, key_state: KeyState) -> Result<(KeyState, Decision), Error> {
+    let fresh = matches!(key_state, KeyState::Fresh { .. } | KeyState::Plain);
+    let picked = fresh && cx.node().picked(get.key, key_state, get.beta);
     if fresh && !picked && get.owner.is_none() {
-        return Ok((there, Told::Fresh(None))); // nearly always: nothing to decide
+        return Ok((key_state, Decision::Fresh(None))); // nearly always: nothing to decide
     }
     match cx.server.is_replica() {
-        true if fresh => return Ok((there, Told::Fresh(None))),
+        true if fresh => return Ok((key_state, Decision::Fresh(None))),
         true => return Err(Error::ReadOnly),
         false => {}
     }
     let room = get.wait_ms > 0 && (cx.state.leases.waiting() as u64) < cx.state.max_waiters();
     let waits = room && cx.server.may_wait();
-    let ask = Ask { client: cx.server.client(), lock_ms: get.lock_ms, owner: get.owner, waits };
+    let request = LeaseRequest { client: cx.server.client(), lock_ms: get.lock_ms, owner: get.owner, waits };
     let mut node = cx.node();
     if fresh {
-        return Ok((there, node.early(get.key, there, picked, ask)));
+        return Ok((key_state, node.early(get.key, key_state, picked, request)));
     }
     node.lapse(get.key); // whoever waits longer comes first
-    Ok((there, node.tell(get.key, there, ask)))
+    Ok((key_state, node.decide(get.key, key_state, request)))
 }
 
 fn park(cx: &mut Cx<'_, '_>, get: &GetLock<'_>) {
@@ -155,15 +155,15 @@ fn park(cx: &mut Cx<'_, '_>, get: &GetLock<'_>) {
 }
 
 /// Only decompressing has shown that the value cannot be read: as if there were nothing. Whoever was to load it anew still is.
-fn damaged(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, told: Told) -> Result<(), Error> {
-    let told = match told.grant() {
-        Some(grant) => Told::Load(grant),
-        None => tell(cx, get, There::Nothing)?.1,
+fn damaged(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, decision: Decision) -> Result<(), Error> {
+    let decision = match decision.grant() {
+        Some(grant) => Decision::Load(grant),
+        None => decide(cx, get, KeyState::Nothing)?.1,
     };
-    match told {
-        Told::Wait => park(cx, get),
+    match decision {
+        Decision::Wait => park(cx, get),
         _ => {
-            let token = told.grant().map(|grant| cx.node().text(get.key, grant.token));
+            let token = decision.grant().map(|grant| cx.node().text(get.key, grant.token));
             let mut tally = cx.state.stats.at(cx.now);
             if token.is_some() {
                 Found::Miss(MissReason::Expired).count(get.key.name, Slot::Empty, &cx.state.policies, &mut tally);
@@ -171,7 +171,7 @@ fn damaged(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, told: Told) -> Result<(), Err
                 busy(get.key, &cx.state.policies, &mut tally);
             }
             let state = if token.is_some() { "MISS" } else { "BUSY" };
-            say(cx.reply, state, None, get.accept.is_some(), token.as_ref(), 0, told.lease_ms());
+            say(cx.reply, state, None, get.accept.is_some(), token.as_ref(), 0, decision.lease_ms());
         }
     }
     Ok(())

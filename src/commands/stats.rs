@@ -3,7 +3,7 @@
 use super::args::{Args, is, once};
 use super::spec::{Arg, Command, Flag, Keys, Kind};
 use crate::cache::error::Error;
-use crate::cache::report::{self, Told};
+use crate::cache::report::{self, Section};
 use crate::cache::rules::{Policies, Rule, RuleId};
 use crate::cache::stats::{Number, Snapshot, Whose};
 use crate::cache::window::{WINDOWS, Window};
@@ -25,7 +25,7 @@ pub const COMMAND: Command = Command {
     ],
     details: "\
 Only reads by SMARTCACHE commands count: GET, MGET and GETLOCK, one request a key. The same numbers are in INFO smartcache, with smartcache_ before the name.
-RULE tells those of one rule, RULES those of every rule, by name; (none) is for keys without a rule. They sum to the whole. What concerns no key (waiters, errors, error_rate, panics, uptime_ms, counting_ms) is told of the whole only. A hit counts for the rule that its entry was stored under, a miss for the one that its key matches; what a rule has counted that is gone is added to (none).
+RULE tells those of one rule, RULES those of every rule, by name; (none) is for keys without a rule. They sum to the whole. What concerns no key (waiters, errors, error_rate, panics, uptime_ms, counting_ms) is sections of the whole only. A hit counts for the rule that its entry was stored under, a miss for the one that its key matches; what a rule has counted that is gone is added to (none).
 WINDOW 1m, 5m or 1h tells what was counted lately: in the last minute and up to a second more, in the last five minutes or hour and up to a minute more. What is measured, such as entries, is as of now.
 JSON and PROMETHEUS answer with one text. In JSON the fields are called as in the map. Prometheus gets seconds for milliseconds and _total behind counters; with RULES the rule is a label, and what concerns no key is there too, without label: one scrape has everything. Without RULE and WINDOW it also has smartcache_health with each code of SMARTCACHE.HEALTH as the label reason: 1 where that reason is given, else 0.",
     replies: "A map from name to number; with RULES a map from rule to such a map. With JSON or PROMETHEUS: a text.",
@@ -90,27 +90,27 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         Some(Rules::All) => cx.state.policies.iter().map(identity).chain([without()]).collect(),
     };
     let by_rule = matches!(rules, Some(Rules::All));
-    let mut told: Vec<Told<'_>> = Vec::with_capacity(of_rules.len() + 1);
+    let mut sections: Vec<Section<'_>> = Vec::with_capacity(of_rules.len() + 1);
     for (id, name) in &of_rules {
-        told.push(Told { rule: Some(name), numbers: cx.state.snapshot(Whose::Rule(*id), over, now) });
+        sections.push(Section { rule: Some(name), numbers: cx.state.snapshot(Whose::Rule(*id), over, now) });
     }
     let scraped = format == Some(Format::Prometheus);
     let of_node = of_rules.is_empty() || by_rule && scraped;
     if of_node {
-        told.push(Told { rule: None, numbers: cx.state.snapshot(Whose::Node, over, now) });
+        sections.push(Section { rule: None, numbers: cx.state.snapshot(Whose::Node, over, now) });
     }
     match format {
-        Some(Format::Json) => cx.reply.bulk(report::json(&told, by_rule).as_bytes()),
+        Some(Format::Json) => cx.reply.bulk(report::json(&sections, by_rule).as_bytes()),
         Some(Format::Prometheus) => {
             let health = (of_node && window.is_none()).then(|| cx.state.health(cx.server, now));
             let window = window.map(|(name, _)| name);
-            cx.reply.bulk(report::prometheus(&told, window, health.as_ref()).as_bytes());
+            cx.reply.bulk(report::prometheus(&sections, window, health.as_ref()).as_bytes());
         }
         None => {
             if by_rule {
-                cx.reply.map(told.len());
+                cx.reply.map(sections.len());
             }
-            for Told { rule, numbers } in &told {
+            for Section { rule, numbers } in &sections {
                 if let Some(rule) = rule.filter(|_| by_rule) {
                     cx.reply.bulk(rule.as_bytes());
                 }
@@ -217,14 +217,14 @@ mod tests {
         node.call("MGET user:1 user:1 user:2 other");
         node.call("GETLOCK user:3 LOCK 5");
         node.call("GETLOCK user:3");
-        let told = |node: &mut TestNode, of: &str| {
+        let sections = |node: &mut TestNode, of: &str| {
             let map = node.call(&format!("STATS{of}"));
             ["requests", "hits", "misses", "busy", "sets", "leases", "entries"].map(|name| field_of(&map, name))
         };
-        assert_eq!(told(&mut node, " RULE user"), ["5", "2", "2", "1", "1", "1", "1"]);
-        assert_eq!(told(&mut node, " RULE idle"), ["0"; 7]);
-        assert_eq!(told(&mut node, " RULE (none)"), ["1", "1", "0", "0", "1", "0", "1"]);
-        assert_eq!(told(&mut node, ""), ["6", "3", "2", "1", "2", "1", "2"]);
+        assert_eq!(sections(&mut node, " RULE user"), ["5", "2", "2", "1", "1", "1", "1"]);
+        assert_eq!(sections(&mut node, " RULE idle"), ["0"; 7]);
+        assert_eq!(sections(&mut node, " RULE (none)"), ["1", "1", "0", "0", "1", "0", "1"]);
+        assert_eq!(sections(&mut node, ""), ["6", "3", "2", "1", "2", "1", "2"]);
         let rules = node.call("STATS RULES");
         assert!(rules.starts_with("{\"user\": {\"requests\": 5, \"hits\": 2,"), "{rules}");
         assert_eq!(rules.matches("\"requests\": ").count(), 3);
@@ -279,14 +279,14 @@ mod tests {
     #[test]
     fn counters_say_over_how_long_they_count() {
         let mut node = TestNode::at(1_000);
-        let told = |node: &mut TestNode| {
+        let sections = |node: &mut TestNode| {
             ["", " WINDOW 1m", " WINDOW 1h"]
                 .map(|words| node.call(&format!("STATS{words}")))
                 .map(|map| (field_of(&map, "counting_ms"), field_of(&map, "uptime_ms")))
                 .map(|(counting, uptime)| (counting.parse::<u64>().unwrap(), uptime.parse::<u64>().unwrap()))
         };
         node.advance(7_200_000);
-        let [whole, minute, hour] = told(&mut node);
+        let [whole, minute, hour] = sections(&mut node);
         assert_eq!(whole, (7_200_000, 7_200_000));
         assert!(
             (60_000..61_000).contains(&minute.0) && (3_600_000..3_660_000).contains(&hour.0),
@@ -294,7 +294,7 @@ mod tests {
         );
         node.call("RESETSTAT");
         node.advance(90_000);
-        let [whole, minute, hour] = told(&mut node);
+        let [whole, minute, hour] = sections(&mut node);
         assert_eq!((whole, hour), ((90_000, 7_290_000), (90_000, 7_290_000)));
         assert!((60_000..61_000).contains(&minute.0), "{minute:?}");
     }
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn a_wall_clock_that_jumps_a_day_either_way_changes_no_number() {
         const DAY: u64 = 86_400_000;
-        let told = |by_ms: fn(u64) -> u64| {
+        let sections = |by_ms: fn(u64) -> u64| {
             let mut node = TestNode::at(3 * DAY);
             let jump = |node: &mut TestNode| node.set_clock(by_ms(node.now().us() / 1_000));
             node.call("RULE SET r MATCH r* LOCK 2");
@@ -331,11 +331,11 @@ mod tests {
             all.push(node.call("STATS WINDOW 1m"));
             all
         };
-        let still = told(|ms| ms);
+        let still = sections(|ms| ms);
         let names = ["hits", "misses", "leases_expired", "fills", "origin_ms", "waits_served", "wait_ms_p50"];
         assert_eq!(names.map(|name| field_of(&still[2], name)), ["5", "4", "2", "1", "700", "1", "672"]);
-        assert_eq!(told(|ms| ms + DAY), still);
-        assert_eq!(told(|ms| ms - DAY), still);
+        assert_eq!(sections(|ms| ms + DAY), still);
+        assert_eq!(sections(|ms| ms - DAY), still);
     }
 
     #[test]
@@ -464,8 +464,8 @@ mod tests {
     fn what_health_warns_of_is_in_every_scrape_of_the_node() {
         let mut node = TestNode::at(1_000);
         node.call("RULE SET r MATCH r*");
-        // How many reasons are told, and those that are given.
-        let told = |node: &mut TestNode, words: &str| {
+        // How many reasons are shown, and those that are given.
+        let sections = |node: &mut TestNode, words: &str| {
             let text =
                 node.call(format!("STATS PROMETHEUS {words}").trim_end()).replace("\\\"", "'").replace("\\n", "\n");
             let lines: Vec<_> =
@@ -474,16 +474,16 @@ mod tests {
             (lines.len(), given.collect::<Vec<_>>())
         };
         for words in ["", "RULES"] {
-            assert_eq!(told(&mut node, words), (REASONS.len(), vec![]));
+            assert_eq!(sections(&mut node, words), (REASONS.len(), vec![]));
         }
         (0..5).for_each(|i| drop(node.call(&format!("SET k{i} v TOKEN bogus"))));
         for words in ["", "RULES"] {
-            assert_eq!(told(&mut node, words), (REASONS.len(), vec!["fills_refused".to_owned()]));
+            assert_eq!(sections(&mut node, words), (REASONS.len(), vec!["fills_refused".to_owned()]));
         }
         node.advance(400_000);
-        assert_eq!(told(&mut node, "RULES"), (REASONS.len(), vec![]), "it is seen to end");
+        assert_eq!(sections(&mut node, "RULES"), (REASONS.len(), vec![]), "it is seen to end");
         for words in ["RULE r", "RULE (none)", "WINDOW 5m", "RULES WINDOW 1m"] {
-            assert_eq!(told(&mut node, words), (0, vec![]), "{words}");
+            assert_eq!(sections(&mut node, words), (0, vec![]), "{words}");
         }
     }
 }

@@ -53,7 +53,7 @@ proptest! {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Ask(Ask),
+    LeaseRequest(LeaseRequest),
     /// The fill of one of the last loads; `false`: memory has run out.
     Fill(usize, Life, bool),
     Stamp,
@@ -79,7 +79,7 @@ enum Step {
 
 /// A `GETLOCK`.
 #[derive(Clone, Debug)]
-struct Ask {
+struct LeaseRequest {
     client: u64,
     key: &'static str,
     lock: u64,
@@ -132,8 +132,10 @@ fn step() -> impl Strategy<Value = Step> {
     };
     let wait = prop_oneof![2 => Just(0), 3 => ms()];
     let owner = option::weighted(0.2, select(vec!["x", "y"]));
-    let ask = (1..6_u64, key(), ms(), wait, owner, any::<bool>())
-        .prop_map(|(client, key, lock, wait, owner, eager)| Step::Ask(Ask { client, key, lock, wait, owner, eager }));
+    let request =
+        (1..6_u64, key(), ms(), wait, owner, any::<bool>()).prop_map(|(client, key, lock, wait, owner, eager)| {
+            Step::LeaseRequest(LeaseRequest { client, key, lock, wait, owner, eager })
+        });
     let nth = || 0..5_usize;
     let config = select(vec![
         ("guard", "0"),
@@ -144,7 +146,7 @@ fn step() -> impl Strategy<Value = Step> {
         ("max-waiters", "9"),
     ]);
     prop_oneof![
-        14 => ask,
+        14 => request,
         9 => (nth(), life(), prop::bool::weighted(0.9)).prop_map(|(n, life, room)| Step::Fill(n, life, room)),
         1 => Just(Step::Stamp),
         2 => (nth(), key(), life()).prop_map(|(n, key, life)| Step::Since(n, key, life)),
@@ -209,7 +211,7 @@ struct Lease {
 }
 
 struct Waiter {
-    ask: Ask,
+    request: LeaseRequest,
     until: u64,
     nth: u64,
 }
@@ -281,7 +283,7 @@ struct Expected {
     lease_ms: Option<u64>,
 }
 
-enum Told {
+enum Decision {
     Now(Expected),
     Wait,
 }
@@ -362,7 +364,7 @@ impl World {
 
     fn take(&mut self, step: &Step) {
         match step {
-            Step::Ask(ask) => self.ask(ask),
+            Step::LeaseRequest(request) => self.ask(request),
             Step::Fill(nth, life, room) => self.fill(*nth, *life, *room),
             Step::Stamp => {
                 let began = self.next_moment();
@@ -451,7 +453,7 @@ impl World {
                 let mut left = 0;
                 for spot in self.spots.values_mut() {
                     let before = spot.queue.len();
-                    spot.queue.retain(|waiter| waiter.ask.client != *client);
+                    spot.queue.retain(|waiter| waiter.request.client != *client);
                     left += (before - spot.queue.len()) as u64;
                 }
                 self.add("waits_dropped", left);
@@ -481,7 +483,7 @@ impl World {
                     self.spot(key).backoff = None;
                     self.end_lease(key, "leases_voided");
                     for waiter in std::mem::take(&mut self.spot(key).queue) {
-                        self.answer(waiter.ask.client, "waits_dropped", busy());
+                        self.answer(waiter.request.client, "waits_dropped", busy());
                     }
                 }
             }
@@ -507,48 +509,51 @@ impl World {
 
     // ------------------------------------------------------------------ what clients do
 
-    fn ask(&mut self, ask: &Ask) {
-        if self.is_parked(ask.client) {
+    fn ask(&mut self, request: &LeaseRequest) {
+        if self.is_parked(request.client) {
             return; // it cannot speak
         }
-        let Ask { client, key, lock, wait, owner, eager } = ask;
+        let LeaseRequest { client, key, lock, wait, owner, eager } = request;
         let owns = owner.map_or(String::new(), |owner| format!(" OWNER {owner}"));
         let beta = if *eager { 1_000_000 } else { 0 };
         let said = format!("GETLOCK {key} LOCK {lock}ms WAIT {wait}ms BETA {beta}{owns}");
         let answer = self.ours.call_as(*client, &said);
         let waiting: usize = self.spots.values().map(|spot| spot.queue.len()).sum();
-        let told = match self.tell(ask, *wait > 0 && waiting < self.max_waiters) {
-            Told::Wait => {
-                assert_eq!(answer, "(waiting)", "{ask:?}");
+        let decision = match self.decide(request, *wait > 0 && waiting < self.max_waiters) {
+            Decision::Wait => {
+                assert_eq!(answer, "(waiting)", "{request:?}");
                 self.nth += 1;
                 let (until, nth) = (self.mono + wait, self.nth);
-                self.spot(key).queue.push(Waiter { ask: ask.clone(), until, nth });
+                self.spot(key).queue.push(Waiter { request: request.clone(), until, nth });
                 return;
             }
-            Told::Now(told) => told,
+            Decision::Now(decision) => decision,
         };
-        let told = self.picked(ask, &answer, told);
+        let decision = self.picked(request, &answer, decision);
         self.requests += 1;
-        self.match_answer(key, &answer, &told);
+        self.match_answer(key, &answer, &decision);
     }
 
     /// Whoever reads a fresh value may be picked to load it anew; but only where that is allowed.
-    fn picked(&mut self, ask: &Ask, answer: &str, told: Expected) -> Expected {
+    fn picked(&mut self, request: &LeaseRequest, answer: &str, decision: Expected) -> Expected {
         let given = Answer::parse(answer).token.is_some();
-        if !given || told.token.is_some() || !matches!(told.state, "HIT" | "ABSENT") {
-            return told;
+        if !given || decision.token.is_some() || !matches!(decision.state, "HIT" | "ABSENT") {
+            return decision;
         }
         let (wall, set) = (self.wall, self.wall_was_set);
-        let spot = self.spot(ask.key);
+        let spot = self.spot(request.key);
         assert!(spot.lease.is_none() && spot.backoff.is_none(), "an early lease where one loads, or nobody may");
         let Held::Entry(entry) = &spot.held else { panic!("an early lease of a plain string") };
         let load_ms = entry.load_ms.expect("an early lease before a load was measured");
         let left = entry.fresh_until - wall;
-        assert!(ask.eager && (set || left <= wall - entry.stored + 1), "an early lease in the first half of its life");
+        assert!(
+            request.eager && (set || left <= wall - entry.stored + 1),
+            "an early lease in the first half of its life"
+        );
         self.add("leases_early", 1);
-        let lock = ask.lock.min((3 * load_ms).max(1_000));
-        let token = self.grant(ask, lock);
-        Expected { token: Some(token), lease_ms: Some(lock), ..told }
+        let lock = request.lock.min((3 * load_ms).max(1_000));
+        let token = self.grant(request, lock);
+        Expected { token: Some(token), lease_ms: Some(lock), ..decision }
     }
 
     fn fill(&mut self, nth: usize, life: Life, room: bool) {
@@ -676,11 +681,11 @@ impl World {
     // ------------------------------------------------------------------ what it amounts to
 
     /// What this caller is told at this moment.
-    fn tell(&mut self, ask: &Ask, waits: bool) -> Told {
+    fn decide(&mut self, request: &LeaseRequest, waits: bool) -> Decision {
         self.expire();
         let (wall, mono) = (self.wall, self.mono);
-        let circle = self.would_circle(ask.key, ask.client);
-        let spot = self.spots.get_mut(ask.key).unwrap();
+        let circle = self.would_circle(request.key, request.client);
+        let spot = self.spots.get_mut(request.key).unwrap();
         let (state, value, fresh_ms) = match &spot.held {
             Held::Text(until) => {
                 let fresh_ms = until.map_or(-1, |until| (until - wall) as i64);
@@ -691,13 +696,14 @@ impl World {
                 (entry.state(wall), entry.value.clone(), entry.fresh_until.saturating_sub(wall) as i64)
             }
         };
-        let again = spot.lease.as_mut().filter(|lease| ask.owner.is_some() && lease.owner == ask.owner).map(|lease| {
-            lease.client = ask.client;
-            (lease.load, lease.until - mono)
-        });
+        let again =
+            spot.lease.as_mut().filter(|lease| request.owner.is_some() && lease.owner == request.owner).map(|lease| {
+                lease.client = request.client;
+                (lease.load, lease.until - mono)
+            });
         let (backoff, leased) = (spot.backoff.is_some(), spot.lease.is_some());
         let stale = matches!(state, State::Swr | State::Sie);
-        let without = || if stale { now("STALE", value.clone(), None, 0, None) } else { Told::Now(busy()) };
+        let without = || if stale { now("STALE", value.clone(), None, 0, None) } else { Decision::Now(busy()) };
         let with = |load: usize, left: u64| match state {
             State::Swr => now("STALE", value.clone(), Some(load), 0, Some(left)),
             _ => now("MISS", None, Some(load), 0, Some(left)),
@@ -711,9 +717,9 @@ impl World {
             Some((load, left)) => with(load, left),
             None if backoff => without(),
             None if leased && state == State::Swr => without(),
-            None if leased && waits && !circle => Told::Wait,
-            None if leased || !self.may_grant(ask.key) => without(),
-            None => with(self.grant(ask, ask.lock), ask.lock),
+            None if leased && waits && !circle => Decision::Wait,
+            None if leased || !self.may_grant(request.key) => without(),
+            None => with(self.grant(request, request.lock), request.lock),
         }
     }
 
@@ -724,16 +730,16 @@ impl World {
         leases().count() < self.max_leases && !rule_is_full
     }
 
-    fn grant(&mut self, ask: &Ask, lock: u64) -> usize {
+    fn grant(&mut self, request: &LeaseRequest, lock: u64) -> usize {
         let began = self.next_moment();
         self.nth += 1;
         let (until, nth, load) = (self.mono + lock, self.nth, self.loads.len());
         let (mono, role) = (self.mono, self.role);
-        self.loads.push(Load { key: ask.key, token: String::new(), began, mono, role, answered: None });
-        let spot = self.spots.get_mut(ask.key).unwrap();
+        self.loads.push(Load { key: request.key, token: String::new(), began, mono, role, answered: None });
+        let spot = self.spots.get_mut(request.key).unwrap();
         assert!(spot.lease.is_none(), "one live lease a key");
         spot.ever_leased = true;
-        spot.lease = Some(Lease { load, until, nth, client: ask.client, owner: ask.owner });
+        spot.lease = Some(Lease { load, until, nth, client: request.client, owner: request.owner });
         self.add("leases_granted", 1);
         load
     }
@@ -745,7 +751,7 @@ impl World {
             if lease.client == client {
                 return true;
             }
-            let waits = |spot: &Spot| spot.queue.iter().any(|waiter| waiter.ask.client == lease.client);
+            let waits = |spot: &Spot| spot.queue.iter().any(|waiter| waiter.request.client == lease.client);
             match self.spots.iter().find(|(_, spot)| waits(spot)) {
                 Some((next, _)) if seen.insert(*next) => key = next,
                 Some(_) => panic!("a circle of connections that wait for each other"),
@@ -821,11 +827,11 @@ impl World {
     /// Those who wait are told what they would be told now, until one of them would wait.
     fn settle(&mut self, key: &'static str) {
         while let Some(waiter) = self.spots[key].queue.first() {
-            let ask = waiter.ask.clone();
+            let request = waiter.request.clone();
             let waiter = self.spot(key).queue.remove(0);
-            match self.tell(&ask, true) {
-                Told::Wait => return self.spot(key).queue.insert(0, waiter),
-                Told::Now(told) => self.answer_waiter(&ask, told, "waits_dropped"),
+            match self.decide(&request, true) {
+                Decision::Wait => return self.spot(key).queue.insert(0, waiter),
+                Decision::Now(decision) => self.answer_waiter(&request, decision, "waits_dropped"),
             }
         }
     }
@@ -834,7 +840,7 @@ impl World {
     fn settle_in_any_order(&mut self) {
         let answers: BTreeMap<u64, String> = std::mem::take(&mut self.ours.answers).into_iter().collect();
         let was_granted = |spot: &Spot| {
-            let first = spot.queue.first().and_then(|waiter| answers.get(&waiter.ask.client));
+            let first = spot.queue.first().and_then(|waiter| answers.get(&waiter.request.client));
             first.is_some_and(|answer| Answer::parse(answer).token.is_some())
         };
         let (first, then): (Vec<_>, Vec<_>) = KEYS.into_iter().partition(|key| was_granted(&self.spots[key]));
@@ -842,27 +848,27 @@ impl World {
         self.ours.answers = answers.into_iter().collect();
     }
 
-    fn answer_waiter(&mut self, ask: &Ask, told: Expected, in_vain: &'static str) {
-        let how = match told.state {
+    fn answer_waiter(&mut self, request: &LeaseRequest, decision: Expected, in_vain: &'static str) {
+        let how = match decision.state {
             "BUSY" => in_vain,
             "MISS" => "waits_promoted",
-            "STALE" if told.token.is_some() => "waits_promoted",
+            "STALE" if decision.token.is_some() => "waits_promoted",
             _ => "waits_served",
         };
-        self.answer(ask.client, how, told);
+        self.answer(request.client, how, decision);
     }
 
-    fn answer(&mut self, client: u64, how: &'static str, told: Expected) {
+    fn answer(&mut self, client: u64, how: &'static str, decision: Expected) {
         self.add(how, 1);
         self.requests += 1;
-        assert!(self.late.insert(client, told).is_none(), "a waiter is answered once");
+        assert!(self.late.insert(client, decision).is_none(), "a waiter is answered once");
     }
 
     fn hand_out(&mut self, key: &'static str, value: &str, life: Life) {
         for waiter in std::mem::take(&mut self.spot(key).queue) {
             let (state, value) = if life.absent { ("ABSENT", None) } else { ("HIT", Some(value.to_owned())) };
-            let told = Expected { state, value, token: None, fresh_ms: 0, lease_ms: Some(0) };
-            self.answer(waiter.ask.client, "waits_served", told);
+            let decision = Expected { state, value, token: None, fresh_ms: 0, lease_ms: Some(0) };
+            self.answer(waiter.request.client, "waits_served", decision);
         }
     }
 
@@ -886,8 +892,8 @@ impl World {
                     }
                     Due::Waiter(at) => {
                         let waiter = self.spot(key).queue.remove(at);
-                        let Told::Now(told) = self.tell(&waiter.ask, false) else { unreachable!() };
-                        self.answer_waiter(&waiter.ask, told, "waits_timed_out");
+                        let Decision::Now(decision) = self.decide(&waiter.request, false) else { unreachable!() };
+                        self.answer_waiter(&waiter.request, decision, "waits_timed_out");
                     }
                 }
             }
@@ -936,7 +942,7 @@ impl World {
         for key in KEYS {
             let answer = self.say(&format!("GET {key} STATE STALE"));
             self.requests += 1;
-            let told = match &self.spots[key].held {
+            let decision = match &self.spots[key].held {
                 Held::Text(_) => ("HIT", Some("plain".to_owned())),
                 Held::Nothing => ("MISS", None),
                 Held::Entry(entry) => match entry.state(self.wall) {
@@ -947,7 +953,7 @@ impl World {
                 },
             };
             let answer = Answer::parse(&answer);
-            assert_eq!((answer.state, answer.value.clone()), told, "GET {key}");
+            assert_eq!((answer.state, answer.value.clone()), decision, "GET {key}");
             self.may_be_served(key, answer.state, answer.value.as_deref());
             self.compare_lease(key);
         }
@@ -957,21 +963,26 @@ impl World {
     fn compare_late_answers(&mut self) {
         let mut expected = std::mem::take(&mut self.late);
         for (client, answer) in self.ours.late_answers() {
-            let told = expected.remove(&client).unwrap_or_else(|| panic!("{client} is told {answer}, and should wait"));
-            let key = told.token.map_or("", |load| self.loads[load].key);
-            self.match_answer(key, &answer, &told);
+            let decision =
+                expected.remove(&client).unwrap_or_else(|| panic!("{client} is told {answer}, and should wait"));
+            let key = decision.token.map_or("", |load| self.loads[load].key);
+            self.match_answer(key, &answer, &decision);
         }
         assert!(expected.is_empty(), "these still wait: {expected:?}");
     }
 
-    fn match_answer(&mut self, key: &'static str, answer: &str, told: &Expected) {
+    fn match_answer(&mut self, key: &'static str, answer: &str, decision: &Expected) {
         let given = Answer::parse(answer);
-        assert_eq!((given.state, &given.value, given.fresh_ms), (told.state, &told.value, told.fresh_ms), "{answer}");
-        match told.lease_ms {
+        assert_eq!(
+            (given.state, &given.value, given.fresh_ms),
+            (decision.state, &decision.value, decision.fresh_ms),
+            "{answer}"
+        );
+        match decision.lease_ms {
             Some(ms) => assert_eq!(given.lease_ms, ms, "{answer}"),
             None => assert!(given.lease_ms > 0, "{answer}: when to ask again"),
         }
-        match (given.token, told.token) {
+        match (given.token, decision.token) {
             (None, None) => {}
             (Some(token), Some(load)) if self.loads[load].token.is_empty() => {
                 assert!(self.loads.iter().all(|other| other.token != token), "no two tokens are the same");
@@ -1073,7 +1084,7 @@ impl World {
     }
 
     fn is_parked(&self, client: u64) -> bool {
-        self.spots.values().any(|spot| spot.queue.iter().any(|waiter| waiter.ask.client == client))
+        self.spots.values().any(|spot| spot.queue.iter().any(|waiter| waiter.request.client == client))
     }
 
     fn mark(&mut self, guard: u64) -> Mark {
@@ -1113,8 +1124,14 @@ fn busy() -> Expected {
     Expected { state: "BUSY", value: None, token: None, fresh_ms: 0, lease_ms: None }
 }
 
-fn now(state: &'static str, value: Option<String>, token: Option<usize>, fresh_ms: i64, lease_ms: Option<u64>) -> Told {
-    Told::Now(Expected { state, value, token, fresh_ms, lease_ms })
+fn now(
+    state: &'static str,
+    value: Option<String>,
+    token: Option<usize>,
+    fresh_ms: i64,
+    lease_ms: Option<u64>,
+) -> Decision {
+    Decision::Now(Expected { state, value, token, fresh_ms, lease_ms })
 }
 
 /// An answer of `GETLOCK`, or of `GET` with `STATE`, taken apart.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use smartcache::cache::report::{self, Told};
+use smartcache::cache::report::{self, Section};
 use smartcache::cache::stats::Whose;
 use smartcache::testing::TestNode;
 
@@ -181,8 +181,8 @@ fn strange(format: &str) -> String {
     let mut node = TestNode::at(1_000);
     let now = node.now();
     let numbers = node.state.snapshot(Whose::Node, None, now);
-    let told = [Told { rule: Some(STRANGE), numbers }];
-    if format == "JSON" { report::json(&told, true) } else { report::prometheus(&told, None, None) }
+    let sections = [Section { rule: Some(STRANGE), numbers }];
+    if format == "JSON" { report::json(&sections, true) } else { report::prometheus(&sections, None, None) }
 }
 
 /// Every form of the command, with its answer.

@@ -210,19 +210,19 @@ impl<'h> Act<'h> {
 
 /// What came back of a read: its state, what it served, and the token with the length of its lease.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told<'h> {
+pub(super) struct ParsedAnswer<'h> {
     pub(super) state: &'h str,
     pub(super) value: Option<&'h str>,
     pub(super) token: Option<&'h str>,
     lease: u64,
 }
 
-impl<'h> Told<'h> {
-    pub(super) fn of(answer: &'h str) -> Option<Told<'h>> {
+impl<'h> ParsedAnswer<'h> {
+    pub(super) fn of(answer: &'h str) -> Option<ParsedAnswer<'h>> {
         let [state, value, token, _, lease] = answer.split(' ').collect::<Vec<_>>()[..] else { return None };
         let some = |word: &'h str| (word != "nil").then_some(word);
         let lease = lease.parse::<u64>().ok()? * MS;
-        Some(Told { state, value: some(value), token: some(token), lease })
+        Some(ParsedAnswer { state, value: some(value), token: some(token), lease })
     }
 }
 
@@ -262,7 +262,7 @@ struct Grant<'h> {
 #[derive(Clone, Copy)]
 struct Read<'h> {
     at: usize,
-    told: Told<'h>,
+    parsed: ParsedAnswer<'h>,
 }
 
 /// All that concerns one key of one database, in the order in which it was sent.
@@ -401,34 +401,34 @@ impl<'h> Book<'h> {
                 Act::GetLock { key, wait, .. } => {
                     let place = self.places.entry((step.db, key)).or_default();
                     place.asks.push(at);
-                    let Some(told) = Told::of(&step.answer) else { continue };
-                    place.reads.push(Read { at, told });
-                    if let Some(token) = told.token {
+                    let Some(parsed) = ParsedAnswer::of(&step.answer) else { continue };
+                    place.reads.push(Read { at, parsed });
+                    if let Some(token) = parsed.token {
                         place.grants.push(Grant {
                             at,
                             token,
                             sent: step.sent,
                             ended: step.ended,
-                            lease: told.lease,
-                            early: matches!(told.state, "HIT" | "ABSENT"),
+                            lease: parsed.lease,
+                            early: matches!(parsed.state, "HIT" | "ABSENT"),
                             waited: *wait > 0,
                             again: !seen.entry((step.db, key)).or_default().insert(token),
                         });
                     }
                 }
                 Act::Get { key, stale, state } => {
-                    let told = match (state, &*step.answer) {
-                        (true, answer) => Told::of(answer),
+                    let parsed = match (state, &*step.answer) {
+                        (true, answer) => ParsedAnswer::of(answer),
                         (false, "nil" | "gone" | "left" | "silence") => None,
                         (false, answer) if answer.starts_with("error") => None,
                         // With STALE nobody tells which of the two it is: at least it must be servable at all.
                         (false, value) => {
                             let state = if *stale { "STALE" } else { "HIT" };
-                            Some(Told { state, value: Some(value), token: None, lease: 0 })
+                            Some(ParsedAnswer { state, value: Some(value), token: None, lease: 0 })
                         }
                     };
-                    if let Some(told) = told {
-                        self.places.entry((step.db, key)).or_default().reads.push(Read { at, told });
+                    if let Some(parsed) = parsed {
+                        self.places.entry((step.db, key)).or_default().reads.push(Read { at, parsed });
                     }
                 }
                 Act::Store(all) => {
@@ -559,8 +559,8 @@ impl<'h> Book<'h> {
                     }
                     "an error that nobody has to expect".to_owned()
                 }
-                (answer, Act::GetLock { .. }) => match Told::of(answer) {
-                    Some(told) if is_as_promised(&told) => continue,
+                (answer, Act::GetLock { .. }) => match ParsedAnswer::of(answer) {
+                    Some(parsed) if is_as_promised(&parsed) => continue,
                     _ => "an answer that the reference does not know".to_owned(),
                 },
                 _ => continue,
@@ -670,8 +670,8 @@ impl<'h> Book<'h> {
                     let plain = matches!(&self.acts[at], Act::Get { state: false, .. });
                     let stale = matches!(&self.acts[at], Act::Get { stale: true, .. });
                     count("requests", answered);
-                    let certain = match Told::of(&step.answer) {
-                        Some(told) => Some(match told.state {
+                    let certain = match ParsedAnswer::of(&step.answer) {
+                        Some(parsed) => Some(match parsed.state {
                             "HIT" => "hits",
                             "STALE" => "stale_hits",
                             "ABSENT" => "absent_hits",
@@ -722,12 +722,12 @@ impl<'h> Book<'h> {
 }
 
 /// Whether state, value and token go together as the table of the reference says.
-fn is_as_promised(told: &Told<'_>) -> bool {
-    match told.state {
-        "HIT" | "STALE" => told.value.is_some(),
-        "ABSENT" => told.value.is_none(),
-        "MISS" => told.value.is_none() && told.token.is_some() && told.lease > 0,
-        "BUSY" => told.value.is_none() && told.token.is_none() && told.lease > 0,
+fn is_as_promised(parsed: &ParsedAnswer<'_>) -> bool {
+    match parsed.state {
+        "HIT" | "STALE" => parsed.value.is_some(),
+        "ABSENT" => parsed.value.is_none(),
+        "MISS" => parsed.value.is_none() && parsed.token.is_some() && parsed.lease > 0,
+        "BUSY" => parsed.value.is_none() && parsed.token.is_none() && parsed.lease > 0,
         _ => false,
     }
 }
@@ -818,9 +818,9 @@ impl<'h> View<'_, 'h> {
                     }
                 }
                 Event::Read(n) => {
-                    let Read { at, told } = self.place.reads[n];
+                    let Read { at, parsed } = self.place.reads[n];
                     let step = self.step(at);
-                    if told.state == "ABSENT" {
+                    if parsed.state == "ABSENT" {
                         let latest = self.book.version_until(self.key, step.ended);
                         if !(any.0..=latest).any(is_absent) {
                             let what = format!(
@@ -832,11 +832,11 @@ impl<'h> View<'_, 'h> {
                         }
                         continue;
                     }
-                    let Some((value, (_, version))) = told.value.and_then(|v| Some((v, version_of(v)?))) else {
+                    let Some((value, (_, version))) = parsed.value.and_then(|v| Some((v, version_of(v)?))) else {
                         continue;
                     };
                     let plain = self.book.values.get(value).is_some_and(|all| all.iter().any(|(_, one)| one.plain));
-                    let limit = match told.state {
+                    let limit = match parsed.state {
                         "HIT" if !plain => any,
                         // Only what is hard reaches what is stale already, or a string; and only where it was.
                         "HIT" | "STALE" if swap_within(step.sent, step.ended) => continue,
@@ -846,9 +846,9 @@ impl<'h> View<'_, 'h> {
                     if version < limit.0 {
                         let what = format!(
                             "{} was served as {} with version {version}, though version {} had been written and the cache \
-                             told of it before that was asked",
+                             parsed of it before that was asked",
                             self.name(),
-                            told.state,
+                            parsed.state,
                             limit.0
                         );
                         let mut steps: Vec<usize> = self
@@ -870,8 +870,8 @@ impl<'h> View<'_, 'h> {
 
     fn served_was_stored_and_is_in_time(&mut self) {
         for read in &self.place.reads {
-            let (at, told) = (read.at, read.told);
-            let Some(value) = told.value else { continue };
+            let (at, parsed) = (read.at, read.parsed);
+            let Some(value) = parsed.value else { continue };
             let step = self.step(at);
             let stored = self.book.values.get(value).cloned().unwrap_or_default();
             let mut steps: Vec<usize> = stored.iter().map(|(at, _)| *at).collect();
@@ -902,7 +902,7 @@ impl<'h> View<'_, 'h> {
                 format!("{name} was served with what is not its value")
             } else if !may_be {
                 format!("{name} was served with a value that was never stored")
-            } else if told.state == "HIT" && !may_be_fresh {
+            } else if parsed.state == "HIT" && !may_be_fresh {
                 format!("{name} was served as fresh with a value whose store was not answered OK")
             } else {
                 String::new()
@@ -911,10 +911,10 @@ impl<'h> View<'_, 'h> {
                 self.book.complain(Rule::ServedWasStored, what, &steps);
                 continue;
             }
-            let until = latest + length.0 + if told.state == "STALE" { length.1 } else { 0 };
+            let until = latest + length.0 + if parsed.state == "STALE" { length.1 } else { 0 };
             if step.sent > until + LAG {
                 let late = ms(step.sent - until);
-                let what = format!("{name} was served as {} {late:.0} ms after that time was over", told.state);
+                let what = format!("{name} was served as {} {late:.0} ms after that time was over", parsed.state);
                 self.book.complain(Rule::ServedIsInTime, what, &steps);
             }
         }
@@ -1288,7 +1288,7 @@ impl<'h> View<'_, 'h> {
                 let waiter = self.step(*at);
                 // It was still parked when the other was answered: so much longer that no answer can have been on its way,
                 // or it was given what was only stored after that.
-                let served = Told::of(&waiter.answer).and_then(|told| self.book.values.get(told.value?));
+                let served = ParsedAnswer::of(&waiter.answer).and_then(|parsed| self.book.values.get(parsed.value?));
                 let stored_since =
                     served.is_some_and(|all| all.iter().all(|(at, _)| self.step(*at).sent > grant.ended));
                 before(waiter.sent, grant.sent)

@@ -17,7 +17,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::check::{Rule, Told, Violation, duration};
+use super::check::{ParsedAnswer, Rule, Violation, duration};
 use super::history::{Step, ms};
 
 const MS: u64 = 1_000_000;
@@ -125,12 +125,14 @@ fn reads_of(step: &Step) -> Vec<(bool, &str, &str, Option<&str>)> {
     }
     let some = |word: &'_ str| word != "nil";
     match words {
-        ["SMARTCACHE.GETLOCK", key, ..] => {
-            Told::of(&step.answer).map(|told| (of_replica, *key, told.state, told.value)).into_iter().collect()
-        }
-        ["SMARTCACHE.GET", key, rest @ ..] if rest.contains(&"STATE") => {
-            Told::of(&step.answer).map(|told| (of_replica, *key, told.state, told.value)).into_iter().collect()
-        }
+        ["SMARTCACHE.GETLOCK", key, ..] => ParsedAnswer::of(&step.answer)
+            .map(|parsed| (of_replica, *key, parsed.state, parsed.value))
+            .into_iter()
+            .collect(),
+        ["SMARTCACHE.GET", key, rest @ ..] if rest.contains(&"STATE") => ParsedAnswer::of(&step.answer)
+            .map(|parsed| (of_replica, *key, parsed.state, parsed.value))
+            .into_iter()
+            .collect(),
         ["SMARTCACHE.GET", key, rest @ ..] => {
             // With STALE nobody tells which of the two it is: at least it must be servable at all.
             let state = if !some(&step.answer) {
@@ -230,7 +232,7 @@ impl<'h> Judge<'h> {
             let words = self.words[at].clone();
             match words[..] {
                 ["SMARTCACHE.GETLOCK", ..] => {
-                    if let Some(token) = Told::of(&step.answer).and_then(|told| told.token) {
+                    if let Some(token) = ParsedAnswer::of(&step.answer).and_then(|parsed| parsed.token) {
                         claims.entry(token).or_insert((step.ended, at));
                     }
                 }
