@@ -136,7 +136,7 @@ impl Node<'_> {
             return Decision::Fresh(None);
         }
         if let KeyState::Fresh { .. } = key_state {
-            return Decision::Fresh(self.again(key, request));
+            return Decision::Fresh(self.resume_lease(key, request));
         }
         let stale = |otherwise: Decision, retry_ms| match key_state {
             KeyState::Swr | KeyState::Sie => Decision::Stale(Err(retry_ms)),
@@ -144,7 +144,7 @@ impl Node<'_> {
         };
         let granted =
             |grant| if key_state == KeyState::Swr { Decision::Stale(Ok(grant)) } else { Decision::Load(grant) };
-        if let Some(again) = self.again(key, request) {
+        if let Some(again) = self.resume_lease(key, request) {
             return granted(again);
         }
         if let Some(left_ms) = self.state.leases.backoff_ms(self.db, key.name, self.now) {
@@ -169,7 +169,7 @@ impl Node<'_> {
     }
 
     /// The lease that the caller holds already, by its name; from now on over this connection.
-    fn again(&mut self, key: Key<'_>, request: LeaseRequest<'_>) -> Option<Grant> {
+    fn resume_lease(&mut self, key: Key<'_>, request: LeaseRequest<'_>) -> Option<Grant> {
         let owner = request.owner?;
         let lease = self.state.leases.held_by(self.db, key.name, owner)?;
         lease.client = request.client;
@@ -179,7 +179,7 @@ impl Node<'_> {
     /// Draws whether this reader of a fresh entry is to load it anew before it ends: with the probability `exp(−r / (β·Δ))`
     /// for *r* left and a load of Δ (Vattani, Chierichetti, Lowenstein: "Optimal probabilistic cache stampede prevention",
     /// VLDB 2015), but never in the first half of its life. `beta` is the caller's β; else the policy's counts.
-    pub fn picked(&mut self, key: Key<'_>, key_state: KeyState, beta: Option<f64>) -> bool {
+    pub fn should_refresh_early(&mut self, key: Key<'_>, key_state: KeyState, beta: Option<f64>) -> bool {
         let KeyState::Fresh { left_ms: Some(left_ms), load_ms: Some(load_ms), life_ms: Some(life_ms) } = key_state
         else {
             return false;
@@ -195,9 +195,15 @@ impl Node<'_> {
         beta > 0.0 && self.state.random.unit() < (-(left_ms as f64) / (beta * load_ms)).exp()
     }
 
-    /// What a reader of a fresh entry is told that was [`picked`](Self::picked), or that says who it is: only one at a time
+    /// What a reader of a fresh entry is told that was [`should_refresh_early`](Self::should_refresh_early), or that says who it is: only one at a time
     /// is to load it anew. Its lease is short, so that a client which ignores its token delays nobody when the entry ends.
-    pub fn early(&mut self, key: Key<'_>, key_state: KeyState, picked: bool, request: LeaseRequest<'_>) -> Decision {
+    pub fn grant_early(
+        &mut self,
+        key: Key<'_>,
+        key_state: KeyState,
+        picked: bool,
+        request: LeaseRequest<'_>,
+    ) -> Decision {
         self.lapse(key);
         let leases = &self.state.leases;
         let taken =
@@ -207,7 +213,7 @@ impl Node<'_> {
                 Decision::Fresh(self.grant(key, request, Some(u64::from(load_ms))))
             }
             KeyState::Plain => Decision::Fresh(None),
-            _ => Decision::Fresh(self.again(key, request)),
+            _ => Decision::Fresh(self.resume_lease(key, request)),
         }
     }
 

@@ -127,7 +127,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 /// What the caller is told, and what stands under the key by then.
 fn decide(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, key_state: KeyState) -> Result<(KeyState, Decision), Error> {
     let fresh = matches!(key_state, KeyState::Fresh { .. } | KeyState::Plain);
-    let picked = fresh && cx.node().picked(get.key, key_state, get.beta);
+    let picked = fresh && cx.node().should_refresh_early(get.key, key_state, get.beta);
     if fresh && !picked && get.owner.is_none() {
         return Ok((key_state, Decision::Fresh(None))); // nearly always: nothing to decide
     }
@@ -141,7 +141,7 @@ fn decide(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, key_state: KeyState) -> Result
     let request = LeaseRequest { client: cx.server.client(), lock_ms: get.lock_ms, owner: get.owner, waits };
     let mut node = cx.node();
     if fresh {
-        return Ok((key_state, node.early(get.key, key_state, picked, request)));
+        return Ok((key_state, node.grant_early(get.key, key_state, picked, request)));
     }
     node.lapse(get.key); // whoever waits longer comes first
     Ok((key_state, node.decide(get.key, key_state, request)))
@@ -606,7 +606,7 @@ mod tests {
     // ---------------------------------------------------------------- early refresh
 
     /// How many of `n` readers are picked, with so much left of a life.
-    fn picked(life_ms: u64, left_ms: u64, beta: &str, n: u32) -> u32 {
+    fn should_refresh_early(life_ms: u64, left_ms: u64, beta: &str, n: u32) -> u32 {
         let mut node = aged(&format!("PX {life_ms}"), life_ms - left_ms);
         let line = format!("GETLOCK k{beta}");
         let mut picked = 0;
@@ -632,7 +632,7 @@ mod tests {
             (1_000, " BETA 2", 0.6065),
             (1_000, " BETA 0.5", 0.1353),
         ] {
-            let (n, picked) = (4_000.0_f64, f64::from(picked(10_000, left_ms, beta, 4_000)));
+            let (n, picked) = (4_000.0_f64, f64::from(should_refresh_early(10_000, left_ms, beta, 4_000)));
             let spread = 4.0 * (n * probability * (1.0 - probability)).sqrt();
             assert!((picked - n * probability).abs() < spread, "{left_ms} ms left{beta}: {picked} of {n}");
         }
@@ -640,9 +640,9 @@ mod tests {
 
     #[test]
     fn nobody_is_picked_in_the_first_half_of_a_life_or_without_beta() {
-        assert_eq!(picked(10_000, 5_001, " BETA 1000000", 500), 0);
-        assert!(picked(10_000, 5_000, " BETA 1000000", 500) > 490);
-        assert_eq!(picked(10_000, 1, " BETA 0", 500), 0);
+        assert_eq!(should_refresh_early(10_000, 5_001, " BETA 1000000", 500), 0);
+        assert!(should_refresh_early(10_000, 5_000, " BETA 1000000", 500) > 490);
+        assert_eq!(should_refresh_early(10_000, 1, " BETA 0", 500), 0);
         let mut node = aged("PX 5000", 4_999);
         node.config("beta", "0").unwrap();
         assert_eq!(node.getlock(1, "k"), r#"[HIT, "v", (nil), 1, 0]"#);

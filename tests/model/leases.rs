@@ -529,13 +529,13 @@ impl World {
             }
             Decision::Now(decision) => decision,
         };
-        let decision = self.picked(request, &answer, decision);
+        let decision = self.should_refresh_early(request, &answer, decision);
         self.requests += 1;
         self.match_answer(key, &answer, &decision);
     }
 
     /// Whoever reads a fresh value may be picked to load it anew; but only where that is allowed.
-    fn picked(&mut self, request: &LeaseRequest, answer: &str, decision: Expected) -> Expected {
+    fn should_refresh_early(&mut self, request: &LeaseRequest, answer: &str, decision: Expected) -> Expected {
         let given = Answer::parse(answer).token.is_some();
         if !given || decision.token.is_some() || !matches!(decision.state, "HIT" | "ABSENT") {
             return decision;
