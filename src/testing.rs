@@ -482,7 +482,7 @@ impl TestNode {
             }
         }
         let waited_for = self.state.flushed((!all).then_some(self.memory.db), self.now);
-        self.settle(waited_for);
+        self.wake_waiters(waited_for);
     }
 
     /// Two databases exchange their keys.
@@ -495,16 +495,16 @@ impl TestNode {
         self.memory.select(selected);
         self.state.swapped(a, b);
         for db in [a, b] {
-            let waited_for = self.state.distrusted(Some(db), self.now);
-            self.settle(waited_for);
+            let waited_for = self.state.void_all_loads(Some(db), self.now);
+            self.wake_waiters(waited_for);
         }
     }
 
-    fn settle(&mut self, waited_for: Vec<(i32, Arc<[u8]>)>) {
+    fn wake_waiters(&mut self, waited_for: Vec<(i32, Arc<[u8]>)>) {
         let selected = self.memory.db;
         for (db, name) in waited_for {
             self.memory.select(db);
-            self.as_node().settle(Key::named(&name));
+            self.as_node().wake_waiters(Key::named(&name));
         }
         self.memory.select(selected);
         self.tick();

@@ -204,7 +204,7 @@ impl Node<'_> {
         picked: bool,
         request: LeaseRequest<'_>,
     ) -> Decision {
-        self.lapse(key);
+        self.expire_lease(key);
         let leases = &self.state.leases;
         let taken =
             || leases.lease(self.db, key.name).is_some() || leases.backoff_ms(self.db, key.name, self.now).is_some();
@@ -253,7 +253,7 @@ impl Node<'_> {
 
     /// Ends the lease of a key whose deadline has passed, and lets whoever waits for it have the next one: before any
     /// new reader.
-    pub fn lapse(&mut self, key: Key<'_>) {
+    pub fn expire_lease(&mut self, key: Key<'_>) {
         if self.state.leases.is_idle() {
             return;
         }
@@ -261,15 +261,15 @@ impl Node<'_> {
             Some(lease) if lease.until_ms > self.now.mono_ms() => {}
             Some(_) => {
                 self.state.leases.end(self.db, key.name, End::Expired, &mut self.state.stats.at(self.now));
-                self.settle(key);
+                self.wake_waiters(key);
             }
-            None => self.settle(key), // ended by a command of the server's own
+            None => self.wake_waiters(key), // ended by a command of the server's own
         }
     }
 
     /// Tells those who wait for a key what a `GETLOCK` of this moment would be told, until one of them would wait.
     /// To be called whenever the key's lease has ended or the key has changed.
-    pub fn settle(&mut self, key: Key<'_>) {
+    pub fn wake_waiters(&mut self, key: Key<'_>) {
         if self.state.leases.waiting() == 0 {
             return;
         }
@@ -286,7 +286,7 @@ impl Node<'_> {
     pub fn give_up(&mut self, id: WaiterId, values: &mut Values) {
         let Some(name) = self.state.leases.waiter(id).map(|waiter| waiter.key.clone()) else { return };
         let key = Key::named(&name);
-        self.lapse(key); // whoever waits longer comes first; it may be this one
+        self.expire_lease(key); // whoever waits longer comes first; it may be this one
         if values.of.as_ref() != Some(&(self.db, name.clone())) {
             *values = Values { of: Some((self.db, name.clone())), ..Values::default() };
         }
@@ -302,7 +302,7 @@ impl Node<'_> {
                 if self.state.leases.backoff_ms(self.db, name, self.now).is_none() {
                     self.state.leases.end_backoff(self.db, name);
                 }
-                self.lapse(key);
+                self.expire_lease(key);
             }
         }
     }
@@ -378,7 +378,7 @@ impl Node<'_> {
     }
 
     /// Hands a value that could not be stored to all who wait for it.
-    pub fn hand_out(&mut self, key: Key<'_>, value: Option<&[u8]>) {
+    pub fn serve_waiters(&mut self, key: Key<'_>, value: Option<&[u8]>) {
         if self.state.leases.waiters_of(self.db, key.name) == 0 {
             return;
         }
@@ -405,7 +405,7 @@ impl Node<'_> {
 
     /// What was loaded of this key before now is not to be trusted any more: its lease is free again. The key itself
     /// must have been changed already.
-    pub fn distrust(&mut self, key: Key<'_>, kind: TombstoneKind) {
+    pub fn void_loads(&mut self, key: Key<'_>, kind: TombstoneKind) {
         let State { clock, tombstones, settings, leases, stats, .. } = &mut *self.state;
         if tombstones.matter() || settings.guard_ms > 0 {
             tombstones.record(kind, key.name, clock.stamp(self.now), settings.guard_ms, self.now);
@@ -417,7 +417,7 @@ impl Node<'_> {
             leases.end_backoff(self.db, key.name);
         }
         leases.end(self.db, key.name, End::Voided, &mut stats.at(self.now));
-        self.settle(key);
+        self.wake_waiters(key);
     }
 }
 

@@ -230,7 +230,7 @@ impl Node<'_> {
         }
         if claim.is_some_and(|claim| self.holds(key, claim)) {
             self.state.leases.end(self.db, key.name, End::Failed, &mut self.state.stats.at(self.now));
-            self.settle(key);
+            self.wake_waiters(key);
         }
     }
 
@@ -244,7 +244,7 @@ impl Node<'_> {
         if !self.state.leases.is_idle() {
             self.state.leases.end(self.db, key.name, End::Voided, &mut self.state.stats.at(self.now));
             self.state.leases.end_backoff(self.db, key.name);
-            self.settle(key);
+            self.wake_waiters(key);
         }
     }
 
@@ -258,7 +258,7 @@ impl Node<'_> {
         if self.state.leases.lease(self.db, key.name).is_some_and(|lease| lease.token.stamp < stamp) {
             self.state.leases.end(self.db, key.name, End::Voided, &mut self.state.stats.at(self.now));
         }
-        self.settle(key);
+        self.wake_waiters(key);
     }
 }
 

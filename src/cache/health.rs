@@ -646,7 +646,7 @@ impl State {
 
     /// How things are at `now`. O(r) for r rules; nothing of the keyspace is looked at.
     pub fn health(&mut self, server: &dyn Server, now: Now) -> Health {
-        self.stats.settle(&self.policies, now);
+        self.stats.wake_waiters(&self.policies, now);
         let vitals = server.vitals();
         let State { stats, policies, settings, live, adaptive, backlog, .. } = &*self;
         let all = stats.all();

@@ -121,7 +121,7 @@ impl Invalidation<'_> {
         if matches!(self.names, Names::All) {
             let waited_for = cx.state.leases.void(Some(db), &mut cx.state.stats.at(cx.now));
             for (_, key) in waited_for {
-                cx.node().settle(Key::named(&key));
+                cx.node().wake_waiters(Key::named(&key));
             }
         }
         let walks = if cx.server.is_replica() { Vec::new() } else { self.sweep(cx.state, db, cx.now) };

@@ -348,7 +348,7 @@ impl Leases {
     }
 
     /// Tells a waiter to ask again: here there is nothing left to wait for.
-    pub fn turn_away(&mut self, id: WaiterId, tally: &mut Tally<'_>) {
+    pub fn reject_waiter(&mut self, id: WaiterId, tally: &mut Tally<'_>) {
         let Some(waiter) = self.waiters.get(&id) else { return };
         tally.of(waiter.rule).busy += 1;
         tally.asked(&waiter.key, false);

@@ -357,12 +357,12 @@ impl State {
     pub fn flushed(&mut self, db: Option<i32>, now: Now) -> Vec<(i32, Arc<[u8]>)> {
         self.invalidations.flushed(db);
         self.sweep.flushed(db);
-        self.distrusted(db, now)
+        self.void_all_loads(db, now)
     }
 
     /// The keys of a database (or of all) are not those that loads in flight were begun for: all leases of it end, and
     /// those loads are not trusted. Gives the keys that somebody waits for: they are to be settled.
-    pub fn distrusted(&mut self, db: Option<i32>, now: Now) -> Vec<(i32, Arc<[u8]>)> {
+    pub fn void_all_loads(&mut self, db: Option<i32>, now: Now) -> Vec<(i32, Arc<[u8]>)> {
         let stamp = self.clock.stamp(now);
         self.flush_epochs.raise(db, stamp);
         self.stats.miss_reasons.flushed();
@@ -384,7 +384,7 @@ impl State {
         let mut tally = self.stats.at(now);
         self.leases.void(None, &mut tally);
         for id in self.leases.all_waiters() {
-            self.leases.turn_away(id, &mut tally);
+            self.leases.reject_waiter(id, &mut tally);
         }
     }
 }

@@ -89,7 +89,7 @@ impl State {
             let mut tally = self.stats.at(now);
             self.leases.end(db, &key, End::Voided, &mut tally);
             while let Some(id) = self.leases.first_waiter(db, &key) {
-                self.leases.turn_away(id, &mut tally);
+                self.leases.reject_waiter(id, &mut tally);
             }
         }
     }

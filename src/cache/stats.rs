@@ -767,7 +767,7 @@ impl Stats {
     }
 
     /// The same at once: before numbers are told.
-    pub fn settle(&mut self, policies: &Policies, now: Now) {
+    pub fn wake_waiters(&mut self, policies: &Policies, now: Now) {
         self.at(now).node();
         self.absorb_gone(policies);
     }
@@ -899,7 +899,7 @@ impl State {
     pub fn snapshot(&mut self, whose: Whose, window: Option<Window>, now: Now) -> Snapshot {
         let (sweep_backlog, index) = (self.sweep_backlog(), self.index());
         let State { stats, policies, live, leases, .. } = self;
-        stats.settle(policies, now);
+        stats.wake_waiters(policies, now);
         let mut counted = Counted::default();
         let rows = match whose {
             Whose::Node => stats.rows.iter(),

@@ -118,7 +118,7 @@ pub fn check(cx: &mut Cx<'_, '_>, key: Key<'_>, content: Content<'_>, options: &
         let trusted =
             |claim, mut node: Node<'_>| node.holds(key, claim) && matches!(node.judge(key, claim), Verdict::Trusted(_));
         if options.claim.is_some_and(|claim| trusted(claim, cx.node())) {
-            cx.node().hand_out(key, if let Content::Value(value) = content { Some(value) } else { None });
+            cx.node().serve_waiters(key, if let Content::Value(value) = content { Some(value) } else { None });
         }
         return Err(Error::OutOfMemory);
     }
@@ -214,7 +214,7 @@ fn reject(cx: &mut Cx<'_, '_>, key: Key<'_>, claim: Claim<'_>, token: Option<Tok
     refused(cx, key);
     let mut node = cx.node();
     node.filled(key, claim, token, filled);
-    node.settle(key);
+    node.wake_waiters(key);
     filled.into()
 }
 

@@ -39,7 +39,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         if cx.keys.remove(key) {
             cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
         }
-        cx.node().distrust(key, TombstoneKind::Deleted);
+        cx.node().void_loads(key, TombstoneKind::Deleted);
     }
     cx.reply.int(there);
     Ok(())

@@ -30,7 +30,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     args.finish()?;
     let (db, until_ms) = (cx.caller.db, cx.now.mono_ms().saturating_add(ms));
     let mut node = cx.node();
-    node.lapse(key);
+    node.expire_lease(key);
     let held = node.holds(key, claim);
     if held {
         node.state.leases.extend(db, key.name, until_ms);

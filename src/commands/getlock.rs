@@ -143,7 +143,7 @@ fn decide(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, key_state: KeyState) -> Result
     if fresh {
         return Ok((key_state, node.grant_early(get.key, key_state, picked, request)));
     }
-    node.lapse(get.key); // whoever waits longer comes first
+    node.expire_lease(get.key); // whoever waits longer comes first
     Ok((key_state, node.decide(get.key, key_state, request)))
 }
 
@@ -763,7 +763,7 @@ mod tests {
         assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
         let now = node.now();
         for (_, name) in node.state.flushed(Some(0), now) {
-            node.as_node().settle(crate::cache::Key::named(&name));
+            node.as_node().wake_waiters(crate::cache::Key::named(&name));
         }
         node.tick();
         assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);

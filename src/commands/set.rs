@@ -739,7 +739,7 @@ mod tests {
 
     #[test]
     fn without_memory_nobody_is_handed_what_would_not_have_been_fresh() {
-        let distrust: [fn(&mut TestNode); 3] = [
+        let ways: [fn(&mut TestNode); 3] = [
             |node| node.plain_list("k"),
             |node| node.plain_set("k", "t", None),
             |node| {
@@ -748,9 +748,9 @@ mod tests {
                 node.config("max-load", "1").unwrap();
             },
         ];
-        for distrust in distrust {
+        for void_loads in ways {
             let (mut node, token) = loading();
-            distrust(&mut node);
+            void_loads(&mut node);
             node.server.out_of_memory = true;
             assert!(node.call(&format!("SMARTCACHE.SET k v {token}")).starts_with("(error) OOM"));
             let answers = node.late();

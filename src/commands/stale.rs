@@ -37,7 +37,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
             were_fresh += 1;
             cx.effects.changed(key, Effect::ReplicateHeader(key), Event::Stale);
         }
-        cx.node().distrust(key, TombstoneKind::Staled);
+        cx.node().void_loads(key, TombstoneKind::Staled);
     }
     cx.reply.int(were_fresh);
     Ok(())

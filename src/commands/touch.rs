@@ -55,7 +55,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     if fresh_until.is_some_and(|at| at <= cx.now.ms()) {
         cx.keys.remove(key);
         cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
-        cx.node().distrust(key, TombstoneKind::Deleted);
+        cx.node().void_loads(key, TombstoneKind::Deleted);
     } else if let Some(mut entry) = cx.keys.edit(key) {
         entry.set_fresh_until(fresh_until);
         let gone_at = entry.as_ref().gone_at();

@@ -38,7 +38,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     }
     let (db, until_ms) = (cx.caller.db, backoff.map(|ms| cx.now.mono_ms().saturating_add(ms)));
     let mut node = cx.node();
-    node.lapse(key);
+    node.expire_lease(key);
     let held = node.holds(key, claim);
     if held {
         let how = if backoff.is_some() { End::Failed } else { End::Released };
@@ -55,7 +55,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     {
         node.state.leases.back_off(db, key.name, until_ms);
     }
-    node.settle(key);
+    node.wake_waiters(key);
     cx.reply.int(held.into());
     Ok(())
 }

@@ -222,11 +222,11 @@ unsafe extern "C" fn tick(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
 }
 
 /// Settles keys after an event, each in its own database.
-pub(super) fn settle(ctx: Ctx, state: &mut State, keys: Vec<(i32, std::sync::Arc<[u8]>)>) {
+pub(super) fn wake_waiters(ctx: Ctx, state: &mut State, keys: Vec<(i32, std::sync::Arc<[u8]>)>) {
     for (db, name) in keys {
         if ctx.select_db(db) {
             let mut port = ServerKeys::new(ctx, &[], false);
-            Node { state, keys: &mut port, db, now: clock_now() }.settle(crate::cache::Key::named(&name));
+            Node { state, keys: &mut port, db, now: clock_now() }.wake_waiters(crate::cache::Key::named(&name));
         }
     }
 }

@@ -120,7 +120,7 @@ unsafe extern "C" fn on_flush(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModule
         // SAFETY: of this event the data is a `RedisModuleFlushInfo`, valid until we return.
         let db = unsafe { (*data.cast::<raw::RedisModuleFlushInfo>()).dbnum };
         let db = (db >= 0).then_some(db);
-        distrust(ctx, &[db], State::flushed);
+        void_loads(ctx, &[db], State::flushed);
         sweep::wake();
     });
 }
@@ -137,12 +137,12 @@ unsafe extern "C" fn on_swap(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
         if let Some(mut state) = try_state() {
             state.swapped(a, b);
         }
-        distrust(ctx, &[Some(a), Some(b)], State::distrusted);
+        void_loads(ctx, &[Some(a), Some(b)], State::void_all_loads);
     });
 }
 
 /// Distrusts the loads of these databases (of all without one) that are in flight; whoever waits is served anew.
-fn distrust(
+fn void_loads(
     ctx: *mut raw::RedisModuleCtx,
     dbs: &[Option<i32>],
     tell: impl Fn(&mut State, Option<i32>, Now) -> Vec<(i32, Arc<[u8]>)>,
@@ -152,7 +152,7 @@ fn distrust(
     let Some(mut state) = try_state() else { return };
     let keys: Vec<_> = dbs.iter().flat_map(|db| tell(&mut state, *db, clock_now())).collect();
     sweep::see_to(&mut state);
-    blocked::settle(ctx, &mut state, keys);
+    blocked::wake_waiters(ctx, &mut state, keys);
     blocked::look_after(state);
 }
 

@@ -400,7 +400,7 @@ impl World {
                 self.spot(key).deleted.push(mark);
                 self.spot(key).backoff = None;
                 self.end_lease(key, "leases_voided");
-                self.settle(key);
+                self.wake_waiters(key);
             }
             Step::Stale(key) => {
                 let wall = self.wall;
@@ -415,7 +415,7 @@ impl World {
                 }
                 self.spot(key).staled.push(mark);
                 self.end_lease(key, "leases_voided");
-                self.settle(key);
+                self.wake_waiters(key);
             }
             Step::NativeSet(key, px) => {
                 let (at, now) = (self.next_moment(), self.ours.now());
@@ -464,7 +464,7 @@ impl World {
                 KEYS.iter().for_each(|key| self.ours.plain_del(key));
                 let now = self.ours.now();
                 for (_, key) in self.ours.state.flushed(None, now) {
-                    self.ours.as_node().settle(Key::named(&key));
+                    self.ours.as_node().wake_waiters(Key::named(&key));
                 }
                 self.ours.tick();
                 for key in KEYS {
@@ -571,10 +571,10 @@ impl World {
             assert!(answer.starts_with("(error) OOM"), "{answer}");
             if self.holds(at) {
                 if verdict == Verdict::Good {
-                    self.hand_out(key, &value, life);
+                    self.serve_waiters(key, &value, life);
                 }
                 self.end_lease(key, "fills_failed");
-                self.settle(key);
+                self.wake_waiters(key);
             }
             return;
         }
@@ -600,7 +600,7 @@ impl World {
                 self.add("fills_late", 1);
             }
         }
-        if stored { self.stored(key, load.began) } else { self.settle(key) }
+        if stored { self.stored(key, load.began) } else { self.wake_waiters(key) }
     }
 
     fn fill_since(&mut self, nth: usize, key: &'static str, life: Life) {
@@ -611,7 +611,7 @@ impl World {
         let verdict = if load.role == self.role { self.judge(key, &load) } else { Verdict::Lost };
         let (expected, stored) = self.bring_home(key, value, life, verdict, None, load.began);
         assert_eq!(answer, expected);
-        if stored { self.stored(key, load.began) } else { self.settle(key) }
+        if stored { self.stored(key, load.began) } else { self.wake_waiters(key) }
     }
 
     /// What a load is answered that comes home; whether it was stored.
@@ -675,7 +675,7 @@ impl World {
             let (until, nth) = (self.mono + ms, self.nth);
             self.spot(key).backoff = Some((until, nth));
         }
-        self.settle(key);
+        self.wake_waiters(key);
     }
 
     // ------------------------------------------------------------------ what it amounts to
@@ -808,14 +808,14 @@ impl World {
         if lease.is_some_and(|load| self.loads[load].began < began) {
             self.end_lease(key, "leases_voided");
         }
-        self.settle(key);
+        self.wake_waiters(key);
     }
 
     /// A command of the server's own has deleted or written the key.
     fn touched(&mut self, key: &'static str) {
         self.spot(key).backoff = None;
         self.end_lease(key, "leases_voided");
-        self.settle(key);
+        self.wake_waiters(key);
     }
 
     fn end_lease(&mut self, key: &'static str, how: &'static str) {
@@ -825,7 +825,7 @@ impl World {
     }
 
     /// Those who wait are told what they would be told now, until one of them would wait.
-    fn settle(&mut self, key: &'static str) {
+    fn wake_waiters(&mut self, key: &'static str) {
         while let Some(waiter) = self.spots[key].queue.first() {
             let request = waiter.request.clone();
             let waiter = self.spot(key).queue.remove(0);
@@ -844,7 +844,7 @@ impl World {
             first.is_some_and(|answer| Answer::parse(answer).token.is_some())
         };
         let (first, then): (Vec<_>, Vec<_>) = KEYS.into_iter().partition(|key| was_granted(&self.spots[key]));
-        first.into_iter().chain(then).for_each(|key| self.settle(key));
+        first.into_iter().chain(then).for_each(|key| self.wake_waiters(key));
         self.ours.answers = answers.into_iter().collect();
     }
 
@@ -864,7 +864,7 @@ impl World {
         assert!(self.late.insert(client, decision).is_none(), "a waiter is answered once");
     }
 
-    fn hand_out(&mut self, key: &'static str, value: &str, life: Life) {
+    fn serve_waiters(&mut self, key: &'static str, value: &str, life: Life) {
         for waiter in std::mem::take(&mut self.spot(key).queue) {
             let (state, value) = if life.absent { ("ABSENT", None) } else { ("HIT", Some(value.to_owned())) };
             let decision = Expected { state, value, token: None, fresh_ms: 0, lease_ms: Some(0) };
@@ -882,13 +882,13 @@ impl World {
                 match what {
                     Due::Lease => {
                         self.end_lease(key, "leases_expired");
-                        self.settle(key);
+                        self.wake_waiters(key);
                     }
                     Due::Backoff => self.spot(key).backoff = None,
                     // Whose lease ends at the same moment: it may be the next to load.
                     Due::Waiter(_) if self.spots[key].lease.as_ref().is_some_and(|lease| lease.until <= self.mono) => {
                         self.end_lease(key, "leases_expired");
-                        self.settle(key);
+                        self.wake_waiters(key);
                     }
                     Due::Waiter(at) => {
                         let waiter = self.spot(key).queue.remove(at);

@@ -38,14 +38,14 @@ proptest! {
         let mut both = Both::new(skew);
         both.configure("codec", "none");
         steps.0.iter().for_each(|step| both.take(step));
-        both.settle();
+        both.wake_waiters();
     }
 
     #[test]
     fn how_values_are_stored_changes_nothing_that_is_read(steps in history(Kind::Packed), skew in -5_000..5_000_i64) {
         let mut both = Both::new(skew);
         steps.0.iter().for_each(|step| both.take(step));
-        both.settle();
+        both.wake_waiters();
     }
 }
 
@@ -403,7 +403,7 @@ impl Both {
     }
 
     /// When all workers are done, primary and replica write the same bytes.
-    fn settle(&mut self) {
+    fn wake_waiters(&mut self) {
         self.replica.set_clock(self.naive.now);
         self.ours.run_workers();
         self.replica.run_workers();
