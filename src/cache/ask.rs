@@ -157,7 +157,7 @@ impl Node<'_> {
             if key_state == KeyState::Swr {
                 return Decision::Stale(Err(retry_ms));
             }
-            if request.waits && !self.state.leases.would_circle(self.db, key.name, request.client) {
+            if request.waits && !self.state.leases.would_deadlock(self.db, key.name, request.client) {
                 return Decision::Wait;
             }
             return stale(Decision::Busy(retry_ms), retry_ms);

@@ -174,7 +174,7 @@ pub struct Leases {
     /// The latest leases that ran out, by the stamps of their tokens.
     ran_out: VecDeque<Stamp>,
     last: u64,
-    stirred: bool,
+    dirty: bool,
 }
 
 impl Leases {
@@ -228,7 +228,7 @@ impl Leases {
         self.live += 1;
         *self.by_rule.entry(lease.rule).or_default() += 1;
         let name = self.name_of(db, key);
-        let due = self.remind(lease.until_ms, Due::Key(db, name.clone()));
+        let due = self.schedule(lease.until_ms, Due::Key(db, name.clone()));
         let flight = self.flights.entry(db).or_default().entry(name).or_default();
         debug_assert!(flight.lease.is_none(), "one live lease a key");
         flight.lease = Some((lease, due));
@@ -259,7 +259,7 @@ impl Leases {
             End::Voided => &mut count.leases_voided,
             End::Expired => &mut count.leases_expired,
         } += 1;
-        self.tidy(db, key);
+        self.remove_if_idle(db, key);
         true
     }
 
@@ -273,7 +273,7 @@ impl Leases {
         let Some((lease, due)) = self.flight_mut(db, key).and_then(|flight| flight.lease.as_mut()) else { return };
         let old = (lease.until_ms, *due);
         lease.until_ms = until_ms;
-        self.stirred = true;
+        self.dirty = true;
         if let Some(reminder) = self.due.remove(&old) {
             self.due.insert((until_ms, old.1), reminder);
         }
@@ -283,7 +283,7 @@ impl Leases {
     pub fn back_off(&mut self, db: i32, key: &[u8], until_ms: u64) {
         self.end_backoff(db, key);
         let name = self.name_of(db, key);
-        let due = self.remind(until_ms, Due::Key(db, name.clone()));
+        let due = self.schedule(until_ms, Due::Key(db, name.clone()));
         self.flights.entry(db).or_default().entry(name).or_default().backoff = Some((until_ms, due));
     }
 
@@ -291,13 +291,13 @@ impl Leases {
     pub fn end_backoff(&mut self, db: i32, key: &[u8]) {
         if let Some(due) = self.flight_mut(db, key).and_then(|flight| flight.backoff.take()) {
             self.due.remove(&due);
-            self.tidy(db, key);
+            self.remove_if_idle(db, key);
         }
     }
 
     /// Whether this connection may not wait for a key: it holds the lease itself, or the one who does waits, over any
     /// number of others, for a lease that this connection holds. Then all of them would wait for ever.
-    pub fn would_circle(&self, db: i32, key: &[u8], client: u64) -> bool {
+    pub fn would_deadlock(&self, db: i32, key: &[u8], client: u64) -> bool {
         let (mut at_db, mut at_key) = (db, key);
         // Each step leads to another parked connection: a chain cannot be longer than there are.
         for _ in 0..=self.parked.len() {
@@ -317,7 +317,7 @@ impl Leases {
         let name = self.name_of(db, key);
         let due = self.last + 1; // what `remind` takes next
         let id = WaiterId(due);
-        self.remind(until_ms, Due::Waiter(id));
+        self.schedule(until_ms, Due::Waiter(id));
         let flight = self.flights.entry(db).or_default().entry(name.clone()).or_default();
         debug_assert!(flight.lease.is_some(), "nobody waits where nobody loads");
         let rule = flight.lease.as_ref().map(|(lease, _)| lease.rule).unwrap_or_default();
@@ -366,7 +366,7 @@ impl Leases {
                 flight.waiters.remove(at);
             }
         }
-        self.tidy(waiter.db, &waiter.key);
+        self.remove_if_idle(waiter.db, &waiter.key);
         tally.waited(waiter.rule, how, waiter.since_ms);
         true
     }
@@ -388,13 +388,13 @@ impl Leases {
         let Some((db, key, token)) = answer.lease else { return };
         if self.lease(db, &key).is_some_and(|lease| lease.token == token) {
             self.end(db, &key, End::Voided, tally);
-            self.remind(0, Due::Key(db, key));
+            self.schedule(0, Due::Key(db, key));
         }
     }
 
     /// Whether anything has come due, or is to come, that was not there when this was asked last.
-    pub fn stirred(&mut self) -> bool {
-        std::mem::take(&mut self.stirred) || !self.outbox.is_empty()
+    pub fn take_dirty(&mut self) -> bool {
+        std::mem::take(&mut self.dirty) || !self.outbox.is_empty()
     }
 
     /// Whether answers are on their way.
@@ -450,7 +450,7 @@ impl Leases {
         for db in dbs {
             self.end_backoff(db, key);
             if self.end(db, key, End::Voided, tally) && self.waiters_of(db, key) > 0 {
-                self.remind(0, Due::Key(db, self.name_of(db, key)));
+                self.schedule(0, Due::Key(db, self.name_of(db, key)));
             }
         }
     }
@@ -476,15 +476,15 @@ impl Leases {
         known.map_or_else(|| key.into(), |(name, _)| name.clone())
     }
 
-    fn remind(&mut self, at: u64, what: Due) -> u64 {
-        self.stirred = true;
+    fn schedule(&mut self, at: u64, what: Due) -> u64 {
+        self.dirty = true;
         self.last += 1;
         self.due.insert((at, self.last), what);
         self.last
     }
 
     /// Forgets a key around which nothing is going on any more.
-    fn tidy(&mut self, db: i32, key: &[u8]) {
+    fn remove_if_idle(&mut self, db: i32, key: &[u8]) {
         let Some(flights) = self.flights.get_mut(&db) else { return };
         let over = |f: &Flight| f.lease.is_none() && f.backoff.is_none() && f.waiters.is_empty();
         if flights.get(key).is_some_and(over) {
@@ -714,13 +714,13 @@ mod tests {
             leases.grant(0, &key(n), lease(n, 9), &mut stats.at(at(0)));
         }
         for n in 0..99 {
-            assert!(leases.would_circle(0, &key(n), n), "for its own lease");
-            assert!(!leases.would_circle(0, &key(n + 1), n));
+            assert!(leases.would_deadlock(0, &key(n), n), "for its own lease");
+            assert!(!leases.would_deadlock(0, &key(n + 1), n));
             leases.park(0, &key(n + 1), n, 5, Wish::default(), at(0));
         }
-        assert!((0..100).all(|n| leases.would_circle(0, &key(n), 99)));
-        assert!(!leases.would_circle(0, &key(0), 1_000), "who holds nothing closes no circle");
-        assert!(!leases.would_circle(1, &key(0), 99), "nobody loads that key of another database");
+        assert!((0..100).all(|n| leases.would_deadlock(0, &key(n), 99)));
+        assert!(!leases.would_deadlock(0, &key(0), 1_000), "who holds nothing closes no circle");
+        assert!(!leases.would_deadlock(1, &key(0), 99), "nobody loads that key of another database");
         leases.validate();
     }
 

@@ -759,7 +759,7 @@ impl Stats {
 
     /// Adds what was counted for rules that are gone to the keys without a rule, and the commands that ran to what they are
     /// counted in. To be called now and then, so that there are never many more rows than rules.
-    pub fn tidy(&mut self, policies: &Policies, now: Now) {
+    pub fn remove_if_idle(&mut self, policies: &Policies, now: Now) {
         self.at(now).node();
         if self.rows.len() > policies.iter().len() + 1 {
             self.absorb_gone(policies);

@@ -110,7 +110,7 @@ pub(super) fn park(ctx: Ctx, state: &mut State, id: WaiterId) {
 
 /// To be called when leases may have changed: sends answers, sees to the timer, and to the filter.
 pub(super) fn look_after(mut state: RefMut<'_, State>) {
-    if state.leases.stirred() || filter::is_missing(&state) {
+    if state.leases.take_dirty() || filter::is_missing(&state) {
         let now = clock_now();
         see_to_answers(&mut state, now);
         filter::see_to(&state, now);

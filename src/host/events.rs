@@ -94,7 +94,7 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
             take_panics(&mut state, now);
             state.watch(now);
             let State { stats, policies, .. } = &mut *state;
-            stats.tidy(policies, now);
+            stats.remove_if_idle(policies, now);
             filter::see_to(&state, now);
             blocked::wind_up(&state, now);
         }

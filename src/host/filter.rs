@@ -71,7 +71,7 @@ fn look_closer(filtered: *mut raw::RedisModuleCommandFilterCtx) {
         let Some(mut state) = try_state() else { return };
         let now = clock_now();
         state.saw(&words, sender(filtered), now);
-        if state.leases.stirred() {
+        if state.leases.take_dirty() {
             blocked::see_to_answers(&mut state, now);
         }
     });

@@ -684,7 +684,7 @@ impl World {
     fn decide(&mut self, request: &LeaseRequest, waits: bool) -> Decision {
         self.expire();
         let (wall, mono) = (self.wall, self.mono);
-        let circle = self.would_circle(request.key, request.client);
+        let circle = self.would_deadlock(request.key, request.client);
         let spot = self.spots.get_mut(request.key).unwrap();
         let (state, value, fresh_ms) = match &spot.held {
             Held::Text(until) => {
@@ -745,7 +745,7 @@ impl World {
     }
 
     /// Whether a connection would wait for itself, over any number of others.
-    fn would_circle(&self, key: &str, client: u64) -> bool {
+    fn would_deadlock(&self, key: &str, client: u64) -> bool {
         let (mut key, mut seen) = (key, BTreeSet::new());
         while let Some(lease) = &self.spots[key].lease {
             if lease.client == client {
