@@ -24,7 +24,7 @@ use crate::cache::entry::{Entry, EntryMut};
 use crate::cache::error::Error;
 use crate::cache::format::{self, Expiry};
 use crate::cache::health::Vitals;
-use crate::cache::lease::{Due, Waited, WaiterId};
+use crate::cache::lease::{Deadline, WaitOutcome, WaiterId};
 use crate::cache::live::Live;
 use crate::cache::marks::Invalidations;
 use crate::cache::miss_reasons::MissReasons;
@@ -269,8 +269,8 @@ impl TestNode {
         while let Some(due) = self.state.leases.due_now(self.now) {
             let selected = self.memory.db;
             self.memory.select(match &due {
-                Due::Key(db, _) => *db,
-                Due::Waiter(id) => self.state.leases.waiter(*id).map_or(selected, |waiter| waiter.db),
+                Deadline::Key(db, _) => *db,
+                Deadline::Waiter(id) => self.state.leases.waiter(*id).map_or(selected, |waiter| waiter.db),
             });
             self.as_node().deal_with(&due, &mut Values::default());
             self.memory.select(selected);
@@ -304,7 +304,7 @@ impl TestNode {
             self.parked.remove(&id);
             let State { leases, stats, .. } = &mut self.state;
             let mut tally = stats.at(self.now);
-            if !leases.leave(id, Waited::Dropped, &mut tally)
+            if !leases.leave(id, WaitOutcome::Dropped, &mut tally)
                 && let Some(answer) = leases.take_answer(id)
             {
                 leases.undelivered(answer, &mut tally);

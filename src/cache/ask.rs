@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 
 use super::clock::Now;
 use super::entry::Freshness;
-use super::lease::{Answer, Due, End, Lease, Waited, WaiterId};
+use super::lease::{Answer, Deadline, Lease, LeaseEnd, WaitOutcome, WaiterId};
 use super::read::{self, Accept, Found, Value};
 use super::token::{self, Of, Token};
 use super::tombstones::TombstoneKind;
@@ -260,7 +260,7 @@ impl Node<'_> {
         match self.state.leases.lease(self.db, key.name) {
             Some(lease) if lease.until_ms > self.now.mono_ms() => {}
             Some(_) => {
-                self.state.leases.end(self.db, key.name, End::Expired, &mut self.state.stats.at(self.now));
+                self.state.leases.end(self.db, key.name, LeaseEnd::Expired, &mut self.state.stats.at(self.now));
                 self.wake_waiters(key);
             }
             None => self.wake_waiters(key), // ended by a command of the server's own
@@ -294,10 +294,10 @@ impl Node<'_> {
     }
 
     /// Deals with something whose time has come.
-    pub fn deal_with(&mut self, due: &Due, values: &mut Values) {
+    pub fn deal_with(&mut self, due: &Deadline, values: &mut Values) {
         match due {
-            Due::Waiter(id) => self.give_up(*id, values),
-            Due::Key(_, name) => {
+            Deadline::Waiter(id) => self.give_up(*id, values),
+            Deadline::Key(_, name) => {
                 let key = Key::named(name);
                 if self.state.leases.backoff_ms(self.db, name, self.now).is_none() {
                     self.state.leases.end_backoff(self.db, name);
@@ -310,19 +310,19 @@ impl Node<'_> {
     /// Answers one waiter, unless it is to wait on; false then.
     fn wake(&mut self, key: Key<'_>, id: WaiterId, waits: bool, values: &mut Values) -> bool {
         let Some(waiter) = self.state.leases.waiter(id) else { return false };
-        let (client, wish, rule) = (waiter.client, waiter.wish.clone(), waiter.rule);
+        let (client, options, rule) = (waiter.client, waiter.options.clone(), waiter.rule);
         let slot = self.keys.peek(key);
         let wrong_type = matches!(slot, Slot::Other);
         let key_state = KeyState::of(slot, Judge::new(&self.state.invalidations, self.db, key.name, self.now));
         // It holds nothing itself, or it would not have been parked: circles need not be looked for again.
-        let request = LeaseRequest { client, lock_ms: wish.lock_ms, owner: wish.owner.as_deref(), waits };
+        let request = LeaseRequest { client, lock_ms: options.lock_ms, owner: options.owner.as_deref(), waits };
         let mut decision = match wrong_type {
             true => Decision::Busy(RETRY_MS), // it learns why when it asks again
             false => self.decide(key, key_state, request),
         };
         let mut shared = None;
         if matches!(decision, Decision::Fresh(_) | Decision::Stale(_)) {
-            shared = values.get(self, key, wish.accept);
+            shared = values.get(self, key, options.accept);
             if shared.is_none() {
                 // Only decompressing showed that it is damaged.
                 decision =
@@ -338,15 +338,15 @@ impl Node<'_> {
             _ => ("BUSY", None, 0),
         };
         let how = match decision {
-            Decision::Load(_) | Decision::Stale(Ok(_)) => Waited::Promoted,
-            Decision::Fresh(_) | Decision::Stale(Err(_)) => Waited::Served,
-            Decision::Busy(_) | Decision::Wait if waits => Waited::Dropped,
-            Decision::Busy(_) | Decision::Wait => Waited::TimedOut,
+            Decision::Load(_) | Decision::Stale(Ok(_)) => WaitOutcome::Promoted,
+            Decision::Fresh(_) | Decision::Stale(Err(_)) => WaitOutcome::Served,
+            Decision::Busy(_) | Decision::Wait if waits => WaitOutcome::Dropped,
+            Decision::Busy(_) | Decision::Wait => WaitOutcome::TimedOut,
         };
         let answer = Answer {
             state,
             value,
-            with_encoding: wish.accept.is_some(),
+            with_encoding: options.accept.is_some(),
             token: decision.grant().map(|grant| self.text(key, grant.token)),
             fresh_ms,
             lease_ms: decision.lease_ms(),
@@ -385,7 +385,7 @@ impl Node<'_> {
         let value: Option<Arc<[u8]>> = value.map(Into::into);
         while let Some(id) = self.state.leases.first_waiter(self.db, key.name) {
             let Some(waiter) = self.state.leases.waiter(id) else { break };
-            let (accepts, rule) = (waiter.wish.accept.is_some(), waiter.rule);
+            let (accepts, rule) = (waiter.options.accept.is_some(), waiter.rule);
             let answer = Answer {
                 state: if value.is_some() { "HIT" } else { "ABSENT" },
                 value: value.clone().map(|bytes| ("identity", bytes)),
@@ -399,7 +399,7 @@ impl Node<'_> {
             let count = tally.of(rule);
             *(if value.is_some() { &mut count.hits } else { &mut count.absent_hits }) += 1;
             tally.asked(key.name, true);
-            self.state.leases.answer(id, Waited::Served, answer, &mut tally);
+            self.state.leases.answer(id, WaitOutcome::Served, answer, &mut tally);
         }
     }
 
@@ -416,7 +416,7 @@ impl Node<'_> {
         if kind == TombstoneKind::Deleted {
             leases.end_backoff(self.db, key.name);
         }
-        leases.end(self.db, key.name, End::Voided, &mut stats.at(self.now));
+        leases.end(self.db, key.name, LeaseEnd::Voided, &mut stats.at(self.now));
         self.wake_waiters(key);
     }
 }

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::ask::Node;
 use super::clock::Stamp;
-use super::lease::End;
+use super::lease::LeaseEnd;
 use super::token::{Of, Token};
 use super::tombstones::LoadConflict;
 use super::{Key, Slot};
@@ -201,9 +201,9 @@ impl Node<'_> {
         if let Some(lease) = lease {
             tally.of(lease.rule).origin_ms += token.age_ms(self.now);
             let how = match filled {
-                Filled::Ok => End::Filled,
-                Filled::Stale => End::FilledStale,
-                Filled::Lost => End::FilledLost,
+                Filled::Ok => LeaseEnd::Filled,
+                Filled::Stale => LeaseEnd::FilledStale,
+                Filled::Lost => LeaseEnd::FilledLost,
             };
             self.state.leases.end(self.db, key.name, how, &mut tally);
         } else {
@@ -229,7 +229,7 @@ impl Node<'_> {
             self.state.stats.at(self.now).of(self.state.policies.id(key.name)).refused_error += 1;
         }
         if claim.is_some_and(|claim| self.holds(key, claim)) {
-            self.state.leases.end(self.db, key.name, End::Failed, &mut self.state.stats.at(self.now));
+            self.state.leases.end(self.db, key.name, LeaseEnd::Failed, &mut self.state.stats.at(self.now));
             self.wake_waiters(key);
         }
     }
@@ -242,7 +242,7 @@ impl Node<'_> {
             self.state.tombstones.gone(key.name, stamp);
         }
         if !self.state.leases.is_idle() {
-            self.state.leases.end(self.db, key.name, End::Voided, &mut self.state.stats.at(self.now));
+            self.state.leases.end(self.db, key.name, LeaseEnd::Voided, &mut self.state.stats.at(self.now));
             self.state.leases.end_backoff(self.db, key.name);
             self.wake_waiters(key);
         }
@@ -256,7 +256,7 @@ impl Node<'_> {
         }
         self.state.leases.end_backoff(self.db, key.name);
         if self.state.leases.lease(self.db, key.name).is_some_and(|lease| lease.token.stamp < stamp) {
-            self.state.leases.end(self.db, key.name, End::Voided, &mut self.state.stats.at(self.now));
+            self.state.leases.end(self.db, key.name, LeaseEnd::Voided, &mut self.state.stats.at(self.now));
         }
         self.wake_waiters(key);
     }

@@ -55,7 +55,7 @@ pub struct Lease {
 
 /// How a lease ended: each in exactly one way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum LeaseEnd {
     /// Its fill was stored.
     Filled,
     /// Its fill was answered `STALE`.
@@ -75,7 +75,7 @@ pub enum End {
 
 /// How a wait ended: each in exactly one way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waited {
+pub enum WaitOutcome {
     /// With something to use.
     Served,
     /// By becoming the one who loads.
@@ -88,7 +88,7 @@ pub enum Waited {
 
 /// What somebody asked for before being parked.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Wish {
+pub struct WaitOptions {
     /// `LOCK`, in milliseconds.
     pub lock_ms: Option<u64>,
     /// `OWNER`.
@@ -107,7 +107,7 @@ pub struct Waiter {
     /// The connection.
     pub client: u64,
     /// What it asked for.
-    pub wish: Arc<Wish>,
+    pub options: Arc<WaitOptions>,
     /// The rule that its lease counts for.
     pub rule: RuleId,
     since_ms: u64,
@@ -126,7 +126,7 @@ struct Flight {
 
 /// Something whose time has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Due {
+pub enum Deadline {
     /// A lease or a back-off of this key may be over.
     Key(i32, Arc<[u8]>),
     /// This waiter has waited long enough.
@@ -169,7 +169,7 @@ pub struct Leases {
     by_rule: HashMap<RuleId, u64>,
     live: u64,
     /// By deadline; the second number keeps those of the same millisecond apart.
-    due: BTreeMap<(u64, u64), Due>,
+    due: BTreeMap<(u64, u64), Deadline>,
     outbox: VecDeque<(WaiterId, Answer)>,
     /// The latest leases that ran out, by the stamps of their tokens.
     ran_out: VecDeque<Stamp>,
@@ -228,14 +228,14 @@ impl Leases {
         self.live += 1;
         *self.by_rule.entry(lease.rule).or_default() += 1;
         let name = self.name_of(db, key);
-        let due = self.schedule(lease.until_ms, Due::Key(db, name.clone()));
+        let due = self.schedule(lease.until_ms, Deadline::Key(db, name.clone()));
         let flight = self.flights.entry(db).or_default().entry(name).or_default();
         debug_assert!(flight.lease.is_none(), "one live lease a key");
         flight.lease = Some((lease, due));
     }
 
     /// Ends the lease of a key, if there is one. Whoever does must settle the key.
-    pub fn end(&mut self, db: i32, key: &[u8], how: End, tally: &mut Tally<'_>) -> bool {
+    pub fn end(&mut self, db: i32, key: &[u8], how: LeaseEnd, tally: &mut Tally<'_>) -> bool {
         let Some((lease, due)) = self.flight_mut(db, key).and_then(|flight| flight.lease.take()) else { return false };
         self.due.remove(&(lease.until_ms, due));
         self.live -= 1;
@@ -245,19 +245,19 @@ impl Leases {
                 self.by_rule.remove(&lease.rule);
             }
         }
-        if how == End::Expired {
+        if how == LeaseEnd::Expired {
             self.ran_out.truncate(REMEMBERED - 1);
             self.ran_out.push_front(lease.token.stamp);
         }
         let count = tally.of(lease.rule);
         *match how {
-            End::Filled => &mut count.fills,
-            End::FilledStale => &mut count.fills_stale,
-            End::FilledLost => &mut count.fills_lost,
-            End::Failed => &mut count.fills_failed,
-            End::Released => &mut count.leases_released,
-            End::Voided => &mut count.leases_voided,
-            End::Expired => &mut count.leases_expired,
+            LeaseEnd::Filled => &mut count.fills,
+            LeaseEnd::FilledStale => &mut count.fills_stale,
+            LeaseEnd::FilledLost => &mut count.fills_lost,
+            LeaseEnd::Failed => &mut count.fills_failed,
+            LeaseEnd::Released => &mut count.leases_released,
+            LeaseEnd::Voided => &mut count.leases_voided,
+            LeaseEnd::Expired => &mut count.leases_expired,
         } += 1;
         self.remove_if_idle(db, key);
         true
@@ -283,7 +283,7 @@ impl Leases {
     pub fn back_off(&mut self, db: i32, key: &[u8], until_ms: u64) {
         self.end_backoff(db, key);
         let name = self.name_of(db, key);
-        let due = self.schedule(until_ms, Due::Key(db, name.clone()));
+        let due = self.schedule(until_ms, Deadline::Key(db, name.clone()));
         self.flights.entry(db).or_default().entry(name).or_default().backoff = Some((until_ms, due));
     }
 
@@ -312,18 +312,18 @@ impl Leases {
     }
 
     /// Parks a caller behind the lease of a key.
-    pub fn park(&mut self, db: i32, key: &[u8], client: u64, wait_ms: u64, wish: Wish, now: Now) -> WaiterId {
+    pub fn park(&mut self, db: i32, key: &[u8], client: u64, wait_ms: u64, options: WaitOptions, now: Now) -> WaiterId {
         let until_ms = now.mono_ms().saturating_add(wait_ms);
         let name = self.name_of(db, key);
         let due = self.last + 1; // what `remind` takes next
         let id = WaiterId(due);
-        self.schedule(until_ms, Due::Waiter(id));
+        self.schedule(until_ms, Deadline::Waiter(id));
         let flight = self.flights.entry(db).or_default().entry(name.clone()).or_default();
         debug_assert!(flight.lease.is_some(), "nobody waits where nobody loads");
         let rule = flight.lease.as_ref().map(|(lease, _)| lease.rule).unwrap_or_default();
         flight.waiters.push_back(id);
         let waiter =
-            Waiter { db, key: name, client, since_ms: now.mono_ms(), until_ms, due, wish: Arc::new(wish), rule };
+            Waiter { db, key: name, client, since_ms: now.mono_ms(), until_ms, due, options: Arc::new(options), rule };
         self.waiters.insert(id, waiter);
         let before = self.parked.insert(client, id);
         debug_assert!(before.is_none(), "a connection waits for one thing at a time");
@@ -341,7 +341,7 @@ impl Leases {
     }
 
     /// Answers a waiter: from now on it waits no more, and its answer is on its way.
-    pub fn answer(&mut self, id: WaiterId, how: Waited, answer: Answer, tally: &mut Tally<'_>) {
+    pub fn answer(&mut self, id: WaiterId, how: WaitOutcome, answer: Answer, tally: &mut Tally<'_>) {
         if self.leave(id, how, tally) {
             self.outbox.push_back((id, answer));
         }
@@ -352,11 +352,11 @@ impl Leases {
         let Some(waiter) = self.waiters.get(&id) else { return };
         tally.of(waiter.rule).busy += 1;
         tally.asked(&waiter.key, false);
-        self.answer(id, Waited::Dropped, Answer::ask_again(), tally);
+        self.answer(id, WaitOutcome::Dropped, Answer::ask_again(), tally);
     }
 
     /// A waiter is gone: disconnected, killed, unblocked. False when it had been answered before.
-    pub fn leave(&mut self, id: WaiterId, how: Waited, tally: &mut Tally<'_>) -> bool {
+    pub fn leave(&mut self, id: WaiterId, how: WaitOutcome, tally: &mut Tally<'_>) -> bool {
         let Some(waiter) = self.waiters.remove(&id) else { return false };
         self.due.remove(&(waiter.until_ms, waiter.due));
         self.parked.remove(&waiter.client);
@@ -387,8 +387,8 @@ impl Leases {
     pub fn undelivered(&mut self, answer: Answer, tally: &mut Tally<'_>) {
         let Some((db, key, token)) = answer.lease else { return };
         if self.lease(db, &key).is_some_and(|lease| lease.token == token) {
-            self.end(db, &key, End::Voided, tally);
-            self.schedule(0, Due::Key(db, key));
+            self.end(db, &key, LeaseEnd::Voided, tally);
+            self.schedule(0, Deadline::Key(db, key));
         }
     }
 
@@ -403,7 +403,7 @@ impl Leases {
     }
 
     /// The next thing whose time has come: it stays the next until it is dealt with.
-    pub fn due_now(&mut self, now: Now) -> Option<Due> {
+    pub fn due_now(&mut self, now: Now) -> Option<Deadline> {
         let (&(at, nth), due) = self.due.first_key_value()?;
         let due = (at <= now.mono_ms()).then(|| due.clone());
         if at == 0 {
@@ -434,7 +434,7 @@ impl Leases {
         let keys: Vec<(i32, Arc<[u8]>)> = self.keys().filter(|(at, _)| db.is_none_or(|db| db == *at)).collect();
         for (db, key) in &keys {
             self.end_backoff(*db, key);
-            self.end(*db, key, End::Voided, tally);
+            self.end(*db, key, LeaseEnd::Voided, tally);
         }
         keys.into_iter().filter(|(db, key)| self.waiters_of(*db, key) > 0).collect()
     }
@@ -449,8 +449,8 @@ impl Leases {
         let dbs: Vec<i32> = self.flights.iter().filter(|(_, keys)| keys.contains_key(key)).map(|(db, _)| *db).collect();
         for db in dbs {
             self.end_backoff(db, key);
-            if self.end(db, key, End::Voided, tally) && self.waiters_of(db, key) > 0 {
-                self.schedule(0, Due::Key(db, self.name_of(db, key)));
+            if self.end(db, key, LeaseEnd::Voided, tally) && self.waiters_of(db, key) > 0 {
+                self.schedule(0, Deadline::Key(db, self.name_of(db, key)));
             }
         }
     }
@@ -476,7 +476,7 @@ impl Leases {
         known.map_or_else(|| key.into(), |(name, _)| name.clone())
     }
 
-    fn schedule(&mut self, at: u64, what: Due) -> u64 {
+    fn schedule(&mut self, at: u64, what: Deadline) -> u64 {
         self.dirty = true;
         self.last += 1;
         self.due.insert((at, self.last), what);
@@ -516,17 +516,17 @@ impl Leases {
                 if let Some((lease, due)) = &flight.lease {
                     live += 1;
                     *by_rule.entry(lease.rule).or_default() += 1;
-                    assert_eq!(self.due.get(&(lease.until_ms, *due)), Some(&Due::Key(*db, key.clone())));
+                    assert_eq!(self.due.get(&(lease.until_ms, *due)), Some(&Deadline::Key(*db, key.clone())));
                 }
                 if let Some(due) = &flight.backoff {
-                    assert_eq!(self.due.get(due), Some(&Due::Key(*db, key.clone())));
+                    assert_eq!(self.due.get(due), Some(&Deadline::Key(*db, key.clone())));
                 }
                 reminders += usize::from(flight.lease.is_some()) + usize::from(flight.backoff.is_some());
                 for id in &flight.waiters {
                     let waiter = &self.waiters[id];
                     assert_eq!((waiter.db, &waiter.key), (*db, key), "a waiter stands in the queue of its key");
                     assert_eq!(self.parked.get(&waiter.client), Some(id));
-                    assert_eq!(self.due.get(&(waiter.until_ms, waiter.due)), Some(&Due::Waiter(*id)));
+                    assert_eq!(self.due.get(&(waiter.until_ms, waiter.due)), Some(&Deadline::Waiter(*id)));
                 }
                 queued += flight.waiters.len();
             }
@@ -569,19 +569,19 @@ mod tests {
     }
 
     fn park(leases: &mut Leases, client: u64, wait_ms: u64) -> WaiterId {
-        leases.park(0, KEY, client, wait_ms, Wish::default(), at(0))
+        leases.park(0, KEY, client, wait_ms, WaitOptions::default(), at(0))
     }
 
     #[test]
     fn a_lease_ends_once_and_is_counted_by_how_it_ended() {
-        let ends: [(End, Counted); 7] = [
-            (End::Filled, |count| count.fills),
-            (End::FilledStale, |count| count.fills_stale),
-            (End::FilledLost, |count| count.fills_lost),
-            (End::Failed, |count| count.fills_failed),
-            (End::Released, |count| count.leases_released),
-            (End::Voided, |count| count.leases_voided),
-            (End::Expired, |count| count.leases_expired),
+        let ends: [(LeaseEnd, Counted); 7] = [
+            (LeaseEnd::Filled, |count| count.fills),
+            (LeaseEnd::FilledStale, |count| count.fills_stale),
+            (LeaseEnd::FilledLost, |count| count.fills_lost),
+            (LeaseEnd::Failed, |count| count.fills_failed),
+            (LeaseEnd::Released, |count| count.leases_released),
+            (LeaseEnd::Voided, |count| count.leases_voided),
+            (LeaseEnd::Expired, |count| count.leases_expired),
         ];
         for (how, counted) in ends {
             let (mut leases, mut stats) = leased(9);
@@ -598,11 +598,11 @@ mod tests {
 
     #[test]
     fn a_waiter_is_answered_once_and_counted_by_how_its_wait_ended() {
-        let ends: [(Waited, Counted); 4] = [
-            (Waited::Served, |count| count.waits_served),
-            (Waited::Promoted, |count| count.waits_promoted),
-            (Waited::TimedOut, |count| count.waits_timed_out),
-            (Waited::Dropped, |count| count.waits_dropped),
+        let ends: [(WaitOutcome, Counted); 4] = [
+            (WaitOutcome::Served, |count| count.waits_served),
+            (WaitOutcome::Promoted, |count| count.waits_promoted),
+            (WaitOutcome::TimedOut, |count| count.waits_timed_out),
+            (WaitOutcome::Dropped, |count| count.waits_dropped),
         ];
         for (how, counted) in ends {
             let (mut leases, mut stats) = leased(9);
@@ -610,7 +610,7 @@ mod tests {
             leases.validate();
             leases.answer(id, how, Answer::ask_again(), &mut stats.at(at(3)));
             leases.answer(id, how, Answer::ask_again(), &mut stats.at(at(4)));
-            assert!(!leases.leave(id, Waited::Dropped, &mut stats.at(at(4))), "it has been answered");
+            assert!(!leases.leave(id, WaitOutcome::Dropped, &mut stats.at(at(4))), "it has been answered");
             assert_eq!(leases.next_answer(), Some((id, Answer::ask_again())));
             assert_eq!(leases.next_answer(), None, "{how:?}");
             let count = *stats.at(at(4)).of(RuleId(7));
@@ -623,11 +623,11 @@ mod tests {
     fn whoever_leaves_is_not_answered() {
         let (mut leases, mut stats) = leased(9);
         let ids = [2, 3, 4].map(|client| park(&mut leases, client, 5));
-        assert!(leases.leave(ids[1], Waited::Dropped, &mut stats.at(at(1))));
-        leases.answer(ids[1], Waited::Served, Answer::ask_again(), &mut stats.at(at(2)));
+        assert!(leases.leave(ids[1], WaitOutcome::Dropped, &mut stats.at(at(1))));
+        leases.answer(ids[1], WaitOutcome::Served, Answer::ask_again(), &mut stats.at(at(2)));
         assert!(!leases.has_answers());
         assert_eq!(leases.first_waiter(0, KEY), Some(ids[0]));
-        leases.leave(ids[0], Waited::Dropped, &mut stats.at(at(1)));
+        leases.leave(ids[0], WaitOutcome::Dropped, &mut stats.at(at(1)));
         assert_eq!((leases.first_waiter(0, KEY), leases.waiting()), (Some(ids[2]), 1));
         leases.validate();
     }
@@ -636,7 +636,7 @@ mod tests {
     fn an_answer_can_be_taken_out_of_turn() {
         let (mut leases, mut stats) = leased(9);
         let ids = [2, 3].map(|client| park(&mut leases, client, 5));
-        ids.iter().for_each(|id| leases.answer(*id, Waited::Served, Answer::ask_again(), &mut stats.at(at(1))));
+        ids.iter().for_each(|id| leases.answer(*id, WaitOutcome::Served, Answer::ask_again(), &mut stats.at(at(1))));
         assert_eq!(leases.take_answer(ids[1]), Some(Answer::ask_again()));
         assert_eq!(leases.take_answer(ids[1]), None);
         assert_eq!(leases.next_answer().map(|(id, _)| id), Some(ids[0]));
@@ -650,14 +650,14 @@ mod tests {
         leases.back_off(0, b"failed", 40);
         assert_eq!((leases.next_due(), leases.due_now(at(9))), (Some(10), None));
         for _ in 0..2 {
-            assert_eq!(leases.due_now(at(50)), Some(Due::Key(1, KEY.into())));
+            assert_eq!(leases.due_now(at(50)), Some(Deadline::Key(1, KEY.into())));
         }
-        leases.end(1, KEY, End::Expired, &mut stats.at(at(0)));
-        assert_eq!(leases.due_now(at(50)), Some(Due::Waiter(id)));
-        leases.leave(id, Waited::TimedOut, &mut stats.at(at(50)));
-        assert_eq!(leases.due_now(at(50)), Some(Due::Key(0, KEY.into())));
-        leases.end(0, KEY, End::Expired, &mut stats.at(at(0)));
-        assert_eq!(leases.due_now(at(50)), Some(Due::Key(0, b"failed"[..].into())));
+        leases.end(1, KEY, LeaseEnd::Expired, &mut stats.at(at(0)));
+        assert_eq!(leases.due_now(at(50)), Some(Deadline::Waiter(id)));
+        leases.leave(id, WaitOutcome::TimedOut, &mut stats.at(at(50)));
+        assert_eq!(leases.due_now(at(50)), Some(Deadline::Key(0, KEY.into())));
+        leases.end(0, KEY, LeaseEnd::Expired, &mut stats.at(at(0)));
+        assert_eq!(leases.due_now(at(50)), Some(Deadline::Key(0, b"failed"[..].into())));
         leases.end_backoff(0, b"failed");
         assert_eq!((leases.next_due(), leases.is_idle()), (None, true));
         leases.validate();
@@ -671,7 +671,7 @@ mod tests {
         leases.extend(0, KEY, 5);
         assert_eq!(leases.next_due(), Some(5));
         leases.validate();
-        leases.end(0, KEY, End::Filled, &mut stats.at(at(0)));
+        leases.end(0, KEY, LeaseEnd::Filled, &mut stats.at(at(0)));
         leases.extend(0, KEY, 50);
         assert_eq!(leases.next_due(), None, "what has ended is not revived");
     }
@@ -701,7 +701,7 @@ mod tests {
                 continue;
             }
             assert_eq!((&*keys[0].1, leases.all_waiters()), (KEY, vec![id]));
-            leases.leave(id, Waited::Dropped, &mut stats.at(at(1)));
+            leases.leave(id, WaitOutcome::Dropped, &mut stats.at(at(1)));
             leases.validate();
         }
     }
@@ -716,7 +716,7 @@ mod tests {
         for n in 0..99 {
             assert!(leases.would_deadlock(0, &key(n), n), "for its own lease");
             assert!(!leases.would_deadlock(0, &key(n + 1), n));
-            leases.park(0, &key(n + 1), n, 5, Wish::default(), at(0));
+            leases.park(0, &key(n + 1), n, 5, WaitOptions::default(), at(0));
         }
         assert!((0..100).all(|n| leases.would_deadlock(0, &key(n), 99)));
         assert!(!leases.would_deadlock(0, &key(0), 1_000), "who holds nothing closes no circle");
@@ -730,12 +730,12 @@ mod tests {
         let key = |n: u64| n.to_string().into_bytes();
         for n in 0..10_000 {
             leases.grant(0, &key(n), lease(n, 9), &mut stats.at(at(0)));
-            leases.park(0, &key(n), 10_000 + n, 5, Wish::default(), at(0));
+            leases.park(0, &key(n), 10_000 + n, 5, WaitOptions::default(), at(0));
         }
         for n in 0..10_000 {
-            leases.end(0, &key(n), End::Expired, &mut stats.at(at(0)));
+            leases.end(0, &key(n), LeaseEnd::Expired, &mut stats.at(at(0)));
             let id = leases.first_waiter(0, &key(n)).unwrap();
-            leases.answer(id, Waited::Served, Answer::ask_again(), &mut stats.at(at(9)));
+            leases.answer(id, WaitOutcome::Served, Answer::ask_again(), &mut stats.at(at(9)));
         }
         while leases.next_answer().is_some() {}
         assert!(leases.is_idle() && leases.waiting() == 0 && leases.next_due().is_none() && leases.flights.is_empty());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::State;
 use super::clock::{Now, Stamp};
-use super::lease::End;
+use super::lease::LeaseEnd;
 
 /// How many there are.
 const SLOTS: usize = 16_384;
@@ -87,7 +87,7 @@ impl State {
         for (db, key) in gone {
             self.leases.end_backoff(db, &key);
             let mut tally = self.stats.at(now);
-            self.leases.end(db, &key, End::Voided, &mut tally);
+            self.leases.end(db, &key, LeaseEnd::Voided, &mut tally);
             while let Some(id) = self.leases.first_waiter(db, &key) {
                 self.leases.reject_waiter(id, &mut tally);
             }

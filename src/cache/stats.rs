@@ -15,7 +15,7 @@ use super::clock::Now;
 use super::entry::EntryRef;
 use super::histogram::Histogram;
 use super::hot::HotKeys;
-use super::lease::Waited;
+use super::lease::WaitOutcome;
 use super::live::Totals;
 use super::miss_reasons::MissReasons;
 use super::read::MissReason;
@@ -854,17 +854,17 @@ impl Tally<'_> {
     }
 
     /// A wait has ended.
-    pub fn waited(&mut self, rule: RuleId, how: Waited, since_ms: u64) {
+    pub fn waited(&mut self, rule: RuleId, how: WaitOutcome, since_ms: u64) {
         let waited_ms = self.now.mono_ms().saturating_sub(since_ms);
         let shows = self.shows(rule);
         Arc::make_mut(&mut shows.waits).record(waited_ms);
         let count = &mut shows.count;
         count.waits += 1;
         *match how {
-            Waited::Served => &mut count.waits_served,
-            Waited::Promoted => &mut count.waits_promoted,
-            Waited::TimedOut => &mut count.waits_timed_out,
-            Waited::Dropped => &mut count.waits_dropped,
+            WaitOutcome::Served => &mut count.waits_served,
+            WaitOutcome::Promoted => &mut count.waits_promoted,
+            WaitOutcome::TimedOut => &mut count.waits_timed_out,
+            WaitOutcome::Dropped => &mut count.waits_dropped,
         } += 1;
     }
 

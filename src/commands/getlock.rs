@@ -6,7 +6,7 @@ use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::ask::{Decision, KeyState, LeaseRequest};
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
-use crate::cache::lease::{Answer, Wish};
+use crate::cache::lease::{Answer, WaitOptions};
 use crate::cache::read::{self, Accept, Found, MissReason, Value};
 use crate::cache::rules::Policies;
 use crate::cache::stats::Tally;
@@ -148,9 +148,9 @@ fn decide(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, key_state: KeyState) -> Result
 }
 
 fn park(cx: &mut Cx<'_, '_>, get: &GetLock<'_>) {
-    let wish = Wish { lock_ms: get.lock_ms, owner: get.owner.map(Into::into), accept: get.accept };
+    let options = WaitOptions { lock_ms: get.lock_ms, owner: get.owner.map(Into::into), accept: get.accept };
     let client = cx.server.client();
-    let id = cx.state.leases.park(cx.caller.db, get.key.name, client, get.wait_ms, wish, cx.now);
+    let id = cx.state.leases.park(cx.caller.db, get.key.name, client, get.wait_ms, options, cx.now);
     cx.effects.push(Effect::Park(id));
 }
 
@@ -617,7 +617,7 @@ mod tests {
             picked += 1;
             let node = node.as_node();
             let mut tally = node.state.stats.at(node.now);
-            node.state.leases.end(0, b"k", crate::cache::lease::End::Released, &mut tally);
+            node.state.leases.end(0, b"k", crate::cache::lease::LeaseEnd::Released, &mut tally);
         }
         picked
     }

@@ -4,7 +4,7 @@ use super::args::{Args, Zero, is, once};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::error::Error;
 use crate::cache::fill::{Claim, Verdict};
-use crate::cache::lease::End;
+use crate::cache::lease::LeaseEnd;
 use crate::cache::read;
 use crate::cache::{Cx, Judge};
 
@@ -41,7 +41,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     node.expire_lease(key);
     let held = node.holds(key, claim);
     if held {
-        let how = if backoff.is_some() { End::Failed } else { End::Released };
+        let how = if backoff.is_some() { LeaseEnd::Failed } else { LeaseEnd::Released };
         node.state.leases.end(db, key.name, how, &mut node.state.stats.at(node.now));
     }
     // A late failure says nothing about a key that was deleted, stored or loaded anew meanwhile.

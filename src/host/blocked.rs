@@ -36,7 +36,7 @@ use super::{clock_now, context, filter, guarded, try_state};
 use crate::cache::State;
 use crate::cache::ask::{Node, Values};
 use crate::cache::clock::Now;
-use crate::cache::lease::{Answer, Due, Waited, WaiterId};
+use crate::cache::lease::{Answer, Deadline, WaitOutcome, WaiterId};
 use crate::commands::getlock;
 
 /// Answers sent at each tick; and by the commands of a few milliseconds together.
@@ -202,8 +202,8 @@ unsafe extern "C" fn tick(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
         for _ in 0..DUE_A_TICK {
             let Some(due) = state.leases.due_now(now) else { break };
             let db = match &due {
-                Due::Key(db, _) => Some(*db),
-                Due::Waiter(id) => state.leases.waiter(*id).map(|waiter| waiter.db),
+                Deadline::Key(db, _) => Some(*db),
+                Deadline::Waiter(id) => state.leases.waiter(*id).map(|waiter| waiter.db),
             };
             let Some(db) = db.filter(|db| ctx.select_db(*db)) else {
                 state.leases.pass_over(); // cannot be, but must not hold up the others
@@ -234,7 +234,7 @@ pub(super) fn wake_waiters(ctx: Ctx, state: &mut State, keys: Vec<(i32, std::syn
 fn leave(state: &mut State, id: WaiterId, now: Now) {
     let State { leases, stats, .. } = state;
     let mut tally = stats.at(now);
-    if !leases.leave(id, Waited::Dropped, &mut tally)
+    if !leases.leave(id, WaitOutcome::Dropped, &mut tally)
         && let Some(answer) = leases.take_answer(id)
     {
         leases.undelivered(answer, &mut tally); // it left just before its answer was sent
