@@ -30,7 +30,7 @@ const REMEMBERED: usize = 4_096;
 
 /// What a storing command says about where its value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim<'w> {
+pub enum Provenance<'w> {
     /// `TOKEN t`: loaded under a lease of this key.
     Token(&'w [u8]),
     /// `SINCE stamp`: loaded since then.
@@ -39,7 +39,7 @@ pub enum Claim<'w> {
 
 /// How far a load is to be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FillVerdict {
     /// It is the latest there is.
     Trusted(Token),
     /// It is the latest, but the key was made stale at that stamp.
@@ -128,30 +128,30 @@ impl Answered {
 
 impl Node<'_> {
     /// Judges a load of `key`.
-    pub fn judge(&mut self, key: Key<'_>, claim: Claim<'_>) -> Verdict {
-        let opened = match claim {
-            Claim::Token(text) => self.state.secret.open(Of::Key(self.db, key.name), text),
-            Claim::Since(text) => self.state.secret.open(Of::Anything, text),
+    pub fn check_fill(&mut self, key: Key<'_>, provenance: Provenance<'_>) -> FillVerdict {
+        let opened = match provenance {
+            Provenance::Token(text) => self.state.secret.open(Of::Key(self.db, key.name), text),
+            Provenance::Since(text) => self.state.secret.open(Of::Anything, text),
         };
-        let Some(token) = opened else { return Verdict::Lost(None) };
+        let Some(token) = opened else { return FillVerdict::Lost(None) };
         // A stamp stands for any number of loads, of which the last to come is as good as the first.
-        let own = matches!(claim, Claim::Token(_));
+        let own = matches!(provenance, Provenance::Token(_));
         if own && let Some(filled) = self.state.answered.by_stamp.get(&token.stamp) {
-            return Verdict::Again(*filled);
+            return FillVerdict::Again(*filled);
         }
         let there = match self.keys.peek(key) {
             Slot::Empty => Stamp::default(),
             Slot::Entry(entry) => entry.stamp(),
-            Slot::Text(_) | Slot::Other => return Verdict::Lost(Some(token)),
+            Slot::Text(_) | Slot::Other => return FillVerdict::Lost(Some(token)),
         };
         let leased = own && self.state.leases.lease(self.db, key.name).is_some_and(|lease| lease.token == token);
         let gone = if leased { Stamp::default() } else { self.state.tombstones.newest_gone(key.name) };
         let newest = there.max(gone);
         if newest > token.stamp {
-            return Verdict::Lost(Some(token));
+            return FillVerdict::Lost(Some(token));
         }
         if own && newest == token.stamp {
-            return Verdict::Again(Filled::Ok); // its own value, stored long ago
+            return FillVerdict::Again(Filled::Ok); // its own value, stored long ago
         }
         let arrived = self.state.slots.as_ref().map_or(Stamp::default(), |slots| slots.arrived(key.name));
         if token.stamp <= arrived
@@ -159,14 +159,16 @@ impl Node<'_> {
             || token.age_ms(self.now) > self.state.settings.max_load_ms
             || token.mono_ms < self.state.began_ms.saturating_add(self.state.settings.guard_ms)
         {
-            return Verdict::Dead(token);
+            return FillVerdict::Dead(token);
         }
         let of_key = self.state.tombstones.of(token, key.name, leased);
         match (of_key, self.state.invalidations.conflict(self.db, key.name, std::iter::empty(), token, self.now)) {
-            (None, None) => Verdict::Trusted(token),
-            (Some(LoadConflict::Dead), _) | (_, Some(LoadConflict::Dead)) => Verdict::Dead(token),
-            (Some(LoadConflict::Stale(a)), Some(LoadConflict::Stale(b))) => Verdict::Stale(token, a.min(b)),
-            (Some(LoadConflict::Stale(at)), None) | (None, Some(LoadConflict::Stale(at))) => Verdict::Stale(token, at),
+            (None, None) => FillVerdict::Trusted(token),
+            (Some(LoadConflict::Dead), _) | (_, Some(LoadConflict::Dead)) => FillVerdict::Dead(token),
+            (Some(LoadConflict::Stale(a)), Some(LoadConflict::Stale(b))) => FillVerdict::Stale(token, a.min(b)),
+            (Some(LoadConflict::Stale(at)), None) | (None, Some(LoadConflict::Stale(at))) => {
+                FillVerdict::Stale(token, at)
+            }
         }
     }
 
@@ -178,14 +180,14 @@ impl Node<'_> {
     }
 
     /// A load has been answered: its lease, if it still lives, has ended. To be settled once the key has been changed.
-    pub fn filled(&mut self, key: Key<'_>, claim: Claim<'_>, token: Option<Token>, filled: Filled) {
+    pub fn filled(&mut self, key: Key<'_>, provenance: Provenance<'_>, token: Option<Token>, filled: Filled) {
         if filled != Filled::Ok {
             let rule = self.state.policies.id(key.name);
             let mut tally = self.state.stats.at(self.now);
             let count = tally.of(rule);
             *if filled == Filled::Stale { &mut count.refused_stale } else { &mut count.refused_lost } += 1;
         }
-        let Claim::Token(_) = claim else { return };
+        let Provenance::Token(_) = provenance else { return };
         let Some(token) = token else {
             let rule = self.state.policies.id(key.name);
             self.state.stats.at(self.now).of(rule).fills_unknown += 1;
@@ -217,18 +219,18 @@ impl Node<'_> {
     }
 
     /// Whether the lease of the key is the one that is claimed.
-    pub fn holds(&self, key: Key<'_>, claim: Claim<'_>) -> bool {
-        let Claim::Token(text) = claim else { return false };
+    pub fn holds(&self, key: Key<'_>, provenance: Provenance<'_>) -> bool {
+        let Provenance::Token(text) = provenance else { return false };
         let token = self.state.secret.open(Of::Key(self.db, key.name), text);
         token.is_some() && self.state.leases.lease(self.db, key.name).map(|lease| lease.token) == token
     }
 
     /// A load could not be stored: its lease, if it still lives, is given back.
-    pub fn failed(&mut self, key: Key<'_>, claim: Option<Claim<'_>>) {
-        if claim.is_some() {
+    pub fn failed(&mut self, key: Key<'_>, provenance: Option<Provenance<'_>>) {
+        if provenance.is_some() {
             self.state.stats.at(self.now).of(self.state.policies.id(key.name)).refused_error += 1;
         }
-        if claim.is_some_and(|claim| self.holds(key, claim)) {
+        if provenance.is_some_and(|provenance| self.holds(key, provenance)) {
             self.state.leases.end(self.db, key.name, LeaseEnd::Failed, &mut self.state.stats.at(self.now));
             self.wake_waiters(key);
         }

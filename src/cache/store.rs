@@ -17,7 +17,7 @@ use super::codec::{self, Adaptive, Choice, CodecId, Codecs, worth_keeping};
 use super::effects::{Effect, Event};
 use super::entry::{Entry, Freshness, MAX_LEN, MAX_TAGS, Parts};
 use super::error::Error;
-use super::fill::{Claim, Filled, Verdict};
+use super::fill::{FillVerdict, Filled, Provenance};
 use super::format::{Header, Malformed};
 use super::marks::{self, Limits};
 use super::offload::Done;
@@ -45,7 +45,7 @@ pub struct Options<'w> {
     /// How to store it; else the policy's.
     pub codec: Option<Choice>,
     /// Where it comes from; else from now.
-    pub claim: Option<Claim<'w>>,
+    pub provenance: Option<Provenance<'w>>,
 }
 
 /// `NX` and `XX`.
@@ -115,9 +115,10 @@ pub fn check(cx: &mut Cx<'_, '_>, key: Key<'_>, content: Content<'_>, options: &
     }
     check_tags(cx.state, key.name, &options.tags)?;
     if !cx.caller.trusted && cx.server.out_of_memory() {
-        let trusted =
-            |claim, mut node: Node<'_>| node.holds(key, claim) && matches!(node.judge(key, claim), Verdict::Trusted(_));
-        if options.claim.is_some_and(|claim| trusted(claim, cx.node())) {
+        let trusted = |provenance, mut node: Node<'_>| {
+            node.holds(key, provenance) && matches!(node.check_fill(key, provenance), FillVerdict::Trusted(_))
+        };
+        if options.provenance.is_some_and(|provenance| trusted(provenance, cx.node())) {
             cx.node().serve_waiters(key, if let Content::Value(value) = content { Some(value) } else { None });
         }
         return Err(Error::OutOfMemory);
@@ -147,38 +148,38 @@ pub fn store<'w>(
         refused(cx, key);
         return Ok(Outcome::Refused);
     }
-    let Some(claim) = options.claim else {
+    let Some(provenance) = options.provenance else {
         let stamp = cx.state.clock.stamp(cx.now);
         let outcome = put(cx, key, content, options, Loaded { stamp, load_ms: None, stale_since: None })?;
         cx.node().stored(key, stamp);
         return Ok(outcome);
     };
-    let verdict = cx.node().judge(key, claim);
+    let verdict = cx.node().check_fill(key, provenance);
     let (token, stale_since) = match among_tags(cx, key, options, verdict) {
-        Verdict::Trusted(token) => (token, None),
+        FillVerdict::Trusted(token) => (token, None),
         // A stale copy is better than nothing, but not than what is fresh: a write-through inside a guard, say.
-        Verdict::Stale(token, _)
+        FillVerdict::Stale(token, _)
             if read::is_fresh(
                 cx.keys.peek(key),
                 Judge::new(&cx.state.invalidations, cx.caller.db, key.name, cx.now),
             ) =>
         {
-            return Ok(reject(cx, key, claim, Some(token), Filled::Stale));
+            return Ok(reject(cx, key, provenance, Some(token), Filled::Stale));
         }
-        Verdict::Stale(token, at) => (token, Some(at.ms().min(cx.now.ms()))),
-        Verdict::Again(filled) => return Ok(filled.into()),
-        Verdict::Dead(token) => return Ok(reject(cx, key, claim, Some(token), Filled::Stale)),
-        Verdict::Lost(token) => return Ok(reject(cx, key, claim, token, Filled::Lost)),
+        FillVerdict::Stale(token, at) => (token, Some(at.ms().min(cx.now.ms()))),
+        FillVerdict::Again(filled) => return Ok(filled.into()),
+        FillVerdict::Dead(token) => return Ok(reject(cx, key, provenance, Some(token), Filled::Stale)),
+        FillVerdict::Lost(token) => return Ok(reject(cx, key, provenance, token, Filled::Lost)),
     };
     let load_ms = cx.node().load_ms(key, token);
     let outcome = put(cx, key, content, options, Loaded { stamp: token.stamp, load_ms, stale_since })?;
     let filled = match outcome {
-        Outcome::Refused => return Ok(reject(cx, key, claim, Some(token), Filled::Stale)),
+        Outcome::Refused => return Ok(reject(cx, key, provenance, Some(token), Filled::Stale)),
         Outcome::Stale => Filled::Stale,
         Outcome::Fresh | Outcome::Over | Outcome::Lost => Filled::Ok,
     };
     let mut node = cx.node();
-    node.filled(key, claim, Some(token), filled);
+    node.filled(key, provenance, Some(token), filled);
     node.stored(key, token.stamp);
     Ok(outcome)
 }
@@ -191,10 +192,10 @@ pub fn refused(cx: &mut Cx<'_, '_>, key: Key<'_>) {
 
 /// The same verdict, unless something that the fill names a tag of was invalidated since: its own tags or its rule's,
 /// which need not have been known when the load began.
-fn among_tags(cx: &Cx<'_, '_>, key: Key<'_>, options: &Options<'_>, verdict: Verdict) -> Verdict {
+fn among_tags(cx: &Cx<'_, '_>, key: Key<'_>, options: &Options<'_>, verdict: FillVerdict) -> FillVerdict {
     let (token, stale) = match verdict {
-        Verdict::Trusted(token) => (token, None),
-        Verdict::Stale(token, at) => (token, Some(at)),
+        FillVerdict::Trusted(token) => (token, None),
+        FillVerdict::Stale(token, at) => (token, Some(at)),
         _ => return verdict,
     };
     let state = &*cx.state;
@@ -204,16 +205,22 @@ fn among_tags(cx: &Cx<'_, '_>, key: Key<'_>, options: &Options<'_>, verdict: Ver
     let tags = known.chain(of_rule.filter_map(|name| state.tags.known(&name)));
     match state.invalidations.conflict(cx.caller.db, key.name, tags, token, cx.now) {
         None => verdict,
-        Some(LoadConflict::Dead) => Verdict::Dead(token),
-        Some(LoadConflict::Stale(at)) => Verdict::Stale(token, stale.map_or(at, |other| other.min(at))),
+        Some(LoadConflict::Dead) => FillVerdict::Dead(token),
+        Some(LoadConflict::Stale(at)) => FillVerdict::Stale(token, stale.map_or(at, |other| other.min(at))),
     }
 }
 
 /// Does not store what was loaded; whoever waits for it is the next to load.
-fn reject(cx: &mut Cx<'_, '_>, key: Key<'_>, claim: Claim<'_>, token: Option<Token>, filled: Filled) -> Outcome {
+fn reject(
+    cx: &mut Cx<'_, '_>,
+    key: Key<'_>,
+    provenance: Provenance<'_>,
+    token: Option<Token>,
+    filled: Filled,
+) -> Outcome {
     refused(cx, key);
     let mut node = cx.node();
-    node.filled(key, claim, token, filled);
+    node.filled(key, provenance, token, filled);
     node.wake_waiters(key);
     filled.into()
 }

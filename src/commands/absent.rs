@@ -30,7 +30,7 @@ Replaces entries and plain strings; a key of another type answers WRONGTYPE, wit
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let key = args.key()?;
     let options = options::parse(args, Takes::Absence)?;
-    if options.claim.is_none()
+    if options.provenance.is_none()
         && let Slot::Other = cx.keys.peek(key)
     {
         return Err(Error::WrongType);

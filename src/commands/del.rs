@@ -130,8 +130,8 @@ mod tests {
         let stamp = node.call("STAMP").trim_matches('"').to_owned();
         node.advance(1_000);
         assert_eq!(node.call("SMARTCACHE.DEL k"), "0");
-        for claim in [format!("TOKEN {late}"), format!("SINCE {stamp}")] {
-            assert_eq!(node.call(&format!("SET k v SWR 60 {claim}")), "STALE");
+        for provenance in [format!("TOKEN {late}"), format!("SINCE {stamp}")] {
+            assert_eq!(node.call(&format!("SET k v SWR 60 {provenance}")), "STALE");
         }
         let token = node.token("GETLOCK k");
         assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK", "what begins after it is trusted");

@@ -4,7 +4,7 @@ use super::args::{Args, Zero};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::Cx;
 use crate::cache::error::Error;
-use crate::cache::fill::Claim;
+use crate::cache::fill::Provenance;
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -25,13 +25,13 @@ A token that is unknown, of another key or of a former life is no error: 0.",
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let key = args.key()?;
-    let claim = Claim::Token(args.word()?);
+    let provenance = Provenance::Token(args.word()?);
     let ms = args.duration("duration", b"duration", Zero::Refused)?;
     args.finish()?;
     let (db, until_ms) = (cx.caller.db, cx.now.mono_ms().saturating_add(ms));
     let mut node = cx.node();
     node.expire_lease(key);
-    let held = node.holds(key, claim);
+    let held = node.holds(key, provenance);
     if held {
         node.state.leases.extend(db, key.name, until_ms);
     }

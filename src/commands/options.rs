@@ -5,7 +5,7 @@ use super::spec::{Arg, Kind};
 use crate::cache::codec::Choice;
 use crate::cache::entry::MAX_TAGS;
 use crate::cache::error::Error;
-use crate::cache::fill::Claim;
+use crate::cache::fill::Provenance;
 use crate::cache::rules::Lifetime;
 use crate::cache::store::{Condition, Options};
 use crate::cache::tags::MAX_TAG_LEN;
@@ -69,7 +69,7 @@ struct Reading<'w> {
     condition: Option<Condition>,
     tags: Option<smallvec::SmallVec<[&'w [u8]; 8]>>,
     codec: Option<Choice>,
-    claim: Option<Claim<'w>>,
+    provenance: Option<Provenance<'w>>,
 }
 
 /// Reads options up to the end of the command.
@@ -81,16 +81,16 @@ pub fn parse<'w>(args: &mut Args<'w>, takes: Takes) -> Result<Options<'w>, Error
         } else if takes != Takes::Lifetime && is(word, "TAGS") {
             once(&mut read.tags, tags(args, word)?, word)?;
         } else if takes != Takes::Lifetime && is(word, "SINCE") {
-            once(&mut read.claim, Claim::Since(args.value_of(word)?), word)?;
+            once(&mut read.provenance, Provenance::Since(args.value_of(word)?), word)?;
         } else if matches!(takes, Takes::Absence | Takes::Value) && is(word, "TOKEN") && read.condition.is_none() {
-            once(&mut read.claim, Claim::Token(args.value_of(word)?), word)?;
+            once(&mut read.provenance, Provenance::Token(args.value_of(word)?), word)?;
         } else if !matches!(takes, Takes::Value | Takes::Values) {
             return Err(Error::syntax(word));
         } else if is(word, "SWR") {
             once(&mut read.swr, args.duration("SWR", word, Zero::Allowed)?, word)?;
         } else if is(word, "SIE") {
             once(&mut read.sie, args.duration("SIE", word, Zero::Allowed)?, word)?;
-        } else if matches!(read.claim, Some(Claim::Token(_))) && (is(word, "NX") || is(word, "XX")) {
+        } else if matches!(read.provenance, Some(Provenance::Token(_))) && (is(word, "NX") || is(word, "XX")) {
             return Err(Error::syntax(word)); // a token has its own condition
         } else if is(word, "NX") {
             once(&mut read.condition, Condition::NothingFresh, word)?;
@@ -109,7 +109,7 @@ pub fn parse<'w>(args: &mut Args<'w>, takes: Takes) -> Result<Options<'w>, Error
         condition: read.condition,
         tags: read.tags.unwrap_or_default(),
         codec: read.codec,
-        claim: read.claim,
+        provenance: read.provenance,
     })
 }
 

@@ -45,7 +45,7 @@ pub fn fill<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, content: Content<'w>, options
     }
     let stored = checked.and_then(|()| store::store(cx, key, content, options));
     if stored.is_err() {
-        cx.node().failed(key, options.claim);
+        cx.node().failed(key, options.provenance);
     }
     match stored? {
         Outcome::Fresh | Outcome::Over => cx.reply.simple("OK"),

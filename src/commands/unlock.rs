@@ -3,7 +3,7 @@
 use super::args::{Args, Zero, is, once};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::error::Error;
-use crate::cache::fill::{Claim, Verdict};
+use crate::cache::fill::{FillVerdict, Provenance};
 use crate::cache::lease::LeaseEnd;
 use crate::cache::read;
 use crate::cache::{Cx, Judge};
@@ -28,7 +28,7 @@ A token that is unknown, of another key or of a former life is no error: 0.",
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let key = args.key()?;
-    let claim = Claim::Token(args.word()?);
+    let provenance = Provenance::Token(args.word()?);
     let mut backoff = None;
     while let Some(word) = args.option() {
         if !is(word, "BACKOFF") {
@@ -39,7 +39,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let (db, until_ms) = (cx.caller.db, backoff.map(|ms| cx.now.mono_ms().saturating_add(ms)));
     let mut node = cx.node();
     node.expire_lease(key);
-    let held = node.holds(key, claim);
+    let held = node.holds(key, provenance);
     if held {
         let how = if backoff.is_some() { LeaseEnd::Failed } else { LeaseEnd::Released };
         node.state.leases.end(db, key.name, how, &mut node.state.stats.at(node.now));
@@ -48,7 +48,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let mut still_counts = || {
         let fresh =
             read::is_fresh(node.keys.peek(key), Judge::new(&node.state.invalidations, node.db, key.name, node.now));
-        !fresh && matches!(node.judge(key, claim), Verdict::Trusted(_))
+        !fresh && matches!(node.check_fill(key, provenance), FillVerdict::Trusted(_))
     };
     if let Some(until_ms) = until_ms
         && (held || still_counts())
