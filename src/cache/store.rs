@@ -422,7 +422,7 @@ fn pack<'v>(
 
 /// Where an entry comes from that was not stored here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Source {
     /// Our primary, or our own files: its stamp counts as it is.
     Home,
     /// `RESTORE`, or a slot that moves: another node's clock.
@@ -434,15 +434,15 @@ pub enum From {
 impl State {
     /// Makes an entry of what was not stored here. From our own files and our primary its stamp moves our clock; from
     /// elsewhere the stamp is cut down to our clock, and the value must be what it says it is.
-    pub fn welcome(
+    pub fn import_entry(
         &mut self,
         header: &Header<'_>,
         (db, key): (i32, Option<&[u8]>),
         stored: &[u8],
-        from: From,
+        source: Source,
         now: Now,
     ) -> Result<Entry, Malformed> {
-        if from == From::Elsewhere {
+        if source == Source::Elsewhere {
             let limit = self.settings.max_value.min(MAX_LEN as u64);
             if header.raw_len(stored) as u64 > limit {
                 return Err(Malformed::Field("length of the value (see smartcache.max-value)"));
@@ -453,15 +453,15 @@ impl State {
             }
         }
         let rule = key.and_then(|key| self.policies.find(key)).map_or(RuleId::NONE, |rule| rule.id());
-        let tag = if from == From::Elsewhere { Tags::id } else { Tags::adopt };
+        let tag = if source == Source::Elsewhere { Tags::id } else { Tags::intern_unlimited };
         let mut entry = header.to_entry(|name| tag(&mut self.tags, name), rule, stored)?;
-        match from {
-            From::Home => {
+        match source {
+            Source::Home => {
                 if !self.clock.follow(header.stamp, now) {
                     entry.as_mut().kill();
                 }
             }
-            From::Elsewhere | From::Relayed => {
+            Source::Elsewhere | Source::Relayed => {
                 let stamp = self.clock.arrival(header.stamp, now, self.settings.skew_ms);
                 entry.as_mut().set_header(stamp, header.fresh_until, header.stale());
                 let tags = entry.as_ref().tags().map(|id| self.tags.name(id));

@@ -69,7 +69,7 @@ impl Tags {
     }
 
     /// The same, whatever limit is set: our primary and our own files are obeyed.
-    pub fn adopt(&mut self, name: &[u8]) -> Option<TagId> {
+    pub fn intern_unlimited(&mut self, name: &[u8]) -> Option<TagId> {
         self.id_among(name, MAX_TAG_IDS)
     }
 

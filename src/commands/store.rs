@@ -7,7 +7,7 @@ use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::EntryMut;
 use crate::cache::error::Error;
 use crate::cache::format::{self, Expiry, Header};
-use crate::cache::store::From;
+use crate::cache::store::Source;
 use crate::cache::{Caller, Cx, Key};
 
 /// The declaration.
@@ -61,14 +61,15 @@ fn store<'w>(
     pack: Option<CodecId>,
 ) -> Result<(), Error> {
     let state = &mut *cx.state;
-    let from = match cx.caller {
-        Caller { importing: true, .. } => From::Relayed,
-        Caller { trusted: true, .. } => From::Home,
-        _ => From::Elsewhere,
+    let source = match cx.caller {
+        Caller { importing: true, .. } => Source::Relayed,
+        Caller { trusted: true, .. } => Source::Home,
+        _ => Source::Elsewhere,
     };
     // Which entry a compressed copy belongs to is told by its stamp, and a client may say the same one twice.
-    let pack = pack.filter(|_| from == From::Home);
-    let entry = state.welcome(header, (cx.caller.db, Some(key.name)), stored, from, cx.now).map_err(malformed)?;
+    let pack = pack.filter(|_| source == Source::Home);
+    let entry =
+        state.import_entry(header, (cx.caller.db, Some(key.name)), stored, source, cx.now).map_err(malformed)?;
     let e = entry.as_ref();
     let event = if e.absent() { Event::Absent } else { Event::Set };
     let job = pack.filter(|_| e.codec() == Some(CodecId::None)).and_then(|codec| {
@@ -80,8 +81,11 @@ fn store<'w>(
         Expiry::At(at) => Some(at),
     };
     cx.keys.set(key, entry, expire_at);
-    let replicate =
-        if from == From::Home { Effect::ReplicateVerbatim } else { Effect::ReplicateEntry { key, expire_at, pack } };
+    let replicate = if source == Source::Home {
+        Effect::ReplicateVerbatim
+    } else {
+        Effect::ReplicateEntry { key, expire_at, pack }
+    };
     cx.effects.changed(key, replicate, event);
     // Whatever the stamp it brings: it was written now, and what was being loaded is older.
     cx.node().overwritten(key);

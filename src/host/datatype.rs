@@ -23,7 +23,7 @@ use crate::cache::live::Live;
 use crate::cache::marks::{Invalidations, Verdict};
 use crate::cache::miss_reasons::{self, MissReasons};
 use crate::cache::rules::RuleId;
-use crate::cache::store::From;
+use crate::cache::store::Source;
 use crate::cache::tombstones::Tombstones;
 use crate::cache::{State, aux};
 
@@ -247,12 +247,12 @@ fn load_entry(io: *mut raw::RedisModuleIO, version: c_int) -> Option<*mut c_void
     let header_bytes = Loaded::next(io)?;
     let stored = Loaded::next(io)?;
     let now = clock_now();
-    let from = origin(io);
+    let source = origin(io);
     with_state(|state| {
         let key = key_name(io);
         let place = (db_of(io).unwrap_or(-1), key.map(|name| name.bytes()));
         let entry = format::decode(header_bytes.bytes())
-            .and_then(|header| state.welcome(&header, place, stored.bytes(), from, now));
+            .and_then(|header| state.import_entry(&header, place, stored.bytes(), source, now));
         match entry {
             Ok(mut entry) => {
                 // What is over is not kept by the server, which says nothing more of it.
@@ -272,14 +272,14 @@ fn load_entry(io: *mut raw::RedisModuleIO, version: c_int) -> Option<*mut c_void
 }
 
 /// Our own file or our primary, when the server is loading; else `RESTORE`, or a slot that moves.
-fn origin(io: *mut raw::RedisModuleIO) -> From {
+fn origin(io: *mut raw::RedisModuleIO) -> Source {
     // SAFETY: `io` is valid during the callback that got it, and so is its context.
     let ctx = server_may!(RedisModule_GetContextFromIO).and_then(|get| unsafe { Ctx::from_raw(get(io)) });
     let loading = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
     match ctx {
-        Some(ctx) if ctx.flags() & loading != 0 => From::Home,
-        Some(ctx) if ctx.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE != 0 => From::Relayed,
-        _ => From::Elsewhere,
+        Some(ctx) if ctx.flags() & loading != 0 => Source::Home,
+        Some(ctx) if ctx.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE != 0 => Source::Relayed,
+        _ => Source::Elsewhere,
     }
 }
 
@@ -446,7 +446,7 @@ unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_
         let to = server_may!(RedisModule_GetToKeyNameFromOptCtx)
             .and_then(|name| unsafe { Str::from_raw(name(ctx).cast_mut()) });
         // SAFETY: as above.
-        let from = server_may!(RedisModule_GetKeyNameFromOptCtx)
+        let source = server_may!(RedisModule_GetKeyNameFromOptCtx)
             .and_then(|name| unsafe { Str::from_raw(name(ctx).cast_mut()) });
         // SAFETY: the server hands over a value of ours that it holds.
         let entry = EntryRef::from_bytes(unsafe { bytes(value) });
@@ -455,7 +455,7 @@ unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_
             (Some(from), Some(to)) => Some(unsafe { (from(ctx), to(ctx)) }),
             _ => None,
         };
-        copied(entry, from, to, dbs)
+        copied(entry, source, to, dbs)
     })
 }
 
@@ -464,8 +464,8 @@ fn rule_of(state: &State, key: &[u8]) -> RuleId {
 }
 
 /// A second entry like this one, under the rule of its new name.
-fn copied(entry: EntryRef<'_>, from: Option<Str<'_>>, to: Option<Str<'_>>, dbs: Option<(i32, i32)>) -> *mut c_void {
-    let mut copy = with_verdict(entry, dbs.map(|(from, _)| from), from).unwrap_or_else(|| entry.to_entry());
+fn copied(entry: EntryRef<'_>, source: Option<Str<'_>>, to: Option<Str<'_>>, dbs: Option<(i32, i32)>) -> *mut c_void {
+    let mut copy = with_verdict(entry, dbs.map(|(source, _)| source), source).unwrap_or_else(|| entry.to_entry());
     let rule = to.map_or(RuleId::default(), |name| with_state(|state| rule_of(state, name.bytes())));
     copy.as_mut().set_rule(rule);
     if let (Some((_, db)), Some(name)) = (dbs, to) {
