@@ -35,27 +35,27 @@ pub fn save(state: &State, now: Now, put: &mut dyn FnMut(&[u8])) -> bool {
         return false;
     }
     put(if marks == 0 { MAGIC } else { MAGIC_WITH_MARKS });
-    let mut put = |said: Said<'_>| match said {
-        Said::Number(n) => put(n.to_string().as_bytes()),
-        Said::Words(words) => {
+    let mut put = |said: MarkMessage<'_>| match said {
+        MarkMessage::Number(n) => put(n.to_string().as_bytes()),
+        MarkMessage::Words(words) => {
             put(words.len().to_string().as_bytes());
             words.iter().for_each(|word| put(word));
         }
     };
-    put(Said::Number(state.clock.last().0));
-    put(Said::Number(rules.len() as u64));
-    rules.iter().for_each(|rule| put(Said::Words(rule)));
+    put(MarkMessage::Number(state.clock.last().0));
+    put(MarkMessage::Number(rules.len() as u64));
+    rules.iter().for_each(|rule| put(MarkMessage::Words(rule)));
     if marks > 0 {
-        put(Said::Number(marks));
+        put(MarkMessage::Number(marks));
         state.say_marks(now, &mut |db, mark| {
-            put(Said::Number(db as u64));
-            put(Said::Words(&mark));
+            put(MarkMessage::Number(db as u64));
+            put(MarkMessage::Words(&mark));
         });
     }
     true
 }
 
-enum Said<'w> {
+enum MarkMessage<'w> {
     Number(u64),
     /// How many, and each.
     Words(&'w [Vec<u8>]),
@@ -93,7 +93,7 @@ pub fn load(state: &mut State, now: Now, next: impl FnMut() -> Option<Vec<u8>>) 
             return Err("a mark is too short".into());
         }
         let words: Vec<_> = words.iter().map(Vec::as_slice).collect();
-        let said = invalidate::parse(&words).map_err(|why| why.to_string())?;
+        let said = invalidate::decode(&words).map_err(|why| why.to_string())?;
         state.take_mark(db, said, now);
     }
     Ok(())

@@ -25,7 +25,7 @@ const SAYING: usize = 16;
 
 /// What is named.
 #[derive(Clone, Debug)]
-pub enum Names<'w> {
+pub enum Selector<'w> {
     /// These tags.
     Tags(SmallVec<[&'w [u8]; 8]>),
     /// Keys that begin so.
@@ -40,7 +40,7 @@ pub enum Names<'w> {
 #[derive(Clone, Debug)]
 pub struct Invalidation<'w> {
     /// What it names.
-    pub names: Names<'w>,
+    pub selector: Selector<'w>,
     /// Its place in the order of things.
     pub stamp: Stamp,
     /// When it happened, in milliseconds of Unix time.
@@ -62,7 +62,7 @@ pub struct Done {
 
 /// What a `SMARTCACHE.MARK` says.
 #[derive(Clone, Debug)]
-pub enum Said<'w> {
+pub enum MarkMessage<'w> {
     /// An invalidation.
     Invalidation(Invalidation<'w>),
     /// A sweep that began at this stamp has been everywhere.
@@ -73,31 +73,33 @@ pub enum Said<'w> {
     Forget(Stamp),
 }
 
-impl Names<'_> {
+impl Selector<'_> {
     fn words(&self) -> (&'static str, &[&[u8]]) {
         match self {
-            Names::Tags(names) => ("TAGS", names),
-            Names::Prefixes(names) => ("PREFIXES", names),
-            Names::Patterns(names) => ("PATTERNS", names),
-            Names::All => ("ALL", &[]),
+            Selector::Tags(names) => ("TAGS", names),
+            Selector::Prefixes(names) => ("PREFIXES", names),
+            Selector::Patterns(names) => ("PATTERNS", names),
+            Selector::All => ("ALL", &[]),
         }
     }
 }
 
 impl State {
     /// What is meant by names, to be asked of entries.
-    pub fn scope(&self, names: &Names<'_>) -> Scope {
-        match names {
-            Names::All => Scope::All,
-            Names::Tags(tags) => Scope::Tags(tags.iter().filter_map(|tag| self.tags.known(tag)).collect()),
-            Names::Prefixes(prefixes) => Scope::Prefixes(prefixes.iter().map(|prefix| (*prefix).into()).collect()),
-            Names::Patterns(patterns) => Scope::Patterns(patterns.iter().map(|pattern| Glob::new(pattern)).collect()),
+    pub fn scope(&self, selector: &Selector<'_>) -> Scope {
+        match selector {
+            Selector::All => Scope::All,
+            Selector::Tags(tags) => Scope::Tags(tags.iter().filter_map(|tag| self.tags.known(tag)).collect()),
+            Selector::Prefixes(prefixes) => Scope::Prefixes(prefixes.iter().map(|prefix| (*prefix).into()).collect()),
+            Selector::Patterns(patterns) => {
+                Scope::Patterns(patterns.iter().map(|pattern| Glob::new(pattern)).collect())
+            }
         }
     }
 
     /// What is to be walked over to find everything that names mean.
-    pub fn walks(&self, names: &Names<'_>) -> Vec<Walk> {
-        let Names::Tags(tags) = names else { return vec![Walk::Keys] };
+    pub fn walks(&self, selector: &Selector<'_>) -> Vec<Walk> {
+        let Selector::Tags(tags) = selector else { return vec![Walk::Keys] };
         let ids: Vec<_> = tags.iter().filter_map(|tag| self.tags.known(tag)).collect();
         if ids.iter().any(|id| u64::from(self.live.holders(*id)) > self.invalidations.listed(*id)) {
             return vec![Walk::Keys]; // not all of its members are listed
@@ -111,14 +113,14 @@ impl Invalidation<'_> {
     pub fn run(&self, cx: &mut Cx<'_, '_>) -> Done {
         let db = cx.caller.db;
         let hits = self.hits(cx);
-        cx.effects.push(Effect::ReplicateMark(words(&Said::Invalidation(self.clone()))));
+        cx.effects.push(Effect::ReplicateMark(encode(&MarkMessage::Invalidation(self.clone()))));
         self.mark(cx.state, db, cx.now);
-        if let Names::Tags(tags) = &self.names {
+        if let Selector::Tags(tags) = &self.selector {
             for tag in tags {
                 cx.effects.push(Effect::SignalTag([TAG_KEY, tag].concat()));
             }
         }
-        if matches!(self.names, Names::All) {
+        if matches!(self.selector, Selector::All) {
             let waited_for = cx.state.leases.void(Some(db), &mut cx.state.stats.at(cx.now));
             for (_, key) in waited_for {
                 cx.node().wake_waiters(Key::named(&key));
@@ -132,15 +134,15 @@ impl Invalidation<'_> {
     pub fn mark(&self, state: &mut State, db: i32, now: Now) {
         let guard_ms = if self.guard_ms == 0 { 0 } else { now.mono_ms().saturating_add(self.guard_ms) };
         let mark = InvalidationMark { stamp: self.stamp, at_ms: self.at_ms, how: self.how, guard_ms };
-        match &self.names {
-            Names::All => state.invalidations.mark(db, What::All, mark),
-            Names::Prefixes(names) => {
+        match &self.selector {
+            Selector::All => state.invalidations.mark(db, What::All, mark),
+            Selector::Prefixes(names) => {
                 names.iter().for_each(|name| state.invalidations.mark(db, What::Prefix(name), mark))
             }
-            Names::Patterns(names) => {
+            Selector::Patterns(names) => {
                 names.iter().for_each(|name| state.invalidations.mark(db, What::Pattern(name), mark))
             }
-            Names::Tags(names) => {
+            Selector::Tags(names) => {
                 for name in names {
                     match state.tags.id(name) {
                         Some(id) => state.invalidations.mark(db, What::Tag(id), mark),
@@ -159,8 +161,8 @@ impl Invalidation<'_> {
     /// Asks for the walks that free what it has hit.
     pub fn sweep(&self, state: &mut State, db: i32, now: Now) -> Vec<u64> {
         let later = self.how.ramp_ends(self.at_ms, now);
-        let walks: Vec<Walk> = match &self.names {
-            Names::Tags(tags) => {
+        let walks: Vec<Walk> = match &self.selector {
+            Selector::Tags(tags) => {
                 let held = |id: &TagId| state.live.holders(*id) > 0;
                 tags.iter().filter_map(|tag| state.tags.known(tag)).filter(held).map(Walk::Members).collect()
             }
@@ -182,10 +184,10 @@ impl Invalidation<'_> {
         if !cx.state.invalidations.hits_all(db, self.stamp) {
             return 0; // it is said once more, behind what came later
         }
-        let tags = match &self.names {
-            Names::All => return cx.state.invalidations.hits_of_all(db),
-            Names::Prefixes(_) | Names::Patterns(_) => return 0,
-            Names::Tags(tags) => tags,
+        let tags = match &self.selector {
+            Selector::All => return cx.state.invalidations.hits_of_all(db),
+            Selector::Prefixes(_) | Selector::Patterns(_) => return 0,
+            Selector::Tags(tags) => tags,
         };
         let ids: SmallVec<[TagId; 8]> = tags.iter().filter_map(|tag| cx.state.tags.known(tag)).collect();
         let marks = &cx.state.invalidations;
@@ -231,24 +233,23 @@ impl Invalidation<'_> {
 }
 
 /// The words of a `SMARTCACHE.MARK`, without its name.
-pub fn words(said: &Said<'_>) -> Vec<Vec<u8>> {
+pub fn encode(said: &MarkMessage<'_>) -> Vec<Vec<u8>> {
     let word = |text: &str| text.as_bytes().to_vec();
     let number = |n: u64| n.to_string().into_bytes();
     let bare = |stamp: &Stamp, kind: &str, names: &str| {
         vec![number(stamp.0), number(0), number(0), word(kind), number(0), word(names)]
     };
     match said {
-        Said::Swept(stamp) => bare(stamp, "SWEPT", "ALL"),
-        Said::Forget(stamp) => bare(stamp, "FORGET", "PREFIXES"),
-        Said::Forgot(stamp, of_tags) => bare(stamp, "FORGOT", if *of_tags { "TAGS" } else { "PREFIXES" }),
-        Said::Invalidation(Invalidation { names, stamp, at_ms, how, guard_ms }) => {
+        MarkMessage::Swept(stamp) => bare(stamp, "SWEPT", "ALL"),
+        MarkMessage::Forget(stamp) => bare(stamp, "FORGET", "PREFIXES"),
+        MarkMessage::Forgot(stamp, of_tags) => bare(stamp, "FORGOT", if *of_tags { "TAGS" } else { "PREFIXES" }),
+        MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, how, guard_ms }) => {
             let (kind, over_ms) = match how {
                 How::Hard => ("HARD", 0),
                 How::Soft { over_ms } => ("SOFT", *over_ms),
             };
-            let (selector, names) = names.words();
-            let head =
-                [number(stamp.0), number(*at_ms), number(*guard_ms), word(kind), number(over_ms), word(selector)];
+            let (word_of, names) = selector.words();
+            let head = [number(stamp.0), number(*at_ms), number(*guard_ms), word(kind), number(over_ms), word(word_of)];
             head.into_iter().chain(names.iter().map(|name| name.to_vec())).collect()
         }
     }
@@ -258,7 +259,7 @@ pub fn words(said: &Said<'_>) -> Vec<Vec<u8>> {
 ///
 /// # Errors
 /// Names the word that cannot be right.
-pub fn parse<'w>(words: &[&'w [u8]]) -> Result<Said<'w>, Error> {
+pub fn decode<'w>(words: &[&'w [u8]]) -> Result<MarkMessage<'w>, Error> {
     let number = |at: usize, what: &'static str| {
         let word = words.get(at).copied().unwrap_or_default();
         let n = units::parse_int(word).ok().and_then(|n| u64::try_from(n).ok());
@@ -267,61 +268,65 @@ pub fn parse<'w>(words: &[&'w [u8]]) -> Result<Said<'w>, Error> {
     let (stamp, at_ms, guard_ms, over_ms) =
         (Stamp(number(0, "stamp")?), number(1, "time")?, number(2, "guard")?, number(4, "ramp")?);
     let (kind, selector) = (words[3], words.get(5).copied().unwrap_or_default());
-    let said: SmallVec<[&[u8]; 8]> = words.get(6..).unwrap_or_default().iter().copied().collect();
-    let empty = said.is_empty();
+    let names: SmallVec<[&[u8]; 8]> = words.get(6..).unwrap_or_default().iter().copied().collect();
+    let empty = names.is_empty();
     if selector == b"TAGS"
-        && let Some(tag) = said.iter().find(|tag| tag.is_empty() || tag.len() > MAX_TAG_LEN)
+        && let Some(tag) = names.iter().find(|tag| tag.is_empty() || tag.len() > MAX_TAG_LEN)
     {
         return Err(Error::invalid("tag", tag, format_args!("a tag has 1 to {MAX_TAG_LEN} bytes")));
     }
     let how = match kind {
         b"HARD" => How::Hard,
         b"SOFT" => How::Soft { over_ms },
-        b"SWEPT" if empty => return Ok(Said::Swept(stamp)),
-        b"FORGET" if empty => return Ok(Said::Forget(stamp)),
-        b"FORGOT" if empty => return Ok(Said::Forgot(stamp, selector == b"TAGS")),
+        b"SWEPT" if empty => return Ok(MarkMessage::Swept(stamp)),
+        b"FORGET" if empty => return Ok(MarkMessage::Forget(stamp)),
+        b"FORGOT" if empty => return Ok(MarkMessage::Forgot(stamp, selector == b"TAGS")),
         _ => return Err(Error::syntax(kind)),
     };
-    let names = match selector {
-        b"TAGS" if !empty => Names::Tags(said),
-        b"PREFIXES" if !empty => Names::Prefixes(said),
-        b"PATTERNS" if !empty => Names::Patterns(said),
-        b"ALL" if empty => Names::All,
+    let selector = match selector {
+        b"TAGS" if !empty => Selector::Tags(names),
+        b"PREFIXES" if !empty => Selector::Prefixes(names),
+        b"PATTERNS" if !empty => Selector::Patterns(names),
+        b"ALL" if empty => Selector::All,
         _ => return Err(Error::syntax(selector)),
     };
-    Ok(Said::Invalidation(Invalidation { names, stamp, at_ms, how, guard_ms }))
+    Ok(MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, how, guard_ms }))
 }
 
 /// The words that say that a sweep is done.
-pub fn words_of_swept(began: Stamp) -> Vec<Vec<u8>> {
-    words(&Said::Swept(began))
+pub fn encode_swept(began: Stamp) -> Vec<Vec<u8>> {
+    encode(&MarkMessage::Swept(began))
 }
 
 impl State {
     /// Takes in what was saved or said beside keys; what is beyond belief counts from now: more is invalidated then, never
     /// less.
-    pub fn take_mark(&mut self, db: i32, said: Said<'_>, now: Now) {
+    pub fn take_mark(&mut self, db: i32, said: MarkMessage<'_>, now: Now) {
         // What this node invalidates once it is a primary is later than that sweep, whatever its own clock shows.
-        if matches!(said, Said::Swept(began) if !self.clock.follow(began, now)) {
+        if matches!(said, MarkMessage::Swept(began) if !self.clock.follow(began, now)) {
             return;
         }
         let mut believable = |stamp: Stamp| if self.clock.follow(stamp, now) { stamp } else { self.clock.stamp(now) };
         match said {
-            Said::Invalidation(mut invalidation) => {
+            MarkMessage::Invalidation(mut invalidation) => {
                 invalidation.stamp = believable(invalidation.stamp);
                 invalidation.mark(self, db, now);
                 self.sweep_for(db, invalidation.how.ramp_ends(invalidation.at_ms, now));
             }
-            Said::Swept(began) => self.invalidations.swept(db, began),
-            Said::Forget(stamp) => {
+            MarkMessage::Swept(began) => self.invalidations.swept(db, began),
+            MarkMessage::Forget(stamp) => {
                 let flush_epochs = &mut self.flush_epochs;
                 self.invalidations.forget_until(db, believable(stamp), now, |stamp, guard_ms| {
                     flush_epochs.raise(Some(db), stamp);
                     flush_epochs.guard(db, guard_ms);
                 });
             }
-            Said::Forgot(stamp, true) => self.invalidations.set_forgotten(db, Stamp::default(), believable(stamp)),
-            Said::Forgot(stamp, false) => self.invalidations.set_forgotten(db, believable(stamp), Stamp::default()),
+            MarkMessage::Forgot(stamp, true) => {
+                self.invalidations.set_forgotten(db, Stamp::default(), believable(stamp))
+            }
+            MarkMessage::Forgot(stamp, false) => {
+                self.invalidations.set_forgotten(db, believable(stamp), Stamp::default())
+            }
         }
     }
 
@@ -356,8 +361,8 @@ impl State {
 
     /// The same of all that is no tag's, of which there is never very much.
     pub fn say_marks_but_tags(&self, now: Now, say: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
-        self.invalidations.each_but_tags(|db, what, mark| say(db, self.words_of_mark(what, mark, now)));
-        self.forgotten_marks().for_each(|(db, forgotten)| say(db, words(&forgotten)));
+        self.invalidations.each_but_tags(|db, what, mark| say(db, self.encode_mark(what, mark, now)));
+        self.forgotten_marks().for_each(|(db, forgotten)| say(db, encode(&forgotten)));
     }
 
     /// The same of tags from the id `from` on, until that was `effort`. The id with which to go on, if there are more.
@@ -374,29 +379,29 @@ impl State {
             }
             effort -= 1;
             self.invalidations.each_of_tag(TagId(id as u32), |db, what, mark| {
-                say(db, self.words_of_mark(what, mark, now));
+                say(db, self.encode_mark(what, mark, now));
                 effort = effort.saturating_sub(SAYING);
             });
         }
         None
     }
 
-    fn words_of_mark(&self, what: What<'_>, mark: InvalidationMark, now: Now) -> Vec<Vec<u8>> {
-        let names = match what {
-            What::All => Names::All,
-            What::Tag(id) => Names::Tags(SmallVec::from_slice(&[self.tags.name(id)])),
-            What::Prefix(prefix) => Names::Prefixes(SmallVec::from_slice(&[prefix])),
-            What::Pattern(pattern) => Names::Patterns(SmallVec::from_slice(&[pattern])),
+    fn encode_mark(&self, what: What<'_>, mark: InvalidationMark, now: Now) -> Vec<Vec<u8>> {
+        let selector = match what {
+            What::All => Selector::All,
+            What::Tag(id) => Selector::Tags(SmallVec::from_slice(&[self.tags.name(id)])),
+            What::Prefix(prefix) => Selector::Prefixes(SmallVec::from_slice(&[prefix])),
+            What::Pattern(pattern) => Selector::Patterns(SmallVec::from_slice(&[pattern])),
         };
         let InvalidationMark { stamp, at_ms, how, guard_ms } = mark;
         let guard_ms = guard_ms.saturating_sub(now.mono_ms());
-        words(&Said::Invalidation(Invalidation { names, stamp, at_ms, how, guard_ms }))
+        encode(&MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, how, guard_ms }))
     }
 
-    fn forgotten_marks(&self) -> impl Iterator<Item = (i32, Said<'static>)> {
+    fn forgotten_marks(&self) -> impl Iterator<Item = (i32, MarkMessage<'static>)> {
         let forgotten = self.invalidations.forgotten().into_iter();
         let each = forgotten.flat_map(|(db, by_name, of_tags)| [(db, by_name, false), (db, of_tags, true)]);
-        each.filter(|(_, stamp, _)| stamp.0 > 0).map(|(db, stamp, of_tags)| (db, Said::Forgot(stamp, of_tags)))
+        each.filter(|(_, stamp, _)| stamp.0 > 0).map(|(db, stamp, of_tags)| (db, MarkMessage::Forgot(stamp, of_tags)))
     }
 
     /// Forgets tag names that no entry holds, looking at no more than `effort` of them, and prefixes and patterns that were
@@ -411,7 +416,7 @@ impl State {
         invalidations.forget_swept(now, oldest, |db, stamp, guard_ms| {
             flush_epochs.raise(Some(db), stamp);
             flush_epochs.guard(db, guard_ms);
-            said.push((db, words(&Said::Forget(stamp))));
+            said.push((db, encode(&MarkMessage::Forget(stamp))));
         });
         said
     }

@@ -476,7 +476,7 @@ impl State {
             }
             Walk::Keys => {
                 self.invalidations.swept(job.db, began);
-                Some(super::invalidate::words_of_swept(began))
+                Some(super::invalidate::encode_swept(began))
             }
         }
     }

@@ -8,7 +8,7 @@ use super::spec::{Arg, Command, Flag, Keys, Kind};
 use crate::cache::bus::PassOn;
 use crate::cache::effects::Effect;
 use crate::cache::error::{Error, Word};
-use crate::cache::invalidate::{Invalidation, Names, TAG_KEY};
+use crate::cache::invalidate::{Invalidation, Selector, TAG_KEY};
 use crate::cache::marks::How;
 use crate::cache::{Cx, Right};
 
@@ -16,7 +16,7 @@ use crate::cache::{Cx, Right};
 const MOST_NAMES: u64 = 10_000;
 
 /// What can be named, for this command and `SMARTCACHE.PREVIEW`.
-pub const WHAT: Arg = Arg::one_of(
+pub const SELECTOR: Arg = Arg::one_of(
     "what",
     &[
         Arg {
@@ -52,7 +52,7 @@ pub const COMMAND: Command = Command {
     flags: &[Flag::Write, Flag::Blocking, Flag::AllShards, Flag::PassedOn],
     keys: Keys::None,
     args: &[
-        WHAT,
+        SELECTOR,
         Arg::flag("soft", "SOFT"),
         Arg::option("over", "OVER", Kind::Duration),
         Arg::option("guard", "GUARD", Kind::Duration),
@@ -71,7 +71,7 @@ TAGS needs write permission on the pseudo-key smartcache:tag:TAG for each tag, P
 
 /// `INVALIDATE what [SOFT] [OVER d] [GUARD d] [WAIT d]`
 struct Invalidate<'w> {
-    names: Names<'w>,
+    selector: Selector<'w>,
     how: How,
     guard_ms: Option<u64>,
     wait_ms: Option<u64>,
@@ -80,13 +80,13 @@ struct Invalidate<'w> {
 
 impl<'w> Invalidate<'w> {
     fn parse(args: &mut Args<'w>) -> Result<Self, Error> {
-        let (mut names, mut soft, mut over, mut guard, mut wait) = (None, None, None, None, None);
+        let (mut selector, mut soft, mut over, mut guard, mut wait) = (None, None, None, None, None);
         let mut over_word: &[u8] = b"OVER";
         let mut pass_on = PassOn::default();
         while let Some(word) = args.option() {
             let after = args.place();
-            if let Some(said) = what(args, word)? {
-                once(&mut names, said, word)?;
+            if let Some(said) = parse_selector(args, word)? {
+                once(&mut selector, said, word)?;
                 if args.place() > after {
                     pass_on.counted = after + 1..args.place();
                 }
@@ -110,19 +110,19 @@ impl<'w> Invalidate<'w> {
             (Some(()), over) => How::Soft { over_ms: over.unwrap_or(0) },
         };
         let unsaid = || Error::Refused("syntax error: say what: TAGS, PREFIXES, PATTERNS or ALL".into());
-        let names = names.ok_or_else(unsaid)?;
-        Ok(Invalidate { names, how, guard_ms: guard, wait_ms: wait, pass_on })
+        let selector = selector.ok_or_else(unsaid)?;
+        Ok(Invalidate { selector, how, guard_ms: guard, wait_ms: wait, pass_on })
     }
 }
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let said = Invalidate::parse(args)?;
     if !cx.caller.has_leave() {
-        check_permission(cx, Right::Write, &said.names)?;
+        check_permission(cx, Right::Write, &said.selector)?;
     }
     let stamp = cx.state.clock.stamp(cx.now);
     let guard_ms = said.guard_ms.unwrap_or(cx.state.settings.guard_ms);
-    let invalidation = Invalidation { names: said.names, stamp, at_ms: cx.now.ms(), how: said.how, guard_ms };
+    let invalidation = Invalidation { selector: said.selector, stamp, at_ms: cx.now.ms(), how: said.how, guard_ms };
     let done = invalidation.run(cx);
     cx.pass_on(said.pass_on);
     let mut tally = cx.state.stats.at(cx.now);
@@ -131,8 +131,8 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     count.entries_invalidated += done.hits;
     match said.wait_ms {
         Some(wait_ms) if wait_ms > 0 && !done.walks.is_empty() && cx.server.may_wait() => {
-            let known = matches!(invalidation.names, Names::Tags(_) | Names::All).then_some(done.hits);
-            let scope = cx.state.scope(&invalidation.names);
+            let known = matches!(invalidation.selector, Selector::Tags(_) | Selector::All).then_some(done.hits);
+            let scope = cx.state.scope(&invalidation.selector);
             let until_ms = cx.now.mono_ms().saturating_add(wait_ms);
             let id = cx.state.sweep.wait(cx.caller.db, scope, done.walks, until_ms, known, stamp);
             cx.effects.push(Effect::Wait(id));
@@ -143,35 +143,35 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 }
 
 /// What is named by this word and those that follow it; `None` when it is no word for that.
-pub fn what<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<Option<Names<'w>>, Error> {
+pub fn parse_selector<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<Option<Selector<'w>>, Error> {
     Ok(Some(if is(word, "TAGS") {
         let tags = names(args, "TAGS", word)?;
         tags.iter().try_for_each(|tag| options::check_tag(tag))?;
-        Names::Tags(tags)
+        Selector::Tags(tags)
     } else if is(word, "PREFIXES") {
         let prefixes = names(args, "PREFIXES", word)?;
         if prefixes.iter().any(|prefix| prefix.is_empty()) {
             return Err(Error::invalid("prefix", b"", "every key begins so: say ALL"));
         }
-        Names::Prefixes(prefixes)
+        Selector::Prefixes(prefixes)
     } else if is(word, "PATTERNS") {
-        Names::Patterns(names(args, "PATTERNS", word)?)
+        Selector::Patterns(names(args, "PATTERNS", word)?)
     } else if is(word, "ALL") {
-        Names::All
+        Selector::All
     } else {
         return Ok(None);
     }))
 }
 
 /// The user must be allowed to do this with what is named.
-pub fn check_permission(cx: &Cx<'_, '_>, right: Right, names: &Names<'_>) -> Result<(), Error> {
+pub fn check_permission(cx: &Cx<'_, '_>, right: Right, selector: &Selector<'_>) -> Result<(), Error> {
     let all = || match cx.server.may_all(right) {
         true => None,
         false => Some(format!("{right} permission on all keys")),
     };
-    let lacking = match names {
-        Names::All | Names::Patterns(_) => all(),
-        Names::Prefixes(prefixes) => {
+    let lacking = match selector {
+        Selector::All | Selector::Patterns(_) => all(),
+        Selector::Prefixes(prefixes) => {
             let lacks = |prefix: &&&[u8]| cx.server.may_prefix(right, prefix) == Some(false);
             if prefixes.first().is_some_and(|prefix| cx.server.may_prefix(right, prefix).is_none()) {
                 all()
@@ -181,7 +181,7 @@ pub fn check_permission(cx: &Cx<'_, '_>, right: Right, names: &Names<'_>) -> Res
                     .map(|prefix| format!("{right} permission on all keys that begin with {}", Word::from(&prefix[..])))
             }
         }
-        Names::Tags(tags) => tags
+        Selector::Tags(tags) => tags
             .iter()
             .map(|tag| [TAG_KEY, tag].concat())
             .find(|key| !cx.server.may(right, key))

@@ -4,7 +4,7 @@ use super::args::Args;
 use super::spec::{Arg, Command, Flag, Keys, Kind};
 use crate::cache::Cx;
 use crate::cache::error::Error;
-use crate::cache::invalidate::{self, Said};
+use crate::cache::invalidate::{self, MarkMessage};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -36,12 +36,12 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     while let Some(word) = args.option() {
         words.push(word);
     }
-    let said = invalidate::parse(&words)?;
+    let said = invalidate::decode(&words)?;
     if !cx.caller.trusted {
         return Err(Error::Refused("SMARTCACHE.MARK is for replicas and AOF: say SMARTCACHE.INVALIDATE".into()));
     }
     match said {
-        Said::Invalidation(mut invalidation) => {
+        MarkMessage::Invalidation(mut invalidation) => {
             // One that is beyond belief counts from now: more is invalidated then, never less.
             if !cx.state.clock.follow(invalidation.stamp, cx.now) {
                 invalidation.stamp = cx.state.clock.stamp(cx.now);

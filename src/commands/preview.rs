@@ -1,7 +1,7 @@
 //! `SMARTCACHE.PREVIEW`: what an invalidation would hit.
 
 use super::args::Args;
-use super::invalidate::{WHAT, check_permission, what};
+use super::invalidate::{SELECTOR, check_permission, parse_selector};
 use super::spec::{Command, Flag, Keys};
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
@@ -17,7 +17,7 @@ pub const COMMAND: Command = Command {
     arity: -2,
     flags: &[Flag::ReadOnly, Flag::Blocking],
     keys: Keys::None,
-    args: &[WHAT],
+    args: &[SELECTOR],
     details: "\
 Looks at what SMARTCACHE.INVALIDATE would hit with the same words, in the selected database, and changes nothing. The caller waits while keys are walked over in slices; so it is refused in MULTI, scripts and functions. What is stored or goes meanwhile may be missed.
 It shows names of keys, so TAGS needs read permission on the pseudo-key smartcache:tag:TAG for each tag, PREFIXES on every key that begins so where the server can tell, and else, as PATTERNS and ALL, on all keys; else NOPERM.",
@@ -27,17 +27,17 @@ It shows names of keys, so TAGS needs read permission on the pseudo-key smartcac
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let word = args.word()?;
-    let names = what(args, word)?.ok_or_else(|| Error::syntax(word))?;
+    let selector = parse_selector(args, word)?.ok_or_else(|| Error::syntax(word))?;
     args.finish()?;
     if !cx.caller.has_leave() {
-        check_permission(cx, Right::Read, &names)?;
+        check_permission(cx, Right::Read, &selector)?;
     }
     if !cx.server.may_wait() {
         return Err(Error::Refused(
             "SMARTCACHE.PREVIEW walks over keys, which MULTI, scripts and functions cannot wait for".into(),
         ));
     }
-    let (scope, walks) = (cx.state.scope(&names), cx.state.walks(&names));
+    let (scope, walks) = (cx.state.scope(&selector), cx.state.walks(&selector));
     let id = cx.state.sweep.preview(cx.caller.db, scope, &walks);
     cx.effects.push(Effect::Wait(id));
     Ok(())
