@@ -353,7 +353,7 @@ fn evictions(facts: &Facts<'_>, wrong: &mut Wrong) {
         "evictions",
         format!(
             "The server evicted {fresh} fresh entries in the last 5 minutes{worst}; {} missed because of evictions. \
-             What is to be kept does not fit: raise maxmemory{now}, or shorten lifetimes (TTL, SWR, SIE) of what is \
+             MarkTarget is to be kept does not fit: raise maxmemory{now}, or shorten lifetimes (TTL, SWR, SIE) of what is \
              asked for least.",
             counted(facts.lately.misses_evicted, "request"),
         ),
@@ -516,7 +516,7 @@ fn sweep_backlog(facts: &Facts<'_>, wrong: &mut Wrong) {
         "sweep_backlog",
         format!(
             "The sweep does not keep up with invalidations: {to} keys wait to be looked at, {by} more than 5 minutes ago. \
-             What is dead among them is not served, but takes memory. Raise smartcache.sweep-effort ({}), or invalidate \
+             MarkTarget is dead among them is not served, but takes memory. Raise smartcache.sweep-effort ({}), or invalidate \
              by tag: a prefix, a pattern and ALL each take a walk over all keys of their database.",
             format_fraction(facts.settings.sweep_effort),
         ),
@@ -848,7 +848,7 @@ mod tests {
         assert_eq!(
             text,
             "The server evicted 10 fresh entries in the last 5 minutes, 10 of them of rule 'page'; 1 request \
-             missed because of evictions. What is to be kept does not fit: raise maxmemory (now 100 MB), or \
+             missed because of evictions. MarkTarget is to be kept does not fit: raise maxmemory (now 100 MB), or \
              shorten lifetimes (TTL, SWR, SIE) of what is asked for least."
         );
         assert_eq!((node.stat("entries_evicted"), node.stat("keys_evicted")), ("10".into(), "31".into()));

@@ -10,7 +10,7 @@ use super::effects::Effect;
 use super::entry::Freshness;
 use super::error::Error;
 use super::glob::Glob;
-use super::marks::{How, InvalidationMark, Verdict, What};
+use super::marks::{How, InvalidationMark, MarkTarget, Verdict};
 use super::sweep::{Scope, Walk};
 use super::tags::{MAX_TAG_LEN, TagId};
 use super::{Cx, Judge, Key, Slot, State, units};
@@ -135,17 +135,17 @@ impl Invalidation<'_> {
         let guard_ms = if self.guard_ms == 0 { 0 } else { now.mono_ms().saturating_add(self.guard_ms) };
         let mark = InvalidationMark { stamp: self.stamp, at_ms: self.at_ms, how: self.how, guard_ms };
         match &self.selector {
-            Selector::All => state.invalidations.mark(db, What::All, mark),
+            Selector::All => state.invalidations.mark(db, MarkTarget::All, mark),
             Selector::Prefixes(names) => {
-                names.iter().for_each(|name| state.invalidations.mark(db, What::Prefix(name), mark))
+                names.iter().for_each(|name| state.invalidations.mark(db, MarkTarget::Prefix(name), mark))
             }
             Selector::Patterns(names) => {
-                names.iter().for_each(|name| state.invalidations.mark(db, What::Pattern(name), mark))
+                names.iter().for_each(|name| state.invalidations.mark(db, MarkTarget::Pattern(name), mark))
             }
             Selector::Tags(names) => {
                 for name in names {
                     match state.tags.id(name) {
-                        Some(id) => state.invalidations.mark(db, What::Tag(id), mark),
+                        Some(id) => state.invalidations.mark(db, MarkTarget::Tag(id), mark),
                         // Every id is taken, none by this name: no entry holds it. But loads under way might bring it,
                         // those that a guard is to catch, and what arrives from elsewhere.
                         None => {
@@ -386,12 +386,12 @@ impl State {
         None
     }
 
-    fn encode_mark(&self, what: What<'_>, mark: InvalidationMark, now: Now) -> Vec<Vec<u8>> {
+    fn encode_mark(&self, what: MarkTarget<'_>, mark: InvalidationMark, now: Now) -> Vec<Vec<u8>> {
         let selector = match what {
-            What::All => Selector::All,
-            What::Tag(id) => Selector::Tags(SmallVec::from_slice(&[self.tags.name(id)])),
-            What::Prefix(prefix) => Selector::Prefixes(SmallVec::from_slice(&[prefix])),
-            What::Pattern(pattern) => Selector::Patterns(SmallVec::from_slice(&[pattern])),
+            MarkTarget::All => Selector::All,
+            MarkTarget::Tag(id) => Selector::Tags(SmallVec::from_slice(&[self.tags.name(id)])),
+            MarkTarget::Prefix(prefix) => Selector::Prefixes(SmallVec::from_slice(&[prefix])),
+            MarkTarget::Pattern(pattern) => Selector::Patterns(SmallVec::from_slice(&[pattern])),
         };
         let InvalidationMark { stamp, at_ms, how, guard_ms } = mark;
         let guard_ms = guard_ms.saturating_sub(now.mono_ms());

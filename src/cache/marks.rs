@@ -57,7 +57,7 @@ const FORGOTTEN: usize = 4096;
 
 /// What is invalidated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What<'w> {
+pub enum MarkTarget<'w> {
     /// Everything in the database.
     All,
     /// What holds the tag.
@@ -310,19 +310,19 @@ impl Invalidations {
     }
 
     /// Takes an invalidation. (How many entries it hits is to be asked before.)
-    pub fn mark(&self, db: i32, what: What<'_>, mark: InvalidationMark) {
+    pub fn mark(&self, db: i32, what: MarkTarget<'_>, mark: InvalidationMark) {
         let limits = self.limits.get();
         self.change(db, |marks| {
             let stamp = mark.stamp.0;
             let hits_all_members = marks.hits_all(stamp);
             match what {
-                What::All => {
+                MarkTarget::All => {
                     marks.floor.take(mark);
                     if hits_all_members {
                         (marks.counted_since, marks.entries, marks.hit) = (stamp.max(marks.counted_since), 0, 0);
                     }
                 }
-                What::Tag(tag) => {
+                MarkTarget::Tag(tag) => {
                     let record = marks.tags.entry(tag).or_default();
                     record.take(mark);
                     *marks.latest.make(tag.0 as usize) = record.newest();
@@ -330,18 +330,20 @@ impl Invalidations {
                         marks.tag_index.hit(tag, stamp);
                     }
                 }
-                What::Prefix(prefix) => match marks.prefixes.get_mut(prefix) {
+                MarkTarget::Prefix(prefix) => match marks.prefixes.get_mut(prefix) {
                     Some(record) => record.take(mark),
                     None => {
                         marks.prefixes.insert(prefix.into(), Record::of(mark));
                     }
                 },
-                What::Pattern(pattern) => match marks.patterns.iter_mut().find(|(glob, _)| glob.pattern() == pattern) {
-                    Some((_, record)) => record.take(mark),
-                    None => marks.patterns.push((Glob::new(pattern), Record::of(mark))),
-                },
+                MarkTarget::Pattern(pattern) => {
+                    match marks.patterns.iter_mut().find(|(glob, _)| glob.pattern() == pattern) {
+                        Some((_, record)) => record.take(mark),
+                        None => marks.patterns.push((Glob::new(pattern), Record::of(mark))),
+                    }
+                }
             }
-            if matches!(what, What::Prefix(_) | What::Pattern(_)) {
+            if matches!(what, MarkTarget::Prefix(_) | MarkTarget::Pattern(_)) {
                 marks.newest_by_name = marks.newest_by_name.max(mark.stamp.0);
                 marks.fold(limits);
             }
@@ -349,7 +351,7 @@ impl Invalidations {
         raise(&self.newest[index(db)], mark.stamp.0);
         if let Some(summary) = self.make_summary(db) {
             let tag = |tag: TagId| &summary.tags[tag.0 as usize % SUMMARY_SLOTS];
-            raise(if let What::Tag(id) = what { tag(id) } else { &summary.others }, mark.stamp.0);
+            raise(if let MarkTarget::Tag(id) = what { tag(id) } else { &summary.others }, mark.stamp.0);
         }
     }
 
@@ -653,29 +655,30 @@ impl Invalidations {
     }
 
     /// Tells every mark: a hard one and soft ones of the same name are several.
-    pub fn each(&self, mut tell: impl FnMut(i32, What<'_>, InvalidationMark)) {
+    pub fn each(&self, mut tell: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
         self.each_but_tags(&mut tell);
         for (db, marks) in self.databases.borrow().iter() {
-            let mut all = |tag: TagId, record: &Record| record.marks().for_each(|mark| tell(*db, What::Tag(tag), mark));
+            let mut all =
+                |tag: TagId, record: &Record| record.marks().for_each(|mark| tell(*db, MarkTarget::Tag(tag), mark));
             marks.tags.iter().for_each(|(tag, record)| all(*tag, record));
         }
     }
 
     /// The same of all that is no tag's, of which there is never very much.
-    pub fn each_but_tags(&self, mut tell: impl FnMut(i32, What<'_>, InvalidationMark)) {
+    pub fn each_but_tags(&self, mut tell: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
         for (db, marks) in self.databases.borrow().iter() {
-            let mut all = |what: What<'_>, record: &Record| record.marks().for_each(|mark| tell(*db, what, mark));
-            all(What::All, &marks.floor);
-            marks.prefixes.iter().for_each(|(prefix, record)| all(What::Prefix(prefix), record));
-            marks.patterns.iter().for_each(|(glob, record)| all(What::Pattern(glob.pattern()), record));
+            let mut all = |what: MarkTarget<'_>, record: &Record| record.marks().for_each(|mark| tell(*db, what, mark));
+            all(MarkTarget::All, &marks.floor);
+            marks.prefixes.iter().for_each(|(prefix, record)| all(MarkTarget::Prefix(prefix), record));
+            marks.patterns.iter().for_each(|(glob, record)| all(MarkTarget::Pattern(glob.pattern()), record));
         }
     }
 
     /// The same of one tag.
-    pub fn each_of_tag(&self, tag: TagId, mut tell: impl FnMut(i32, What<'_>, InvalidationMark)) {
+    pub fn each_of_tag(&self, tag: TagId, mut tell: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
         for (db, marks) in self.databases.borrow().iter() {
             let marks = marks.tags.get(&tag).into_iter().flat_map(Record::marks);
-            marks.for_each(|mark| tell(*db, What::Tag(tag), mark));
+            marks.for_each(|mark| tell(*db, MarkTarget::Tag(tag), mark));
         }
     }
 
@@ -1084,7 +1087,7 @@ mod tests {
         ) {
             let marks = Invalidations::default();
             for (at, prefix) in prefixes.iter().enumerate() {
-                marks.mark(0, What::Prefix(prefix), mark(at as u64 + 1, How::Hard));
+                marks.mark(0, MarkTarget::Prefix(prefix), mark(at as u64 + 1, How::Hard));
             }
             let expected: Vec<u64> =
                 (1..).zip(&prefixes).filter(|(_, prefix)| name.starts_with(prefix)).map(|(at, _)| at).collect();

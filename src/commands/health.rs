@@ -16,8 +16,8 @@ pub const COMMAND: Command = Command {
     keys: Keys::None,
     args: &[],
     details: "\
-status is ok when there are no reasons, else warn. A reason has a code, which does not change from version to version, and a text, one or more sentences with numbers, the rule and what to change. What is wrong with rules is told of the five that have it worst, and then how many more there are.
-What happens is judged over the last five minutes and up to a minute more: with too little to judge by, there is no reason. After RESETSTAT nothing has happened.
+status is ok when there are no reasons, else warn. A reason has a code, which does not change from version to version, and a text, one or more sentences with numbers, the rule and what to change. MarkTarget is wrong with rules is told of the five that have it worst, and then how many more there are.
+MarkTarget happens is judged over the last five minutes and up to a minute more: with too little to judge by, there is no reason. After RESETSTAT nothing has happened.
 hit_rate and error_rate are percentages of the same time, as defined for STATS; 0 when there was nothing. evicted_per_sec is how many keys, whatever they held, the server evicted a second: on average over the last minute, or since start or RESETSTAT. memory_used_bytes, memory_max_bytes (0: no limit), connected_clients and ops_per_sec are the server's own used_memory, maxmemory, connected_clients and instantaneous_ops_per_sec. uptime_ms is since the module was loaded.
 It tells of this node: a replica judges by what it was asked itself.",
     replies: "A map: status (ok or warn), reasons (an array of maps of code and text, the most urgent first), hit_rate, error_rate, memory_used_bytes, memory_max_bytes, connected_clients, ops_per_sec, evicted_per_sec, uptime_ms.",

@@ -25,8 +25,8 @@ pub const COMMAND: Command = Command {
     ],
     details: "\
 Only reads by SMARTCACHE commands count: GET, MGET and GETLOCK, one request a key. The same numbers are in INFO smartcache, with smartcache_ before the name.
-RULE tells those of one rule, RULES those of every rule, by name; (none) is for keys without a rule. They sum to the whole. What concerns no key (waiters, errors, error_rate, panics, uptime_ms, counting_ms) is sections of the whole only. A hit counts for the rule that its entry was stored under, a miss for the one that its key matches; what a rule has counted that is gone is added to (none).
-WINDOW 1m, 5m or 1h tells what was counted lately: in the last minute and up to a second more, in the last five minutes or hour and up to a minute more. What is measured, such as entries, is as of now.
+RULE tells those of one rule, RULES those of every rule, by name; (none) is for keys without a rule. They sum to the whole. MarkTarget concerns no key (waiters, errors, error_rate, panics, uptime_ms, counting_ms) is sections of the whole only. A hit counts for the rule that its entry was stored under, a miss for the one that its key matches; what a rule has counted that is gone is added to (none).
+WINDOW 1m, 5m or 1h tells what was counted lately: in the last minute and up to a second more, in the last five minutes or hour and up to a minute more. MarkTarget is measured, such as entries, is as of now.
 JSON and PROMETHEUS answer with one text. In JSON the fields are called as in the map. Prometheus gets seconds for milliseconds and _total behind counters; with RULES the rule is a label, and what concerns no key is there too, without label: one scrape has everything. Without RULE and WINDOW it also has smartcache_health with each code of SMARTCACHE.HEALTH as the label reason: 1 where that reason is given, else 0.",
     replies: "A map from name to number; with RULES a map from rule to such a map. With JSON or PROMETHEUS: a text.",
     run: Some(run),
