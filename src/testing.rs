@@ -277,7 +277,7 @@ impl TestNode {
         }
         while let Some((id, answer)) = self.state.leases.next_answer() {
             let mut reply = Transcript::default();
-            getlock::say_late(&mut reply, &answer);
+            getlock::write_deferred_reply(&mut reply, &answer);
             let client = self.parked.remove(&id).expect("nobody is answered twice");
             self.answers.push((client, reply.text()));
         }
@@ -424,7 +424,7 @@ impl TestNode {
         while let Some((id, late)) = self.state.sweep.next_answer() {
             let Some(client) = self.sweep_waiters.remove(&id) else { continue };
             let mut reply = Transcript::default();
-            preview::say_late(&mut reply, &late);
+            preview::write_deferred_reply(&mut reply, &late);
             self.answers.push((client, reply.text()));
         }
     }
@@ -539,10 +539,10 @@ impl TestNode {
     /// What is said after an AOF was rewritten, with its databases: in parts, as on a server.
     pub fn marks_as_words(&self) -> Vec<(i32, Vec<Vec<u8>>)> {
         let mut said = Vec::new();
-        self.state.say_marks_but_tags(self.now, &mut |db, words| said.push((db, words)));
+        self.state.each_mark_but_tags(self.now, &mut |db, words| said.push((db, words)));
         let mut next = Some(0);
         while let Some(from) = next {
-            next = self.state.say_marks_of_tags(from, 2, self.now, &mut |db, words| said.push((db, words)));
+            next = self.state.each_mark_of_tags(from, 2, self.now, &mut |db, words| said.push((db, words)));
         }
         said
     }

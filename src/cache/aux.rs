@@ -30,7 +30,7 @@ const MOST_RULES: u64 = 1_024;
 /// Gives the strings to save, one by one; false, and none, when there is nothing to say.
 pub fn save(state: &State, now: Now, put: &mut dyn FnMut(&[u8])) -> bool {
     let rules: Vec<_> = state.policies.commanded().map(|rule| rule.spec().words()).collect();
-    let marks = state.marks_to_say();
+    let marks = state.count_marks();
     if rules.is_empty() && marks == 0 {
         return false;
     }
@@ -47,7 +47,7 @@ pub fn save(state: &State, now: Now, put: &mut dyn FnMut(&[u8])) -> bool {
     rules.iter().for_each(|rule| put(MarkMessage::Words(rule)));
     if marks > 0 {
         put(MarkMessage::Number(marks));
-        state.say_marks(now, &mut |db, mark| {
+        state.each_mark(now, &mut |db, mark| {
             put(MarkMessage::Number(db as u64));
             put(MarkMessage::Words(&mark));
         });

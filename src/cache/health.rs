@@ -266,13 +266,13 @@ pub fn judge(facts: &Facts<'_>) -> Vec<Reason> {
 struct Wrong(Vec<Reason>);
 
 impl Wrong {
-    fn say(&mut self, code: &'static str, text: String) {
+    fn report(&mut self, code: &'static str, text: String) {
         debug_assert!(REASONS.iter().any(|(known, ..)| *known == code), "{code}");
         self.0.push(Reason { code, text });
     }
 
     /// What is wrong with the worst rules, by their weight, and how many others there are. `None` weighs nothing.
-    fn say_of_rules(
+    fn report_by_rule(
         &mut self,
         code: &'static str,
         facts: &Facts<'_>,
@@ -282,17 +282,17 @@ impl Wrong {
     ) {
         let mut found: Vec<_> = facts.rules.iter().filter_map(|of| Some((weight(of)?, of))).collect();
         found.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight)); // of equal ones in matching order
-        found.iter().take(TOLD).for_each(|(_, of)| self.say(code, text(of)));
+        found.iter().take(TOLD).for_each(|(_, of)| self.report(code, text(of)));
         let more = found.len().saturating_sub(TOLD) as u64;
         if more > 0 {
-            self.say(code, format!("The same holds for {more} more {}: {where_to_look}.", plural(more, "rule")));
+            self.report(code, format!("The same holds for {more} more {}: {where_to_look}.", plural(more, "rule")));
         }
     }
 }
 
 fn panics(facts: &Facts<'_>, wrong: &mut Wrong) {
     if facts.panics > 0 {
-        wrong.say(
+        wrong.report(
             "panics",
             format!(
                 "{} caught since start or RESETSTAT: {} of SmartCache. The server goes on; its log has file and \
@@ -329,7 +329,7 @@ fn memory(facts: &Facts<'_>, wrong: &mut Wrong) {
         ),
     };
     let replica = if facts.replica { " (This is a replica: that counts once it is promoted.)" } else { "" };
-    wrong.say(
+    wrong.report(
         "memory",
         format!(
             "Memory is at {}% of maxmemory, {} of {}: {then}.{replica}",
@@ -349,7 +349,7 @@ fn evictions(facts: &Facts<'_>, wrong: &mut Wrong) {
         .map_or_else(String::new, |(of, count)| format!(", {count} of them of {}", of.name()));
     let max = facts.vitals.memory_max_bytes;
     let now = if max > 0 { format!(" (now {})", size(max)) } else { String::new() };
-    wrong.say(
+    wrong.report(
         "evictions",
         format!(
             "The server evicted {fresh} fresh entries in the last 5 minutes{worst}; {} missed because of evictions. \
@@ -399,7 +399,7 @@ fn hit_rate(facts: &Facts<'_>, wrong: &mut Wrong) {
     } else {
         String::new()
     };
-    wrong.say(
+    wrong.report(
         "hit_rate",
         format!(
             "The hit rate over the last 5 minutes is {}% of {requests} requests, below smartcache.health-hit-rate \
@@ -450,7 +450,7 @@ fn leases_expired(facts: &Facts<'_>, wrong: &mut Wrong) {
         format!("{title}: {expired} of {leases} ran out in the last 5 minutes, each lets one more caller load; {why}.")
     };
     let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m has their leases_expired";
-    wrong.say_of_rules("leases_expired", facts, weight, text, where_to_look);
+    wrong.report_by_rule("leases_expired", facts, weight, text, where_to_look);
 }
 
 fn leases_refused(facts: &Facts<'_>, wrong: &mut Wrong) {
@@ -474,7 +474,7 @@ fn leases_refused(facts: &Facts<'_>, wrong: &mut Wrong) {
         )
     };
     let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m has their leases_refused";
-    wrong.say_of_rules("leases_refused", facts, weight, text, where_to_look);
+    wrong.report_by_rule("leases_refused", facts, weight, text, where_to_look);
 }
 
 fn fills_refused(facts: &Facts<'_>, wrong: &mut Wrong) {
@@ -507,12 +507,12 @@ fn fills_refused(facts: &Facts<'_>, wrong: &mut Wrong) {
         )
     };
     let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m has their fills_refused";
-    wrong.say_of_rules("fills_refused", facts, weight, text, where_to_look);
+    wrong.report_by_rule("fills_refused", facts, weight, text, where_to_look);
 }
 
 fn sweep_backlog(facts: &Facts<'_>, wrong: &mut Wrong) {
     let Some(Growth { by, to }) = facts.backlog.filter(|growth| growth.by >= BACKLOG_GROWTH) else { return };
-    wrong.say(
+    wrong.report(
         "sweep_backlog",
         format!(
             "The sweep does not keep up with invalidations: {to} keys wait to be looked at, {by} more than 5 minutes ago. \
@@ -546,7 +546,7 @@ fn rules_unmatched(facts: &Facts<'_>, wrong: &mut Wrong) {
         )
     };
     let where_to_look = "SMARTCACHE.STATS RULES shows them with zeros only";
-    wrong.say_of_rules("rule_unmatched", facts, weight, text, where_to_look);
+    wrong.report_by_rule("rule_unmatched", facts, weight, text, where_to_look);
 }
 
 fn rules_incompressible(facts: &Facts<'_>, wrong: &mut Wrong) {
@@ -561,7 +561,7 @@ fn rules_incompressible(facts: &Facts<'_>, wrong: &mut Wrong) {
         )
     };
     let where_to_look = "SMARTCACHE.STATS RULES shows them with a compression_ratio of 1";
-    wrong.say_of_rules("rule_incompressible", facts, weight, text, where_to_look);
+    wrong.report_by_rule("rule_incompressible", facts, weight, text, where_to_look);
 }
 
 /// Who has most of something; nobody where there are no rules.

@@ -21,7 +21,7 @@ pub const TAG_KEY: &[u8] = b"smartcache:tag:";
 /// taken, which do not know what other tags have hit.
 const LOOKED_AT: usize = 1_000;
 /// What saying a mark takes, in looks at tags that have none.
-const SAYING: usize = 16;
+const MARK_EFFORT: usize = 16;
 
 /// What is named.
 #[derive(Clone, Debug)]
@@ -345,8 +345,8 @@ impl State {
         }
     }
 
-    /// How many times [`say_marks`](Self::say_marks) says something.
-    pub fn marks_to_say(&self) -> u64 {
+    /// How many times [`each_mark`](Self::each_mark) says something.
+    pub fn count_marks(&self) -> u64 {
         let mut marks = 0;
         self.invalidations.each(|_, _, _| marks += 1);
         marks + self.forgotten_marks().count() as u64
@@ -354,24 +354,24 @@ impl State {
 
     /// Says every mark in the words of the `SMARTCACHE.MARK` that makes it, with its database, and up to which stamps some
     /// were forgotten: one by one, for there may be millions.
-    pub fn say_marks(&self, now: Now, say: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
-        self.say_marks_but_tags(now, say);
-        self.say_marks_of_tags(0, usize::MAX, now, say);
+    pub fn each_mark(&self, now: Now, each: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
+        self.each_mark_but_tags(now, each);
+        self.each_mark_of_tags(0, usize::MAX, now, each);
     }
 
     /// The same of all that is no tag's, of which there is never very much.
-    pub fn say_marks_but_tags(&self, now: Now, say: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
-        self.invalidations.each_but_tags(|db, what, mark| say(db, self.encode_mark(what, mark, now)));
-        self.forgotten_marks().for_each(|(db, forgotten)| say(db, encode(&forgotten)));
+    pub fn each_mark_but_tags(&self, now: Now, each: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
+        self.invalidations.each_but_tags(|db, what, mark| each(db, self.encode_mark(what, mark, now)));
+        self.forgotten_marks().for_each(|(db, forgotten)| each(db, encode(&forgotten)));
     }
 
     /// The same of tags from the id `from` on, until that was `effort`. The id with which to go on, if there are more.
-    pub fn say_marks_of_tags(
+    pub fn each_mark_of_tags(
         &self,
         from: usize,
         mut effort: usize,
         now: Now,
-        say: &mut dyn FnMut(i32, Vec<Vec<u8>>),
+        each: &mut dyn FnMut(i32, Vec<Vec<u8>>),
     ) -> Option<usize> {
         for id in from..self.tags.made() {
             if effort == 0 {
@@ -379,8 +379,8 @@ impl State {
             }
             effort -= 1;
             self.invalidations.each_of_tag(TagId(id as u32), |db, what, mark| {
-                say(db, self.encode_mark(what, mark, now));
-                effort = effort.saturating_sub(SAYING);
+                each(db, self.encode_mark(what, mark, now));
+                effort = effort.saturating_sub(MARK_EFFORT);
             });
         }
         None

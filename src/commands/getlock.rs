@@ -105,7 +105,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let judge = Judge::new(&cx.state.invalidations, cx.caller.db, get.key.name, cx.now);
     let found = read::find(slot, &mut cx.state.codecs, judge, serves, accept)?;
     if serves && matches!(found, Found::Miss(_)) {
-        return damaged(cx, &get, decision);
+        return treat_as_miss(cx, &get, decision);
     }
     let mut tally = cx.state.stats.at(cx.now);
     match (decision, found) {
@@ -120,7 +120,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         (Decision::Load(_), _) => ("MISS", None),
         _ => ("BUSY", None),
     };
-    say(cx.reply, state, value, get.accept.is_some(), token.as_ref(), fresh_ms, decision.lease_ms());
+    write_reply(cx.reply, state, value, get.accept.is_some(), token.as_ref(), fresh_ms, decision.lease_ms());
     Ok(())
 }
 
@@ -155,7 +155,7 @@ fn park(cx: &mut Cx<'_, '_>, get: &GetLock<'_>) {
 }
 
 /// Only decompressing has shown that the value cannot be read: as if there were nothing. Whoever was to load it anew still is.
-fn damaged(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, decision: Decision) -> Result<(), Error> {
+fn treat_as_miss(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, decision: Decision) -> Result<(), Error> {
     let decision = match decision.grant() {
         Some(grant) => Decision::Load(grant),
         None => decide(cx, get, KeyState::Nothing)?.1,
@@ -171,7 +171,7 @@ fn damaged(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, decision: Decision) -> Result
                 busy(get.key, &cx.state.policies, &mut tally);
             }
             let state = if token.is_some() { "MISS" } else { "BUSY" };
-            say(cx.reply, state, None, get.accept.is_some(), token.as_ref(), 0, decision.lease_ms());
+            write_reply(cx.reply, state, None, get.accept.is_some(), token.as_ref(), 0, decision.lease_ms());
         }
     }
     Ok(())
@@ -184,7 +184,7 @@ fn busy(key: Key<'_>, policies: &Policies, tally: &mut Tally<'_>) {
 }
 
 /// Writes an answer.
-pub fn say(
+pub fn write_reply(
     reply: &mut dyn Reply,
     state: &'static str,
     value: Option<Value<'_>>,
@@ -205,9 +205,17 @@ pub fn say(
 }
 
 /// Writes the answer of one who waited.
-pub fn say_late(reply: &mut dyn Reply, answer: &Answer) {
+pub fn write_deferred_reply(reply: &mut dyn Reply, answer: &Answer) {
     let value = answer.value.as_ref().map(|(encoding, bytes)| Value { encoding, bytes });
-    say(reply, answer.state, value, answer.with_encoding, answer.token.as_ref(), answer.fresh_ms, answer.lease_ms);
+    write_reply(
+        reply,
+        answer.state,
+        value,
+        answer.with_encoding,
+        answer.token.as_ref(),
+        answer.fresh_ms,
+        answer.lease_ms,
+    );
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 }
 
 /// Answers somebody who has waited for walks.
-pub fn say_late(reply: &mut dyn Reply, answer: &SweepReply) {
+pub fn write_deferred_reply(reply: &mut dyn Reply, answer: &SweepReply) {
     let Preview { entries, bytes, sample, origin_ms } = match answer {
         SweepReply::Hits(hits) => return reply.int(*hits as i64),
         SweepReply::Preview(preview) => preview,

@@ -99,7 +99,7 @@ pub(super) fn park(ctx: Ctx, state: &mut State, id: WaiterId) {
     let handle = unsafe { server!(RedisModule_BlockClient)(ctx.as_ptr(), Some(reply), Some(timed_out), None, 0) };
     if handle.is_null() {
         leave(state, id, clock_now());
-        return getlock::say_late(&mut ServerReply::new(ctx), &Answer::ask_again());
+        return getlock::write_deferred_reply(&mut ServerReply::new(ctx), &Answer::ask_again());
     }
     // SAFETY: the handle is the one just made.
     unsafe { server!(RedisModule_SetDisconnectCallback)(handle, Some(gone)) };
@@ -247,7 +247,7 @@ unsafe extern "C" fn reply(ctx: *mut raw::RedisModuleCtx, _: *mut *mut raw::Redi
         // SAFETY: the callback's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
         let answer = BLOCKED.0.borrow_mut().by_handle.remove(&handle_of(ctx)).and_then(|one| one.sent);
-        getlock::say_late(&mut ServerReply::new(ctx), &answer.unwrap_or_else(Answer::ask_again));
+        getlock::write_deferred_reply(&mut ServerReply::new(ctx), &answer.unwrap_or_else(Answer::ask_again));
     });
     raw::REDISMODULE_OK as c_int
 }
@@ -264,7 +264,7 @@ unsafe extern "C" fn timed_out(ctx: *mut raw::RedisModuleCtx, _: *mut *mut raw::
             unblock(handle);
             give_up(ctx, one.id)
         });
-        getlock::say_late(&mut ServerReply::new(ctx), &answer.unwrap_or_else(Answer::ask_again));
+        getlock::write_deferred_reply(&mut ServerReply::new(ctx), &answer.unwrap_or_else(Answer::ask_again));
     });
     raw::REDISMODULE_OK as c_int
 }

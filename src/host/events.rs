@@ -84,7 +84,7 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
             // SAFETY: the event's context, valid until we return.
             match unsafe { Ctx::from_raw(ctx) } {
                 Some(ctx) if ctx.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE == 0 => {
-                    sweep::say(state.reap(TAGS_A_TURN, clock_now()));
+                    sweep::replicate_marks(state.reap(TAGS_A_TURN, clock_now()));
                 }
                 _ => state.reap_tags(TAGS_A_TURN, clock_now()),
             }
@@ -208,10 +208,10 @@ unsafe extern "C" fn on_fork(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
 /// `from` is the id of the tag with which to go on; with 0 all else is said, too.
 fn say_once_more_after(ctx: *mut raw::RedisModuleCtx, ms: i64, from: usize) {
     // SAFETY: a context of the server's; the callback takes a number for its data.
-    unsafe { server!(RedisModule_CreateTimer)(ctx, ms, Some(say_once_more), ptr::without_provenance_mut(from)) };
+    unsafe { server!(RedisModule_CreateTimer)(ctx, ms, Some(reemit_after_rewrite), ptr::without_provenance_mut(from)) };
 }
 
-unsafe extern "C" fn say_once_more(ctx: *mut raw::RedisModuleCtx, from: *mut c_void) {
+unsafe extern "C" fn reemit_after_rewrite(ctx: *mut raw::RedisModuleCtx, from: *mut c_void) {
     guarded("the timer that says rules and marks once more", (), || {
         let from = from.addr();
         // SAFETY: takes nothing, returns a number: whether replicating now would end the server (it is paused).
@@ -221,9 +221,9 @@ unsafe extern "C" fn say_once_more(ctx: *mut raw::RedisModuleCtx, from: *mut c_v
         // SAFETY: the timer's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
         let mut marks = Vec::new();
-        let mut say = |db, words| marks.push((db, words));
+        let mut collect = |db, words| marks.push((db, words));
         if from == 0 {
-            with_state(|state| state.say_marks_but_tags(clock_now(), &mut say));
+            with_state(|state| state.each_mark_but_tags(clock_now(), &mut collect));
             let rules: Vec<_> =
                 with_state(|state| state.policies.commanded().map(|rule| rule.spec().words()).collect());
             for rule in rules {
@@ -233,7 +233,7 @@ unsafe extern "C" fn say_once_more(ctx: *mut raw::RedisModuleCtx, from: *mut c_v
             }
         }
         // Of tags there may be millions. What is invalidated meanwhile is said by itself.
-        let next = with_state(|state| state.say_marks_of_tags(from, SAID_AT_ONCE, clock_now(), &mut say));
+        let next = with_state(|state| state.each_mark_of_tags(from, SAID_AT_ONCE, clock_now(), &mut collect));
         for (db, words) in marks {
             if ctx.select_db(db) {
                 deliver::replicate_mark(ctx, &words);

@@ -218,9 +218,9 @@ impl Ctx {
 
     /// Says that a word is a key, and what is done to it.
     pub(super) fn key_at(self, at: usize, flags: u32) {
-        if let Some(say) = server_may!(RedisModule_KeyAtPosWithFlags) {
+        if let Some(declare_key) = server_may!(RedisModule_KeyAtPosWithFlags) {
             // SAFETY: the context is that of such a call; the server checks the position.
-            unsafe { say(self.as_ptr(), at as c_int, flags as c_int) }
+            unsafe { declare_key(self.as_ptr(), at as c_int, flags as c_int) }
         }
     }
 

@@ -80,7 +80,7 @@ pub(super) fn see_to(state: &mut State) {
 }
 
 /// Replicas are to be told this.
-pub(super) fn say(words: Vec<(i32, Vec<Vec<u8>>)>) {
+pub(super) fn replicate_marks(words: Vec<(i32, Vec<Vec<u8>>)>) {
     if !words.is_empty() {
         SWEEP.0.borrow_mut().to_say.extend(words);
         wake();

@@ -45,7 +45,7 @@ pub(super) fn wait(ctx: Ctx, state: &mut State, id: SweepWaiterId) {
     // callbacks have the types that the server calls; 0 is no time-out.
     let handle = unsafe { server!(RedisModule_BlockClient)(ctx.as_ptr(), Some(reply), Some(timed_out), None, 0) };
     if handle.is_null() {
-        return say(ctx, state.sweep.dismiss(id));
+        return write_answer(ctx, state.sweep.dismiss(id));
     }
     // SAFETY: the handle is the one just made.
     unsafe { server!(RedisModule_SetDisconnectCallback)(handle, Some(gone)) };
@@ -71,10 +71,10 @@ fn unblock(handle: usize) {
     unsafe { server!(RedisModule_UnblockClient)(handle as *mut raw::RedisModuleBlockedClient, ptr::null_mut()) };
 }
 
-fn say(ctx: Ctx, answer: Option<SweepReply>) {
+fn write_answer(ctx: Ctx, answer: Option<SweepReply>) {
     let mut reply = ServerReply::new(ctx);
     match answer {
-        Some(answer) => preview::say_late(&mut reply, &answer),
+        Some(answer) => preview::write_deferred_reply(&mut reply, &answer),
         None => reply.int(0),
     }
 }
@@ -85,7 +85,7 @@ unsafe extern "C" fn reply(ctx: *mut raw::RedisModuleCtx, _: *mut *mut raw::Redi
         // SAFETY: the callback's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
         let answer = BLOCKED.0.borrow_mut().by_handle.remove(&handle_of(ctx)).and_then(|one| one.sent);
-        say(ctx, answer);
+        write_answer(ctx, answer);
     });
     raw::REDISMODULE_OK as c_int
 }
@@ -101,7 +101,7 @@ unsafe extern "C" fn timed_out(ctx: *mut raw::RedisModuleCtx, _: *mut *mut raw::
             give_up(one.id, handle);
             try_state().and_then(|mut state| state.sweep.dismiss(one.id))
         });
-        say(ctx, answer);
+        write_answer(ctx, answer);
     });
     raw::REDISMODULE_OK as c_int
 }

@@ -1,6 +1,6 @@
 //! What somebody said when he made a rule: the words of `RULE SET`, and the same words as JSON.
 //!
-//! Both ways in go through `RuleSpec::say`, word by word, so that they accept and refuse the same. A finished
+//! Both ways in go through `RuleSpec::set_word`, word by word, so that they accept and refuse the same. A finished
 //! [`RuleSpec`] has been checked as a whole, and nothing can make one that has not.
 //!
 //! ```text
@@ -89,7 +89,7 @@ impl RuleSpec {
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             match words.next() {
-                Some(value) => rule.say(word, value)?,
+                Some(value) => rule.set_word(word, value)?,
                 None => return Err(RuleError::Syntax { rule: rule.name, word: units::quote(word) }),
             }
         }
@@ -190,7 +190,7 @@ impl RuleSpec {
     }
 
     /// Takes one word and its value.
-    fn say(&mut self, word: &[u8], value: &[u8]) -> Result<(), RuleError> {
+    fn set_word(&mut self, word: &[u8], value: &[u8]) -> Result<(), RuleError> {
         let fresh = match &word.to_ascii_uppercase()[..] {
             b"MATCH" => add(&mut self.matches, MAX_MATCHES, pattern(value)),
             b"PRIORITY" => once(&mut self.priority, because(units::parse_int(value))),
@@ -271,7 +271,7 @@ impl RuleSpec {
                 why: why.into(),
             })?;
             for text in texts {
-                rule.say(field.as_bytes(), text.as_bytes())?;
+                rule.set_word(field.as_bytes(), text.as_bytes())?;
             }
         }
         rule.checked()
