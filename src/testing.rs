@@ -28,7 +28,7 @@ use crate::cache::lease::{Deadline, WaitOutcome, WaiterId};
 use crate::cache::live::Live;
 use crate::cache::marks::Invalidations;
 use crate::cache::miss_reasons::MissReasons;
-use crate::cache::native::Sender;
+use crate::cache::native_commands::Sender;
 use crate::cache::offload::{self, Job};
 use crate::cache::sweep::{SweepWaiterId, Walk};
 use crate::cache::tag_index::TagIndex;
@@ -336,9 +336,9 @@ impl TestNode {
     }
 
     /// The server is about to run a command that is not ours.
-    pub fn saw(&mut self, line: &str) {
+    pub fn observe_native(&mut self, line: &str) {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        self.state.saw(&words, Sender::Unknown, self.now);
+        self.state.observe_native(&words, Sender::Unknown, self.now);
         self.tick();
     }
 

@@ -15,7 +15,7 @@ use super::ffi::{Str, server_may};
 use super::{blocked, clock_now, context, guarded, try_state};
 use crate::cache::State;
 use crate::cache::clock::Now;
-use crate::cache::native::{self, Sender};
+use crate::cache::native_commands::{self, Sender};
 
 struct MainThread(Cell<*mut raw::RedisModuleCommandFilter>);
 // SAFETY: only used on the main thread, by commands, their filter and the cron event.
@@ -50,7 +50,7 @@ unsafe extern "C" fn look(filtered: *mut raw::RedisModuleCommandFilterCtx) {
     let Some(get) = server_may!(RedisModule_CommandFilterArgGet) else { return };
     // SAFETY: the filter's context is valid until we return, and so is the command's name: it is not kept.
     let name = unsafe { Str::from_raw(get(filtered, 0)) };
-    if name.is_some_and(|name| native::is_watched(name.bytes())) {
+    if name.is_some_and(|name| native_commands::is_watched(name.bytes())) {
         look_closer(filtered);
     }
 }
@@ -70,7 +70,7 @@ fn look_closer(filtered: *mut raw::RedisModuleCommandFilterCtx) {
         let words: SmallVec<[&[u8]; 8]> = (0..unsafe { count(filtered) }).map(word).collect();
         let Some(mut state) = try_state() else { return };
         let now = clock_now();
-        state.saw(&words, sender(filtered), now);
+        state.observe_native(&words, sender(filtered), now);
         if state.leases.take_dirty() {
             blocked::see_to_answers(&mut state, now);
         }

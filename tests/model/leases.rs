@@ -20,7 +20,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use smartcache::cache::Key;
-use smartcache::cache::native::Sender;
+use smartcache::cache::native_commands::Sender;
 use smartcache::testing::TestNode;
 
 /// The first two share a rule that allows them one lease together (in some histories).
@@ -420,7 +420,7 @@ impl World {
             Step::NativeSet(key, px) => {
                 let (at, now) = (self.next_moment(), self.ours.now());
                 let until = px.map(|px| self.wall + px);
-                self.ours.state.saw(&[b"SET", key.as_bytes()], Sender::Unknown, now);
+                self.ours.state.observe_native(&[b"SET", key.as_bytes()], Sender::Unknown, now);
                 self.ours.plain_set(key, "plain", until);
                 self.ours.tick();
                 self.spot(key).written.push(at);
@@ -431,7 +431,7 @@ impl World {
                 // Before the first load nobody watches.
                 let watched = self.spot(key).ever_leased || !self.stamps.is_empty();
                 let (mark, now) = (self.mark(if watched { self.guard } else { 0 }), self.ours.now());
-                self.ours.state.saw(&[b"DEL", key.as_bytes()], Sender::Unknown, now);
+                self.ours.state.observe_native(&[b"DEL", key.as_bytes()], Sender::Unknown, now);
                 self.ours.plain_del(key);
                 self.ours.tick();
                 self.spot(key).deleted.push(mark);

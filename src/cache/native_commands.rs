@@ -144,7 +144,7 @@ struct Transaction {
 impl State {
     /// A command is about to run that is not ours: `words` are its words, its name the first. Distrusts the loads of the
     /// keys that it deletes or writes; those who wait for them are settled by the host's timer, when it has run.
-    pub fn saw(&mut self, words: &[&[u8]], sender: Sender, now: Now) {
+    pub fn observe_native(&mut self, words: &[&[u8]], sender: Sender, now: Now) {
         let Some((name, words)) = words.split_first() else { return };
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         // Nobody is in a transaction who has not said who they are: filters see commands before permissions are asked.
@@ -360,7 +360,7 @@ mod tests {
         let token = node.token("GETLOCK k");
         for line in lines {
             node.advance(1);
-            node.saw(line);
+            node.observe_native(line);
         }
         node.advance(1);
         node.call(&format!("SET k v TOKEN {token}"))
@@ -381,12 +381,12 @@ mod tests {
     fn a_delete_in_a_transaction_counts_when_it_is_executed() {
         let mut node = TestNode::at(1_000_000);
         node.call("GETLOCK other"); // a load is in flight: the host watches
-        node.saw("MULTI");
-        node.saw("DEL k");
+        node.observe_native("MULTI");
+        node.observe_native("DEL k");
         node.advance(1);
         let token = node.token("GETLOCK k");
         node.advance(1);
-        node.saw("EXEC");
+        node.observe_native("EXEC");
         assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "STALE");
     }
 
@@ -402,7 +402,7 @@ mod tests {
         let mut node = TestNode::at(1_000_000);
         let token = node.token("GETLOCK k");
         let now = node.now();
-        node.state.saw(&[b"EXEC"], Sender::Client(7, false), now);
+        node.state.observe_native(&[b"EXEC"], Sender::Client(7, false), now);
         assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK");
     }
 
@@ -410,18 +410,18 @@ mod tests {
     fn transactions_that_are_never_executed_leave_little_behind_and_concern_nobody_else() {
         let mut node = TestNode::at(1_000_000);
         let now = node.now();
-        node.state.saw(&[b"MULTI"], Sender::Client(7, false), now);
-        node.state.saw(&[b"DEL", b"k"], Sender::Client(7, true), now); // and the client goes away
+        node.state.observe_native(&[b"MULTI"], Sender::Client(7, false), now);
+        node.state.observe_native(&[b"DEL", b"k"], Sender::Client(7, true), now); // and the client goes away
         let token = node.token("GETLOCK k");
         for _ in 0..3 {
             for words in [&[&b"MULTI"[..]][..], &[b"SET", b"z", b"1"], &[b"EXEC"]] {
                 let in_transaction = words[0] != b"MULTI";
-                node.state.saw(words, Sender::Client(8, in_transaction), now);
+                node.state.observe_native(words, Sender::Client(8, in_transaction), now);
             }
         }
         assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK");
         for i in 0..300_000 {
-            node.state.saw(&[b"DEL", format!("{i}").as_bytes()], Sender::Client(7, true), now);
+            node.state.observe_native(&[b"DEL", format!("{i}").as_bytes()], Sender::Client(7, true), now);
         }
         assert!(node.state.transactions.bytes <= MOST_QUEUED);
     }
@@ -429,12 +429,12 @@ mod tests {
     #[test]
     fn where_clients_cannot_be_told_apart_a_transaction_is_remembered_for_a_minute() {
         let mut node = TestNode::at(1_000_000);
-        node.saw("MULTI");
-        node.saw("DEL k"); // and the client goes away
+        node.observe_native("MULTI");
+        node.observe_native("DEL k"); // and the client goes away
         node.advance(FORGOTTEN_MS + 1);
         let token = node.token("GETLOCK k");
         for line in ["MULTI", "SET z 1", "EXEC"] {
-            node.saw(line);
+            node.observe_native(line);
         }
         assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK");
         assert!(node.state.transactions.open.is_empty() && node.state.transactions.bytes == 0);
@@ -445,7 +445,7 @@ mod tests {
         let mut node = TestNode::at(1_000_000);
         node.call("GETLOCK k");
         assert_eq!(node.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
-        node.saw("DEL k");
+        node.observe_native("DEL k");
         let answers = node.late_answers();
         assert_eq!(answers.len(), 1);
         assert!(answers[0].1.starts_with("[MISS"), "{answers:?}");
