@@ -462,7 +462,7 @@ impl TestNode {
         }
         self.memory.select(db);
         self.memory.forget(to.as_bytes());
-        self.memory.live.born(entry.as_ref());
+        self.memory.live.on_alloc(entry.as_ref());
         if !leaves {
             self.state.invalidations.copied(db, to.as_bytes(), &mut entry.as_mut(), self.now);
         }
@@ -478,7 +478,7 @@ impl TestNode {
         }
         for (value, _) in dbs.iter().flat_map(Keys::values) {
             if let Value::Entry(entry) = value {
-                self.memory.live.died(entry.as_ref()); // of which nothing else is told
+                self.memory.live.on_free(entry.as_ref()); // of which nothing else is told
             }
         }
         let waited_for = self.state.flushed((!all).then_some(self.memory.db), self.now);
@@ -940,7 +940,7 @@ impl Memory {
             let fresh = Judge::new(&self.invalidations, self.db, key, self.now).is_fresh(entry.as_ref());
             self.miss_reasons.left(key, entry.as_ref().rule(), fresh);
             self.invalidations.left(self.db, key, entry.as_ref());
-            self.live.died(entry.as_ref());
+            self.live.on_free(entry.as_ref());
         }
     }
 
@@ -950,13 +950,13 @@ impl Memory {
             Value::Entry(_) => {
                 if let Some((Value::Entry(old), _)) = self.keys.remove(key) {
                     self.invalidations.left(self.db, key, old.as_ref());
-                    self.live.died(old.as_ref());
+                    self.live.on_free(old.as_ref());
                 }
             }
             Value::Text(_) | Value::List => self.forget(key),
         }
         if let Value::Entry(entry) = &mut value {
-            self.live.born(entry.as_ref());
+            self.live.on_alloc(entry.as_ref());
             self.invalidations.joined(self.db, key, &mut entry.as_mut());
         }
         self.keys.insert(key.to_vec(), (value, expire_at));

@@ -97,7 +97,7 @@ impl Default for Live {
 
 impl Live {
     /// An entry has come to life.
-    pub fn born(&self, entry: EntryRef<'_>) {
+    pub fn on_alloc(&self, entry: EntryRef<'_>) {
         self.count(entry, 1);
         if entry.tags().len() > 0 {
             let holders = self.holders_now();
@@ -108,7 +108,7 @@ impl Live {
     }
 
     /// An entry is about to be freed.
-    pub fn died(&self, entry: EntryRef<'_>) {
+    pub fn on_free(&self, entry: EntryRef<'_>) {
         self.count(entry, -1);
         if entry.tags().len() > 0 {
             let holders = self.holders_now();
@@ -197,20 +197,20 @@ mod tests {
         let live = Arc::new(Live::default());
         let (first, last) = (TagId(0), TagId(20 * BLOCK as u32 - 1));
         let gone = holding(1, &[first, last]);
-        live.born(gone.as_ref());
+        live.on_alloc(gone.as_ref());
         assert_eq!(live.bytes(), 2 * BLOCK * 4);
         let counting = || {
             let live = live.clone();
             thread::spawn(move || {
                 let entry = holding(1, &[first]);
                 for _ in 0..10_000 {
-                    live.born(entry.as_ref());
-                    live.died(entry.as_ref());
+                    live.on_alloc(entry.as_ref());
+                    live.on_free(entry.as_ref());
                 }
             })
         };
         let others = [counting(), counting()];
-        live.died(gone.as_ref());
+        live.on_free(gone.as_ref());
         while live.bytes() > BLOCK * 4 {
             live.trim(1);
         }

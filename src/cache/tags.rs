@@ -194,12 +194,12 @@ mod tests {
         let mut tags = Tags::new(live.clone());
         let user = tags.id(b"user:42").unwrap();
         let entry = holding(1, &[user]);
-        live.born(entry.as_ref());
+        live.on_alloc(entry.as_ref());
         tags.reap(10, |_, _| true);
         assert_eq!(tags.name(user), b"user:42");
         assert_eq!(tags.id(b"user:42"), Some(user));
 
-        live.died(entry.as_ref());
+        live.on_free(entry.as_ref());
         tags.reap(10, |_, _| true);
         assert!(tags.is_empty());
         assert_eq!(tags.id(b"another"), Some(user), "a vacant id is used again");
@@ -213,8 +213,8 @@ mod tests {
         for n in 0..1_000_000u32 {
             let id = tags.id(&n.to_be_bytes()).unwrap();
             let entry = holding(1, &[id]);
-            live.born(entry.as_ref());
-            live.died(entry.as_ref());
+            live.on_alloc(entry.as_ref());
+            live.on_free(entry.as_ref());
             tags.reap(2, |_, _| true);
         }
         assert!(tags.made < 10, "{} ids", tags.made);

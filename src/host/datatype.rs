@@ -72,7 +72,7 @@ pub(super) fn type_ptr() -> *mut raw::RedisModuleType {
 
 /// Turns an entry into the thin pointer that the server keeps.
 pub(super) fn into_raw(entry: Entry) -> *mut c_void {
-    LIVE.born(entry.as_ref());
+    LIVE.on_alloc(entry.as_ref());
     Box::into_raw(entry.into_bytes()).cast()
 }
 
@@ -111,7 +111,7 @@ pub(super) unsafe fn free(value: *mut c_void) {
     // SAFETY: the box of `into_raw`, rebuilt with the length it was made with (it follows from the header, and no
     // change of a header changes it).
     let entry = Entry::from_bytes(unsafe { Box::from_raw(ptr::from_mut(bytes_mut(value))) });
-    LIVE.died(entry.as_ref());
+    LIVE.on_free(entry.as_ref());
 }
 
 /// What an entry in the keyspace costs: its allocation as the allocator rounds it, and the server's box for it.

@@ -194,12 +194,12 @@ unsafe extern "C" fn on_fork(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
     guarded("the fork event", (), || {
         // SAFETY: the event's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
-        let born = sub == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
+        let on_alloc = sub == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
         let to_say = || {
             try_state()
                 .is_some_and(|state| state.policies.commanded().next().is_some() || !state.invalidations.is_empty())
         };
-        if born && to_say() && ctx.rewrites_aof() && !ctx.is_set(b"aof-use-rdb-preamble") {
+        if on_alloc && to_say() && ctx.rewrites_aof() && !ctx.is_set(b"aof-use-rdb-preamble") {
             say_once_more_after(ctx.as_ptr(), 1, 0);
         }
     });
