@@ -23,7 +23,7 @@ use crate::cache::effects::{Effect, Effects};
 use crate::cache::entry::{Entry, EntryMut};
 use crate::cache::error::Error;
 use crate::cache::format::{self, Expiry};
-use crate::cache::health::Vitals;
+use crate::cache::health::ServerInfo;
 use crate::cache::lease::{Deadline, WaitOutcome, WaiterId};
 use crate::cache::live::Live;
 use crate::cache::marks::Invalidations;
@@ -121,7 +121,7 @@ pub struct ScriptedServer {
     /// The server can tell who may write what begins so.
     pub tells_prefixes: bool,
     /// Its account of itself.
-    pub vitals: Vitals,
+    pub server_info: ServerInfo,
     replica: bool,
 }
 
@@ -157,8 +157,8 @@ impl Server for ScriptedServer {
     fn may_all(&self, right: Right) -> bool {
         self.may_not(right).is_empty()
     }
-    fn vitals(&self) -> Vitals {
-        self.vitals.clone()
+    fn server_info(&self) -> ServerInfo {
+        self.server_info.clone()
     }
 }
 
@@ -197,7 +197,7 @@ impl TestNode {
                 may_not_write: "",
                 may_not_read: "",
                 tells_prefixes: true,
-                vitals: Vitals::default(),
+                server_info: ServerInfo::default(),
                 replica: false,
             },
             parked: BTreeMap::new(),

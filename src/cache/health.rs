@@ -113,7 +113,7 @@ pub struct Reason {
 
 /// The server by its own account. Asking costs it some 100 µs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Vitals {
+pub struct ServerInfo {
     /// `used_memory`
     pub memory_used_bytes: u64,
     /// What of it does not count towards the limit: buffers of replicas and of the AOF.
@@ -142,7 +142,7 @@ pub struct Health {
     /// Since the module was loaded.
     pub uptime_ms: u64,
     /// The server.
-    pub vitals: Vitals,
+    pub server_info: ServerInfo,
 }
 
 impl Health {
@@ -161,7 +161,7 @@ impl Health {
 #[derive(Debug)]
 pub struct Facts<'a> {
     /// The server.
-    pub vitals: &'a Vitals,
+    pub server_info: &'a ServerInfo,
     /// This node is a replica.
     pub replica: bool,
     /// The settings.
@@ -169,7 +169,7 @@ pub struct Facts<'a> {
     /// What the node has counted over five minutes.
     pub lately: Counters,
     /// The same rule by rule.
-    pub rules: Vec<OfRule<'a>>,
+    pub rules: Vec<RuleFacts<'a>>,
     /// Panics since start or reset.
     pub panics: u64,
     /// How the backlog of the sweep grows, when it only grows.
@@ -180,7 +180,7 @@ pub struct Facts<'a> {
 
 /// What is known of a rule, or of the keys without one.
 #[derive(Debug)]
-pub struct OfRule<'a> {
+pub struct RuleFacts<'a> {
     /// Which; `None` for the keys without.
     pub rule: Option<&'a Rule>,
     /// What it decides.
@@ -246,26 +246,26 @@ impl Backlog {
 }
 
 /// What is wrong, the worst first.
-pub fn judge(facts: &Facts<'_>) -> Vec<Reason> {
-    let mut wrong = Wrong::default();
-    panics(facts, &mut wrong);
-    memory(facts, &mut wrong);
-    evictions(facts, &mut wrong);
-    hit_rate(facts, &mut wrong);
-    leases_expired(facts, &mut wrong);
-    leases_refused(facts, &mut wrong);
-    fills_refused(facts, &mut wrong);
-    sweep_backlog(facts, &mut wrong);
-    rules_unmatched(facts, &mut wrong);
-    rules_incompressible(facts, &mut wrong);
-    wrong.0
+pub fn diagnose(facts: &Facts<'_>) -> Vec<Reason> {
+    let mut findings = Findings::default();
+    panics(facts, &mut findings);
+    memory(facts, &mut findings);
+    evictions(facts, &mut findings);
+    hit_rate(facts, &mut findings);
+    leases_expired(facts, &mut findings);
+    leases_refused(facts, &mut findings);
+    fills_refused(facts, &mut findings);
+    sweep_backlog(facts, &mut findings);
+    rules_unmatched(facts, &mut findings);
+    rules_incompressible(facts, &mut findings);
+    findings.0
 }
 
 /// The reasons so far.
 #[derive(Default)]
-struct Wrong(Vec<Reason>);
+struct Findings(Vec<Reason>);
 
-impl Wrong {
+impl Findings {
     fn report(&mut self, code: &'static str, text: String) {
         debug_assert!(REASONS.iter().any(|(known, ..)| *known == code), "{code}");
         self.0.push(Reason { code, text });
@@ -276,8 +276,8 @@ impl Wrong {
         &mut self,
         code: &'static str,
         facts: &Facts<'_>,
-        weight: impl Fn(&OfRule<'_>) -> Option<u64>,
-        text: impl Fn(&OfRule<'_>) -> String,
+        weight: impl Fn(&RuleFacts<'_>) -> Option<u64>,
+        text: impl Fn(&RuleFacts<'_>) -> String,
         where_to_look: &str,
     ) {
         let mut found: Vec<_> = facts.rules.iter().filter_map(|of| Some((weight(of)?, of))).collect();
@@ -290,9 +290,9 @@ impl Wrong {
     }
 }
 
-fn panics(facts: &Facts<'_>, wrong: &mut Wrong) {
+fn panics(facts: &Facts<'_>, findings: &mut Findings) {
     if facts.panics > 0 {
-        wrong.report(
+        findings.report(
             "panics",
             format!(
                 "{} caught since start or RESETSTAT: {} of SmartCache. The server goes on; its log has file and \
@@ -304,9 +304,9 @@ fn panics(facts: &Facts<'_>, wrong: &mut Wrong) {
     }
 }
 
-fn memory(facts: &Facts<'_>, wrong: &mut Wrong) {
-    let Vitals { memory_used_bytes: used, memory_max_bytes: max, memory_policy: policy, .. } = facts.vitals;
-    let counted = used.saturating_sub(facts.vitals.memory_uncounted_bytes);
+fn memory(facts: &Facts<'_>, findings: &mut Findings) {
+    let ServerInfo { memory_used_bytes: used, memory_max_bytes: max, memory_policy: policy, .. } = facts.server_info;
+    let counted = used.saturating_sub(facts.server_info.memory_uncounted_bytes);
     let evicts = policy != "noeviction";
     if *max == 0 || u128::from(counted) * 100 < u128::from(*max) * u128::from(MEMORY_PERCENT) {
         return;
@@ -329,7 +329,7 @@ fn memory(facts: &Facts<'_>, wrong: &mut Wrong) {
         ),
     };
     let replica = if facts.replica { " (This is a replica: that counts once it is promoted.)" } else { "" };
-    wrong.report(
+    findings.report(
         "memory",
         format!(
             "Memory is at {}% of maxmemory, {} of {}: {then}.{replica}",
@@ -340,16 +340,16 @@ fn memory(facts: &Facts<'_>, wrong: &mut Wrong) {
     );
 }
 
-fn evictions(facts: &Facts<'_>, wrong: &mut Wrong) {
+fn evictions(facts: &Facts<'_>, findings: &mut Findings) {
     let fresh = facts.lately.entries_evicted;
     if fresh < FEW_EVICTIONS {
         return;
     }
     let worst = worst(facts, |lately| lately.entries_evicted)
         .map_or_else(String::new, |(of, count)| format!(", {count} of them of {}", of.name()));
-    let max = facts.vitals.memory_max_bytes;
+    let max = facts.server_info.memory_max_bytes;
     let now = if max > 0 { format!(" (now {})", size(max)) } else { String::new() };
-    wrong.report(
+    findings.report(
         "evictions",
         format!(
             "The server evicted {fresh} fresh entries in the last 5 minutes{worst}; {} missed because of evictions. \
@@ -360,7 +360,7 @@ fn evictions(facts: &Facts<'_>, wrong: &mut Wrong) {
     );
 }
 
-fn hit_rate(facts: &Facts<'_>, wrong: &mut Wrong) {
+fn hit_rate(facts: &Facts<'_>, findings: &mut Findings) {
     let (lately, wanted) = (&facts.lately, facts.settings.health_hit_rate);
     let requests = lately.requests();
     if requests < ENOUGH_REQUESTS || lately.served() as f64 >= wanted * requests as f64 {
@@ -399,7 +399,7 @@ fn hit_rate(facts: &Facts<'_>, wrong: &mut Wrong) {
     } else {
         String::new()
     };
-    wrong.report(
+    findings.report(
         "hit_rate",
         format!(
             "The hit rate over the last 5 minutes is {}% of {requests} requests, below smartcache.health-hit-rate \
@@ -412,14 +412,14 @@ fn hit_rate(facts: &Facts<'_>, wrong: &mut Wrong) {
     );
 }
 
-fn leases_expired(facts: &Facts<'_>, wrong: &mut Wrong) {
-    let weight = |of: &OfRule<'_>| {
+fn leases_expired(facts: &Facts<'_>, findings: &mut Findings) {
+    let weight = |of: &RuleFacts<'_>| {
         let (expired, ended) = (of.lately.leases_expired, of.lately.leases_ended());
         let proven = expired > 0 && of.lately.overdue > 0 || expired >= LOST_LOADS;
         (proven && expired * 100 >= ended * LEASES_PERCENT).then_some(expired)
     };
-    let text = |of: &OfRule<'_>| {
-        let OfRule { lately, policy, .. } = of;
+    let text = |of: &RuleFacts<'_>| {
+        let RuleFacts { lately, policy, .. } = of;
         let lock_ms = policy.lock_ms;
         let lock = format_duration(lock_ms);
         let why = match lately.overdue_ms.checked_div(lately.overdue) {
@@ -450,12 +450,12 @@ fn leases_expired(facts: &Facts<'_>, wrong: &mut Wrong) {
         format!("{title}: {expired} of {leases} ran out in the last 5 minutes, each lets one more caller load; {why}.")
     };
     let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m has their leases_expired";
-    wrong.report_by_rule("leases_expired", facts, weight, text, where_to_look);
+    findings.report_by_rule("leases_expired", facts, weight, text, where_to_look);
 }
 
-fn leases_refused(facts: &Facts<'_>, wrong: &mut Wrong) {
-    let weight = |of: &OfRule<'_>| Some(of.lately.leases_refused).filter(|refused| *refused >= FEW);
-    let text = |of: &OfRule<'_>| {
+fn leases_refused(facts: &Facts<'_>, findings: &mut Findings) {
+    let weight = |of: &RuleFacts<'_>| Some(of.lately.leases_refused).filter(|refused| *refused >= FEW);
+    let text = |of: &RuleFacts<'_>| {
         let limit = format!("smartcache.max-leases ({})", facts.settings.max_leases);
         let (reached, raise) = match of.policy.fills {
             Some(fills) => (
@@ -474,17 +474,17 @@ fn leases_refused(facts: &Facts<'_>, wrong: &mut Wrong) {
         )
     };
     let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m has their leases_refused";
-    wrong.report_by_rule("leases_refused", facts, weight, text, where_to_look);
+    findings.report_by_rule("leases_refused", facts, weight, text, where_to_look);
 }
 
-fn fills_refused(facts: &Facts<'_>, wrong: &mut Wrong) {
-    let weight = |of: &OfRule<'_>| {
+fn fills_refused(facts: &Facts<'_>, findings: &mut Findings) {
+    let weight = |of: &RuleFacts<'_>| {
         let refused = of.lately.fills_refused();
         // A late one that was refused counts twice: the share is rather told too small.
         let home = refused + of.lately.fills + of.lately.fills_late;
         (refused >= FEW && refused * 100 >= home * FILLS_PERCENT).then_some(refused)
     };
-    let text = |of: &OfRule<'_>| {
+    let text = |of: &RuleFacts<'_>| {
         let lately = &of.lately;
         let kinds = [
             (lately.refused_stale, "STALE, because the key was deleted, invalidated or flushed while it was loaded"),
@@ -507,12 +507,12 @@ fn fills_refused(facts: &Facts<'_>, wrong: &mut Wrong) {
         )
     };
     let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m has their fills_refused";
-    wrong.report_by_rule("fills_refused", facts, weight, text, where_to_look);
+    findings.report_by_rule("fills_refused", facts, weight, text, where_to_look);
 }
 
-fn sweep_backlog(facts: &Facts<'_>, wrong: &mut Wrong) {
+fn sweep_backlog(facts: &Facts<'_>, findings: &mut Findings) {
     let Some(Growth { by, to }) = facts.backlog.filter(|growth| growth.by >= BACKLOG_GROWTH) else { return };
-    wrong.report(
+    findings.report(
         "sweep_backlog",
         format!(
             "The sweep does not keep up with invalidations: {to} keys wait to be looked at, {by} more than 5 minutes ago. \
@@ -523,9 +523,9 @@ fn sweep_backlog(facts: &Facts<'_>, wrong: &mut Wrong) {
     );
 }
 
-fn rules_unmatched(facts: &Facts<'_>, wrong: &mut Wrong) {
-    let weight = |of: &OfRule<'_>| of.unmatched.filter(|(keys, _)| *keys >= UNMATCHED_KEYS).map(|_| 0);
-    let text = |of: &OfRule<'_>| {
+fn rules_unmatched(facts: &Facts<'_>, findings: &mut Findings) {
+    let weight = |of: &RuleFacts<'_>| of.unmatched.filter(|(keys, _)| *keys >= UNMATCHED_KEYS).map(|_| 0);
+    let text = |of: &RuleFacts<'_>| {
         let (keys, in_ms) = of.unmatched.unwrap_or_default();
         let mut patterns = of.rule.into_iter().flat_map(Rule::patterns);
         let first = patterns.next().map_or_else(String::new, quote);
@@ -546,12 +546,12 @@ fn rules_unmatched(facts: &Facts<'_>, wrong: &mut Wrong) {
         )
     };
     let where_to_look = "SMARTCACHE.STATS RULES shows them with zeros only";
-    wrong.report_by_rule("rule_unmatched", facts, weight, text, where_to_look);
+    findings.report_by_rule("rule_unmatched", facts, weight, text, where_to_look);
 }
 
-fn rules_incompressible(facts: &Facts<'_>, wrong: &mut Wrong) {
-    let weight = |of: &OfRule<'_>| of.gave_up.then_some(of.lately.sets);
-    let text = |of: &OfRule<'_>| {
+fn rules_incompressible(facts: &Facts<'_>, findings: &mut Findings) {
+    let weight = |of: &RuleFacts<'_>| of.gave_up.then_some(of.lately.sets);
+    let text = |of: &RuleFacts<'_>| {
         format!(
             "{}: its values do not become smaller by smartcache.min-savings ({}) when they are compressed, so most are \
              not even tried any more. If they are compressed or encrypted already, say so: {}.",
@@ -561,16 +561,16 @@ fn rules_incompressible(facts: &Facts<'_>, wrong: &mut Wrong) {
         )
     };
     let where_to_look = "SMARTCACHE.STATS RULES shows them with a compression_ratio of 1";
-    wrong.report_by_rule("rule_incompressible", facts, weight, text, where_to_look);
+    findings.report_by_rule("rule_incompressible", facts, weight, text, where_to_look);
 }
 
 /// Who has most of something; nobody where there are no rules.
-fn worst<'f>(facts: &'f Facts<'_>, of: impl Fn(&Counters) -> u64) -> Option<(&'f OfRule<'f>, u64)> {
+fn worst<'f>(facts: &'f Facts<'_>, of: impl Fn(&Counters) -> u64) -> Option<(&'f RuleFacts<'f>, u64)> {
     let rules = facts.rules.iter().map(|rule| (rule, of(&rule.lately)));
     rules.max_by_key(|(_, count)| *count).filter(|_| facts.rules.len() > 1)
 }
 
-impl OfRule<'_> {
+impl RuleFacts<'_> {
     /// At the head of a sentence.
     fn title(&self) -> String {
         self.rule.map_or_else(|| "Keys without a rule".into(), |rule| format!("Rule '{}'", rule.name()))
@@ -647,7 +647,7 @@ impl State {
     /// How things are at `now`. O(r) for r rules; nothing of the keyspace is looked at.
     pub fn health(&mut self, server: &dyn Server, now: Now) -> Health {
         self.stats.wake_waiters(&self.policies, now);
-        let vitals = server.vitals();
+        let server_info = server.server_info();
         let State { stats, policies, settings, live, adaptive, backlog, .. } = &*self;
         let all = stats.all();
         let met = all.met();
@@ -670,12 +670,12 @@ impl State {
             .chain([None])
             .map(|rule| {
                 let (lately, unmatched, gave_up) = of(rule);
-                OfRule { rule, policy: policies.policy(rule), lately, unmatched, gave_up }
+                RuleFacts { rule, policy: policies.policy(rule), lately, unmatched, gave_up }
             })
             .collect();
         let lately = stats.lately(LATELY, now);
         let facts = Facts {
-            vitals: &vitals,
+            server_info: &server_info,
             replica: server.is_replica(),
             settings,
             lately,
@@ -686,14 +686,14 @@ impl State {
         };
         let minute_ms = stats.reach_ms(Window::Minute, now).max(1_000);
         Health {
-            reasons: judge(&facts),
+            reasons: diagnose(&facts),
             hit_rate: percent(lately.served(), lately.requests()),
             error_rate: percent(lately.errors, lately.calls),
             evicted_per_sec: round(
                 stats.lately(Window::Minute, now).keys_evicted as f64 / (minute_ms as f64 / 1_000.0),
             ),
             uptime_ms: facts.uptime_ms,
-            vitals,
+            server_info,
         }
     }
 
@@ -831,7 +831,7 @@ mod tests {
     #[test]
     fn fresh_entries_that_are_evicted_are_told_with_their_rule_and_what_they_cost() {
         let mut node = node();
-        node.server.vitals.memory_max_bytes = 100 * MB;
+        node.server.server_info.memory_max_bytes = 100 * MB;
         node.call("RULE SET page MATCH p*");
         times(&mut node, 20, "SET p# v");
         times(&mut node, 20, "SET s# v EX 1 SWR 9999");
@@ -877,12 +877,12 @@ mod tests {
     fn memory_close_to_its_limit_is_told_with_what_happens_there() {
         let mut node = node();
         let mut said = |used, uncounted, policy: &str| {
-            node.server.vitals = Vitals {
+            node.server.server_info = ServerInfo {
                 memory_used_bytes: used,
                 memory_uncounted_bytes: uncounted,
                 memory_max_bytes: 1_000 * MB,
                 memory_policy: policy.into(),
-                ..Vitals::default()
+                ..ServerInfo::default()
             };
             reasons(&mut node).pop().map(|(code, text)| {
                 assert_eq!(code, "memory");
@@ -902,9 +902,9 @@ mod tests {
         assert!(said(999 * MB, 0, "allkeys-lru").unwrap().contains("keys are evicted (maxmemory-policy allkeys-lru)"));
         node.evict("k");
         assert!(codes(&mut node).is_empty(), "where it evicts, that is how it lives");
-        node.server.vitals.memory_policy = "noeviction".into();
+        node.server.server_info.memory_policy = "noeviction".into();
         assert_eq!(codes(&mut node), ["memory"]);
-        node.server.vitals.memory_max_bytes = 0;
+        node.server.server_info.memory_max_bytes = 0;
         assert!(codes(&mut node).is_empty());
     }
 
@@ -1186,16 +1186,17 @@ mod tests {
         let settings = Settings::default();
         let policies = Policies::new(&settings);
         let most = Counters::default().with(&Counters::default(), |_, _| u64::from(u32::MAX));
-        let vitals = Vitals { memory_used_bytes: u64::MAX, memory_max_bytes: u64::MAX, ..Vitals::default() };
-        let of_rule = OfRule {
+        let server_info =
+            ServerInfo { memory_used_bytes: u64::MAX, memory_max_bytes: u64::MAX, ..ServerInfo::default() };
+        let of_rule = RuleFacts {
             rule: None,
             policy: policies.policy(None),
             lately: most,
             unmatched: Some((u64::MAX, u64::MAX)),
             gave_up: true,
         };
-        let reasons = judge(&Facts {
-            vitals: &vitals,
+        let reasons = diagnose(&Facts {
+            server_info: &server_info,
             replica: true,
             settings: &settings,
             lately: most,

@@ -55,7 +55,7 @@ use clock::{Clock, Now};
 use effects::{Effect, Effects};
 use entry::{Entry, EntryMut, EntryRef, Freshness};
 use fill::{Answered, FlushEpochs};
-use health::{Backlog, Vitals};
+use health::{Backlog, ServerInfo};
 use lease::Leases;
 use live::Live;
 use marks::Invalidations;
@@ -203,7 +203,7 @@ pub trait Server {
     /// Whether the caller's user may do this with every key.
     fn may_all(&self, right: Right) -> bool;
     /// The server by its own account.
-    fn vitals(&self) -> Vitals;
+    fn server_info(&self) -> ServerInfo;
 }
 
 /// Everything a command works with.

@@ -40,19 +40,19 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         reply.bulk(b"text");
         reply.bulk(reason.text.as_bytes());
     }
-    let vitals = &health.vitals;
+    let server_info = &health.server_info;
     reply.bulk(b"hit_rate");
     reply.double(health.hit_rate);
     reply.bulk(b"error_rate");
     reply.double(health.error_rate);
     reply.bulk(b"memory_used_bytes");
-    reply.int(vitals.memory_used_bytes as i64);
+    reply.int(server_info.memory_used_bytes as i64);
     reply.bulk(b"memory_max_bytes");
-    reply.int(vitals.memory_max_bytes as i64);
+    reply.int(server_info.memory_max_bytes as i64);
     reply.bulk(b"connected_clients");
-    reply.int(vitals.connected_clients as i64);
+    reply.int(server_info.connected_clients as i64);
     reply.bulk(b"ops_per_sec");
-    reply.double(vitals.ops_per_sec as f64);
+    reply.double(server_info.ops_per_sec as f64);
     reply.bulk(b"evicted_per_sec");
     reply.double(health.evicted_per_sec);
     reply.bulk(b"uptime_ms");
@@ -62,19 +62,19 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::cache::health::Vitals;
+    use crate::cache::health::ServerInfo;
     use crate::testing::TestNode;
 
     #[test]
     fn a_node_that_has_done_nothing_is_well() {
         let mut node = TestNode::at(1_000);
         node.advance(250);
-        node.server.vitals = Vitals {
+        node.server.server_info = ServerInfo {
             memory_used_bytes: 1_000,
             memory_max_bytes: 4_000,
             connected_clients: 3,
             ops_per_sec: 7,
-            ..Vitals::default()
+            ..ServerInfo::default()
         };
         assert_eq!(
             node.call("SMARTCACHE.HEALTH"),

@@ -9,7 +9,7 @@ use redis_module::raw;
 use super::ffi::{Ctx, OwnedStr, Str, server, server_may};
 use super::register::is_valkey;
 use super::with_state;
-use crate::cache::health::Vitals;
+use crate::cache::health::ServerInfo;
 use crate::cache::{Limits, Right, Server};
 
 /// `maxmemory`, so that nothing is asked where there is no limit.
@@ -192,10 +192,10 @@ impl Server for ServerCaller {
         }
     }
 
-    fn vitals(&self) -> Vitals {
+    fn server_info(&self) -> ServerInfo {
         let of = |section| Section::of(self.0, section);
         let (memory, clients, stats) = (of(c"memory"), of(c"clients"), of(c"stats"));
-        Vitals {
+        ServerInfo {
             memory_used_bytes: memory.number(c"used_memory"),
             memory_uncounted_bytes: memory.number(c"mem_not_counted_for_evict"),
             memory_max_bytes: memory.number(c"maxmemory"),
