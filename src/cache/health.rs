@@ -650,7 +650,7 @@ impl State {
         let server_info = server.server_info();
         let State { stats, policies, settings, live, adaptive, backlog, .. } = &*self;
         let all = stats.all();
-        let met = all.met();
+        let eligible = all.eligible();
         let of = |rule: Option<&'_ Rule>| -> (Counters, Option<(u64, u64)>, bool) {
             let id = rule.map_or(RuleId::NONE, Rule::id);
             let kept = || live.of_rule(id).entries > 0;
@@ -660,7 +660,7 @@ impl State {
                 && stats.lately_of(id, Window::Hour, now).sets > 0;
             (
                 stats.lately_of(id, LATELY, now),
-                stats.unmatched(id, met, now).filter(|_| rule.is_some() && !kept()),
+                stats.unmatched(id, eligible, now).filter(|_| rule.is_some() && !kept()),
                 gave_up,
             )
         };
@@ -699,9 +699,9 @@ impl State {
 
     /// Rules were made, or made anew: from here on they may match.
     pub fn meet_rules(&mut self, wanted: impl Fn(&Rule) -> bool, now: Now) {
-        let met = self.stats.all().met();
+        let eligible = self.stats.all().eligible();
         for rule in self.policies.iter().filter(|rule| wanted(rule)) {
-            self.stats.meet(rule.id(), met, now);
+            self.stats.meet(rule.id(), eligible, now);
         }
     }
 }

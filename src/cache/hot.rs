@@ -116,7 +116,7 @@ impl HotKeys {
 
     fn count(&mut self, name: &[u8], served: bool, now: Now) {
         if now.mono_ms() >= self.ends_ms {
-            self.turn(now);
+            self.rotate(now);
         }
         let weight = self.weight;
         self.draw();
@@ -143,7 +143,7 @@ impl HotKeys {
 
     /// A new second has begun.
     #[cold]
-    fn turn(&mut self, now: Now) {
+    fn rotate(&mut self, now: Now) {
         self.ends_ms = (now.mono_ms() / 1_000 + 1) * 1_000;
         self.each = EACH;
         self.forget(now);

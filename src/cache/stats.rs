@@ -152,7 +152,7 @@ impl Counters {
     }
 
     /// Keys that were asked for or stored: each had its chance to match a rule.
-    pub fn met(&self) -> u64 {
+    pub fn eligible(&self) -> u64 {
         self.requests() + self.sets + self.absents
     }
 
@@ -700,7 +700,7 @@ impl Stats {
 
     /// What all rows together have counted since start or reset.
     pub fn all(&self) -> Counters {
-        self.rows.iter().fold(Counters::default(), |all, row| all.with(&row.shows.count, u64::wrapping_add))
+        self.rows.iter().fold(Counters::default(), |all, row| all.with(&row.current.count, u64::wrapping_add))
     }
 
     /// To count what happens at `now`.
@@ -729,22 +729,22 @@ impl Stats {
         now.mono_ms().saturating_sub(self.started_ms)
     }
 
-    /// A rule was made, or made anew, when the node had [met](Counters::met) so many keys: from here on it may match.
-    pub fn meet(&mut self, rule: RuleId, met: u64, now: Now) {
+    /// A rule was made, or made anew, when the node had [eligible](Counters::eligible) so many keys: from here on it may match.
+    pub fn meet(&mut self, rule: RuleId, eligible: u64, now: Now) {
         let known = self.row_of.get(usize::from(rule.0)).filter(|at| **at != NOWHERE).map(|at| usize::from(*at));
         let at = known.unwrap_or_else(|| self.admit(rule, now));
-        self.rows[at].before = Some((met, now.mono_ms()));
+        self.rows[at].before = Some((eligible, now.mono_ms()));
     }
 
     /// How many keys a rule could have matched of which it matched none, and in how many milliseconds, when the node has
-    /// [met](Counters::met) so many; `None` when the rule has counted anything.
-    pub fn unmatched(&self, rule: RuleId, met: u64, now: Now) -> Option<(u64, u64)> {
+    /// [eligible](Counters::eligible) so many; `None` when the rule has counted anything.
+    pub fn unmatched(&self, rule: RuleId, eligible: u64, now: Now) -> Option<(u64, u64)> {
         let row = self.row(rule);
-        if row.is_some_and(|row| row.shows.count != Counters::default()) {
+        if row.is_some_and(|row| row.current.count != Counters::default()) {
             return None;
         }
         let (before, since_ms) = row.and_then(|row| row.before).unwrap_or((0, self.since_ms));
-        Some((met.saturating_sub(before), now.mono_ms().saturating_sub(since_ms)))
+        Some((eligible.saturating_sub(before), now.mono_ms().saturating_sub(since_ms)))
     }
 
     /// `RESETSTAT`.
@@ -812,7 +812,7 @@ impl Tally<'_> {
     /// The counters of a rule.
     #[inline(always)]
     pub fn of(&mut self, rule: RuleId) -> &mut Counters {
-        &mut self.shows(rule).count
+        &mut self.current(rule).count
     }
 
     /// The counters for what concerns no key.
@@ -824,7 +824,7 @@ impl Tally<'_> {
     }
 
     #[inline(always)]
-    fn shows(&mut self, rule: RuleId) -> &mut Counted {
+    fn current(&mut self, rule: RuleId) -> &mut Counted {
         let stats = &mut *self.stats;
         let at = match stats.row_of.get(usize::from(rule.0)) {
             Some(at) if *at != NOWHERE => usize::from(*at),
@@ -832,9 +832,9 @@ impl Tally<'_> {
         };
         let row = &mut stats.rows[at];
         if self.now.mono_ms() >= row.ends_ms {
-            row.turn(self.now);
+            row.rotate(self.now);
         }
-        &mut row.shows
+        &mut row.current
     }
 
     /// The counters for an entry that is served: it spares a load.
@@ -856,9 +856,9 @@ impl Tally<'_> {
     /// A wait has ended.
     pub fn waited(&mut self, rule: RuleId, how: WaitOutcome, since_ms: u64) {
         let waited_ms = self.now.mono_ms().saturating_sub(since_ms);
-        let shows = self.shows(rule);
-        Arc::make_mut(&mut shows.waits).record(waited_ms);
-        let count = &mut shows.count;
+        let current = self.current(rule);
+        Arc::make_mut(&mut current.waits).record(waited_ms);
+        let count = &mut current.count;
         count.waits += 1;
         *match how {
             WaitOutcome::Served => &mut count.waits_served,

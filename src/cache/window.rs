@@ -84,7 +84,7 @@ impl Counted {
 #[derive(Debug)]
 pub struct Row {
     /// What they show.
-    pub shows: Counted,
+    pub current: Counted,
     /// When the second ends in which they were changed last, in milliseconds of the monotonic clock.
     pub ends_ms: u64,
     /// For a rule's: how many keys the node had met when the rule was made, and when that was. `None`: before counting began.
@@ -97,16 +97,16 @@ impl Row {
     /// Zero.
     pub fn new(now: Now) -> Self {
         let ends_ms = (now.mono_ms() / 1_000 + 1) * 1_000;
-        Row { shows: Counted::default(), ends_ms, before: None, seconds: Ring::default(), minutes: Ring::default() }
+        Row { current: Counted::default(), ends_ms, before: None, seconds: Ring::default(), minutes: Ring::default() }
     }
 
     /// A new second has begun: what was counted up to the end of the old one is written down. (The clock never goes back.)
     #[cold]
-    pub fn turn(&mut self, now: Now) {
+    pub fn rotate(&mut self, now: Now) {
         let (old, new) = (self.second(), now.mono_ms() / 1_000);
-        self.seconds.push(old, &self.shows, new);
+        self.seconds.push(old, &self.current, new);
         if old / 60 != new / 60 {
-            self.minutes.push(old / 60, &self.shows, new / 60);
+            self.minutes.push(old / 60, &self.current, new / 60);
         }
         self.ends_ms = (new + 1) * 1_000;
     }
@@ -117,11 +117,11 @@ impl Row {
 
     /// What was counted in a window, or in all.
     pub fn over(&self, window: Option<Window>, now: Now) -> Counted {
-        let Some(window) = window else { return self.shows.clone() };
+        let Some(window) = window else { return self.current.clone() };
         match self.before(window, now) {
             Before::Everything => Counted::default(),
-            Before::Nothing => self.shows.clone(),
-            Before::Some(before) => self.shows.since(before),
+            Before::Nothing => self.current.clone(),
+            Before::Some(before) => self.current.since(before),
         }
     }
 
@@ -129,8 +129,8 @@ impl Row {
     pub fn count_over(&self, window: Window, now: Now) -> Counters {
         match self.before(window, now) {
             Before::Everything => Counters::default(),
-            Before::Nothing => self.shows.count,
-            Before::Some(before) => self.shows.count.with(&before.count, u64::wrapping_sub),
+            Before::Nothing => self.current.count,
+            Before::Some(before) => self.current.count.with(&before.count, u64::wrapping_sub),
         }
     }
 
@@ -151,12 +151,12 @@ impl Row {
         let now = Now::new(0, self.ends_ms.max(other.ends_ms) - 1);
         for row in [&mut *self, &mut other] {
             if row.ends_ms <= now.mono_ms() {
-                row.turn(now);
+                row.rotate(now);
             }
         }
         self.seconds = self.seconds.and(&other.seconds);
         self.minutes = self.minutes.and(&other.minutes);
-        self.shows = self.shows.and(&other.shows);
+        self.current = self.current.and(&other.current);
     }
 }
 
@@ -173,12 +173,12 @@ struct Ring(VecDeque<(u64, Counted)>);
 
 impl Ring {
     /// Writes down a slot, and forgets what no window reaches any more from slot `now` on.
-    fn push(&mut self, slot: u64, shows: &Counted, now: u64) {
+    fn push(&mut self, slot: u64, current: &Counted, now: u64) {
         let reach = now.saturating_sub(SLOTS);
         while self.0.get(1).is_some_and(|(at, _)| *at < reach) {
             self.0.pop_front();
         }
-        self.0.push_back((slot, shows.clone()));
+        self.0.push_back((slot, current.clone()));
     }
 
     /// What had been counted when this slot began; `None`: nothing.
@@ -212,10 +212,10 @@ mod tests {
 
     fn hit(row: &mut Row, ms: u64) {
         if ms >= row.ends_ms {
-            row.turn(at(ms));
+            row.rotate(at(ms));
         }
-        row.shows.count.hits += 1;
-        Arc::make_mut(&mut row.shows.waits).record(3);
+        row.current.count.hits += 1;
+        Arc::make_mut(&mut row.current.waits).record(3);
     }
 
     fn hits(row: &Row, ms: u64) -> [u64; 3] {
