@@ -32,7 +32,7 @@ use redis_module::raw;
 use super::ffi::{Ctx, server, server_may};
 use super::keyspace::ServerKeys;
 use super::reply::ServerReply;
-use super::{clock_now, context, filter, guarded, try_state};
+use super::{catch_panic, clock_now, context, filter, try_state};
 use crate::cache::State;
 use crate::cache::ask::{Node, Values};
 use crate::cache::clock::Now;
@@ -109,23 +109,23 @@ pub(super) fn park(ctx: Ctx, state: &mut State, id: WaiterId) {
 }
 
 /// To be called when leases may have changed: sends answers, sees to the timer, and to the filter.
-pub(super) fn look_after(mut state: RefMut<'_, State>) {
+pub(super) fn after_command(mut state: RefMut<'_, State>) {
     if state.leases.take_dirty() || filter::is_missing(&state) {
         let now = clock_now();
-        see_to_answers(&mut state, now);
-        filter::see_to(&state, now);
+        refresh_answers(&mut state, now);
+        filter::refresh(&state, now);
     }
 }
 
 /// At each turn of the server's cron: a timer that does not come is set anew.
-pub(super) fn wind_up(state: &State, now: Now) {
+pub(super) fn rearm_timer(state: &State, now: Now) {
     if !state.leases.is_idle() || state.leases.has_answers() {
         set_timer(state, now);
     }
 }
 
 /// The same from inside the filter, which is not to be touched then.
-pub(super) fn see_to_answers(state: &mut State, now: Now) {
+pub(super) fn refresh_answers(state: &mut State, now: Now) {
     if may_send_between_commands() {
         send(state, now, false);
     }
@@ -190,7 +190,7 @@ fn start_timer(at: u64, now: Now) {
 unsafe extern "C" fn tick(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
     BLOCKED.0.borrow_mut().timer = None;
     let now = clock_now();
-    let done = guarded("the leases' timer", false, || {
+    let done = catch_panic("the leases' timer", false, || {
         // SAFETY: the timer's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return false };
         let Some(mut state) = try_state() else { return false };
@@ -243,7 +243,7 @@ fn leave(state: &mut State, id: WaiterId, now: Now) {
 
 /// The server goes on with a client that we have unblocked.
 unsafe extern "C" fn reply(ctx: *mut raw::RedisModuleCtx, _: *mut *mut raw::RedisModuleString, _: c_int) -> c_int {
-    guarded("the reply to a waiter", (), || {
+    catch_panic("the reply to a waiter", (), || {
         // SAFETY: the callback's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
         let answer = BLOCKED.0.borrow_mut().by_handle.remove(&handle_of(ctx)).and_then(|one| one.sent);
@@ -254,7 +254,7 @@ unsafe extern "C" fn reply(ctx: *mut raw::RedisModuleCtx, _: *mut *mut raw::Redi
 
 /// Somebody said `CLIENT UNBLOCK`: the same as if its time were over.
 unsafe extern "C" fn timed_out(ctx: *mut raw::RedisModuleCtx, _: *mut *mut raw::RedisModuleString, _: c_int) -> c_int {
-    guarded("the time-out of a waiter", (), || {
+    catch_panic("the time-out of a waiter", (), || {
         // SAFETY: the callback's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
         let handle = handle_of(ctx);
@@ -280,13 +280,13 @@ fn give_up(ctx: Ctx, id: WaiterId) -> Option<Answer> {
         Node { state: &mut state, keys: &mut keys, db, now: clock_now() }.give_up(id, &mut Values::default());
     }
     let answer = state.leases.take_answer(id);
-    look_after(state);
+    after_command(state);
     answer
 }
 
 /// A blocked client is gone: disconnected, killed, unblocked with an error, or the node became a replica.
 unsafe extern "C" fn gone(_: *mut raw::RedisModuleCtx, handle: *mut raw::RedisModuleBlockedClient) {
-    guarded("the end of a waiter", (), || {
+    catch_panic("the end of a waiter", (), || {
         let handle = handle as usize;
         let Some(one) = BLOCKED.0.borrow_mut().by_handle.remove(&handle) else { return };
         let mut state = try_state();

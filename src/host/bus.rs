@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use redis_module::raw;
 
 use super::ffi::{Ctx, OwnedStr, server};
-use super::{clock_now, context, enter, guarded, log, mono_ms, try_state};
+use super::{catch_panic, clock_now, context, dispatch, log, mono_ms, try_state};
 use crate::cache::State;
 use crate::cache::bus::{Message, NodeId, PassOn, Unread};
 use crate::commands;
@@ -85,7 +85,7 @@ unsafe extern "C" fn receive(
     payload: *const u8,
     len: u32,
 ) {
-    guarded("a message of the cluster", (), || {
+    catch_panic("a message of the cluster", (), || {
         // SAFETY: the server calls with a valid context, the 40 bytes of a node's name and `len` bytes, all of which live
         // until we return.
         let (ctx, sender, bytes) = unsafe {
@@ -163,7 +163,7 @@ fn set_timer(ms: i64) {
 
 unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
     SET.store(false, Relaxed);
-    guarded("the bus's timer", (), || {
+    catch_panic("the bus's timer", (), || {
         // SAFETY: the timer's context, valid until we return.
         if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
             run_waiting(ctx);
@@ -182,7 +182,7 @@ fn run(ctx: Ctx, bytes: &[u8]) {
         }
         let words: Vec<_> = message.words.iter().map(|word| OwnedStr::new(word)).collect();
         let argv: Vec<_> = words.iter().map(OwnedStr::borrow).collect();
-        enter::run_passed_on(command, ctx, &argv).map_err(|why| why.to_string())
+        dispatch::run_passed_on(command, ctx, &argv).map_err(|why| why.to_string())
     });
     if let Some(mut state) = try_state() {
         let now = clock_now();

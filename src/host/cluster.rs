@@ -24,7 +24,7 @@ unsafe impl Sync for MainThread {}
 static LAST: MainThread = MainThread(Cell::new((0, 0)));
 
 /// Looks whether anything has changed.
-pub(super) fn see_to(ctx: Ctx) {
+pub(super) fn refresh(ctx: Ctx) {
     if ctx.flags() & raw::REDISMODULE_CTX_FLAGS_CLUSTER == 0 {
         return;
     }
@@ -39,7 +39,7 @@ pub(super) fn see_to(ctx: Ctx) {
         LAST.0.set((epochs, now.mono_ms() + RESTLESS_MS));
     }
     state.serves(served, now);
-    blocked::look_after(state);
+    blocked::after_command(state);
 }
 
 /// The epochs, and how many slots are served: changes when slots change hands.

@@ -15,7 +15,7 @@ use lazy_static::lazy_static;
 use redis_module::raw;
 
 use super::ffi::{Ctx, Str, malloc_size, server, server_may};
-use super::{cached_now, caller, clock_now, guarded, log, with_state};
+use super::{cached_now, caller, catch_panic, clock_now, log, with_state};
 use crate::cache::codec::CodecId;
 use crate::cache::entry::{self, Entry, EntryMut, EntryRef, Freshness, HEADER};
 use crate::cache::format::{self, Expiry};
@@ -194,7 +194,7 @@ fn save(io: *mut raw::RedisModuleIO, bytes: &[u8]) {
 
 /// As `guarded`; but a child that could not save all must not end as if it had: its file would replace a good one.
 fn saving(what: &str, body: impl FnOnce()) {
-    if !guarded(what, false, || {
+    if !catch_panic(what, false, || {
         body();
         true
     }) && super::is_child()
@@ -236,7 +236,7 @@ fn with_verdict(entry: EntryRef<'_>, db: Option<i32>, name: Option<Str<'_>>) -> 
 }
 
 unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, version: c_int) -> *mut c_void {
-    guarded("rdb_load", ptr::null_mut(), || load_entry(io, version).unwrap_or(ptr::null_mut()))
+    catch_panic("rdb_load", ptr::null_mut(), || load_entry(io, version).unwrap_or(ptr::null_mut()))
 }
 
 fn load_entry(io: *mut raw::RedisModuleIO, version: c_int) -> Option<*mut c_void> {
@@ -329,7 +329,7 @@ unsafe extern "C" fn aux_save(io: *mut raw::RedisModuleIO, _when: c_int) {
 
 unsafe extern "C" fn aux_load(io: *mut raw::RedisModuleIO, version: c_int, _when: c_int) -> c_int {
     let failed = raw::REDISMODULE_ERR as c_int;
-    guarded("aux_load", failed, || {
+    catch_panic("aux_load", failed, || {
         if version != ENCODING {
             log::warning(&format!("aux data of encoding {version} cannot be read: it comes from a later SmartCache"));
             return failed;
@@ -347,7 +347,7 @@ unsafe extern "C" fn aux_load(io: *mut raw::RedisModuleIO, version: c_int, _when
 }
 
 unsafe extern "C" fn mem_usage(value: *const c_void) -> usize {
-    guarded("mem_usage", 0, || {
+    catch_panic("mem_usage", 0, || {
         // SAFETY: the server hands over a value of ours that it holds.
         memory_of(EntryRef::from_bytes(unsafe { bytes(value) })) as usize
     })
@@ -355,7 +355,7 @@ unsafe extern "C" fn mem_usage(value: *const c_void) -> usize {
 
 /// The digest is of what the entry means, not of how it is stored: a replica may hold it uncompressed.
 unsafe extern "C" fn digest(md: *mut raw::RedisModuleDigest, value: *mut c_void) {
-    guarded("digest", (), || {
+    catch_panic("digest", (), || {
         // SAFETY: the server hands over a value of ours that it holds.
         let entry = EntryRef::from_bytes(unsafe { bytes(value) });
         let add = |bytes: &[u8]| {
@@ -393,7 +393,7 @@ unsafe extern "C" fn free_callback(value: *mut c_void) {
 /// by here.) Whatever was loaded before it must not come back. Called on the main thread, now and then while a command of
 /// ours holds the state.
 unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
-    guarded("unlink", (), || {
+    catch_panic("unlink", (), || {
         let (Some(db), Some(name)) =
             (server_may!(RedisModule_GetDbIdFromOptCtx), server_may!(RedisModule_GetKeyNameFromOptCtx))
         else {
@@ -433,7 +433,7 @@ unsafe extern "C" fn copy(
     to: *mut raw::RedisModuleString,
     value: *const c_void,
 ) -> *mut c_void {
-    guarded("copy", ptr::null_mut(), || {
+    catch_panic("copy", ptr::null_mut(), || {
         // SAFETY: the server hands over its own string, and a value of ours that it holds.
         let (to, entry) = unsafe { (Str::from_raw(to), EntryRef::from_bytes(bytes(value))) };
         copied(entry, None, to, None)
@@ -441,7 +441,7 @@ unsafe extern "C" fn copy(
 }
 
 unsafe extern "C" fn copy2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) -> *mut c_void {
-    guarded("copy", ptr::null_mut(), || {
+    catch_panic("copy", ptr::null_mut(), || {
         // SAFETY: `ctx` is valid during the callback, and so is the name it gives.
         let to = server_may!(RedisModule_GetToKeyNameFromOptCtx)
             .and_then(|name| unsafe { Str::from_raw(name(ctx).cast_mut()) });

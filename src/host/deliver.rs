@@ -75,8 +75,8 @@ pub(super) fn deliver(
     }
     // A subscriber to these events (another module) may call us: by then nothing of ours is open or borrowed.
     drop(keys);
-    sweep::see_to(&mut state);
-    blocked::look_after(state);
+    sweep::refresh(&mut state);
+    blocked::after_command(state);
     for (event, key) in events {
         names.with_name(key, |name| ctx.notify(class(event), event.name(), name));
     }

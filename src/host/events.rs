@@ -8,7 +8,7 @@ use redis_module::raw;
 
 use super::ffi::{Ctx, OwnedStr, Str, server};
 use super::{
-    blocked, caller, clock_now, cluster, datatype, deliver, filter, guarded, random_bytes, sweep, take_panics,
+    blocked, caller, catch_panic, clock_now, cluster, datatype, deliver, filter, random_bytes, sweep, take_panics,
     try_state, with_state, workers,
 };
 use crate::cache::State;
@@ -55,7 +55,7 @@ unsafe extern "C" fn on_key_gone(
     _: *const c_char,
     key: *mut raw::RedisModuleString,
 ) -> c_int {
-    guarded("the event of a key", (), || {
+    catch_panic("the event of a key", (), || {
         // SAFETY: the key's name, valid until we return.
         let Some(name) = (unsafe { Str::from_raw(key) }) else { return };
         if kind == raw::REDISMODULE_NOTIFY_EVICTED as c_int {
@@ -72,10 +72,10 @@ unsafe extern "C" fn on_key_gone(
 }
 
 unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
-    guarded("the cron event", (), || {
+    catch_panic("the cron event", (), || {
         // SAFETY: the event's context, valid until we return.
         if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
-            cluster::see_to(ctx);
+            cluster::refresh(ctx);
         }
         if let Some(mut state) = try_state() {
             if state.clock.is_astray(clock_now()) {
@@ -88,32 +88,32 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
                 }
                 _ => state.reap_tags(TAGS_A_TURN, clock_now()),
             }
-            sweep::see_to(&mut state);
+            sweep::refresh(&mut state);
             state.codecs.trim();
             let now = clock_now();
             take_panics(&mut state, now);
             state.watch(now);
             let State { stats, policies, .. } = &mut *state;
             stats.remove_if_idle(policies, now);
-            filter::see_to(&state, now);
-            blocked::wind_up(&state, now);
+            filter::refresh(&state, now);
+            blocked::rearm_timer(&state, now);
         }
     });
 }
 
 /// What was loaded for a primary that is none any more, or before this node was one, is not to be stored.
 unsafe extern "C" fn on_role(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
-    guarded("the role event", (), || {
+    catch_panic("the role event", (), || {
         let Some(mut state) = try_state() else { return };
         state.begin_anew(random_bytes(), clock_now());
         state.sweep_all(clock_now());
-        blocked::look_after(state);
+        blocked::after_command(state);
     });
 }
 
 /// Loads in flight belong to what has been flushed.
 unsafe extern "C" fn on_flush(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, data: *mut c_void) {
-    guarded("the flush event", (), || {
+    catch_panic("the flush event", (), || {
         if sub != raw::REDISMODULE_SUBEVENT_FLUSHDB_END || data.is_null() {
             return;
         }
@@ -127,7 +127,7 @@ unsafe extern "C" fn on_flush(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModule
 
 /// The databases have exchanged their keys, and loads in flight do not know.
 unsafe extern "C" fn on_swap(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, data: *mut c_void) {
-    guarded("the swapdb event", (), || {
+    catch_panic("the swapdb event", (), || {
         if data.is_null() {
             return;
         }
@@ -151,13 +151,13 @@ fn void_loads(
     let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
     let Some(mut state) = try_state() else { return };
     let keys: Vec<_> = dbs.iter().flat_map(|db| tell(&mut state, *db, clock_now())).collect();
-    sweep::see_to(&mut state);
+    sweep::refresh(&mut state);
     blocked::wake_waiters(ctx, &mut state, keys);
-    blocked::look_after(state);
+    blocked::after_command(state);
 }
 
 unsafe extern "C" fn on_config(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
-    guarded("the config event", (), || {
+    catch_panic("the config event", (), || {
         // SAFETY: the event's context, valid until we return.
         if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
             caller::read_limits(ctx);
@@ -166,13 +166,13 @@ unsafe extern "C" fn on_config(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModul
 }
 
 unsafe extern "C" fn on_shutdown(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
-    guarded("the shutdown event", (), workers::stop);
+    catch_panic("the shutdown event", (), workers::stop);
 }
 
 /// What is loaded replaces what is here, the rules made by command too: a replica that comes back must not keep those of
 /// its past.
 unsafe extern "C" fn on_loading(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, _: *mut c_void) {
-    guarded("the loading event", (), || {
+    catch_panic("the loading event", (), || {
         let starts = [
             raw::REDISMODULE_SUBEVENT_LOADING_RDB_START,
             raw::REDISMODULE_SUBEVENT_LOADING_AOF_START,
@@ -191,7 +191,7 @@ unsafe extern "C" fn on_loading(_: *mut raw::RedisModuleCtx, _: raw::RedisModule
 /// are said once more behind it: the server has opened the next part of the AOF before it forks. (With the preamble they
 /// are in that.)
 unsafe extern "C" fn on_fork(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, _: *mut c_void) {
-    guarded("the fork event", (), || {
+    catch_panic("the fork event", (), || {
         // SAFETY: the event's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
         let on_alloc = sub == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
@@ -212,7 +212,7 @@ fn say_once_more_after(ctx: *mut raw::RedisModuleCtx, ms: i64, from: usize) {
 }
 
 unsafe extern "C" fn reemit_after_rewrite(ctx: *mut raw::RedisModuleCtx, from: *mut c_void) {
-    guarded("the timer that says rules and marks once more", (), || {
+    catch_panic("the timer that says rules and marks once more", (), || {
         let from = from.addr();
         // SAFETY: takes nothing, returns a number: whether replicating now would end the server (it is paused).
         if unsafe { server!(RedisModule_AvoidReplicaTraffic)() } != 0 {

@@ -12,7 +12,7 @@ use redis_module::raw;
 use smallvec::SmallVec;
 
 use super::ffi::{Str, server_may};
-use super::{blocked, clock_now, context, guarded, try_state};
+use super::{blocked, catch_panic, clock_now, context, try_state};
 use crate::cache::State;
 use crate::cache::clock::Now;
 use crate::cache::native_commands::{self, Sender};
@@ -29,7 +29,7 @@ pub(super) fn is_missing(state: &State) -> bool {
 }
 
 /// Registers the filter, or takes it back, as the leases of this moment need it.
-pub(super) fn see_to(state: &State, now: Now) {
+pub(super) fn refresh(state: &State, now: Now) {
     state.tombstones.no_news();
     let wanted = state.settings.guard_native && state.tombstones.awaits_any(now, state.settings.max_load_ms);
     if wanted != FILTER.0.get().is_null() {
@@ -58,7 +58,7 @@ unsafe extern "C" fn look(filtered: *mut raw::RedisModuleCommandFilterCtx) {
 #[cold]
 #[inline(never)]
 fn look_closer(filtered: *mut raw::RedisModuleCommandFilterCtx) {
-    guarded("the command filter", (), || {
+    catch_panic("the command filter", (), || {
         let (Some(count), Some(get)) =
             (server_may!(RedisModule_CommandFilterArgsCount), server_may!(RedisModule_CommandFilterArgGet))
         else {
@@ -72,7 +72,7 @@ fn look_closer(filtered: *mut raw::RedisModuleCommandFilterCtx) {
         let now = clock_now();
         state.observe_native(&words, sender(filtered), now);
         if state.leases.take_dirty() {
-            blocked::see_to_answers(&mut state, now);
+            blocked::refresh_answers(&mut state, now);
         }
     });
 }

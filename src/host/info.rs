@@ -21,7 +21,7 @@ unsafe extern "C" fn report(info: *mut raw::RedisModuleInfoCtx, for_crash_report
     if for_crash_report != 0 {
         return; // in a signal handler nothing may be allocated or locked
     }
-    super::guarded("INFO", (), || {
+    super::catch_panic("INFO", (), || {
         let Some(mut state) = try_state() else { return };
         let now = clock_now();
         take_panics(&mut state, now);

@@ -11,7 +11,7 @@ mod caller;
 mod cluster;
 mod datatype;
 mod deliver;
-mod enter;
+mod dispatch;
 mod events;
 mod ffi;
 mod filter;
@@ -105,7 +105,7 @@ fn is_child() -> bool {
 }
 
 /// Runs the body of a callback; a panic is counted and logged and answered with `otherwise`.
-fn guarded<R>(what: &str, otherwise: R, body: impl FnOnce() -> R) -> R {
+fn catch_panic<R>(what: &str, otherwise: R, body: impl FnOnce() -> R) -> R {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         count_panic();
         log::warning(&format!("a panic was caught in {what}"));

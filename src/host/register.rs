@@ -8,7 +8,7 @@ use std::ptr;
 
 use redis_module::raw;
 
-use super::enter::trampoline;
+use super::dispatch::trampoline;
 use super::ffi::{Ctx, server, server_may};
 use crate::commands::COMMANDS;
 use crate::commands::spec::{Access, Arg, Command, Flag, Keys, Kind};
@@ -189,7 +189,7 @@ fn key_specs(keys: Keys) -> Vec<raw::RedisModuleCommandKeySpec> {
     if let Keys::CountedPairs(_) = keys {
         spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM;
         // Redis 7.0 finds only half of the keys of such a specification (it counts steps as keys), and would not
-        // ask for permission on the rest. These flags make every server ask us: `enter.rs` answers.
+        // ask for permission on the rest. These flags make every server ask us: `dispatch.rs` answers.
         spec.flags |= u64::from(raw::REDISMODULE_CMD_KEY_VARIABLE_FLAGS);
         spec.fk.keynum.keynumidx = 0;
         spec.fk.keynum.firstkey = 1;

@@ -12,7 +12,7 @@ use lazy_static::lazy_static;
 use redis_module::raw;
 
 use super::ffi::{Ctx, OwnedStr, Str, server};
-use super::{clock_now, guarded, with_state};
+use super::{catch_panic, clock_now, with_state};
 use crate::config::{self, SETTINGS, Settings};
 
 struct MainThread(RefCell<Vec<Option<OwnedStr>>>);
@@ -69,7 +69,7 @@ fn from_arguments(args: &[Str<'_>]) -> Result<Vec<String>, String> {
 }
 
 unsafe extern "C" fn get(_name: *const c_char, index: *mut c_void) -> *mut raw::RedisModuleString {
-    guarded("CONFIG GET", ptr::null_mut(), || {
+    catch_panic("CONFIG GET", ptr::null_mut(), || {
         let index = index as usize;
         let text = with_state(|state| SETTINGS[index].get(&state.settings));
         let shown = OwnedStr::new(text.as_bytes());
@@ -86,7 +86,7 @@ unsafe extern "C" fn set(
     error: *mut *mut raw::RedisModuleString,
 ) -> c_int {
     let failed = raw::REDISMODULE_ERR as c_int;
-    guarded("CONFIG SET", failed, || {
+    catch_panic("CONFIG SET", failed, || {
         // SAFETY: the server's string lives until we return.
         let Some(value) = (unsafe { Str::from_raw(value) }) else { return failed };
         let name = SETTINGS[index as usize].name.as_bytes();

@@ -20,7 +20,7 @@ use super::datatype;
 use super::deliver::{By, deliver, replicate_mark};
 use super::ffi::{Ctx, OwnedStr, Str, server, server_may};
 use super::keyspace::ServerKeys;
-use super::{cached_now, clock_now, context, guarded, sweep_waiters, try_state};
+use super::{cached_now, catch_panic, clock_now, context, sweep_waiters, try_state};
 use crate::cache::effects::Effects;
 use crate::cache::entry::EntryRef;
 use crate::cache::sweep::{Job, Walk};
@@ -70,7 +70,7 @@ lazy_static! {
 }
 
 /// To be called when something may be to be done: sees to the timer.
-pub(super) fn see_to(state: &mut State) {
+pub(super) fn refresh(state: &mut State) {
     state.sweep_arrivals();
     let due = |due| due == 0 || due <= clock_now().mono_ms();
     if state.invalidations.has_deferred_frees() || state.sweep.has_answers() || state.sweep.next_due().is_some_and(due)
@@ -102,7 +102,7 @@ fn set_timer(after_ms: i64) {
 
 unsafe extern "C" fn tick(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
     // Until the end of this slice nobody need set a timer: it says when the next one comes.
-    let next = guarded("the sweep", Some(LATER_MS), || {
+    let next = catch_panic("the sweep", Some(LATER_MS), || {
         // SAFETY: the timer's context, valid until we return.
         work(unsafe { Ctx::from_raw(ctx) }?)
     });
@@ -246,7 +246,7 @@ unsafe extern "C" fn look(
     key: *mut raw::RedisModuleKey,
     seen: *mut c_void,
 ) {
-    guarded("the sweep's look", (), || {
+    catch_panic("the sweep's look", (), || {
         // SAFETY: `seen` is what `scan` handed over; name and key are the server's, valid until we return. The key is
         // asked for its value only when that is one of ours.
         unsafe {

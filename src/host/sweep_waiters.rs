@@ -13,7 +13,7 @@ use redis_module::raw;
 
 use super::ffi::{Ctx, server};
 use super::reply::ServerReply;
-use super::{guarded, try_state};
+use super::{catch_panic, try_state};
 use crate::cache::sweep::{SweepReply, SweepWaiterId};
 use crate::cache::{Reply, State};
 use crate::commands::preview;
@@ -81,7 +81,7 @@ fn write_answer(ctx: Ctx, answer: Option<SweepReply>) {
 
 /// The server goes on with a client that we have unblocked.
 unsafe extern "C" fn reply(ctx: *mut raw::RedisModuleCtx, _: *mut *mut raw::RedisModuleString, _: c_int) -> c_int {
-    guarded("the reply to who waited for the sweep", (), || {
+    catch_panic("the reply to who waited for the sweep", (), || {
         // SAFETY: the callback's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
         let answer = BLOCKED.0.borrow_mut().by_handle.remove(&handle_of(ctx)).and_then(|one| one.sent);
@@ -92,7 +92,7 @@ unsafe extern "C" fn reply(ctx: *mut raw::RedisModuleCtx, _: *mut *mut raw::Redi
 
 /// Somebody said `CLIENT UNBLOCK`: the same as if its time were over.
 unsafe extern "C" fn timed_out(ctx: *mut raw::RedisModuleCtx, _: *mut *mut raw::RedisModuleString, _: c_int) -> c_int {
-    guarded("the time-out of who waits for the sweep", (), || {
+    catch_panic("the time-out of who waits for the sweep", (), || {
         // SAFETY: the callback's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
         let handle = handle_of(ctx);
@@ -108,7 +108,7 @@ unsafe extern "C" fn timed_out(ctx: *mut raw::RedisModuleCtx, _: *mut *mut raw::
 
 /// A blocked client is gone: disconnected, killed, unblocked with an error, or the node became a replica.
 unsafe extern "C" fn gone(_: *mut raw::RedisModuleCtx, handle: *mut raw::RedisModuleBlockedClient) {
-    guarded("the end of who waits for the sweep", (), || {
+    catch_panic("the end of who waits for the sweep", (), || {
         let handle = handle as usize;
         let Some(one) = BLOCKED.0.borrow_mut().by_handle.remove(&handle) else { return };
         if one.sent.is_none() {

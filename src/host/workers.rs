@@ -22,7 +22,7 @@ use lazy_static::lazy_static;
 use redis_module::raw;
 
 use super::ffi::{Ctx, Held, Mode, OwnedStr, server};
-use super::{context, datatype, guarded, log, try_state, with_state};
+use super::{catch_panic, context, datatype, log, try_state, with_state};
 use crate::cache::State;
 use crate::cache::codec::Codecs;
 use crate::cache::entry::EntryRef;
@@ -36,18 +36,18 @@ const LATER_MS: i64 = 20;
 /// What a worker brings back: a result, or the room that a job took when the worker panicked over it.
 type Outcome = Result<Done, usize>;
 
-struct Crew {
+struct Worker {
     jobs: Option<Sender<Job>>,
     results: Option<Receiver<Outcome>>,
     thread: Option<JoinHandle<()>>,
 }
 
-struct MainThread(RefCell<Crew>);
+struct MainThread(RefCell<Worker>);
 // SAFETY: only used on the main thread: `submit` by commands, `swap_in` by timers, `stop` by the shutdown event.
 unsafe impl Sync for MainThread {}
 
 lazy_static! {
-    static ref CREW: MainThread = MainThread(RefCell::new(Crew { jobs: None, results: None, thread: None }));
+    static ref WORKER: MainThread = MainThread(RefCell::new(Worker { jobs: None, results: None, thread: None }));
 }
 
 lazy_static! {
@@ -64,7 +64,7 @@ lazy_static! {
 }
 
 /// A bell has been rung and its timer has not run yet.
-static RUNG: AtomicBool = AtomicBool::new(false);
+static NOTIFIED: AtomicBool = AtomicBool::new(false);
 /// The server is going down: leave the jobs.
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
@@ -75,7 +75,7 @@ pub(super) fn remember() {
 
 /// Hands a job to the worker, which starts at the first.
 pub(super) fn submit(state: &mut State, job: Job) {
-    let mut crew = CREW.0.borrow_mut();
+    let mut crew = WORKER.0.borrow_mut();
     let room = job.queued_bytes();
     if crew.jobs.is_none() && !STOPPING.load(Relaxed) {
         let (jobs, inbox) = channel();
@@ -97,7 +97,7 @@ pub(super) fn submit(state: &mut State, job: Job) {
 /// Waits for the worker, so that it does not run while the process is being taken down.
 pub(super) fn stop() {
     STOPPING.store(true, SeqCst);
-    let mut crew = CREW.0.borrow_mut();
+    let mut crew = WORKER.0.borrow_mut();
     crew.jobs = None;
     if let Some(thread) = crew.thread.take()
         && thread.join().is_err()
@@ -107,7 +107,7 @@ pub(super) fn stop() {
 }
 
 fn work(jobs: &Receiver<Job>, results: &Sender<Outcome>) {
-    be_a_good_thread();
+    configure_thread();
     let mut codecs = Codecs::new();
     while let Ok(job) = jobs.recv() {
         let room = job.queued_bytes();
@@ -121,12 +121,12 @@ fn work(jobs: &Receiver<Job>, results: &Sender<Outcome>) {
         if results.send(outcome).is_err() {
             return;
         }
-        ring();
+        notify();
     }
 }
 
 /// Signals are the main thread's, and so may be the core that it is pinned to.
-fn be_a_good_thread() {
+fn configure_thread() {
     // SAFETY: plain C data, filled in by the calls before it is used; both calls concern this thread alone.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
@@ -137,15 +137,15 @@ fn be_a_good_thread() {
 }
 
 /// Asks the main thread to come by, once for any number of results.
-fn ring() {
-    if !RUNG.swap(true, SeqCst) {
+fn notify() {
+    if !NOTIFIED.swap(true, SeqCst) {
         // SAFETY: this call may be made from any thread; the callback takes no data.
-        unsafe { server!(RedisModule_EventLoopAddOneShot)(Some(bell), ptr::null_mut()) };
+        unsafe { server!(RedisModule_EventLoopAddOneShot)(Some(on_notified), ptr::null_mut()) };
     }
 }
 
-unsafe extern "C" fn bell(_data: *mut c_void) {
-    guarded("the workers' bell", (), || set_timer(0));
+unsafe extern "C" fn on_notified(_data: *mut c_void) {
+    catch_panic("the workers' bell", (), || set_timer(0));
 }
 
 fn set_timer(after_ms: i64) {
@@ -154,7 +154,7 @@ fn set_timer(after_ms: i64) {
 }
 
 unsafe extern "C" fn swap_in(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
-    guarded("the workers' timer", (), || {
+    catch_panic("the workers' timer", (), || {
         // SAFETY: takes nothing, returns a number: whether writing now would end the server (it is paused).
         if unsafe { server!(RedisModule_AvoidReplicaTraffic)() } != 0 || try_state().is_none() {
             return set_timer(LATER_MS);
@@ -164,7 +164,7 @@ unsafe extern "C" fn swap_in(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) 
         let until = Instant::now() + SLICE;
         while Instant::now() < until {
             let Some(outcome) = next_outcome() else {
-                RUNG.store(false, SeqCst); // what is sent from here on rings again
+                NOTIFIED.store(false, SeqCst); // what is sent from here on rings again
                 match next_outcome() {
                     None => return,
                     Some(outcome) => take(ctx, outcome), // sent just before
@@ -174,14 +174,14 @@ unsafe extern "C" fn swap_in(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) 
             take(ctx, outcome);
         }
         // One timer at a time: a bell that rings meanwhile finds this one set.
-        RUNG.store(true, SeqCst);
+        NOTIFIED.store(true, SeqCst);
         set_timer(0);
     });
 }
 
 /// The next result, if one has come. The crew is not held while the server is called: it may call us back.
 fn next_outcome() -> Option<Outcome> {
-    CREW.0.borrow().results.as_ref().and_then(|results| results.try_recv().ok())
+    WORKER.0.borrow().results.as_ref().and_then(|results| results.try_recv().ok())
 }
 
 fn take(ctx: Ctx, outcome: Outcome) {

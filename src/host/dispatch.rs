@@ -32,7 +32,7 @@ pub(super) type Trampoline =
 /// One trampoline for each command, and a few to spare.
 const SPARE: usize = 48;
 seq!(N in 0..48 {
-    static TRAMPOLINES: [Trampoline; SPARE] = [ #( enter::<N>, )* ];
+    static TRAMPOLINES: [Trampoline; SPARE] = [ #( dispatch::<N>, )* ];
 });
 const _: () = assert!(COMMANDS.len() <= SPARE, "more commands than trampolines: raise SPARE");
 
@@ -44,7 +44,7 @@ pub(super) fn trampoline(index: usize) -> Trampoline {
     TRAMPOLINES[index]
 }
 
-unsafe extern "C" fn enter<const INDEX: usize>(
+unsafe extern "C" fn dispatch<const INDEX: usize>(
     ctx: *mut raw::RedisModuleCtx,
     argv: *mut *mut raw::RedisModuleString,
     argc: c_int,
@@ -136,7 +136,7 @@ fn call(row: Row, ctx: Ctx, argv: &[Str<'_>]) {
     }
     // Also after an error: what has been done must be told, or a replica would differ.
     if effects.is_empty() {
-        return blocked::look_after(state);
+        return blocked::after_command(state);
     }
     deliver(ctx, By::Command(command), effects, keys, state);
 }
