@@ -59,7 +59,7 @@ struct Blocked {
 }
 
 #[derive(Default)]
-struct Blockeds {
+struct BlockedClients {
     by_handle: HashMap<usize, Blocked>,
     handles: HashMap<WaiterId, usize>,
     /// Those who left while the state was out of reach.
@@ -84,7 +84,7 @@ impl Slice {
     }
 }
 
-struct MainThread(RefCell<Blockeds>);
+struct MainThread(RefCell<BlockedClients>);
 // SAFETY: commands, timers, events and the callbacks of blocked clients all run on the server's main thread.
 unsafe impl Sync for MainThread {}
 

@@ -78,7 +78,7 @@ pub(super) struct OwnedStr(NonNull<raw::RedisModuleString>);
 
 /// What a key holds, as far as we tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Held {
+pub(super) enum KeyKind {
     Nothing,
     Text,
     Ours,
@@ -271,26 +271,26 @@ impl Ctx {
 
     /// The server's own `GET`. Reading a string through an open key would decode it in place: a counter would no
     /// longer be kept as a number, for a mere read.
-    pub(super) fn call_get(self, name: Str<'_>) -> Option<Called> {
+    pub(super) fn call_get(self, name: Str<'_>) -> Option<CallReply> {
         // SAFETY: the context is that of a running command; the format names the one string that follows.
         let reply = unsafe { server!(RedisModule_Call)(self.as_ptr(), c"GET".as_ptr(), c"s".as_ptr(), name.as_ptr()) };
-        NonNull::new(reply).map(Called)
+        NonNull::new(reply).map(CallReply)
     }
 
     /// A command of the server's with one word.
-    pub(super) fn call(self, command: &CStr, word: &CStr) -> Option<Called> {
+    pub(super) fn call(self, command: &CStr, word: &CStr) -> Option<CallReply> {
         // SAFETY: the context is valid; the format names the one C string that follows.
         let reply = unsafe { server!(RedisModule_Call)(self.as_ptr(), command.as_ptr(), c"c".as_ptr(), word.as_ptr()) };
-        NonNull::new(reply).map(Called)
+        NonNull::new(reply).map(CallReply)
     }
 
     /// A command of the server's with two words, the second of them a name.
-    pub(super) fn call_named(self, command: &CStr, word: &CStr, name: Str<'_>) -> Option<Called> {
+    pub(super) fn call_named(self, command: &CStr, word: &CStr, name: Str<'_>) -> Option<CallReply> {
         // SAFETY: the context is valid; the format names the C string and the string that follow.
         let reply = unsafe {
             server!(RedisModule_Call)(self.as_ptr(), command.as_ptr(), c"cs".as_ptr(), word.as_ptr(), name.as_ptr())
         };
-        NonNull::new(reply).map(Called)
+        NonNull::new(reply).map(CallReply)
     }
 
     /// Tells replicas and AOF to run `command` with these words (at most three).
@@ -330,9 +330,9 @@ impl Ctx {
 
 /// What a command of the server's answered; freed when dropped.
 #[derive(Debug)]
-pub(super) struct Called(NonNull<raw::RedisModuleCallReply>);
+pub(super) struct CallReply(NonNull<raw::RedisModuleCallReply>);
 
-impl Called {
+impl CallReply {
     /// The answer, when it is a string.
     pub(super) fn text(&self) -> Option<&[u8]> {
         // SAFETY: the reply lives as long as `self`, and its bytes with it.
@@ -370,7 +370,7 @@ impl Called {
     }
 }
 
-impl Drop for Called {
+impl Drop for CallReply {
     fn drop(&mut self) {
         // SAFETY: ours since `call_get`.
         unsafe { server!(RedisModule_FreeCallReply)(self.0.as_ptr()) }
@@ -383,19 +383,19 @@ impl OpenKey {
         super::datatype::type_ptr()
     }
 
-    pub(super) fn held(&self) -> Held {
+    pub(super) fn kind(&self) -> KeyKind {
         if self.0.is_null() {
-            return Held::Nothing;
+            return KeyKind::Nothing;
         }
         // SAFETY: the key is open (and not null).
         unsafe {
             if server!(RedisModule_ModuleTypeGetType)(self.0) == Self::our_type() {
-                return Held::Ours;
+                return KeyKind::Ours;
             }
             match server!(RedisModule_KeyType)(self.0) as isize {
-                raw::REDISMODULE_KEYTYPE_EMPTY => Held::Nothing,
-                raw::REDISMODULE_KEYTYPE_STRING => Held::Text,
-                _ => Held::Other,
+                raw::REDISMODULE_KEYTYPE_EMPTY => KeyKind::Nothing,
+                raw::REDISMODULE_KEYTYPE_STRING => KeyKind::Text,
+                _ => KeyKind::Other,
             }
         }
     }
@@ -473,7 +473,7 @@ impl OpenKey {
 
     /// Removes the key, large values in the background; whether there was one.
     pub(super) fn unlink(&self) -> bool {
-        let there = self.held() != Held::Nothing;
+        let there = self.kind() != KeyKind::Nothing;
         // SAFETY: the key is open for writing.
         unsafe { server!(RedisModule_UnlinkKey)(self.0) };
         there

@@ -4,7 +4,7 @@
 use std::ffi::c_void;
 
 use super::datatype;
-use super::ffi::{Called, Ctx, Held, Mode, OpenKey, OwnedStr, Str};
+use super::ffi::{CallReply, Ctx, KeyKind, Mode, OpenKey, OwnedStr, Str};
 use crate::cache::entry::{Entry, EntryMut, EntryRef};
 use crate::cache::{Key, Keyspace, Slot};
 
@@ -34,7 +34,7 @@ pub(super) struct ServerKeys<'a> {
     /// How every key is opened; else as each call needs it, which never changes one.
     mode: Option<Mode>,
     open: Option<Opened>,
-    text: Option<Called>,
+    text: Option<CallReply>,
 }
 
 struct Opened {
@@ -42,7 +42,7 @@ struct Opened {
     arg: Option<u16>,
     mode: Mode,
     /// What it holds: asked once, until we change it.
-    held: Held,
+    kind: KeyKind,
 }
 
 impl<'a> ServerKeys<'a> {
@@ -70,8 +70,8 @@ impl<'a> ServerKeys<'a> {
         if !self.open.as_ref().is_some_and(same) {
             self.open = None; // close first
             let opened = self.names.with_name(key, |name| self.ctx.open(name, mode));
-            let held = opened.held();
-            self.open = Some(Opened { key: opened, arg: key.arg, mode, held });
+            let kind = opened.kind();
+            self.open = Some(Opened { key: opened, arg: key.arg, mode, kind });
         }
         self.open.as_ref().expect("opened just above")
     }
@@ -91,19 +91,19 @@ impl<'a> ServerKeys<'a> {
     /// The open key was changed: what it holds is to be asked again.
     fn ask_again(&mut self) {
         if let Some(open) = &mut self.open {
-            open.held = open.key.held();
+            open.kind = open.key.kind();
         }
     }
 
     fn slot(&mut self, key: Key<'_>, mode: Mode) -> Slot<'_> {
         let open = self.opened(key, mode);
-        match open.held {
-            Held::Nothing => Slot::Empty,
-            Held::Text => Slot::Text(open.key.len()),
-            Held::Other => Slot::Other,
+        match open.kind {
+            KeyKind::Nothing => Slot::Empty,
+            KeyKind::Text => Slot::Text(open.key.len()),
+            KeyKind::Other => Slot::Other,
             // SAFETY: the key is open and holds a value of our type; it stays open, and the value unchanged, as
             // long as the slot borrows `self`, since every method that could change either takes `&mut self`.
-            Held::Ours => Slot::Entry(EntryRef::from_bytes(unsafe { datatype::bytes(open.key.value()) })),
+            KeyKind::Ours => Slot::Entry(EntryRef::from_bytes(unsafe { datatype::bytes(open.key.value()) })),
         }
     }
 }
@@ -120,7 +120,7 @@ impl Keyspace for ServerKeys<'_> {
     fn text(&mut self, key: Key<'_>) -> Option<&[u8]> {
         self.open = None; // one at a time: the server opens it
         self.text = self.names.with_name(key, |name| self.ctx.call_get(name));
-        self.text.as_ref().and_then(Called::text)
+        self.text.as_ref().and_then(CallReply::text)
     }
 
     fn left_ms(&mut self, key: Key<'_>) -> Option<u64> {
@@ -156,7 +156,7 @@ impl Keyspace for ServerKeys<'_> {
         debug_assert!(self.mode.is_some_and(|mode| mode != Mode::Peek));
         let open = self.opened(key, Mode::Write);
         // SAFETY: as in `slot`; opened for writing, on the main thread, and nobody else refers to the value.
-        (open.held == Held::Ours).then(|| EntryMut::from_bytes(unsafe { datatype::bytes_mut(open.key.value()) }))
+        (open.kind == KeyKind::Ours).then(|| EntryMut::from_bytes(unsafe { datatype::bytes_mut(open.key.value()) }))
     }
 
     fn set_expire_at(&mut self, key: Key<'_>, at: Option<u64>) {

@@ -26,12 +26,12 @@ struct Blocked {
 }
 
 #[derive(Default)]
-struct Blockeds {
+struct BlockedClients {
     by_handle: HashMap<usize, Blocked>,
     handles: HashMap<SweepWaiterId, usize>,
 }
 
-struct MainThread(RefCell<Blockeds>);
+struct MainThread(RefCell<BlockedClients>);
 // SAFETY: commands, timers, events and the callbacks of blocked clients all run on the server's main thread.
 unsafe impl Sync for MainThread {}
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use lazy_static::lazy_static;
 use redis_module::raw;
 
-use super::ffi::{Ctx, Held, Mode, OwnedStr, server};
+use super::ffi::{Ctx, KeyKind, Mode, OwnedStr, server};
 use super::{catch_panic, context, datatype, log, try_state, with_state};
 use crate::cache::State;
 use crate::cache::codec::Codecs;
@@ -205,7 +205,7 @@ fn swap(ctx: Ctx, done: &Done) -> bool {
     }
     let name = OwnedStr::new(&done.key);
     let key = ctx.open(name.borrow(), Mode::Swap);
-    if key.held() != Held::Ours {
+    if key.kind() != KeyKind::Ours {
         return false;
     }
     // SAFETY: the key is open and holds a value of our type; the entry is used only while it is.
