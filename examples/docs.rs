@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fs};
 
-use smartcache::cache::health::REASONS;
 use smartcache::cache::stats::FIELDS;
+use smartcache::cache::stats::health::REASONS;
 use smartcache::commands::COMMANDS;
 use smartcache::commands::spec::{Access, Command, Flag, Keys};
 use smartcache::config::SETTINGS;

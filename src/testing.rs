@@ -17,23 +17,24 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::cache::ask::{Node, Values};
 use crate::cache::clock::Now;
+use crate::cache::codec::offload::{self, Job};
 use crate::cache::effects::{Effect, Effects};
+use crate::cache::entry::format::{self, Expiry};
 use crate::cache::entry::{Entry, EntryMut};
 use crate::cache::error::Error;
-use crate::cache::format::{self, Expiry};
-use crate::cache::health::ServerInfo;
-use crate::cache::lease::{Deadline, WaitOutcome, WaiterId};
-use crate::cache::live::Live;
-use crate::cache::marks::Invalidations;
-use crate::cache::miss_reasons::MissReasons;
-use crate::cache::native_commands::Sender;
-use crate::cache::offload::{self, Job};
-use crate::cache::sweep::{SweepWaiterId, Walk};
-use crate::cache::tag_index::TagIndex;
-use crate::cache::tombstones::Tombstones;
-use crate::cache::{Caller, Cx, Judge, Key, Keyspace, Reply, Right, Server, Slot, State, aux};
+use crate::cache::invalidation::marks::Invalidations;
+use crate::cache::invalidation::sweep::{SweepWaiterId, Walk};
+use crate::cache::invalidation::tag_index::TagIndex;
+use crate::cache::lease::acquire::{Node, Values};
+use crate::cache::lease::native_commands::Sender;
+use crate::cache::lease::table::{Deadline, WaitOutcome, WaiterId};
+use crate::cache::lease::tombstones::Tombstones;
+use crate::cache::node::aux;
+use crate::cache::stats::health::ServerInfo;
+use crate::cache::stats::live::Live;
+use crate::cache::stats::miss_reasons::MissReasons;
+use crate::cache::{Caller, Cx, Judge, Key, Keyspace, Reply, Right, Server, Slot, State};
 use crate::commands::args::Args;
 use crate::commands::spec::Flag;
 use crate::commands::{self, getlock, preview};
@@ -321,7 +322,7 @@ impl TestNode {
     /// The token in the answer of a `GETLOCK`.
     pub fn token(&mut self, line: &str) -> String {
         let answer = self.call(line);
-        let token = answer.rsplit(", ").nth(2).filter(|word| word.len() == crate::cache::token::LEN);
+        let token = answer.rsplit(", ").nth(2).filter(|word| word.len() == crate::cache::lease::token::LEN);
         token.unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 
@@ -888,7 +889,7 @@ impl TestNode {
 
 /// An answer of `GETLOCK` with `T` for its token.
 pub fn masked(answer: &str) -> String {
-    let token = answer.rsplit(", ").nth(2).filter(|word| word.len() == crate::cache::token::LEN);
+    let token = answer.rsplit(", ").nth(2).filter(|word| word.len() == crate::cache::lease::token::LEN);
     token.map_or_else(|| answer.into(), |token| answer.replace(token, "T"))
 }
 

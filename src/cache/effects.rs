@@ -8,11 +8,11 @@ use std::ffi::CStr;
 use smallvec::SmallVec;
 
 use super::Key;
-use super::bus::PassOn;
+use super::cluster::bus::PassOn;
 use super::codec::CodecId;
-use super::lease::WaiterId;
-use super::offload::Job;
-use super::sweep::SweepWaiterId;
+use super::codec::offload::Job;
+use super::invalidation::sweep::SweepWaiterId;
+use super::lease::table::WaiterId;
 
 /// One thing for the host to do.
 #[derive(Debug)]

@@ -7,65 +7,42 @@
 //! (`testing.rs`).
 #![forbid(unsafe_code)]
 
-pub mod ask;
-pub mod aux;
-pub mod bus;
-pub mod chunked;
 pub mod clock;
+pub mod cluster;
 pub mod codec;
 pub mod effects;
 pub mod entry;
 pub mod error;
-pub mod fill;
-pub mod format;
 pub mod glob;
-pub mod health;
-pub mod histogram;
-pub mod hot;
-pub mod invalidate;
+pub mod invalidation;
 pub mod lease;
-pub mod live;
-pub mod marks;
-pub mod miss_reasons;
-pub mod native_commands;
-pub mod offload;
-pub mod posting_list;
+pub mod node;
 pub mod random;
-pub mod read;
-pub mod report;
 pub mod rules;
-pub mod slots;
 pub mod stats;
-pub mod store;
-pub mod sweep;
-pub mod tag_index;
-pub mod tags;
-pub mod token;
-pub mod tombstones;
 pub mod units;
-pub mod window;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::Settings;
-use ask::Node;
-use bus::{Bus, PassOn};
 use clock::{Clock, Now};
+use cluster::bus::{Bus, PassOn};
 use effects::{Effect, Effects};
 use entry::{Entry, EntryMut, EntryRef, Freshness};
-use fill::{Answered, FlushEpochs};
-use health::{Backlog, ServerInfo};
-use lease::Leases;
-use live::Live;
-use marks::Invalidations;
-use miss_reasons::MissReasons;
-use native_commands::Transactions;
+use invalidation::marks::Invalidations;
+use invalidation::sweep::Sweep;
+use lease::acquire::Node;
+use lease::fill::{Answered, FlushEpochs};
+use lease::native_commands::Transactions;
+use lease::slots::Slots;
+use lease::table::Leases;
+use lease::token::Secret;
+use lease::tombstones::Tombstones;
 use rules::Policies;
-use slots::Slots;
-use sweep::Sweep;
-use token::Secret;
-use tombstones::Tombstones;
+use stats::health::{Backlog, ServerInfo};
+use stats::live::Live;
+use stats::miss_reasons::MissReasons;
 
 /// A key, and which word of the command it was: the host then uses the server's own string instead of making one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,7 +249,7 @@ impl<'a> Judge<'a> {
         entry.stale()
             || matches!(
                 self.invalidations.verdict(self.db, self.name, entry, self.now),
-                marks::Verdict::Stale(_) | marks::Verdict::Dead
+                invalidation::marks::Verdict::Stale(_) | invalidation::marks::Verdict::Dead
             )
     }
 }
@@ -286,13 +263,13 @@ pub struct State {
     /// The source of stamps.
     pub clock: Clock,
     /// Names and ids of tags.
-    pub tags: tags::Tags,
+    pub tags: invalidation::tags::Tags,
     /// Counters.
     pub stats: stats::Stats,
     /// Contexts and buffers for compression on the main thread.
     pub codecs: codec::Codecs,
     /// What is waiting to be compressed by the workers.
-    pub offload: offload::Offload,
+    pub offload: codec::offload::Offload,
     /// How well values compress, rule by rule (by id; 0 is no rule).
     pub adaptive: Vec<codec::Adaptive>,
     /// A buffer for headers that are replicated, used again.
@@ -403,7 +380,7 @@ impl State {
             slots.begin_anew(stamp);
         }
         for db in self.invalidations.begin_era(stamp) {
-            self.sweep.ask(db, sweep::Walk::Keys, 0);
+            self.sweep.ask(db, invalidation::sweep::Walk::Keys, 0);
         }
     }
 
@@ -422,10 +399,10 @@ impl State {
             policies: Policies::new(&settings),
             settings,
             clock: Clock::default(),
-            tags: tags::Tags::new(live.clone()),
+            tags: invalidation::tags::Tags::new(live.clone()),
             stats: stats::Stats::new(now, (seed >> 32) as u64, miss_reasons),
             codecs: codec::Codecs::new(),
-            offload: offload::Offload::default(),
+            offload: codec::offload::Offload::default(),
             adaptive: Vec::new(),
             header: Vec::new(),
             random: random::Random::new((seed ^ seed >> 64) as u64),

@@ -5,7 +5,7 @@ use super::options::{self, CLAIM, LIFETIME, TAGS, Takes};
 use super::set;
 use super::spec::{Access, Arg, Command, Flag, Keys};
 use crate::cache::error::Error;
-use crate::cache::store::Content;
+use crate::cache::node::store::Content;
 use crate::cache::{Cx, Slot};
 
 /// The declaration.

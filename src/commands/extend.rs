@@ -4,7 +4,7 @@ use super::args::{Args, Zero};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::Cx;
 use crate::cache::error::Error;
-use crate::cache::fill::Provenance;
+use crate::cache::lease::fill::Provenance;
 
 /// The declaration.
 pub const COMMAND: Command = Command {

@@ -3,7 +3,7 @@
 use super::args::{Args, is, once};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::error::Error;
-use crate::cache::read::{self, Accept, Found, Value};
+use crate::cache::node::read::{self, Accept, Found, Value};
 use crate::cache::{Cx, Judge, Key, Reply};
 
 /// The declaration.

@@ -3,11 +3,11 @@
 use super::args::{Args, Zero, is, once};
 use super::get;
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
-use crate::cache::ask::{Decision, KeyState, LeaseRequest};
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
-use crate::cache::lease::{Answer, WaitOptions};
-use crate::cache::read::{self, Accept, Found, MissReason, Value};
+use crate::cache::lease::acquire::{Decision, KeyState, LeaseRequest};
+use crate::cache::lease::table::{Answer, WaitOptions};
+use crate::cache::node::read::{self, Accept, Found, MissReason, Value};
 use crate::cache::rules::Policies;
 use crate::cache::stats::Tally;
 use crate::cache::units;
@@ -189,7 +189,7 @@ pub fn write_reply(
     state: &'static str,
     value: Option<Value<'_>>,
     with_encoding: bool,
-    token: Option<&[u8; crate::cache::token::LEN]>,
+    token: Option<&[u8; crate::cache::lease::token::LEN]>,
     fresh_ms: i64,
     lease_ms: u64,
 ) {
@@ -625,7 +625,7 @@ mod tests {
             picked += 1;
             let node = node.as_node();
             let mut tally = node.state.stats.at(node.now);
-            node.state.leases.end(0, b"k", crate::cache::lease::LeaseEnd::Released, &mut tally);
+            node.state.leases.end(0, b"k", crate::cache::lease::table::LeaseEnd::Released, &mut tally);
         }
         picked
     }

@@ -4,7 +4,8 @@ use super::args::Args;
 use super::spec::{Access, Arg, Command, Flag, Keys};
 use crate::cache::entry::{EntryRef, Freshness};
 use crate::cache::error::Error;
-use crate::cache::{Cx, Judge, Key, Slot, read};
+use crate::cache::node::read;
+use crate::cache::{Cx, Judge, Key, Slot};
 
 /// The declaration.
 pub const COMMAND: Command = Command {

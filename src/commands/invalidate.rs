@@ -5,11 +5,11 @@ use smallvec::SmallVec;
 use super::args::{Args, Zero, is, once};
 use super::options;
 use super::spec::{Arg, Command, Flag, Keys, Kind};
-use crate::cache::bus::PassOn;
+use crate::cache::cluster::bus::PassOn;
 use crate::cache::effects::Effect;
 use crate::cache::error::{Error, Word};
-use crate::cache::invalidate::{Invalidation, Selector, TAG_KEY};
-use crate::cache::marks::How;
+use crate::cache::invalidation::marks::How;
+use crate::cache::invalidation::messages::{Invalidation, Selector, TAG_KEY};
 use crate::cache::{Cx, Right};
 
 /// The most names that can be given at once.
@@ -586,11 +586,11 @@ mod tests {
         node.call("INVALIDATE TAGS 1 soft SOFT GUARD 7");
         node.call("INVALIDATE ALL");
         let mut saved = Vec::new();
-        assert!(crate::cache::aux::save(&node.state, node.now(), &mut |string| saved.push(string.to_vec())));
+        assert!(crate::cache::node::aux::save(&node.state, node.now(), &mut |string| saved.push(string.to_vec())));
         let mut other = TestNode::at(2_000_000);
         let now = other.now();
         let mut strings = saved.iter().cloned();
-        crate::cache::aux::load(&mut other.state, now, || strings.next()).unwrap();
+        crate::cache::node::aux::load(&mut other.state, now, || strings.next()).unwrap();
         let said = |node: &TestNode| {
             let mut marks = node.marks_as_words();
             marks.sort(); // tags come in the order of their ids
@@ -599,7 +599,7 @@ mod tests {
         assert_eq!((said(&other), said(&other).len()), (said(&node), 3));
         for len in 0..saved.len() {
             let mut strings = saved[..len].iter().cloned();
-            assert!(crate::cache::aux::load(&mut other.state, now, || strings.next()).is_err(), "cut at {len}");
+            assert!(crate::cache::node::aux::load(&mut other.state, now, || strings.next()).is_err(), "cut at {len}");
         }
     }
 

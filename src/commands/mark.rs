@@ -4,7 +4,7 @@ use super::args::Args;
 use super::spec::{Arg, Command, Flag, Keys, Kind};
 use crate::cache::Cx;
 use crate::cache::error::Error;
-use crate::cache::invalidate::{self, MarkMessage};
+use crate::cache::invalidation::messages::{self, MarkMessage};
 
 /// The declaration.
 pub const COMMAND: Command = Command {
@@ -36,7 +36,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     while let Some(word) = args.option() {
         words.push(word);
     }
-    let said = invalidate::decode(&words)?;
+    let said = messages::decode(&words)?;
     if !cx.caller.trusted {
         return Err(Error::Refused("SMARTCACHE.MARK is for replicas and AOF: say SMARTCACHE.INVALIDATE".into()));
     }

@@ -3,7 +3,7 @@
 use super::args::Args;
 use super::spec::{Access, Arg, Command, Flag, Keys};
 use crate::cache::error::Error;
-use crate::cache::read::{self, Found, MissReason};
+use crate::cache::node::read::{self, Found, MissReason};
 use crate::cache::{Cx, Judge};
 
 /// The declaration.

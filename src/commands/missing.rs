@@ -5,7 +5,8 @@ use smallvec::SmallVec;
 use super::args::Args;
 use super::spec::{Access, Arg, Command, Flag, Keys};
 use crate::cache::error::Error;
-use crate::cache::{Cx, Judge, Slot, read};
+use crate::cache::node::read;
+use crate::cache::{Cx, Judge, Slot};
 
 /// The declaration.
 pub const COMMAND: Command = Command {

@@ -6,7 +6,7 @@ use super::args::Args;
 use super::options::{self, CODEC, CONDITION, LIFETIME, SIE, SINCE, SWR, TAGS, Takes};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::error::Error;
-use crate::cache::store::{self, Content, Outcome};
+use crate::cache::node::store::{self, Content, Outcome};
 use crate::cache::{Cx, Key};
 
 /// The declaration.

@@ -5,10 +5,10 @@ use super::spec::{Arg, Kind};
 use crate::cache::codec::Choice;
 use crate::cache::entry::MAX_TAGS;
 use crate::cache::error::Error;
-use crate::cache::fill::Provenance;
+use crate::cache::invalidation::tags::MAX_TAG_LEN;
+use crate::cache::lease::fill::Provenance;
+use crate::cache::node::store::{Condition, Options};
 use crate::cache::rules::Lifetime;
-use crate::cache::store::{Condition, Options};
-use crate::cache::tags::MAX_TAG_LEN;
 use crate::cache::units::MAX_DURATION_MS;
 
 /// `TTL d | EX s | PX ms | EXAT s | PXAT ms | PERSIST`

@@ -5,7 +5,7 @@ use super::invalidate::{SELECTOR, check_permission, parse_selector};
 use super::spec::{Command, Flag, Keys};
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
-use crate::cache::sweep::{Preview, SweepReply};
+use crate::cache::invalidation::sweep::{Preview, SweepReply};
 use crate::cache::{Cx, Reply, Right};
 
 /// The declaration.

@@ -2,7 +2,7 @@
 
 use super::args::{Args, Zero, is};
 use super::spec::{Arg, Command, Flag, Keys, Kind};
-use crate::cache::bus::PassOn;
+use crate::cache::cluster::bus::PassOn;
 use crate::cache::effects::Effect;
 use crate::cache::error::{Error, Word};
 use crate::cache::rules::{Origin, Rule, RuleError, RuleSpec, Said};

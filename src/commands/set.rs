@@ -4,7 +4,7 @@ use super::args::Args;
 use super::options::{self, CLAIM, CODEC, CONDITION, LIFETIME, SIE, SWR, TAGS, Takes};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::error::Error;
-use crate::cache::store::{self, Content, Options, Outcome};
+use crate::cache::node::store::{self, Content, Options, Outcome};
 use crate::cache::{Cx, Key};
 
 /// The declaration.

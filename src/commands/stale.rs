@@ -5,7 +5,7 @@ use super::spec::{Access, Arg, Command, Flag, Keys};
 use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::EntryMut;
 use crate::cache::error::Error;
-use crate::cache::tombstones::TombstoneKind;
+use crate::cache::lease::tombstones::TombstoneKind;
 use crate::cache::{Cx, Judge};
 
 /// The declaration.

@@ -4,7 +4,7 @@ use super::args::Args;
 use super::spec::{Command, Flag, Keys};
 use crate::cache::Cx;
 use crate::cache::error::Error;
-use crate::cache::token::{Of, Token};
+use crate::cache::lease::token::{Of, Token};
 
 /// The declaration.
 pub const COMMAND: Command = Command {

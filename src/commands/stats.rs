@@ -3,10 +3,10 @@
 use super::args::{Args, is, once};
 use super::spec::{Arg, Command, Flag, Keys, Kind};
 use crate::cache::error::Error;
-use crate::cache::report::{self, Section};
 use crate::cache::rules::{Policies, Rule, RuleId};
+use crate::cache::stats::report::{self, Section};
+use crate::cache::stats::window::{WINDOWS, Window};
 use crate::cache::stats::{Number, Snapshot, Whose};
-use crate::cache::window::{WINDOWS, Window};
 use crate::cache::{Cx, Reply, units};
 
 /// The declaration.
@@ -146,8 +146,8 @@ fn tell(reply: &mut dyn Reply, numbers: &Snapshot, of_rule: bool) {
 
 #[cfg(test)]
 mod tests {
-    use crate::cache::health::REASONS;
     use crate::cache::stats::FIELDS;
+    use crate::cache::stats::health::REASONS;
     use crate::testing::{TestNode, field_of};
 
     #[test]

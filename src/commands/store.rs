@@ -5,9 +5,9 @@ use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::codec::CodecId;
 use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::EntryMut;
+use crate::cache::entry::format::{self, Expiry, Header};
 use crate::cache::error::Error;
-use crate::cache::format::{self, Expiry, Header};
-use crate::cache::store::Source;
+use crate::cache::node::store::Source;
 use crate::cache::{Caller, Cx, Key};
 
 /// The declaration.

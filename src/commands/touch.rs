@@ -5,8 +5,8 @@ use super::options::{self, LIFETIME, Takes};
 use super::spec::{Access, Arg, Command, Flag, Keys};
 use crate::cache::effects::{Effect, Event};
 use crate::cache::error::Error;
-use crate::cache::marks::Verdict;
-use crate::cache::tombstones::TombstoneKind;
+use crate::cache::invalidation::marks::Verdict;
+use crate::cache::lease::tombstones::TombstoneKind;
 use crate::cache::{Cx, Judge, Slot};
 
 /// The declaration.

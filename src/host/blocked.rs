@@ -34,9 +34,9 @@ use super::keyspace::ServerKeys;
 use super::reply::ServerReply;
 use super::{catch_panic, clock_now, context, filter, try_state};
 use crate::cache::State;
-use crate::cache::ask::{Node, Values};
 use crate::cache::clock::Now;
-use crate::cache::lease::{Answer, Deadline, WaitOutcome, WaiterId};
+use crate::cache::lease::acquire::{Node, Values};
+use crate::cache::lease::table::{Answer, Deadline, WaitOutcome, WaiterId};
 use crate::commands::getlock;
 
 /// Answers sent at each tick; and by the commands of a few milliseconds together.

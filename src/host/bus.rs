@@ -15,7 +15,7 @@ use redis_module::raw;
 use super::ffi::{Ctx, OwnedStr, server};
 use super::{catch_panic, clock_now, context, dispatch, log, mono_ms, try_state};
 use crate::cache::State;
-use crate::cache::bus::{Message, NodeId, PassOn, Unread};
+use crate::cache::cluster::bus::{Message, NodeId, PassOn, Unread};
 use crate::commands;
 use crate::commands::spec::{Command, Flag};
 

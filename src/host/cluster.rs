@@ -11,7 +11,7 @@ use redis_module::raw;
 
 use super::ffi::Ctx;
 use super::{blocked, clock_now, try_state};
-use crate::cache::slots;
+use crate::cache::lease::slots;
 
 /// For how long slots are read at every turn after an epoch has changed, in milliseconds.
 const RESTLESS_MS: u64 = 60_000;

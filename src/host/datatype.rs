@@ -16,16 +16,17 @@ use redis_module::raw;
 
 use super::ffi::{Ctx, Str, malloc_size, server, server_may};
 use super::{cached_now, caller, catch_panic, clock_now, log, with_state};
+use crate::cache::State;
 use crate::cache::codec::CodecId;
+use crate::cache::entry::format::{self, Expiry};
 use crate::cache::entry::{self, Entry, EntryMut, EntryRef, Freshness, HEADER};
-use crate::cache::format::{self, Expiry};
-use crate::cache::live::Live;
-use crate::cache::marks::{Invalidations, Verdict};
-use crate::cache::miss_reasons::{self, MissReasons};
+use crate::cache::invalidation::marks::{Invalidations, Verdict};
+use crate::cache::lease::tombstones::Tombstones;
+use crate::cache::node::aux;
+use crate::cache::node::store::Source;
 use crate::cache::rules::RuleId;
-use crate::cache::store::Source;
-use crate::cache::tombstones::Tombstones;
-use crate::cache::{State, aux};
+use crate::cache::stats::live::Live;
+use crate::cache::stats::miss_reasons::{self, MissReasons};
 
 /// The type's name in `TYPE`, RDB and `DUMP`: nine characters, for ever.
 const NAME: &CStr = c"smrtcache";

@@ -11,7 +11,7 @@ use super::keyspace::ServerKeys;
 use super::{blocked, bus, sweep, sweep_waiters, workers};
 use crate::cache::codec::CodecId;
 use crate::cache::effects::{Effect, Effects, Event};
-use crate::cache::format::{self, Expiry};
+use crate::cache::entry::format::{self, Expiry};
 use crate::cache::{Key, Keyspace, Slot, State};
 use crate::commands::spec::Command;
 

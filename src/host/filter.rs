@@ -15,7 +15,7 @@ use super::ffi::{Str, server_may};
 use super::{blocked, catch_panic, clock_now, context, try_state};
 use crate::cache::State;
 use crate::cache::clock::Now;
-use crate::cache::native_commands::{self, Sender};
+use crate::cache::lease::native_commands::{self, Sender};
 
 struct MainThread(Cell<*mut raw::RedisModuleCommandFilter>);
 // SAFETY: only used on the main thread, by commands, their filter and the cron event.

@@ -14,7 +14,7 @@ use redis_module::raw;
 use super::ffi::{Ctx, server};
 use super::reply::ServerReply;
 use super::{catch_panic, try_state};
-use crate::cache::sweep::{SweepReply, SweepWaiterId};
+use crate::cache::invalidation::sweep::{SweepReply, SweepWaiterId};
 use crate::cache::{Reply, State};
 use crate::commands::preview;
 

@@ -25,8 +25,8 @@ use super::ffi::{Ctx, KeyKind, Mode, OwnedStr, server};
 use super::{catch_panic, context, datatype, log, try_state, with_state};
 use crate::cache::State;
 use crate::cache::codec::Codecs;
+use crate::cache::codec::offload::{self, Done, Job};
 use crate::cache::entry::EntryRef;
-use crate::cache::offload::{self, Done, Job};
 
 /// How long one timer may swap.
 const SLICE: Duration = Duration::from_millis(1);

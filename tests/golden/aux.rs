@@ -1,6 +1,6 @@
 //! What is saved beside the keys: a list of strings, in the file each behind its length in four bytes, little-endian.
 
-use smartcache::cache::aux;
+use smartcache::cache::node::aux;
 use smartcache::testing::TestNode;
 
 use super::{assert_golden, golden};

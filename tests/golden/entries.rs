@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use smartcache::cache::clock::Stamp;
 use smartcache::cache::codec::{CodecId, Codecs};
+use smartcache::cache::entry::format::{self, Expiry};
 use smartcache::cache::entry::{Entry, EntryRef, LAST_MOMENT, Parts};
-use smartcache::cache::format::{self, Expiry};
-use smartcache::cache::live::Live;
+use smartcache::cache::invalidation::tags::Tags;
 use smartcache::cache::rules::RuleId;
-use smartcache::cache::tags::Tags;
+use smartcache::cache::stats::live::Live;
 use smartcache::testing::TestNode;
 
 use super::{assert_golden, golden, path};

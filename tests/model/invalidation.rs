@@ -470,7 +470,8 @@ impl World {
             }
             Step::Ask(key, lock) => {
                 let answer = self.say(&format!("GETLOCK {key} LOCK {lock}ms"));
-                let token = answer.rsplit(", ").nth(2).filter(|word| word.len() == smartcache::cache::token::LEN);
+                let token =
+                    answer.rsplit(", ").nth(2).filter(|word| word.len() == smartcache::cache::lease::token::LEN);
                 if let Some(token) = token {
                     let load = self.load(Some((self.db, key)), token.to_owned());
                     self.loads.push(load);

@@ -20,7 +20,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use smartcache::cache::Key;
-use smartcache::cache::native_commands::Sender;
+use smartcache::cache::lease::native_commands::Sender;
 use smartcache::testing::TestNode;
 
 /// The first two share a rule that allows them one lease together (in some histories).

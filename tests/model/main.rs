@@ -16,8 +16,8 @@ use history::{Bytes, KEYS, Kind, Step, history};
 use naive::{Condition, Entry, Held, Lifetime, NEVER, Naive, Read, Said, State, What, WrongType};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use smartcache::cache::format;
-use smartcache::cache::sweep::Walk;
+use smartcache::cache::entry::format;
+use smartcache::cache::invalidation::sweep::Walk;
 use smartcache::testing::{TestNode, field_of};
 
 const START: u64 = 1_000_000_000;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use smartcache::cache::health::REASONS;
+use smartcache::cache::stats::health::REASONS;
 
 use crate::support::{SOON, Server, free_port, skip, wait_until};
 

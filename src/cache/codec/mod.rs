@@ -21,6 +21,7 @@
 //! the result: [`Codecs`] keeps both, made when they are first needed.
 
 mod adaptive;
+pub mod offload;
 #[cfg(test)]
 #[macro_use]
 mod suite;

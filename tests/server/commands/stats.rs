@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use smartcache::cache::report::{self, Section};
 use smartcache::cache::stats::Whose;
+use smartcache::cache::stats::report::{self, Section};
 use smartcache::testing::TestNode;
 
 use crate::support::{Server, args, assert_within, skip, wait_until};

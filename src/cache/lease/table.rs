@@ -24,10 +24,10 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::clock::{Now, Stamp};
-use super::rules::RuleId;
-use super::stats::Tally;
-use super::token::Token;
+use crate::cache::clock::{Now, Stamp};
+use crate::cache::lease::token::Token;
+use crate::cache::rules::RuleId;
+use crate::cache::stats::Tally;
 
 /// Leases that ran out of which that is remembered.
 const REMEMBERED: usize = 1_024;
@@ -94,7 +94,7 @@ pub struct WaitOptions {
     /// `OWNER`.
     pub owner: Option<Box<[u8]>>,
     /// `ACCEPT`.
-    pub accept: Option<super::read::Accept>,
+    pub accept: Option<crate::cache::node::read::Accept>,
 }
 
 /// Who waits, for what, since when and until when.
@@ -143,7 +143,7 @@ pub struct Answer {
     /// Whether the encoding is told.
     pub with_encoding: bool,
     /// The token, for who is to load.
-    pub token: Option<[u8; super::token::LEN]>,
+    pub token: Option<[u8; crate::cache::lease::token::LEN]>,
     /// What is left of the value's freshness; −1 without end.
     pub fresh_ms: i64,
     /// What is left of the lease, or when to ask again.
@@ -539,10 +539,10 @@ impl Leases {
 
 #[cfg(test)]
 mod tests {
-    use super::super::clock::Stamp;
-    use super::super::miss_reasons::MissReasons;
-    use super::super::stats::{Counters, Stats};
     use super::*;
+    use crate::cache::clock::Stamp;
+    use crate::cache::stats::miss_reasons::MissReasons;
+    use crate::cache::stats::{Counters, Stats};
 
     const KEY: &[u8] = b"k";
 

@@ -17,7 +17,7 @@
 //! forgotten after two and a half minutes. **Memory:** 28 KB for the table, and the names, 64 bytes each at first and at
 //! most 1,024 (longer ones count, but are not named): about 120 KB, never more than 1.2 MB.
 
-use super::clock::Now;
+use crate::cache::clock::Now;
 
 const SETS: usize = 128;
 const WAYS: usize = 8;

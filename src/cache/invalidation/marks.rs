@@ -35,14 +35,14 @@ use std::ops::Bound;
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
-use super::chunked::Chunked;
-use super::clock::{self, Now, Stamp};
-use super::entry::{EntryMut, EntryRef, Freshness};
-use super::glob::{Glob, Prefilter};
-use super::tag_index::TagIndex;
-use super::tags::TagId;
-use super::token::Token;
-use super::tombstones::LoadConflict;
+use crate::cache::clock::{self, Now, Stamp};
+use crate::cache::entry::{EntryMut, EntryRef, Freshness};
+use crate::cache::glob::{Glob, Prefilter};
+use crate::cache::invalidation::chunked::Chunked;
+use crate::cache::invalidation::tag_index::TagIndex;
+use crate::cache::invalidation::tags::TagId;
+use crate::cache::lease::token::Token;
+use crate::cache::lease::tombstones::LoadConflict;
 
 /// Databases whose newest marks are told apart. Those beyond share a number with one of these: more entries are looked at.
 const DATABASES: usize = 1024;

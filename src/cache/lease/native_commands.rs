@@ -11,9 +11,9 @@
 
 use std::collections::HashMap;
 
-use super::clock::Now;
-use super::tombstones::TombstoneKind;
-use super::{State, units};
+use crate::cache::clock::Now;
+use crate::cache::lease::tombstones::TombstoneKind;
+use crate::cache::{State, units};
 
 /// What a command does to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,7 +292,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::ask::Values;
+    use crate::cache::lease::acquire::Values;
     use crate::testing::TestNode;
 
     fn touched(line: &str) -> String {

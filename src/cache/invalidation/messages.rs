@@ -5,15 +5,15 @@ use std::cell::OnceCell;
 
 use smallvec::SmallVec;
 
-use super::clock::{Now, Stamp};
-use super::effects::Effect;
-use super::entry::Freshness;
-use super::error::Error;
-use super::glob::Glob;
-use super::marks::{How, InvalidationMark, MarkTarget, Verdict};
-use super::sweep::{Scope, Walk};
-use super::tags::{MAX_TAG_LEN, TagId};
-use super::{Cx, Judge, Key, Slot, State, units};
+use crate::cache::clock::{Now, Stamp};
+use crate::cache::effects::Effect;
+use crate::cache::entry::Freshness;
+use crate::cache::error::Error;
+use crate::cache::glob::Glob;
+use crate::cache::invalidation::marks::{How, InvalidationMark, MarkTarget, Verdict};
+use crate::cache::invalidation::sweep::{Scope, Walk};
+use crate::cache::invalidation::tags::{MAX_TAG_LEN, TagId};
+use crate::cache::{Cx, Judge, Key, Slot, State, units};
 
 /// The pseudo-key of a tag begins so: who may write it may invalidate the tag, and trackers of it hear when that happens.
 pub const TAG_KEY: &[u8] = b"smartcache:tag:";

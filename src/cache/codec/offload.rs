@@ -17,7 +17,7 @@
 //!
 //! The threads, and the channels between them, are the host's.
 
-use super::codec::{CodecId, Codecs, worth_keeping};
+use crate::cache::codec::{CodecId, Codecs, worth_keeping};
 
 /// The queue as the main thread sees it: how full it is, and what became of everything that wanted in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

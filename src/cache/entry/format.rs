@@ -26,11 +26,11 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-use super::clock::Stamp;
-use super::codec::CodecId;
-use super::entry::{Entry, EntryRef, LAST_MOMENT, MAX_LEN, MAX_TAGS, Parts, flag};
-use super::rules::RuleId;
-use super::tags::{TagId, Tags};
+use crate::cache::clock::Stamp;
+use crate::cache::codec::CodecId;
+use crate::cache::entry::{Entry, EntryRef, LAST_MOMENT, MAX_LEN, MAX_TAGS, Parts, flag};
+use crate::cache::invalidation::tags::{TagId, Tags};
+use crate::cache::rules::RuleId;
 
 /// The version written.
 const VERSION: u8 = 1;
@@ -271,8 +271,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::live::Live;
     use super::*;
+    use crate::cache::stats::live::Live;
 
     fn tags() -> Tags {
         Tags::new(Arc::new(Live::default()))

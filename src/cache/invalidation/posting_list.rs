@@ -1,7 +1,7 @@
 //! A list of numbers that is small when it is short, and is never copied when it is long: most tags have few members, and
 //! some have millions.
 
-use super::chunked::{CHUNK, Chunked};
+use crate::cache::invalidation::chunked::{CHUNK, Chunked};
 
 /// So many take no memory of their own.
 const FEW: usize = 3;

@@ -19,13 +19,13 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::clock::Now;
-use super::entry::Freshness;
-use super::lease::{Answer, Deadline, Lease, LeaseEnd, WaitOutcome, WaiterId};
-use super::read::{self, Accept, Found, Value};
-use super::token::{self, Of, Token};
-use super::tombstones::TombstoneKind;
-use super::{Judge, Key, Keyspace, Slot, State};
+use crate::cache::clock::Now;
+use crate::cache::entry::Freshness;
+use crate::cache::lease::table::{Answer, Deadline, Lease, LeaseEnd, WaitOutcome, WaiterId};
+use crate::cache::lease::token::{self, Of, Token};
+use crate::cache::lease::tombstones::TombstoneKind;
+use crate::cache::node::read::{self, Accept, Found, Value};
+use crate::cache::{Judge, Key, Keyspace, Slot, State};
 
 /// The shortest time after which to ask again, in milliseconds.
 const RETRY_MS: u64 = 20;
@@ -222,7 +222,7 @@ impl Node<'_> {
         let State { policies, leases, settings, clock, tombstones, stats, .. } = &mut *self.state;
         let rule = policies.find(key.name);
         let policy = policies.policy(rule);
-        let rule = rule.map(super::rules::Rule::id).unwrap_or_default();
+        let rule = rule.map(crate::cache::rules::Rule::id).unwrap_or_default();
         if key.name.len() > LONGEST_NAME
             || leases.live() >= settings.max_leases as u64
             || policy.fills.is_some_and(|fills| leases.of_rule(rule) >= u64::from(fills))

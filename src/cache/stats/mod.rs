@@ -8,19 +8,27 @@
 //! Each number is declared once, in [`FIELDS`], with its kind and its definition: `SMARTCACHE.STATS` as map, JSON and
 //! Prometheus text, `INFO smartcache` and the documentation follow from that row.
 
+pub mod health;
+pub mod histogram;
+pub mod hot_keys;
+pub mod live;
+pub mod miss_reasons;
+pub mod report;
+pub mod window;
+
 use std::sync::Arc;
 
-use super::State;
-use super::clock::Now;
-use super::entry::EntryRef;
-use super::histogram::Histogram;
-use super::hot::HotKeys;
-use super::lease::WaitOutcome;
-use super::live::Totals;
-use super::miss_reasons::MissReasons;
-use super::read::MissReason;
-use super::rules::{Policies, RuleId};
-use super::window::{Counted, Row, Window};
+use crate::cache::State;
+use crate::cache::clock::Now;
+use crate::cache::entry::EntryRef;
+use crate::cache::lease::table::WaitOutcome;
+use crate::cache::node::read::MissReason;
+use crate::cache::rules::{Policies, RuleId};
+use crate::cache::stats::histogram::Histogram;
+use crate::cache::stats::hot_keys::HotKeys;
+use crate::cache::stats::live::Totals;
+use crate::cache::stats::miss_reasons::MissReasons;
+use crate::cache::stats::window::{Counted, Row, Window};
 
 /// The struct of counters as it stands, with arithmetic over all of them.
 macro_rules! counters {
@@ -1011,7 +1019,7 @@ mod tests {
             _ => return node.advance(u64::from(ms) * if ms % 7 == 0 { 30 } else { 1 }),
         };
         let answer = node.call_as(client, &line);
-        let found = answer.split('"').find(|word| word.len() == crate::cache::token::LEN).map(str::to_owned);
+        let found = answer.split('"').find(|word| word.len() == crate::cache::lease::token::LEN).map(str::to_owned);
         tokens.extend(found.filter(|_| line.starts_with("GETLOCK")).map(|token| (key, token)));
     }
 

@@ -18,7 +18,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use siphasher::sip::SipHasher24;
 
-use super::clock::{Now, Stamp};
+use crate::cache::clock::{Now, Stamp};
 
 /// The letters of a token.
 pub const LEN: usize = 32;

@@ -7,9 +7,9 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
-use super::entry::EntryRef;
-use super::rules::RuleId;
-use super::tags::TagId;
+use crate::cache::entry::EntryRef;
+use crate::cache::invalidation::tags::TagId;
+use crate::cache::rules::RuleId;
 
 /// Tags per block of counters.
 const BLOCK: usize = 4096;
@@ -189,8 +189,8 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
-    use super::super::entry::tests::holding;
     use super::*;
+    use crate::cache::entry::tests::holding;
 
     #[test]
     fn counters_of_tags_that_are_gone_are_freed_while_others_count() {

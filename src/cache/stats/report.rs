@@ -10,8 +10,8 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use super::health::{Health, REASONS};
-use super::stats::{FIELDS, Field, Number, Snapshot};
+use crate::cache::stats::health::{Health, REASONS};
+use crate::cache::stats::{FIELDS, Field, Number, Snapshot};
 
 /// The numbers of the node, or of one of its rules.
 #[derive(Debug)]

@@ -26,8 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use siphasher::sip::SipHasher13;
 
-use super::read::MissReason;
-use super::rules::RuleId;
+use crate::cache::node::read::MissReason;
+use crate::cache::rules::RuleId;
 
 /// How many keys there is room for.
 pub const SLOTS: usize = 1 << 17;

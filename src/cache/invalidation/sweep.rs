@@ -16,13 +16,13 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::clock::{Now, Stamp};
-use super::effects::{Effect, Effects, Event};
-use super::entry::{EntryRef, Freshness};
-use super::glob::Glob;
-use super::marks::Verdict;
-use super::tags::TagId;
-use super::{Judge, Key, Keyspace, Slot, State};
+use crate::cache::clock::{Now, Stamp};
+use crate::cache::effects::{Effect, Effects, Event};
+use crate::cache::entry::{EntryRef, Freshness};
+use crate::cache::glob::Glob;
+use crate::cache::invalidation::marks::Verdict;
+use crate::cache::invalidation::tags::TagId;
+use crate::cache::{Judge, Key, Keyspace, Slot, State};
 
 /// Keys in the sample of a preview.
 const SAMPLE: usize = 10;
@@ -476,7 +476,7 @@ impl State {
             }
             Walk::Keys => {
                 self.invalidations.swept(job.db, began);
-                Some(super::invalidate::encode_swept(began))
+                Some(crate::cache::invalidation::messages::encode_swept(began))
             }
         }
     }

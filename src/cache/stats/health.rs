@@ -14,13 +14,13 @@
 
 use std::collections::VecDeque;
 
-use super::clock::Now;
-use super::codec::{Choice, CodecId};
-use super::rules::{Origin, Policy, Rule, RuleId};
-use super::stats::{Counters, percent, round};
-use super::units::{format_duration, format_fraction, quote};
-use super::window::Window;
-use super::{Server, State};
+use crate::cache::clock::Now;
+use crate::cache::codec::{Choice, CodecId};
+use crate::cache::rules::{Origin, Policy, Rule, RuleId};
+use crate::cache::stats::window::Window;
+use crate::cache::stats::{Counters, percent, round};
+use crate::cache::units::{format_duration, format_fraction, quote};
+use crate::cache::{Server, State};
 use crate::config::Settings;
 
 /// Fewer requests say nothing about a hit rate.

@@ -16,12 +16,14 @@
 //!
 //! Reading never writes into an entry: while a child process saves, every touched page would be copied.
 
+pub mod format;
+
 use smallvec::SmallVec;
 
-use super::clock::{Now, Stamp};
-use super::codec::{CODECS, CodecId};
-use super::rules::RuleId;
-use super::tags::TagId;
+use crate::cache::clock::{Now, Stamp};
+use crate::cache::codec::{CODECS, CodecId};
+use crate::cache::invalidation::tags::TagId;
+use crate::cache::rules::RuleId;
 
 /// Bytes that every entry has before its optional parts.
 pub const HEADER: usize = 24;

@@ -7,10 +7,10 @@
 //! The section is written only when there is a rule or a mark to keep: what moves the clock otherwise, entries carry
 //! themselves.
 
-use super::State;
-use super::clock::{Now, Stamp};
-use super::invalidate;
-use super::rules::{Origin, RuleSpec};
+use crate::cache::State;
+use crate::cache::clock::{Now, Stamp};
+use crate::cache::invalidation::messages;
+use crate::cache::rules::{Origin, RuleSpec};
 
 /// What the first string says.
 const MAGIC: &[u8] = b"smartcache-aux-1";
@@ -93,7 +93,7 @@ pub fn load(state: &mut State, now: Now, next: impl FnMut() -> Option<Vec<u8>>) 
             return Err("a mark is too short".into());
         }
         let words: Vec<_> = words.iter().map(Vec::as_slice).collect();
-        let said = invalidate::decode(&words).map_err(|why| why.to_string())?;
+        let said = messages::decode(&words).map_err(|why| why.to_string())?;
         state.take_mark(db, said, now);
     }
     Ok(())

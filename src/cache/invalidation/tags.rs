@@ -10,8 +10,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use super::chunked::Chunked;
-use super::live::{Live, MAX_TAG_IDS};
+use crate::cache::invalidation::chunked::Chunked;
+use crate::cache::stats::live::{Live, MAX_TAG_IDS};
 
 /// The longest tag, in bytes.
 pub const MAX_TAG_LEN: usize = 255;
@@ -185,8 +185,8 @@ impl Tags {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::tests::holding;
     use super::*;
+    use crate::cache::entry::tests::holding;
 
     #[test]
     fn a_name_keeps_its_id_while_an_entry_holds_it_and_loses_it_afterwards() {

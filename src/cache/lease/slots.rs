@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use super::State;
-use super::clock::{Now, Stamp};
-use super::lease::LeaseEnd;
+use crate::cache::State;
+use crate::cache::clock::{Now, Stamp};
+use crate::cache::lease::table::LeaseEnd;
 
 /// How many there are.
 const SLOTS: usize = 16_384;

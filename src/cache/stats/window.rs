@@ -17,9 +17,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::clock::Now;
-use super::histogram::Histogram;
-use super::stats::Counters;
+use crate::cache::clock::Now;
+use crate::cache::stats::Counters;
+use crate::cache::stats::histogram::Histogram;
 
 /// Slots of each ring that a window may look back over; one more is kept as what they are subtracted from.
 const SLOTS: u64 = 60;

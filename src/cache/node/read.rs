@@ -1,11 +1,11 @@
 //! What a read finds, and what it may serve of it: the same judgement for every command that reads.
 
-use super::codec::{CodecId, Codecs};
-use super::entry::{EntryRef, Freshness};
-use super::error::Error;
-use super::rules::Policies;
-use super::stats::Tally;
-use super::{Judge, Key, Keyspace, Slot};
+use crate::cache::codec::{CodecId, Codecs};
+use crate::cache::entry::{EntryRef, Freshness};
+use crate::cache::error::Error;
+use crate::cache::rules::Policies;
+use crate::cache::stats::Tally;
+use crate::cache::{Judge, Key, Keyspace, Slot};
 
 /// A value to answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

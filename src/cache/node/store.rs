@@ -11,22 +11,23 @@
 
 use smallvec::SmallVec;
 
-use super::ask::Node;
-use super::clock::{Now, Stamp};
-use super::codec::{self, Adaptive, Choice, CodecId, Codecs, worth_keeping};
-use super::effects::{Effect, Event};
-use super::entry::{Entry, Freshness, MAX_LEN, MAX_TAGS, Parts};
-use super::error::Error;
-use super::fill::{FillVerdict, Filled, Provenance};
-use super::format::{Header, Malformed};
-use super::marks::{self, Limits};
-use super::offload::Done;
-use super::rules::{Lifetime, Origin, Policy, RuleId};
-use super::sweep::Walk;
-use super::tags::{TagId, Tags};
-use super::token::Token;
-use super::tombstones::LoadConflict;
-use super::{Cx, Judge, Key, Slot, State, read};
+use crate::cache::clock::{Now, Stamp};
+use crate::cache::codec::offload::Done;
+use crate::cache::codec::{self, Adaptive, Choice, CodecId, Codecs, worth_keeping};
+use crate::cache::effects::{Effect, Event};
+use crate::cache::entry::format::{Header, Malformed};
+use crate::cache::entry::{Entry, Freshness, MAX_LEN, MAX_TAGS, Parts};
+use crate::cache::error::Error;
+use crate::cache::invalidation::marks::{self, Limits};
+use crate::cache::invalidation::sweep::Walk;
+use crate::cache::invalidation::tags::{TagId, Tags};
+use crate::cache::lease::acquire::Node;
+use crate::cache::lease::fill::{FillVerdict, Filled, Provenance};
+use crate::cache::lease::token::Token;
+use crate::cache::lease::tombstones::LoadConflict;
+use crate::cache::node::read;
+use crate::cache::rules::{Lifetime, Origin, Policy, RuleId};
+use crate::cache::{Cx, Judge, Key, Slot, State};
 use crate::config::Settings;
 
 /// What a storing command said.

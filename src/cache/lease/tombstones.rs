@@ -26,8 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use siphasher::sip::SipHasher13;
 
-use super::clock::{Now, Stamp};
-use super::token::Token;
+use crate::cache::clock::{Now, Stamp};
+use crate::cache::lease::token::Token;
 
 /// Slots of each table: 2 MB.
 const SLOTS: usize = 1 << 18;

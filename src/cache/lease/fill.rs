@@ -18,12 +18,12 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::ask::Node;
-use super::clock::Stamp;
-use super::lease::LeaseEnd;
-use super::token::{Of, Token};
-use super::tombstones::LoadConflict;
-use super::{Key, Slot};
+use crate::cache::clock::Stamp;
+use crate::cache::lease::acquire::Node;
+use crate::cache::lease::table::LeaseEnd;
+use crate::cache::lease::token::{Of, Token};
+use crate::cache::lease::tombstones::LoadConflict;
+use crate::cache::{Key, Slot};
 
 /// Answers to fills that are remembered, so that a `SET` that is sent again is answered the same.
 const REMEMBERED: usize = 4_096;

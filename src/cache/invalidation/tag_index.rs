@@ -21,10 +21,10 @@
 //! Counts are of what is to come: a list counts its members from a stamp on, which moves forward with each invalidation of
 //! its tag that is later than all members. An entry that joins or leaves is counted by the same comparison.
 
-use super::chunked::Chunked;
-use super::entry::{EntryMut, EntryRef, UNLISTED};
-use super::posting_list::{ChunkedPostings, PostingList};
-use super::tags::TagId;
+use crate::cache::entry::{EntryMut, EntryRef, UNLISTED};
+use crate::cache::invalidation::chunked::Chunked;
+use crate::cache::invalidation::posting_list::{ChunkedPostings, PostingList};
+use crate::cache::invalidation::tags::TagId;
 
 /// In a list: the slot is vacant, and this many is the next vacant one.
 const VACANT: u32 = 1 << 31;
@@ -368,9 +368,9 @@ impl TagPostings {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::Entry;
-    use super::super::entry::tests::holding;
     use super::*;
+    use crate::cache::entry::Entry;
+    use crate::cache::entry::tests::holding;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

@@ -1,0 +1,3 @@
+//! What the primaries of a cluster pass on to one another.
+
+pub mod bus;
