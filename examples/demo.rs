@@ -1,17 +1,17 @@
-//! The main job on real input: cache-aside reads of real records, once the usual way, once with SmartCache.
+//! Cache-aside reads of real records, first with the server's own commands, then with SmartCache.
 //!
 //! ```text
 //! make demo                                            against the server at 127.0.0.1:6379, or one of its own
 //! cargo run --release --example demo -- --help         the options
 //! ```
 //!
-//! A made-up service asks for airports and browser features, some far more often than others. It looks into the
-//! cache first; on a miss it loads the record (from `tests/data`, its "database") and stores it. The same reads are
-//! done twice, under the same keys: with the server's own `GET` and `SET … EX`, then with `SMARTCACHE.GET` and
-//! `SMARTCACHE.SET`. What differs is printed.
+//! A made-up service reads airports and browser features, some far more often than others. It reads the cache first;
+//! on a miss it loads the record (from `tests/data`, its "database") and stores it. The same reads are done twice,
+//! under the same keys: with the server's own `GET` and `SET … EX`, then with `SMARTCACHE.GET` and `SMARTCACHE.SET`.
+//! The demo prints what differs.
 //!
-//! A running server is treated as somebody's: only keys that begin with `demo:` are written, each by its full name,
-//! and exactly those are removed at the end.
+//! A running server may belong to somebody else: the demo writes only keys that begin with `demo:`, each by its full
+//! name, and removes exactly those at the end.
 
 #[path = "../tests/data/mod.rs"]
 mod data;
@@ -35,34 +35,34 @@ use redis::{Client, Connection, Value, cmd, pipe};
 use server::{Result, Server};
 use text::thousands;
 
-/// The lifetime that the service asks for; rules scale it.
+/// The TTL that the service stores with; rules scale it.
 const TTL_SECONDS: u64 = 600;
 /// One read in this many asks for something that does not exist.
 const UNKNOWN_EVERY: usize = 25;
-/// So many different things that do not exist are asked for.
+/// How many different names of things that do not exist are asked for.
 const UNKNOWN_NAMES: usize = 200;
-/// Keys in one pipeline, where many are looked at or removed.
+/// Keys in one pipeline, where many are read or removed.
 const CHUNK: usize = 500;
-/// Says that the `demo:` keys around it are ours, should we be killed before we can remove them.
+/// This key marks the `demo:` keys as the demo's own, in case it is killed before it can remove them.
 const MARKER: &str = "demo:smartcache";
 
-/// Read real records through the cache, with and without SmartCache, and show what differs.
+/// Read real records through the cache, with and without SmartCache, and print what differs.
 #[derive(Parser)]
 struct Args {
     /// How many different records there are (at most 6,000).
     #[arg(long, default_value_t = 6_000, value_parser = clap::value_parser!(u32).range(10..=6_000))]
     records: u32,
-    /// How many reads are done, twice.
+    /// How many reads each of the two runs does.
     #[arg(long, default_value_t = 40_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     reads: u32,
-    /// Where the random order of the reads begins; the same seed gives the same reads.
+    /// The seed of the random order of the reads: the same seed gives the same reads.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// The server to use, such as redis://127.0.0.1:6379 or unix:///run/redis.sock. Without it: the one at
-    /// 127.0.0.1:6379 if it has the module, else one that the demo starts itself (SERVER says which program).
+    /// 127.0.0.1:6379 if it has the module, else one that the demo starts itself (SERVER names the program).
     #[arg(long)]
     address: Option<String>,
-    /// Leave the entries in the server, to look around; a server of the demo's own then runs until Ctrl-C.
+    /// Leave the entries in the server for inspection; a server that the demo started then runs until Ctrl-C.
     #[arg(long)]
     keep: bool,
 }
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     match demo(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) if server::interrupted() => {
-            eprintln!("demo: interrupted; nothing of it is left");
+            eprintln!("demo: interrupted; its keys and rules are removed");
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -104,14 +104,14 @@ fn demo(args: &Args) -> Result<()> {
         (Ok(()), true, place) => {
             guest.stay();
             say(&format!(
-                "The entries are still there (--keep) and end with their TTLs. Look around:\n\n    {}\n    > \
+                "The entries stay (--keep) until their TTLs end. To inspect them:\n\n    {}\n    > \
                  SMARTCACHE.INSPECT {}\n    > SMARTCACHE.RULE EXPLAIN {}\n    > SMARTCACHE.STATS",
                 place.cli(),
                 source.records[0].key,
                 source.records[1].key,
             ));
             if matches!(place, Place::Own(_)) {
-                say("Ctrl-C ends this server and the demo.");
+                say("Ctrl-C stops this server and the demo.");
                 while !server::interrupted() {
                     thread::sleep(Duration::from_millis(100));
                 }
@@ -123,9 +123,9 @@ fn demo(args: &Args) -> Result<()> {
                 say(&format!("Cleaned up: {} demo keys{rules} removed, nothing else touched.", thousands(keys)));
             }
             Err(error) if result.is_ok() => return Err(error),
-            Err(_) => {} // what went wrong first says more
+            Err(_) => {} // the first error says more
         },
-        (_, _, Place::Own(_)) => {} // it ends, and all with it
+        (_, _, Place::Own(_)) => {} // the server stops, and its data is gone
     }
     result
 }
@@ -150,18 +150,18 @@ fn show(guest: &mut Guest, source: &Source, reads: &[Read]) -> Result<()> {
     Ok(())
 }
 
-// ---- the service's world ------------------------------------------------------------------------------------------
+// ---- the service and its database ---------------------------------------------------------------------------------
 
 /// What one read asks for.
 #[derive(Clone, Copy)]
 enum Read {
     /// The record of this index.
     Record(usize),
-    /// The name of this index, behind which there is nothing.
+    /// The name of this index, which does not exist.
     Unknown(usize),
 }
 
-/// One record of the service's database, with the words it is cached under.
+/// One record of the service's database, with the key and tags it is cached under.
 struct Item {
     kind: &'static str,
     key: String,
@@ -169,7 +169,7 @@ struct Item {
     json: Vec<u8>,
 }
 
-/// The service's database: records, most popular first, and names of things that are not there.
+/// The service's database: records, most popular first, and names that do not exist.
 struct Source {
     records: Vec<Item>,
     unknown: Vec<String>,
@@ -184,7 +184,7 @@ impl Source {
         Source { records, unknown }
     }
 
-    /// A skewed order of reads: the record of rank *r* is asked for in proportion to 1/*r*.
+    /// A skewed order of reads: the record of rank *r* is read in proportion to 1/*r*.
     fn reads(&self, count: usize, seed: u64) -> Vec<Read> {
         let mut random = StdRng::seed_from_u64(seed.wrapping_add(1));
         let zipf = |n: usize| Zipf::new(n as f64, 1.0).expect("there is at least one to choose from");
@@ -204,7 +204,7 @@ impl Source {
         }
     }
 
-    /// The slow part that a cache is there to avoid: `None` when the database has nothing.
+    /// The load that a cache avoids: `None` when the database has nothing.
     fn load(&self, read: Read) -> Option<&Item> {
         match read {
             Read::Record(n) => Some(&self.records[n]),
@@ -222,8 +222,8 @@ impl Source {
 }
 
 impl Item {
-    /// Hierarchical keys, as services have them. Large airports are `hot`, the others have a `profile`: two of the
-    /// segments that the starter rules know. Browser features match no rule.
+    /// Hierarchical keys, as services use them. Large airports are `hot`, the others have a `profile`: two of the
+    /// segments that the rules of `scripts/redis.conf` match. Browser features match no rule.
     fn from_record(record: data::Record) -> Item {
         let json = record.json();
         let text = |member: &str| record.value[member].as_str().unwrap_or_default();
@@ -249,20 +249,20 @@ impl Item {
 
 /// Which server the demo talks to.
 enum Place {
-    /// Somebody's, at this address.
+    /// A running one, at this address.
     Running(String),
-    /// One that we started.
+    /// One that the demo started.
     Own(Server),
 }
 
-/// The server that was asked for, else the running one if it has the module, else one of our own.
+/// The server at `address`, else the running one if it has the module, else one that the demo starts.
 fn connect(address: Option<&str>) -> Result<(Connection, Place)> {
     const USUAL: &str = "redis://127.0.0.1:6379";
     match (address, open(address.unwrap_or(USUAL))) {
         (_, Ok(con)) => Ok((con, Place::Running(address.unwrap_or(USUAL).to_owned()))),
         (Some(address), Err(error)) => Err(format!("{address}: {error}").into()),
         (None, Err(why)) => {
-            say(&format!("No SmartCache at {USUAL} ({why}), so the demo brings a server of its own."));
+            say(&format!("No SmartCache at {USUAL} ({why}), so the demo starts a server of its own."));
             let own = Server::start(
                 &server::program(),
                 Some(&server::built_module()?),
@@ -294,10 +294,10 @@ impl Place {
         };
         Ok(match self {
             Place::Running(address) => format!(
-                "Server: the {version} at {address}. Only keys that begin with demo: are written, and they are removed \
+                "Server: the {version} at {address}. The demo writes only keys that begin with demo:, and removes them \
                  at the end (with --keep they stay).",
             ),
-            Place::Own(_) => format!("Server: a {version} of the demo's own, gone at the end."),
+            Place::Own(_) => format!("Server: a {version} that the demo starts, and stops at the end."),
         })
     }
 
@@ -316,7 +316,7 @@ impl Place {
     }
 }
 
-/// We, on a server that may be somebody's: what we put there, and how we take it away again.
+/// The demo as a guest on a server: the keys and rules it has put there, and how it removes them.
 struct Guest {
     con: Connection,
     address: String,
@@ -325,10 +325,10 @@ struct Guest {
 }
 
 impl Guest {
-    /// Makes sure that no key of ours is there yet, and that rules apply to them.
+    /// Checks that none of the demo's keys exists yet, and that rules apply to them.
     fn arrive(con: Connection, address: String, source: &Source) -> Result<Guest> {
         let keys: Vec<String> = source.keys().map(str::to_owned).collect();
-        // No key is ours to remove, on an error either, before we know that nobody else's is among them.
+        // `keys` stays empty until it is known that none belongs to somebody else: `drop` removes what is in it.
         let mut guest = Guest { con, address, keys: Vec::new(), rules: Vec::new() };
         let left_by_us: bool = cmd("EXISTS").arg(MARKER).query(&mut guest.con)?;
         for keys in keys.chunks(CHUNK).filter(|_| !left_by_us) {
@@ -338,10 +338,7 @@ impl Guest {
             });
             let there: Vec<bool> = ask.query(&mut guest.con)?;
             if let Some((key, _)) = keys.iter().zip(there).find(|(_, there)| *there) {
-                return Err(format!(
-                    "{key} is there already, and not from the demo, which touches nothing but its own"
-                )
-                .into());
+                return Err(format!("{key} exists already and is not the demo's: the demo overwrites nothing").into());
             }
         }
         guest.keys = keys;
@@ -351,8 +348,8 @@ impl Guest {
         Ok(guest)
     }
 
-    /// The starter rules of `scripts/redis.conf` say what we want to show. Where there are none, ours do, and reach
-    /// no key but ours.
+    /// The rules of `scripts/redis.conf` are the ones to show. Where a server has none, the demo adds its own, which
+    /// match only its own keys.
     fn add_missing_rules(&mut self) -> Result<()> {
         let wanted = [
             ("demo-profile", "2", "demo:airport:ZZ-0000:profile", ["demo:*:profile", "demo:*:profile:*"]),
@@ -374,7 +371,7 @@ impl Guest {
         Ok(())
     }
 
-    /// `UNLINK` of exactly our keys; how many were there.
+    /// `UNLINK`s exactly the demo's keys; returns how many existed.
     fn remove_entries(&mut self) -> Result<usize> {
         let mut removed = 0;
         for keys in self.keys.chunks(CHUNK) {
@@ -383,12 +380,12 @@ impl Guest {
         Ok(removed)
     }
 
-    /// Takes everything of ours away; how many keys and rules that was.
+    /// Removes everything of the demo; returns how many keys and rules that was.
     fn leave(mut self) -> Result<(usize, usize)> {
         self.clean_up()
     }
 
-    /// Over a new connection: a signal or an error may have cut the old one off in the middle of a reply.
+    /// Uses a new connection: a signal or an error may have cut the old one off in the middle of a reply.
     fn clean_up(&mut self) -> Result<(usize, usize)> {
         self.con = open(&self.address)?;
         let keys = self.remove_entries()?;
@@ -401,12 +398,12 @@ impl Guest {
         Ok((keys, rules.len()))
     }
 
-    /// Leaves everything there.
+    /// Leaves all keys and rules on the server.
     fn stay(&mut self) {
         self.keys.clear();
     }
 
-    /// What most services do today: `GET`; on a miss load, and `SET … EX`.
+    /// As most services do: `GET`, and on a miss load and `SET … EX`.
     fn read_the_usual_way(&mut self, source: &Source, reads: &[Read]) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         for &read in reads {
@@ -425,7 +422,7 @@ impl Guest {
         Ok(outcome)
     }
 
-    /// The same with SmartCache: the reply says whether there is a value, or is known to be none.
+    /// The same with SmartCache: the reply says whether there is a value, or an absence is recorded.
     fn read_with_smartcache(&mut self, source: &Source, reads: &[Read]) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         for &read in reads {
@@ -446,13 +443,13 @@ impl Guest {
                     outcome.loads += 1;
                     cmd("SMARTCACHE.ABSENT").arg(key).exec(&mut self.con)?;
                 }
-                (state, ..) => return Err(format!("{key}: the cache answered {state}, which is not right").into()),
+                (state, ..) => return Err(format!("{key}: the cache answered {state}, which is wrong here").into()),
             }
         }
         Ok(outcome)
     }
 
-    /// `MEMORY USAGE` of every key in the order of [`Source::keys`]: all the server holds for it, its name included.
+    /// `MEMORY USAGE` of every key in the order of [`Source::keys`]: all that the server holds for it, name included.
     fn memory(&mut self) -> Result<Vec<Option<u64>>> {
         let mut all = Vec::new();
         for keys in self.keys.chunks(CHUNK) {
@@ -465,7 +462,7 @@ impl Guest {
         Ok(all)
     }
 
-    /// What SmartCache knows about each record's entry; nothing for those that nobody asked for.
+    /// `SMARTCACHE.INSPECT` of each record's entry; `None` for records that were never read.
     fn inspect(&mut self, source: &Source) -> Result<Vec<Option<Entry>>> {
         let mut all = Vec::new();
         for items in source.records.chunks(CHUNK) {
@@ -484,7 +481,7 @@ impl Guest {
 }
 
 impl Drop for Guest {
-    /// The way out after an error: the good way out is [`Guest::leave`], which reports.
+    /// Cleans up after an error; without one, [`Guest::leave`] does, and reports what it removed.
     fn drop(&mut self) {
         if !self.keys.is_empty() {
             let _ = self.clean_up();
@@ -527,9 +524,8 @@ fn table_of_reads(plain: &Outcome, smart: &Outcome, before: &Entry, after: &Entr
 
     let counted = |name: &str| number(after, name).saturating_sub(number(before, name));
     say(&format!(
-        "A read for something that does not exist costs a load every time, until the cache may remember that there is \
-         nothing (SMARTCACHE.ABSENT). The server keeps the score: SMARTCACHE.STATS counted {} requests, {} hits, {} \
-         absent hits, {} misses.",
+        "A read for something that does not exist costs a load every time, unless the cache remembers that there is \
+         nothing (SMARTCACHE.ABSENT). SMARTCACHE.STATS counted {} requests, {} hits, {} absent hits, {} misses.",
         thousands(counted("requests")),
         thousands(counted("hits")),
         thousands(counted("absent_hits")),
@@ -569,8 +565,8 @@ fn table_of_memory(source: &Source, plain: &[Option<u64>], smart: &[Option<u64>]
         row(&mut table, [kind.into(), thousands(sums.entries), json, plain, smart, saved]);
     }
     println!("{table}\n");
-    say("As MEMORY USAGE counts it: the value, the key's name and the server's own bookkeeping. No client had to \
-         change for it: values go in and come out as they are.");
+    say("As MEMORY USAGE counts it: the value, the key's name and the server's own overhead. The server compresses: \
+         clients send and receive the values as they are.");
 }
 
 fn table_of_codecs(entries: &[Option<Entry>]) {
@@ -588,8 +584,8 @@ fn table_of_codecs(entries: &[Option<Entry>]) {
         row(&mut table, [codec, thousands(count), bytes(raw), bytes(stored), factor]);
     }
     println!("{table}\n");
-    say("Each value is compressed by itself, and kept compressed only where that saves enough \
-         (smartcache.min-savings); others would stay as they are (codec none) and cost nothing extra to read.");
+    say("Each value is compressed by itself, and stored compressed only where that saves enough \
+         (smartcache.min-savings); other values are stored as they are (codec none) and cost nothing extra to read.");
 }
 
 fn table_of_lifetimes(source: &Source, entries: &[Option<Entry>]) {
@@ -621,9 +617,9 @@ fn table_of_lifetimes(source: &Source, entries: &[Option<Entry>]) {
         row(&mut table, [rule.clone(), lives.example.to_owned(), thousands(lives.count), asked, given]);
     }
     println!("{table}\n");
-    say("The service asked for the same TTL every time. What a key's segments mean for its lifetime is said once, in \
-         the server (SMARTCACHE.RULE, or smartcache.rules in its configuration), and not in every client. A segment \
-         counts at the end of a key and inside it.");
+    say("The service asked for the same TTL every time. Rules in the server (SMARTCACHE.RULE, or smartcache.rules in \
+         its configuration) turn it into the lifetime of each kind of key, so clients need not. These rules match a \
+         segment at the end of a key and inside it.");
 }
 
 fn table_of_one_entry(source: &Source, entries: &[Option<Entry>]) {
@@ -637,9 +633,11 @@ fn table_of_one_entry(source: &Source, entries: &[Option<Entry>]) {
         }
     }
     println!("{table}\n");
-    say(
-        "Tags group entries across keys, such as everything about one country. They are stored, saved and shown; making all of them stale by one command comes next.",
-    );
+    let tag = item.tags.last().map_or("", String::as_str);
+    say(&format!(
+        "Tags group entries across keys, such as everything about one country. SMARTCACHE.INVALIDATE TAGS 1 {tag} ends \
+         the freshness of all entries with that tag; SMARTCACHE.PREVIEW TAGS 1 {tag} shows what that would hit.",
+    ));
 }
 
 fn table(header: &[&str]) -> Table {
@@ -656,7 +654,7 @@ fn row<const N: usize>(table: &mut Table, cells: [String; N]) {
     table.add_row(cells.iter().enumerate().map(|(n, text)| cell(n, text)));
 }
 
-/// Words stand on the left, numbers on the right.
+/// Words are aligned left, numbers right.
 fn cell(column: usize, text: &str) -> Cell {
     let is_word = column == 0 || text.contains("demo:") || text == "such as";
     Cell::new(text).set_alignment(if is_word { CellAlignment::Left } else { CellAlignment::Right })
