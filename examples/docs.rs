@@ -1,6 +1,6 @@
-//! Writes the pages that follow from the code: `docs/commands.md`, `docs/config.md`, `docs/statistics.md`, the command
-//! table in `README.md`, in other pages the programs of `examples/`, and in `docs/operations.md` what Prometheus is told,
-//! and the reasons of `SMARTCACHE.HEALTH`.
+//! Writes the pages that follow from the code: `docs/commands.md`, `docs/config.md`, `docs/statistics.md`, the programs
+//! of `examples/` in other pages, and the files for Prometheus and the reasons of `SMARTCACHE.HEALTH` in
+//! `docs/operations.md`.
 //!
 //! `cargo run --example docs` writes them; with `--check` it only says which are out of date, and fails if any is.
 
@@ -17,9 +17,6 @@ use smartcache::config::SETTINGS;
 
 /// Lines of a grammar are broken at about this length.
 const GRAMMAR_WIDTH: usize = 90;
-/// What the README's table stands between.
-const OPEN: &str = "<!-- commands -->";
-const CLOSE: &str = "<!-- /commands -->";
 /// What the reasons of `HEALTH` stand between in `docs/operations.md`.
 const OPEN_REASONS: &str = "<!-- health -->";
 const CLOSE_REASONS: &str = "<!-- /health -->";
@@ -172,7 +169,6 @@ fn main() -> ExitCode {
     let read = |name: &str| fs::read_to_string(root.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
     let with_examples = EXAMPLES.iter().map(|(page, paths)| (*page, with_examples(&read(page), paths, read)));
     let pages = [
-        ("README.md", between(&read("README.md"), OPEN, CLOSE, &table("docs/commands.md"))),
         ("docs/operations.md", operations(&read("docs/operations.md"), read)),
         ("docs/commands.md", commands()),
         ("docs/config.md", config()),
@@ -224,17 +220,17 @@ fn with_files(page: &str, read: impl Fn(&str) -> String) -> String {
     })
 }
 
-/// A line for each command, with a link to its section of `page`.
-fn table(page: &str) -> String {
+/// A line for each command, with a link to its section.
+fn table() -> String {
     let mut out = String::from("| command | what it does |\n|---|---|\n");
     for command in public() {
-        line(&mut out, format_args!("| [`{}`]({page}#{}) | {} |", command.name, anchor(command.name), command.summary));
+        line(&mut out, format_args!("| [`{}`](#{}) | {} |", command.name, anchor(command.name), command.summary));
     }
     out
 }
 
 fn commands() -> String {
-    let mut out = format!("{NOTICE}{COMMANDS_INTRO}\n{}", table(""));
+    let mut out = format!("{NOTICE}{COMMANDS_INTRO}\n{}", table());
     for command in public() {
         line(&mut out, format_args!("\n## {}\n\n{}.\n", command.name, command.summary));
         line(&mut out, format_args!("```text\n{}\n```", wrapped(&command.grammar())));

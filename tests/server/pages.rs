@@ -1,9 +1,9 @@
 //! The sessions that pages show, played: what a page says that a server answers, it answers.
 //!
-//! A session is a block of a page that begins with the prompt of `redis-cli`, which tells the database as well. All of a
-//! page are played on one server, with the settings of `scripts/redis.conf` and a replica, each on a connection of its own.
-//! What cannot be the same twice need not be: a number of three digits and more is a time or a size, and may be half as
-//! much or twice as much; a stamp or a token stands for the one that was answered here.
+//! A session is a block of a page that begins with the prompt of `redis-cli`, which names the database as well. All
+//! sessions of a page are played on one server, with the settings of `scripts/redis.conf` and a replica, each on a
+//! connection of its own. What differs from run to run may differ: a number of three digits and more is a time or a
+//! size, and may be half as much or twice as much; a stamp or a token stands for the one that was answered here.
 
 use std::fs;
 use std::path::Path;
@@ -17,6 +17,11 @@ const PROMPT: &str = "127.0.0.1:6379";
 #[test]
 fn what_the_readme_shows_is_what_happens() {
     assert!(play("README.md") >= 12);
+}
+
+#[test]
+fn what_the_page_about_storing_shows_is_what_happens() {
+    assert!(play("docs/storing.md") >= 8);
 }
 
 #[test]
