@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// NotEverywhere says which primaries did not do it, by host:port, and why.
+// NotEverywhere says which primaries did not run it, by host:port, and why.
 type NotEverywhere map[string]error
 
 func (failed NotEverywhere) Error() string {
@@ -29,11 +29,13 @@ func connect(nodes []string) *redis.ClusterClient {
 	})
 }
 
-// Everywhere gives what each primary answered, by host:port. All are asked at once: one that hangs holds up nobody.
-func Everywhere(ctx context.Context, cluster *redis.ClusterClient, words ...interface{}) (map[string]interface{}, error) {
+// Everywhere returns the answer of each primary, by host:port. All are asked at once: one that hangs delays no other.
+func Everywhere(
+	ctx context.Context, cluster *redis.ClusterClient, words ...interface{},
+) (map[string]interface{}, error) {
 	var lock sync.Mutex
 	replies, failed := map[string]interface{}{}, NotEverywhere{}
-	// It asks first which nodes are primaries now. Its own error would be any one of theirs, without a name.
+	// This first asks which nodes are primaries now. Its own error would be any one of theirs, without a name.
 	err := cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
 		reply, err := node.Do(ctx, words...).Result()
 		lock.Lock()

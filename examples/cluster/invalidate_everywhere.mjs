@@ -4,7 +4,7 @@ import { argv, env } from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { createClient } from 'redis';
 
-// Some primaries did not do it: failed has their errors, replies what the others answered, by host:port.
+// Some primaries did not run it: failed has their errors, replies the answers of the others, by host:port.
 export class NotEverywhere extends Error {
   constructor(replies, failed) {
     super([...failed].map(([node, error]) => `${node}: ${error.message}`).join(', '));
@@ -12,7 +12,7 @@ export class NotEverywhere extends Error {
   }
 }
 
-// A connection of its own: the cluster client's would go on trying to reach a node that is away.
+// On a connection of its own: the cluster client would keep trying to reach a node that is down.
 async function ask(node, words) {
   const at = node.lastIndexOf(':');
   const client = createClient({
@@ -21,7 +21,7 @@ async function ask(node, words) {
       connectTimeout: 1000, socketTimeout: 2000, reconnectStrategy: false,
     },
   });
-  client.on('error', () => {}); // the promises say it
+  client.on('error', () => {}); // the promises report it
   try {
     await client.connect();
     return await client.sendCommand(words);
@@ -30,7 +30,7 @@ async function ask(node, words) {
   }
 }
 
-// Which nodes are primaries now, as the first that answers knows it.
+// Which nodes are primaries now, according to the first node that answers.
 async function primaries(nodes) {
   const errors = [];
   for (const node of nodes) {
@@ -45,7 +45,7 @@ async function primaries(nodes) {
   throw new AggregateError(errors, 'no node of the cluster answers');
 }
 
-// What each primary answers, by host:port. All are asked at once: one that hangs holds up nobody.
+// The answer of each primary, by host:port. All are asked at once: one that hangs delays no other.
 export async function everywhere(nodes, ...words) {
   const replies = new Map(), failed = new Map();
   await Promise.all([...await primaries(nodes)].map((node) => ask(node, words).then(

@@ -9,7 +9,7 @@ from redis.cluster import ClusterNode, RedisCluster
 
 
 class NotEverywhere(Exception):
-    """Some primaries did not do it: .failed has their errors, .replies what the others answered, by host:port."""
+    """Some primaries did not run it: .failed has their errors, .replies the answers of the others, by host:port."""
 
     def __init__(self, replies, failed):
         super().__init__(", ".join(f"{node}: {error}" for node, error in failed.items()))
@@ -24,7 +24,7 @@ def connect(nodes):
 
 
 def everywhere(cluster, *words):
-    """What each primary answers, by host:port. All are asked at once: one that hangs holds up nobody."""
+    """The answer of each primary, by host:port. All are asked at once: one that hangs delays no other."""
     cluster.nodes_manager.initialize()  # which nodes are primaries now
     primaries = {node.name: cluster.get_redis_connection(node) for node in cluster.get_primaries()}
     replies, failed = {}, {}

@@ -7,11 +7,11 @@ use std::{env, thread};
 
 use redis::{Client, RedisError, Value};
 
-/// What each primary answered, or why not, by host:port.
+/// The answer of each primary, or why there is none, by host:port.
 pub type Replies = BTreeMap<String, Result<Value, RedisError>>;
 
-/// Over a connection of its own: the cluster connection's answer for all primaries would be the first error, without a
-/// name.
+/// Asks one node on a connection of its own: the cluster connection would answer with the first error of all primaries,
+/// without a name.
 fn ask(node: &str, words: &[&str]) -> Result<Value, RedisError> {
     let mut conn = Client::open(format!("redis://{node}"))?.get_connection_with_timeout(Duration::from_secs(1))?;
     conn.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -19,7 +19,7 @@ fn ask(node: &str, words: &[&str]) -> Result<Value, RedisError> {
     cmd.arg(&words[1..]).query(&mut conn)
 }
 
-/// Which nodes are primaries now, as the first that answers knows it.
+/// Which nodes are primaries now, according to the first node that answers.
 fn primaries(nodes: &[&str]) -> Result<BTreeSet<String>, RedisError> {
     let mut outcome = Err((redis::ErrorKind::InvalidClientConfig, "no node is named").into());
     for node in nodes {
@@ -35,7 +35,7 @@ fn primaries(nodes: &[&str]) -> Result<BTreeSet<String>, RedisError> {
     outcome
 }
 
-/// Of a range of slots (its first, its last, its primary, the replicas) the primary's address.
+/// The address of the primary of a range of slots (first slot, last slot, primary, replicas).
 fn address(range: Vec<Value>, own: &str) -> Result<String, RedisError> {
     let mut primary =
         redis::from_redis_value::<Vec<Value>>(range.into_iter().nth(2).unwrap_or(Value::Nil))?.into_iter();
@@ -45,7 +45,7 @@ fn address(range: Vec<Value>, own: &str) -> Result<String, RedisError> {
     Ok(format!("{}:{port}", host.as_deref().filter(|host| !host.is_empty()).unwrap_or(own)))
 }
 
-/// Asks all primaries at once: one that hangs holds up nobody.
+/// Asks all primaries at once: one that hangs delays no other.
 pub fn everywhere(nodes: &[&str], words: &[&str]) -> Result<Replies, RedisError> {
     let primaries = primaries(nodes)?;
     Ok(thread::scope(|scope| {
@@ -54,7 +54,7 @@ pub fn everywhere(nodes: &[&str], words: &[&str]) -> Result<Replies, RedisError>
     }))
 }
 
-#[allow(dead_code)] // where the functions above are what is wanted
+#[allow(dead_code)] // for those who include this file for its functions
 fn main() -> ExitCode {
     let (nodes, words) = (env::var("REDIS_NODES").unwrap_or_default(), env::args().skip(1).collect::<Vec<_>>());
     let words: Vec<_> = words.iter().map(String::as_str).collect();
