@@ -5,7 +5,7 @@ from redis.cache import CacheConfig
 
 
 class WithSmartCache(CacheConfig):
-    """redis-py's own cache keeps replies to commands on a list. One more."""
+    """redis-py's own cache keeps replies to commands on a list: this adds one."""
 
     def is_allowed_to_cache(self, command):
         return command == "SMARTCACHE.GET" or super().is_allowed_to_cache(command)
@@ -17,5 +17,5 @@ cache = redis.Redis.from_url(
 
 
 def get(key):
-    """The value of key, or None. Without keys= this cache cannot know which push concerns it."""
+    """The value of key, or None. Without keys= this cache cannot know which push is about it."""
     return cache.execute_command("SMARTCACHE.GET", key, keys=[key])

@@ -6,23 +6,23 @@ TAG = b"smartcache:tag:"
 
 
 class Copies:
-    """Local copies of values, found by key and by tag: each until its time, or until the server says that it changed."""
+    """Local copies of values, by key and by tag, each until its time ends or the server reports a change."""
 
     def __init__(self, most=10_000, longest=60):
         self.most, self.longest = most, longest  # copies, seconds
-        self.copies = OrderedDict()  # by key; those asked for last stand last
+        self.copies = OrderedDict()  # by key, the least recently used first
         self.keys = {}  # by tag
         self.lock = threading.Lock()
 
     def get(self, key, tags, ask):
-        """The copy of key, or what ask() gets: a value or None, and for how many milliseconds it is fresh."""
+        """The copy of key, or else what ask() returns: a value or None, and for how many milliseconds it is fresh."""
         key, tags = as_bytes(key), [as_bytes(tag) for tag in tags]
         with self.lock:
             copy = self.copies.get(key)
             if copy and copy.until > time.monotonic():
                 self.copies.move_to_end(key)
                 return copy.value
-            # It takes its place before the server is asked: if it changes meanwhile, it is dropped like any other.
+            # Registered before the server is asked: if the key changes meanwhile, the copy is dropped like any other.
             copy = Copy(tags)
             self.keep(key, copy)
         asked = time.monotonic()
@@ -34,7 +34,7 @@ class Copies:
         return value
 
     def drop(self, names):
-        """The server says what has changed: keys, and pseudo-keys of tags. None is everything."""
+        """Drops what the server reports as changed: keys, and pseudo-keys of tags. None means everything."""
         with self.lock:
             if names is None:
                 self.copies.clear()

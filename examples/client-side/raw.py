@@ -6,7 +6,7 @@ from copies import Copies, as_bytes
 
 
 class LocalCache:
-    """Local copies without a library: one connection hears of tags, another one asks, and hears of what it asked for."""
+    """Local copies without a library: one connection tracks tags, another one reads, and tracks what it reads."""
 
     def __init__(self, host="localhost", port=6379):
         self.copies = Copies()
@@ -20,7 +20,7 @@ class LocalCache:
             threading.Thread(target=self.listen, args=[wire], daemon=True).start()
 
     def get(self, key, tags=()):
-        """The value of key as bytes, or None. tags are those that it was stored with."""
+        """The value of key as bytes, or None. tags are the ones that it was stored with."""
         if not self.hears:
             raise ConnectionError("the connection is lost: make another cache")
         return self.copies.get(key, tags, lambda: self.ask(key))
@@ -44,14 +44,14 @@ class LocalCache:
                     self.copies.drop(message[1])
         except (OSError, ValueError) as gone:
             self.hears = False
-            self.copies.drop(None)  # with one of the connections gone nobody says what has changed
+            self.copies.drop(None)  # without both connections, changes go unreported
             self.tags.close()
             self.keys.close()
             self.replies.put(ConnectionError(str(gone)))
 
 
 class Wire:
-    """RESP3: words out, replies and pushes in."""
+    """A RESP3 connection: sends commands, receives replies and pushes."""
 
     def __init__(self, host, port):
         self.socket = socket.create_connection((host, port))
@@ -70,7 +70,7 @@ class Wire:
         self.socket.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
 
     def receive(self):
-        """What comes next, with its first byte, which says what it is."""
+        """The next reply or push, with its first byte, which says what it is."""
         line = self.file.readline()
         if not line.endswith(b"\r\n"):
             raise ConnectionError("the server has gone")
@@ -91,4 +91,4 @@ class Wire:
         try:
             self.socket.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # it is closed
+            pass  # it is closed already

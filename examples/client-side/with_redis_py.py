@@ -10,7 +10,7 @@ URL = os.environ.get("REDIS_URL", "redis://localhost:6379")
 
 
 class LocalCache:
-    """Local copies, fed by a connection that hears of every change under a prefix, and of every tag."""
+    """Local copies, and a connection on which the server reports changes of keys under a prefix and of tags."""
 
     def __init__(self, prefix):
         self.cache = redis.Redis.from_url(URL)
@@ -20,7 +20,7 @@ class LocalCache:
         threading.Thread(target=self.listen, daemon=True).start()
 
     def get(self, key, tags=()):
-        """The value of key as bytes, or None. tags are those that it was stored with."""
+        """The value of key as bytes, or None. tags are the ones that it was stored with."""
         if not self.hears:
             return self.ask(key)[0]
         return self.copies.get(key, tags, lambda: self.ask(key))
@@ -36,7 +36,7 @@ class LocalCache:
                 self.hear(own)
             except (redis.RedisError, OSError):
                 self.hears = False
-                self.copies.drop(None)  # nobody says what has changed meanwhile
+                self.copies.drop(None)  # changes are not reported meanwhile
                 own.disconnect()
                 time.sleep(0.1)
 
@@ -45,7 +45,7 @@ class LocalCache:
             own.send_command(*words)
             return own.read_response()
 
-        # To itself, as the messages of a subscription: that is how RESP2 hears of changes.
+        # Redirected to itself, as messages of a subscription: that is how RESP2 receives them.
         call("CLIENT", "TRACKING", "ON", "REDIRECT", call("CLIENT", "ID"), "BCAST",
              "PREFIX", "smartcache:tag:", "PREFIX", self.prefix)
         call("SUBSCRIBE", "__redis__:invalidate")

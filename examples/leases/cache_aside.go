@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// As many connections as there may be callers: a read that waits keeps its own. The time-out is longer than WAIT.
+// As many connections as callers at a time: a read that waits occupies one. The time-out is longer than WAIT.
 var cache = redis.NewClient(&redis.Options{
 	Addr:        os.Getenv("REDIS_ADDR"), // empty: localhost:6379
 	PoolSize:    1000,
@@ -33,7 +33,7 @@ func Cached(ctx context.Context, key string, load Load) ([]byte, error) {
 		wait := left.Round(time.Millisecond).Seconds()
 		ask := redis.NewSliceCmd(ctx, "SMARTCACHE.GETLOCK", key, "WAIT", wait)
 		if own.Process(ctx, ask) != nil {
-			break // the cache is away: go on without it
+			break // the cache is unreachable: go on without it
 		}
 		reply := ask.Val()
 		state, token, retry := reply[0], reply[2], time.Duration(reply[4].(int64))*time.Millisecond
@@ -60,7 +60,7 @@ func Cached(ctx context.Context, key string, load Load) ([]byte, error) {
 func fill(ctx context.Context, own conn, key string, token any, load Load) ([]byte, error) {
 	value, err := load(ctx)
 	switch {
-	case err != nil && ctx.Err() != nil: // the caller has left, the origin is well
+	case err != nil && ctx.Err() != nil: // the caller gave up; the origin is fine
 		tell(own, "SMARTCACHE.UNLOCK", key, token)
 	case err != nil:
 		tell(own, "SMARTCACHE.UNLOCK", key, token, "BACKOFF", "1s")

@@ -1,15 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createClientPool, RESP_TYPES } from 'redis';
 
-// As many connections as there may be callers: a read that waits keeps its own. The time-out is longer than WAIT.
+// As many connections as callers at a time: a read that waits occupies one. The time-out is longer than WAIT.
 const cache = createClientPool({
   url: process.env.REDIS_URL ?? 'redis://localhost:6379',
   socket: { connectTimeout: 1000, socketTimeout: 3000, reconnectStrategy: (tries) => Math.min(50 * tries, 1000) },
-  pingInterval: 1000, // else socketTimeout ends idle connections
+  pingInterval: 1000, // otherwise socketTimeout ends idle connections
   disableOfflineQueue: true,
   commandOptions: { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
 }, { maximum: 1000, acquireTimeout: 1000 });
-cache.on('error', () => {}); // whoever calls hears of it, too
+cache.on('error', () => {}); // the calls report it, too
 cache.connect().catch(() => {});
 
 /** The value of key as a Buffer, or null. load() asks the origin, and returns null when it has nothing. */
@@ -21,8 +21,8 @@ export async function cached(key, load) {
       return through(own, key, load);
     });
   } catch (error) {
-    if (connected) throw error; // of the load
-    return load(); // there is no connection: go on without the cache
+    if (connected) throw error; // the error of the load
+    return load(); // no connection: go on without the cache
   }
 }
 
@@ -30,7 +30,7 @@ async function through(own, key, load) {
   const end = performance.now() + 2000;
   for (let left = 2000; left > 0; left = end - performance.now()) {
     const reply = await own.sendCommand(['SMARTCACHE.GETLOCK', key, 'WAIT', `${Math.ceil(left)}ms`]).catch(() => null);
-    if (reply === null) break; // the cache is away: go on without it
+    if (reply === null) break; // the cache is unreachable: go on without it
     const [state, value, token, , leaseMs] = reply;
     if (state === 'MISS') return fill(own, key, token, load);
     if (state !== 'BUSY') { // HIT, STALE or ABSENT

@@ -12,7 +12,7 @@ background = ThreadPoolExecutor(8)
 
 
 def connection():
-    """The connection of this thread: a read that waits, or loads, needs one of its own."""
+    """The connection of this thread: a read that waits or loads needs one of its own."""
     if not hasattr(threads, "own"):
         threads.own = redis.Redis.from_url(
             os.environ.get("REDIS_URL", "redis://localhost:6379"),
@@ -29,7 +29,7 @@ def cached(key, load):
         try:
             reply = connection().execute_command("SMARTCACHE.GETLOCK", key, "WAIT", f"{left:.3f}")
         except redis.RedisError:
-            break  # the cache is away: go on without it
+            break  # the cache is unreachable: go on without it
         state, value, token, _, lease_ms = reply
         if state == b"MISS":
             return fill(key, token, load)

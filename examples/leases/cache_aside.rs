@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use redis::{Client, Connection, ConnectionLike, RedisResult, cmd};
 
-/// What the origin says: a value, or that it has nothing.
+/// The origin's answer: a value, or that it has nothing.
 pub type Loaded<E> = Result<Option<Vec<u8>>, E>;
 /// State, value, token, `fresh_ms`, `lease_ms`.
 type Reply = (String, Option<Vec<u8>>, Option<String>, i64, u64);
 
-/// As many connections as there are callers: a read that waits keeps its own.
+/// As many connections as callers at a time: a read that waits occupies one.
 pub struct Cache {
     client: Client,
     idle: Mutex<Vec<Connection>>,
@@ -21,7 +21,7 @@ impl Cache {
     }
 
     pub fn cached<E>(self: &Arc<Self>, key: &str, load: impl FnOnce() -> Loaded<E> + Send + 'static) -> Loaded<E> {
-        // Kept until what was loaded is stored. Without one: go on without the cache.
+        // Kept until the loaded value is stored. Without one: go on without the cache.
         let Ok(mut own) = self.connection() else { return load() };
         let loaded = self.through(&mut own, key, load);
         if own.is_open() {
@@ -40,7 +40,7 @@ impl Cache {
             let reply: RedisResult<Reply> = cmd("SMARTCACHE.GETLOCK").arg(key).arg("WAIT").arg(wait).query(own);
             let Ok((state, value, token, _, lease_ms)) = reply else {
                 self.idle.lock().unwrap().clear();
-                break; // the cache is away: go on without it
+                break; // the cache is unreachable: go on without it
             };
             match (state.as_str(), token) {
                 ("MISS", Some(token)) => return fill(own, key, &token, load),
