@@ -12,7 +12,7 @@ class LocalCache:
         self.copies = Copies()
         self.replies = queue.Queue()
         self.asking = threading.Lock()
-        self.hears = True
+        self.connected = True
         self.tags, self.keys = Wire(host, port), Wire(host, port)
         self.tags.call("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "smartcache:tag:")
         self.keys.call("CLIENT", "TRACKING", "ON")
@@ -21,7 +21,7 @@ class LocalCache:
 
     def get(self, key, tags=()):
         """The value of key as bytes, or None. tags are the ones that it was stored with."""
-        if not self.hears:
+        if not self.connected:
             raise ConnectionError("the connection is lost: make another cache")
         return self.copies.get(key, tags, lambda: self.ask(key))
 
@@ -43,7 +43,7 @@ class LocalCache:
                 elif message[0] == b"invalidate":
                     self.copies.drop(message[1])
         except (OSError, ValueError) as gone:
-            self.hears = False
+            self.connected = False
             self.copies.drop(None)  # without both connections, changes go unreported
             self.tags.close()
             self.keys.close()

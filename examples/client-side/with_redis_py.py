@@ -16,12 +16,12 @@ class LocalCache:
         self.cache = redis.Redis.from_url(URL)
         self.copies = Copies()
         self.prefix = prefix
-        self.hears = False
+        self.connected = False
         threading.Thread(target=self.listen, daemon=True).start()
 
     def get(self, key, tags=()):
         """The value of key as bytes, or None. tags are the ones that it was stored with."""
-        if not self.hears:
+        if not self.connected:
             return self.ask(key)[0]
         return self.copies.get(key, tags, lambda: self.ask(key))
 
@@ -33,14 +33,14 @@ class LocalCache:
         own = redis.ConnectionPool.from_url(URL, protocol=2, socket_timeout=2).make_connection()
         while True:
             try:
-                self.hear(own)
+                self.track(own)
             except (redis.RedisError, OSError):
-                self.hears = False
+                self.connected = False
                 self.copies.drop(None)  # changes are not reported meanwhile
                 own.disconnect()
                 time.sleep(0.1)
 
-    def hear(self, own):
+    def track(self, own):
         def call(*words):
             own.send_command(*words)
             return own.read_response()
@@ -50,7 +50,7 @@ class LocalCache:
              "PREFIX", "smartcache:tag:", "PREFIX", self.prefix)
         call("SUBSCRIBE", "__redis__:invalidate")
         self.copies.drop(None)
-        self.hears = True
+        self.connected = True
         while True:
             try:
                 kind, *_, names = own.read_response(disconnect_on_error=False)

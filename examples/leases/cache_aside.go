@@ -61,18 +61,18 @@ func fill(ctx context.Context, own conn, key string, token any, load Load) ([]by
 	value, err := load(ctx)
 	switch {
 	case err != nil && ctx.Err() != nil: // the caller gave up; the origin is fine
-		tell(own, "SMARTCACHE.UNLOCK", key, token)
+		send(own, "SMARTCACHE.UNLOCK", key, token)
 	case err != nil:
-		tell(own, "SMARTCACHE.UNLOCK", key, token, "BACKOFF", "1s")
+		send(own, "SMARTCACHE.UNLOCK", key, token, "BACKOFF", "1s")
 	case value == nil:
-		tell(own, "SMARTCACHE.ABSENT", key, "TTL", "30s", "TOKEN", token)
+		send(own, "SMARTCACHE.ABSENT", key, "TTL", "30s", "TOKEN", token)
 	default:
-		tell(own, "SMARTCACHE.SET", key, value, "TTL", "5m", "SWR", "1m", "TOKEN", token)
+		send(own, "SMARTCACHE.SET", key, value, "TTL", "5m", "SWR", "1m", "TOKEN", token)
 	}
 	return value, err
 }
 
-func tell(own conn, words ...any) {
+func send(own conn, words ...any) {
 	ctx := context.Background()
 	own.Process(ctx, redis.NewCmd(ctx, words...)) // if it fails: the caller has its value, the lease ends by itself
 }

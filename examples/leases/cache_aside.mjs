@@ -47,14 +47,14 @@ async function fill(own, key, token, load) {
   try {
     value = await load();
   } catch (error) {
-    await tell(own, 'SMARTCACHE.UNLOCK', key, token, 'BACKOFF', '1s');
+    await send(own, 'SMARTCACHE.UNLOCK', key, token, 'BACKOFF', '1s');
     throw error;
   }
-  if (value === null) await tell(own, 'SMARTCACHE.ABSENT', key, 'TTL', '30s', 'TOKEN', token);
-  else await tell(own, 'SMARTCACHE.SET', key, value, 'TTL', '5m', 'SWR', '1m', 'TOKEN', token);
+  if (value === null) await send(own, 'SMARTCACHE.ABSENT', key, 'TTL', '30s', 'TOKEN', token);
+  else await send(own, 'SMARTCACHE.SET', key, value, 'TTL', '5m', 'SWR', '1m', 'TOKEN', token);
   return value;
 }
 
-async function tell(own, ...words) {
+async function send(own, ...words) {
   await own.sendCommand(words).catch(() => {}); // the caller has its value; the lease ends by itself
 }

@@ -45,16 +45,16 @@ def fill(key, token, load):
     try:
         value = load()
     except Exception:
-        tell("SMARTCACHE.UNLOCK", key, token, "BACKOFF", "1s")
+        send("SMARTCACHE.UNLOCK", key, token, "BACKOFF", "1s")
         raise
     if value is None:
-        tell("SMARTCACHE.ABSENT", key, "TTL", "30s", "TOKEN", token)
+        send("SMARTCACHE.ABSENT", key, "TTL", "30s", "TOKEN", token)
     else:
-        tell("SMARTCACHE.SET", key, value, "TTL", "5m", "SWR", "1m", "TOKEN", token)
+        send("SMARTCACHE.SET", key, value, "TTL", "5m", "SWR", "1m", "TOKEN", token)
     return value
 
 
-def tell(*words):
+def send(*words):
     try:
         connection().execute_command(*words)
     except redis.RedisError:

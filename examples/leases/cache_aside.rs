@@ -70,7 +70,7 @@ impl Cache {
 
 fn fill<E>(own: &mut Connection, key: &str, token: &str, load: impl FnOnce() -> Loaded<E>) -> Loaded<E> {
     let loaded = load();
-    let told: RedisResult<()> = match &loaded {
+    let sent: RedisResult<()> = match &loaded {
         Err(_) => cmd("SMARTCACHE.UNLOCK").arg(key).arg(&[token, "BACKOFF", "1s"]).query(own),
         Ok(None) => cmd("SMARTCACHE.ABSENT").arg(key).arg(&["TTL", "30s", "TOKEN", token]).query(own),
         Ok(Some(value)) => {
@@ -78,6 +78,6 @@ fn fill<E>(own: &mut Connection, key: &str, token: &str, load: impl FnOnce() -> 
             cmd("SMARTCACHE.SET").arg(key).arg(value).arg(&options).query(own)
         }
     };
-    drop(told); // if it failed: the caller has its value, the lease ends by itself
+    drop(sent); // if it failed: the caller has its value, the lease ends by itself
     loaded
 }
