@@ -223,7 +223,8 @@ impl Source {
 
 impl Item {
     /// Hierarchical keys, as services use them. Large airports are `hot`, the others have a `profile`: two of the
-    /// segments that the rules of `scripts/redis.conf` match. Browser features match no rule.
+    /// segments that the rules of `scripts/redis.conf` match. Of the browser features only the few that end in
+    /// `session` match one.
     fn from_record(record: data::Record) -> Item {
         let json = record.json();
         let text = |member: &str| record.value[member].as_str().unwrap_or_default();
