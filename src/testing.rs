@@ -514,7 +514,7 @@ impl TestNode {
     /// A replica becomes a primary.
     pub fn promote(&mut self, secret: [u8; 16]) {
         (self.replica, self.memory.obeying, self.server.replica) = (false, false, false);
-        self.state.begin_anew(secret, self.now);
+        self.state.reset_leases(secret, self.now);
         self.state.sweep_all(self.now);
         self.tick();
     }
@@ -556,7 +556,7 @@ impl TestNode {
             aux::load(&mut self.state, self.now, || strings.next()).expect("what was saved can be loaded");
         }
         self.load_entries(saved);
-        self.state.begin_anew(secret, self.now);
+        self.state.reset_leases(secret, self.now);
     }
 
     /// Loads a rewritten AOF without preamble: marks are said behind the keys. (Rules are not.)
@@ -570,7 +570,7 @@ impl TestNode {
             assert_eq!(self.obey(&[&[&b"SMARTCACHE.MARK"[..]], &words[..]].concat()), "OK");
         }
         self.memory.select(selected);
-        self.state.begin_anew(secret, self.now);
+        self.state.reset_leases(secret, self.now);
     }
 
     fn load_entries(&mut self, saved: &Saved) {

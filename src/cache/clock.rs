@@ -88,7 +88,7 @@ impl Clock {
     }
 
     /// Begins anew, as of now: the stamps of before are no order any more.
-    pub fn begin_anew(&mut self, now: Now) {
+    pub fn start_epoch(&mut self, now: Now) {
         self.last = now.us();
     }
 
@@ -155,7 +155,7 @@ mod tests {
         clock.stamp(Now::from_us(3 * BELIEVABLE_US));
         let right = Now::from_us(BELIEVABLE_US);
         assert!(clock.is_astray(right));
-        clock.begin_anew(right);
+        clock.start_epoch(right);
         let after = clock.stamp(right);
         assert!(!clock.is_astray(right) && after == Stamp(BELIEVABLE_US + 1));
         assert!(Clock::default().follow(after, Now::from_us(BELIEVABLE_US)), "a replica takes it");

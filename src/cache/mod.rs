@@ -354,7 +354,7 @@ impl State {
 
     /// The role has changed, or another reason why nothing that is in flight may be trusted: all leases end, whoever waits
     /// is told to ask again, and tokens given so far are worth nothing.
-    pub fn begin_anew(&mut self, secret: [u8; 16], now: Now) {
+    pub fn reset_leases(&mut self, secret: [u8; 16], now: Now) {
         self.secret = Secret::new(secret);
         self.began_ms = now.mono_ms();
         self.answered = Answered::default();
@@ -370,16 +370,16 @@ impl State {
     /// The wall clock was more than a day ahead for a while and has been put right: stamps begin anew. What was stored
     /// meanwhile is dead, since no invalidation to come could reach it; what had been invalidated stays so; loads in flight
     /// are not trusted.
-    pub fn begin_era(&mut self, secret: [u8; 16], now: Now) {
-        self.clock.begin_anew(now);
+    pub fn start_epoch(&mut self, secret: [u8; 16], now: Now) {
+        self.clock.start_epoch(now);
         let stamp = self.clock.stamp(now);
-        self.begin_anew(secret, now);
-        self.flush_epochs.begin_anew(stamp);
-        self.tombstones.begin_anew();
+        self.reset_leases(secret, now);
+        self.flush_epochs.reset(stamp);
+        self.tombstones.reset();
         if let Some(slots) = &mut self.slots {
-            slots.begin_anew(stamp);
+            slots.reset(stamp);
         }
-        for db in self.invalidations.begin_era(stamp) {
+        for db in self.invalidations.start_epoch(stamp) {
             self.sweep.ask(db, invalidation::sweep::Walk::Keys, 0);
         }
     }

@@ -800,7 +800,7 @@ mod tests {
         assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
         assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
         let now = node.now();
-        node.state.begin_anew([9; 16], now);
+        node.state.reset_leases([9; 16], now);
         node.tick();
         let busy = |client| (client, "[BUSY, (nil), (nil), 0, 1]".to_owned());
         assert_eq!(node.late(), [busy(2), busy(3)]);

@@ -672,7 +672,7 @@ mod tests {
         node.set_clock(10 * DAY);
         let now = node.now();
         assert!(node.state.clock.is_astray(now));
-        node.state.begin_era([2; 16], now);
+        node.state.start_epoch([2; 16], now);
         assert_eq!(node.call("MGET before hit meanwhile"), r#"["v", (nil), (nil)]"#);
         assert_eq!(load(&mut node, &token, ""), "LOST");
         node.call("SET after v TAGS 2 t u");

@@ -79,7 +79,7 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
         }
         if let Some(mut state) = try_state() {
             if state.clock.is_astray(clock_now()) {
-                state.begin_era(random_bytes(), clock_now());
+                state.start_epoch(random_bytes(), clock_now());
             }
             // SAFETY: the event's context, valid until we return.
             match unsafe { Ctx::from_raw(ctx) } {
@@ -105,7 +105,7 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
 unsafe extern "C" fn on_role(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
     catch_panic("the role event", (), || {
         let Some(mut state) = try_state() else { return };
-        state.begin_anew(random_bytes(), clock_now());
+        state.reset_leases(random_bytes(), clock_now());
         state.sweep_all(clock_now());
         blocked::after_command(state);
     });

@@ -477,7 +477,7 @@ impl World {
             Step::ChangeOfRole => {
                 (self.role, self.role_since) = (self.role + 1, self.mono);
                 let now = self.ours.now();
-                self.ours.state.begin_anew([100 + self.role; 16], now);
+                self.ours.state.reset_leases([100 + self.role; 16], now);
                 self.ours.tick();
                 for key in KEYS {
                     self.spot(key).backoff = None;

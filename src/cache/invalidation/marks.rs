@@ -621,7 +621,7 @@ impl Invalidations {
 
     /// Stamps begin anew with this one: marks of later ones are of this moment, and entries of later ones are dead. Gives
     /// the databases that have any.
-    pub fn begin_era(&self, stamp: Stamp) -> Vec<i32> {
+    pub fn start_epoch(&self, stamp: Stamp) -> Vec<i32> {
         self.anew.set(true);
         self.newest.iter().for_each(|newest| newest.set(u64::MAX)); // each entry is looked at from now on
         let mut databases = self.databases.borrow_mut();
@@ -637,7 +637,7 @@ impl Invalidations {
             }
             marks.newest_by_name = marks.newest_by_name.min(stamp.0);
             marks.swept = 0;
-            marks.tag_index.begin_era(stamp.0);
+            marks.tag_index.start_epoch(stamp.0);
             (marks.newest_here, marks.counted_since, marks.entries, marks.hit) = (0, stamp.0, 0, 0);
             let Forgotten { by_name, tags, any_tag } = &mut marks.forgotten;
             tags.iter_mut().chain([by_name, any_tag]).for_each(|moment| *moment = stamp.0.min(*moment));

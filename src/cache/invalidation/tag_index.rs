@@ -186,7 +186,7 @@ impl TagIndex {
     }
 
     /// Stamps begin anew with this one.
-    pub fn begin_era(&mut self, stamp: u64) {
+    pub fn start_epoch(&mut self, stamp: u64) {
         let tags: Vec<usize> = self.lists.iter().map(|(tag, _)| tag).collect();
         for tag in tags {
             let list = self.lists.make(tag);

@@ -91,7 +91,7 @@ impl FlushEpochs {
     }
 
     /// The stamps of before are no order any more: one floor for all.
-    pub fn begin_anew(&mut self, stamp: Stamp) {
+    pub fn reset(&mut self, stamp: Stamp) {
         (self.all, self.by_db) = (stamp, BTreeMap::new());
     }
 

@@ -52,7 +52,7 @@ pub fn served(nodes: &str) -> Served {
 
 impl Slots {
     /// The stamps of before are no order any more: as if every slot had come just now.
-    pub fn begin_anew(&mut self, stamp: Stamp) {
+    pub fn reset(&mut self, stamp: Stamp) {
         self.arrived.fill(stamp);
     }
 

@@ -174,7 +174,7 @@ impl Tombstones {
     }
 
     /// The stamps of before are no order any more, and no load of before is trusted.
-    pub fn begin_anew(&self) {
+    pub fn reset(&self) {
         for table in [&self.deleted.stamps, &self.staled.stamps, &self.gone].into_iter().filter_map(|table| table.get())
         {
             table.iter().for_each(|moment| moment.store(0, Relaxed));
