@@ -82,7 +82,7 @@ impl Clock {
 
     /// Whether the wall clock was more than a day ahead for a while, and has been put right: nobody else would believe a
     /// stamp of this clock ([`follow`](Self::follow)). Then it begins anew, and so must whatever holds stamps
-    /// ([`State::begin_era`](super::State::begin_era)).
+    /// ([`State::start_epoch`](super::State::start_epoch)).
     pub fn is_astray(&self, now: Now) -> bool {
         !is_believable(Stamp(self.last), now)
     }

@@ -2,8 +2,9 @@
 
 use super::args::{Args, is, once};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
+use crate::cache::codec::accept::Accept;
 use crate::cache::error::Error;
-use crate::cache::node::read::{self, Accept, Found, Value};
+use crate::cache::node::read::{self, Found, Value};
 use crate::cache::{Cx, Judge, Key, Reply};
 
 /// The declaration.

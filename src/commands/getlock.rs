@@ -3,13 +3,15 @@
 use super::args::{Args, Zero, is, once};
 use super::get;
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
+use crate::cache::codec::accept::Accept;
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
-use crate::cache::lease::acquire::{Decision, KeyState, LeaseRequest};
 use crate::cache::lease::table::{Answer, WaitOptions};
-use crate::cache::node::read::{self, Accept, Found, MissReason, Value};
+use crate::cache::node::acquire::{Decision, KeyState, LeaseRequest};
+use crate::cache::node::read::{self, Found, Value};
 use crate::cache::rules::Policies;
 use crate::cache::stats::Tally;
+use crate::cache::stats::miss_reasons::MissReason;
 use crate::cache::units;
 use crate::cache::{Cx, Judge, Key, Reply, Slot};
 
@@ -625,7 +627,7 @@ mod tests {
             picked += 1;
             let node = node.as_node();
             let mut tally = node.state.stats.at(node.now);
-            node.state.leases.end(0, b"k", crate::cache::lease::table::LeaseEnd::Released, &mut tally);
+            node.state.leases.end(0, b"k", crate::cache::lease::outcomes::LeaseEnd::Released, &mut tally);
         }
         picked
     }

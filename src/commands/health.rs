@@ -62,7 +62,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::cache::stats::health::ServerInfo;
+    use crate::cache::ports::ServerInfo;
     use crate::testing::TestNode;
 
     #[test]

@@ -9,7 +9,8 @@ use crate::cache::cluster::bus::PassOn;
 use crate::cache::effects::Effect;
 use crate::cache::error::{Error, Word};
 use crate::cache::invalidation::marks::How;
-use crate::cache::invalidation::messages::{Invalidation, Selector, TAG_KEY};
+use crate::cache::invalidation::messages::{Invalidation, Selector};
+use crate::cache::node::invalidate::TAG_KEY;
 use crate::cache::{Cx, Right};
 
 /// The most names that can be given at once.

@@ -3,7 +3,8 @@
 use super::args::Args;
 use super::spec::{Access, Arg, Command, Flag, Keys};
 use crate::cache::error::Error;
-use crate::cache::node::read::{self, Found, MissReason};
+use crate::cache::node::read::{self, Found};
+use crate::cache::stats::miss_reasons::MissReason;
 use crate::cache::{Cx, Judge};
 
 /// The declaration.

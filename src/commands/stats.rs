@@ -3,7 +3,8 @@
 use super::args::{Args, is, once};
 use super::spec::{Arg, Command, Flag, Keys, Kind};
 use crate::cache::error::Error;
-use crate::cache::rules::{Policies, Rule, RuleId};
+use crate::cache::ids::RuleId;
+use crate::cache::rules::{Policies, Rule};
 use crate::cache::stats::report::{self, Section};
 use crate::cache::stats::window::{WINDOWS, Window};
 use crate::cache::stats::{Number, Snapshot, Whose};

@@ -4,7 +4,7 @@ use super::args::{Args, Zero, is, once};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::error::Error;
 use crate::cache::lease::fill::{FillVerdict, Provenance};
-use crate::cache::lease::table::LeaseEnd;
+use crate::cache::lease::outcomes::LeaseEnd;
 use crate::cache::node::read;
 use crate::cache::{Cx, Judge};
 

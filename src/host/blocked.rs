@@ -35,8 +35,10 @@ use super::reply::ServerReply;
 use super::{catch_panic, clock_now, context, filter, try_state};
 use crate::cache::State;
 use crate::cache::clock::Now;
-use crate::cache::lease::acquire::{Node, Values};
-use crate::cache::lease::table::{Answer, Deadline, WaitOutcome, WaiterId};
+use crate::cache::lease::outcomes::WaitOutcome;
+use crate::cache::lease::table::{Answer, Deadline, WaiterId};
+use crate::cache::node::acquire::Values;
+use crate::cache::node::context::Node;
 use crate::commands::getlock;
 
 /// Answers sent at each tick; and by the commands of a few milliseconds together.

@@ -9,7 +9,7 @@ use redis_module::raw;
 use super::ffi::{Ctx, OwnedStr, Str, server, server_may};
 use super::register::is_valkey;
 use super::with_state;
-use crate::cache::stats::health::ServerInfo;
+use crate::cache::ports::ServerInfo;
 use crate::cache::{Limits, Right, Server};
 
 /// `maxmemory`, so that nothing is asked where there is no limit.

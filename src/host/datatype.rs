@@ -20,11 +20,11 @@ use crate::cache::State;
 use crate::cache::codec::CodecId;
 use crate::cache::entry::format::{self, Expiry};
 use crate::cache::entry::{self, Entry, EntryMut, EntryRef, Freshness, HEADER};
+use crate::cache::ids::RuleId;
 use crate::cache::invalidation::marks::{Invalidations, Verdict};
 use crate::cache::lease::tombstones::Tombstones;
 use crate::cache::node::aux;
 use crate::cache::node::store::Source;
-use crate::cache::rules::RuleId;
 use crate::cache::stats::live::Live;
 use crate::cache::stats::miss_reasons::{self, MissReasons};
 

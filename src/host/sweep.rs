@@ -23,8 +23,8 @@ use super::keyspace::ServerKeys;
 use super::{cached_now, catch_panic, clock_now, context, sweep_waiters, try_state};
 use crate::cache::effects::Effects;
 use crate::cache::entry::EntryRef;
+use crate::cache::ids::TagId;
 use crate::cache::invalidation::sweep::{Job, Walk};
-use crate::cache::invalidation::tags::TagId;
 use crate::cache::{Key, State};
 
 /// How long one timer may work.

@@ -10,8 +10,8 @@ use smartcache::cache::clock::Stamp;
 use smartcache::cache::codec::{CodecId, Codecs};
 use smartcache::cache::entry::format::{self, Expiry};
 use smartcache::cache::entry::{Entry, EntryRef, LAST_MOMENT, Parts};
+use smartcache::cache::ids::RuleId;
 use smartcache::cache::invalidation::tags::Tags;
-use smartcache::cache::rules::RuleId;
 use smartcache::cache::stats::live::Live;
 use smartcache::testing::TestNode;
 

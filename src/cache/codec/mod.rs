@@ -20,6 +20,7 @@
 //! **What is read costs no allocation.** Contexts are expensive to make and cheap to use again, and so is the buffer for
 //! the result: [`Codecs`] keeps both, made when they are first needed.
 
+pub mod accept;
 mod adaptive;
 pub mod offload;
 #[cfg(test)]

@@ -29,8 +29,9 @@ use smallvec::SmallVec;
 use crate::cache::clock::Stamp;
 use crate::cache::codec::CodecId;
 use crate::cache::entry::{Entry, EntryRef, LAST_MOMENT, MAX_LEN, MAX_TAGS, Parts, flag};
-use crate::cache::invalidation::tags::{TagId, Tags};
-use crate::cache::rules::RuleId;
+use crate::cache::ids::RuleId;
+use crate::cache::ids::TagId;
+use crate::cache::invalidation::tags::Tags;
 
 /// The version written.
 const VERSION: u8 = 1;

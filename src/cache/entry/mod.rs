@@ -22,8 +22,8 @@ use smallvec::SmallVec;
 
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::codec::{CODECS, CodecId};
-use crate::cache::invalidation::tags::TagId;
-use crate::cache::rules::RuleId;
+use crate::cache::ids::RuleId;
+use crate::cache::ids::TagId;
 
 /// Bytes that every entry has before its optional parts.
 pub const HEADER: usize = 24;

@@ -38,9 +38,9 @@ use smallvec::SmallVec;
 use crate::cache::clock::{self, Now, Stamp};
 use crate::cache::entry::{EntryMut, EntryRef, Freshness};
 use crate::cache::glob::{Glob, Prefilter};
+use crate::cache::ids::TagId;
 use crate::cache::invalidation::chunked::Chunked;
 use crate::cache::invalidation::tag_index::TagIndex;
-use crate::cache::invalidation::tags::TagId;
 use crate::cache::lease::token::Token;
 use crate::cache::lease::tombstones::LoadConflict;
 

@@ -1,6 +1,7 @@
 //! What ends many entries at once, and what frees them.
 
 pub mod chunked;
+pub mod judge;
 pub mod marks;
 pub mod messages;
 pub mod posting_list;

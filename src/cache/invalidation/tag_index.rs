@@ -22,9 +22,9 @@
 //! its tag that is later than all members. An entry that joins or leaves is counted by the same comparison.
 
 use crate::cache::entry::{EntryMut, EntryRef, UNLISTED};
+use crate::cache::ids::TagId;
 use crate::cache::invalidation::chunked::Chunked;
 use crate::cache::invalidation::posting_list::{ChunkedPostings, PostingList};
-use crate::cache::invalidation::tags::TagId;
 
 /// In a list: the slot is vacant, and this many is the next vacant one.
 const VACANT: u32 = 1 << 31;

@@ -10,6 +10,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use crate::cache::ids::TagId;
 use crate::cache::invalidation::chunked::Chunked;
 use crate::cache::stats::live::{Live, MAX_TAG_IDS};
 
@@ -20,10 +21,6 @@ pub const MAX_TAG_LEN: usize = 255;
 const PARTS: usize = 1024;
 /// The bytes of a name, roughly: counts and bytes of a short one.
 const NAME: usize = 40;
-
-/// A tag, as entries hold it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TagId(pub u32);
 
 /// Names and ids.
 #[derive(Debug)]

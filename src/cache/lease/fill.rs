@@ -19,11 +19,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::cache::clock::Stamp;
-use crate::cache::lease::acquire::Node;
-use crate::cache::lease::table::LeaseEnd;
-use crate::cache::lease::token::{Of, Token};
-use crate::cache::lease::tombstones::LoadConflict;
-use crate::cache::{Key, Slot};
+use crate::cache::lease::token::Token;
 
 /// Answers to fills that are remembered, so that a `SET` that is sent again is answered the same.
 const REMEMBERED: usize = 4_096;
@@ -101,7 +97,7 @@ impl FlushEpochs {
     }
 
     /// Whether a load is below the floor of its database.
-    fn has(&self, db: i32, token: Token) -> bool {
+    pub fn has(&self, db: i32, token: Token) -> bool {
         token.stamp <= self.of(db) || self.guards.get(&db).is_some_and(|until| token.mono_ms < *until)
     }
 }
@@ -114,7 +110,13 @@ pub struct Answered {
 }
 
 impl Answered {
-    fn remember(&mut self, stamp: Stamp, filled: Filled) {
+    /// The answer to the fill with a token of this stamp.
+    pub fn of(&self, stamp: Stamp) -> Option<Filled> {
+        self.by_stamp.get(&stamp).copied()
+    }
+
+    /// Remembers an answer, and forgets the oldest beyond a few thousand.
+    pub fn remember(&mut self, stamp: Stamp, filled: Filled) {
         if self.by_stamp.insert(stamp, filled).is_none() {
             self.order.push_back(stamp);
         }
@@ -123,144 +125,6 @@ impl Answered {
         {
             self.by_stamp.remove(&oldest);
         }
-    }
-}
-
-impl Node<'_> {
-    /// Judges a load of `key`.
-    pub fn check_fill(&mut self, key: Key<'_>, provenance: Provenance<'_>) -> FillVerdict {
-        let opened = match provenance {
-            Provenance::Token(text) => self.state.secret.open(Of::Key(self.db, key.name), text),
-            Provenance::Since(text) => self.state.secret.open(Of::Anything, text),
-        };
-        let Some(token) = opened else { return FillVerdict::Lost(None) };
-        // A stamp stands for any number of loads, of which the last to come is as good as the first.
-        let own = matches!(provenance, Provenance::Token(_));
-        if own && let Some(filled) = self.state.answered.by_stamp.get(&token.stamp) {
-            return FillVerdict::Again(*filled);
-        }
-        let there = match self.keys.peek(key) {
-            Slot::Empty => Stamp::default(),
-            Slot::Entry(entry) => entry.stamp(),
-            Slot::Text(_) | Slot::Other => return FillVerdict::Lost(Some(token)),
-        };
-        let leased = own && self.state.leases.lease(self.db, key.name).is_some_and(|lease| lease.token == token);
-        let gone = if leased { Stamp::default() } else { self.state.tombstones.newest_gone(key.name) };
-        let newest = there.max(gone);
-        if newest > token.stamp {
-            return FillVerdict::Lost(Some(token));
-        }
-        if own && newest == token.stamp {
-            return FillVerdict::Again(Filled::Ok); // its own value, stored long ago
-        }
-        let arrived = self.state.slots.as_ref().map_or(Stamp::default(), |slots| slots.arrived(key.name));
-        if token.stamp <= arrived
-            || self.state.flush_epochs.has(self.db, token)
-            || token.age_ms(self.now) > self.state.settings.max_load_ms
-            || token.mono_ms < self.state.began_ms.saturating_add(self.state.settings.guard_ms)
-        {
-            return FillVerdict::Dead(token);
-        }
-        let of_key = self.state.tombstones.of(token, key.name, leased);
-        match (of_key, self.state.invalidations.conflict(self.db, key.name, std::iter::empty(), token, self.now)) {
-            (None, None) => FillVerdict::Trusted(token),
-            (Some(LoadConflict::Dead), _) | (_, Some(LoadConflict::Dead)) => FillVerdict::Dead(token),
-            (Some(LoadConflict::Stale(a)), Some(LoadConflict::Stale(b))) => FillVerdict::Stale(token, a.min(b)),
-            (Some(LoadConflict::Stale(at)), None) | (None, Some(LoadConflict::Stale(at))) => {
-                FillVerdict::Stale(token, at)
-            }
-        }
-    }
-
-    /// How long a load took, when it came home under its lease: late loads teach nothing.
-    pub fn load_ms(&self, key: Key<'_>, token: Token) -> Option<u32> {
-        let lease = self.state.leases.lease(self.db, key.name)?;
-        let in_time = lease.token == token && self.now.mono_ms() < lease.until_ms;
-        in_time.then(|| u32::try_from(token.age_ms(self.now)).unwrap_or(u32::MAX))
-    }
-
-    /// A load has been answered: its lease, if it still lives, has ended. To be settled once the key has been changed.
-    pub fn filled(&mut self, key: Key<'_>, provenance: Provenance<'_>, token: Option<Token>, filled: Filled) {
-        if filled != Filled::Ok {
-            let rule = self.state.policies.id(key.name);
-            let mut tally = self.state.stats.at(self.now);
-            let count = tally.of(rule);
-            *if filled == Filled::Stale { &mut count.refused_stale } else { &mut count.refused_lost } += 1;
-        }
-        let Provenance::Token(_) = provenance else { return };
-        let Some(token) = token else {
-            let rule = self.state.policies.id(key.name);
-            self.state.stats.at(self.now).of(rule).fills_unknown += 1;
-            return;
-        };
-        self.state.answered.remember(token.stamp, filled);
-        if filled == Filled::Lost {
-            // Whatever it was lost to may be gone when it is sent again. (No other load has this stamp: `Node::grant`.)
-            self.state.tombstones.gone(key.name, Stamp(token.stamp.0 + 1));
-        }
-        let mut tally = self.state.stats.at(self.now);
-        let lease = self.state.leases.lease(self.db, key.name).filter(|lease| lease.token == token);
-        if let Some(lease) = lease {
-            tally.of(lease.rule).origin_ms += token.age_ms(self.now);
-            let how = match filled {
-                Filled::Ok => LeaseEnd::Filled,
-                Filled::Stale => LeaseEnd::FilledStale,
-                Filled::Lost => LeaseEnd::FilledLost,
-            };
-            self.state.leases.end(self.db, key.name, how, &mut tally);
-        } else {
-            let count = tally.of(self.state.policies.id(key.name));
-            count.fills_late += 1;
-            if self.state.leases.ran_out(token) {
-                count.overdue += 1;
-                count.overdue_ms += token.age_ms(self.now);
-            }
-        }
-    }
-
-    /// Whether the lease of the key is the one that is claimed.
-    pub fn holds(&self, key: Key<'_>, provenance: Provenance<'_>) -> bool {
-        let Provenance::Token(text) = provenance else { return false };
-        let token = self.state.secret.open(Of::Key(self.db, key.name), text);
-        token.is_some() && self.state.leases.lease(self.db, key.name).map(|lease| lease.token) == token
-    }
-
-    /// A load could not be stored: its lease, if it still lives, is given back.
-    pub fn failed(&mut self, key: Key<'_>, provenance: Option<Provenance<'_>>) {
-        if provenance.is_some() {
-            self.state.stats.at(self.now).of(self.state.policies.id(key.name)).refused_error += 1;
-        }
-        if provenance.is_some_and(|provenance| self.holds(key, provenance)) {
-            self.state.leases.end(self.db, key.name, LeaseEnd::Failed, &mut self.state.stats.at(self.now));
-            self.wake_waiters(key);
-        }
-    }
-
-    /// Something that was not loaded here was written under the key just now: what is being loaded is older.
-    pub fn overwritten(&mut self, key: Key<'_>) {
-        if self.state.tombstones.matter() {
-            // A stamp of its own: under that of the last token, its fill would pass for what was written.
-            let stamp = self.state.clock.stamp(self.now);
-            self.state.tombstones.gone(key.name, stamp);
-        }
-        if !self.state.leases.is_idle() {
-            self.state.leases.end(self.db, key.name, LeaseEnd::Voided, &mut self.state.stats.at(self.now));
-            self.state.leases.end_backoff(self.db, key.name);
-            self.wake_waiters(key);
-        }
-    }
-
-    /// Something was stored under the key with this stamp: the leases that began before can only be lost, and a back-off
-    /// is over. Answers all who wait.
-    pub fn stored(&mut self, key: Key<'_>, stamp: Stamp) {
-        if self.state.leases.is_idle() {
-            return;
-        }
-        self.state.leases.end_backoff(self.db, key.name);
-        if self.state.leases.lease(self.db, key.name).is_some_and(|lease| lease.token.stamp < stamp) {
-            self.state.leases.end(self.db, key.name, LeaseEnd::Voided, &mut self.state.stats.at(self.now));
-        }
-        self.wake_waiters(key);
     }
 }
 

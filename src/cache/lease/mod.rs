@@ -1,8 +1,8 @@
 //! Who loads what: leases, tokens, fills, and which loads are not trusted.
 
-pub mod acquire;
 pub mod fill;
 pub mod native_commands;
+pub mod outcomes;
 pub mod slots;
 pub mod table;
 pub mod token;

@@ -12,8 +12,7 @@
 use std::collections::HashMap;
 
 use crate::cache::clock::Now;
-use crate::cache::lease::tombstones::TombstoneKind;
-use crate::cache::{State, units};
+use crate::cache::units;
 
 /// What a command does to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +25,7 @@ pub enum Touch {
 
 /// Which words of a command are keys, and what is done to them.
 #[derive(Clone, Copy)]
-enum Keys {
+pub enum Keys {
     /// All words.
     All(Touch),
     /// The first word.
@@ -141,67 +140,9 @@ struct Transaction {
     queued: HashMap<Box<[u8]>, Touch>,
 }
 
-impl State {
-    /// A command is about to run that is not ours: `words` are its words, its name the first. Distrusts the loads of the
-    /// keys that it deletes or writes; those who wait for them are settled by the host's timer, when it has run.
-    pub fn observe_native(&mut self, words: &[&[u8]], sender: Sender, now: Now) {
-        let Some((name, words)) = words.split_first() else { return };
-        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-        // Nobody is in a transaction who has not said who they are: filters see commands before permissions are asked.
-        let (id, may_end) = match sender {
-            Sender::Unknown => (0, true),
-            Sender::Client(id, in_transaction) => (id, in_transaction),
-        };
-        if is("MULTI") {
-            self.transactions.begin(sender, now);
-        } else if is("EXEC") {
-            if may_end {
-                self.executed(id, now);
-            }
-        } else if is("DISCARD") || is("RESET") {
-            if may_end {
-                self.transactions.end(id);
-            }
-        } else if let Some((_, keys)) = COMMANDS.iter().find(|(name, _)| is(name)) {
-            keys.each(words, now, |key, touch| {
-                self.touched(key, touch, now);
-                if may_end {
-                    self.transactions.queue(id, key, touch);
-                }
-            });
-        }
-    }
-
-    fn executed(&mut self, id: u64, now: Now) {
-        let Some(transaction) = self.transactions.open.get_mut(&id) else {
-            // Its beginning was not seen, so neither may have been what stands in it.
-            let stamp = self.clock.stamp(now);
-            self.flush_epochs.raise(None, stamp);
-            return;
-        };
-        let queued = std::mem::take(&mut transaction.queued);
-        queued.iter().for_each(|(key, touch)| self.touched(key, *touch, now));
-        if let Some(transaction) = self.transactions.open.get_mut(&id) {
-            transaction.queued = queued;
-        }
-        self.transactions.end(id);
-    }
-
-    fn touched(&mut self, key: &[u8], touch: Touch, now: Now) {
-        if !self.tombstones.awaits(key, now, self.settings.max_load_ms) {
-            return;
-        }
-        let stamp = self.clock.stamp(now);
-        match touch {
-            Touch::Deletes => self.tombstones.record(TombstoneKind::Deleted, key, stamp, self.settings.guard_ms, now),
-            Touch::Writes => self.tombstones.gone(key, stamp),
-        }
-        self.leases.void_key(key, &mut self.stats.at(now));
-    }
-}
-
 impl Transactions {
-    fn begin(&mut self, sender: Sender, now: Now) {
+    /// `MULTI`.
+    pub fn begin(&mut self, sender: Sender, now: Now) {
         let id = match sender {
             Sender::Unknown => 0,
             Sender::Client(_, true) => return, // an error: it has begun already
@@ -220,7 +161,8 @@ impl Transactions {
         self.bound();
     }
 
-    fn queue(&mut self, id: u64, key: &[u8], touch: Touch) {
+    /// A command of a transaction that touches a key.
+    pub fn queue(&mut self, id: u64, key: &[u8], touch: Touch) {
         let Some(open) = self.open.get_mut(&id) else { return };
         // Deleted and written: the later one would count, but either way the load is not fresh.
         if open.queued.insert(key.into(), touch).is_none() {
@@ -229,12 +171,26 @@ impl Transactions {
         self.bound();
     }
 
-    fn end(&mut self, id: u64) {
+    /// `DISCARD`.
+    pub fn end(&mut self, id: u64) {
         let Some(open) = self.open.get_mut(&id) else { return };
         open.begun -= 1;
         if open.begun == 0 {
             self.forget(id);
         }
+    }
+
+    /// `EXEC`: what was queued, to be given back to [`finish`](Self::finish); `None` when its beginning was not seen.
+    pub fn take_queued(&mut self, id: u64) -> Option<HashMap<Box<[u8]>, Touch>> {
+        self.open.get_mut(&id).map(|transaction| std::mem::take(&mut transaction.queued))
+    }
+
+    /// The transaction has been executed.
+    pub fn finish(&mut self, id: u64, queued: HashMap<Box<[u8]>, Touch>) {
+        if let Some(transaction) = self.open.get_mut(&id) {
+            transaction.queued = queued;
+        }
+        self.end(id);
     }
 
     fn forget(&mut self, id: u64) {
@@ -252,8 +208,13 @@ impl Transactions {
 }
 
 impl Keys {
+    /// Where the keys of a command are, by its name in any case; `None` for one that is not watched.
+    pub fn of(name: &[u8]) -> Option<Self> {
+        COMMANDS.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())).map(|(_, keys)| *keys)
+    }
+
     /// Calls `touch` for each key among the words.
-    fn each(self, words: &[&[u8]], now: Now, mut touch: impl FnMut(&[u8], Touch)) {
+    pub fn each(self, words: &[&[u8]], now: Now, mut touch: impl FnMut(&[u8], Touch)) {
         let number = |at: usize| words.get(at).and_then(|word| units::parse_int(word).ok());
         let mut at = |place: usize, how| {
             if let Some(key) = words.get(place) {
@@ -292,7 +253,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::lease::acquire::Values;
+    use crate::cache::node::acquire::Values;
     use crate::testing::TestNode;
 
     fn touched(line: &str) -> String {

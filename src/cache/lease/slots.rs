@@ -4,11 +4,7 @@
 //! leases end and whoever waits is told to ask again (the server then says where); and when a slot arrives, loads that
 //! began before are not trusted.
 
-use std::sync::Arc;
-
-use crate::cache::State;
-use crate::cache::clock::{Now, Stamp};
-use crate::cache::lease::table::LeaseEnd;
+use crate::cache::clock::Stamp;
 
 /// How many there are.
 const SLOTS: usize = 16_384;
@@ -51,6 +47,29 @@ pub fn served(nodes: &str) -> Served {
 }
 
 impl Slots {
+    /// Those that are served at first: none of them has arrived.
+    pub fn new(served: Served) -> Self {
+        Slots { served: Box::new(served), arrived: vec![Stamp::default(); SLOTS].into_boxed_slice() }
+    }
+
+    /// Takes over what is served now; slots that are new arrived at a stamp that `now` makes. Whether anything changed.
+    pub fn update(&mut self, served: Served, now: impl FnOnce() -> Stamp) -> bool {
+        let before = std::mem::replace(&mut *self.served, served);
+        if before == served {
+            return false;
+        }
+        let stamp = now();
+        for slot in (0..SLOTS).filter(|slot| has(&served, *slot) && !has(&before, *slot)) {
+            self.arrived[slot] = stamp;
+        }
+        true
+    }
+
+    /// Whether the slot of a key is served.
+    pub fn serves(&self, key: &[u8]) -> bool {
+        has(&self.served, slot_of(key))
+    }
+
     /// The stamps of before are no order any more: as if every slot had come just now.
     pub fn reset(&mut self, stamp: Stamp) {
         self.arrived.fill(stamp);
@@ -64,35 +83,6 @@ impl Slots {
 
 fn has(served: &Served, slot: usize) -> bool {
     served[slot / 64] & 1 << (slot % 64) != 0
-}
-
-impl State {
-    /// This node serves these slots now. The first time only says so.
-    pub fn serves(&mut self, served: Served, now: Now) {
-        let Some(slots) = &mut self.slots else {
-            self.slots =
-                Some(Slots { served: Box::new(served), arrived: vec![Stamp::default(); SLOTS].into_boxed_slice() });
-            return;
-        };
-        let before = std::mem::replace(&mut *slots.served, served);
-        if before == served {
-            return;
-        }
-        let stamp = self.clock.stamp(now);
-        for slot in (0..SLOTS).filter(|slot| has(&served, *slot) && !has(&before, *slot)) {
-            slots.arrived[slot] = stamp;
-        }
-        let left = |key: &[u8]| !has(&served, slot_of(key));
-        let gone: Vec<(i32, Arc<[u8]>)> = self.leases.keys().filter(|(_, key)| left(key)).collect();
-        for (db, key) in gone {
-            self.leases.end_backoff(db, &key);
-            let mut tally = self.stats.at(now);
-            self.leases.end(db, &key, LeaseEnd::Voided, &mut tally);
-            while let Some(id) = self.leases.first_waiter(db, &key) {
-                self.leases.reject_waiter(id, &mut tally);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

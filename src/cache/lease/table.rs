@@ -25,8 +25,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::cache::clock::{Now, Stamp};
+use crate::cache::ids::RuleId;
+use crate::cache::lease::outcomes::{LeaseEnd, WaitOutcome};
 use crate::cache::lease::token::Token;
-use crate::cache::rules::RuleId;
 use crate::cache::stats::Tally;
 
 /// Leases that ran out of which that is remembered.
@@ -53,39 +54,6 @@ pub struct Lease {
     pub early: bool,
 }
 
-/// How a lease ended: each in exactly one way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeaseEnd {
-    /// Its fill was stored.
-    Filled,
-    /// Its fill was answered `STALE`.
-    FilledStale,
-    /// Its fill was answered `LOST`.
-    FilledLost,
-    /// Its fill was an error, or it was given back with `BACKOFF`.
-    Failed,
-    /// It was given back.
-    Released,
-    /// Its load was not wanted any more: `DEL`, `STALE`, a plain `SET`, a flush, a change of role. Or whoever waited for it
-    /// has left.
-    Voided,
-    /// Its time was over.
-    Expired,
-}
-
-/// How a wait ended: each in exactly one way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitOutcome {
-    /// With something to use.
-    Served,
-    /// By becoming the one who loads.
-    Promoted,
-    /// In vain: its time was over.
-    TimedOut,
-    /// Before its time: the caller left, or there was nothing left to wait for.
-    Dropped,
-}
-
 /// What somebody asked for before being parked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WaitOptions {
@@ -94,7 +62,7 @@ pub struct WaitOptions {
     /// `OWNER`.
     pub owner: Option<Box<[u8]>>,
     /// `ACCEPT`.
-    pub accept: Option<crate::cache::node::read::Accept>,
+    pub accept: Option<crate::cache::codec::accept::Accept>,
 }
 
 /// Who waits, for what, since when and until when.

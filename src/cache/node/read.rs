@@ -1,10 +1,12 @@
 //! What a read finds, and what it may serve of it: the same judgement for every command that reads.
 
+use crate::cache::codec::accept::Accept;
 use crate::cache::codec::{CodecId, Codecs};
 use crate::cache::entry::{EntryRef, Freshness};
 use crate::cache::error::Error;
 use crate::cache::rules::Policies;
 use crate::cache::stats::Tally;
+use crate::cache::stats::miss_reasons::MissReason;
 use crate::cache::{Judge, Key, Keyspace, Slot};
 
 /// A value to answer with.
@@ -14,21 +16,6 @@ pub struct Value<'v> {
     pub encoding: &'static str,
     /// The bytes.
     pub bytes: &'v [u8],
-}
-
-/// Why a read found nothing to serve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MissReason {
-    /// The key is not there, and nobody knows why.
-    Cold,
-    /// The key is not there.
-    Gone,
-    /// Its time is over, or it cannot be read.
-    Expired,
-    /// Its freshness was ended by command, maybe before it went.
-    Invalidated,
-    /// The server has evicted it.
-    Evicted,
 }
 
 /// What a read may serve. `left_ms` is how long it stays fresh: `None` without end.
@@ -55,27 +42,6 @@ pub enum Found<'v> {
     },
     /// Nothing to serve.
     Miss(MissReason),
-}
-
-/// Which encodings a caller can read beside the plain one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Accept(u8);
-
-impl Accept {
-    /// From a list such as `gzip,zstd`, as in HTTP's `Accept-Encoding`; names that are not ours are passed over.
-    pub fn parse(list: &[u8]) -> Self {
-        let ids = list.split(|byte| *byte == b',').filter_map(|name| CodecId::from_encoding(name.trim_ascii()));
-        Accept(ids.fold(0, |bits, id| bits | 1 << id as u8))
-    }
-
-    /// Every encoding: whoever does not look at the value spares its decompression.
-    pub fn all() -> Self {
-        Accept(u8::MAX)
-    }
-
-    fn has(self, id: CodecId) -> bool {
-        self.0 & (1 << id as u8) != 0
-    }
 }
 
 /// What stands under a key, as the judge sees it; `stale` allows values inside a window, `accept` compressed ones.

@@ -17,6 +17,7 @@ pub mod policy;
 pub mod spec;
 pub mod template;
 
+use crate::cache::ids::RuleId;
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
@@ -30,16 +31,6 @@ use crate::{
 pub use policy::{Lifetime, Policy};
 use spec::MAX_RULES;
 pub use spec::{RuleError, RuleList, RuleSpec, Said};
-
-/// A rule's number on this node, which entries carry: a name keeps it while a rule of that name lives, and it is used
-/// again as late as possible (after 65,535 others). Means nothing on another node or after a restart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct RuleId(pub u16);
-
-impl RuleId {
-    /// The id of no rule.
-    pub const NONE: RuleId = RuleId(0);
-}
 
 /// Where a rule comes from. Configured ones are asked first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -12,15 +12,14 @@
 //!
 //! To add a reason: a row in [`REASONS`], from which the documentation is made, and a function in [`judge`].
 
+use crate::cache::ServerInfo;
 use std::collections::VecDeque;
 
 use crate::cache::clock::Now;
-use crate::cache::codec::{Choice, CodecId};
-use crate::cache::rules::{Origin, Policy, Rule, RuleId};
+use crate::cache::rules::{Origin, Policy, Rule};
 use crate::cache::stats::window::Window;
-use crate::cache::stats::{Counters, percent, round};
+use crate::cache::stats::{Counters, percent};
 use crate::cache::units::{format_duration, format_fraction, quote};
-use crate::cache::{Server, State};
 use crate::config::Settings;
 
 /// Fewer requests say nothing about a hit rate.
@@ -46,7 +45,7 @@ const TOLD: usize = 5;
 /// A server that started less long ago may still be filling.
 const FILLING_MS: u64 = 300_000;
 /// Over which everything is judged that happens.
-const LATELY: Window = Window::FiveMinutes;
+pub const LATELY: Window = Window::FiveMinutes;
 
 /// What may be wrong, in the order in which it is told: code, when it is said, what to do.
 pub const REASONS: &[(&str, &str, &str)] = &[
@@ -109,23 +108,6 @@ pub struct Reason {
     pub code: &'static str,
     /// The sentence.
     pub text: String,
-}
-
-/// The server by its own account. Asking costs it some 100 µs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerInfo {
-    /// `used_memory`
-    pub memory_used_bytes: u64,
-    /// What of it does not count towards the limit: buffers of replicas and of the AOF.
-    pub memory_uncounted_bytes: u64,
-    /// `maxmemory`; 0 without limit.
-    pub memory_max_bytes: u64,
-    /// `maxmemory-policy`
-    pub memory_policy: String,
-    /// `connected_clients`
-    pub connected_clients: u64,
-    /// `instantaneous_ops_per_sec`
-    pub ops_per_sec: u64,
 }
 
 /// How things are.
@@ -633,77 +615,6 @@ fn size(bytes: u64) -> String {
 fn comfortable(took_ms: u64) -> u64 {
     let step = if took_ms < 500 { 100 } else { 1_000 };
     took_ms.saturating_mul(2).max(1).div_ceil(step) * step
-}
-
-impl State {
-    /// Looks at what is judged by its course. To be called at least once a minute.
-    pub fn watch(&mut self, now: Now) {
-        if self.backlog.wants(now) {
-            let waiting = self.sweep_backlog();
-            self.backlog.see(waiting, now);
-        }
-    }
-
-    /// How things are at `now`. O(r) for r rules; nothing of the keyspace is looked at.
-    pub fn health(&mut self, server: &dyn Server, now: Now) -> Health {
-        self.stats.wake_waiters(&self.policies, now);
-        let server_info = server.server_info();
-        let State { stats, policies, settings, live, adaptive, backlog, .. } = &*self;
-        let all = stats.all();
-        let eligible = all.eligible();
-        let of = |rule: Option<&'_ Rule>| -> (Counters, Option<(u64, u64)>, bool) {
-            let id = rule.map_or(RuleId::NONE, Rule::id);
-            let kept = || live.of_rule(id).entries > 0;
-            let compresses = rule.is_some_and(|rule| rule.policy().codec != Choice::Only(CodecId::None));
-            let gave_up = compresses
-                && adaptive.get(usize::from(id.0)).is_some_and(|adaptive| adaptive.gave_up())
-                && stats.lately_of(id, Window::Hour, now).sets > 0;
-            (
-                stats.lately_of(id, LATELY, now),
-                stats.unmatched(id, eligible, now).filter(|_| rule.is_some() && !kept()),
-                gave_up,
-            )
-        };
-        let rules: Vec<_> = policies
-            .iter()
-            .map(Some)
-            .chain([None])
-            .map(|rule| {
-                let (lately, unmatched, gave_up) = of(rule);
-                RuleFacts { rule, policy: policies.policy(rule), lately, unmatched, gave_up }
-            })
-            .collect();
-        let lately = stats.lately(LATELY, now);
-        let facts = Facts {
-            server_info: &server_info,
-            replica: server.is_replica(),
-            settings,
-            lately,
-            rules,
-            panics: all.panics,
-            backlog: backlog.growth(now),
-            uptime_ms: stats.uptime_ms(now),
-        };
-        let minute_ms = stats.reach_ms(Window::Minute, now).max(1_000);
-        Health {
-            reasons: diagnose(&facts),
-            hit_rate: percent(lately.served(), lately.requests()),
-            error_rate: percent(lately.errors, lately.calls),
-            evicted_per_sec: round(
-                stats.lately(Window::Minute, now).keys_evicted as f64 / (minute_ms as f64 / 1_000.0),
-            ),
-            uptime_ms: facts.uptime_ms,
-            server_info,
-        }
-    }
-
-    /// Rules were made, or made anew: from here on they may match.
-    pub fn meet_rules(&mut self, wanted: impl Fn(&Rule) -> bool, now: Now) {
-        let eligible = self.stats.all().eligible();
-        for rule in self.policies.iter().filter(|rule| wanted(rule)) {
-            self.stats.meet(rule.id(), eligible, now);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::cache::entry::EntryRef;
-use crate::cache::invalidation::tags::TagId;
-use crate::cache::rules::RuleId;
+use crate::cache::ids::RuleId;
+use crate::cache::ids::TagId;
 
 /// Tags per block of counters.
 const BLOCK: usize = 4096;

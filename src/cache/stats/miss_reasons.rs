@@ -26,8 +26,22 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use siphasher::sip::SipHasher13;
 
-use crate::cache::node::read::MissReason;
-use crate::cache::rules::RuleId;
+use crate::cache::ids::RuleId;
+
+/// Why a read found nothing to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissReason {
+    /// The key is not there, and nobody knows why.
+    Cold,
+    /// The key is not there.
+    Gone,
+    /// Its time is over, or it cannot be read.
+    Expired,
+    /// Its freshness was ended by command, maybe before it went.
+    Invalidated,
+    /// The server has evicted it.
+    Evicted,
+}
 
 /// How many keys there is room for.
 pub const SLOTS: usize = 1 << 17;

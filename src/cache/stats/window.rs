@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::cache::clock::Now;
-use crate::cache::stats::Counters;
+use crate::cache::stats::counters::Counters;
 use crate::cache::stats::histogram::Histogram;
 
 /// Slots of each ring that a window may look back over; one more is kept as what they are subtracted from.

@@ -15,17 +15,20 @@
 //! A waiter is judged by the same table at the moment it is woken ([`Node::settle`]): so a store answers all who wait, and
 //! whatever else ends a lease makes the first of them the next to load, before any new reader.
 
+use crate::cache::Node;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::cache::clock::Now;
+use crate::cache::codec::accept::Accept;
 use crate::cache::entry::Freshness;
-use crate::cache::lease::table::{Answer, Deadline, Lease, LeaseEnd, WaitOutcome, WaiterId};
+use crate::cache::lease::outcomes::LeaseEnd;
+use crate::cache::lease::outcomes::WaitOutcome;
+use crate::cache::lease::table::{Answer, Deadline, Lease, WaiterId};
 use crate::cache::lease::token::{self, Of, Token};
 use crate::cache::lease::tombstones::TombstoneKind;
-use crate::cache::node::read::{self, Accept, Found, Value};
-use crate::cache::{Judge, Key, Keyspace, Slot, State};
+use crate::cache::node::read::{self, Found, Value};
+use crate::cache::{Judge, Key, Slot, State};
 
 /// The shortest time after which to ask again, in milliseconds.
 const RETRY_MS: u64 = 20;
@@ -36,18 +39,6 @@ const LEAST_EARLY_MS: u64 = 1_000;
 
 /// Longer names get no lease: what is kept of them would be memory that nothing bounds.
 const LONGEST_NAME: usize = 64 * 1024;
-
-/// One database of this node, at one moment.
-pub struct Node<'a> {
-    /// What the node knows.
-    pub state: &'a mut State,
-    /// The keys of the database.
-    pub keys: &'a mut dyn Keyspace,
-    /// The database.
-    pub db: i32,
-    /// The moment.
-    pub now: Now,
-}
 
 /// What a caller wants, and how far it may go.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +111,7 @@ impl KeyState {
             Freshness::Fresh { left_ms } => KeyState::Fresh {
                 left_ms,
                 load_ms: entry.load_ms(),
-                life_ms: left_ms.map(|left| left + entry.age_ms(judge.now)),
+                life_ms: left_ms.map(|left| left + entry.age_ms(judge.now())),
             },
             Freshness::Stale { in_swr: true } => KeyState::Swr,
             Freshness::Stale { in_swr: false } => KeyState::Sie,

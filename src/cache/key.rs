@@ -1,0 +1,17 @@
+//! A key, as a command names it.
+
+/// A key, and which word of the command it was: the host then uses the server's own string instead of making one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key<'w> {
+    /// The key's bytes.
+    pub name: &'w [u8],
+    /// Its place among the command's words (0 is the command's name), or `None` when it is not one of them.
+    pub arg: Option<u16>,
+}
+
+impl<'w> Key<'w> {
+    /// A key that is not a word of the command.
+    pub fn named(name: &'w [u8]) -> Self {
+        Key { name, arg: None }
+    }
+}

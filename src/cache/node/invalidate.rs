@@ -1,0 +1,307 @@
+//! What an invalidation does beside its marks: counts what it hits, replicates, signals, frees leases, asks for walks.
+
+use crate::cache::clock::{Now, Stamp};
+use crate::cache::effects::Effect;
+use crate::cache::entry::Freshness;
+use crate::cache::glob::Glob;
+use crate::cache::ids::TagId;
+use crate::cache::invalidation::marks::{How, InvalidationMark, MarkTarget, Verdict};
+use crate::cache::invalidation::messages::{Done, Invalidation, MarkMessage, Selector, encode};
+use crate::cache::invalidation::sweep::{Scope, Walk};
+use crate::cache::{Cx, Judge, Key, Slot, State};
+use smallvec::SmallVec;
+use std::cell::OnceCell;
+
+/// The pseudo-key of a tag begins so: who may write it may invalidate the tag, and trackers of it hear when that happens.
+pub const TAG_KEY: &[u8] = b"smartcache:tag:";
+/// Members that are looked at, one by one, to count what an invalidation hits; with more of them the tags' own counts are
+/// taken, which do not know what other tags have hit.
+const LOOKED_AT: usize = 1_000;
+/// What saying a mark takes, in looks at tags that have none.
+const MARK_EFFORT: usize = 16;
+
+impl Invalidation<'_> {
+    /// Carries it out.
+    pub fn run(&self, cx: &mut Cx<'_, '_>) -> Done {
+        let db = cx.caller.db;
+        let hits = self.hits(cx);
+        cx.effects.push(Effect::ReplicateMark(encode(&MarkMessage::Invalidation(self.clone()))));
+        self.mark(cx.state, db, cx.now);
+        if let Selector::Tags(tags) = &self.selector {
+            for tag in tags {
+                cx.effects.push(Effect::SignalTag([TAG_KEY, tag].concat()));
+            }
+        }
+        if matches!(self.selector, Selector::All) {
+            let waited_for = cx.state.leases.void(Some(db), &mut cx.state.stats.at(cx.now));
+            for (_, key) in waited_for {
+                cx.node().wake_waiters(Key::named(&key));
+            }
+        }
+        let walks = if cx.server.is_replica() { Vec::new() } else { self.sweep(cx.state, db, cx.now) };
+        Done { hits, walks }
+    }
+
+    /// Leaves its marks.
+    pub fn mark(&self, state: &mut State, db: i32, now: Now) {
+        let guard_ms = if self.guard_ms == 0 { 0 } else { now.mono_ms().saturating_add(self.guard_ms) };
+        let mark = InvalidationMark { stamp: self.stamp, at_ms: self.at_ms, how: self.how, guard_ms };
+        match &self.selector {
+            Selector::All => state.invalidations.mark(db, MarkTarget::All, mark),
+            Selector::Prefixes(names) => {
+                names.iter().for_each(|name| state.invalidations.mark(db, MarkTarget::Prefix(name), mark))
+            }
+            Selector::Patterns(names) => {
+                names.iter().for_each(|name| state.invalidations.mark(db, MarkTarget::Pattern(name), mark))
+            }
+            Selector::Tags(names) => {
+                for name in names {
+                    match state.tags.id(name) {
+                        Some(id) => state.invalidations.mark(db, MarkTarget::Tag(id), mark),
+                        // Every id is taken, none by this name: no entry holds it. But loads under way might bring it,
+                        // those that a guard is to catch, and what arrives from elsewhere.
+                        None => {
+                            state.flush_epochs.raise(Some(db), self.stamp);
+                            state.invalidations.forgot_tag(db, name, self.stamp, guard_ms);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks for the walks that free what it has hit.
+    pub fn sweep(&self, state: &mut State, db: i32, now: Now) -> Vec<u64> {
+        let later = self.how.ramp_ends(self.at_ms, now);
+        let walks: Vec<Walk> = match &self.selector {
+            Selector::Tags(tags) => {
+                let held = |id: &TagId| state.live.holders(*id) > 0;
+                tags.iter().filter_map(|tag| state.tags.known(tag)).filter(held).map(Walk::Members).collect()
+            }
+            _ => vec![Walk::Keys],
+        };
+        let mut ids = Vec::new();
+        for walk in walks {
+            ids.push(state.sweep.ask(db, walk, 0));
+            if let Some(due_ms) = later {
+                state.sweep.ask(db, walk, due_ms);
+            }
+        }
+        ids
+    }
+
+    /// How many entries it is about to hit that nothing has hit yet.
+    fn hits(&self, cx: &mut Cx<'_, '_>) -> u64 {
+        let db = cx.caller.db;
+        if !cx.state.invalidations.hits_all(db, self.stamp) {
+            return 0; // it is said once more, behind what came later
+        }
+        let tags = match &self.selector {
+            Selector::All => return cx.state.invalidations.hits_of_all(db),
+            Selector::Prefixes(_) | Selector::Patterns(_) => return 0,
+            Selector::Tags(tags) => tags,
+        };
+        let ids: SmallVec<[TagId; 8]> = tags.iter().filter_map(|tag| cx.state.tags.known(tag)).collect();
+        let marks = &cx.state.invalidations;
+        let places = |id: TagId| marks.tag_index(db, |index| index.slots(id)).unwrap_or(0);
+        let all_listed = |id: &TagId| marks.tag_index(db, |index| index.lists_all(*id)) != Some(false);
+        let few = ids.iter().map(|id| places(*id)).sum::<usize>() <= LOOKED_AT && ids.iter().all(all_listed);
+        let (hits, entries) = if !few {
+            let hits = ids.iter().map(|id| cx.state.invalidations.hits_of(db, *id)).sum();
+            (hits, hits)
+        } else {
+            self.look(cx, &ids)
+        };
+        cx.state.invalidations.hit(db, entries);
+        hits
+    }
+
+    /// The same by looking at each member: how often the tags hit an entry, and how many entries.
+    fn look(&self, cx: &mut Cx<'_, '_>, tags: &[TagId]) -> (u64, u64) {
+        let (db, marks) = (cx.caller.db, cx.state.invalidations.clone());
+        let (mut hits, mut entries) = (0, 0);
+        for tag in tags {
+            for place in 0..marks.tag_index(db, |index| index.slots(*tag)).unwrap_or(0) {
+                let name: Option<Box<[u8]>> =
+                    marks.tag_index(db, |index| index.at(*tag, place).map(Into::into)).flatten();
+                let Some(name) = name else { continue };
+                let Slot::Entry(entry) = cx.keys.peek(Key::named(&name)) else { continue };
+                let counts = match (self.how, Judge::new(&marks, db, &name, cx.now).freshness(entry)) {
+                    (How::Hard, freshness) => freshness != Freshness::Dead,
+                    (How::Soft { .. }, freshness) => matches!(freshness, Freshness::Fresh { .. }),
+                };
+                if !entry.tags().any(|own| own == *tag) {
+                    continue;
+                }
+                let untouched = marks.verdict(db, &name, entry, cx.now) == Verdict::Untouched;
+                hits += u64::from(counts && untouched);
+                // Counted once, at the first of the tags that it holds.
+                let first = tags.iter().find(|named| entry.tags().any(|own| own == **named)) == Some(tag);
+                entries += u64::from(first && marks.counts(db, entry));
+            }
+        }
+        (hits, entries)
+    }
+}
+
+impl State {
+    /// What is meant by names, to be asked of entries.
+    pub fn scope(&self, selector: &Selector<'_>) -> Scope {
+        match selector {
+            Selector::All => Scope::All,
+            Selector::Tags(tags) => Scope::Tags(tags.iter().filter_map(|tag| self.tags.known(tag)).collect()),
+            Selector::Prefixes(prefixes) => Scope::Prefixes(prefixes.iter().map(|prefix| (*prefix).into()).collect()),
+            Selector::Patterns(patterns) => {
+                Scope::Patterns(patterns.iter().map(|pattern| Glob::new(pattern)).collect())
+            }
+        }
+    }
+
+    /// What is to be walked over to find everything that names mean.
+    pub fn walks(&self, selector: &Selector<'_>) -> Vec<Walk> {
+        let Selector::Tags(tags) = selector else { return vec![Walk::Keys] };
+        let ids: Vec<_> = tags.iter().filter_map(|tag| self.tags.known(tag)).collect();
+        if ids.iter().any(|id| u64::from(self.live.holders(*id)) > self.invalidations.listed(*id)) {
+            return vec![Walk::Keys]; // not all of its members are listed
+        }
+        ids.into_iter().map(Walk::Members).collect()
+    }
+}
+
+impl State {
+    /// Takes in what was saved or said beside keys; what is beyond belief counts from now: more is invalidated then, never
+    /// less.
+    pub fn take_mark(&mut self, db: i32, said: MarkMessage<'_>, now: Now) {
+        // What this node invalidates once it is a primary is later than that sweep, whatever its own clock shows.
+        if matches!(said, MarkMessage::Swept(began) if !self.clock.follow(began, now)) {
+            return;
+        }
+        let mut believable = |stamp: Stamp| if self.clock.follow(stamp, now) { stamp } else { self.clock.stamp(now) };
+        match said {
+            MarkMessage::Invalidation(mut invalidation) => {
+                invalidation.stamp = believable(invalidation.stamp);
+                invalidation.mark(self, db, now);
+                self.sweep_for(db, invalidation.how.ramp_ends(invalidation.at_ms, now));
+            }
+            MarkMessage::Swept(began) => self.invalidations.swept(db, began),
+            MarkMessage::Forget(stamp) => {
+                let flush_epochs = &mut self.flush_epochs;
+                self.invalidations.forget_until(db, believable(stamp), now, |stamp, guard_ms| {
+                    flush_epochs.raise(Some(db), stamp);
+                    flush_epochs.guard(db, guard_ms);
+                });
+            }
+            MarkMessage::Forgot(stamp, true) => {
+                self.invalidations.set_forgotten(db, Stamp::default(), believable(stamp))
+            }
+            MarkMessage::Forgot(stamp, false) => {
+                self.invalidations.set_forgotten(db, believable(stamp), Stamp::default())
+            }
+        }
+    }
+
+    /// The role has changed: what a primary may have left is swept, if this node is one now.
+    pub fn sweep_all(&mut self, now: Now) {
+        self.sweep.clear();
+        let marks = self.invalidations.clone();
+        marks.each(|db, _, mark| self.sweep_for(db, mark.how.ramp_ends(mark.at_ms, now)));
+    }
+
+    /// Asks for what a mark that was made elsewhere, or earlier, has left to do in a database.
+    fn sweep_for(&mut self, db: i32, ramp_ends: Option<u64>) {
+        self.sweep.ask(db, Walk::Keys, 0);
+        if let Some(due_ms) = ramp_ends {
+            self.sweep.ask(db, Walk::Keys, due_ms);
+        }
+    }
+
+    /// How many times [`each_mark`](Self::each_mark) says something.
+    pub fn count_marks(&self) -> u64 {
+        let mut marks = 0;
+        self.invalidations.each(|_, _, _| marks += 1);
+        marks + self.forgotten_marks().count() as u64
+    }
+
+    /// Says every mark in the words of the `SMARTCACHE.MARK` that makes it, with its database, and up to which stamps some
+    /// were forgotten: one by one, for there may be millions.
+    pub fn each_mark(&self, now: Now, each: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
+        self.each_mark_but_tags(now, each);
+        self.each_mark_of_tags(0, usize::MAX, now, each);
+    }
+
+    /// The same of all that is no tag's, of which there is never very much.
+    pub fn each_mark_but_tags(&self, now: Now, each: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
+        self.invalidations.each_but_tags(|db, what, mark| each(db, self.encode_mark(what, mark, now)));
+        self.forgotten_marks().for_each(|(db, forgotten)| each(db, encode(&forgotten)));
+    }
+
+    /// The same of tags from the id `from` on, until that was `effort`. The id with which to go on, if there are more.
+    pub fn each_mark_of_tags(
+        &self,
+        from: usize,
+        mut effort: usize,
+        now: Now,
+        each: &mut dyn FnMut(i32, Vec<Vec<u8>>),
+    ) -> Option<usize> {
+        for id in from..self.tags.made() {
+            if effort == 0 {
+                return Some(id);
+            }
+            effort -= 1;
+            self.invalidations.each_of_tag(TagId(id as u32), |db, what, mark| {
+                each(db, self.encode_mark(what, mark, now));
+                effort = effort.saturating_sub(MARK_EFFORT);
+            });
+        }
+        None
+    }
+
+    fn encode_mark(&self, what: MarkTarget<'_>, mark: InvalidationMark, now: Now) -> Vec<Vec<u8>> {
+        let selector = match what {
+            MarkTarget::All => Selector::All,
+            MarkTarget::Tag(id) => Selector::Tags(SmallVec::from_slice(&[self.tags.name(id)])),
+            MarkTarget::Prefix(prefix) => Selector::Prefixes(SmallVec::from_slice(&[prefix])),
+            MarkTarget::Pattern(pattern) => Selector::Patterns(SmallVec::from_slice(&[pattern])),
+        };
+        let InvalidationMark { stamp, at_ms, how, guard_ms } = mark;
+        let guard_ms = guard_ms.saturating_sub(now.mono_ms());
+        encode(&MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, how, guard_ms }))
+    }
+
+    fn forgotten_marks(&self) -> impl Iterator<Item = (i32, MarkMessage<'static>)> {
+        let forgotten = self.invalidations.forgotten().into_iter();
+        let each = forgotten.flat_map(|(db, by_name, of_tags)| [(db, by_name, false), (db, of_tags, true)]);
+        each.filter(|(_, stamp, _)| stamp.0 > 0).map(|(db, stamp, of_tags)| (db, MarkMessage::Forgot(stamp, of_tags)))
+    }
+
+    /// Forgets tag names that no entry holds, looking at no more than `effort` of them, and prefixes and patterns that were
+    /// swept, as soon as no load can need their marks any more. Gives the words, and the databases, of each
+    /// `SMARTCACHE.MARK` that has replicas do so, too.
+    pub fn reap(&mut self, effort: usize, now: Now) -> Vec<(i32, Vec<Vec<u8>>)> {
+        self.reap_tags(effort, now);
+        let State { invalidations, leases, flush_epochs, .. } = self;
+        let mut said = Vec::new();
+        let oldest = OnceCell::new();
+        let oldest = || *oldest.get_or_init(|| leases.oldest());
+        invalidations.forget_swept(now, oldest, |db, stamp, guard_ms| {
+            flush_epochs.raise(Some(db), stamp);
+            flush_epochs.guard(db, guard_ms);
+            said.push((db, encode(&MarkMessage::Forget(stamp))));
+        });
+        said
+    }
+
+    /// The same of tags alone, for a replica: what is brought under a name is judged as its primary judges it, so prefixes
+    /// and patterns are forgotten when that says so.
+    pub fn reap_tags(&mut self, effort: usize, now: Now) {
+        let State { tags, invalidations, leases, flush_epochs, .. } = self;
+        let oldest = OnceCell::new();
+        let oldest = || *oldest.get_or_init(|| leases.oldest());
+        let mut floor = |db, stamp, guard_ms| {
+            flush_epochs.raise(Some(db), stamp);
+            flush_epochs.guard(db, guard_ms);
+        };
+        tags.reap(effort, |id, name| invalidations.forget(id, name, now, oldest, &mut floor));
+        invalidations.trim(tags.made());
+    }
+}

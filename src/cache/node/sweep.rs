@@ -1,0 +1,124 @@
+//! What the sweep does with each key it comes to.
+
+use crate::cache::clock::Now;
+use crate::cache::effects::{Effect, Effects, Event};
+use crate::cache::entry::{EntryRef, Freshness};
+use crate::cache::invalidation::marks::Verdict;
+use crate::cache::invalidation::sweep::{Job, Walk};
+use crate::cache::{Judge, Key, Keyspace, Slot, State};
+
+impl State {
+    /// Whether a walk has anything to do with the entry under `name`, so that it is worth opening its key.
+    pub fn is_for_sweep(&self, job: Job, name: &[u8], entry: EntryRef<'_>, now: Now) -> bool {
+        if !job.frees {
+            return self.sweep.is_asked_about(job, name, entry);
+        }
+        !entry.is_indexed()
+            || Judge::new(&self.invalidations, job.db, name, now).freshness(entry) == Freshness::Dead
+            || self.invalidations.verdict(job.db, name, entry, now) != Verdict::Untouched
+    }
+
+    /// A walk comes to a key.
+    pub fn sweep_key<'w>(
+        &mut self,
+        keys: &mut dyn Keyspace,
+        job: Job,
+        key: Key<'w>,
+        effects: &mut Effects<'w>,
+        now: Now,
+    ) {
+        if !job.frees {
+            return self.look(keys, job, key, now);
+        }
+        let State { invalidations, sweep, stats, .. } = self;
+        let Slot::Entry(entry) = keys.peek(key) else { return };
+        if Judge::new(invalidations, job.db, key.name, now).freshness(entry) == Freshness::Dead {
+            sweep.count(job.db, key.name, entry);
+            if keys.remove(key) {
+                stats.at(now).node().entries_reclaimed += 1;
+                effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
+            }
+            return;
+        }
+        let unannounced = !entry.is_indexed();
+        let by_name = invalidations.verdict_by_name(job.db, key.name, entry, now);
+        let changes = match by_name {
+            Verdict::Stale(since) => !entry.stale() || entry.fresh_until().is_none_or(|end| end > since),
+            Verdict::Later(at) => entry.fresh_until().is_none_or(|end| end > at),
+            Verdict::Untouched | Verdict::Dead => false,
+        };
+        if changes {
+            sweep.count(job.db, key.name, entry);
+            if let Some(mut entry) = keys.edit(key) {
+                by_name.write(&mut entry);
+                effects.changed(key, Effect::ReplicateHeader(key), Event::Stale);
+            }
+        } else if !entry.stale() && matches!(invalidations.verdict(job.db, key.name, entry, now), Verdict::Stale(_)) {
+            effects.push(Effect::Signal(key)); // its mark stays; but who cached it is to know
+        }
+        if unannounced && let Some(mut entry) = keys.edit(key) {
+            // `RENAME` or `MOVE` has brought it, of which nothing is told, and no replica walks.
+            invalidations.joined(job.db, key.name, &mut entry);
+            if !changes {
+                effects.push(Effect::ReplicateHeader(key));
+            }
+        }
+    }
+
+    /// The same for those who only want to know.
+    fn look(&mut self, keys: &mut dyn Keyspace, job: Job, key: Key<'_>, now: Now) {
+        let Slot::Entry(entry) = keys.peek(key) else { return };
+        let load_ms = u64::from(entry.load_ms().unwrap_or(0));
+        let alive = Judge::new(&self.invalidations, job.db, key.name, now).freshness(entry) != Freshness::Dead;
+        if alive && self.sweep.counts_in_preview(job, key.name, entry) {
+            self.sweep.add_to_preview(job, key.name, keys.memory_bytes(key), load_ms);
+        }
+    }
+
+    /// A walk has been everywhere: what follows from it. The words of a `SMARTCACHE.MARK` for replicas, if they are to know.
+    pub fn swept(&mut self, job: Job) -> Option<Vec<Vec<u8>>> {
+        self.sweep.done(&job);
+        let began = job.began.filter(|_| job.frees)?;
+        match job.walk {
+            Walk::Members(tag) => {
+                // Some of its members may not be in the list.
+                if u64::from(self.live.holders(tag)) > self.invalidations.listed(tag) {
+                    self.sweep.ask(job.db, Walk::Keys, 0);
+                }
+                None
+            }
+            Walk::Keys => {
+                self.invalidations.swept(job.db, began);
+                Some(crate::cache::invalidation::messages::encode_swept(began))
+            }
+        }
+    }
+
+    /// Asks for walks that free what was dead when it came.
+    pub fn sweep_arrivals(&mut self) {
+        for db in self.invalidations.take_dead_on_arrival() {
+            self.sweep.ask(db, Walk::Keys, 0);
+        }
+    }
+
+    /// Begins a walk, unless it has begun: the same, begun.
+    pub fn begin(&mut self, job: Job, now: Now) -> Job {
+        if job.began.is_some() {
+            return job;
+        }
+        let (began, extent) = (self.clock.stamp(now), self.extent(&job));
+        self.sweep.begin(job, began, extent)
+    }
+
+    fn extent(&self, job: &Job) -> u64 {
+        match job.walk {
+            Walk::Members(tag) => self.invalidations.tag_index(job.db, |index| index.slots(tag) as u64).unwrap_or(0),
+            Walk::Keys => self.live.totals().entries,
+        }
+    }
+
+    /// How many places and keys the sweep has still to look at.
+    pub fn sweep_backlog(&self) -> u64 {
+        self.sweep.backlog(|job| self.extent(job))
+    }
+}
