@@ -4,6 +4,7 @@ use super::args::{Args, is, once};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::codec::accept::Accept;
 use crate::cache::error::Error;
+use crate::cache::lease::outcomes::ReplyState;
 use crate::cache::node::read::{self, Found, Value};
 use crate::cache::{Cx, Judge, Key, Reply};
 
@@ -66,18 +67,18 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let found = read::find(slot, &mut cx.state.codecs, judge, get.stale, get.accept)?;
     found.count(get.key.name, slot, &cx.state.policies, &mut cx.state.stats.at(cx.now));
     let (state, value, fresh_ms) = match found {
-        Found::Hit { value, .. } => ("HIT", Some(value), left_ms),
+        Found::Hit { value, .. } => (ReplyState::Hit, Some(value), left_ms),
         Found::Plain => match cx.keys.text(get.key) {
-            Some(text) => ("HIT", Some(Value::plain(text)), left_ms),
-            None => ("MISS", None, 0), // the server's own GET is not to be had (rename-command)
+            Some(text) => (ReplyState::Hit, Some(Value::plain(text)), left_ms),
+            None => (ReplyState::Miss, None, 0), // the server's own GET is not to be had (rename-command)
         },
-        Found::Stale { value } => ("STALE", Some(value), 0),
-        Found::Absent { .. } => ("ABSENT", None, left_ms),
-        Found::Miss(_) => ("MISS", None, 0), // also when only decompressing shows that it is damaged
+        Found::Stale { value } => (ReplyState::Stale, Some(value), 0),
+        Found::Absent { .. } => (ReplyState::Absent, None, left_ms),
+        Found::Miss(_) => (ReplyState::Miss, None, 0), // also when only decompressing shows that it is damaged
     };
     if get.state {
         cx.reply.array(5);
-        cx.reply.simple(state);
+        cx.reply.simple(state.name());
     }
     answer(cx.reply, value, get.accept.is_some());
     if get.state {

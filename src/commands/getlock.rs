@@ -6,11 +6,10 @@ use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
 use crate::cache::codec::accept::Accept;
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
+use crate::cache::lease::acquire::{Decision, KeyState, LeaseRequest};
+use crate::cache::lease::outcomes::ReplyState;
 use crate::cache::lease::table::{Answer, WaitOptions};
-use crate::cache::node::acquire::{Decision, KeyState, LeaseRequest};
 use crate::cache::node::read::{self, Found, Value};
-use crate::cache::rules::Policies;
-use crate::cache::stats::Tally;
 use crate::cache::stats::miss_reasons::MissReason;
 use crate::cache::units;
 use crate::cache::{Cx, Judge, Key, Reply, Slot};
@@ -90,51 +89,34 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         Slot::Other => return Err(Error::WrongType),
         slot => KeyState::of(slot, Judge::new(&cx.state.invalidations, cx.caller.db, get.key.name, cx.now)),
     };
-    let (key_state, decision) = decide(cx, &get, key_state)?;
-    if decision == Decision::Wait {
-        park(cx, &get);
-        return Ok(());
+    let mut decision = decide(cx, &get, key_state)?;
+    let mut unreadable = false;
+    if decision.serves() {
+        if serve(cx, &get, key_state, decision)? {
+            return Ok(());
+        }
+        unreadable = true; // only decompressing shows it
+        decision = match decision.grant() {
+            Some(grant) => Decision::Load(grant),
+            None => decide(cx, &get, KeyState::Nothing)?,
+        };
     }
-    let fresh_ms = match key_state {
-        KeyState::Fresh { left_ms, .. } => read::fresh_ms(cx.keys, get.key, left_ms),
-        KeyState::Plain => read::fresh_ms(cx.keys, get.key, None),
-        KeyState::Swr | KeyState::Sie | KeyState::Nothing => 0,
-    };
-    let token = decision.grant().map(|grant| cx.node().text(get.key, grant.token));
-    let serves = matches!(decision, Decision::Fresh(_) | Decision::Stale(_));
-    let accept = if serves { get.accept } else { Some(Accept::all()) };
-    let slot = cx.keys.look(get.key);
-    let judge = Judge::new(&cx.state.invalidations, cx.caller.db, get.key.name, cx.now);
-    let found = read::find(slot, &mut cx.state.codecs, judge, serves, accept)?;
-    if serves && matches!(found, Found::Miss(_)) {
-        return treat_as_miss(cx, &get, decision);
+    match decision {
+        Decision::Wait => park(cx, &get),
+        _ => reply_without_value(cx, &get, decision, unreadable),
     }
-    let mut tally = cx.state.stats.at(cx.now);
-    match (decision, found) {
-        (Decision::Busy(_), _) => busy(get.key, &cx.state.policies, &mut tally),
-        _ => found.count(get.key.name, slot, &cx.state.policies, &mut tally),
-    }
-    let (state, value) = match (decision, found) {
-        (Decision::Fresh(_), Found::Absent { .. }) => ("ABSENT", None),
-        (Decision::Fresh(_), Found::Plain) => ("HIT", cx.keys.text(get.key).map(Value::plain)),
-        (Decision::Fresh(_), Found::Hit { value, .. }) => ("HIT", Some(value)),
-        (Decision::Stale(_), Found::Stale { value }) => ("STALE", Some(value)),
-        (Decision::Load(_), _) => ("MISS", None),
-        _ => ("BUSY", None),
-    };
-    write_reply(cx.reply, state, value, get.accept.is_some(), token.as_ref(), fresh_ms, decision.lease_ms());
     Ok(())
 }
 
-/// What the caller is told, and what stands under the key by then.
-fn decide(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, key_state: KeyState) -> Result<(KeyState, Decision), Error> {
+/// Decides for the caller, whose connection holds the lease that may come with the decision.
+fn decide(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, key_state: KeyState) -> Result<Decision, Error> {
     let fresh = matches!(key_state, KeyState::Fresh { .. } | KeyState::Plain);
-    let picked = fresh && cx.node().should_refresh_early(get.key, key_state, get.beta);
-    if fresh && !picked && get.owner.is_none() {
-        return Ok((key_state, Decision::Fresh(None))); // nearly always: nothing to decide
+    let early = fresh && cx.node().should_refresh_early(get.key, key_state, get.beta);
+    if fresh && !early && get.owner.is_none() {
+        return Ok(Decision::Fresh(None)); // nearly always: nothing to decide
     }
     match cx.server.is_replica() {
-        true if fresh => return Ok((key_state, Decision::Fresh(None))),
+        true if fresh => return Ok(Decision::Fresh(None)),
         true => return Err(Error::ReadOnly),
         false => {}
     }
@@ -143,10 +125,49 @@ fn decide(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, key_state: KeyState) -> Result
     let request = LeaseRequest { client: cx.server.client(), lock_ms: get.lock_ms, owner: get.owner, waits };
     let mut node = cx.node();
     if fresh {
-        return Ok((key_state, node.grant_early(get.key, key_state, picked, request)));
+        return Ok(node.grant_early(get.key, key_state, early, request));
     }
-    node.expire_lease(get.key); // whoever waits longer comes first
-    Ok((key_state, node.decide(get.key, key_state, request)))
+    node.expire_lease(get.key); // waiters come before new readers
+    Ok(node.decide(get.key, key_state, request))
+}
+
+/// Replies with what the key holds; false, and no reply, when the value cannot be read.
+fn serve(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, key_state: KeyState, decision: Decision) -> Result<bool, Error> {
+    let fresh_ms = match key_state {
+        KeyState::Fresh { left_ms, .. } => read::fresh_ms(cx.keys, get.key, left_ms),
+        KeyState::Plain => read::fresh_ms(cx.keys, get.key, None),
+        KeyState::Swr | KeyState::Sie | KeyState::Nothing => 0,
+    };
+    let token = decision.grant().map(|grant| cx.node().text(get.key, grant.token));
+    let slot = cx.keys.look(get.key);
+    let judge = Judge::new(&cx.state.invalidations, cx.caller.db, get.key.name, cx.now);
+    let found = read::find(slot, &mut cx.state.codecs, judge, true, get.accept)?;
+    if let Found::Miss(_) = found {
+        return Ok(false);
+    }
+    found.count(get.key.name, slot, &cx.state.policies, &mut cx.state.stats.at(cx.now));
+    let state = decision.reply_state(matches!(found, Found::Absent { .. }));
+    let value = match found {
+        Found::Hit { value, .. } | Found::Stale { value } => Some(value),
+        Found::Plain => cx.keys.text(get.key).map(Value::plain),
+        Found::Absent { .. } | Found::Miss(_) => None,
+    };
+    write_reply(cx.reply, state, value, get.accept.is_some(), token.as_ref(), fresh_ms, decision.lease_ms());
+    Ok(true)
+}
+
+/// Replies `MISS` or `BUSY`. A value that cannot be read is counted as expired.
+fn reply_without_value(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, decision: Decision, unreadable: bool) {
+    let token = decision.grant().map(|grant| cx.node().text(get.key, grant.token));
+    let judge = Judge::new(&cx.state.invalidations, cx.caller.db, get.key.name, cx.now);
+    let reason = if unreadable { MissReason::Expired } else { read::miss_reason(cx.keys.look(get.key), judge) };
+    let state = decision.reply_state(false);
+    let rule = cx.state.policies.id(get.key.name);
+    let mut tally = cx.state.stats.at(cx.now);
+    let reason = tally.miss_reason(reason, get.key.name);
+    tally.asked(get.key.name, false);
+    *tally.of(rule).read(state, reason) += 1;
+    write_reply(cx.reply, state, None, get.accept.is_some(), token.as_ref(), 0, decision.lease_ms());
 }
 
 fn park(cx: &mut Cx<'_, '_>, get: &GetLock<'_>) {
@@ -156,39 +177,10 @@ fn park(cx: &mut Cx<'_, '_>, get: &GetLock<'_>) {
     cx.effects.push(Effect::Park(id));
 }
 
-/// Only decompressing has shown that the value cannot be read: as if there were nothing. Whoever was to load it anew still is.
-fn treat_as_miss(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, decision: Decision) -> Result<(), Error> {
-    let decision = match decision.grant() {
-        Some(grant) => Decision::Load(grant),
-        None => decide(cx, get, KeyState::Nothing)?.1,
-    };
-    match decision {
-        Decision::Wait => park(cx, get),
-        _ => {
-            let token = decision.grant().map(|grant| cx.node().text(get.key, grant.token));
-            let mut tally = cx.state.stats.at(cx.now);
-            if token.is_some() {
-                Found::Miss(MissReason::Expired).count(get.key.name, Slot::Empty, &cx.state.policies, &mut tally);
-            } else {
-                busy(get.key, &cx.state.policies, &mut tally);
-            }
-            let state = if token.is_some() { "MISS" } else { "BUSY" };
-            write_reply(cx.reply, state, None, get.accept.is_some(), token.as_ref(), 0, decision.lease_ms());
-        }
-    }
-    Ok(())
-}
-
-/// Counts a request that is told to ask again.
-fn busy(key: Key<'_>, policies: &Policies, tally: &mut Tally<'_>) {
-    tally.asked(key.name, false);
-    tally.of(policies.id(key.name)).busy += 1;
-}
-
 /// Writes an answer.
 pub fn write_reply(
     reply: &mut dyn Reply,
-    state: &'static str,
+    state: ReplyState,
     value: Option<Value<'_>>,
     with_encoding: bool,
     token: Option<&[u8; crate::cache::lease::token::LEN]>,
@@ -196,7 +188,7 @@ pub fn write_reply(
     lease_ms: u64,
 ) {
     reply.array(5);
-    reply.simple(state);
+    reply.simple(state.name());
     get::answer(reply, value, with_encoding);
     match token.and_then(|token| std::str::from_utf8(token).ok()) {
         Some(token) => reply.simple(token),

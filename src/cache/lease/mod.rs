@@ -1,5 +1,6 @@
 //! Who loads what: leases, tokens, fills, and which loads are not trusted.
 
+pub mod acquire;
 pub mod fill;
 pub mod native_commands;
 pub mod outcomes;

@@ -1,4 +1,4 @@
-//! How leases and waits end: each exactly once, and counted by how.
+//! What reads are answered, and how leases and waits end: each exactly once, and counted by how.
 
 /// How a lease ended: each in exactly one way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,4 +31,37 @@ pub enum WaitOutcome {
     TimedOut,
     /// Before its time: the caller left, or there was nothing left to wait for.
     Dropped,
+}
+
+/// The first element of a `GETLOCK` reply: what the caller got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyState {
+    /// A fresh value.
+    Hit,
+    /// A stale value, inside a window.
+    Stale,
+    /// The fresh knowledge that the origin has nothing.
+    Absent,
+    /// Nothing: the caller is to load the key.
+    Miss,
+    /// Nothing: another caller loads the key.
+    Busy,
+}
+
+impl ReplyState {
+    /// The word on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReplyState::Hit => "HIT",
+            ReplyState::Stale => "STALE",
+            ReplyState::Absent => "ABSENT",
+            ReplyState::Miss => "MISS",
+            ReplyState::Busy => "BUSY",
+        }
+    }
+
+    /// Whether the caller got what is in the cache.
+    pub fn is_served(self) -> bool {
+        matches!(self, ReplyState::Hit | ReplyState::Stale | ReplyState::Absent)
+    }
 }

@@ -21,6 +21,7 @@
 //! Nothing here outlives the process: after a failover the next reader simply gets a new lease. That a fill comes late
 //! is no concern of this table either: its token proves itself (`token.rs`).
 
+use crate::cache::lease::outcomes::ReplyState;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -104,8 +105,8 @@ pub enum Deadline {
 /// An answer to `GETLOCK`, for the host to send when it is its turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// `HIT`, `STALE`, `ABSENT`, `MISS` or `BUSY`.
-    pub state: &'static str,
+    /// What the caller gets.
+    pub state: ReplyState,
     /// The value and its encoding, shared by all who get it.
     pub value: Option<(&'static str, Arc<[u8]>)>,
     /// Whether the encoding is told.
@@ -123,7 +124,15 @@ pub struct Answer {
 impl Answer {
     /// Nothing, and ask again at once.
     pub fn ask_again() -> Self {
-        Answer { state: "BUSY", value: None, with_encoding: false, token: None, fresh_ms: 0, lease_ms: 1, lease: None }
+        Answer {
+            state: ReplyState::Busy,
+            value: None,
+            with_encoding: false,
+            token: None,
+            fresh_ms: 0,
+            lease_ms: 1,
+            lease: None,
+        }
     }
 }
 

@@ -1,27 +1,16 @@
-//! What a caller of `GETLOCK` is told: what stands under the key, who loads it, and whether this caller should.
-//!
-//! ```text
-//!                     │ a lease is out           │ back-off             │ nobody loads
-//!  ───────────────────┼──────────────────────────┼──────────────────────┼──────────────────────────────
-//!   fresh             │ HIT                      │ HIT                  │ HIT, now and then with a token
-//!   inside SWR        │ STALE                    │ STALE                │ STALE with a token
-//!   inside SIE        │ wait, or STALE           │ STALE                │ MISS with a token, else STALE
-//!   nothing to serve  │ wait, or BUSY            │ BUSY                 │ MISS with a token, else BUSY
-//! ```
-//!
-//! "Else" is for callers whom `FILLS` or `max-leases` refuse. (An absent entry is told as `ABSENT`; it has no windows.)
-//! Whoever names the `OWNER` of the lease that is out gets its token again.
-//!
-//! A waiter is judged by the same table at the moment it is woken ([`Node::settle`]): so a store answers all who wait, and
-//! whatever else ends a lease makes the first of them the next to load, before any new reader.
+//! Decides for callers of `GETLOCK` by the table in `lease/acquire.rs`: grants leases, ends them, wakes waiters.
 
 use crate::cache::Node;
+use crate::cache::lease::acquire::Decision;
+use crate::cache::lease::acquire::Grant;
+use crate::cache::lease::acquire::KeyState;
+use crate::cache::lease::acquire::LeaseRequest;
+use crate::cache::lease::outcomes::ReplyState;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::cache::codec::accept::Accept;
-use crate::cache::entry::Freshness;
 use crate::cache::lease::outcomes::LeaseEnd;
 use crate::cache::lease::outcomes::WaitOutcome;
 use crate::cache::lease::table::{Answer, Deadline, Lease, WaiterId};
@@ -39,86 +28,6 @@ const LEAST_EARLY_MS: u64 = 1_000;
 
 /// Longer names get no lease: what is kept of them would be memory that nothing bounds.
 const LONGEST_NAME: usize = 64 * 1024;
-
-/// What a caller wants, and how far it may go.
-#[derive(Clone, Copy, Debug)]
-pub struct LeaseRequest<'a> {
-    /// The connection.
-    pub client: u64,
-    /// `LOCK`, in milliseconds; else the policy's.
-    pub lock_ms: Option<u64>,
-    /// `OWNER`.
-    pub owner: Option<&'a [u8]>,
-    /// It may wait for whoever loads.
-    pub waits: bool,
-}
-
-/// What stands under a key, as far as it decides anything.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum KeyState {
-    /// A fresh entry, value or absence.
-    Fresh {
-        /// Until its freshness ends; `None` without end.
-        left_ms: Option<u64>,
-        /// How long its load took, when that was measured.
-        load_ms: Option<u32>,
-        /// How long it lives in all.
-        life_ms: Option<u64>,
-    },
-    /// A plain string: fresh, and nobody's to load.
-    Plain,
-    /// A value inside SWR.
-    Swr,
-    /// A value past SWR, but inside SIE.
-    Sie,
-    /// Nothing that could be served.
-    Nothing,
-}
-
-/// What a caller is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// What is there, fresh; with a token, whoever asked is to load it anew.
-    Fresh(Option<Grant>),
-    /// The stale value; with a token, whoever asked is to load it anew, else to ask again after so many milliseconds.
-    Stale(Result<Grant, u64>),
-    /// To load it.
-    Load(Grant),
-    /// To ask again after so many milliseconds.
-    Busy(u64),
-    /// Nothing yet: to wait.
-    Wait,
-}
-
-/// A token, and how long its lease lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// The token.
-    pub token: Token,
-    /// What is left of the lease, in milliseconds.
-    pub left_ms: u64,
-}
-
-impl KeyState {
-    /// What a slot amounts to.
-    pub fn of(slot: Slot<'_>, judge: Judge<'_>) -> Self {
-        let entry = match slot {
-            Slot::Entry(entry) => entry,
-            Slot::Text(_) => return KeyState::Plain,
-            Slot::Empty | Slot::Other => return KeyState::Nothing,
-        };
-        match judge.freshness(entry) {
-            Freshness::Fresh { left_ms } => KeyState::Fresh {
-                left_ms,
-                load_ms: entry.load_ms(),
-                life_ms: left_ms.map(|left| left + entry.age_ms(judge.now())),
-            },
-            Freshness::Stale { in_swr: true } => KeyState::Swr,
-            Freshness::Stale { in_swr: false } => KeyState::Sie,
-            Freshness::Dead => KeyState::Nothing,
-        }
-    }
-}
 
 impl Node<'_> {
     /// Decides what a caller is told; grants the lease that goes with it.
@@ -159,7 +68,13 @@ impl Node<'_> {
         }
     }
 
-    /// The lease that the caller holds already, by its name; from now on over this connection.
+    /// Decides again when the value turns out to be unreadable: a lease that was granted stands, and else it is as if the
+    /// key held nothing.
+    pub fn decide_without_value(&mut self, key: Key<'_>, decision: Decision, request: LeaseRequest<'_>) -> Decision {
+        decision.grant().map_or_else(|| self.decide(key, KeyState::Nothing, request), Decision::Load)
+    }
+
+    /// The lease that the caller holds already, by its owner's name; from now on over this connection.
     fn resume_lease(&mut self, key: Key<'_>, request: LeaseRequest<'_>) -> Option<Grant> {
         let owner = request.owner?;
         let lease = self.state.leases.held_by(self.db, key.name, owner)?;
@@ -312,28 +227,23 @@ impl Node<'_> {
             false => self.decide(key, key_state, request),
         };
         let mut shared = None;
-        if matches!(decision, Decision::Fresh(_) | Decision::Stale(_)) {
+        if decision.serves() {
             shared = values.get(self, key, options.accept);
             if shared.is_none() {
-                // Only decompressing showed that it is damaged.
-                decision =
-                    decision.grant().map_or_else(|| self.decide(key, KeyState::Nothing, request), Decision::Load);
+                decision = self.decide_without_value(key, decision, request);
             }
         }
-        let (state, value, fresh_ms) = match (decision, shared) {
-            (Decision::Wait, _) => return false,
-            (Decision::Fresh(_), Some(Shared::Value(value, fresh_ms))) => ("HIT", Some(value), fresh_ms),
-            (Decision::Fresh(_), Some(Shared::Absent(fresh_ms))) => ("ABSENT", None, fresh_ms),
-            (Decision::Stale(_), Some(Shared::Value(value, _))) => ("STALE", Some(value), 0),
-            (Decision::Load(_), _) => ("MISS", None, 0),
-            _ => ("BUSY", None, 0),
+        if decision == Decision::Wait {
+            return false;
+        }
+        let (value, absent, fresh_ms) = match shared.filter(|_| decision.serves()) {
+            Some(Shared::Value(value, fresh_ms)) => (Some(value), false, fresh_ms),
+            Some(Shared::Absent(fresh_ms)) => (None, true, fresh_ms),
+            None => (None, false, 0),
         };
-        let how = match decision {
-            Decision::Load(_) | Decision::Stale(Ok(_)) => WaitOutcome::Promoted,
-            Decision::Fresh(_) | Decision::Stale(Err(_)) => WaitOutcome::Served,
-            Decision::Busy(_) | Decision::Wait if waits => WaitOutcome::Dropped,
-            Decision::Busy(_) | Decision::Wait => WaitOutcome::TimedOut,
-        };
+        let state = decision.reply_state(absent);
+        let fresh_ms = if state == ReplyState::Stale { 0 } else { fresh_ms };
+        let how = decision.wait_outcome(waits);
         let answer = Answer {
             state,
             value,
@@ -347,18 +257,12 @@ impl Node<'_> {
         let judge = Judge::new(&self.state.invalidations, self.db, key.name, self.now);
         let mut tally = self.state.stats.at(self.now);
         let reason = tally.miss_reason(read::miss_reason(slot, judge), key.name);
-        let count = match (state, slot) {
-            ("HIT" | "ABSENT" | "STALE", Slot::Entry(entry)) => tally.served(entry),
+        let count = match slot {
+            Slot::Entry(entry) if state.is_served() => tally.served(entry),
             _ => tally.of(rule),
         };
-        *match state {
-            "HIT" => &mut count.hits,
-            "ABSENT" => &mut count.absent_hits,
-            "STALE" => &mut count.stale_hits,
-            "MISS" => count.miss(reason),
-            _ => &mut count.busy,
-        } += 1;
-        tally.asked(key.name, !matches!(state, "MISS" | "BUSY"));
+        *count.read(state, reason) += 1;
+        tally.asked(key.name, state.is_served());
         self.state.leases.answer(id, how, answer, &mut tally);
         true
     }
@@ -378,7 +282,7 @@ impl Node<'_> {
             let Some(waiter) = self.state.leases.waiter(id) else { break };
             let (accepts, rule) = (waiter.options.accept.is_some(), waiter.rule);
             let answer = Answer {
-                state: if value.is_some() { "HIT" } else { "ABSENT" },
+                state: if value.is_some() { ReplyState::Hit } else { ReplyState::Absent },
                 value: value.clone().map(|bytes| ("identity", bytes)),
                 with_encoding: accepts,
                 token: None,
@@ -409,25 +313,6 @@ impl Node<'_> {
         }
         leases.end(self.db, key.name, LeaseEnd::Voided, &mut stats.at(self.now));
         self.wake_waiters(key);
-    }
-}
-
-impl Decision {
-    /// The lease that goes with it.
-    pub fn grant(&self) -> Option<Grant> {
-        match self {
-            Decision::Fresh(grant) => *grant,
-            Decision::Stale(Ok(grant)) | Decision::Load(grant) => Some(*grant),
-            Decision::Stale(Err(_)) | Decision::Busy(_) | Decision::Wait => None,
-        }
-    }
-
-    /// What is left of the lease, or when to ask again.
-    pub fn lease_ms(&self) -> u64 {
-        match self {
-            Decision::Stale(Err(retry_ms)) | Decision::Busy(retry_ms) => *retry_ms,
-            _ => self.grant().map_or(0, |grant| grant.left_ms),
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is counted, for each rule.
 
+use crate::cache::lease::outcomes::ReplyState;
 use crate::cache::stats::miss_reasons::MissReason;
 
 /// The struct of counters as it stands, with arithmetic over all of them.
@@ -145,6 +146,17 @@ impl Counters {
     /// Loads that came home and were not stored as fresh.
     pub fn fills_refused(&self) -> u64 {
         self.refused_stale + self.refused_lost + self.refused_error
+    }
+
+    /// The counter of reads that got this answer; a miss is counted by its reason.
+    pub fn read(&mut self, state: ReplyState, reason: MissReason) -> &mut u64 {
+        match state {
+            ReplyState::Hit => &mut self.hits,
+            ReplyState::Absent => &mut self.absent_hits,
+            ReplyState::Stale => &mut self.stale_hits,
+            ReplyState::Miss => self.miss(reason),
+            ReplyState::Busy => &mut self.busy,
+        }
     }
 
     /// Where a miss is counted.
