@@ -1,0 +1,94 @@
+//! What is saved, and loaded again.
+
+use super::TestNode;
+use crate::cache::Key;
+use crate::cache::entry::format::{self, Expiry};
+use crate::cache::node::aux;
+
+/// An entry as files have it: header and stored bytes.
+pub type Dump = (Vec<u8>, Vec<u8>);
+
+/// What is in the files of a node.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// What is saved beside the keys, if anything.
+    pub aux: Option<Vec<Vec<u8>>>,
+    /// The marks of it, with their databases, as they are said behind the keys of an AOF without preamble.
+    pub marks: Vec<(i32, Vec<Vec<u8>>)>,
+    /// Databases, keys, and what stands under them.
+    pub entries: Vec<(i32, Vec<u8>, Dump)>,
+}
+
+impl TestNode {
+    /// What is in its files: what is saved beside the keys, and keys with what stands under them.
+    pub fn saved(&mut self) -> Saved {
+        let mut strings = Vec::new();
+        let aux = aux::save(&self.state, self.now, &mut |string| strings.push(string.to_vec())).then_some(strings);
+        let marks = self.marks_as_words();
+        let selected = self.memory.db;
+        let mut entries = Vec::new();
+        for db in [selected].into_iter().chain(self.memory.others.keys().copied()).collect::<Vec<_>>() {
+            self.memory.select(db);
+            let names: Vec<_> = self.memory.keys.keys().cloned().collect();
+            for name in names {
+                entries.extend(self.dump(&name).map(|dump| (db, name, dump)));
+            }
+        }
+        self.memory.select(selected);
+        Saved { aux, marks, entries }
+    }
+
+    /// What is said after an AOF was rewritten, with its databases: in parts, as on a server.
+    pub fn marks_as_words(&self) -> Vec<(i32, Vec<Vec<u8>>)> {
+        let mut said = Vec::new();
+        self.state.each_mark_but_tags(self.now, &mut |db, words| said.push((db, words)));
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = self.state.each_mark_of_tags(from, 2, self.now, &mut |db, words| said.push((db, words)));
+        }
+        said
+    }
+
+    /// Loads an RDB: what is saved beside the keys comes before them.
+    pub fn load_rdb(&mut self, saved: &Saved, secret: [u8; 16]) {
+        self.state.invalidations.clear();
+        let mut strings = saved.aux.iter().flatten().cloned();
+        if saved.aux.is_some() {
+            aux::load(&mut self.state, self.now, || strings.next()).expect("what was saved can be loaded");
+        }
+        self.load_entries(saved);
+        self.state.reset_leases(secret, self.now);
+    }
+
+    /// Loads a rewritten AOF without preamble: marks are said behind the keys. (Rules are not.)
+    pub fn load_aof(&mut self, saved: &Saved, secret: [u8; 16]) {
+        self.state.invalidations.clear();
+        self.load_entries(saved);
+        let selected = self.memory.db;
+        for (db, words) in &saved.marks {
+            self.memory.select(*db);
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            assert_eq!(self.obey(&[&[&b"SMARTCACHE.MARK"[..]], &words[..]].concat()), "OK");
+        }
+        self.memory.select(selected);
+        self.state.reset_leases(secret, self.now);
+    }
+
+    pub(super) fn load_entries(&mut self, saved: &Saved) {
+        let selected = self.memory.db;
+        for (db, name, (header, stored)) in &saved.entries {
+            self.memory.select(*db);
+            assert_eq!(self.obey(&[b"SMARTCACHE.STORE", name, header, stored]), "OK");
+        }
+        self.memory.select(selected);
+    }
+
+    /// The entry under a key as `DUMP` and files have it: what marks make of it is written into it.
+    pub fn dump(&mut self, key: &[u8]) -> Option<Dump> {
+        let expiry = self.memory.expire_at(Key::named(key)).map_or(Expiry::None, Expiry::At);
+        let told = self.told(key)?;
+        let mut header = Vec::new();
+        format::encode(told.as_ref(), &self.state.tags, expiry, &mut header);
+        Some((header, told.as_ref().stored().to_vec()))
+    }
+}

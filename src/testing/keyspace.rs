@@ -1,0 +1,162 @@
+//! An in-memory keyspace.
+
+use crate::cache::clock::Now;
+use crate::cache::entry::{Entry, EntryMut};
+use crate::cache::invalidation::marks::Invalidations;
+use crate::cache::lease::tombstones::Tombstones;
+use crate::cache::stats::live::Live;
+use crate::cache::stats::miss_reasons::MissReasons;
+use crate::cache::{Judge, Key, Keyspace, Slot};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What the in-memory keyspace holds under a key.
+#[derive(Debug)]
+pub(super) enum Value {
+    Entry(Entry),
+    Text(Vec<u8>),
+    List,
+}
+
+/// The keys of one database, and when the server deletes them.
+pub(super) type Keys = BTreeMap<Vec<u8>, (Value, Option<u64>)>;
+
+/// An in-memory keyspace that expires the keys of the selected database as the server does.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) db: i32,
+    pub(super) keys: Keys,
+    pub(super) others: BTreeMap<i32, Keys>,
+    pub(super) now: Now,
+    pub(super) live: Arc<Live>,
+    pub(super) tombstones: Arc<Tombstones>,
+    pub(super) miss_reasons: Arc<MissReasons>,
+    pub(super) invalidations: Rc<Invalidations>,
+    /// We are a replica, or obey: nothing expires until our primary says so.
+    pub(super) obeying: bool,
+    /// Keys whose expiry is still to be told to replicas.
+    pub(super) expired: Vec<Vec<u8>>,
+}
+
+impl Memory {
+    pub(super) fn select(&mut self, db: i32) {
+        if db != self.db {
+            let keys = self.others.remove(&db).unwrap_or_default();
+            self.others.insert(self.db, std::mem::replace(&mut self.keys, keys));
+            self.db = db;
+        }
+    }
+
+    pub(super) fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
+        self.expire();
+        self.keys.get(key.name).and_then(|(_, at)| *at)
+    }
+
+    pub(super) fn expire(&mut self) {
+        if self.obeying {
+            return;
+        }
+        let now = self.now.ms();
+        let gone: Vec<_> = self
+            .keys
+            .iter()
+            .filter(|(_, (_, at))| at.is_some_and(|at| at <= now))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in &gone {
+            self.forget(key);
+            self.miss_reasons.expired(key);
+        }
+        self.expired.extend(gone);
+    }
+
+    pub(super) fn forget(&mut self, key: &[u8]) {
+        if let Some((Value::Entry(entry), _)) = self.keys.remove(key) {
+            self.tombstones.gone(key, entry.as_ref().stamp()); // the server calls `unlink` then
+            let fresh = Judge::new(&self.invalidations, self.db, key, self.now).is_fresh(entry.as_ref());
+            self.miss_reasons.left(key, entry.as_ref().rule(), fresh);
+            self.invalidations.left(self.db, key, entry.as_ref());
+            self.live.on_free(entry.as_ref());
+        }
+    }
+
+    pub(super) fn put(&mut self, key: &[u8], mut value: Value, expire_at: Option<u64>) {
+        match &value {
+            // An entry is replaced in place.
+            Value::Entry(_) => {
+                if let Some((Value::Entry(old), _)) = self.keys.remove(key) {
+                    self.invalidations.left(self.db, key, old.as_ref());
+                    self.live.on_free(old.as_ref());
+                }
+            }
+            Value::Text(_) | Value::List => self.forget(key),
+        }
+        if let Value::Entry(entry) = &mut value {
+            self.live.on_alloc(entry.as_ref());
+            self.invalidations.joined(self.db, key, &mut entry.as_mut());
+        }
+        self.keys.insert(key.to_vec(), (value, expire_at));
+    }
+}
+
+impl Keyspace for Memory {
+    fn look(&mut self, key: Key<'_>) -> Slot<'_> {
+        self.peek(key)
+    }
+
+    fn peek(&mut self, key: Key<'_>) -> Slot<'_> {
+        self.expire();
+        match self.keys.get(key.name) {
+            None => Slot::Empty,
+            Some((Value::Entry(entry), _)) => Slot::Entry(entry.as_ref()),
+            Some((Value::Text(bytes), _)) => Slot::Text(bytes.len()),
+            Some((Value::List, _)) => Slot::Other,
+        }
+    }
+
+    fn text(&mut self, key: Key<'_>) -> Option<&[u8]> {
+        self.expire();
+        match self.keys.get(key.name) {
+            Some((Value::Text(bytes), _)) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    fn left_ms(&mut self, key: Key<'_>) -> Option<u64> {
+        self.expire_at(key).map(|at| at.saturating_sub(self.now.ms()))
+    }
+
+    fn memory_bytes(&mut self, key: Key<'_>) -> u64 {
+        match self.peek(key) {
+            Slot::Entry(entry) => entry.allocation().len() as u64,
+            Slot::Text(len) => len as u64,
+            Slot::Empty | Slot::Other => 0,
+        }
+    }
+
+    fn set(&mut self, key: Key<'_>, entry: Entry, expire_at: Option<u64>) {
+        self.put(key.name, Value::Entry(entry), expire_at);
+    }
+
+    fn edit(&mut self, key: Key<'_>) -> Option<EntryMut<'_>> {
+        self.expire();
+        match self.keys.get_mut(key.name) {
+            Some((Value::Entry(entry), _)) => Some(entry.as_mut()),
+            _ => None,
+        }
+    }
+
+    fn set_expire_at(&mut self, key: Key<'_>, at: Option<u64>) {
+        if let Some((_, expiry)) = self.keys.get_mut(key.name) {
+            *expiry = at;
+        }
+    }
+
+    fn remove(&mut self, key: Key<'_>) -> bool {
+        self.expire();
+        let there = self.keys.contains_key(key.name);
+        self.forget(key.name);
+        there
+    }
+}

@@ -1,0 +1,147 @@
+//! What the server itself does to keys and databases.
+
+use super::TestNode;
+use super::keyspace::{Keys, Value};
+use crate::cache::entry::Entry;
+use crate::cache::lease::native_commands::Sender;
+use crate::cache::{Key, Keyspace, Slot};
+use std::sync::Arc;
+
+impl TestNode {
+    /// A key is now called otherwise, as after `RENAME`.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        self.memory.expire();
+        if from != to {
+            self.relocate(from, to, self.memory.db, true);
+        }
+    }
+
+    /// A key goes to another database, unless there is one of that name, as with `MOVE`.
+    pub fn move_to(&mut self, key: &str, db: i32) {
+        self.memory.expire();
+        let taken = self.memory.others.get(&db).is_some_and(|keys| keys.contains_key(key.as_bytes()));
+        if db != self.memory.db && !taken {
+            self.relocate(key, key, db, true);
+        }
+    }
+
+    /// A key is there a second time, as after `COPY … REPLACE`.
+    pub fn copy(&mut self, from: &str, to: &str, db: i32) {
+        self.memory.expire();
+        if (from, self.memory.db) != (to, db) {
+            self.relocate(from, to, db, false);
+        }
+    }
+
+    pub(super) fn relocate(&mut self, from: &str, to: &str, db: i32, leaves: bool) {
+        let Some(mut entry) = self.told(from.as_bytes()) else { return };
+        let (expire_at, home) = (self.memory.expire_at(Key::named(from.as_bytes())), self.memory.db);
+        if leaves {
+            self.memory.forget(from.as_bytes());
+        }
+        self.memory.select(db);
+        self.memory.forget(to.as_bytes());
+        self.memory.live.on_alloc(entry.as_ref());
+        if !leaves {
+            self.state.invalidations.copied(db, to.as_bytes(), &mut entry.as_mut(), self.now);
+        }
+        self.memory.keys.insert(to.into(), (Value::Entry(entry), expire_at));
+        self.memory.select(home);
+    }
+
+    /// The selected database, or all, is emptied.
+    pub fn flush(&mut self, all: bool) {
+        let mut dbs = vec![std::mem::take(&mut self.memory.keys)];
+        if all {
+            dbs.extend(std::mem::take(&mut self.memory.others).into_values());
+        }
+        for (value, _) in dbs.iter().flat_map(Keys::values) {
+            if let Value::Entry(entry) = value {
+                self.memory.live.on_free(entry.as_ref()); // of which nothing else is told
+            }
+        }
+        let waited_for = self.state.flushed((!all).then_some(self.memory.db), self.now);
+        self.wake_waiters(waited_for);
+    }
+
+    /// Two databases exchange their keys.
+    pub fn swap(&mut self, a: i32, b: i32) {
+        let selected = self.memory.db;
+        self.memory.select(a);
+        let of_b = self.memory.others.remove(&b).unwrap_or_default();
+        let of_a = std::mem::replace(&mut self.memory.keys, of_b);
+        self.memory.others.insert(b, of_a);
+        self.memory.select(selected);
+        self.state.swapped(a, b);
+        for db in [a, b] {
+            let waited_for = self.state.void_all_loads(Some(db), self.now);
+            self.wake_waiters(waited_for);
+        }
+    }
+
+    pub(super) fn wake_waiters(&mut self, waited_for: Vec<(i32, Arc<[u8]>)>) {
+        let selected = self.memory.db;
+        for (db, name) in waited_for {
+            self.memory.select(db);
+            self.as_node().wake_waiters(Key::named(&name));
+        }
+        self.memory.select(selected);
+        self.tick();
+    }
+
+    /// A replica becomes a primary.
+    pub fn promote(&mut self, secret: [u8; 16]) {
+        (self.replica, self.memory.obeying, self.server.replica) = (false, false, false);
+        self.state.reset_leases(secret, self.now);
+        self.state.sweep_all(self.now);
+        self.tick();
+    }
+
+    /// The entry under a key, with what marks make of it written into it.
+    pub(super) fn told(&mut self, key: &[u8]) -> Option<Entry> {
+        let db = self.memory.db;
+        let Slot::Entry(entry) = self.memory.peek(Key::named(key)) else { return None };
+        let mut told = entry.to_entry();
+        self.state.invalidations.verdict(db, key, entry, self.now).write(&mut told.as_mut());
+        Some(told)
+    }
+
+    /// Removes a key as the server does on expiry or a command of its own.
+    pub fn plain_del(&mut self, key: &str) {
+        self.memory.forget(key.as_bytes());
+    }
+
+    /// Removes a key as the server does when memory is short.
+    pub fn evict(&mut self, key: &str) {
+        self.memory.forget(key.as_bytes());
+        let fresh = self.memory.miss_reasons.evicted(key.as_bytes());
+        self.state.evicted(fresh, self.now);
+    }
+
+    /// Puts a plain string under a key.
+    pub fn plain_set(&mut self, key: &str, value: &str, expire_at: Option<u64>) {
+        self.memory.put(key.as_bytes(), Value::Text(value.into()), expire_at);
+    }
+
+    /// Puts a list under a key.
+    pub fn plain_list(&mut self, key: &str) {
+        self.memory.put(key.as_bytes(), Value::List, None);
+    }
+
+    /// When the server deletes a key.
+    pub fn expire_at(&mut self, key: &str) -> Option<u64> {
+        self.memory.expire_at(Key::named(key.as_bytes()))
+    }
+
+    /// Sets when the server deletes a key, as `PEXPIREAT` does.
+    pub fn pexpireat(&mut self, key: &str, at: u64) {
+        self.memory.set_expire_at(Key::named(key.as_bytes()), Some(at));
+    }
+
+    /// The server is about to run a command that is not ours.
+    pub fn observe_native(&mut self, line: &str) {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        self.state.observe_native(&words, Sender::Unknown, self.now);
+        self.tick();
+    }
+}

@@ -1,0 +1,61 @@
+//! A server that answers as the test says.
+
+use crate::cache::ports::ServerInfo;
+use crate::cache::{Right, Server};
+
+/// What the server of a node says when it is asked.
+#[derive(Clone, Debug)]
+pub struct ScriptedServer {
+    /// The connection that calls.
+    pub client: u64,
+    /// Whether callers may be kept waiting.
+    pub may_wait: bool,
+    /// Whether memory has run out.
+    pub out_of_memory: bool,
+    /// Keys that begin so are not the caller's to write; with an empty text all are.
+    pub may_not_write: &'static str,
+    /// Its user may not read what begins so.
+    pub may_not_read: &'static str,
+    /// The server can tell who may write what begins so.
+    pub tells_prefixes: bool,
+    /// Its account of itself.
+    pub server_info: ServerInfo,
+    pub(super) replica: bool,
+}
+
+impl ScriptedServer {
+    fn may_not(&self, right: Right) -> &'static str {
+        match right {
+            Right::Read => self.may_not_read,
+            Right::Write => self.may_not_write,
+        }
+    }
+}
+
+impl Server for ScriptedServer {
+    fn client(&self) -> u64 {
+        self.client
+    }
+    fn may_wait(&self) -> bool {
+        self.may_wait
+    }
+    fn is_replica(&self) -> bool {
+        self.replica
+    }
+    fn out_of_memory(&self) -> bool {
+        self.out_of_memory
+    }
+    fn may(&self, right: Right, key: &[u8]) -> bool {
+        self.may_all(right) || !key.starts_with(self.may_not(right).as_bytes())
+    }
+    fn may_prefix(&self, right: Right, prefix: &[u8]) -> Option<bool> {
+        let own = self.may_not(right).as_bytes();
+        self.tells_prefixes.then(|| own.is_empty() || !own.starts_with(prefix) && !prefix.starts_with(own))
+    }
+    fn may_all(&self, right: Right) -> bool {
+        self.may_not(right).is_empty()
+    }
+    fn server_info(&self) -> ServerInfo {
+        self.server_info.clone()
+    }
+}

@@ -1,0 +1,201 @@
+//! Time passes: what the host's timers and its cron do.
+
+use super::TestNode;
+use super::transcript::Transcript;
+use crate::cache::clock::Now;
+use crate::cache::codec::offload::{self};
+use crate::cache::effects::Effects;
+use crate::cache::invalidation::sweep::Walk;
+use crate::cache::invalidation::tag_index::TagIndex;
+use crate::cache::lease::outcomes::WaitOutcome;
+use crate::cache::lease::table::Deadline;
+use crate::cache::node::acquire::Values;
+use crate::cache::{Key, Keyspace, Slot, State};
+use crate::commands::{getlock, preview};
+use crate::testing::masked;
+use std::ops::Bound;
+
+impl TestNode {
+    /// Turns the clocks on. What comes due on the way is dealt with when it does.
+    pub fn advance(&mut self, ms: u64) {
+        let end = self.now.mono_ms() + ms;
+        while let Some(at) = self.state.leases.next_due().filter(|at| *at <= end) {
+            self.turn_on(at.saturating_sub(self.now.mono_ms()));
+            self.tick();
+        }
+        self.turn_on(end - self.now.mono_ms());
+        self.tick();
+    }
+
+    /// Turns the clocks on, and nobody deals with what comes due: a timer may be late.
+    pub fn turn_on(&mut self, ms: u64) {
+        self.now = Now::new(self.now.us() + ms * 1_000, self.now.mono_ms() + ms);
+        self.memory.now = self.now;
+    }
+
+    /// Sets the wall clock, also back: the other one goes on as it was.
+    pub fn set_clock(&mut self, ms: u64) {
+        self.now = Now::new(ms * 1_000, self.now.mono_ms());
+        self.memory.now = self.now;
+    }
+
+    /// Does what the host's timer does: what is due, then the answers on their way.
+    pub fn tick(&mut self) {
+        while let Some(due) = self.state.leases.due_now(self.now) {
+            let selected = self.memory.db;
+            self.memory.select(match &due {
+                Deadline::Key(db, _) => *db,
+                Deadline::Waiter(id) => self.state.leases.waiter(*id).map_or(selected, |waiter| waiter.db),
+            });
+            self.as_node().deal_with(&due, &mut Values::default());
+            self.memory.select(selected);
+        }
+        while let Some((id, answer)) = self.state.leases.next_answer() {
+            let mut reply = Transcript::default();
+            getlock::write_deferred_reply(&mut reply, &answer);
+            let client = self.parked.remove(&id).expect("nobody is answered twice");
+            self.answers.push((client, reply.text()));
+        }
+        self.state.leases.validate();
+    }
+
+    /// The answers that have come since the last look, in order.
+    pub fn late_answers(&mut self) -> Vec<(u64, String)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// The answers that have come since the last look, with [`T`](masked) for tokens.
+    pub fn late(&mut self) -> Vec<(u64, String)> {
+        self.late_answers().into_iter().map(|(client, answer)| (client, masked(&answer))).collect()
+    }
+
+    /// A connection that is kept waiting goes away.
+    pub fn disconnect(&mut self, client: u64) {
+        let ids: Vec<_> = self.parked.iter().filter(|(_, c)| **c == client).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.parked.remove(&id);
+            let State { leases, stats, .. } = &mut self.state;
+            let mut tally = stats.at(self.now);
+            if !leases.leave(id, WaitOutcome::Dropped, &mut tally)
+                && let Some(answer) = leases.take_answer(id)
+            {
+                leases.undelivered(answer, &mut tally);
+            }
+        }
+        self.tick();
+    }
+
+    /// Whether a connection is kept waiting.
+    pub fn is_waiting(&self, client: u64) -> bool {
+        self.parked.values().any(|other| *other == client)
+    }
+
+    /// Does what the sweep of the host does, to its end. What it deletes is in `replicated`, what it tells in `effects`.
+    pub fn sweep(&mut self) {
+        self.sweep_some(usize::MAX);
+    }
+
+    /// The same for so many places and keys: the walks go on there the next time.
+    pub fn sweep_some(&mut self, mut most: usize) {
+        (self.effects, self.replicated) = Default::default();
+        let selected = self.memory.db;
+        self.state.sweep_arrivals();
+        while most > 0
+            && let Some(job) = self.state.sweep.next(!self.replica, self.now)
+        {
+            self.select_for_sweep(job.db);
+            if job.began.is_none() {
+                self.cursors.remove(&job.id);
+            }
+            let job = self.state.begin(job, self.now);
+            let name = match job.walk {
+                Walk::Keys => self.next_key(job.id),
+                Walk::Members(tag) => {
+                    let at = job.passed as usize;
+                    let next = |index: &TagIndex| {
+                        (at < index.slots(tag)).then(|| index.at(tag, at).map_or_else(Vec::new, Vec::from))
+                    };
+                    self.state.invalidations.tag_index(job.db, next).flatten()
+                }
+            };
+            let Some(name) = name else {
+                if let Some(words) = self.state.swept(job) {
+                    self.replicated.push([vec![b"SMARTCACHE.MARK".to_vec()], words].concat());
+                }
+                continue;
+            };
+            most -= 1;
+            self.state.sweep.passed(job, job.passed + 1);
+            let Slot::Entry(entry) = self.memory.peek(Key::named(&name)) else { continue };
+            if self.state.is_for_sweep(job, &name, entry, self.now) {
+                let mut effects = Effects::new();
+                self.state.sweep_key(&mut self.memory, job, Key::named(&name), &mut effects, self.now);
+                self.deliver(effects, &[]);
+            }
+        }
+        self.select_for_sweep(selected);
+        self.answer_sweep_waiters();
+    }
+
+    /// Does what the server's cron has us do. What replicas are to know is in `replicated`.
+    pub fn cron(&mut self) {
+        (self.effects, self.replicated) = Default::default();
+        if self.replica {
+            return self.state.reap_tags(usize::MAX, self.now);
+        }
+        let selected = self.memory.db;
+        for (db, words) in self.state.reap(usize::MAX, self.now) {
+            self.select_for_sweep(db);
+            self.replicated.push([vec![b"SMARTCACHE.MARK".to_vec()], words].concat());
+        }
+        self.select_for_sweep(selected);
+    }
+
+    pub(super) fn next_key(&mut self, job: u64) -> Option<Vec<u8>> {
+        let from = self.cursors.get(&job).map_or(Bound::Unbounded, |name| Bound::Excluded(name.clone()));
+        let name = self.memory.keys.range((from, Bound::Unbounded)).next()?.0.clone();
+        self.cursors.insert(job, name.clone());
+        Some(name)
+    }
+
+    /// Selects a database, of which replicas are told.
+    pub(super) fn select_for_sweep(&mut self, db: i32) {
+        if self.memory.db != db {
+            self.memory.select(db);
+            self.replicated.push(vec![b"SELECT".to_vec(), db.to_string().into_bytes()]);
+        }
+    }
+
+    /// Answers whoever has waited for the sweep, in `answers`.
+    pub fn answer_sweep_waiters(&mut self) {
+        self.state.sweep.give_up(self.now);
+        while let Some((id, late)) = self.state.sweep.next_answer() {
+            let Some(client) = self.sweep_waiters.remove(&id) else { continue };
+            let mut reply = Transcript::default();
+            preview::write_deferred_reply(&mut reply, &late);
+            self.answers.push((client, reply.text()));
+        }
+    }
+
+    /// Does the workers' work, and swaps in what is still wanted, as `host/workers.rs` does.
+    pub fn run_workers(&mut self) {
+        for job in std::mem::take(&mut self.jobs) {
+            let done = offload::run(job, &mut crate::cache::codec::Codecs::new());
+            let key = Key::named(&done.key);
+            let packed = match (self.memory.peek(key), &done.stored) {
+                (Slot::Entry(entry), Some(stored))
+                    if entry.stamp().0 == done.stamp && entry.raw_len() == done.raw_len =>
+                {
+                    Some(entry.repacked(done.codec, done.raw_len, stored))
+                }
+                _ => None,
+            };
+            let swapped = packed.is_some();
+            if let Some(packed) = packed {
+                let at = self.memory.expire_at(key);
+                self.memory.set(key, packed, at);
+            }
+            self.state.offloaded(&done, swapped);
+        }
+    }
+}

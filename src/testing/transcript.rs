@@ -1,0 +1,93 @@
+//! Replies as text.
+
+use crate::cache::Reply;
+use std::fmt::Write;
+
+/// Answers as one line of text: `[1, "two", (nil)]`, `{"name": 3}`.
+#[derive(Debug, Default)]
+pub(super) struct Transcript {
+    items: Vec<Item>,
+}
+
+#[derive(Debug)]
+enum Item {
+    Leaf(String),
+    Array(usize),
+    Map(usize),
+}
+
+impl Transcript {
+    pub(super) fn text(self) -> String {
+        let mut items = self.items.into_iter();
+        let mut out = String::new();
+        Self::write(&mut items, &mut out);
+        assert!(items.next().is_none(), "one answer, one element: {out}");
+        out
+    }
+
+    fn write(items: &mut impl Iterator<Item = Item>, out: &mut String) {
+        let (open, close, len, pairs) = match items.next().expect("a container's elements follow it") {
+            Item::Leaf(text) => return out.push_str(&text),
+            Item::Array(len) => ('[', ']', len, false),
+            Item::Map(len) => ('{', '}', len, true),
+        };
+        out.push(open);
+        for at in 0..len {
+            if at > 0 {
+                out.push_str(", ");
+            }
+            Self::write(items, out);
+            if pairs {
+                out.push_str(": ");
+                Self::write(items, out);
+            }
+        }
+        out.push(close);
+    }
+
+    fn leaf(&mut self, text: String) {
+        self.items.push(Item::Leaf(text));
+    }
+}
+
+impl Reply for Transcript {
+    fn simple(&mut self, text: &str) {
+        self.leaf(text.into());
+    }
+    fn bulk(&mut self, bytes: &[u8]) {
+        self.leaf(format!("\"{}\"", bytes.escape_ascii()));
+    }
+    fn nil(&mut self) {
+        self.leaf("(nil)".into());
+    }
+    fn int(&mut self, n: i64) {
+        self.leaf(n.to_string());
+    }
+    fn double(&mut self, x: f64) {
+        let mut text = String::new();
+        let _ = write!(text, "{x}");
+        self.leaf(text);
+    }
+    fn array(&mut self, len: usize) {
+        self.items.push(Item::Array(len));
+    }
+    fn map(&mut self, len: usize) {
+        self.items.push(Item::Map(len));
+    }
+}
+
+/// An answer of `GETLOCK` with `T` for its token.
+pub fn masked(answer: &str) -> String {
+    let token = answer.rsplit(", ").nth(2).filter(|word| word.len() == crate::cache::lease::token::LEN);
+    token.map_or_else(|| answer.into(), |token| answer.replace(token, "T"))
+}
+
+/// The value of a field in a map as answers show it. (No value holds `, "` or `]` but the tags.)
+pub fn field_of(map: &str, field: &str) -> String {
+    let Some((_, rest)) = map.split_once(&format!("\"{field}\": ")) else { return String::new() };
+    let end = match rest.strip_prefix('[') {
+        Some(list) => list.find(']').map(|at| at + 2),
+        None => rest.find(", \"").or_else(|| rest.find('}')),
+    };
+    rest[..end.unwrap_or(rest.len())].to_owned()
+}
