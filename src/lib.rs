@@ -1,22 +1,22 @@
 //! SmartCache: a cache module for Redis and Valkey, in three folders.
 //!
-//! - [`commands`] is what people *say*: one command, one file, with its grammar, its documentation and its `run`.
-//! - [`cache`] is what it *means*: entries, rules, codecs, stamps, statistics. It knows no server, no clock, no
-//!   threads and no `unsafe`; time comes in as an argument, and what should happen goes out as [effects].
-//! - `host` is how the server *does* it, and the only place with `unsafe`.
+//! - [`commands`]: the words of the protocol. One command, one file, with its grammar, its documentation and its `run`.
+//! - [`cache`]: what they do. Entries, rules, codecs, stamps, leases, invalidation, statistics. It knows no server, no
+//!   clock, no threads and no `unsafe`; time comes in as an argument, and what is to happen goes out as [effects].
+//! - `host`: the server's module API, and the only place with `unsafe`.
 //!
-//! Dependencies point one way: `host → commands → cache`. A journey through all three:
+//! Dependencies point one way: `host → commands → cache`. A command's way through all three:
 //!
 //! ```text
-//! client ─ argv ─▶ host/enter.rs ─ words, now ─▶ commands/set.rs ─▶ cache/entry.rs, rules.rs, codec/ …
-//!                     │   ▲                          │  asks:  Keyspace (host/keyspace.rs │ testing.rs)
-//!                     │   │                          │  says:  Reply    (host/reply.rs    │ testing.rs)
-//!                     │   └──── effects, in order ───┘  wants: Effects
+//! client ─ argv ─▶ host/dispatch.rs ─ words, now ─▶ commands/set.rs ─▶ cache/node/store.rs, rules/, codec/, entry/
+//!                     │   ▲                          │  Keyspace, Reply, Server: the ports, which host/
+//!                     │   │                          │  implements for a server and testing/ for tests
+//!                     │   └──── effects, in order ───┘
 //!                     ▼
 //!                host/deliver.rs: replicate · notify · signal · compress
 //! ```
 //!
-//! To try a command without a server, open [`testing::TestNode`].
+//! To try a command without a server, open `testing::TestNode` (feature `testing`).
 //!
 //! [effects]: cache::effects
 
@@ -25,5 +25,5 @@ pub mod commands;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod host;
-#[doc(hidden)]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
