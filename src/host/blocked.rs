@@ -212,7 +212,7 @@ unsafe extern "C" fn tick(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
                 continue;
             };
             let mut keys = ServerKeys::new(ctx, &[], false);
-            Node { state: &mut state, keys: &mut keys, db, now }.deal_with(&due, &mut values);
+            Node { state: &mut state, keys: &mut keys, db, now }.handle_deadline(&due, &mut values);
         }
         send(&mut state, now, true);
         set_timer(&state, now);

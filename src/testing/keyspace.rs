@@ -4,6 +4,7 @@ use crate::cache::clock::Now;
 use crate::cache::entry::{Entry, EntryMut};
 use crate::cache::invalidation::marks::Invalidations;
 use crate::cache::lease::tombstones::Tombstones;
+use crate::cache::node::driver::Databases;
 use crate::cache::stats::live::Live;
 use crate::cache::stats::miss_reasons::MissReasons;
 use crate::cache::{Judge, Key, Keyspace, Slot};
@@ -158,5 +159,12 @@ impl Keyspace for Memory {
         let there = self.keys.contains_key(key.name);
         self.forget(key.name);
         there
+    }
+}
+
+impl Databases for Memory {
+    fn select(&mut self, db: i32) -> Option<&mut dyn Keyspace> {
+        Memory::select(self, db);
+        Some(self)
     }
 }

@@ -8,18 +8,17 @@ use crate::cache::effects::Effects;
 use crate::cache::invalidation::sweep::Walk;
 use crate::cache::invalidation::tag_index::TagIndex;
 use crate::cache::lease::outcomes::WaitOutcome;
-use crate::cache::lease::table::Deadline;
-use crate::cache::node::acquire::Values;
 use crate::cache::{Key, Keyspace, Slot, State};
 use crate::commands::{getlock, preview};
 use crate::testing::masked;
 use std::ops::Bound;
+use std::time::Duration;
 
 impl TestNode {
     /// Turns the clocks on. What comes due on the way is dealt with when it does.
     pub fn advance(&mut self, ms: u64) {
         let end = self.now.mono_ms() + ms;
-        while let Some(at) = self.state.leases.next_due().filter(|at| *at <= end) {
+        while let Some(at) = self.state.next_lease_timer(self.now).filter(|at| *at <= end) {
             self.turn_on(at.saturating_sub(self.now.mono_ms()));
             self.tick();
         }
@@ -41,20 +40,17 @@ impl TestNode {
 
     /// Does what the host's timer does: what is due, then the answers on their way.
     pub fn tick(&mut self) {
-        while let Some(due) = self.state.leases.due_now(self.now) {
-            let selected = self.memory.db;
-            self.memory.select(match &due {
-                Deadline::Key(db, _) => *db,
-                Deadline::Waiter(id) => self.state.leases.waiter(*id).map_or(selected, |waiter| waiter.db),
-            });
-            self.as_node().deal_with(&due, &mut Values::default());
-            self.memory.select(selected);
-        }
-        while let Some((id, answer)) = self.state.leases.next_answer() {
-            let mut reply = Transcript::default();
-            getlock::write_deferred_reply(&mut reply, &answer);
-            let client = self.parked.remove(&id).expect("nobody is answered twice");
-            self.answers.push((client, reply.text()));
+        let selected = self.memory.db;
+        self.state.handle_deadlines(&mut self.memory, self.now, usize::MAX);
+        self.memory.select(selected);
+        while self.state.leases.has_answers() {
+            self.state.leases.begin_answers(self.now);
+            while let Some((id, answer)) = self.state.poll_answer(self.now) {
+                let mut reply = Transcript::default();
+                getlock::write_deferred_reply(&mut reply, &answer);
+                let client = self.parked.remove(&id).expect("nobody is answered twice");
+                self.answers.push((client, reply.text()));
+            }
         }
         self.state.leases.validate();
     }
@@ -101,7 +97,7 @@ impl TestNode {
         let selected = self.memory.db;
         self.state.sweep_arrivals();
         while most > 0
-            && let Some(job) = self.state.sweep.next(!self.replica, self.now)
+            && let Some(job) = self.state.poll_sweep(Duration::ZERO, !self.replica, self.now)
         {
             self.select_for_sweep(job.db);
             if job.began.is_none() {

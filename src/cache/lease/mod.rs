@@ -4,6 +4,7 @@ pub mod acquire;
 pub mod fill;
 pub mod native_commands;
 pub mod outcomes;
+pub mod pace;
 pub mod slots;
 pub mod table;
 pub mod token;

@@ -22,6 +22,7 @@
 //! is no concern of this table either: its token proves itself (`token.rs`).
 
 use crate::cache::lease::outcomes::ReplyState;
+use crate::cache::lease::pace::Pace;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -148,6 +149,7 @@ pub struct Leases {
     /// By deadline; the second number keeps those of the same millisecond apart.
     due: BTreeMap<(u64, u64), Deadline>,
     outbox: VecDeque<(WaiterId, Answer)>,
+    pace: Pace,
     /// The latest leases that ran out, by the stamps of their tokens.
     ran_out: VecDeque<Stamp>,
     last: u64,
@@ -351,6 +353,21 @@ impl Leases {
     /// The next answer to be sent.
     pub fn next_answer(&mut self) -> Option<(WaiterId, Answer)> {
         self.outbox.pop_front()
+    }
+
+    /// A timer begins a slice of answers of its own.
+    pub fn begin_answers(&mut self, now: Now) {
+        self.pace.begin(now);
+    }
+
+    /// The next answer to send, as long as the slice of this moment has room.
+    pub fn poll_answer(&mut self, now: Now) -> Option<(WaiterId, Answer)> {
+        if self.outbox.is_empty() || !self.pace.has_room(now) {
+            return None;
+        }
+        let next = self.outbox.pop_front()?;
+        self.pace.count(next.1.value.as_ref().map_or(0, |(_, value)| value.len()));
+        Some(next)
     }
 
     /// The answer of this waiter, out of turn.

@@ -200,7 +200,7 @@ impl Node<'_> {
     }
 
     /// Deals with something whose time has come.
-    pub fn deal_with(&mut self, due: &Deadline, values: &mut Values) {
+    pub fn handle_deadline(&mut self, due: &Deadline, values: &mut Values) {
         match due {
             Deadline::Waiter(id) => self.give_up(*id, values),
             Deadline::Key(_, name) => {

@@ -3,6 +3,7 @@
 pub mod acquire;
 pub mod aux;
 pub mod context;
+pub mod driver;
 pub mod fill;
 pub mod health;
 pub mod invalidate;
