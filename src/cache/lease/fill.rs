@@ -1,30 +1,29 @@
-//! What a load that comes home is worth: stored, kept as a stale copy, or dropped.
+//! How a fill is checked: stored as fresh, kept as a stale copy, or dropped.
 //!
 //! ```text
-//!  is the token ours, for this key?            no ─▶ LOST
-//!  was it answered a moment ago?              yes ─▶ the same again
-//!  is there something else than an entry?     yes ─▶ LOST
-//!  is, or was, there something loaded later?  yes ─▶ LOST
-//!  was the key deleted since, or all flushed, or its slot away? yes ─▶ STALE, dropped
-//!  was it made stale since?                   yes ─▶ STALE, kept for what is left of its windows
-//!  else                                           ─▶ OK
+//!  is the token one of this node's, for this key?              no ─▶ LOST
+//!  was it answered lately?                                    yes ─▶ the same answer
+//!  does the key hold something else than an entry?            yes ─▶ LOST
+//!  does it hold, or did it hold, something loaded later?      yes ─▶ LOST
+//!  was it deleted or flushed since, or its slot elsewhere?    yes ─▶ STALE, dropped
+//!  was it made stale since?                                   yes ─▶ STALE, kept for what is left of its windows
+//!  else                                                           ─▶ OK
 //! ```
 //!
-//! (For as long as `guard` after a start or a change of role, nothing is trusted that begins: the guards of before are
-//! forgotten.)
+//! After a start or a change of role no load is trusted that begins within `guard`: earlier guards are forgotten.
 //!
 //! One comparison settles every race, because an entry carries the stamp at which its load *began*. Whether the lease
-//! still lives does not matter: a load that outlives its lease must not be thrown away for ever.
+//! is still out does not matter: else a load that takes longer than its lease could never be stored.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::cache::clock::Stamp;
 use crate::cache::lease::token::Token;
 
-/// Answers to fills that are remembered, so that a `SET` that is sent again is answered the same.
+/// How many answers to fills are remembered, so that a `SET` that is sent again gets the same answer.
 const REMEMBERED: usize = 4_096;
 
-/// What a storing command says about where its value comes from.
+/// Where the value of a storing command comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provenance<'w> {
     /// `TOKEN t`: loaded under a lease of this key.
@@ -33,22 +32,22 @@ pub enum Provenance<'w> {
     Since(&'w [u8]),
 }
 
-/// How far a load is to be trusted.
+/// What is to be done with a fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FillVerdict {
-    /// It is the latest there is.
+    /// Store it: nothing later is known.
     Trusted(Token),
-    /// It is the latest, but the key was made stale at that stamp.
+    /// Keep it as a stale copy: the key was made stale at this stamp.
     Stale(Token, Stamp),
-    /// The key was deleted since: not to be stored.
+    /// Drop it: the key was deleted since the load began.
     Dead(Token),
-    /// It is overtaken, or nobody knows it: not to be stored.
+    /// Drop it: something later was stored, or the token is not one of this node's.
     Lost(Option<Token>),
-    /// It was answered before.
+    /// It was answered before: give the same answer.
     Again(Filled),
 }
 
-/// What a fill is answered.
+/// The answer to a fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
     /// `OK`
@@ -59,17 +58,17 @@ pub enum Filled {
     Lost,
 }
 
-/// Flushes: loads of a database that began before its floor are not trusted.
+/// The stamps of the last flushes: a load of a database that began before its epoch is not trusted.
 #[derive(Debug, Default)]
 pub struct FlushEpochs {
     all: Stamp,
     by_db: BTreeMap<i32, Stamp>,
-    /// Ends of guards whose marks are forgotten, in milliseconds of the monotonic clock.
+    /// The ends of guards whose marks are forgotten, in milliseconds of the monotonic clock.
     guards: BTreeMap<i32, u64>,
 }
 
 impl FlushEpochs {
-    /// Raises the floor of a database, or of all.
+    /// Moves the epoch of a database, or of all, forward.
     pub fn raise(&mut self, db: Option<i32>, stamp: Stamp) {
         let floor = match db {
             Some(db) => self.by_db.entry(db).or_default(),
@@ -78,7 +77,7 @@ impl FlushEpochs {
         *floor = stamp.max(*floor);
     }
 
-    /// Loads of a database that begin before this moment of the monotonic clock are not trusted.
+    /// Loads of a database that begin before this time of the monotonic clock, in milliseconds, are not trusted.
     pub fn guard(&mut self, db: i32, until_ms: u64) {
         if until_ms > 0 {
             let guard = self.guards.entry(db).or_default();
@@ -86,23 +85,23 @@ impl FlushEpochs {
         }
     }
 
-    /// The stamps of before are no order any more: one floor for all.
+    /// Earlier stamps have lost their meaning: one epoch for all databases.
     pub fn reset(&mut self, stamp: Stamp) {
         (self.all, self.by_db) = (stamp, BTreeMap::new());
     }
 
-    /// The floor of a database.
+    /// The epoch of a database.
     pub fn of(&self, db: i32) -> Stamp {
         self.by_db.get(&db).map_or(self.all, |floor| self.all.max(*floor))
     }
 
-    /// Whether a load is below the floor of its database.
+    /// Whether a load began before the epoch of its database, or within a guard.
     pub fn has(&self, db: i32, token: Token) -> bool {
         token.stamp <= self.of(db) || self.guards.get(&db).is_some_and(|until| token.mono_ms < *until)
     }
 }
 
-/// The latest answers, by the stamps of their tokens, of which no two are the same.
+/// The latest answers to fills, by the stamps of their tokens, which are unique.
 #[derive(Debug, Default)]
 pub struct Answered {
     by_stamp: HashMap<Stamp, Filled>,
@@ -185,7 +184,7 @@ mod tests {
         assert_eq!((flush_epochs.of(0), flush_epochs.of(1)), (Stamp(4), Stamp(5)));
     }
 
-    /// What a load of `k` is answered, late or in time, when something happened to another key with which it is mistaken.
+    /// The answers to fills of `k`, late and in time, after something happened to another key that shares its slot.
     fn beside(lock: &str, line: &str) -> String {
         let mut node = TestNode::colliding_at(1_000_000);
         let token = node.token(&format!("GETLOCK k LOCK {lock}"));

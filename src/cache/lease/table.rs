@@ -1,4 +1,4 @@
-//! One lease a key, many who wait: who loads what, and who is parked until it is there. Pure bookkeeping.
+//! The lease table: one lease a key, many waiters. Pure bookkeeping.
 //!
 //! ```text
 //!                 grant                              fill, UNLOCK, DEL, deadline …
@@ -12,14 +12,13 @@
 //!                                                              └──────────────────┘
 //! ```
 //!
-//! A lease lives until its deadline, or until something ends it; it ends in exactly one of the ways of [`End`]. Nobody
-//! waits where nobody loads: whoever ends a lease must *settle* the key in the same breath (`ask.rs`), so that a store
-//! answers all who wait, and anything else makes the first of them the next to load. A waiter is answered exactly once:
-//! [`Leases::answer`] takes it out of the queue and puts its answer into the outbox, from which the host sends some at
-//! every tick of its timer.
+//! A lease lives until its deadline or until something ends it, in exactly one of the ways of [`LeaseEnd`]. A key without
+//! a lease has no waiters: code that ends a lease calls `Node::wake_waiters` at once, so that a store answers all waiters
+//! and anything else grants the next lease to the first of them. A waiter is answered exactly once: [`Leases::answer`]
+//! takes it out of the queue and puts its answer into the outbox, which the host empties in slices.
 //!
-//! Nothing here outlives the process: after a failover the next reader simply gets a new lease. That a fill comes late
-//! is no concern of this table either: its token proves itself (`token.rs`).
+//! Nothing here outlives the process: after a failover the next reader gets a new lease. Late fills do not need this
+//! table either: their token proves itself (`token.rs`).
 
 use crate::cache::lease::outcomes::ReplyState;
 use crate::cache::lease::pace::Pace;
@@ -32,31 +31,31 @@ use crate::cache::lease::outcomes::{LeaseEnd, WaitOutcome};
 use crate::cache::lease::token::Token;
 use crate::cache::stats::Tally;
 
-/// Leases that ran out of which that is remembered.
+/// How many expired leases are remembered.
 const REMEMBERED: usize = 1_024;
 
-/// A parked caller: never used again.
+/// The number of a parked caller; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WaiterId(pub u64);
 
 /// The right to load a key, while it lasts.
 #[derive(Clone, Debug)]
 pub struct Lease {
-    /// When it was granted.
+    /// Its token, which holds the moment of the grant.
     pub token: Token,
     /// When it ends, in milliseconds of the monotonic clock.
     pub until_ms: u64,
-    /// The connection that got it.
+    /// The connection that holds it.
     pub client: u64,
-    /// What its holder calls itself.
+    /// The holder's name (`OWNER`).
     pub owner: Option<Box<[u8]>>,
     /// The rule whose `FILLS` it counts for.
     pub rule: RuleId,
-    /// Granted while the value was still fresh.
+    /// An early refresh: granted while the value was fresh.
     pub early: bool,
 }
 
-/// What somebody asked for before being parked.
+/// The options of a caller that was parked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WaitOptions {
     /// `LOCK`, in milliseconds.
@@ -67,7 +66,7 @@ pub struct WaitOptions {
     pub accept: Option<crate::cache::codec::accept::Accept>,
 }
 
-/// Who waits, for what, since when and until when.
+/// A parked caller.
 #[derive(Debug)]
 pub struct Waiter {
     /// The database.
@@ -76,54 +75,54 @@ pub struct Waiter {
     pub key: Arc<[u8]>,
     /// The connection.
     pub client: u64,
-    /// What it asked for.
+    /// Its options.
     pub options: Arc<WaitOptions>,
-    /// The rule that its lease counts for.
+    /// The rule of the key.
     pub rule: RuleId,
     since_ms: u64,
     until_ms: u64,
     due: u64,
 }
 
-/// Everything that is going on around one key.
+/// The lease, the back-off and the waiters of one key.
 #[derive(Debug, Default)]
 struct Flight {
     lease: Option<(Lease, u64)>,
-    /// Until when nobody may load, since a load failed.
+    /// Until when no lease is granted, since a load failed.
     backoff: Option<(u64, u64)>,
     waiters: VecDeque<WaiterId>,
 }
 
-/// Something whose time has come.
+/// What has a deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deadline {
-    /// A lease or a back-off of this key may be over.
+    /// A lease or a back-off of this key.
     Key(i32, Arc<[u8]>),
-    /// This waiter has waited long enough.
+    /// The wait of this waiter.
     Waiter(WaiterId),
 }
 
-/// An answer to `GETLOCK`, for the host to send when it is its turn.
+/// The reply to a `GETLOCK` that waited, for the host to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// What the caller gets.
     pub state: ReplyState,
-    /// The value and its encoding, shared by all who get it.
+    /// The value and its encoding, shared by all waiters that get it.
     pub value: Option<(&'static str, Arc<[u8]>)>,
-    /// Whether the encoding is told.
+    /// Whether the reply shows the encoding (`ACCEPT`).
     pub with_encoding: bool,
-    /// The token, for who is to load.
+    /// The token, when the caller is to load.
     pub token: Option<[u8; crate::cache::lease::token::LEN]>,
     /// What is left of the value's freshness; −1 without end.
     pub fresh_ms: i64,
     /// What is left of the lease, or when to ask again.
     pub lease_ms: u64,
-    /// The lease that goes with the token: whose it is when the answer cannot be delivered.
+    /// The lease that belongs to the token: ended when the answer cannot be delivered.
     pub lease: Option<(i32, Arc<[u8]>, Token)>,
 }
 
 impl Answer {
-    /// Nothing, and ask again at once.
+    /// `BUSY`, to ask again at once.
     pub fn ask_again() -> Self {
         Answer {
             state: ReplyState::Busy,
@@ -137,27 +136,27 @@ impl Answer {
     }
 }
 
-/// The leases of one node, and who waits for them.
+/// The leases of one node, and their waiters.
 #[derive(Debug, Default)]
 pub struct Leases {
     flights: BTreeMap<i32, HashMap<Arc<[u8]>, Flight>>,
     waiters: HashMap<WaiterId, Waiter>,
-    /// What each parked connection waits for: one thing at a time.
+    /// The one waiter of each parked connection.
     parked: HashMap<u64, WaiterId>,
     by_rule: HashMap<RuleId, u64>,
     live: u64,
-    /// By deadline; the second number keeps those of the same millisecond apart.
+    /// By deadline; the second number separates those of the same millisecond.
     due: BTreeMap<(u64, u64), Deadline>,
     outbox: VecDeque<(WaiterId, Answer)>,
     pace: Pace,
-    /// The latest leases that ran out, by the stamps of their tokens.
+    /// The latest leases that expired, by the stamps of their tokens.
     ran_out: VecDeque<Stamp>,
     last: u64,
     dirty: bool,
 }
 
 impl Leases {
-    /// Whether there is nothing at all to look after.
+    /// Whether there are no leases, back-offs and waiters.
     pub fn is_idle(&self) -> bool {
         self.flights.is_empty()
     }
@@ -177,24 +176,24 @@ impl Leases {
         self.by_rule.get(&rule).copied().unwrap_or(0)
     }
 
-    /// The lease that is out for a key. It may be past its deadline: then it is about to be ended.
+    /// The lease of a key. It may be past its deadline and not ended yet.
     pub fn lease(&self, db: i32, key: &[u8]) -> Option<&Lease> {
         self.flight(db, key)?.lease.as_ref().map(|(lease, _)| lease)
     }
 
-    /// The lease that is out for a key, when this is what its holder calls itself.
+    /// The lease of a key, when its holder has this name.
     pub fn held_by(&mut self, db: i32, key: &[u8], owner: &[u8]) -> Option<&mut Lease> {
         let (lease, _) = self.flight_mut(db, key)?.lease.as_mut()?;
         (lease.owner.as_deref() == Some(owner)).then_some(lease)
     }
 
-    /// For how long nobody may load a key, in milliseconds.
+    /// How much of the back-off of a key is left, in milliseconds.
     pub fn backoff_ms(&self, db: i32, key: &[u8], now: Now) -> Option<u64> {
         let (until_ms, _) = self.flight(db, key)?.backoff?;
         until_ms.checked_sub(now.mono_ms()).filter(|ms| *ms > 0)
     }
 
-    /// How many wait for a key.
+    /// How many callers wait for a key.
     pub fn waiters_of(&self, db: i32, key: &[u8]) -> usize {
         self.flight(db, key).map_or(0, |flight| flight.waiters.len())
     }
@@ -213,7 +212,7 @@ impl Leases {
         flight.lease = Some((lease, due));
     }
 
-    /// Ends the lease of a key, if there is one. Whoever does must settle the key.
+    /// Ends the lease of a key, if there is one. The caller then wakes the waiters of the key.
     pub fn end(&mut self, db: i32, key: &[u8], how: LeaseEnd, tally: &mut Tally<'_>) -> bool {
         let Some((lease, due)) = self.flight_mut(db, key).and_then(|flight| flight.lease.take()) else { return false };
         self.due.remove(&(lease.until_ms, due));
@@ -242,7 +241,7 @@ impl Leases {
         true
     }
 
-    /// Whether the lease of this token ended because its time was over, as far as that is remembered.
+    /// Whether the lease of this token is among the latest that expired.
     pub fn ran_out(&self, token: Token) -> bool {
         self.ran_out.contains(&token.stamp)
     }
@@ -258,7 +257,7 @@ impl Leases {
         }
     }
 
-    /// Lets nobody load a key until then. Whoever does must settle the key.
+    /// Starts a back-off: no lease of the key is granted until then. The caller then wakes the waiters of the key.
     pub fn back_off(&mut self, db: i32, key: &[u8], until_ms: u64) {
         self.end_backoff(db, key);
         let name = self.name_of(db, key);
@@ -274,11 +273,11 @@ impl Leases {
         }
     }
 
-    /// Whether this connection may not wait for a key: it holds the lease itself, or the one who does waits, over any
-    /// number of others, for a lease that this connection holds. Then all of them would wait for ever.
+    /// Whether this connection would wait for itself: it holds the lease of the key, or the holder waits, over any number
+    /// of others, for a lease that this connection holds.
     pub fn would_deadlock(&self, db: i32, key: &[u8], client: u64) -> bool {
         let (mut at_db, mut at_key) = (db, key);
-        // Each step leads to another parked connection: a chain cannot be longer than there are.
+        // Each step leads to another parked connection: a chain cannot be longer than their number.
         for _ in 0..=self.parked.len() {
             let Some(lease) = self.lease(at_db, at_key) else { return false };
             if lease.client == client {
@@ -287,14 +286,14 @@ impl Leases {
             let Some(waiter) = self.parked.get(&lease.client).and_then(|id| self.waiters.get(id)) else { return false };
             (at_db, at_key) = (waiter.db, &waiter.key);
         }
-        true // a circle that this connection is not part of cannot be, but would be no place to wait
+        true // a cycle without this connection cannot be, but is no place to wait either
     }
 
     /// Parks a caller behind the lease of a key.
     pub fn park(&mut self, db: i32, key: &[u8], client: u64, wait_ms: u64, options: WaitOptions, now: Now) -> WaiterId {
         let until_ms = now.mono_ms().saturating_add(wait_ms);
         let name = self.name_of(db, key);
-        let due = self.last + 1; // what `remind` takes next
+        let due = self.last + 1; // the number that `schedule` takes next
         let id = WaiterId(due);
         self.schedule(until_ms, Deadline::Waiter(id));
         let flight = self.flights.entry(db).or_default().entry(name.clone()).or_default();
@@ -309,24 +308,24 @@ impl Leases {
         id
     }
 
-    /// The first who waits for a key.
+    /// The first waiter of a key.
     pub fn first_waiter(&self, db: i32, key: &[u8]) -> Option<WaiterId> {
         self.flight(db, key)?.waiters.front().copied()
     }
 
-    /// What a waiter waits for.
+    /// A waiter.
     pub fn waiter(&self, id: WaiterId) -> Option<&Waiter> {
         self.waiters.get(&id)
     }
 
-    /// Answers a waiter: from now on it waits no more, and its answer is on its way.
+    /// Answers a waiter: takes it out of the queue and puts its answer into the outbox.
     pub fn answer(&mut self, id: WaiterId, how: WaitOutcome, answer: Answer, tally: &mut Tally<'_>) {
         if self.leave(id, how, tally) {
             self.outbox.push_back((id, answer));
         }
     }
 
-    /// Tells a waiter to ask again: here there is nothing left to wait for.
+    /// Answers a waiter `BUSY`, to ask again at once.
     pub fn reject_waiter(&mut self, id: WaiterId, tally: &mut Tally<'_>) {
         let Some(waiter) = self.waiters.get(&id) else { return };
         tally.of(waiter.rule).busy += 1;
@@ -334,13 +333,13 @@ impl Leases {
         self.answer(id, WaitOutcome::Dropped, Answer::ask_again(), tally);
     }
 
-    /// A waiter is gone: disconnected, killed, unblocked. False when it had been answered before.
+    /// Removes a waiter that is disconnected, killed or unblocked. False when it has been answered before.
     pub fn leave(&mut self, id: WaiterId, how: WaitOutcome, tally: &mut Tally<'_>) -> bool {
         let Some(waiter) = self.waiters.remove(&id) else { return false };
         self.due.remove(&(waiter.until_ms, waiter.due));
         self.parked.remove(&waiter.client);
         if let Some(flight) = self.flight_mut(waiter.db, &waiter.key) {
-            // Nearly always the first.
+            // It is nearly always the first.
             if let Some(at) = flight.waiters.iter().position(|other| *other == id) {
                 flight.waiters.remove(at);
             }
@@ -376,8 +375,8 @@ impl Leases {
         self.outbox.remove(at).map(|(_, answer)| answer)
     }
 
-    /// An answer did not reach who waited for it. If that was the next to load, it never will: its lease ends, and
-    /// the host settles the key with what comes due next.
+    /// An answer did not reach its waiter. If it came with a lease, the lease ends, and the waiters of the key are woken
+    /// with the next deadline.
     pub fn undelivered(&mut self, answer: Answer, tally: &mut Tally<'_>) {
         let Some((db, key, token)) = answer.lease else { return };
         if self.lease(db, &key).is_some_and(|lease| lease.token == token) {
@@ -386,44 +385,44 @@ impl Leases {
         }
     }
 
-    /// Whether anything has come due, or is to come, that was not there when this was asked last.
+    /// Whether deadlines were added since the last call.
     pub fn take_dirty(&mut self) -> bool {
         std::mem::take(&mut self.dirty) || !self.outbox.is_empty()
     }
 
-    /// Whether answers are on their way.
+    /// Whether the outbox holds answers.
     pub fn has_answers(&self) -> bool {
         !self.outbox.is_empty()
     }
 
-    /// The next thing whose time has come: it stays the next until it is dealt with.
+    /// The earliest deadline, if it has passed. It stays the earliest until it is handled.
     pub fn due_now(&mut self, now: Now) -> Option<Deadline> {
         let (&(at, nth), due) = self.due.first_key_value()?;
         let due = (at <= now.mono_ms()).then(|| due.clone());
         if at == 0 {
-            self.due.remove(&(at, nth)); // to be settled, once
+            self.due.remove(&(at, nth)); // to wake waiters, once
         }
         due
     }
 
-    /// Forgets what came due first.
+    /// Drops the earliest deadline.
     pub fn pass_over(&mut self) {
         self.due.pop_first();
     }
 
-    /// When to come by again, in milliseconds of the monotonic clock.
+    /// The earliest deadline, in milliseconds of the monotonic clock.
     pub fn next_due(&self) -> Option<u64> {
         self.due.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// The token of the oldest load whose lease is out.
+    /// The token of the oldest lease.
     pub fn oldest(&self) -> Option<Token> {
         let flights = self.flights.values().flat_map(HashMap::values);
         flights.filter_map(|flight| flight.lease.as_ref().map(|(lease, _)| lease.token)).min_by_key(|token| token.stamp)
     }
 
-    /// Ends all leases and back-offs of a database (of all without one). Gives the keys that somebody waits for: they
-    /// are to be settled.
+    /// Ends all leases and back-offs of a database (of all without one). Gives the keys that have waiters, which the
+    /// caller wakes.
     pub fn void(&mut self, db: Option<i32>, tally: &mut Tally<'_>) -> Vec<(i32, Arc<[u8]>)> {
         let keys: Vec<(i32, Arc<[u8]>)> = self.keys().filter(|(at, _)| db.is_none_or(|db| db == *at)).collect();
         for (db, key) in &keys {
@@ -433,12 +432,12 @@ impl Leases {
         keys.into_iter().filter(|(db, key)| self.waiters_of(*db, key) > 0).collect()
     }
 
-    /// Every key around which something is going on.
+    /// Every key that has a lease, a back-off or waiters.
     pub fn keys(&self) -> impl Iterator<Item = (i32, Arc<[u8]>)> + '_ {
         self.flights.iter().flat_map(|(db, flights)| flights.keys().map(|key| (*db, key.clone())))
     }
 
-    /// Ends the leases of a key in every database; the host settles its waiters with what comes due next.
+    /// Ends the leases of a key in every database; its waiters are woken with the next deadline.
     pub fn void_key(&mut self, key: &[u8], tally: &mut Tally<'_>) {
         let dbs: Vec<i32> = self.flights.iter().filter(|(_, keys)| keys.contains_key(key)).map(|(db, _)| *db).collect();
         for db in dbs {
@@ -449,7 +448,7 @@ impl Leases {
         }
     }
 
-    /// Every waiter, the longest waiting first.
+    /// Every waiter, the one that waits longest first.
     pub fn all_waiters(&self) -> Vec<WaiterId> {
         let mut ids: Vec<_> = self.waiters.keys().copied().collect();
         ids.sort_unstable();
@@ -477,13 +476,13 @@ impl Leases {
         self.last
     }
 
-    /// Forgets a key around which nothing is going on any more.
+    /// Removes a key without lease, back-off and waiters.
     fn remove_if_idle(&mut self, db: i32, key: &[u8]) {
         let Some(flights) = self.flights.get_mut(&db) else { return };
         let over = |f: &Flight| f.lease.is_none() && f.backoff.is_none() && f.waiters.is_empty();
         if flights.get(key).is_some_and(over) {
             flights.remove(key);
-            // After a burst, memory goes back.
+            // Memory is given back after a burst.
             if flights.capacity() > 64 && flights.len() < flights.capacity() / 8 {
                 flights.shrink_to(flights.len() * 2);
             }

@@ -1,8 +1,7 @@
-//! Which loads in flight are no longer to be trusted, remembered in constant memory.
+//! Tombstones: which loads in flight are not to be trusted any more, in constant memory.
 //!
-//! While a load is under way, its key may be deleted, made stale, or stored and deleted again: nothing stays under the
-//! key that a fill could be compared with. So the *last* such moment is kept in tables of fixed size, by a keyed hash of
-//! the key's name:
+//! During a load its key may be deleted, made stale, or stored and deleted again: then the key holds nothing that a fill
+//! could be compared with. So the *last* such moment is kept in tables of fixed size, by a keyed hash of the key's name:
 //!
 //! ```text
 //!  slot = SipHash(key) mod 2¹⁸
@@ -10,16 +9,17 @@
 //!  deleted[slot]   the last SMARTCACHE.DEL, a native DEL …     a load begun before: answered STALE, dropped
 //!  staled[slot]    the last SMARTCACHE.STALE                    a load begun before: answered STALE, kept as a stale copy
 //!  gone[slot]      the newest entry that is no longer there     a load begun before it: answered LOST
-//!  begun[slot]     the last lease                               the server's own commands mark only such keys
+//!  begun[slot]     the last lease                               the server's own commands concern only such keys
 //! ```
 //!
-//! Two keys that share a slot, or a name in two databases, share its moments: a load is distrusted too often, never too seldom. That concerns loads that
-//! come late, or without a lease: a fill whose lease is still out needs none of this, since whatever marks or overwrites a
-//! key ends its lease. (And `gone` holds the stamp at which the vanished entry's own load began, which is nearly always
-//! older than any load in flight: there a collision costs next to nothing.) `guard` also distrusts loads that begin within it; it is kept as a moment of the
-//! monotonic clock, since stamps may run ahead of the wall clock.
+//! Two keys that share a slot, or one name in two databases, share its moments: a load is distrusted too often, never too
+//! seldom. That concerns fills that come late or without a lease. A fill whose lease is still out needs no tombstone,
+//! since whatever deletes or overwrites a key ends its lease. `gone` holds the stamp at which the vanished entry's own load
+//! began, which is nearly always older than any load in flight: there a collision costs next to nothing. A guard also
+//! distrusts loads that begin within it; its end is kept on the monotonic clock, since stamps may run ahead of the wall
+//! clock.
 //!
-//! A table takes memory with its first mark, and nothing is written down before the first token or stamp was given out.
+//! A table is allocated with its first tombstone, and none is recorded before the first token or stamp is given out.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -32,23 +32,23 @@ use crate::cache::lease::token::Token;
 /// Slots of each table: 2 MB.
 const SLOTS: usize = 1 << 18;
 
-/// Moments by slot; zero is never.
+/// Moments by slot; 0 is never.
 type Table = OnceLock<Box<[AtomicU64]>>;
 
-/// What has happened to keys whose loads are in flight. Shared with the host's callbacks, which run on the main thread
-/// while a command of ours may hold the state: hence atomics, which never contend.
+/// The tombstones of one node. Shared with the host's callbacks, which run on the main thread while a command may hold
+/// the state: hence atomics, which never contend.
 pub struct Tombstones {
     key: [u8; 16],
     slots: usize,
     loads_began: AtomicBool,
-    /// A load has begun since somebody last asked.
+    /// A load has begun since [`no_news`](Self::no_news).
     news: AtomicBool,
     deleted: Moments,
     staled: Moments,
     gone: Table,
     /// When the last lease of each slot was granted, in milliseconds of the monotonic clock.
     begun: Table,
-    /// When the last stamp for loads of any key was given out, and the last of both kinds.
+    /// When the last stamp for loads of any key was given out; and the last token or stamp.
     stamped_ms: AtomicU64,
     last_ms: AtomicU64,
 }
@@ -59,24 +59,24 @@ impl std::fmt::Debug for Tombstones {
     }
 }
 
-/// The last mark of each slot.
+/// The last tombstone of each slot.
 #[derive(Default)]
 struct Moments {
     stamps: Table,
-    /// Until when loads that begin are distrusted, too: milliseconds of the monotonic clock.
+    /// Until when loads that begin are distrusted too, in milliseconds of the monotonic clock.
     guards: Table,
 }
 
-/// Which kind of mark.
+/// What happened to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TombstoneKind {
-    /// Deleted: what was being loaded is dropped.
+    /// It was deleted: a load in flight is dropped.
     Deleted,
-    /// Made stale: what was being loaded is a stale copy.
+    /// It was made stale: a load in flight becomes a stale copy.
     Staled,
 }
 
-/// What conflicts with a load.
+/// What a tombstone, or an invalidation mark, makes of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadConflict {
     /// The key was deleted since: the value is dead.
@@ -93,12 +93,12 @@ impl LoadConflict {
 }
 
 impl Tombstones {
-    /// Nothing has happened. The key keeps clients from choosing which keys share a slot.
+    /// Empty. The secret key of the hash keeps clients from choosing which keys share a slot.
     pub fn new(key: [u8; 16]) -> Self {
         Self::with_slots(key, SLOTS)
     }
 
-    /// The same in tables of another size: a power of two.
+    /// The same with tables of another size, a power of two.
     pub fn with_slots(key: [u8; 16], slots: usize) -> Self {
         assert!(slots.is_power_of_two());
         Tombstones {
@@ -115,7 +115,7 @@ impl Tombstones {
         }
     }
 
-    /// A token is given out, or without key a stamp for loads of any: from now on there may be loads in flight.
+    /// A token for a key is given out, or a stamp for any (`None`): from now on loads may be in flight.
     pub fn load_begins(&self, key: Option<&[u8]>, now: Now) {
         self.loads_began.store(true, Relaxed);
         self.news.store(true, Relaxed);
@@ -131,28 +131,29 @@ impl Tombstones {
         self.news.load(Relaxed)
     }
 
-    /// What has begun so far is known.
+    /// Resets [`has_news`](Self::has_news).
     pub fn no_news(&self) {
         self.news.store(false, Relaxed);
     }
 
-    /// Whether any load that began in the last so many milliseconds may be in flight.
+    /// Whether any load that began within the last `within_ms` may be in flight.
     pub fn awaits_any(&self, now: Now, within_ms: u64) -> bool {
         self.matter() && now.mono_ms().saturating_sub(self.last_ms.load(Relaxed)) <= within_ms
     }
 
-    /// Whether a load of the key that began in the last so many milliseconds may be in flight.
+    /// Whether a load of the key that began within the last `within_ms` may be in flight.
     pub fn awaits(&self, key: &[u8], now: Now, within_ms: u64) -> bool {
         let lately = |at: u64| at > 0 && now.mono_ms().saturating_sub(at) <= within_ms;
         self.matter() && (lately(self.stamped_ms.load(Relaxed)) || lately(read(&self.begun, self.slot(key))))
     }
 
-    /// Whether there may be loads in flight that marks matter to; a guard matters to those to come, too.
+    /// Whether loads may be in flight, so that tombstones are needed.
     pub fn matter(&self) -> bool {
         self.loads_began.load(Relaxed)
     }
 
-    /// Moments a key: loads of it begun before `stamp`, or within `guard_ms` from now, are not trusted.
+    /// Records a tombstone: loads of the key that began before `stamp`, or begin within `guard_ms` from now, are not
+    /// trusted.
     pub fn record(&self, kind: TombstoneKind, key: &[u8], stamp: Stamp, guard_ms: u64, now: Now) {
         let (slot, moments) = (self.slot(key), self.moments(kind));
         self.raise(&moments.stamps, slot, stamp.0);
@@ -161,19 +162,19 @@ impl Tombstones {
         }
     }
 
-    /// An entry has left its key, whyever: what was loaded before it must not come back.
+    /// An entry with this stamp has left its key, for whatever reason: what was loaded before it must not be stored.
     pub fn gone(&self, key: &[u8], stamp: Stamp) {
         if self.matter() {
             self.raise(&self.gone, self.slot(key), stamp.0);
         }
     }
 
-    /// The stamp of the newest entry that has left this key (or one that shares its slot).
+    /// The stamp of the newest entry that has left this key, or one that shares its slot.
     pub fn newest_gone(&self, key: &[u8]) -> Stamp {
         Stamp(read(&self.gone, self.slot(key)))
     }
 
-    /// The stamps of before are no order any more, and no load of before is trusted.
+    /// Earlier stamps have lost their meaning; the flush epoch distrusts all earlier loads.
     pub fn reset(&self) {
         for table in [&self.deleted.stamps, &self.staled.stamps, &self.gone].into_iter().filter_map(|table| table.get())
         {
@@ -181,8 +182,8 @@ impl Tombstones {
         }
     }
 
-    /// Why this load of the key is not to be trusted, if it is not. With its lease still out (`leased`) only guards count:
-    /// whatever marks a key ends its lease.
+    /// Why this load of the key is not to be trusted; `None` when it is. With its lease still out (`leased`) only guards
+    /// count: whatever deletes or overwrites a key ends its lease.
     pub fn of(&self, token: Token, key: &[u8], leased: bool) -> Option<LoadConflict> {
         let slot = self.slot(key);
         let marked = |moments: &Moments| {

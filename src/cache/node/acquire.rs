@@ -26,11 +26,11 @@ const LEAST_LOAD_MS: u64 = 10;
 /// The shortest early lease.
 const LEAST_EARLY_MS: u64 = 1_000;
 
-/// Longer names get no lease: what is kept of them would be memory that nothing bounds.
+/// Longer names get no lease: the table keeps names, and nothing else bounds their memory.
 const LONGEST_NAME: usize = 64 * 1024;
 
 impl Node<'_> {
-    /// Decides what a caller is told; grants the lease that goes with it.
+    /// Decides for a caller whose key is not fresh, or who names an owner; grants the lease that comes with the decision.
     pub fn decide(&mut self, key: Key<'_>, key_state: KeyState, request: LeaseRequest<'_>) -> Decision {
         if matches!(key_state, KeyState::Plain) {
             return Decision::Fresh(None);
@@ -51,7 +51,7 @@ impl Node<'_> {
             return stale(Decision::Busy(left_ms), left_ms);
         }
         if let Some(lease) = self.state.leases.lease(self.db, key.name) {
-            // As long as the load has lasted already, so that nobody asks more often than it takes to notice.
+            // As long as the load has lasted already: callers that poll back off exponentially.
             let left_ms = lease.until_ms.saturating_sub(self.now.mono_ms());
             let retry_ms = lease.token.age_ms(self.now).max(RETRY_MS).min(left_ms.max(1));
             if key_state == KeyState::Swr {
@@ -82,9 +82,9 @@ impl Node<'_> {
         Some(Grant { token: lease.token, left_ms: lease.until_ms.saturating_sub(self.now.mono_ms()) })
     }
 
-    /// Draws whether this reader of a fresh entry is to load it anew before it ends: with the probability `exp(−r / (β·Δ))`
+    /// Draws whether the reader of a fresh entry is to refresh it early: with the probability `exp(−r / (β·Δ))`
     /// for *r* left and a load of Δ (Vattani, Chierichetti, Lowenstein: "Optimal probabilistic cache stampede prevention",
-    /// VLDB 2015), but never in the first half of its life. `beta` is the caller's β; else the policy's counts.
+    /// VLDB 2015), but never in the first half of its life. `beta` is the caller's β; without it the policy's counts.
     pub fn should_refresh_early(&mut self, key: Key<'_>, key_state: KeyState, beta: Option<f64>) -> bool {
         let KeyState::Fresh { left_ms: Some(left_ms), load_ms: Some(load_ms), life_ms: Some(life_ms) } = key_state
         else {
@@ -101,13 +101,13 @@ impl Node<'_> {
         beta > 0.0 && self.state.random.unit() < (-(left_ms as f64) / (beta * load_ms)).exp()
     }
 
-    /// What a reader of a fresh entry is told that was [`should_refresh_early`](Self::should_refresh_early), or that says who it is: only one at a time
-    /// is to load it anew. Its lease is short, so that a client which ignores its token delays nobody when the entry ends.
+    /// Decides for the reader of a fresh entry that is to refresh it (`early`) or that names an owner: only one at a time
+    /// refreshes. An early lease is short, so that a client that ignores its token delays nobody when the entry ends.
     pub fn grant_early(
         &mut self,
         key: Key<'_>,
         key_state: KeyState,
-        picked: bool,
+        early: bool,
         request: LeaseRequest<'_>,
     ) -> Decision {
         self.expire_lease(key);
@@ -115,7 +115,7 @@ impl Node<'_> {
         let taken =
             || leases.lease(self.db, key.name).is_some() || leases.backoff_ms(self.db, key.name, self.now).is_some();
         match key_state {
-            KeyState::Fresh { load_ms: Some(load_ms), .. } if picked && !taken() => {
+            KeyState::Fresh { load_ms: Some(load_ms), .. } if early && !taken() => {
                 Decision::Fresh(self.grant(key, request, Some(u64::from(load_ms))))
             }
             KeyState::Plain => Decision::Fresh(None),
@@ -123,7 +123,7 @@ impl Node<'_> {
         }
     }
 
-    /// Grants a lease, unless `FILLS` or `max-leases` forbids.
+    /// Grants a lease, unless `FILLS` or `max-leases` forbids it; `early_for` is the measured load time of an early refresh.
     fn grant(&mut self, key: Key<'_>, request: LeaseRequest<'_>, early_for: Option<u64>) -> Option<Grant> {
         let State { policies, leases, settings, clock, tombstones, stats, .. } = &mut *self.state;
         let rule = policies.find(key.name);
@@ -133,7 +133,7 @@ impl Node<'_> {
             || leases.live() >= settings.max_leases as u64
             || policy.fills.is_some_and(|fills| leases.of_rule(rule) >= u64::from(fills))
         {
-            // A load ahead of its time is not missed.
+            // An early refresh that is not granted is no refusal.
             stats.at(self.now).of(rule).leases_refused += u64::from(early_for.is_none());
             return None;
         }
@@ -143,7 +143,7 @@ impl Node<'_> {
             None => lock_ms,
         };
         let token = Token::begun(clock.stamp(self.now), self.now);
-        clock.leave_one(); // where it is lost, that is remembered
+        clock.leave_one(); // the stamp of a tombstone, should the fill be LOST
         tombstones.load_begins(Some(key.name), self.now);
         let lease = Lease {
             token,
@@ -157,8 +157,7 @@ impl Node<'_> {
         Some(Grant { token, left_ms })
     }
 
-    /// Ends the lease of a key whose deadline has passed, and lets whoever waits for it have the next one: before any
-    /// new reader.
+    /// Ends the lease of a key if its deadline has passed; the first waiter then gets the next one, before any new reader.
     pub fn expire_lease(&mut self, key: Key<'_>) {
         if self.state.leases.is_idle() {
             return;
@@ -169,12 +168,12 @@ impl Node<'_> {
                 self.state.leases.end(self.db, key.name, LeaseEnd::Expired, &mut self.state.stats.at(self.now));
                 self.wake_waiters(key);
             }
-            None => self.wake_waiters(key), // ended by a command of the server's own
+            None => self.wake_waiters(key), // ended by one of the server's own commands
         }
     }
 
-    /// Tells those who wait for a key what a `GETLOCK` of this moment would be told, until one of them would wait.
-    /// To be called whenever the key's lease has ended or the key has changed.
+    /// Answers the waiters of a key as a `GETLOCK` of this moment would be answered, until one of them would wait.
+    /// Called whenever the key's lease has ended or the key has changed.
     pub fn wake_waiters(&mut self, key: Key<'_>) {
         if self.state.leases.waiting() == 0 {
             return;
@@ -187,19 +186,18 @@ impl Node<'_> {
         }
     }
 
-    /// A waiter has waited long enough, or may wait no longer: what it is told.
-    /// Those who give up at one moment share what they are given.
+    /// Answers a waiter that may wait no longer. Waiters of one key that time out together share the value.
     pub fn give_up(&mut self, id: WaiterId, values: &mut Values) {
         let Some(name) = self.state.leases.waiter(id).map(|waiter| waiter.key.clone()) else { return };
         let key = Key::named(&name);
-        self.expire_lease(key); // whoever waits longer comes first; it may be this one
+        self.expire_lease(key); // the first waiter gets the next lease; it may be this one
         if values.of.as_ref() != Some(&(self.db, name.clone())) {
             *values = Values { of: Some((self.db, name.clone())), ..Values::default() };
         }
         self.wake(key, id, false, values);
     }
 
-    /// Deals with something whose time has come.
+    /// Handles a deadline that has passed.
     pub fn handle_deadline(&mut self, due: &Deadline, values: &mut Values) {
         match due {
             Deadline::Waiter(id) => self.give_up(*id, values),
@@ -213,17 +211,17 @@ impl Node<'_> {
         }
     }
 
-    /// Answers one waiter, unless it is to wait on; false then.
+    /// Answers one waiter; false when it is to wait on.
     fn wake(&mut self, key: Key<'_>, id: WaiterId, waits: bool, values: &mut Values) -> bool {
         let Some(waiter) = self.state.leases.waiter(id) else { return false };
         let (client, options, rule) = (waiter.client, waiter.options.clone(), waiter.rule);
         let slot = self.keys.peek(key);
         let wrong_type = matches!(slot, Slot::Other);
         let key_state = KeyState::of(slot, Judge::new(&self.state.invalidations, self.db, key.name, self.now));
-        // It holds nothing itself, or it would not have been parked: circles need not be looked for again.
+        // A parked connection closes no cycle: that was checked when it was parked.
         let request = LeaseRequest { client, lock_ms: options.lock_ms, owner: options.owner.as_deref(), waits };
         let mut decision = match wrong_type {
-            true => Decision::Busy(RETRY_MS), // it learns why when it asks again
+            true => Decision::Busy(RETRY_MS), // it gets WRONGTYPE when it asks again
             false => self.decide(key, key_state, request),
         };
         let mut shared = None;
@@ -267,12 +265,12 @@ impl Node<'_> {
         true
     }
 
-    /// A token as clients get it.
+    /// A token, sealed for clients.
     pub fn text(&self, key: Key<'_>, token: Token) -> [u8; token::LEN] {
         self.state.secret.seal(Of::Key(self.db, key.name), token)
     }
 
-    /// Hands a value that could not be stored to all who wait for it.
+    /// Answers all waiters with a value that could not be stored.
     pub fn serve_waiters(&mut self, key: Key<'_>, value: Option<&[u8]>) {
         if self.state.leases.waiters_of(self.db, key.name) == 0 {
             return;
@@ -298,8 +296,7 @@ impl Node<'_> {
         }
     }
 
-    /// What was loaded of this key before now is not to be trusted any more: its lease is free again. The key itself
-    /// must have been changed already.
+    /// No load of this key that began before now is trusted any more; its lease ends. Called after the key has changed.
     pub fn void_loads(&mut self, key: Key<'_>, kind: TombstoneKind) {
         let State { clock, tombstones, settings, leases, stats, .. } = &mut *self.state;
         if tombstones.matter() || settings.guard_ms > 0 {
@@ -316,10 +313,10 @@ impl Node<'_> {
     }
 }
 
-/// What is under a key, for many at once: made when the first needs it.
+/// What a key holds, read once for all waiters that want it in the same encoding.
 #[derive(Default)]
 pub struct Values {
-    /// Which key, where it is used for more than one.
+    /// The key, where values of several are asked for.
     of: Option<(i32, Arc<[u8]>)>,
     made: SmallVec<[(Option<Accept>, Option<Shared>); 1]>,
 }

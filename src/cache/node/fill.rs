@@ -1,4 +1,4 @@
-//! What becomes of a load that comes home: checked, counted, its lease ended.
+//! Fills: checked against what happened since the load began, counted, and their leases ended.
 
 use crate::cache::clock::Stamp;
 use crate::cache::lease::fill::{FillVerdict, Filled, Provenance};
@@ -9,14 +9,14 @@ use crate::cache::node::context::Node;
 use crate::cache::{Key, Slot};
 
 impl Node<'_> {
-    /// Judges a load of `key`.
+    /// Checks a fill of `key`, by the list in `lease/fill.rs`.
     pub fn check_fill(&mut self, key: Key<'_>, provenance: Provenance<'_>) -> FillVerdict {
         let opened = match provenance {
             Provenance::Token(text) => self.state.secret.open(Of::Key(self.db, key.name), text),
             Provenance::Since(text) => self.state.secret.open(Of::Anything, text),
         };
         let Some(token) = opened else { return FillVerdict::Lost(None) };
-        // A stamp stands for any number of loads, of which the last to come is as good as the first.
+        // A stamp (`SINCE`) serves any number of loads, so it has no answer of its own.
         let own = matches!(provenance, Provenance::Token(_));
         if own && let Some(filled) = self.state.answered.of(token.stamp) {
             return FillVerdict::Again(filled);
@@ -54,14 +54,14 @@ impl Node<'_> {
         }
     }
 
-    /// How long a load took, when it came home under its lease: late loads teach nothing.
+    /// How long a load took, in milliseconds; `None` when its lease was over: a late fill may have been held up elsewhere.
     pub fn load_ms(&self, key: Key<'_>, token: Token) -> Option<u32> {
         let lease = self.state.leases.lease(self.db, key.name)?;
         let in_time = lease.token == token && self.now.mono_ms() < lease.until_ms;
         in_time.then(|| u32::try_from(token.age_ms(self.now)).unwrap_or(u32::MAX))
     }
 
-    /// A load has been answered: its lease, if it still lives, has ended. To be settled once the key has been changed.
+    /// Counts and remembers the answer to a fill, and ends its lease. The caller wakes the waiters once the key has changed.
     pub fn filled(&mut self, key: Key<'_>, provenance: Provenance<'_>, token: Option<Token>, filled: Filled) {
         if filled != Filled::Ok {
             let rule = self.state.policies.id(key.name);
@@ -77,7 +77,7 @@ impl Node<'_> {
         };
         self.state.answered.remember(token.stamp, filled);
         if filled == Filled::Lost {
-            // Whatever it was lost to may be gone when it is sent again. (No other load has this stamp: `Node::grant`.)
+            // What it was lost to may be gone when it is sent again. No other load has this stamp (`Node::grant`).
             self.state.tombstones.gone(key.name, Stamp(token.stamp.0 + 1));
         }
         let mut tally = self.state.stats.at(self.now);
@@ -100,14 +100,14 @@ impl Node<'_> {
         }
     }
 
-    /// Whether the lease of the key is the one that is claimed.
+    /// Whether this fill holds the lease of the key.
     pub fn holds(&self, key: Key<'_>, provenance: Provenance<'_>) -> bool {
         let Provenance::Token(text) = provenance else { return false };
         let token = self.state.secret.open(Of::Key(self.db, key.name), text);
         token.is_some() && self.state.leases.lease(self.db, key.name).map(|lease| lease.token) == token
     }
 
-    /// A load could not be stored: its lease, if it still lives, is given back.
+    /// A fill failed with an error: its lease ends.
     pub fn failed(&mut self, key: Key<'_>, provenance: Option<Provenance<'_>>) {
         if provenance.is_some() {
             self.state.stats.at(self.now).of(self.state.policies.id(key.name)).refused_error += 1;
@@ -118,10 +118,10 @@ impl Node<'_> {
         }
     }
 
-    /// Something that was not loaded here was written under the key just now: what is being loaded is older.
+    /// A value without `TOKEN` or `SINCE` was written just now: loads in flight are older.
     pub fn overwritten(&mut self, key: Key<'_>) {
         if self.state.tombstones.matter() {
-            // A stamp of its own: under that of the last token, its fill would pass for what was written.
+            // With a stamp of its own: the last token's fill must not pass for what was written.
             let stamp = self.state.clock.stamp(self.now);
             self.state.tombstones.gone(key.name, stamp);
         }
@@ -132,8 +132,8 @@ impl Node<'_> {
         }
     }
 
-    /// Something was stored under the key with this stamp: the leases that began before can only be lost, and a back-off
-    /// is over. Answers all who wait.
+    /// Something was stored under the key with this stamp: an earlier lease ends, since its fill could only be LOST, and so
+    /// does a back-off. Answers all waiters.
     pub fn stored(&mut self, key: Key<'_>, stamp: Stamp) {
         if self.state.leases.is_idle() {
             return;
