@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn a_lease_that_has_run_out_is_not_revived_or_there_would_be_two() {
         let (mut node, token) = loading();
-        node.turn_on(3_000); // and the timer is late
+        node.advance_clocks(3_000); // and the timer is late
         assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} 5")), "0");
         assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]");
         assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} 5")), "0", "nor in its successor's place");

@@ -454,7 +454,7 @@ mod tests {
         let mut node = node();
         node.call("GETLOCK k LOCK 1");
         assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
-        node.turn_on(1_500); // and the timer has not run
+        node.advance_clocks(1_500); // and the timer has not run
         assert_eq!(node.getlock(3, "k"), "[BUSY, (nil), (nil), 0, 20]");
         assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
     }
@@ -465,7 +465,7 @@ mod tests {
         node.call("GETLOCK k LOCK 5");
         assert_eq!(node.getlock(2, "k WAIT 4"), "(waiting)");
         assert_eq!(node.getlock(3, "k WAIT 3"), "(waiting)");
-        node.turn_on(6_000); // and the timer has not run
+        node.advance_clocks(6_000); // and the timer has not run
         node.tick();
         let answers = [(2, "[MISS, (nil), T, 0, 10000]".into()), (3, "[BUSY, (nil), (nil), 0, 20]".into())];
         assert_eq!(node.late(), answers);

@@ -1,4 +1,4 @@
-//! What is saved, and loaded again.
+//! Saving to files and loading from them.
 
 use super::TestNode;
 use crate::cache::Key;
@@ -8,19 +8,19 @@ use crate::cache::node::aux;
 /// An entry as files have it: header and stored bytes.
 pub type Dump = (Vec<u8>, Vec<u8>);
 
-/// What is in the files of a node.
+/// The files of a node.
 #[derive(Clone, Debug)]
 pub struct Saved {
-    /// What is saved beside the keys, if anything.
+    /// The aux data, if there is any.
     pub aux: Option<Vec<Vec<u8>>>,
-    /// The marks of it, with their databases, as they are said behind the keys of an AOF without preamble.
+    /// The invalidation marks, with their databases, as an AOF without preamble has them behind the keys.
     pub marks: Vec<(i32, Vec<Vec<u8>>)>,
-    /// Databases, keys, and what stands under them.
+    /// Databases, keys and entries.
     pub entries: Vec<(i32, Vec<u8>, Dump)>,
 }
 
 impl TestNode {
-    /// What is in its files: what is saved beside the keys, and keys with what stands under them.
+    /// Saves the node.
     pub fn saved(&mut self) -> Saved {
         let mut strings = Vec::new();
         let aux = aux::save(&self.state, self.now, &mut |string| strings.push(string.to_vec())).then_some(strings);
@@ -38,7 +38,7 @@ impl TestNode {
         Saved { aux, marks, entries }
     }
 
-    /// What is said after an AOF was rewritten, with its databases: in parts, as on a server.
+    /// The marks that are written after an AOF rewrite, with their databases: in parts, as on a server.
     pub fn marks_as_words(&self) -> Vec<(i32, Vec<Vec<u8>>)> {
         let mut said = Vec::new();
         self.state.each_mark_but_tags(self.now, &mut |db, words| said.push((db, words)));
@@ -49,7 +49,7 @@ impl TestNode {
         said
     }
 
-    /// Loads an RDB: what is saved beside the keys comes before them.
+    /// Loads an RDB: aux data comes before the keys.
     pub fn load_rdb(&mut self, saved: &Saved, secret: [u8; 16]) {
         self.state.invalidations.clear();
         let mut strings = saved.aux.iter().flatten().cloned();
@@ -60,7 +60,7 @@ impl TestNode {
         self.state.reset_leases(secret, self.now);
     }
 
-    /// Loads a rewritten AOF without preamble: marks are said behind the keys. (Rules are not.)
+    /// Loads a rewritten AOF without preamble: marks come behind the keys, rules not at all.
     pub fn load_aof(&mut self, saved: &Saved, secret: [u8; 16]) {
         self.state.invalidations.clear();
         self.load_entries(saved);
@@ -83,10 +83,10 @@ impl TestNode {
         self.memory.select(selected);
     }
 
-    /// The entry under a key as `DUMP` and files have it: what marks make of it is written into it.
+    /// The entry under a key as `DUMP` and files have it: the verdict of its marks is written into it.
     pub fn dump(&mut self, key: &[u8]) -> Option<Dump> {
         let expiry = self.memory.expire_at(Key::named(key)).map_or(Expiry::None, Expiry::At);
-        let told = self.told(key)?;
+        let told = self.judged_entry(key)?;
         let mut header = Vec::new();
         format::encode(told.as_ref(), &self.state.tags, expiry, &mut header);
         Some((header, told.as_ref().stored().to_vec()))

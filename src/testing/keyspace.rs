@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// What the in-memory keyspace holds under a key.
+/// The value of a key.
 #[derive(Debug)]
 pub(super) enum Value {
     Entry(Entry),
@@ -20,7 +20,7 @@ pub(super) enum Value {
     List,
 }
 
-/// The keys of one database, and when the server deletes them.
+/// The keys of one database, with their expiry.
 pub(super) type Keys = BTreeMap<Vec<u8>, (Value, Option<u64>)>;
 
 /// An in-memory keyspace that expires the keys of the selected database as the server does.
@@ -34,9 +34,9 @@ pub(super) struct Memory {
     pub(super) tombstones: Arc<Tombstones>,
     pub(super) miss_reasons: Arc<MissReasons>,
     pub(super) invalidations: Rc<Invalidations>,
-    /// We are a replica, or obey: nothing expires until our primary says so.
+    /// This node is a replica, or obeys a primary: keys expire when the primary deletes them.
     pub(super) obeying: bool,
-    /// Keys whose expiry is still to be told to replicas.
+    /// Expired keys whose deletion is still to be replicated.
     pub(super) expired: Vec<Vec<u8>>,
 }
 

@@ -51,21 +51,21 @@ use crate::testing::transcript::Transcript;
 pub struct TestNode {
     /// What the node knows.
     pub state: State,
-    /// What the last command wanted done, one line each.
+    /// The effects of the last command, one line each.
     pub effects: Vec<String>,
     /// The words of what the last command replicated, and of the keys that had expired before it.
     pub replicated: Vec<Vec<Vec<u8>>>,
-    /// What the last command passed on to the other primaries of a cluster, one line each.
+    /// The commands that the last command passed on to the other primaries of a cluster, one line each.
     pub passed_on: Vec<String>,
-    /// What waits for a worker.
+    /// Jobs that wait for the worker.
     pub jobs: Vec<Job>,
-    /// Answers that came later, to callers who were kept waiting: the connection, and what it was told.
+    /// Deferred replies to parked callers: the connection, and its reply.
     pub answers: Vec<(u64, String)>,
-    /// What the server says when it is asked.
+    /// The server's answers.
     pub server: ScriptedServer,
     parked: BTreeMap<WaiterId, u64>,
     sweep_waiters: BTreeMap<SweepWaiterId, u64>,
-    /// Where walks over all keys are, by their numbers.
+    /// The positions of walks over all keys, by their numbers.
     cursors: BTreeMap<u64, Vec<u8>>,
     memory: Memory,
     now: Now,
@@ -75,11 +75,11 @@ pub struct TestNode {
 impl TestNode {
     /// A node whose clock shows so many milliseconds of Unix time.
     pub fn at(ms: u64) -> Self {
-        // A million small tables are made sooner than a thousand of those that a server has.
+        // Small tables: a test makes thousands of nodes.
         Self::with_tombstones(ms, Tombstones::with_slots([1; 16], 1 << 12))
     }
 
-    /// The same, where all keys are mistaken for each other when loads are conflicting.
+    /// The same, where all keys share one slot of the tombstones.
     pub fn colliding_at(ms: u64) -> Self {
         Self::with_tombstones(ms, Tombstones::with_slots([1; 16], 1))
     }
@@ -134,7 +134,7 @@ impl TestNode {
         }
     }
 
-    /// A replica: it lets nothing expire until its primary says so.
+    /// A replica: its keys expire when the primary deletes them.
     pub fn replica_at(ms: u64) -> Self {
         let mut node = Self::at(ms);
         (node.replica, node.memory.obeying, node.server.replica) = (true, true, true);
@@ -166,12 +166,12 @@ impl TestNode {
         token.unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 
-    /// Runs a `GETLOCK` (of which the line is the rest) of a connection, and shows its answer with [`T`](masked) for a token.
+    /// Runs a `GETLOCK`, of which the line is the rest, and shows its reply with [`T`](masked) for a token.
     pub fn getlock(&mut self, client: u64, line: &str) -> String {
         masked(&self.call_as(client, &format!("SMARTCACHE.GETLOCK {line}")))
     }
 
-    /// The time it shows.
+    /// The time.
     pub fn now(&self) -> Now {
         self.now
     }
@@ -187,7 +187,7 @@ impl TestNode {
         self.run(words, Caller { db: self.memory.db, ..Caller::default() })
     }
 
-    /// Runs a command as our primary would have us: one of ours, or the server's `UNLINK`.
+    /// Runs a replicated command: one of ours, or the server's `UNLINK`.
     pub fn obey(&mut self, words: &[&[u8]]) -> String {
         match words {
             [b"UNLINK", key] => {
@@ -241,7 +241,7 @@ impl TestNode {
             let _ = writeln!(picture, "{} {shown} {at:?} {header} {stored}", name.escape_ascii());
         }
         picture += &self.call("RULE LIST");
-        *self.state.stats.at(self.now).node() = count; // looking does not count
+        *self.state.stats.at(self.now).node() = count; // looking counts nothing
         picture
     }
 
@@ -322,7 +322,7 @@ impl TestNode {
         }
     }
 
-    /// Carries out what a command wanted done; whether its caller is kept waiting.
+    /// Carries out the effects of a command; whether its caller was parked.
     fn deliver(&mut self, mut effects: Effects<'_>, words: &[&[u8]]) -> bool {
         let mut waits = false;
         self.passed_on.clear();
@@ -394,7 +394,7 @@ impl TestNode {
         self.replicated.extend(gone.map(|key| vec![b"UNLINK".to_vec(), key]));
     }
 
-    /// The words that tell a key's header; `None` when it holds no entry (any more).
+    /// The words that replicate a key's header; `None` when it holds no entry.
     fn header_of(&mut self, key: Key<'_>) -> Option<Vec<Vec<u8>>> {
         let expiry = self.memory.expire_at(key).map_or(Expiry::None, Expiry::At);
         let mut header = Vec::new();

@@ -8,7 +8,7 @@ use crate::cache::{Key, Keyspace, Slot};
 use std::sync::Arc;
 
 impl TestNode {
-    /// A key is now called otherwise, as after `RENAME`.
+    /// `RENAME`.
     pub fn rename(&mut self, from: &str, to: &str) {
         self.memory.expire();
         if from != to {
@@ -16,7 +16,7 @@ impl TestNode {
         }
     }
 
-    /// A key goes to another database, unless there is one of that name, as with `MOVE`.
+    /// `MOVE`.
     pub fn move_to(&mut self, key: &str, db: i32) {
         self.memory.expire();
         let taken = self.memory.others.get(&db).is_some_and(|keys| keys.contains_key(key.as_bytes()));
@@ -25,7 +25,7 @@ impl TestNode {
         }
     }
 
-    /// A key is there a second time, as after `COPY … REPLACE`.
+    /// `COPY … REPLACE`.
     pub fn copy(&mut self, from: &str, to: &str, db: i32) {
         self.memory.expire();
         if (from, self.memory.db) != (to, db) {
@@ -34,7 +34,7 @@ impl TestNode {
     }
 
     pub(super) fn relocate(&mut self, from: &str, to: &str, db: i32, leaves: bool) {
-        let Some(mut entry) = self.told(from.as_bytes()) else { return };
+        let Some(mut entry) = self.judged_entry(from.as_bytes()) else { return };
         let (expire_at, home) = (self.memory.expire_at(Key::named(from.as_bytes())), self.memory.db);
         if leaves {
             self.memory.forget(from.as_bytes());
@@ -49,7 +49,7 @@ impl TestNode {
         self.memory.select(home);
     }
 
-    /// The selected database, or all, is emptied.
+    /// `FLUSHDB`, or `FLUSHALL`.
     pub fn flush(&mut self, all: bool) {
         let mut dbs = vec![std::mem::take(&mut self.memory.keys)];
         if all {
@@ -57,14 +57,14 @@ impl TestNode {
         }
         for (value, _) in dbs.iter().flat_map(Keys::values) {
             if let Value::Entry(entry) = value {
-                self.memory.live.on_free(entry.as_ref()); // of which nothing else is told
+                self.memory.live.on_free(entry.as_ref()); // and no other callback is made
             }
         }
         let waited_for = self.state.flushed((!all).then_some(self.memory.db), self.now);
         self.wake_waiters(waited_for);
     }
 
-    /// Two databases exchange their keys.
+    /// `SWAPDB`.
     pub fn swap(&mut self, a: i32, b: i32) {
         let selected = self.memory.db;
         self.memory.select(a);
@@ -97,8 +97,8 @@ impl TestNode {
         self.tick();
     }
 
-    /// The entry under a key, with what marks make of it written into it.
-    pub(super) fn told(&mut self, key: &[u8]) -> Option<Entry> {
+    /// The entry under a key, with the verdict of its marks written into it.
+    pub(super) fn judged_entry(&mut self, key: &[u8]) -> Option<Entry> {
         let db = self.memory.db;
         let Slot::Entry(entry) = self.memory.peek(Key::named(key)) else { return None };
         let mut told = entry.to_entry();
@@ -111,7 +111,7 @@ impl TestNode {
         self.memory.forget(key.as_bytes());
     }
 
-    /// Removes a key as the server does when memory is short.
+    /// Evicts a key.
     pub fn evict(&mut self, key: &str) {
         self.memory.forget(key.as_bytes());
         let fresh = self.memory.miss_reasons.evicted(key.as_bytes());
@@ -138,7 +138,7 @@ impl TestNode {
         self.memory.set_expire_at(Key::named(key.as_bytes()), Some(at));
     }
 
-    /// The server is about to run a command that is not ours.
+    /// The server is about to run one of its own commands.
     pub fn observe_native(&mut self, line: &str) {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         self.state.observe_native(&words, Sender::Unknown, self.now);

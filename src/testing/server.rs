@@ -1,24 +1,24 @@
-//! A server that answers as the test says.
+//! A server that answers as the test sets it.
 
 use crate::cache::ports::ServerInfo;
 use crate::cache::{Right, Server};
 
-/// What the server of a node says when it is asked.
+/// The answers of a server.
 #[derive(Clone, Debug)]
 pub struct ScriptedServer {
     /// The connection that calls.
     pub client: u64,
-    /// Whether callers may be kept waiting.
+    /// Whether callers may be parked.
     pub may_wait: bool,
-    /// Whether memory has run out.
+    /// Whether the server is out of memory.
     pub out_of_memory: bool,
-    /// Keys that begin so are not the caller's to write; with an empty text all are.
+    /// The caller's user may not write keys that begin so; empty: it may write all.
     pub may_not_write: &'static str,
-    /// Its user may not read what begins so.
+    /// The caller's user may not read keys that begin so; empty: it may read all.
     pub may_not_read: &'static str,
-    /// The server can tell who may write what begins so.
+    /// Whether the server can check permissions on prefixes.
     pub tells_prefixes: bool,
-    /// Its account of itself.
+    /// Its `INFO`.
     pub server_info: ServerInfo,
     pub(super) replica: bool,
 }

@@ -1,4 +1,4 @@
-//! Time passes: what the host's timers and its cron do.
+//! Time: the host's timers and its cron.
 
 use super::TestNode;
 use super::transcript::Transcript;
@@ -15,30 +15,30 @@ use std::ops::Bound;
 use std::time::Duration;
 
 impl TestNode {
-    /// Turns the clocks on. What comes due on the way is dealt with when it does.
+    /// Advances the clocks; timers fire when they are due.
     pub fn advance(&mut self, ms: u64) {
         let end = self.now.mono_ms() + ms;
         while let Some(at) = self.state.next_lease_timer(self.now).filter(|at| *at <= end) {
-            self.turn_on(at.saturating_sub(self.now.mono_ms()));
+            self.advance_clocks(at.saturating_sub(self.now.mono_ms()));
             self.tick();
         }
-        self.turn_on(end - self.now.mono_ms());
+        self.advance_clocks(end - self.now.mono_ms());
         self.tick();
     }
 
-    /// Turns the clocks on, and nobody deals with what comes due: a timer may be late.
-    pub fn turn_on(&mut self, ms: u64) {
+    /// Advances the clocks, and no timer fires: a timer may be late.
+    pub fn advance_clocks(&mut self, ms: u64) {
         self.now = Now::new(self.now.us() + ms * 1_000, self.now.mono_ms() + ms);
         self.memory.now = self.now;
     }
 
-    /// Sets the wall clock, also back: the other one goes on as it was.
+    /// Sets the wall clock, also back; the monotonic clock goes on.
     pub fn set_clock(&mut self, ms: u64) {
         self.now = Now::new(ms * 1_000, self.now.mono_ms());
         self.memory.now = self.now;
     }
 
-    /// Does what the host's timer does: what is due, then the answers on their way.
+    /// Fires the timer of leases: handles deadlines, then sends answers.
     pub fn tick(&mut self) {
         let selected = self.memory.db;
         self.state.handle_deadlines(&mut self.memory, self.now, usize::MAX);
@@ -65,7 +65,7 @@ impl TestNode {
         self.late_answers().into_iter().map(|(client, answer)| (client, masked(&answer))).collect()
     }
 
-    /// A connection that is kept waiting goes away.
+    /// A parked connection disconnects.
     pub fn disconnect(&mut self, client: u64) {
         let ids: Vec<_> = self.parked.iter().filter(|(_, c)| **c == client).map(|(id, _)| *id).collect();
         for id in ids {
@@ -81,17 +81,17 @@ impl TestNode {
         self.tick();
     }
 
-    /// Whether a connection is kept waiting.
+    /// Whether a connection is parked.
     pub fn is_waiting(&self, client: u64) -> bool {
         self.parked.values().any(|other| *other == client)
     }
 
-    /// Does what the sweep of the host does, to its end. What it deletes is in `replicated`, what it tells in `effects`.
+    /// Sweeps to the end. Deletions are in `replicated`, effects in `effects`.
     pub fn sweep(&mut self) {
         self.sweep_some(usize::MAX);
     }
 
-    /// The same for so many places and keys: the walks go on there the next time.
+    /// Sweeps so many slots and keys; the walks go on from there the next time.
     pub fn sweep_some(&mut self, mut most: usize) {
         (self.effects, self.replicated) = Default::default();
         let selected = self.memory.db;
@@ -133,7 +133,7 @@ impl TestNode {
         self.answer_sweep_waiters();
     }
 
-    /// Does what the server's cron has us do. What replicas are to know is in `replicated`.
+    /// Runs the cron's turn. What is replicated is in `replicated`.
     pub fn cron(&mut self) {
         (self.effects, self.replicated) = Default::default();
         if self.replica {
@@ -154,7 +154,7 @@ impl TestNode {
         Some(name)
     }
 
-    /// Selects a database, of which replicas are told.
+    /// Selects a database, which is replicated.
     pub(super) fn select_for_sweep(&mut self, db: i32) {
         if self.memory.db != db {
             self.memory.select(db);
@@ -162,7 +162,7 @@ impl TestNode {
         }
     }
 
-    /// Answers whoever has waited for the sweep, in `answers`.
+    /// Answers callers that waited for the sweep, in `answers`.
     pub fn answer_sweep_waiters(&mut self) {
         self.state.sweep.give_up(self.now);
         while let Some((id, late)) = self.state.sweep.next_answer() {
@@ -173,7 +173,7 @@ impl TestNode {
         }
     }
 
-    /// Does the workers' work, and swaps in what is still wanted, as `host/workers.rs` does.
+    /// Runs the worker's jobs, and swaps in the results that are still wanted, as `host/workers.rs` does.
     pub fn run_workers(&mut self) {
         for job in std::mem::take(&mut self.jobs) {
             let done = offload::run(job, &mut crate::cache::codec::Codecs::new());

@@ -877,7 +877,7 @@ impl World {
     fn advance(&mut self, ms: u64) {
         let end = self.mono + ms;
         while let Some(until) = self.next_due().map(|(until, ..)| until).filter(|until| *until <= end) {
-            self.turn_on(until - self.mono);
+            self.advance_clocks(until - self.mono);
             while let Some((_, _, key, what)) = self.next_due().filter(|due| due.0 <= self.mono) {
                 match what {
                     Due::Lease => {
@@ -899,11 +899,11 @@ impl World {
             }
             self.compare();
         }
-        self.turn_on(end - self.mono);
+        self.advance_clocks(end - self.mono);
         self.compare();
     }
 
-    fn turn_on(&mut self, ms: u64) {
+    fn advance_clocks(&mut self, ms: u64) {
         self.ours.advance(ms);
         self.mono += ms;
         self.wall += ms;

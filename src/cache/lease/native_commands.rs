@@ -1,12 +1,12 @@
 //! The server's own commands that delete or write a key: what `guard-native` watches for.
 //!
-//! They leave no trace that a load in flight could be judged by: a `DEL` of a key that is not there changes nothing at
-//! all. So the host looks at every command before it runs, as long as loads may be in flight, and tells us of the keys that
-//! these delete or write. That is the same moment as far as order goes, since nothing comes in between; except in `MULTI`,
-//! where commands are seen when they are queued: their keys are told again at `EXEC`.
+//! They leave no trace that a fill could be checked against: a `DEL` of a key that is not there changes nothing at all.
+//! So while loads may be in flight the host looks at every command before it runs, and takes the loads of the keys that
+//! these delete or write for untrusted. Nothing comes in between, so that is the right moment; except in `MULTI`, where
+//! commands are seen when they are queued: their keys count again at `EXEC`.
 //!
-//! What a filter cannot know counts for the worse: the selected database (the key is distrusted in all), whether a
-//! `SETNX` or `RENAMENX` did anything, and what stood in a transaction whose beginning was not seen (all loads in flight
+//! What a command filter cannot know counts for the worse: the selected database (the key is distrusted in all), whether a
+//! `SETNX` or `RENAMENX` did anything, and the commands of a transaction whose `MULTI` was not seen (all loads in flight
 //! are distrusted then).
 
 use std::collections::HashMap;
@@ -32,15 +32,15 @@ pub enum Keys {
     First(Touch),
     /// Every other word, from the first on.
     Pairs,
-    /// The first goes, the second is written.
+    /// The first is deleted, the second written.
     Renames,
     /// The second word.
     Second,
-    /// The first goes here, and is written in another database.
+    /// The first is deleted, and written in another database.
     Moves,
     /// The first, when the second is not more than 0.
     Expires,
-    /// The first, when the second is a moment that is past, in milliseconds each.
+    /// The first, when the second, a time of this many milliseconds each, is past.
     ExpiresAt(u64),
     /// The word behind `STORE`.
     BehindStore,
@@ -80,13 +80,13 @@ const COMMANDS: &[(&str, Keys)] = &[
     ("RESTORE-ASKING", Keys::First(Touch::Writes)),
 ];
 
-/// What begins and ends transactions.
+/// The commands that begin and end transactions.
 const TRANSACTIONS: &[&str] = &["MULTI", "EXEC", "DISCARD", "RESET"];
 
 /// The longest of these names.
 const LONGEST: usize = 14;
 
-/// For each length the first and the second letters of the names to watch: most commands are told by that alone.
+/// For each length the first and the second letters of the names to watch, which rule out most commands.
 const LETTERS: [(u32, u32); LONGEST + 1] = {
     let mut letters = [(0, 0); LONGEST + 1];
     let mut at = 0;
@@ -109,23 +109,22 @@ pub fn is_watched(name: &[u8]) -> bool {
     }
 }
 
-/// Bytes of keys that are remembered while transactions are open.
+/// The bytes of keys that are kept while transactions are open.
 const MOST_QUEUED: usize = 1 << 20;
-/// For how long a transaction is remembered where clients cannot be told apart, in milliseconds: one of a client that has
-/// gone away would otherwise never end.
+/// For how long an open transaction is kept where the server does not identify clients, in milliseconds: that of a client
+/// that has disconnected would never end.
 const FORGOTTEN_MS: u64 = 60_000;
 
-/// Who sends a command, as far as the server tells a filter.
+/// The sender of a command, as far as the server identifies it to a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
-    /// Somebody (before 7.2).
+    /// Not identified (servers before 7.2).
     Unknown,
-    /// This connection, which has said `MULTI` or not.
+    /// This connection, and whether it is inside `MULTI`.
     Client(u64, bool),
 }
 
-/// What was seen of transactions that have not been executed, by connection; those of all together under 0 where they
-/// cannot be told apart.
+/// Open transactions, by connection; all together under 0 where the server does not identify clients.
 #[derive(Debug, Default)]
 pub struct Transactions {
     open: HashMap<u64, Transaction>,
@@ -134,7 +133,7 @@ pub struct Transactions {
 
 #[derive(Debug, Default)]
 struct Transaction {
-    /// How many have begun: more than one only where connections cannot be told apart.
+    /// How many are open: more than one only where the server does not identify clients.
     begun: u64,
     last_ms: u64,
     queued: HashMap<Box<[u8]>, Touch>,
@@ -145,7 +144,7 @@ impl Transactions {
     pub fn begin(&mut self, sender: Sender, now: Now) {
         let id = match sender {
             Sender::Unknown => 0,
-            Sender::Client(_, true) => return, // an error: it has begun already
+            Sender::Client(_, true) => return, // an error: MULTI calls can not be nested
             Sender::Client(id, false) => id,
         };
         if id == 0 && self.open.get(&0).is_some_and(|open| now.mono_ms() > open.last_ms + FORGOTTEN_MS) {
@@ -199,7 +198,8 @@ impl Transactions {
         self.bytes = self.bytes.saturating_sub(keys + size_of::<Transaction>());
     }
 
-    /// What is too much is forgotten whole: what ends after that is taken for a transaction whose beginning was not seen.
+    /// Forgets all transactions when their keys take too much memory: then their `EXEC` counts as one whose `MULTI` was
+    /// not seen.
     fn bound(&mut self) {
         if self.bytes > MOST_QUEUED {
             *self = Transactions::default();

@@ -1,6 +1,6 @@
-//! What reads are answered, and how leases and waits end: each exactly once, and counted by how.
+//! How reads, leases and waits end: each in exactly one way, by which it is counted.
 
-/// How a lease ended: each in exactly one way.
+/// How a lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseEnd {
     /// Its fill was stored.
@@ -11,25 +11,25 @@ pub enum LeaseEnd {
     FilledLost,
     /// Its fill was an error, or it was given back with `BACKOFF`.
     Failed,
-    /// It was given back.
+    /// `UNLOCK`.
     Released,
-    /// Its load was not wanted any more: `DEL`, `STALE`, a plain `SET`, a flush, a change of role. Or whoever waited for it
-    /// has left.
+    /// Its load is not trusted or wanted any more: `DEL`, `STALE`, a plain `SET`, a flush, a change of role; or the waiter
+    /// it was granted to has left.
     Voided,
-    /// Its time was over.
+    /// Its deadline passed.
     Expired,
 }
 
-/// How a wait ended: each in exactly one way.
+/// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitOutcome {
-    /// With something to use.
+    /// It was answered with an entry.
     Served,
-    /// By becoming the one who loads.
+    /// It got the next lease.
     Promoted,
-    /// In vain: its time was over.
+    /// Its `WAIT` was over.
     TimedOut,
-    /// Before its time: the caller left, or there was nothing left to wait for.
+    /// Before that: the caller left, or nothing was left to wait for.
     Dropped,
 }
 
@@ -40,7 +40,7 @@ pub enum ReplyState {
     Hit,
     /// A stale value, inside a window.
     Stale,
-    /// The fresh knowledge that the origin has nothing.
+    /// A fresh absent entry.
     Absent,
     /// Nothing: the caller is to load the key.
     Miss,

@@ -1,12 +1,12 @@
 //! Which hash slots of a cluster this node serves, and what it means for loads in flight when that changes.
 //!
-//! While a slot is elsewhere, its keys may be deleted there, and nothing here learns of it. So when a slot leaves, its
-//! leases end and whoever waits is told to ask again (the server then says where); and when a slot arrives, loads that
-//! began before are not trusted.
+//! While another node serves a slot, its keys may be deleted there without a trace here. So when a slot leaves, its leases
+//! end and its waiters are answered `BUSY` (the server then redirects them); when a slot arrives, loads that began before
+//! are not trusted.
 
 use crate::cache::clock::Stamp;
 
-/// How many there are.
+/// The slots of a cluster.
 const SLOTS: usize = 16_384;
 
 /// CRC-16/XMODEM, as the cluster specification says.
@@ -19,11 +19,11 @@ pub type Served = [u64; SLOTS / 64];
 #[derive(Debug)]
 pub struct Slots {
     served: Box<Served>,
-    /// When each arrived.
+    /// The stamp at which each arrived.
     arrived: Box<[Stamp]>,
 }
 
-/// The slot of a key: of what stands between the first braces, if anything does.
+/// The slot of a key: that of its hash tag, the text between the first braces, if there is one.
 pub fn slot_of(key: &[u8]) -> usize {
     let braced = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let inside = &key[open + 1..];
@@ -36,7 +36,7 @@ pub fn slot_of(key: &[u8]) -> usize {
 pub fn served(nodes: &str) -> Served {
     let mut served = [0; SLOTS / 64];
     let own = nodes.lines().find(|line| line.split(' ').nth(2).is_some_and(|flags| flags.contains("myself")));
-    // Ranges follow the eight fields of a node; in brackets stand slots on their way.
+    // Ranges follow the eight fields of a node; slots that are being moved are in brackets.
     for range in own.into_iter().flat_map(|line| line.split(' ').skip(8)) {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         if let (Ok(first), Ok(last)) = (first.parse::<usize>(), last.parse::<usize>()) {
@@ -47,12 +47,12 @@ pub fn served(nodes: &str) -> Served {
 }
 
 impl Slots {
-    /// Those that are served at first: none of them has arrived.
+    /// The slots served at start: none of them has arrived.
     pub fn new(served: Served) -> Self {
         Slots { served: Box::new(served), arrived: vec![Stamp::default(); SLOTS].into_boxed_slice() }
     }
 
-    /// Takes over what is served now; slots that are new arrived at a stamp that `now` makes. Whether anything changed.
+    /// Takes over the slots served now; new ones arrive at the stamp that `now` makes. Whether anything changed.
     pub fn update(&mut self, served: Served, now: impl FnOnce() -> Stamp) -> bool {
         let before = std::mem::replace(&mut *self.served, served);
         if before == served {
@@ -70,12 +70,12 @@ impl Slots {
         has(&self.served, slot_of(key))
     }
 
-    /// The stamps of before are no order any more: as if every slot had come just now.
+    /// Earlier stamps have lost their meaning: as if every slot had arrived now.
     pub fn reset(&mut self, stamp: Stamp) {
         self.arrived.fill(stamp);
     }
 
-    /// When the slot of a key came to this node.
+    /// The stamp at which the slot of a key arrived.
     pub fn arrived(&self, key: &[u8]) -> Stamp {
         self.arrived[slot_of(key)]
     }

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! So a fill that comes late needs no record of its lease: the token says when it was granted, and nobody can make one
-//! up, use it for another key, or bring one from a former life (the secret is drawn at start, and again when the node's
-//! role changes). `SMARTCACHE.STAMP` gives the same without a key. SipHash: Aumasson and Bernstein, "SipHash: a fast
+//! up, use it for another key, or use one from before a restart or a change of role (the secret is
+//! drawn anew then). `SMARTCACHE.STAMP` gives the same without a key. SipHash: Aumasson and Bernstein, "SipHash: a fast
 //! short-input PRF", 2012.
 
 use std::hash::Hasher;
@@ -25,25 +25,25 @@ pub const LEN: usize = 32;
 /// The bytes in it.
 const BYTES: usize = 24;
 
-/// When a load began: in the order of things, and on the monotonic clock.
+/// When a load began: as a stamp, and on the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// Its place in the order of things: what it loads is stored with this stamp.
+    /// What it loads is stored with this stamp.
     pub stamp: Stamp,
-    /// Milliseconds of the monotonic clock: how long it took, and whether a guard stood.
+    /// Milliseconds of the monotonic clock, for load times and guards.
     pub mono_ms: u64,
 }
 
-/// What a token is good for.
+/// What a token is valid for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of<'k> {
     /// One key of one database (`TOKEN`).
     Key(i32, &'k [u8]),
-    /// Whatever was loaded since (`SINCE`).
+    /// Any key (`SINCE`).
     Anything,
 }
 
-/// What seals tokens: drawn at random, never shown.
+/// The secret that seals tokens: drawn at random, never shown.
 pub struct Secret([u8; 16]);
 
 impl Token {
@@ -64,7 +64,7 @@ impl Secret {
         Secret(bytes)
     }
 
-    /// The token as clients get it.
+    /// Seals a token, as text for clients.
     pub fn seal(&self, of: Of<'_>, token: Token) -> [u8; LEN] {
         let mut bytes = [0; BYTES];
         bytes[..8].copy_from_slice(&token.stamp.0.to_le_bytes());
@@ -76,7 +76,7 @@ impl Secret {
         text
     }
 
-    /// The token in a client's word; `None` for one that this node has not given, or not for this.
+    /// Opens a client's word; `None` for one that this node has not sealed, or not for this use.
     pub fn open(&self, of: Of<'_>, text: &[u8]) -> Option<Token> {
         let mut bytes = [0; BYTES];
         if text.len() != LEN || URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) != Ok(BYTES) {

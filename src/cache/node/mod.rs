@@ -1,4 +1,6 @@
-//! What one node does with its state and its keys.
+//! The layer that works on a node as a whole: on [`State`](super::State), and on keys through the ports.
+//!
+//! Subjects below this layer know no `State`. Each file here is one subject's part of it.
 
 pub mod acquire;
 pub mod aux;

@@ -1,4 +1,4 @@
-//! What the server's own commands mean for loads in flight.
+//! Observes the server's own commands: loads of the keys that they delete or write are not trusted.
 
 use crate::cache::State;
 use crate::cache::clock::Now;
@@ -6,12 +6,12 @@ use crate::cache::lease::native_commands::{Keys, Sender, Touch};
 use crate::cache::lease::tombstones::TombstoneKind;
 
 impl State {
-    /// A command is about to run that is not ours: `words` are its words, its name the first. Distrusts the loads of the
-    /// keys that it deletes or writes; those who wait for them are settled by the host's timer, when it has run.
+    /// One of the server's own commands is about to run: `words` are its words, its name the first. Distrusts the loads of
+    /// the keys that it deletes or writes; their waiters are woken by the host's timer, after the command has run.
     pub fn observe_native(&mut self, words: &[&[u8]], sender: Sender, now: Now) {
         let Some((name, words)) = words.split_first() else { return };
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-        // Nobody is in a transaction who has not said who they are: filters see commands before permissions are asked.
+        // Filters see commands before permissions are checked: an unauthenticated client can end no transaction.
         let (id, may_end) = match sender {
             Sender::Unknown => (0, true),
             Sender::Client(id, in_transaction) => (id, in_transaction),
@@ -38,7 +38,7 @@ impl State {
 
     fn executed(&mut self, id: u64, now: Now) {
         let Some(queued) = self.transactions.take_queued(id) else {
-            // Its beginning was not seen, so neither may have been what stands in it.
+            // Its MULTI was not seen, so its commands may not have been seen either.
             let stamp = self.clock.stamp(now);
             self.flush_epochs.raise(None, stamp);
             return;

@@ -1,4 +1,4 @@
-//! What happens when hash slots leave this node or come to it.
+//! Handles hash slots that leave this node or arrive.
 
 use crate::cache::State;
 use crate::cache::clock::Now;
@@ -7,7 +7,7 @@ use crate::cache::lease::slots::{Served, Slots};
 use std::sync::Arc;
 
 impl State {
-    /// This node serves these slots now. The first time only says so.
+    /// This node serves these slots now. The first call only records them.
     pub fn serves(&mut self, served: Served, now: Now) {
         let State { slots, clock, leases, .. } = self;
         let Some(slots) = slots else {
