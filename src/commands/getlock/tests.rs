@@ -1,0 +1,708 @@
+use crate::testing::TestNode;
+
+/// The key is fresh for 5 s, then 2 s inside SWR, then 3 s more inside SIE.
+const LIFE: &str = "EX 5 SWR 2 SIE 5";
+
+fn node() -> TestNode {
+    TestNode::at(1_000_000)
+}
+
+/// A node where `k` holds what was loaded in a second.
+fn loaded(life: &str) -> TestNode {
+    let mut node = node();
+    let token = node.token("GETLOCK k");
+    node.advance(1_000);
+    assert_eq!(node.call(&format!("SET k v {life} TOKEN {token}")), "OK");
+    node
+}
+
+/// The same, after so many milliseconds.
+fn aged(life: &str, ms: u64) -> TestNode {
+    let mut node = loaded(life);
+    node.advance(ms);
+    node
+}
+
+// ---------------------------------------------------------------- the table of states
+
+#[test]
+fn a_fresh_value_is_a_hit_and_nobody_is_to_load_it() {
+    let mut node = node();
+    node.call("SET k v EX 5");
+    assert_eq!(node.getlock(1, "k"), r#"[HIT, "v", (nil), 5000, 0]"#);
+    node.call("SET k v PERSIST");
+    assert_eq!(node.getlock(1, "k"), r#"[HIT, "v", (nil), -1, 0]"#);
+    node.plain_set("text", "t", Some(1_003_000));
+    assert_eq!(node.getlock(1, "text OWNER me"), r#"[HIT, "t", (nil), 3000, 0]"#);
+    assert_eq!(node.stat("leases_granted"), "0");
+}
+
+#[test]
+fn the_first_who_misses_loads_and_the_others_are_told_when_to_ask_again() {
+    let mut node = node();
+    assert_eq!(node.getlock(1, "k"), "[MISS, (nil), T, 0, 10000]");
+    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 20]");
+    node.advance(3_000);
+    assert_eq!(node.getlock(3, "k"), "[BUSY, (nil), (nil), 0, 3000]", "as long as the load has lasted");
+    node.advance(6_000);
+    assert_eq!(node.getlock(3, "k"), "[BUSY, (nil), (nil), 0, 1000]", "but no longer than the lease");
+    node.advance(1_000);
+    assert_eq!(node.getlock(3, "k"), "[MISS, (nil), T, 0, 10000]");
+}
+
+#[test]
+fn inside_swr_one_refreshes_and_everybody_is_served_the_stale_value_at_once() {
+    let mut node = aged(LIFE, 5_000);
+    assert_eq!(node.getlock(1, "k WAIT 5"), r#"[STALE, "v", T, 0, 10000]"#);
+    assert_eq!(node.getlock(2, "k WAIT 5"), r#"[STALE, "v", (nil), 0, 20]"#);
+}
+
+#[test]
+fn past_swr_the_stale_value_is_served_only_instead_of_busy() {
+    let mut node = aged(LIFE, 7_000);
+    assert_eq!(node.getlock(1, "k"), "[MISS, (nil), T, 0, 10000]");
+    assert_eq!(node.getlock(2, "k"), r#"[STALE, "v", (nil), 0, 20]"#);
+    assert_eq!(node.getlock(3, "k WAIT 1"), "(waiting)");
+    node.advance(1_000);
+    assert_eq!(node.late(), [(3, r#"[STALE, "v", (nil), 0, 1000]"#.into())]);
+    node.advance(2_000);
+    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 3000]", "SIE is over");
+}
+
+#[test]
+fn an_absence_is_told_as_such_and_has_no_windows() {
+    let mut node = node();
+    let token = node.token("GETLOCK k");
+    node.advance(1_000);
+    assert_eq!(node.call(&format!("ABSENT k EX 4 TOKEN {token}")), "OK");
+    assert_eq!(node.getlock(1, "k"), "[ABSENT, (nil), (nil), 4000, 0]");
+    node.advance(3_999);
+    assert_eq!(node.getlock(1, "k BETA 1000000"), "[ABSENT, (nil), T, 1, 3000]");
+    node.advance(1);
+    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 20]");
+}
+
+#[test]
+fn a_key_of_another_type_is_an_error_and_no_lease() {
+    let mut node = node();
+    node.plain_list("list");
+    let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
+    assert_eq!(node.refusal("GETLOCK list WAIT 5 OWNER me"), wrong);
+    assert_eq!((node.stat("requests"), node.stat("leases_granted")), ("0".into(), "0".into()));
+}
+
+#[test]
+fn a_lease_lasts_as_the_command_the_rule_or_the_setting_says() {
+    let mut node = node();
+    node.call("RULE SET r MATCH r* LOCK 3");
+    node.config("lock", "7").unwrap();
+    for (key, ms) in [("k", "7000"), ("r", "3000"), ("r2 LOCK 250ms", "250")] {
+        assert_eq!(node.getlock(1, key), format!("[MISS, (nil), T, 0, {ms}]"));
+    }
+    assert_eq!(node.getlock(1, "long LOCK 36500d"), "[MISS, (nil), T, 0, 3153600000000]");
+}
+
+#[test]
+fn what_is_wrong_is_named_and_no_lease_is_granted() {
+    let mut node = node();
+    let duration = "is not a duration: say seconds (30, 0.5) or a unit (250ms, 30s, 5m, 2h, 7d)";
+    let too_long = "is too long: a duration is at most 36500d";
+    for (options, error) in [
+        ("LOCK -1", format!("invalid LOCK '-1': {duration}")),
+        ("LOCK 0", "invalid LOCK '0': must be more than 0".into()),
+        ("LOCK 36501d", format!("invalid LOCK '36501d': {too_long}")),
+        ("WAIT -1", format!("invalid WAIT '-1': {duration}")),
+        ("WAIT 99999999999999999999", format!("invalid WAIT '99999999999999999999': {too_long}")),
+        ("BETA -1", "invalid BETA '-1': is not a number: say 2 or 0.75".into()),
+        ("BETA nan", "invalid BETA 'nan': is not a number: say 2 or 0.75".into()),
+        ("BETA 1000001", "invalid BETA '1000001': is too large: a number is at most 1000000".into()),
+        ("OWNER ", "invalid OWNER '': a name of 1 to 255 bytes is wanted".into()),
+        ("LOCK", "syntax error near 'LOCK'".into()),
+        ("LOCK 1 LOCK 1", "syntax error near 'LOCK'".into()),
+        ("WAIT 1 wait 1", "syntax error near 'wait'".into()),
+        ("OWNER a OWNER a", "syntax error near 'OWNER'".into()),
+        ("STALE", "syntax error near 'STALE'".into()),
+    ] {
+        assert_eq!(node.refusal(&format!("GETLOCK k {options}")), format!("ERR {error}"));
+    }
+    let long = format!("GETLOCK k OWNER {}", "x".repeat(256));
+    assert!(node.refusal(&long).ends_with("a name of 1 to 255 bytes is wanted"));
+    assert_eq!(node.refusal("GETLOCK"), "ERR wrong number of arguments for 'smartcache.getlock' command");
+}
+
+#[test]
+fn a_replica_serves_what_needs_no_token_and_refuses_the_rest() {
+    let mut primary = loaded(LIFE);
+    let (header, stored) = primary.written(b"k").unwrap();
+    let mut node = TestNode::replica_at(1_001_000);
+    node.obey(&[b"STORE", b"k", &header, &stored]);
+    assert_eq!(node.getlock(1, "k BETA 1000000 OWNER me"), r#"[HIT, "v", (nil), 5000, 0]"#);
+    node.advance(4_999);
+    assert_eq!(node.getlock(1, "k BETA 1000000"), r#"[HIT, "v", (nil), 1, 0]"#, "nobody is picked here");
+    node.advance(1);
+    for line in ["GETLOCK k", "GETLOCK nothing WAIT 5"] {
+        assert_eq!(node.refusal(line), "READONLY You can't write against a read only replica.");
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_read_is_loaded_by_whoever_was_given_its_token() {
+    let damaged = |ms| {
+        let mut node = node();
+        let token = node.token("GETLOCK z");
+        node.advance(1_000);
+        let long = "0123456789".repeat(100);
+        node.call(&format!("SET z {long} EX 5 SWR 5 CODEC zstd TOKEN {token}"));
+        let (header, mut stored) = node.written(b"z").unwrap();
+        stored.truncate(8);
+        node.obey(&[b"STORE", b"z", &header, &stored]);
+        node.advance(ms);
+        node
+    };
+    for (ms, beta) in [(4_999, "0"), (4_999, "1000000"), (6_000, "0")] {
+        let mut node = damaged(ms);
+        let answer = node.getlock(1, &format!("z BETA {beta}"));
+        assert!(answer.starts_with("[MISS, (nil), T, 0, "), "after {ms} ms, beta {beta}: {answer}");
+        assert_eq!(node.getlock(2, "z"), "[BUSY, (nil), (nil), 0, 20]");
+        assert_eq!(node.getlock(3, "z WAIT 30"), "(waiting)");
+        assert_eq!(node.getlock(4, "z WAIT 30"), "(waiting)");
+        node.advance(10_000);
+        assert_eq!(node.late(), [(3, "[MISS, (nil), T, 0, 10000]".into())]);
+    }
+}
+
+// ---------------------------------------------------------------- waiting
+
+#[test]
+fn a_store_answers_all_who_wait() {
+    let mut node = node();
+    let token = node.token("GETLOCK k");
+    for client in 2..5 {
+        assert_eq!(node.getlock(client, "k WAIT 5"), "(waiting)");
+    }
+    node.advance(500);
+    node.call(&format!("SET k v EX 9 TOKEN {token}"));
+    let hit = |client| (client, r#"[HIT, "v", (nil), 9000, 0]"#.to_owned());
+    assert_eq!(node.late(), [hit(2), hit(3), hit(4)]);
+    assert_eq!((node.stat("waits_served"), node.stat("waiters")), ("3".into(), "0".into()));
+    let token = node.token("GETLOCK none");
+    assert_eq!(node.getlock(2, "none WAIT 5"), "(waiting)");
+    node.call(&format!("ABSENT none EX 9 TOKEN {token}"));
+    assert_eq!(node.late(), [(2, "[ABSENT, (nil), (nil), 9000, 0]".into())]);
+}
+
+#[test]
+fn each_who_waits_gets_the_encoding_it_accepts() {
+    let mut node = node();
+    let token = node.token("GETLOCK z");
+    for (client, accept) in [(2, ""), (3, " ACCEPT zstd"), (4, " ACCEPT gzip"), (5, " ACCEPT zstd")] {
+        assert_eq!(node.getlock(client, &format!("z WAIT 5{accept}")), "(waiting)");
+    }
+    let long = "0123456789".repeat(100);
+    node.call(&format!("SET z {long} EX 9 CODEC zstd TOKEN {token}"));
+    let packed = format!("[\"zstd\", \"{}\"]", node.stored("z").unwrap().escape_ascii());
+    let (plain, identity) = (format!("\"{long}\""), format!("[\"identity\", \"{long}\"]"));
+    let answers = [(2, &plain), (3, &packed), (4, &identity), (5, &packed)]
+        .map(|(client, value)| (client, format!("[HIT, {value}, (nil), 9000, 0]")));
+    assert_eq!(node.late(), answers);
+}
+
+#[test]
+fn whoever_has_waited_long_enough_is_told_busy() {
+    let mut node = node();
+    node.call("GETLOCK k");
+    assert_eq!(node.getlock(2, "k WAIT 1.5"), "(waiting)");
+    node.advance(1_499);
+    assert!(node.late().is_empty());
+    node.advance(1);
+    assert_eq!(node.late(), [(2, "[BUSY, (nil), (nil), 0, 1500]".into())]);
+    assert_eq!((node.stat("waits_timed_out"), node.stat("busy")), ("1".into(), "1".into()));
+}
+
+#[test]
+fn a_lease_that_runs_out_goes_to_the_first_who_waits_before_any_new_reader() {
+    let mut node = node();
+    node.call("GETLOCK k LOCK 1");
+    assert_eq!(node.getlock(2, "k WAIT 9 LOCK 2"), "(waiting)");
+    assert_eq!(node.getlock(3, "k WAIT 9 LOCK 3"), "(waiting)");
+    node.advance(1_000);
+    assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 2000]".into())], "for as long as it asked for itself");
+    assert_eq!(node.getlock(4, "k"), "[BUSY, (nil), (nil), 0, 20]");
+    node.advance(2_000);
+    assert_eq!(node.late(), [(3, "[MISS, (nil), T, 0, 3000]".into())]);
+    assert_eq!((node.stat("waits_promoted"), node.stat("leases_expired")), ("2".into(), "2".into()));
+}
+
+#[test]
+fn a_reader_does_not_overtake_those_who_wait_when_the_timer_is_late() {
+    let mut node = node();
+    node.call("GETLOCK k LOCK 1");
+    assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
+    node.turn_on(1_500); // and the timer has not run
+    assert_eq!(node.getlock(3, "k"), "[BUSY, (nil), (nil), 0, 20]");
+    assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
+}
+
+#[test]
+fn nobody_is_told_busy_where_nobody_loads_any_more_when_the_timer_is_late() {
+    let mut node = node();
+    node.call("GETLOCK k LOCK 5");
+    assert_eq!(node.getlock(2, "k WAIT 4"), "(waiting)");
+    assert_eq!(node.getlock(3, "k WAIT 3"), "(waiting)");
+    node.turn_on(6_000); // and the timer has not run
+    node.tick();
+    let answers = [(2, "[MISS, (nil), T, 0, 10000]".into()), (3, "[BUSY, (nil), (nil), 0, 20]".into())];
+    assert_eq!(node.late(), answers);
+}
+
+#[test]
+fn whoever_goes_away_is_passed_over() {
+    let mut node = node();
+    let token = node.token("GETLOCK k");
+    assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
+    assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
+    node.disconnect(2);
+    node.call(&format!("UNLOCK k {token}"));
+    assert_eq!(node.late(), [(3, "[MISS, (nil), T, 0, 10000]".into())]);
+    assert_eq!((node.stat("waits_dropped"), node.stat("waits")), ("1".into(), "2".into()));
+}
+
+#[test]
+fn a_holder_who_goes_away_keeps_its_lease_since_connections_are_pooled() {
+    let mut node = node();
+    let token = node.token("GETLOCK k");
+    node.disconnect(1);
+    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 20]");
+    assert_eq!(node.call_as(3, &format!("SET k v TOKEN {token}")), "OK");
+}
+
+#[test]
+fn whoever_is_woken_where_the_value_is_gone_again_is_judged_as_if_it_had_asked_now() {
+    let mut node = node();
+    let token = node.token("GETLOCK k");
+    assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
+    assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
+    assert_eq!(node.call(&format!("SET k v EXAT 5 TOKEN {token}")), "OK", "its lifetime is over already");
+    assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())], "nobody is parked where nobody loads");
+    node.plain_list("k");
+    node.advance(8_999);
+    assert!(node.late().is_empty());
+    node.call("DEL other"); // nothing happens
+    node.advance(1);
+    assert_eq!(node.late(), [(3, "[BUSY, (nil), (nil), 0, 20]".into())], "asking again, it learns of the list");
+    assert_eq!(node.getlock(3, "k"), "(error) WRONGTYPE Operation against a key holding the wrong kind of value");
+}
+
+#[test]
+fn nobody_is_given_a_token_for_a_list_that_it_waited_for() {
+    let mut node = node();
+    let token = node.token("GETLOCK k");
+    assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
+    node.plain_list("k");
+    assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "LOST");
+    assert_eq!(node.late(), [(2, "[BUSY, (nil), (nil), 0, 20]".into())]);
+    assert_eq!((node.stat("leases_granted"), node.stat("waits_dropped")), ("1".into(), "1".into()));
+}
+
+#[test]
+fn in_multi_and_scripts_nothing_waits() {
+    let mut node = node();
+    node.call("GETLOCK k");
+    node.server.may_wait = false;
+    assert_eq!(node.getlock(2, "k WAIT 9"), "[BUSY, (nil), (nil), 0, 20]");
+    let mut node = aged(LIFE, 7_000);
+    node.call("GETLOCK k");
+    node.server.may_wait = false;
+    assert_eq!(node.getlock(2, "k WAIT 9"), r#"[STALE, "v", (nil), 0, 20]"#);
+}
+
+#[test]
+fn no_more_callers_are_parked_than_max_waiters_allows() {
+    let mut node = node();
+    node.config("max-waiters", "1").unwrap();
+    node.call("GETLOCK k");
+    assert_eq!(node.getlock(2, "k WAIT 1"), "(waiting)");
+    assert_eq!(node.getlock(3, "k WAIT 1"), "[BUSY, (nil), (nil), 0, 20]");
+    node.advance(1_000);
+    assert_eq!(node.getlock(3, "k WAIT 1"), "(waiting)");
+}
+
+#[test]
+fn no_circle_of_connections_waits_for_itself() {
+    let mut node = node();
+    node.call_as(1, "GETLOCK a");
+    assert_eq!(node.getlock(1, "a WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "a circle of one: callers multiplexed");
+    node.call_as(2, "GETLOCK b");
+    assert_eq!(node.getlock(1, "b WAIT 9"), "(waiting)");
+    assert_eq!(node.getlock(2, "a WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "a circle of two");
+    node.call_as(3, "GETLOCK c");
+    assert_eq!(node.getlock(2, "c WAIT 9"), "(waiting)");
+    assert_eq!(node.getlock(3, "a WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "a circle of three");
+    assert_eq!(node.getlock(3, "b WAIT 9"), "[BUSY, (nil), (nil), 0, 20]");
+    assert_eq!(node.getlock(4, "a WAIT 9"), "(waiting)", "who holds nothing may wait for anybody");
+}
+
+#[test]
+fn a_circle_that_has_come_undone_is_none() {
+    let mut node = node();
+    node.call_as(1, "GETLOCK a");
+    node.call_as(2, "GETLOCK b LOCK 1");
+    assert_eq!(node.getlock(1, "b WAIT 9"), "(waiting)");
+    node.advance(1_000);
+    assert_eq!(node.late(), [(1, "[MISS, (nil), T, 0, 10000]".into())]);
+    assert_eq!(node.getlock(2, "a WAIT 9"), "(waiting)");
+}
+
+// ---------------------------------------------------------------- OWNER
+
+#[test]
+fn its_owner_gets_the_same_token_again_and_nobody_else_does() {
+    let mut node = node();
+    let token = node.token("GETLOCK k LOCK 10 OWNER me");
+    node.advance(4_000);
+    assert_eq!(node.token("GETLOCK k LOCK 99 WAIT 5 OWNER me"), token, "whatever LOCK it asks for now");
+    assert_eq!(node.getlock(2, "k LOCK 99 OWNER me"), "[MISS, (nil), T, 0, 6000]");
+    assert_eq!(node.getlock(3, "k OWNER you"), "[BUSY, (nil), (nil), 0, 4000]");
+    assert_eq!(node.getlock(3, "k"), "[BUSY, (nil), (nil), 0, 4000]");
+    node.advance(6_000);
+    assert_ne!(node.token("GETLOCK k OWNER me"), token, "its lease has ended");
+    assert_eq!(node.stat("leases_granted"), "2");
+}
+
+#[test]
+fn its_owner_gets_an_early_token_again_too_also_when_the_value_is_stale_by_then() {
+    let mut node = aged(LIFE, 4_999);
+    let token = node.token("GETLOCK k BETA 1000000 OWNER me");
+    assert_eq!(node.token("GETLOCK k BETA 0 OWNER me"), token);
+    node.advance(1);
+    assert_eq!(node.getlock(2, "k OWNER me"), r#"[STALE, "v", T, 0, 2999]"#);
+    assert_eq!(node.stat("leases_granted"), "2");
+}
+
+#[test]
+fn an_owner_who_comes_back_on_another_connection_holds_the_lease_there() {
+    let mut node = node();
+    node.call_as(1, "GETLOCK a OWNER me");
+    assert_eq!(node.getlock(2, "a OWNER me"), "[MISS, (nil), T, 0, 10000]");
+    node.call_as(3, "GETLOCK b");
+    assert_eq!(node.getlock(2, "b WAIT 9"), "(waiting)");
+    assert_eq!(node.getlock(3, "a WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "it would close a circle");
+}
+
+// ---------------------------------------------------------------- early refresh
+
+/// How many of `n` readers are picked, with so much left of a life.
+fn should_refresh_early(life_ms: u64, left_ms: u64, beta: &str, n: u32) -> u32 {
+    let mut node = aged(&format!("PX {life_ms}"), life_ms - left_ms);
+    let line = format!("GETLOCK k{beta}");
+    let mut picked = 0;
+    for _ in 0..n {
+        if node.call(&line).contains("(nil)") {
+            continue;
+        }
+        picked += 1;
+        let node = node.as_node();
+        let mut tally = node.state.stats.at(node.now);
+        node.state.leases.end(0, b"k", crate::cache::lease::outcomes::LeaseEnd::Released, &mut tally);
+    }
+    picked
+}
+
+#[test]
+fn a_reader_is_picked_with_the_probability_that_the_load_time_asks_for() {
+    // A load took a second: e^(−r / (β · 1 s)), of 4,000 readers.
+    for (left_ms, beta, probability) in [
+        (1_000, "", 0.3679),
+        (500, "", 0.6065),
+        (3_000, "", 0.0498),
+        (1_000, " BETA 2", 0.6065),
+        (1_000, " BETA 0.5", 0.1353),
+    ] {
+        let (n, picked) = (4_000.0_f64, f64::from(should_refresh_early(10_000, left_ms, beta, 4_000)));
+        let spread = 4.0 * (n * probability * (1.0 - probability)).sqrt();
+        assert!((picked - n * probability).abs() < spread, "{left_ms} ms left{beta}: {picked} of {n}");
+    }
+}
+
+#[test]
+fn nobody_is_picked_in_the_first_half_of_a_life_or_without_beta() {
+    assert_eq!(should_refresh_early(10_000, 5_001, " BETA 1000000", 500), 0);
+    assert!(should_refresh_early(10_000, 5_000, " BETA 1000000", 500) > 490);
+    assert_eq!(should_refresh_early(10_000, 1, " BETA 0", 500), 0);
+    let mut node = aged("PX 5000", 4_999);
+    node.config("beta", "0").unwrap();
+    assert_eq!(node.getlock(1, "k"), r#"[HIT, "v", (nil), 1, 0]"#);
+    node.call("RULE SET r MATCH k BETA 1000000");
+    assert_eq!(node.getlock(1, "k"), r#"[HIT, "v", T, 1, 3000]"#, "the rule's comes before the setting's");
+}
+
+#[test]
+fn without_a_measured_load_nobody_is_picked() {
+    let late = |node: &mut TestNode| {
+        let token = node.token("GETLOCK k LOCK 1");
+        node.advance(2_000);
+        format!("SET k v PX 5000 TOKEN {token}")
+    };
+    let since = |node: &mut TestNode| format!("SET k v PX 5000 SINCE {}", node.call("STAMP").trim_matches('"'));
+    let plain = |_: &mut TestNode| "SET k v PX 5000".to_owned();
+    for store in [late as fn(&mut TestNode) -> String, since, plain] {
+        let mut node = node();
+        let line = store(&mut node);
+        assert_eq!(node.call(&line), "OK");
+        node.advance(4_999);
+        assert_eq!(node.getlock(1, "k BETA 1000000"), r#"[HIT, "v", (nil), 1, 0]"#, "{line}");
+    }
+}
+
+#[test]
+fn one_at_a_time_refreshes_early_and_briefly() {
+    let mut node = aged(LIFE, 4_000);
+    assert_eq!(node.getlock(1, "k LOCK 60 BETA 1000000"), r#"[HIT, "v", T, 1000, 3000]"#, "three loads long");
+    assert_eq!(node.inspect("k", "lease"), "\"early\"");
+    assert_eq!(node.getlock(2, "k BETA 1000000"), r#"[HIT, "v", (nil), 1000, 0]"#);
+    let mut node = aged(LIFE, 4_000);
+    assert_eq!(node.getlock(1, "k LOCK 0.2 BETA 1000000"), r#"[HIT, "v", T, 1000, 200]"#, "never longer than LOCK");
+    let mut quick = TestNode::at(1_000_000);
+    let token = quick.token("GETLOCK k");
+    quick.call(&format!("SET k v PX 5000 TOKEN {token}"));
+    quick.advance(4_999);
+    assert_eq!(quick.getlock(1, "k BETA 1000000"), r#"[HIT, "v", T, 1, 1000]"#, "a second at least");
+}
+
+#[test]
+fn an_early_lease_is_the_keys_lease_when_the_value_ends_before_it() {
+    let mut node = aged("EX 5", 4_000);
+    let token = node.token("GETLOCK k BETA 1000000");
+    node.advance(1_000);
+    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 1000]", "else two would load at once");
+    assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
+    node.advance(2_000);
+    let next = [(3, "[MISS, (nil), T, 0, 10000]".into())];
+    assert_eq!(node.late(), next, "nobody waits long for a client that ignored its token");
+    assert_eq!(node.call(&format!("SET k w EX 5 TOKEN {token}")), "OK", "a load that outlives its lease counts");
+    assert_eq!((node.stat("leases_early"), node.stat("fills_late")), ("1".into(), "1".into()));
+}
+
+// ---------------------------------------------------------------- limits
+
+#[test]
+fn fills_caps_the_loads_of_a_rule_and_whoever_is_refused_does_not_wait() {
+    let mut node = node();
+    node.call("RULE SET r MATCH r* FILLS 2");
+    node.call("SET r3 v EX 1 SWR 1 SIE 5");
+    node.advance(3_000);
+    let first = node.token("GETLOCK r1");
+    node.call("GETLOCK r2");
+    assert_eq!(node.getlock(3, "r3 WAIT 9"), r#"[STALE, "v", (nil), 0, 20]"#);
+    assert_eq!(node.getlock(3, "r4 WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "nobody loads for it to wait on");
+    assert_eq!(node.getlock(3, "k"), "[MISS, (nil), T, 0, 10000]", "other keys are not concerned");
+    node.call(&format!("SET r1 v TOKEN {first}"));
+    assert_eq!(node.getlock(3, "r4"), "[MISS, (nil), T, 0, 10000]");
+}
+
+#[test]
+fn those_who_wait_where_a_limit_forbids_the_next_load_are_not_left_parked() {
+    let mut node = node();
+    node.call("RULE SET r MATCH r* FILLS 1");
+    let token = node.token("GETLOCK r1");
+    assert_eq!(node.getlock(2, "r1 WAIT 9"), "(waiting)");
+    assert_eq!(node.getlock(3, "r1 WAIT 9"), "(waiting)");
+    node.config("max-leases", "1").unwrap();
+    node.call("RULE SET r MATCH r* FILLS 1");
+    node.call_as(9, "GETLOCK k"); // refused: the one lease is out
+    node.config("max-leases", "2").unwrap();
+    node.call_as(9, "GETLOCK k");
+    node.config("max-leases", "1").unwrap();
+    node.call(&format!("UNLOCK r1 {token}"));
+    let busy = |client| (client, "[BUSY, (nil), (nil), 0, 20]".to_owned());
+    assert_eq!(node.late(), [busy(2), busy(3)]);
+    assert_eq!(node.stat("waits_dropped"), "2");
+}
+
+#[test]
+fn max_leases_counts_live_leases_only() {
+    let mut node = node();
+    node.config("max-leases", "2").unwrap();
+    node.call("GETLOCK a LOCK 1");
+    node.call("GETLOCK b LOCK 5");
+    assert_eq!(node.getlock(1, "c WAIT 5"), "[BUSY, (nil), (nil), 0, 20]");
+    node.advance(1_000);
+    assert_eq!(node.getlock(1, "c"), "[MISS, (nil), T, 0, 10000]", "dead ones do not fill the table");
+}
+
+#[test]
+fn nobody_is_picked_for_an_early_refresh_beyond_the_limits() {
+    let mut node = aged(LIFE, 4_999);
+    node.config("max-leases", "1").unwrap();
+    node.call("GETLOCK other");
+    assert_eq!(node.getlock(1, "k BETA 1000000"), r#"[HIT, "v", (nil), 1, 0]"#);
+}
+
+// ---------------------------------------------------------------- flushes, roles, clocks, counters
+
+#[test]
+fn after_a_flush_the_first_who_waits_loads_and_older_loads_are_stale() {
+    let mut node = node();
+    let old = node.token("GETLOCK k");
+    let stamp = node.call("STAMP");
+    assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
+    assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
+    let now = node.now();
+    for (_, name) in node.state.flushed(Some(0), now) {
+        node.as_node().wake_waiters(crate::cache::Key::named(&name));
+    }
+    node.tick();
+    assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
+    assert_eq!(node.call(&format!("SET k v TOKEN {old}")), "STALE");
+    assert_eq!(node.call(&format!("SET k2 v SINCE {}", stamp.trim_matches('"'))), "STALE");
+    assert_eq!((node.dbsize(), node.stat("leases_voided")), (0, "1".into()));
+    assert!(node.late().is_empty(), "the new load goes on");
+}
+
+#[test]
+fn a_flush_of_another_database_concerns_nobody_here() {
+    let mut node = node();
+    let token = node.token("GETLOCK k");
+    let now = node.now();
+    assert!(node.state.flushed(Some(1), now).is_empty());
+    assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK");
+}
+
+#[test]
+fn a_change_of_role_ends_leases_and_back_offs_and_leaves_no_one_hanging() {
+    let mut node = node();
+    let token = node.token("GETLOCK k");
+    let stamp = node.call("STAMP").trim_matches('"').to_owned();
+    let failed = node.token("GETLOCK failed");
+    node.call(&format!("UNLOCK failed {failed} BACKOFF 60"));
+    assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
+    assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
+    let now = node.now();
+    node.state.reset_leases([9; 16], now);
+    node.tick();
+    let busy = |client| (client, "[BUSY, (nil), (nil), 0, 1]".to_owned());
+    assert_eq!(node.late(), [busy(2), busy(3)]);
+    for line in [
+        format!("SET k v TOKEN {token}"),
+        format!("SET k v SINCE {stamp}"),
+        format!("ABSENT k TOKEN {token}"),
+        format!("SET failed v TOKEN {failed}"),
+    ] {
+        assert_eq!(node.call(&line), "LOST", "{line}");
+    }
+    assert_eq!(node.call(&format!("UNLOCK k {token} BACKOFF 9")), "0");
+    assert_eq!(node.call(&format!("EXTEND k {token} 9")), "0");
+    assert!(node.state.leases.is_idle());
+    assert_eq!(node.getlock(4, "failed"), "[MISS, (nil), T, 0, 10000]", "the next reader simply loads");
+    assert_eq!((node.stat("waits_dropped"), node.stat("fills_unknown")), ("2".into(), "3".into()));
+}
+
+#[test]
+fn a_wall_clock_that_is_set_moves_no_lease_and_no_wait() {
+    for wall in [500_000, 9_000_000] {
+        let mut node = node();
+        let token = node.token("GETLOCK k LOCK 3");
+        assert_eq!(node.getlock(2, "k WAIT 2"), "(waiting)");
+        node.set_clock(wall);
+        node.tick();
+        assert!(node.late().is_empty());
+        node.advance(1_999);
+        assert!(node.late().is_empty());
+        node.advance(1);
+        assert_eq!(node.late(), [(2, "[BUSY, (nil), (nil), 0, 1000]".into())]);
+        assert_eq!(node.call(&format!("SET k v EX 5 TOKEN {token}")), "OK");
+        assert_eq!(node.getlock(3, "k"), r#"[HIT, "v", (nil), 5000, 0]"#);
+        assert_eq!(node.stat("origin_ms"), "2000");
+    }
+}
+
+#[test]
+fn every_request_every_lease_and_every_wait_is_counted_in_one_way() {
+    let mut node = loaded("EX 5 SWR 2");
+    let token = |node: &mut TestNode, key: &str| node.token(&format!("GETLOCK {key}"));
+    let t = token(&mut node, "stale");
+    node.call("DEL stale");
+    node.call(&format!("SET stale v TOKEN {t}"));
+    let t = token(&mut node, "text");
+    node.plain_set("text", "t", None);
+    node.call(&format!("SET text v TOKEN {t}"));
+    let t = token(&mut node, "failed");
+    node.call_as(2, "GETLOCK failed WAIT 5");
+    node.call(&format!("UNLOCK failed {t} BACKOFF 1"));
+    let t = token(&mut node, "back");
+    for client in 3..6 {
+        node.call_as(client, "GETLOCK back WAIT 5");
+    }
+    node.call(&format!("UNLOCK back {t}"));
+    node.disconnect(4);
+    node.call("SET back v");
+    node.call("GETLOCK slow LOCK 1");
+    node.call_as(6, "GETLOCK slow WAIT 0.5");
+    node.call("SET k v TOKEN nonsense");
+    node.call("MGET k nothing text");
+    node.call("ABSENT none");
+    node.call("GETLOCK none");
+    node.advance(5_500);
+    node.call("GETLOCK k");
+    node.call("GETLOCK k");
+    node.call("GETLOCK out");
+    let sum = |node: &mut TestNode, names: &[&str]| -> u64 {
+        names.iter().map(|name| node.stat(name).parse::<u64>().unwrap()).sum()
+    };
+    let ends = [
+        "fills",
+        "fills_stale",
+        "fills_lost",
+        "fills_failed",
+        "leases_released",
+        "leases_voided",
+        "leases_expired",
+        "leases",
+    ];
+    assert_eq!(sum(&mut node, &["leases_granted"]), sum(&mut node, &ends));
+    let waits = ["waits_served", "waits_promoted", "waits_timed_out", "waits_dropped"];
+    assert_eq!(sum(&mut node, &["waits"]), sum(&mut node, &waits));
+    let requests = ["hits", "stale_hits", "absent_hits", "misses", "busy"];
+    assert_eq!(sum(&mut node, &["requests"]), sum(&mut node, &requests));
+    let misses = ["misses_cold", "misses_expired", "misses_invalidated", "misses_evicted"];
+    assert_eq!(sum(&mut node, &["misses"]), sum(&mut node, &misses));
+    for (name, count) in [
+        ("fills", "1"),
+        ("fills_lost", "1"),
+        ("fills_failed", "1"),
+        ("fills_late", "1"),
+        ("fills_unknown", "1"),
+        ("leases_released", "1"),
+        ("leases_voided", "2"),
+        ("leases_expired", "1"),
+        ("leases", "2"),
+        ("waits_served", "1"),
+        ("waits_promoted", "1"),
+        ("waits_timed_out", "1"),
+        ("waits_dropped", "2"),
+        ("stale_hits", "2"),
+        ("origin_ms", "1000"),
+    ] {
+        assert_eq!(node.stat(name), count, "{name}");
+    }
+}
+
+#[test]
+fn whoever_waited_and_is_to_load_is_a_miss_for_the_reason_that_it_finds() {
+    for (line, reason) in [
+        ("DEL nothing", "misses_cold"),
+        ("SET k v EX 1", "misses_expired"),
+        ("SET k v EX 60 SIE 60", "misses_invalidated"),
+    ] {
+        let mut node = node();
+        node.call(line);
+        node.pexpireat("k", 9_000_000);
+        node.advance(1_000);
+        node.call("STALE k");
+        node.call("GETLOCK k LOCK 1");
+        assert_eq!(node.getlock(2, "k WAIT 5"), "(waiting)");
+        node.advance(1_000);
+        assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
+        assert_eq!(node.stat(reason), "2", "{line}");
+    }
+}

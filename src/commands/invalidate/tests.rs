@@ -1,0 +1,969 @@
+use crate::testing::TestNode;
+
+fn node() -> TestNode {
+    TestNode::at(1_000_000)
+}
+
+fn slices(words: &[Vec<u8>]) -> Vec<&[u8]> {
+    words.iter().map(Vec::as_slice).collect()
+}
+
+fn obey(primary: &mut TestNode, replica: &mut TestNode) {
+    for words in std::mem::take(&mut primary.replicated) {
+        replica.obey(&slices(&words));
+    }
+}
+
+/// A minute goes by, and what may be forgotten is.
+fn forget(node: &mut TestNode) {
+    node.advance(61_000);
+    node.cron();
+}
+
+fn load(node: &mut TestNode, token: &str, rest: &str) -> String {
+    node.call(format!("SET k late TOKEN {token} {rest}").trim_end())
+}
+
+#[test]
+fn what_holds_the_tag_is_dead_at_once_and_the_rest_stays() {
+    let mut node = node();
+    node.call("SET a 1 SWR 100 TAGS 2 t u");
+    node.call("SET b 1 TAGS 1 u");
+    node.call("ABSENT c TAGS 1 t");
+    assert_eq!(node.call("SMARTCACHE.INVALIDATE TAGS 1 t"), "2");
+    assert_eq!(node.effects, ["replicate mark", "signal smartcache:tag:t"]);
+    assert_eq!(node.call("MGET a b c"), r#"[(nil), "1", (nil)]"#);
+    assert_eq!(node.call("GET a STALE"), "(nil)", "not even inside a window");
+    assert_eq!(node.call("GET c STATE"), "[MISS, (nil), (nil), 0, 0]");
+    assert_eq!(node.call("MISSING a b c"), r#"["a", "c"]"#);
+    assert_eq!((node.inspect("a", "state"), node.stat("misses_invalidated")), ("\"dead\"".into(), "4".into()));
+    assert_eq!((node.call("TOUCH a"), node.call("STALE a"), node.call("DEL a")), ("0".into(), "0".into(), "0".into()));
+    assert_eq!(node.call("SET c 2 NX"), "OK", "nothing fresh is there");
+    assert_eq!(node.call("SET a 2 TAGS 1 t"), "OK");
+    assert_eq!(node.call("MGET a c"), r#"["2", "2"]"#, "what is stored later is not concerned");
+}
+
+#[test]
+fn it_is_passed_on_but_for_the_waiting() {
+    for (said, told) in [
+        ("TAGS 2 t u", "TAGS 2 t u"),
+        ("wait 5 soft Tags 2 t u over 10 guard 1", "soft Tags 2 t u over 10 guard 1"),
+        ("PREFIXES 1 WAIT WAIT 5", "PREFIXES 1 WAIT"),
+        ("PATTERNS 2 a* *b SOFT WAIT 0", "PATTERNS 2 a* *b SOFT"),
+        ("ALL WAIT 5", "ALL"),
+        ("SOFT ALL", "SOFT ALL"),
+    ] {
+        let mut node = node();
+        node.call(&format!("INVALIDATE {said}"));
+        assert_eq!(node.passed_on, [format!("SMARTCACHE.INVALIDATE {told}")]);
+    }
+    let mut node = node();
+    let tags = vec!["t".repeat(255); 2_000].join(" ");
+    node.call(&format!("INVALIDATE TAGS 2000 {tags} SOFT"));
+    assert_eq!(node.passed_on.len(), 2, "in as many messages as it needs");
+    assert!(node.passed_on.iter().all(|told| told.ends_with(" SOFT")));
+    node.server.may_wait = false;
+    node.call("INVALIDATE ALL WAIT 5");
+    assert_eq!(node.passed_on, ["SMARTCACHE.INVALIDATE ALL"]);
+}
+
+#[test]
+fn what_is_passed_on_is_done_here_with_a_stamp_of_this_nodes_own_whoever_said_it() {
+    let mut node = node();
+    node.call("SET k v SWR 100 TAGS 1 t");
+    let token = node.token("GETLOCK other");
+    node.server.may_not_write = "smartcache:tag:t";
+    assert!(node.refusal("INVALIDATE TAGS 1 t").starts_with("NOPERM"));
+    assert_eq!(node.receive("SMARTCACHE.INVALIDATE TAGS 1 t"), "1", "its caller was asked where it said so");
+    assert_eq!(node.effects, ["replicate mark", "signal smartcache:tag:t"]);
+    assert!(node.passed_on.is_empty(), "it goes no further");
+    assert_eq!(node.call("GET k STALE"), "(nil)");
+    assert_eq!(node.call(&format!("SET other late TOKEN {token} TAGS 1 t")), "STALE");
+    node.receive("SMARTCACHE.INVALIDATE ALL");
+    let told = node.replicated[0].clone();
+    node.obey(&told.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    assert!(node.passed_on.is_empty(), "nor does what comes from our primary");
+}
+
+#[test]
+fn all_is_everything_of_ours_and_nothing_of_the_servers() {
+    let mut node = node();
+    node.call("SET a 1 TAGS 1 t");
+    node.call("SET b 1");
+    node.plain_set("text", "t", None);
+    assert_eq!(node.call("SMARTCACHE.INVALIDATE ALL"), "2");
+    assert_eq!(node.effects, ["replicate mark"]);
+    assert_eq!(node.call("MGET a b text"), r#"[(nil), (nil), "t"]"#);
+    assert_eq!(node.call("INVALIDATE ALL"), "0", "hit before");
+    assert_eq!(node.call("INVALIDATE TAGS 1 t"), "0", "hit before");
+    node.call("SET a 2 TAGS 1 t");
+    assert_eq!((node.call("INVALIDATE TAGS 1 t"), node.call("GET b")), ("1".into(), "(nil)".into()));
+}
+
+#[test]
+fn soft_keeps_the_windows_which_count_from_then() {
+    let mut node = node();
+    node.call("SET k v EX 100 SWR 5 SIE 9 TAGS 1 t");
+    node.call("SET bare v TAGS 1 t");
+    node.advance(10_000);
+    assert_eq!(node.call("INVALIDATE TAGS 1 t SOFT"), "2");
+    assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), "\"v\"".into()));
+    assert_eq!(node.call("GET bare STALE"), "(nil)");
+    assert!(node.call("GETLOCK k").starts_with("[STALE, \"v\", "));
+    node.advance(5_000);
+    assert_eq!(node.inspect("k", "state"), "\"stale\"", "inside SIE");
+    node.advance(4_000);
+    assert_eq!(node.inspect("k", "state"), "\"dead\"");
+}
+
+#[test]
+fn what_has_been_stale_for_longer_is_not_given_its_windows_again() {
+    let mut node = node();
+    node.call("SET k v EX 5 SWR 10 TAGS 1 t");
+    node.pexpireat("k", 2_000_000);
+    node.advance(12_000);
+    node.call("INVALIDATE TAGS 1 t SOFT");
+    node.advance(3_000);
+    assert_eq!(node.inspect("k", "state"), "\"dead\"");
+}
+
+#[test]
+fn a_soft_invalidation_does_not_bring_back_what_a_hard_one_has_killed() {
+    for what in ["TAGS 1 t", "ALL"] {
+        let mut node = node();
+        node.call("SET k v SWR 100 TAGS 1 t");
+        node.call(&format!("INVALIDATE {what}"));
+        node.call(&format!("INVALIDATE {what} SOFT"));
+        assert_eq!(node.call("GET k STALE"), "(nil)");
+        node.call("SET k v SWR 100 TAGS 1 t");
+        node.call(&format!("INVALIDATE {what} SOFT"));
+        node.call(&format!("INVALIDATE {what}"));
+        assert_eq!(node.call("GET k STALE"), "(nil)");
+    }
+}
+
+#[test]
+fn softness_is_a_state_and_a_clock_that_steps_back_does_not_undo_it() {
+    let mut node = node();
+    node.call("SET k v SWR 100 TAGS 1 t");
+    node.call("INVALIDATE TAGS 1 t SOFT");
+    node.set_clock(900_000);
+    assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), "\"v\"".into()));
+    node.call("SET k new TAGS 1 t");
+    assert_eq!(node.call("GET k"), "\"new\"", "order is told by stamps, which do not step back");
+}
+
+#[test]
+fn a_load_begun_before_is_stale_even_when_only_the_fill_names_the_tag() {
+    for (how, kept) in [("", "(nil)"), (" SOFT", "\"late\"")] {
+        let mut node = node();
+        let token = node.token("GETLOCK k");
+        assert_eq!(node.call(&format!("INVALIDATE TAGS 1 nobodys{how}")), "0");
+        assert_eq!(load(&mut node, &token, "SWR 100 TAGS 1 nobodys"), "STALE");
+        assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), kept.into()));
+        let token = node.token("GETLOCK k");
+        assert_eq!(load(&mut node, &token, "TAGS 1 nobodys"), "OK", "a load begun afterwards is trusted");
+    }
+}
+
+#[test]
+fn a_load_begun_before_is_stale_by_a_tag_of_its_rule() {
+    let mut node = node();
+    node.call("RULE SET r MATCH k* TAG of-rule");
+    let token = node.token("GETLOCK k");
+    node.call("INVALIDATE TAGS 1 of-rule");
+    assert_eq!(load(&mut node, &token, ""), "STALE");
+}
+
+#[test]
+fn a_batch_since_a_stamp_is_judged_as_well() {
+    let mut node = node();
+    let since = node.call("STAMP").replace('"', "");
+    node.call("INVALIDATE TAGS 1 t");
+    assert_eq!(node.call(&format!("SET k v SINCE {since} TAGS 1 t")), "STALE");
+    assert_eq!(node.call(&format!("SET other v SINCE {since}")), "OK");
+    node.call("INVALIDATE ALL");
+    assert_eq!(node.call(&format!("SET third v SINCE {since}")), "STALE");
+}
+
+#[test]
+fn all_frees_the_leases_and_the_first_who_waits_is_the_next_to_load() {
+    let mut node = node();
+    let token = node.token("GETLOCK k");
+    assert_eq!(node.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
+    node.call("INVALIDATE ALL");
+    let answers = node.late_answers();
+    assert!(answers.len() == 1 && answers[0].1.starts_with("[MISS, "), "{answers:?}");
+    assert_eq!(load(&mut node, &token, ""), "STALE", "unless the new lease has been filled");
+}
+
+#[test]
+fn a_fill_that_is_stale_leaves_nobody_waiting_for_nothing() {
+    let mut node = node();
+    let token = node.token("GETLOCK k");
+    assert_eq!(node.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
+    node.call("INVALIDATE TAGS 1 t");
+    assert!(node.late_answers().is_empty(), "the load is still of use to nobody, but its holder does not know");
+    assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE");
+    assert!(node.late_answers()[0].1.starts_with("[MISS, "));
+}
+
+#[test]
+fn a_load_begun_inside_a_guard_is_not_trusted() {
+    for what in ["TAGS 1 t", "ALL"] {
+        let mut node = node();
+        node.call(&format!("INVALIDATE {what} GUARD 5"));
+        node.call(&format!("INVALIDATE {what}")); // a second one does not shorten it
+        node.advance(4_999);
+        let token = node.token("GETLOCK k");
+        assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE");
+        node.advance(1);
+        let token = node.token("GETLOCK k");
+        assert_eq!(load(&mut node, &token, "TAGS 1 t"), "OK");
+    }
+}
+
+#[test]
+fn the_setting_guards_where_the_command_says_nothing() {
+    let mut node = node();
+    node.advance(10_000);
+    node.config("guard", "2").unwrap();
+    for (said, answer) in [("", "STALE"), (" GUARD 0", "OK")] {
+        node.call(&format!("INVALIDATE TAGS 1 t{said}"));
+        let token = node.token("GETLOCK k");
+        assert_eq!(load(&mut node, &token, "TAGS 1 t"), answer);
+        node.advance(3_000);
+    }
+}
+
+#[test]
+fn a_guard_runs_on_the_monotonic_clock() {
+    let mut node = node();
+    node.call("INVALIDATE TAGS 1 t GUARD 5");
+    node.set_clock(500_000);
+    node.advance(5_000);
+    let token = node.token("GETLOCK k");
+    assert_eq!(load(&mut node, &token, "TAGS 1 t"), "OK", "a clock set back does not prolong it");
+}
+
+#[test]
+fn a_mark_that_is_forgotten_raises_the_floor_under_which_loads_are_not_trusted() {
+    let mut node = node();
+    let token = node.token("GETLOCK k LOCK 5");
+    node.call("INVALIDATE TAGS 1 t");
+    node.advance(59_000);
+    let now = node.now();
+    node.state.reap(100, now);
+    assert!(node.state.tags.known(b"t").is_some(), "too soon");
+    node.advance(2_000);
+    let now = node.now();
+    node.state.reap(100, now);
+    assert!(node.state.tags.known(b"t").is_none(), "ten million of them leave nothing behind");
+    assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE");
+}
+
+#[test]
+fn a_mark_is_kept_while_a_lease_is_out_that_is_older_and_while_its_guard_stands() {
+    let mut node = node();
+    let token = node.token("GETLOCK k LOCK 1h");
+    node.call("INVALIDATE TAGS 1 t");
+    node.call("INVALIDATE TAGS 1 guarded GUARD 5m");
+    node.advance(100_000);
+    let now = node.now();
+    node.state.reap(100, now);
+    assert!(node.state.tags.known(b"t").is_some() && node.state.tags.known(b"guarded").is_some());
+    assert_eq!(load(&mut node, &token, ""), "OK", "so nobody's load is distrusted for it");
+    let now = node.now();
+    node.state.reap(100, now);
+    assert!(node.state.tags.known(b"t").is_none() && node.state.tags.known(b"guarded").is_some());
+}
+
+#[test]
+fn an_id_that_is_used_again_does_not_bring_the_marks_of_another_name() {
+    let mut node = node();
+    node.call("INVALIDATE TAGS 1 old GUARD 1");
+    node.advance(62_000);
+    let now = node.now();
+    node.state.reap(100, now);
+    node.call("SET k v TAGS 1 new");
+    assert_eq!((node.call("GET k"), node.call("INVALIDATE TAGS 1 new")), ("\"v\"".into(), "1".into()));
+}
+
+#[test]
+fn an_entry_counts_once_for_each_tag_and_not_when_the_same_tag_has_hit_it() {
+    let mut node = node();
+    node.call("SET a v TAGS 2 t u");
+    node.call("SET b v TAGS 1 t");
+    assert_eq!(node.call("INVALIDATE TAGS 3 t u t"), "3", "a tag that is named twice is one");
+    assert_eq!(node.call("INVALIDATE TAGS 2 t u SOFT"), "0");
+    node.call("SET a v TAGS 1 t");
+    node.call("SET a w TAGS 1 t");
+    node.call("SET c v TAGS 1 t");
+    node.call("DEL c");
+    assert_eq!(node.call("INVALIDATE TAGS 1 t"), "1", "what was replaced or deleted is not there");
+}
+
+#[test]
+fn the_sweep_frees_what_is_dead_and_leaves_what_is_stale() {
+    let mut node = node();
+    node.call("SET a v TAGS 1 t");
+    node.call("SET b v SWR 100 TAGS 1 u");
+    node.call("SET c v");
+    node.call("INVALIDATE TAGS 1 t");
+    node.call("INVALIDATE TAGS 1 u SOFT");
+    assert_eq!((node.dbsize(), node.stat("sweep_backlog")), (3, "2".into()));
+    node.sweep();
+    assert_eq!(
+        (node.dbsize(), node.stat("sweep_backlog"), node.stat("entries_reclaimed")),
+        (2, "0".into(), "1".into())
+    );
+    assert_eq!(node.call("GET b STALE"), "\"v\"");
+    assert_eq!((node.stat("invalidations"), node.stat("entries_invalidated")), ("2".into(), "2".into()));
+}
+
+#[test]
+fn a_tag_for_which_there_is_no_room_is_nobodys_and_loads_that_might_bring_it_are_not_trusted() {
+    let mut node = node();
+    node.call("SET a v TAGS 1 t");
+    node.config("max-tags", "1").unwrap();
+    let before = node.token("GETLOCK k");
+    let dump = node.dump(b"a").unwrap();
+    node.call("INVALIDATE TAGS 1 another GUARD 5");
+    let inside = node.token("GETLOCK inside");
+    assert_eq!(node.call("GET a"), "\"v\"", "what has no such tag is not concerned");
+    assert_eq!(load(&mut node, &before, ""), "STALE");
+    assert_eq!(node.call(&format!("SET inside v TOKEN {inside}")), "STALE");
+    node.advance(5_000);
+    let after = node.token("GETLOCK k");
+    assert_eq!(load(&mut node, &after, ""), "OK");
+    node.config("skew", "1ms").unwrap();
+    node.call_words(&[b"STORE", b"b", &dump.0, &dump.1]);
+    assert_eq!(node.call("GET b"), "\"v\"");
+}
+
+#[test]
+fn a_replica_takes_what_its_primary_stores_though_it_has_more_tags_than_it_may() {
+    let (mut primary, mut replica) = (node(), TestNode::replica_at(1_000_000));
+    replica.config("max-tags", "1").unwrap();
+    primary.call("SET a v TAGS 2 t u");
+    for words in primary.replicated.clone() {
+        assert_eq!(replica.obey(&slices(&words)), "OK");
+    }
+    assert_eq!(replica.call("GET a"), "\"v\"");
+}
+
+#[test]
+fn a_replica_is_told_the_stamp_and_judges_the_same() {
+    let (mut primary, mut replica) = (node(), TestNode::replica_at(900_000)); // its clock is slow
+    let mut both = |primary: &mut TestNode, line: &str| {
+        primary.call(line);
+        for words in primary.replicated.clone() {
+            replica.obey(&words.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        }
+        replica.call("MGET a b")
+    };
+    both(&mut primary, "SET a 1 SWR 500 TAGS 1 t");
+    assert_eq!(both(&mut primary, "SET b 1 TAGS 1 u"), r#"["1", "1"]"#);
+    assert_eq!(both(&mut primary, "INVALIDATE TAGS 1 t SOFT"), r#"[(nil), "1"]"#);
+    assert_eq!(both(&mut primary, "SET a 2 TAGS 1 t"), r#"["2", "1"]"#);
+    assert_eq!(both(&mut primary, "INVALIDATE ALL"), "[(nil), (nil)]");
+    assert_eq!(both(&mut primary, "SET b 3"), r#"[(nil), "3"]"#, "what its primary stores next is not killed");
+}
+
+#[test]
+fn what_is_saved_beside_the_keys_makes_the_same_marks() {
+    let mut node = node();
+    node.call("INVALIDATE TAGS 1 hard");
+    node.call("INVALIDATE TAGS 1 soft SOFT GUARD 7");
+    node.call("INVALIDATE ALL");
+    let mut saved = Vec::new();
+    assert!(crate::cache::node::aux::save(&node.state, node.now(), &mut |string| saved.push(string.to_vec())));
+    let mut other = TestNode::at(2_000_000);
+    let now = other.now();
+    let mut strings = saved.iter().cloned();
+    crate::cache::node::aux::load(&mut other.state, now, || strings.next()).unwrap();
+    let said = |node: &TestNode| {
+        let mut marks = node.marks_as_words();
+        marks.sort(); // tags come in the order of their ids
+        marks
+    };
+    assert_eq!((said(&other), said(&other).len()), (said(&node), 3));
+    for len in 0..saved.len() {
+        let mut strings = saved[..len].iter().cloned();
+        assert!(crate::cache::node::aux::load(&mut other.state, now, || strings.next()).is_err(), "cut at {len}");
+    }
+}
+
+#[test]
+fn a_user_may_invalidate_what_it_may_write() {
+    let mut node = node();
+    node.server.may_not_write = "smartcache:tag:b";
+    assert_eq!(node.call("INVALIDATE TAGS 1 a"), "0");
+    let error = "NOPERM this user has no write permission on the key smartcache:tag:bad";
+    assert_eq!(node.refusal("INVALIDATE TAGS 2 a bad"), error);
+    assert_eq!(node.refusal("INVALIDATE ALL"), "NOPERM this user has no write permission on all keys");
+}
+
+#[test]
+fn a_load_begun_inside_a_guard_is_not_trusted_when_its_mark_is_forgotten() {
+    for what in ["TAGS 1 t", "PREFIXES 1 k", "PATTERNS 1 k*"] {
+        let mut node = node();
+        node.call(&format!("INVALIDATE {what} GUARD 100"));
+        node.sweep();
+        node.advance(99_000);
+        let token = node.token("GETLOCK k LOCK 1");
+        node.advance(600_000);
+        let now = node.now();
+        node.state.reap(100, now);
+        assert_eq!(node.stat("prefixes_invalidated"), "0");
+        assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE", "{what}");
+    }
+}
+
+#[test]
+fn what_ends_on_a_slope_ends_there_whatever_is_done_to_it() {
+    let mut node = node();
+    node.call("SET k v EX 1000");
+    let token = node.token("GETLOCK late");
+    node.call("INVALIDATE PATTERNS 1 * SOFT OVER 100");
+    let ends: Vec<i64> = ["k", "late"]
+        .iter()
+        .map(|key| {
+            if *key == "late" {
+                assert_eq!(load_key(&mut node, "late", &token), "OK", "it is fresh until its offset");
+            } else {
+                node.call("TOUCH k EX 5000");
+            }
+            node.inspect(key, "fresh_ms").parse().unwrap()
+        })
+        .collect();
+    assert!(ends.iter().all(|end| *end <= 100_000), "{ends:?}");
+    node.sweep();
+    node.advance(200_000);
+    let now = node.now();
+    node.state.reap(100, now);
+    assert_eq!(node.stat("patterns_invalidated"), "0", "forgotten");
+    assert_eq!(node.call("MGET k late"), "[(nil), (nil)]");
+}
+
+fn load_key(node: &mut TestNode, key: &str, token: &str) -> String {
+    node.call(&format!("SET {key} late TOKEN {token} EX 1000"))
+}
+
+#[test]
+fn a_wall_clock_that_was_days_ahead_and_is_put_right_leaves_nothing_that_cannot_be_invalidated() {
+    const DAY: u64 = 86_400_000;
+    let mut node = TestNode::at(10 * DAY);
+    node.call("SET before v PERSIST TAGS 1 t");
+    node.call("SET hit v PERSIST TAGS 1 u");
+    node.set_clock(12 * DAY);
+    node.call("INVALIDATE TAGS 1 u");
+    node.call("SET meanwhile v PERSIST TAGS 1 t");
+    let token = node.token("GETLOCK k");
+    node.set_clock(10 * DAY);
+    let now = node.now();
+    assert!(node.state.clock.is_astray(now));
+    node.state.start_epoch([2; 16], now);
+    assert_eq!(node.call("MGET before hit meanwhile"), r#"["v", (nil), (nil)]"#);
+    assert_eq!(load(&mut node, &token, ""), "LOST");
+    node.call("SET after v TAGS 2 t u");
+    assert_eq!(node.call("GET after"), "\"v\"");
+    let token = node.token("GETLOCK k");
+    assert_eq!(load(&mut node, &token, "TAGS 1 u"), "OK");
+    node.call("INVALIDATE TAGS 1 t");
+    assert_eq!(node.call("MGET before after k"), r#"[(nil), (nil), "late"]"#);
+    node.sweep();
+    assert_eq!(node.dbsize(), 1);
+}
+
+// ---------------------------------------------------------------- names
+
+#[test]
+fn prefixes_and_patterns_concern_the_names_that_they_mean_until_they_are_stored_again() {
+    for (what, dead) in [
+        ("PREFIXES 1 user:", "[(nil), (nil), \"3\"]"),
+        ("PREFIXES 2 user:1 x", "[(nil), \"2\", \"3\"]"),
+        ("PATTERNS 1 *:2", "[\"1\", (nil), \"3\"]"),
+        ("PATTERNS 2 use[r]:? *", "[(nil), (nil), (nil)]"),
+    ] {
+        let mut node = node();
+        node.call("MSET 3 user:1 1 user:2 2 other 3 SWR 50");
+        assert_eq!(node.call(&format!("INVALIDATE {what}")), "0", "nobody has looked");
+        assert_eq!(node.call("MGET user:1 user:2 other"), dead, "{what}");
+        assert!(!node.call("GET user:1 STALE").contains("\"1\"") || what.contains("*:2"));
+        node.call("MSET 3 user:1 1 user:2 2 other 3");
+        forget(&mut node);
+        assert_eq!(node.call("MGET user:1 user:2 other"), "[\"1\", \"2\", \"3\"]");
+    }
+}
+
+#[test]
+fn a_name_is_forgotten_only_after_a_sweep_that_began_after_it() {
+    for what in ["PREFIXES 1 a", "PATTERNS 1 a*"] {
+        let mut node = node();
+        node.call("MSET 2 a v b v PERSIST");
+        node.call("INVALIDATE PREFIXES 1 nobodys");
+        node.sweep_some(1); // it has passed `a`
+        node.call(&format!("INVALIDATE {what}"));
+        node.sweep_some(1); // it has passed `b`
+        forget(&mut node);
+        assert_eq!(node.call("GET a"), "(nil)", "{what}");
+        node.sweep();
+        forget(&mut node);
+        assert_eq!((node.call("GET a"), node.dbsize()), ("(nil)".into(), 1), "{what}");
+        assert_eq!((node.stat("prefixes_invalidated"), node.stat("patterns_invalidated")), ("0".into(), "0".into()));
+    }
+}
+
+#[test]
+fn a_sweep_writes_staleness_into_the_entry_before_the_mark_is_forgotten() {
+    for what in ["PREFIXES 1 a", "PATTERNS 1 a*"] {
+        let mut node = node();
+        node.call("SET a v PERSIST SWR 1000");
+        node.call(&format!("INVALIDATE {what} SOFT"));
+        node.sweep();
+        assert_eq!(node.effects, ["replicate header a", "signal a", "notify smartcache.stale a"]);
+        forget(&mut node);
+        assert_eq!((node.call("GET a"), node.call("GET a STALE")), ("(nil)".into(), "\"v\"".into()), "{what}");
+        node.set_clock(900_000);
+        assert_eq!(node.call("GET a"), "(nil)", "a state: the clock does not bring it back");
+    }
+}
+
+#[test]
+fn too_many_names_are_made_one_of_the_whole_database_of_the_same_kind_and_with_its_guard() {
+    for (kind, name) in [("PREFIXES", "max-prefixes"), ("PATTERNS", "max-patterns")] {
+        for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
+            let mut node = node();
+            node.config(name, "1").unwrap();
+            node.call("SET k v SWR 100");
+            node.call(&format!("INVALIDATE {kind} 1 first{how} GUARD 5"));
+            assert_eq!(node.call("GET k"), "\"v\"");
+            node.call(&format!("INVALIDATE {kind} 1 second"));
+            assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), kept.into()), "{kind}{how}");
+            let token = node.token("GETLOCK new");
+            assert_eq!(node.call(&format!("SET new v TOKEN {token}")), "STALE");
+            node.call("SET k w");
+            assert_eq!(node.call("GET k"), "\"w\"", "what is stored later is not concerned");
+        }
+    }
+}
+
+#[test]
+fn a_flush_leaves_no_name_that_is_never_forgotten() {
+    let mut node = node();
+    node.call("SET a v");
+    node.call("INVALIDATE PREFIXES 1 a");
+    node.call("INVALIDATE PATTERNS 1 a*");
+    node.flush(true);
+    forget(&mut node);
+    assert_eq!((node.stat("prefixes_invalidated"), node.stat("patterns_invalidated")), ("0".into(), "0".into()));
+}
+
+#[test]
+fn a_flush_distrusts_loads_in_flight_and_keeps_the_clock() {
+    for all in [false, true] {
+        let mut node = node();
+        let token = node.token("GETLOCK k");
+        let before = node.state.clock.last();
+        node.set_clock(1);
+        node.flush(all);
+        assert_eq!(load(&mut node, &token, "SWR 50"), "STALE");
+        assert_eq!((node.dbsize(), node.state.clock.last() > before), (0, true));
+    }
+}
+
+// ---------------------------------------------------------------- ramps
+
+#[test]
+fn on_a_slope_each_key_is_fresh_until_its_own_point_and_says_so() {
+    let mut node = node();
+    let keys: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
+    keys.iter().for_each(|key| drop(node.call(&format!("SET {key} v PERSIST SWR 500"))));
+    node.call("INVALIDATE ALL SOFT OVER 100");
+    let ends: Vec<u64> = keys.iter().map(|key| node.inspect(key, "fresh_ms").parse().unwrap()).collect();
+    assert!(ends.iter().all(|end| *end <= 100_000));
+    assert!(ends.iter().max().unwrap() - ends.iter().min().unwrap() > 50_000, "a ramp, and no cliff: {ends:?}");
+    node.advance(50_000);
+    for (key, end) in keys.iter().zip(&ends) {
+        let (fresh, stale) = (node.call(&format!("GET {key}")), node.call(&format!("GET {key} STALE")));
+        assert_eq!((fresh == "\"v\"", stale.as_str()), (*end > 50_000, "\"v\""), "{key} {end}");
+    }
+    node.advance(50_000);
+    assert!(keys.iter().all(|key| node.call(&format!("GET {key}")) == "(nil)"));
+}
+
+#[test]
+fn a_second_slope_opens_no_fresh_window_and_a_hard_one_ends_all() {
+    for what in ["TAGS 1 t", "PREFIXES 1 k", "PATTERNS 1 k", "ALL"] {
+        let mut node = node();
+        node.call("SET k v PERSIST SWR 5000 TAGS 1 t");
+        node.call(&format!("INVALIDATE {what} SOFT OVER 60"));
+        node.advance(60_000);
+        assert_eq!(node.call("GET k"), "(nil)");
+        node.call(&format!("INVALIDATE {what} SOFT OVER 60"));
+        assert_eq!(node.call("GET k"), "(nil)", "{what}: it has had its time");
+        node.call(&format!("INVALIDATE {what}"));
+        node.call(&format!("INVALIDATE {what} SOFT OVER 60"));
+        assert_eq!(node.call("GET k STALE"), "(nil)", "{what}");
+    }
+}
+
+// ---------------------------------------------------------------- moving house
+
+#[test]
+fn what_is_brought_behind_a_sweep_stays_what_the_mark_of_its_new_name_has_made_it() {
+    for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
+        for by in ["rename", "copy", "restore"] {
+            let mut node = node();
+            node.config("skew", "1ms").unwrap();
+            node.call("MSET 2 b v c v PERSIST SWR 1000");
+            let (header, stored) = node.dump(b"b").unwrap();
+            node.call(&format!("INVALIDATE PREFIXES 1 a{how}"));
+            node.sweep_some(1);
+            match by {
+                "rename" => node.rename("b", "a"),
+                "copy" => node.copy("b", "a", 0),
+                _ => assert_eq!(node.call_words(&[b"STORE", b"a", &header, &stored]), "OK"),
+            }
+            assert_eq!((node.call("GET a"), node.call("GET a STALE")), ("(nil)".into(), kept.into()), "{by}{how}");
+            node.sweep_some(1); // the walk ends
+            forget(&mut node);
+            assert_eq!((node.call("GET a"), node.call("GET a STALE")), ("(nil)".into(), kept.into()), "{by}{how}");
+        }
+    }
+}
+
+#[test]
+fn what_leaves_says_what_the_marks_of_its_old_name_and_database_have_made_it() {
+    for what in ["TAGS 1 t", "PREFIXES 1 k", "ALL"] {
+        for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
+            let mut node = node();
+            node.call("SET k v PERSIST SWR 1000 TAGS 1 t");
+            node.call(&format!("INVALIDATE {what}{how}"));
+            let (header, stored) = node.dump(b"k").unwrap();
+            node.copy("k", "copy", 1);
+            node.move_to("k", 1);
+            node.select(1);
+            node.rename("k", "renamed");
+            let mut other = TestNode::at(1_000_000);
+            other.call_words(&[b"STORE", b"k", &header, &stored]);
+            let told = |node: &mut TestNode, key: &str| {
+                (node.call(&format!("GET {key}")), node.call(&format!("GET {key} STALE")))
+            };
+            let all = [told(&mut node, "copy"), told(&mut node, "renamed"), told(&mut other, "k")];
+            assert_eq!(all, [(); 3].map(|()| ("(nil)".into(), kept.into())), "{what}{how}");
+        }
+    }
+}
+
+#[test]
+fn what_is_dead_where_it_comes_to_is_swept_there() {
+    let mut node = node();
+    node.call("SET k v PERSIST TAGS 1 t");
+    node.select(1);
+    node.call("INVALIDATE TAGS 1 t");
+    node.sweep();
+    node.select(0);
+    node.copy("k", "k", 1);
+    node.select(1);
+    assert_eq!((node.call("GET k"), node.dbsize()), ("(nil)".into(), 1));
+    node.sweep();
+    assert_eq!(node.dbsize(), 0);
+}
+
+#[test]
+fn a_mark_concerns_its_own_database_and_goes_with_it() {
+    for (other, swapped) in [(1, true), (1_024, false), (5_000, false)] {
+        let mut node = node();
+        node.call("SET k here SWR 50 TAGS 1 t");
+        node.select(other);
+        node.call("SET k there SWR 50 TAGS 1 t");
+        for what in ["TAGS 1 t", "PREFIXES 1 k", "ALL"] {
+            node.call(&format!("INVALIDATE {what}"));
+            assert_eq!(node.call("GET k"), "(nil)");
+        }
+        node.select(0);
+        assert_eq!(node.call("GET k"), "\"here\"", "{other}");
+        if swapped {
+            node.swap(0, other);
+            assert_eq!(node.call("GET k STALE"), "(nil)");
+            node.select(other);
+            assert_eq!(node.call("GET k"), "\"here\"");
+        }
+    }
+}
+
+#[test]
+fn a_replica_forgets_names_when_its_primary_says_so() {
+    let (mut primary, mut replica) = (node(), TestNode::replica_at(1_000_000));
+    primary.call("SET b v PERSIST");
+    obey(&mut primary, &mut replica);
+    primary.call("INVALIDATE PREFIXES 1 a");
+    obey(&mut primary, &mut replica);
+    primary.sweep();
+    obey(&mut primary, &mut replica);
+    replica.advance(600_000);
+    replica.cron();
+    replica.rename("b", "a");
+    assert_eq!(replica.call("GET a"), "(nil)", "its primary may still judge by it");
+    primary.advance(600_000);
+    primary.cron();
+    obey(&mut primary, &mut replica);
+    assert_eq!((replica.state.invalidations.totals().prefixes, primary.state.invalidations.totals().prefixes), (0, 0));
+    assert_eq!(replica.call("GET a"), "(nil)");
+}
+
+#[test]
+fn after_a_restart_and_a_promotion_what_was_invalidated_stays_so() {
+    for how in ["", " SOFT", " SOFT OVER 30"] {
+        let mut node = node();
+        node.call("MSET 3 a v b v c v PERSIST SWR 9000 TAGS 1 t");
+        node.call(&format!("INVALIDATE TAGS 1 t{how}"));
+        node.advance(30_000);
+        let told = node.call("MGET a b c");
+        assert_eq!(told, "[(nil), (nil), (nil)]");
+        let saved = node.saved();
+        let nodes: [fn(&mut TestNode, &crate::testing::Saved); 3] = [
+            |loaded, saved| loaded.load_rdb(saved, [2; 16]),
+            |loaded, saved| loaded.load_aof(saved, [2; 16]),
+            |loaded, saved| {
+                *loaded = TestNode::replica_at(1_030_000);
+                loaded.load_rdb(saved, [2; 16]);
+                loaded.promote([3; 16]);
+            },
+        ];
+        for load in nodes {
+            let mut loaded = TestNode::at(1_030_000);
+            load(&mut loaded, &saved);
+            assert_eq!(loaded.call("MGET a b c"), told, "{how}");
+            assert_eq!(loaded.call("GET a STALE"), node.call("GET a STALE"), "{how}");
+            loaded.sweep();
+            forget(&mut loaded);
+            assert_eq!(loaded.call("MGET a b c"), told, "{how}");
+        }
+    }
+}
+
+#[test]
+fn what_was_renamed_is_served_by_replicas_as_long_as_by_their_primary() {
+    let mut primary = node();
+    let mut replica = TestNode::replica_at(1_000_000);
+    primary.call("SET b v PERSIST");
+    obey(&mut primary, &mut replica);
+    primary.rename("b", "a");
+    replica.rename("b", "a");
+    primary.call("INVALIDATE PREFIXES 1 c");
+    primary.sweep();
+    primary.advance(600_000);
+    primary.cron();
+    assert_eq!(primary.state.invalidations.totals().prefixes, 0, "it is forgotten");
+    obey(&mut primary, &mut replica);
+    assert_eq!((primary.call("GET a"), replica.call("GET a")), ("\"v\"".into(), "\"v\"".into()));
+}
+
+#[test]
+fn what_a_promoted_replica_invalidates_is_later_than_its_primarys_last_sweep_though_its_clock_is_behind() {
+    let mut primary = node();
+    let mut replica = TestNode::replica_at(1_000_000);
+    primary.set_clock(1_020_000);
+    primary.call("INVALIDATE PREFIXES 1 b");
+    primary.sweep();
+    obey(&mut primary, &mut replica);
+    replica.promote([3; 16]);
+    replica.call("SET a v");
+    replica.call("INVALIDATE PREFIXES 1 a");
+    replica.advance(600_000);
+    replica.cron();
+    assert_eq!(replica.call("GET a"), "(nil)", "that sweep has not seen it");
+    assert_eq!(replica.stat("prefixes_invalidated"), "1");
+}
+
+// ---------------------------------------------------------------- counting and waiting
+
+#[test]
+fn what_was_renamed_or_moved_is_hit_and_counts_from_the_next_walk_over_all_keys_on() {
+    let mut node = node();
+    node.call("MSET 3 a v b v c v SWR 50 TAGS 1 t");
+    node.rename("a", "renamed");
+    node.move_to("b", 1);
+    assert_eq!(node.call("INVALIDATE TAGS 1 t SOFT"), "1");
+    assert_eq!(node.call("MGET renamed c"), "[(nil), (nil)]");
+    node.call("MSET 2 a v c v TAGS 1 t");
+    node.rename("a", "again");
+    node.call("INVALIDATE PREFIXES 1 nobodys");
+    node.sweep();
+    assert_eq!(node.call("INVALIDATE TAGS 1 t"), "2", "again and c");
+    node.select(1);
+    node.call("INVALIDATE PREFIXES 1 nobodys");
+    node.sweep();
+    node.call("DEL b");
+    assert_eq!(node.call("INVALIDATE ALL"), "0", "who leaves is counted once");
+}
+
+#[test]
+fn what_was_renamed_does_not_come_back_when_a_mark_of_its_name_is_forgotten() {
+    for swept in [false, true] {
+        let mut node = node();
+        node.call("SET k v PERSIST");
+        node.call("SET dead v PERSIST");
+        node.call("INVALIDATE PREFIXES 1 new:");
+        node.sweep();
+        node.rename("k", "kept");
+        node.rename("dead", "new:");
+        if swept {
+            node.call("INVALIDATE PREFIXES 1 other");
+            node.sweep();
+        }
+        assert_eq!(node.call("MGET kept new:"), "[\"v\", (nil)]");
+        node.advance(3_600_000);
+        node.cron();
+        assert_eq!(node.stat("prefixes_invalidated"), "0", "all are forgotten");
+        let kept = if swept { "\"v\"" } else { "(nil)" };
+        assert_eq!(node.call("MGET kept new:"), format!("[{kept}, (nil)]"), "never more than was");
+    }
+}
+
+#[test]
+fn what_a_name_has_hit_leaves_no_error_behind_in_the_count_of_all() {
+    let mut node = node();
+    node.call("MSET 2 a1 v b v TAGS 1 t");
+    node.call("INVALIDATE PREFIXES 1 a");
+    assert_eq!(node.call("INVALIDATE TAGS 1 t"), "1");
+    node.call("DEL a1");
+    assert_eq!(node.call("INVALIDATE ALL"), "0");
+    node.call("SET a1 v TAGS 1 t");
+    node.call("INVALIDATE PREFIXES 1 a");
+    node.rename("a1", "dead");
+    node.call("SET new v");
+    node.call("INVALIDATE TAGS 1 t");
+    assert_eq!(node.call("INVALIDATE ALL"), "1", "what left dead is not among those that are hit");
+}
+
+#[test]
+fn what_arrives_and_is_older_than_a_forgotten_mark_that_may_have_concerned_it_is_dead() {
+    for (what, other) in [("TAGS 1 t", "\"v\""), ("PREFIXES 1 nobodys", "(nil)"), ("PATTERNS 1 nobodys", "(nil)")] {
+        let mut node = node();
+        node.config("skew", "1ms").unwrap();
+        node.call("SET k v PERSIST TAGS 1 t");
+        node.call("SET other v PERSIST TAGS 1 u");
+        let dumps = [b"k".as_slice(), b"other"].map(|key| (key, node.dump(key).unwrap()));
+        node.call("DEL k other");
+        node.call(&format!("INVALIDATE {what}"));
+        node.sweep();
+        forget(&mut node);
+        assert!(node.state.tags.known(b"t").is_none());
+        for (key, (header, stored)) in &dumps {
+            node.call_words(&[b"STORE", key, header, stored]);
+        }
+        assert_eq!((node.call("GET k"), node.call("GET other")), ("(nil)".into(), other.into()), "{what}");
+        node.sweep();
+        assert_eq!(node.stat("sweep_backlog"), "0");
+        assert_eq!(node.dbsize(), usize::from(other != "(nil)"), "what is dead on arrival is swept");
+    }
+}
+
+#[test]
+fn a_stale_copy_that_came_after_its_tag_was_invalidated_leaves_no_error_behind() {
+    let mut node = node();
+    node.call("SET b v TAGS 1 t");
+    let token = node.token("GETLOCK k");
+    node.call("INVALIDATE TAGS 1 t SOFT");
+    assert_eq!(load(&mut node, &token, "SWR 100 TAGS 1 t"), "STALE");
+    node.call("DEL k");
+    assert_eq!(node.call("INVALIDATE ALL"), "0", "b was hit before, k is gone");
+}
+
+#[test]
+fn marks_that_are_said_once_more_change_no_count() {
+    for what in ["TAGS 1 t", "ALL", "PREFIXES 1 a"] {
+        let mut node = node();
+        node.call("INVALIDATE TAGS 1 t");
+        node.call(&format!("INVALIDATE {what}"));
+        node.call("MSET 3 a v b v c v TAGS 1 t");
+        for (_, words) in node.marks_as_words() {
+            node.obey(&[&[&b"SMARTCACHE.MARK"[..]], &slices(&words)[..]].concat());
+        }
+        assert_eq!(node.call("MGET a b c"), r#"["v", "v", "v"]"#);
+        let mut other = TestNode::at(1_000_000);
+        other.load_aof(&node.saved(), [2; 16]);
+        for mut node in [node, other] {
+            assert_eq!(node.call("INVALIDATE TAGS 1 t"), "3", "{what}");
+            node.call("SET d v");
+            assert_eq!(node.call("INVALIDATE ALL"), "1", "{what}");
+        }
+    }
+}
+
+#[test]
+fn members_that_are_not_listed_are_counted_and_swept() {
+    let mut node = node();
+    node.config("max-members", "2").unwrap();
+    node.call("MSET 4 a v b v c v d v TAGS 1 t");
+    assert_eq!(node.call("INVALIDATE TAGS 1 t"), "4");
+    node.sweep();
+    assert_eq!((node.dbsize(), node.call("INVALIDATE ALL")), (0, "0".into()));
+}
+
+#[test]
+fn many_members_are_counted_by_their_lists_which_leaves_no_error_behind() {
+    let mut node = node();
+    for n in 0..1_500 {
+        node.call(&format!("SET k{n} v TAGS 2 t u"));
+    }
+    assert_eq!(node.call("INVALIDATE TAGS 2 t u"), "3000");
+    node.sweep();
+    node.call("SET new v");
+    assert_eq!(node.call("INVALIDATE ALL"), "1");
+}
+
+#[test]
+fn who_waits_is_answered_when_the_sweep_has_passed_or_time_is_over() {
+    for (what, hits) in [("PREFIXES 1 a", "2"), ("PATTERNS 1 *", "3"), ("TAGS 1 t", "1"), ("ALL", "3")] {
+        let mut node = node();
+        node.call("MSET 2 a1 v a2 v");
+        node.call("SET b v TAGS 1 t");
+        assert_eq!(node.call(&format!("INVALIDATE {what} WAIT 5")), "(waiting)");
+        node.sweep();
+        assert_eq!(node.late_answers(), [(1, hits.into())], "{what}");
+    }
+    let mut node = node();
+    node.call("MSET 2 a1 v a2 v");
+    node.call("INVALIDATE PREFIXES 1 a WAIT 5");
+    node.sweep_some(1);
+    assert!(node.late_answers().is_empty());
+    node.advance(5_000);
+    node.answer_sweep_waiters();
+    assert_eq!(node.late_answers(), [(1, "1".into())], "those that it has found so far");
+    node.server.may_wait = false;
+    assert_eq!(node.call("INVALIDATE PREFIXES 1 a WAIT 5"), "0");
+}
+
+#[test]
+fn what_is_not_understood_changes_nothing() {
+    let mut node = node();
+    node.call("SET k v TAGS 1 t");
+    for (line, error) in [
+        ("SOFT", "syntax error: say what: TAGS, PREFIXES, PATTERNS or ALL"),
+        ("ALL OVER 5", "syntax error near 'OVER'"),
+        ("PREFIXES 1 ", "invalid prefix '': every key begins so: say ALL"),
+        ("PREFIXES 1 a PATTERNS 1 b", "syntax error near 'PATTERNS'"),
+        ("ALL TAGS 1 t", "syntax error near 'TAGS'"),
+        ("TAGS 1 t ALL", "syntax error near 'ALL'"),
+        ("ALL ALL", "syntax error near 'ALL'"),
+        ("ALL SOFT SOFT", "syntax error near 'SOFT'"),
+        ("ALL GUARD", "syntax error near 'GUARD'"),
+        ("ALL GUARD 1 GUARD 1", "syntax error near 'GUARD'"),
+        ("TAGS", "syntax error near 'TAGS'"),
+        ("TAGS 0", "invalid TAGS '0': a whole number from 1 to 10000 is wanted"),
+        ("TAGS 2 t", "TAGS says 2, but 1 follow: give the count of what follows"),
+        ("TAGS 1 ", "invalid tag '': a tag has 1 to 255 bytes"),
+        ("TAGS 1 t u", "syntax error near 'u'"),
+        ("t", "syntax error near 't'"),
+    ] {
+        assert_eq!(node.refusal(&format!("INVALIDATE {line}")), format!("ERR {error}"), "{line}");
+    }
+    let long = node.refusal(&format!("INVALIDATE TAGS 2 t {}", "x".repeat(256)));
+    assert!(long.starts_with("ERR invalid tag 'xxx") && long.ends_with("': a tag has 1 to 255 bytes"), "{long}");
+    assert_eq!(node.refusal("INVALIDATE"), "ERR wrong number of arguments for 'smartcache.invalidate' command");
+}
