@@ -3,7 +3,7 @@
 use super::args::Args;
 use super::options::{self, CLAIM, LIFETIME, TAGS, Takes};
 use super::set;
-use super::spec::{Access, Arg, Command, Flag, Keys};
+use super::spec::{Access, Arg, Command, Flag, Keys, Run};
 use crate::cache::error::Error;
 use crate::cache::node::store::Content;
 use crate::cache::{Cx, Slot};
@@ -24,7 +24,7 @@ It has no windows: when it is not fresh it is a miss.
 TOKEN and SINCE as in SET.
 Replaces entries and plain strings; a key of another type answers WRONGTYPE, with TOKEN or SINCE LOST.",
     replies: "OK. With TOKEN or SINCE: OK, STALE or LOST, as SET answers.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! `SMARTCACHE.DEL`: removes entries.
 
 use super::args::{self, Args};
-use super::spec::{Access, Arg, Command, Flag, Keys};
+use super::spec::{Access, Arg, Command, Flag, Keys, Run};
 use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::Freshness;
 use crate::cache::error::Error;
@@ -23,7 +23,7 @@ Removes entries and plain strings. A key of another type answers WRONGTYPE, and 
 Entries whose time is over are removed, too, but not counted.
 Loads of the keys that are under way are not trusted any more, whether the keys were there or not: their fills answer STALE. A lease that is out is free again, and the first who waits for it gets it. A back-off is over.",
     replies: "How many were there: fresh, stale and absent entries, and plain strings.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! `SMARTCACHE.EXTEND`: moves the end of a lease.
 
 use super::args::{Args, Zero};
-use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
+use super::spec::{Access, Arg, Command, Flag, Keys, Kind, Run};
 use crate::cache::Cx;
 use crate::cache::error::Error;
 use crate::cache::lease::fill::Provenance;
@@ -20,7 +20,7 @@ pub const COMMAND: Command = Command {
 The lease ends that long from now. A lease that has ended is not revived, but its fill may still come.
 A token that is unknown, of another key or of a former life is no error: 0.",
     replies: "1, or 0 when the lease has ended.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

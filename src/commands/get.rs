@@ -1,7 +1,7 @@
 //! `SMARTCACHE.GET`: the value when fresh.
 
 use super::args::{Args, is, once};
-use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
+use super::spec::{Access, Arg, Command, Flag, Keys, Kind, Run};
 use crate::cache::codec::accept::Accept;
 use crate::cache::error::Error;
 use crate::cache::lease::outcomes::ReplyState;
@@ -29,7 +29,7 @@ STATE makes the reply an array of five: state (HIT, STALE, ABSENT, MISS), value,
 ACCEPT gzip,zstd lets a client decompress for itself: the value's place holds the encoding and the bytes, as they are stored when their encoding is in the list, else decompressed and called identity. Encodings: gzip, zstd, and lz4 (a block behind its length in four bytes, little-endian).
 A plain string is read as a fresh entry. Any other type answers WRONGTYPE.",
     replies: "The value, or nil. With STATE: an array of five. With ACCEPT: an array of encoding and bytes in place of the value.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 /// `GET key [STALE] [STATE] [ACCEPT encodings]`

@@ -2,7 +2,7 @@
 
 use super::args::{Args, Zero, is, once};
 use super::get;
-use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
+use super::spec::{Access, Arg, Command, Flag, Keys, Kind, Run};
 use crate::cache::codec::accept::Accept;
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
@@ -39,7 +39,7 @@ OWNER gives its holder the same token again, after a lost reply. BETA is the eag
 Inside SWR the stale value is served at once. Past it, inside SIE, only in place of BUSY. When a rule's FILLS or smartcache.max-leases are reached, no token is given: the stale value or BUSY.
 On a replica what needs no token is served; what would need one answers READONLY.",
     replies: "An array of five: state (HIT, STALE, ABSENT, MISS, BUSY), value or nil, token or nil, fresh_ms (what is left of its freshness; -1 without end), lease_ms (with a token: what is left of the lease; with BUSY, or STALE without a token: when to ask again; else 0). With ACCEPT the value's place holds encoding and bytes.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 /// The longest name of an owner, in bytes.

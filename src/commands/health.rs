@@ -1,7 +1,7 @@
 //! `SMARTCACHE.HEALTH`: whether all is well, and if not, what to do.
 
 use super::args::Args;
-use super::spec::{Command, Flag, Keys};
+use super::spec::{Command, Flag, Keys, Run};
 use crate::cache::Cx;
 use crate::cache::error::Error;
 
@@ -21,7 +21,7 @@ MarkTarget happens is judged over the last five minutes and up to a minute more:
 hit_rate and error_rate are percentages of the same time, as defined for STATS; 0 when there was nothing. evicted_per_sec is how many keys, whatever they held, the server evicted a second: on average over the last minute, or since start or RESETSTAT. memory_used_bytes, memory_max_bytes (0: no limit), connected_clients and ops_per_sec are the server's own used_memory, maxmemory, connected_clients and instantaneous_ops_per_sec. uptime_ms is since the module was loaded.
 It tells of this node: a replica judges by what it was asked itself.",
     replies: "A map: status (ok or warn), reasons (an array of maps of code and text, the most urgent first), hit_rate, error_rate, memory_used_bytes, memory_max_bytes, connected_clients, ops_per_sec, evicted_per_sec, uptime_ms.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

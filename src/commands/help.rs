@@ -1,8 +1,7 @@
 //! `SMARTCACHE.HELP`: help made from the command table.
 
 use super::args::Args;
-use super::spec::{Arg, Command, Flag, Keys, Kind};
-use super::{COMMANDS, find};
+use super::spec::{Arg, Command, Flag, Keys, Kind, Run, Table, find};
 use crate::cache::Cx;
 use crate::cache::error::Error;
 
@@ -18,26 +17,26 @@ pub const COMMAND: Command = Command {
     args: &[Arg::new("command", Kind::Text).or_none()],
     details: "The command may be named with or without SMARTCACHE, a subcommand by two words or with a bar: HELP RULE SET, HELP RULE|SET.",
     replies: "An array of lines.",
-    run: Some(run),
+    run: Some(Run::WithTable(run)),
 };
 
-fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>, table: Table) -> Result<(), Error> {
     let (name, sub) = (args.option(), args.option());
     args.finish()?;
     let Some(name) = name else {
-        lines(cx, &overview());
+        lines(cx, &overview(table));
         return Ok(());
     };
     // The server's own way to name a subcommand.
     match name.iter().position(|byte| *byte == b'|') {
-        Some(at) if sub.is_none() => answer(cx, &name[..at], Some(&name[at + 1..])),
-        _ => answer(cx, name, sub),
+        Some(at) if sub.is_none() => answer(cx, table, &name[..at], Some(&name[at + 1..])),
+        _ => answer(cx, table, name, sub),
     }
 }
 
 /// Answers with the help for one command, or one subcommand of it.
-pub fn answer(cx: &mut Cx<'_, '_>, name: &[u8], sub: Option<&[u8]>) -> Result<(), Error> {
-    let help = of(name, sub);
+pub fn answer(cx: &mut Cx<'_, '_>, table: Table, name: &[u8], sub: Option<&[u8]>) -> Result<(), Error> {
+    let help = of(table, name, sub);
     let help = help.ok_or_else(|| Error::invalid("command", sub.unwrap_or(name), "SMARTCACHE.HELP lists them"))?;
     lines(cx, &help);
     Ok(())
@@ -48,21 +47,21 @@ fn lines(cx: &mut Cx<'_, '_>, lines: &[String]) {
     lines.iter().for_each(|line| cx.reply.simple(line));
 }
 
-fn public() -> impl Iterator<Item = &'static Command> {
-    COMMANDS.iter().copied().filter(|command| !command.has(Flag::Internal) && command.run.is_some())
+fn public(table: Table) -> impl Iterator<Item = &'static Command> {
+    table.iter().copied().filter(|command| !command.has(Flag::Internal) && command.run.is_some())
 }
 
-fn overview() -> Vec<String> {
-    public().flat_map(|command| [command.grammar(), format!("    {}.", command.summary)]).collect()
+fn overview(table: Table) -> Vec<String> {
+    public(table).flat_map(|command| [command.grammar(), format!("    {}.", command.summary)]).collect()
 }
 
-fn of(name: &[u8], sub: Option<&[u8]>) -> Option<Vec<String>> {
-    let command = find(name, sub).filter(|command| !command.has(Flag::Internal))?;
+fn of(table: Table, name: &[u8], sub: Option<&[u8]>) -> Option<Vec<String>> {
+    let command = find(table, name, sub).filter(|command| !command.has(Flag::Internal))?;
     if sub.is_some() && command.parent().is_none() {
         return None; // GET has no subcommands
     }
     if command.run.is_none() {
-        let subcommands = public().filter(|sub| sub.parent().is_some_and(|(parent, _)| parent == command.name));
+        let subcommands = public(table).filter(|sub| sub.parent().is_some_and(|(parent, _)| parent == command.name));
         return Some(subcommands.flat_map(|sub| [sub.grammar(), format!("    {}.", sub.summary)]).collect());
     }
     let mut lines = vec![command.grammar(), format!("{}.", command.summary)];
@@ -75,12 +74,13 @@ fn of(name: &[u8], sub: Option<&[u8]>) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::public;
+    use crate::commands::COMMANDS;
     use crate::testing::TestNode;
 
     #[test]
     fn every_command_for_people_has_its_line() {
         let help = TestNode::at(0).call("SMARTCACHE.HELP");
-        for command in public() {
+        for command in public(COMMANDS) {
             assert!(
                 help.contains(&command.grammar().escape_default().to_string().replace("\\u{2026}", "…")),
                 "{}",

@@ -1,7 +1,7 @@
 //! `SMARTCACHE.HOTKEYS`: what is asked for most, lately.
 
 use super::args::{Args, is, once};
-use super::spec::{Arg, Command, Flag, Keys, Kind};
+use super::spec::{Arg, Command, Flag, Keys, Kind, Run};
 use crate::cache::Cx;
 use crate::cache::error::Error;
 use crate::cache::glob::Glob;
@@ -22,7 +22,7 @@ It tells what a sketch of constant size (about 120 KB) remembers: some requests 
 requests is how often the key was asked for, lately; hits how often of these it was answered with something to use; share its part of all requests, from 0 to 1. RESETSTAT forgets them.
 It tells the names of keys whatever keys its caller may read: it is in @dangerous.",
     replies: "An array of maps: key, requests, hits, share.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 /// The most keys that are told.

@@ -1,7 +1,7 @@
 //! `SMARTCACHE.INSPECT`: everything about one key, counting no hit.
 
 use super::args::Args;
-use super::spec::{Access, Arg, Command, Flag, Keys};
+use super::spec::{Access, Arg, Command, Flag, Keys, Run};
 use crate::cache::entry::{EntryRef, Freshness};
 use crate::cache::error::Error;
 use crate::cache::node::read;
@@ -21,7 +21,7 @@ pub const COMMAND: Command = Command {
 kind (value, absent, string, none), state (fresh, stale, dead, none), codec (none, gzip, zstd, lz4, or unknown), dictionary (nil), raw_bytes, stored_bytes, memory_bytes, age_ms (since the store), fresh_ms (what is left, -1 without end), swr_ms and sie_ms (the windows' lengths), load_ms (nil when no load was measured), rule (nil without one), tags, lease (none, held, early, backoff), waiters (how many are parked).
 Counts no request and touches neither LRU nor LFU.",
     replies: "A map, or nil when there is neither entry nor lease. A key of another type answers WRONGTYPE.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 /// What is said of a key, taken before anything is answered.

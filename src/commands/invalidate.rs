@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::args::{Args, Zero, is, once};
 use super::options;
-use super::spec::{Arg, Command, Flag, Keys, Kind};
+use super::spec::{Arg, Command, Flag, Keys, Kind, Run};
 use crate::cache::cluster::bus::PassOn;
 use crate::cache::effects::Effect;
 use crate::cache::error::{Error, Word};
@@ -67,7 +67,7 @@ PREFIXES are literal, PATTERNS are globs as in KEYS. WAIT keeps the caller until
 Plain strings carry no stamp and are not reached. Memory follows in the background, with a keyspace event del and a tracking signal for each key. BCAST trackers hear of smartcache:tag:TAG at once.
 TAGS needs write permission on the pseudo-key smartcache:tag:TAG for each tag, PREFIXES on every key that begins so where the server can tell, and else, as PATTERNS and ALL, on all keys; else NOPERM.",
     replies: "How many entries it has hit, known at once for TAGS and ALL: an entry once for each tag named; one that was invalidated before does not count. (With more than 1,000 members, one that another tag or a pattern has hit counts until its memory is freed; one that RENAME or MOVE brought is hit, but counts only when a walk over all keys has met it.) For PREFIXES and PATTERNS 0; with WAIT those that the sweep has found.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 /// `INVALIDATE what [SOFT] [OVER d] [GUARD d] [WAIT d]`

@@ -1,7 +1,7 @@
 //! `SMARTCACHE.MARK`: how invalidations reach replicas and come back from an AOF. Not for people.
 
 use super::args::Args;
-use super::spec::{Arg, Command, Flag, Keys, Kind};
+use super::spec::{Arg, Command, Flag, Keys, Kind, Run};
 use crate::cache::Cx;
 use crate::cache::error::Error;
 use crate::cache::invalidation::messages::{self, MarkMessage};
@@ -28,7 +28,7 @@ pub const COMMAND: Command = Command {
 Written by SmartCache itself into the replication stream and the AOF: stamp, time, what is left of the guard, HARD or SOFT, OVER, and what is named: TAGS, PREFIXES, PATTERNS or ALL. Or SWEPT: a sweep that began at the stamp has been everywhere. Or FORGET: marks of prefixes and patterns up to the stamp are forgotten now; FORGOT: they were before.
 Refused from clients, whose command is SMARTCACHE.INVALIDATE.",
     replies: "OK",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! `SMARTCACHE.MGET`: the fresh values of several keys.
 
 use super::args::Args;
-use super::spec::{Access, Arg, Command, Flag, Keys};
+use super::spec::{Access, Arg, Command, Flag, Keys, Run};
 use crate::cache::error::Error;
 use crate::cache::node::read::{self, Found};
 use crate::cache::stats::miss_reasons::MissReason;
@@ -19,7 +19,7 @@ pub const COMMAND: Command = Command {
     args: &[Arg::key().repeated()],
     details: "Each key counts as one request. A key of another type is nil, as in MGET. Grants no leases.",
     replies: "An array: for each key in order its value when fresh, else nil.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::args::Args;
-use super::spec::{Access, Arg, Command, Flag, Keys};
+use super::spec::{Access, Arg, Command, Flag, Keys, Run};
 use crate::cache::error::Error;
 use crate::cache::node::read;
 use crate::cache::{Cx, Judge, Slot};
@@ -22,7 +22,7 @@ pub const COMMAND: Command = Command {
 For warming a cache without loading what is there. An absent entry is an entry, and a plain string counts as one. A key of another type answers WRONGTYPE.
 Counts no requests.",
     replies: "An array of keys, in the order given.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

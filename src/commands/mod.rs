@@ -35,11 +35,11 @@ pub mod store;
 pub mod touch;
 pub mod unlock;
 
-use spec::Command;
+use spec::{Command, Table};
 
 /// Every command, containers before their subcommands. A constant, so that what is asked of a row at every call is
 /// answered when it is compiled.
-pub const COMMANDS: &[&Command] = &[
+pub const COMMANDS: Table = &[
     &get::COMMAND,
     &mget::COMMAND,
     &getlock::COMMAND,
@@ -74,23 +74,9 @@ pub const COMMANDS: &[&Command] = &[
     &panic::COMMAND,
 ];
 
-/// The command that these words name, in any case, with or without `SMARTCACHE.`; a subcommand when there is one of
-/// the second word.
+/// The command with this name; see [`spec::find`].
 pub fn find(name: &[u8], sub: Option<&[u8]>) -> Option<&'static Command> {
-    let named = |command: &Command, wanted: &str| {
-        name.eq_ignore_ascii_case(wanted.as_bytes())
-            || wanted.strip_prefix("SMARTCACHE.").is_some_and(|bare| args::is(name, bare) && !command.name.is_empty())
-    };
-    let subcommand = COMMANDS.iter().find(|command| {
-        command
-            .parent()
-            .is_some_and(|(parent, own)| named(command, parent) && sub.is_some_and(|sub| args::is(sub, own)))
-    });
-    let plain = || COMMANDS.iter().find(|command| command.parent().is_none() && named(command, command.name));
-    if sub.is_some() && subcommand.is_none() && plain().is_some_and(|command| command.run.is_none()) {
-        return None; // a container knows its subcommands
-    }
-    subcommand.or_else(plain).copied()
+    spec::find(COMMANDS, name, sub)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::args::Args;
 use super::options::{self, CODEC, CONDITION, LIFETIME, SIE, SINCE, SWR, TAGS, Takes};
-use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
+use super::spec::{Access, Arg, Command, Flag, Keys, Kind, Run};
 use crate::cache::error::Error;
 use crate::cache::node::store::{self, Content, Outcome};
 use crate::cache::{Cx, Key};
@@ -33,7 +33,7 @@ pub const COMMAND: Command = Command {
 The options are those of SET and hold for every key; each key gets its own rule and its own jitter.
 On an error nothing is stored.",
     replies: "How many were stored and are fresh.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 /// More keys than a command can carry.

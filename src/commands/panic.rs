@@ -1,7 +1,7 @@
 //! `SMARTCACHE.PANIC`: panics, so that tests can see that no panic kills the server. Never in a release.
 
 use super::args::Args;
-use super::spec::{Command, Flag, Keys};
+use super::spec::{Command, Flag, Keys, Run};
 use crate::cache::Cx;
 use crate::cache::error::Error;
 
@@ -17,7 +17,7 @@ pub const COMMAND: Command = Command {
     args: &[],
     details: "Only in builds with the feature test-commands.",
     replies: "An error.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 #[allow(clippy::panic)] // what it is for

@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::invalidate::{SELECTOR, check_permission, parse_selector};
-use super::spec::{Command, Flag, Keys};
+use super::spec::{Command, Flag, Keys, Run};
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
 use crate::cache::invalidation::sweep::{Preview, SweepReply};
@@ -22,7 +22,7 @@ pub const COMMAND: Command = Command {
 Looks at what SMARTCACHE.INVALIDATE would hit with the same words, in the selected database, and changes nothing. The caller waits while keys are walked over in slices; so it is refused in MULTI, scripts and functions. MarkTarget is stored or goes meanwhile may be missed.
 It shows names of keys, so TAGS needs read permission on the pseudo-key smartcache:tag:TAG for each tag, PREFIXES on every key that begins so where the server can tell, and else, as PATTERNS and ALL, on all keys; else NOPERM.",
     replies: "A map: entries (fresh or stale ones that would be hit), bytes (memory of their values), sample (up to 10 of their keys), origin_ms (what loading them anew would take: the measured load times of those that were loaded under a lease).",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! `SMARTCACHE.RESETSTAT`: counts from zero again.
 
 use super::args::Args;
-use super::spec::{Command, Flag, Keys};
+use super::spec::{Command, Flag, Keys, Run};
 use crate::cache::Cx;
 use crate::cache::error::Error;
 
@@ -17,7 +17,7 @@ pub const COMMAND: Command = Command {
     args: &[],
     details: "What is counted starts from zero, windows and hot keys too. What is measured, such as entries and bytes, stays. A lease or a wait that began before counts by its end only.",
     replies: "OK",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

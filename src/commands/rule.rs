@@ -1,7 +1,7 @@
 //! `SMARTCACHE.RULE`: named policies for keys that match a pattern.
 
 use super::args::{Args, Zero, is};
-use super::spec::{Arg, Command, Flag, Keys, Kind};
+use super::spec::{Arg, Command, Flag, Keys, Kind, Run, Table};
 use crate::cache::cluster::bus::PassOn;
 use crate::cache::effects::Effect;
 use crate::cache::error::{Error, Word};
@@ -57,7 +57,7 @@ TAG gives every matching entry a tag made from its key: {1} is what the first st
 A name has 1 to 64 letters, digits and any of _ . : - and there are at most 1024 rules. A rule has 1 to 64 patterns of up to 1024 bytes and at most 64 templates. SCALE is more than 0 and at most 1000000, JITTER 0 to 1, BETA 0 to 1000000, FILLS 1 to 1000000, MINSIZE up to 2gb, PRIORITY any whole number of 64 bits, 0 unless said.
 Rules made by command are data: replicated, saved, and kept by FLUSHALL. Rules can also be configured, as JSON in smartcache.rules; those win over commanded ones of the same name.",
     replies: "OK",
-    run: Some(set),
+    run: Some(Run::Plain(set)),
 };
 
 /// `RULE DEL`
@@ -72,7 +72,7 @@ pub const DEL: Command = Command {
     args: &[Arg::new("name", Kind::Text)],
     details: "Entries stay as they are. A rule that comes from the setting smartcache.rules is refused: change the setting.",
     replies: "1, or 0 when there is no such rule.",
-    run: Some(del),
+    run: Some(Run::Plain(del)),
 };
 
 /// `RULE GET`
@@ -87,7 +87,7 @@ pub const GET: Command = Command {
     args: &[Arg::new("name", Kind::Text)],
     details: "name, source (command or config), match, and what else was said, durations in milliseconds.",
     replies: "A map, or nil when there is no such rule.",
-    run: Some(get),
+    run: Some(Run::Plain(get)),
 };
 
 /// `RULE LIST`
@@ -102,7 +102,7 @@ pub const LIST: Command = Command {
     args: &[],
     details: "Each as RULE GET shows it.",
     replies: "An array of maps.",
-    run: Some(list),
+    run: Some(Run::Plain(list)),
 };
 
 /// `RULE EXPLAIN`
@@ -119,7 +119,7 @@ pub const EXPLAIN: Command = Command {
 rule (nil without one), ttl_min_ms and ttl_max_ms (what jitter may draw; nil without end), swr_ms, sie_ms, negative_min_ms, negative_max_ms, lock_ms, beta, codec, minsize, fills (nil: unlimited), tags.
 The key need not exist, and is not looked at.",
     replies: "A map.",
-    run: Some(explain),
+    run: Some(Run::Plain(explain)),
 };
 
 /// `RULE HELP`
@@ -134,7 +134,7 @@ pub const HELP: Command = Command {
     args: &[],
     details: "The same as SMARTCACHE.HELP RULE.",
     replies: "An array of lines.",
-    run: Some(help),
+    run: Some(Run::WithTable(help)),
 };
 
 impl From<RuleError> for Error {
@@ -149,9 +149,9 @@ impl From<RuleError> for Error {
     }
 }
 
-fn help<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
+fn help<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>, table: Table) -> Result<(), Error> {
     args.finish()?;
-    super::help::answer(cx, b"RULE", None)
+    super::help::answer(cx, table, b"RULE", None)
 }
 
 fn set<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::options::{self, CLAIM, CODEC, CONDITION, LIFETIME, SIE, SWR, TAGS, Takes};
-use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
+use super::spec::{Access, Arg, Command, Flag, Keys, Kind, Run};
 use crate::cache::error::Error;
 use crate::cache::node::store::{self, Content, Options, Outcome};
 use crate::cache::{Cx, Key};
@@ -27,7 +27,7 @@ Without either it counts as loaded now, and ends the lease that is out for the k
 Out of memory: OOM, and nothing is stored; with TOKEN those who wait are handed the value all the same. Any error ends the lease, as UNLOCK does, unless it is a syntax error.
 Overwrites any type, as SET does; with NX or XX a key of another type is left alone, and with TOKEN or SINCE it answers LOST.",
     replies: "OK, or nil when NX or XX did not hold. With TOKEN or SINCE: OK; STALE when the key was deleted, made stale or flushed after the load began (kept as a stale copy for what is left of its windows, or dropped); LOST when something newer was written, or the token is not of this server's present life or this key: nothing is stored then.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

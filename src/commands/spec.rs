@@ -3,12 +3,32 @@
 //! One [`Command`] item holds everything that is to be known about a command. Registration, ACL categories,
 //! `COMMAND DOCS`, `SMARTCACHE.HELP` and `docs/commands.md` all come from it.
 
-use super::args::Args;
+use super::args::{self, Args};
 use crate::cache::Cx;
 use crate::cache::error::Error;
 
 /// The code of a command: parse first, then act; an error means that nothing has happened.
-pub type Run = for<'w> fn(&mut Cx<'_, 'w>, &mut Args<'w>) -> Result<(), Error>;
+#[derive(Clone, Copy, Debug)]
+pub enum Run {
+    /// It needs its arguments.
+    Plain(for<'w> fn(&mut Cx<'_, 'w>, &mut Args<'w>) -> Result<(), Error>),
+    /// It also reads the table of all commands, as help does. The table names every command's file, so a command's
+    /// file cannot import it.
+    WithTable(for<'w> fn(&mut Cx<'_, 'w>, &mut Args<'w>, Table) -> Result<(), Error>),
+}
+
+/// All commands, containers before their subcommands.
+pub type Table = &'static [&'static Command];
+
+impl Run {
+    /// Runs the command; `table` is [`COMMANDS`](super::COMMANDS).
+    pub fn call<'w>(self, cx: &mut Cx<'_, 'w>, args: &mut Args<'w>, table: Table) -> Result<(), Error> {
+        match self {
+            Run::Plain(run) => run(cx, args),
+            Run::WithTable(run) => run(cx, args, table),
+        }
+    }
+}
 
 /// A command, or a subcommand of one.
 #[derive(Debug)]
@@ -197,6 +217,25 @@ impl Arg {
             None => name,
         }
     }
+}
+
+/// The command of `table` with this name, in any case, with or without `SMARTCACHE.`; its subcommand when `sub` names
+/// one. A container with an unknown subcommand is not found.
+pub fn find(table: Table, name: &[u8], sub: Option<&[u8]>) -> Option<&'static Command> {
+    let named = |command: &Command, wanted: &str| {
+        name.eq_ignore_ascii_case(wanted.as_bytes())
+            || wanted.strip_prefix("SMARTCACHE.").is_some_and(|bare| args::is(name, bare) && !command.name.is_empty())
+    };
+    let subcommand = table.iter().find(|command| {
+        command
+            .parent()
+            .is_some_and(|(parent, own)| named(command, parent) && sub.is_some_and(|sub| args::is(sub, own)))
+    });
+    let plain = || table.iter().find(|command| command.parent().is_none() && named(command, command.name));
+    if sub.is_some() && subcommand.is_none() && plain().is_some_and(|command| command.run.is_none()) {
+        return None;
+    }
+    subcommand.or_else(plain).copied()
 }
 
 impl Command {

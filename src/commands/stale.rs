@@ -1,7 +1,7 @@
 //! `SMARTCACHE.STALE`: ends freshness, keeps the windows.
 
 use super::args::{self, Args};
-use super::spec::{Access, Arg, Command, Flag, Keys};
+use super::spec::{Access, Arg, Command, Flag, Keys, Run};
 use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::EntryMut;
 use crate::cache::error::Error;
@@ -23,7 +23,7 @@ From now on the entries are served only inside SWR and SIE, which count from now
 Loads of the keys that are under way are not trusted any more, whether the keys were there or not: their fills answer STALE and are kept as stale copies. A lease that is out is free again, and the first who waits for it gets it.
 Plain strings carry no freshness and are not touched. A key of another type answers WRONGTYPE, and then nothing is changed.",
     replies: "How many were fresh.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

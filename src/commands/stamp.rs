@@ -1,7 +1,7 @@
 //! `SMARTCACHE.STAMP`: the moment before a load, for `SINCE`.
 
 use super::args::Args;
-use super::spec::{Command, Flag, Keys};
+use super::spec::{Command, Flag, Keys, Run};
 use crate::cache::Cx;
 use crate::cache::error::Error;
 use crate::cache::lease::token::{Of, Token};
@@ -20,7 +20,7 @@ pub const COMMAND: Command = Command {
 Take it before a load, of a batch for example, and give it with SINCE: what was deleted, made stale or written meanwhile is noticed then. Good for any number of keys, in any database, on this node, until it restarts or its role changes.
 On a replica: READONLY, since stores are its primary's.",
     replies: "An opaque text.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

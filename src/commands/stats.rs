@@ -1,7 +1,7 @@
 //! `SMARTCACHE.STATS`: what the cache has done.
 
 use super::args::{Args, is, once};
-use super::spec::{Arg, Command, Flag, Keys, Kind};
+use super::spec::{Arg, Command, Flag, Keys, Kind, Run};
 use crate::cache::error::Error;
 use crate::cache::ids::RuleId;
 use crate::cache::rules::{Policies, Rule};
@@ -30,7 +30,7 @@ RULE tells those of one rule, RULES those of every rule, by name; (none) is for 
 WINDOW 1m, 5m or 1h tells what was counted lately: in the last minute and up to a second more, in the last five minutes or hour and up to a minute more. MarkTarget is measured, such as entries, is as of now.
 JSON and PROMETHEUS answer with one text. In JSON the fields are called as in the map. Prometheus gets seconds for milliseconds and _total behind counters; with RULES the rule is a label, and what concerns no key is there too, without label: one scrape has everything. Without RULE and WINDOW it also has smartcache_health with each code of SMARTCACHE.HEALTH as the label reason: 1 where that reason is given, else 0.",
     replies: "A map from name to number; with RULES a map from rule to such a map. With JSON or PROMETHEUS: a text.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 /// The name of the row for keys without a rule: no rule can be called so.

@@ -1,7 +1,7 @@
 //! `SMARTCACHE.STORE`: how entries reach replicas and come back from an AOF. Not for people.
 
 use super::args::{Args, is};
-use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
+use super::spec::{Access, Arg, Command, Flag, Keys, Kind, Run};
 use crate::cache::codec::CodecId;
 use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::EntryMut;
@@ -28,7 +28,7 @@ pub const COMMAND: Command = Command {
 Written by SmartCache itself into the replication stream and the AOF; docs/format.md describes the header. Without bytes only the header of the entry that is there changes. The codec is what a worker should compress the bytes with.
 From a client it is treated as RESTORE is: every byte is checked, and the stamp is cut down to this node's clock.",
     replies: "OK",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::options::{self, LIFETIME, Takes};
-use super::spec::{Access, Arg, Command, Flag, Keys};
+use super::spec::{Access, Arg, Command, Flag, Keys, Run};
 use crate::cache::effects::{Effect, Event};
 use crate::cache::error::Error;
 use crate::cache::invalidation::marks::Verdict;
@@ -23,7 +23,7 @@ pub const COMMAND: Command = Command {
 For sliding expiry. The lifetime is worked out as SET would now; an absent entry's as ABSENT would. Windows and tags stay.
 It does not become younger: what was invalidated stays so. Entries that are not fresh, and plain strings, are left alone.",
     replies: "1, or 0 when there is no fresh entry. A key of another type answers WRONGTYPE.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! `SMARTCACHE.UNLOCK`: gives a lease back without a value.
 
 use super::args::{Args, Zero, is, once};
-use super::spec::{Access, Arg, Command, Flag, Keys, Kind};
+use super::spec::{Access, Arg, Command, Flag, Keys, Kind, Run};
 use crate::cache::error::Error;
 use crate::cache::lease::fill::{FillVerdict, Provenance};
 use crate::cache::lease::outcomes::LeaseEnd;
@@ -23,7 +23,7 @@ The first who waits for the key gets the next lease.
 BACKOFF says that the load failed: for that long nobody is granted a lease; callers, and those who wait now, get the stale copy while the longer of SWR and SIE lasts, else BUSY with the time left. It counts also when the lease has run out, as long as the key is as it was: nothing stored, deleted or made stale since (the reply is 0 then). Any store of the key, and SMARTCACHE.DEL, ends it.
 A token that is unknown, of another key or of a former life is no error: 0.",
     replies: "1, or 0 when it was not held.",
-    run: Some(run),
+    run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {

@@ -127,7 +127,7 @@ fn call(row: Row, ctx: Ctx, argv: &[Str<'_>]) {
                 server: &server,
                 effects: &mut effects,
             };
-            run(&mut cx, &mut Args::new(command.name, &words, row.name_words))
+            run.call(&mut cx, &mut Args::new(command.name, &words, row.name_words), COMMANDS)
         }
     };
     if let Err(error) = outcome {
@@ -157,7 +157,7 @@ pub(super) fn run_passed_on(command: &'static Command, ctx: Ctx, argv: &[Str<'_>
         server: &ServerCaller::new(ctx),
         effects: &mut effects,
     };
-    let outcome = run(&mut cx, &mut Args::new(command.name, &words, command.name_words()));
+    let outcome = run.call(&mut cx, &mut Args::new(command.name, &words, command.name_words()), COMMANDS);
     deliver(ctx, By::PassedOn(command), effects, keys, state);
     outcome
 }

@@ -292,7 +292,7 @@ impl TestNode {
             None => Err(Error::Refused(format!("unknown command '{}'", words[0].escape_ascii()))),
             Some(command) => match command.run.filter(|_| command.accepts(words.len())) {
                 None => Err(Error::Arity(command.name)),
-                Some(run) => run(
+                Some(run) => run.call(
                     &mut Cx {
                         now: self.now,
                         caller,
@@ -303,6 +303,7 @@ impl TestNode {
                         effects: &mut effects,
                     },
                     &mut Args::new(command.name, words, command.name_words()),
+                    commands::COMMANDS,
                 ),
             },
         };
