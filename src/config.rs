@@ -1,8 +1,8 @@
-//! Every setting once: its name, what it may be, its default, and what it is for.
+//! The settings: name, kind and range, default, and purpose, each declared once.
 //!
 //! The server knows each as `smartcache.NAME`, a text (its numbers have no units). [`Setting::set`] reads that text and
 //! [`Setting::get`] writes it, always in the same form: durations in seconds, fractions in percent, sizes with the
-//! largest unit that leaves them whole. So `CONFIG GET` may show `3600` where `1h` was said.
+//! largest unit that leaves them whole. So `CONFIG GET` shows `3600` after `1h` was set.
 //!
 //! To add a setting: a field in [`Settings`], a row in [`SETTINGS`]. The tests at the end go over the whole table.
 
@@ -14,7 +14,7 @@ use crate::cache::{
     units::{self, MAX_DURATION_MS, MAX_NUMBER, UnitError},
 };
 
-/// What the settings are at this moment. Durations are in milliseconds, sizes in bytes.
+/// The current values. Durations are in milliseconds, sizes in bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// `default-ttl`; 0 for no end.
@@ -118,61 +118,61 @@ pub const SETTINGS: &[Setting] = &[
         name: "default-ttl",
         kind: Kind::Duration(0..=MAX_DURATION_MS, at!(default_ttl_ms)),
         default: "3600",
-        doc: "The base of an entry's lifetime when neither the command nor a rule says one; 0: no end.",
+        doc: "The base of an entry's lifetime when neither the command nor a rule gives one; 0: no end.",
     },
     Setting {
         name: "max-ttl",
         kind: Kind::Duration(0..=MAX_DURATION_MS, at!(max_ttl_ms)),
         default: "0",
-        doc: "The longest lifetime, whatever a command or a rule says, PERSIST included; 0: no bound.",
+        doc: "The longest lifetime, whatever a command or a rule asks for, PERSIST included; 0: no limit.",
     },
     Setting {
         name: "jitter",
         kind: Kind::Fraction(at!(jitter)),
         default: "0",
-        doc: "How far lifetimes are spread around their base, so that entries stored together do not end together.",
+        doc: "How far lifetimes are spread around their base, so that entries stored together do not expire together.",
     },
     Setting {
         name: "swr",
         kind: Kind::Duration(0..=MAX_DURATION_MS, at!(swr_ms)),
         default: "0",
-        doc: "Stale-while-revalidate: for how long a stale value is served while one caller loads it anew.",
+        doc: "Stale-while-revalidate: how long a stale value is served while one caller refreshes it.",
     },
     Setting {
         name: "sie",
         kind: Kind::Duration(0..=MAX_DURATION_MS, at!(sie_ms)),
         default: "0",
-        doc: "Stale-if-error: for how long a stale value is served when it cannot be loaded anew.",
+        doc: "Stale-if-error: how long a stale value is served when it cannot be loaded.",
     },
     Setting {
         name: "negative-ttl",
         kind: Kind::Duration(1..=MAX_DURATION_MS, at!(negative_ttl_ms)),
         default: "60",
-        doc: "For how long it is remembered that the origin has nothing under a key.",
+        doc: "The lifetime of an absent entry, which records that the origin has nothing under a key.",
     },
     Setting {
         name: "lock",
         kind: Kind::Duration(1..=MAX_DURATION_MS, at!(lock_ms)),
         default: "10",
-        doc: "The length of a lease: how long others wait for one who loads.",
+        doc: "The length of a lease: how long others wait for the caller that loads.",
     },
     Setting {
         name: "beta",
         kind: Kind::Number(at!(beta)),
         default: "1",
-        doc: "How eagerly fresh values are loaded anew before they end; 0: never.",
+        doc: "How eagerly fresh values are refreshed before they expire; 0: never.",
     },
     Setting {
         name: "guard",
         kind: Kind::Duration(0..=MAX_DURATION_MS, at!(guard_ms)),
         default: "0",
-        doc: "For how long after a DEL, STALE or invalidation loads that begin are not trusted either: the lag of an origin's replicas.",
+        doc: "How long after a DEL, STALE or invalidation a load that begins is not trusted either: the lag of the origin's replicas.",
     },
     Setting {
         name: "skew",
         kind: Kind::Duration(1..=MAX_DURATION_MS, at!(skew_ms)),
         default: "60",
-        doc: "The clock difference between nodes that is survived when entries move from one to another.",
+        doc: "The largest difference between the clocks of nodes at which entries that move between them stay correct.",
     },
     Setting {
         name: "max-load",
@@ -184,67 +184,67 @@ pub const SETTINGS: &[Setting] = &[
         name: "guard-native",
         kind: Kind::Switch(at!(guard_native)),
         default: "yes",
-        doc: "The server's own DEL, UNLINK, SET and their kin also distrust loads in flight. Costs each command of the server a look at its name, while loads may be in flight.",
+        doc: "Whether the server's own DEL, UNLINK, SET and similar commands also make loads in flight untrusted. While loads may be in flight, this costs every command of the server a look-up of its name.",
     },
     Setting {
         name: "max-waiters",
         kind: Kind::Integer(0..=1_000_000, at!(max_waiters)),
         default: "0",
-        doc: "Callers that may be parked at once, beyond it BUSY; 0: the smallest of 1000, a tenth of maxclients, and 5 % of maxmemory / 36 KB.",
+        doc: "Callers that may wait at once; beyond it the reply is BUSY. 0: the smallest of 1000, a tenth of maxclients, and 5 % of maxmemory / 36 KB.",
     },
     Setting {
         name: "max-leases",
         kind: Kind::Integer(0..=100_000_000, at!(max_leases)),
         default: "100000",
-        doc: "Leases that may be out at once, beyond it BUSY; 0: none are granted.",
+        doc: "Leases that may be held at once; beyond it the reply is STALE or BUSY. 0: none are granted.",
     },
     Setting {
         name: "sweep-effort",
         kind: Kind::Fraction(at!(sweep_effort)),
         default: "5%",
-        doc: "The share of the main thread's time in which memory of invalidated entries is freed (twice that while more than 100000 keys are to be looked at, and half of the time while somebody waits for it); 0: none is.",
+        doc: "The share of the main thread's time in which the sweep frees dead entries: twice that while more than 100000 keys are to be examined, half of the time while a caller waits for it. 0: they are not freed.",
     },
     Setting {
         name: "max-tags",
         kind: Kind::Integer(1..=16_777_216, at!(max_tags)),
         default: "10000000",
-        doc: "Names of tags that may be alive at once; beyond it what brings a new one is refused.",
+        doc: "Tag names that may exist at once; beyond it a store with a new tag is refused.",
     },
     Setting {
         name: "max-members",
         kind: Kind::Integer(0..=i64::MAX, at!(max_members)),
         default: "100000000",
-        doc: "Entries that are listed under a tag, in each database, once for each of their tags; those beyond it are invalidated all the same, and freed by a walk over all keys.",
+        doc: "Entries in the tag index of each database, once for each of their tags; entries beyond it are invalidated all the same, but found by a walk over all keys.",
     },
     Setting {
         name: "max-prefixes",
         kind: Kind::Integer(1..=10_000_000, at!(max_prefixes)),
         default: "100000",
-        doc: "Invalidated prefixes that are kept, in each database, until the sweep is done with them; beyond it the oldest invalidate the whole database.",
+        doc: "Invalidated prefixes that are kept in each database until the sweep has applied them; beyond it the oldest invalidate the whole database.",
     },
     Setting {
         name: "max-patterns",
         kind: Kind::Integer(1..=100_000, at!(max_patterns)),
         default: "1024",
-        doc: "Invalidated patterns that are kept, likewise.",
+        doc: "Invalidated patterns that are kept in the same way.",
     },
     Setting {
         name: "codec",
         kind: Kind::Codec(at!(codec)),
         default: "auto",
-        doc: "How values are stored; auto picks what is best.",
+        doc: "How values are compressed; auto chooses the codec.",
     },
     Setting {
         name: "compression-level",
         kind: Kind::Integer(-7..=22, at!(compression_level)),
         default: "3",
-        doc: "How hard compression tries, on the codec's own scale and inside its range.",
+        doc: "How hard compression tries, on the codec's own scale and held inside its range.",
     },
     Setting {
         name: "min-size",
         kind: Kind::Bytes(0..=MAX_SIZE, at!(min_size)),
         default: "64",
-        doc: "Smaller values are stored as they are.",
+        doc: "Smaller values are not compressed.",
     },
     Setting {
         name: "min-savings",
@@ -256,7 +256,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "offload-size",
         kind: Kind::Bytes(1..=MAX_SIZE, at!(offload_size)),
         default: "64kb",
-        doc: "Larger values are compressed in the background, not before the reply.",
+        doc: "Larger values are compressed in the background, after the reply.",
     },
     Setting {
         name: "max-value",
@@ -268,13 +268,13 @@ pub const SETTINGS: &[Setting] = &[
         name: "health-hit-rate",
         kind: Kind::Fraction(at!(health_hit_rate)),
         default: "50%",
-        doc: "SMARTCACHE.HEALTH warns when over five minutes fewer than this of the requests were answered without a load; 0: it never does.",
+        doc: "SMARTCACHE.HEALTH warns when over five minutes a smaller share of the requests was answered without a load; 0: never.",
     },
     Setting {
         name: "rules",
         kind: Kind::Rules(at!(rules)),
         default: "",
-        doc: "Rules of this node, as a JSON array of objects with the words of SMARTCACHE.RULE SET in lower case.",
+        doc: "Rules of this node: a JSON array of objects with the options of SMARTCACHE.RULE SET in lower case.",
     },
 ];
 
@@ -285,37 +285,37 @@ pub fn setting(name: &[u8]) -> Option<&'static Setting> {
 
 /// One row of the table.
 pub struct Setting {
-    /// The name, without `smartcache.`.
+    /// The name without `smartcache.`.
     pub name: &'static str,
-    /// What it may be, and where it is kept.
+    /// Which values it takes, and its field in [`Settings`].
     pub kind: Kind,
     /// The default, as [`Setting::get`] shows it.
     pub default: &'static str,
-    /// One sentence: what it is for.
+    /// What it is for, in a sentence or two.
     pub doc: &'static str,
 }
 
-/// What a setting may be, and its place in [`Settings`].
+/// Which values a setting takes, and its field in [`Settings`].
 pub enum Kind {
-    /// In milliseconds.
+    /// A duration; the range is in milliseconds.
     Duration(RangeInclusive<u64>, Place<u64>),
-    /// From 0 to 1.
+    /// A fraction from 0 to 1.
     Fraction(Place<f64>),
-    /// From 0 to [`MAX_NUMBER`].
+    /// A number from 0 to [`MAX_NUMBER`].
     Number(Place<f64>),
-    /// A size.
+    /// A size; the range is in bytes.
     Bytes(RangeInclusive<u64>, Place<u64>),
-    /// A whole number.
+    /// An integer.
     Integer(RangeInclusive<i64>, Place<i64>),
     /// `yes` or `no`.
     Switch(Place<bool>),
     /// The name of a codec.
     Codec(Place<Choice>),
-    /// JSON.
+    /// Rules as a JSON array.
     Rules(Place<RuleList>),
 }
 
-/// Where a setting is kept.
+/// The field of a setting.
 pub struct Place<T: 'static> {
     get: fn(&Settings) -> &T,
     get_mut: fn(&mut Settings) -> &mut T,
@@ -329,8 +329,7 @@ macro_rules! at {
 use at;
 
 impl Setting {
-    /// Takes a new value from the text of a user. The error names the value and says what is allowed; nothing has
-    /// changed then.
+    /// Sets the value from text. An error names the value and what is allowed, and nothing has changed.
     pub fn set(&self, settings: &mut Settings, value: &[u8]) -> Result<(), String> {
         let unit = |error: UnitError| self.refusal(value, &error.to_string());
         match &self.kind {
@@ -367,7 +366,7 @@ impl Setting {
         Ok(())
     }
 
-    /// The value as text: what `CONFIG GET` shows and `CONFIG REWRITE` writes. [`Setting::set`] reads it back.
+    /// The value as text, as `CONFIG GET` shows and `CONFIG REWRITE` writes it. [`Setting::set`] reads it back.
     pub fn get(&self, settings: &Settings) -> String {
         match &self.kind {
             Kind::Duration(_, place) => units::format_seconds(*(place.get)(settings)),
@@ -406,7 +405,7 @@ impl Setting {
     }
 
     fn refusal(&self, value: &[u8], why: &str) -> String {
-        // A unit error goes on to say what is allowed in general; here that is known better.
+        // A unit error ends with what is allowed in general; `allowed` is more exact.
         let why = why.split(':').next().unwrap_or(why);
         format!("smartcache.{}: {} {why}; say {}", self.name, units::quote(value), self.allowed())
     }
@@ -420,7 +419,7 @@ mod tests {
 
     use super::*;
 
-    /// The texts at both ends of a setting's range, and those just beyond.
+    /// The texts at both ends of a setting's range, and those just outside.
     fn ends(setting: &Setting) -> (Vec<String>, Vec<String>) {
         let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
         let ends = |start: i128, end: i128, unit: &str| {
@@ -461,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn every_default_is_set_and_shown_as_the_table_has_it() {
+    fn every_default_is_set_and_shown_as_in_the_table() {
         let settings = Settings::default();
         for setting in SETTINGS {
             assert_eq!(setting.get(&settings), setting.default, "{}", setting.name);
@@ -471,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_hold_to_both_ends_and_not_beyond() {
+    fn ranges_include_both_ends_and_nothing_beyond() {
         for setting in SETTINGS {
             let (good, bad) = ends(setting);
             for text in good {
@@ -492,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_value_and_says_what_is_allowed() {
+    fn an_error_names_the_value_and_what_is_allowed() {
         let refusal =
             |name: &[u8], value: &[u8]| setting(name).unwrap().set(&mut Settings::default(), value).unwrap_err();
         assert_eq!(
@@ -520,7 +519,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_reads_back_and_nothing_panics(at in 0..SETTINGS.len(), text in "[0-9.]{1,6}(ms|s|m|kb|%)?", any: Vec<u8>) {
+        fn a_value_that_is_set_reads_back_and_nothing_panics(at in 0..SETTINGS.len(), text in "[0-9.]{1,6}(ms|s|m|kb|%)?", any: Vec<u8>) {
             let setting = &SETTINGS[at];
             for value in [text.as_bytes(), &any] {
                 let mut settings = Settings::default();
