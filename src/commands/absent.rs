@@ -1,7 +1,7 @@
-//! `SMARTCACHE.ABSENT`: remembers that the origin has nothing.
+//! `SMARTCACHE.ABSENT`: records that the origin has nothing under a key.
 
 use super::args::Args;
-use super::options::{self, CLAIM, LIFETIME, TAGS, Takes};
+use super::options::{self, LIFETIME, PROVENANCE, TAGS, Takes};
 use super::set;
 use super::spec::{Access, Arg, Command, Flag, Keys, Run};
 use crate::cache::error::Error;
@@ -11,19 +11,19 @@ use crate::cache::{Cx, Slot};
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.ABSENT",
-    summary: "Remembers that the origin has nothing under a key",
+    summary: "Records that the origin has nothing under a key",
     since: "0.1.0",
     complexity: "O(r) for r rules",
     arity: -2,
     flags: &[Flag::Write, Flag::Fast],
     keys: Keys::One(Access::Overwrite),
-    args: &[Arg::key(), LIFETIME, TAGS, CLAIM],
+    args: &[Arg::key(), LIFETIME, TAGS, PROVENANCE],
     details: "\
-Without a lifetime: the rule's NEGATIVE, then smartcache.negative-ttl. The rule's SCALE, MIN and MAX do not apply, its JITTER does.
-It has no windows: when it is not fresh it is a miss.
+The default lifetime is the rule's NEGATIVE, then smartcache.negative-ttl. The rule's JITTER applies; its SCALE, MIN and MAX do not.
+An absent entry has no windows: when its lifetime is over, the key is a miss.
 TOKEN and SINCE as in SET.
-Replaces entries and plain strings; a key of another type answers WRONGTYPE, with TOKEN or SINCE LOST.",
-    replies: "OK. With TOKEN or SINCE: OK, STALE or LOST, as SET answers.",
+Replaces entries and plain strings. For a key of another type the reply is WRONGTYPE; with TOKEN or SINCE it is LOST.",
+    replies: "OK. With TOKEN or SINCE: OK, STALE or LOST, as for SET.",
     run: Some(Run::Plain(run)),
 };
 

@@ -1,4 +1,4 @@
-//! A cursor over the words of a command. Parsing only validates; nothing happens yet.
+//! A cursor over the words of a command. Parsing validates and has no effects.
 
 use smallvec::SmallVec;
 
@@ -15,13 +15,13 @@ pub struct Args<'w> {
 }
 
 impl<'w> Args<'w> {
-    /// The words of `command`, of which the first `named` are its name.
+    /// A cursor over the words of `command`, past the first `named`, which are its name.
     pub fn new(command: &'static str, words: &'w [&'w [u8]], named: usize) -> Self {
         Args { command, words, at: named }
     }
 
-    /// The place of the next word among all of the command.
-    pub fn place(&self) -> usize {
+    /// The index of the next word among all words of the command.
+    pub fn position(&self) -> usize {
         self.at
     }
 
@@ -30,7 +30,7 @@ impl<'w> Args<'w> {
         self.words.len().saturating_sub(self.at)
     }
 
-    /// The next word, which must be there.
+    /// The next word; an arity error when there is none.
     pub fn word(&mut self) -> Result<&'w [u8], Error> {
         self.option().ok_or(Error::Arity(self.command))
     }
@@ -41,19 +41,19 @@ impl<'w> Args<'w> {
         self.word().map(|name| Key { name, arg })
     }
 
-    /// The next word, if there is one: the name of an option.
+    /// The next word, if there is one.
     pub fn option(&mut self) -> Option<&'w [u8]> {
         let word = self.words.get(self.at)?;
         self.at += 1;
         Some(word)
     }
 
-    /// What follows `option`, which must be there.
+    /// The value that follows `option`; a syntax error when there is none.
     pub fn value_of(&mut self, option: &[u8]) -> Result<&'w [u8], Error> {
         self.option().ok_or_else(|| Error::syntax(option))
     }
 
-    /// The duration that follows `option`, in milliseconds.
+    /// The duration that follows `option`, in milliseconds. Errors call it `what`.
     pub fn duration(&mut self, what: &'static str, option: &[u8], zero: Zero) -> Result<u64, Error> {
         let word = self.value_of(option)?;
         match units::parse_duration(word) {
@@ -63,33 +63,33 @@ impl<'w> Args<'w> {
         }
     }
 
-    /// The whole number from 1 that follows `option`, at most `most`.
-    pub fn positive(&mut self, what: &'static str, option: &[u8], most: u64) -> Result<u64, Error> {
+    /// The integer from 1 to `max` that follows `option`. Errors call it `what`.
+    pub fn positive(&mut self, what: &'static str, option: &[u8], max: u64) -> Result<u64, Error> {
         let word = self.value_of(option)?;
         match units::parse_int(word) {
-            Ok(n) if n >= 1 && n as u64 <= most => Ok(n as u64),
-            _ => Err(Error::invalid(what, word, format_args!("a whole number from 1 to {most} is wanted"))),
+            Ok(n) if n >= 1 && n as u64 <= max => Ok(n as u64),
+            _ => Err(Error::invalid(what, word, format_args!("a whole number from 1 to {max} is wanted"))),
         }
     }
 
-    /// The `n word …` that follow `option`, at most `most` of them.
+    /// The words of the `n word …` that follows `option`, at most `max` of them. Errors call them `what`.
     pub fn counted(
         &mut self,
         what: &'static str,
         option: &[u8],
-        most: u64,
+        max: u64,
     ) -> Result<impl Iterator<Item = &'w [u8]> + use<'w>, Error> {
-        let said = self.positive(what, option, most)?;
+        let count = self.positive(what, option, max)?;
         let found = self.left();
-        if said > found as u64 {
-            return Err(Error::Count { what, said, found });
+        if count > found as u64 {
+            return Err(Error::Count { what, said: count, found });
         }
-        let words = &self.words[self.at..self.at + said as usize];
-        self.at += said as usize;
+        let words = &self.words[self.at..self.at + count as usize];
+        self.at += count as usize;
         Ok(words.iter().copied())
     }
 
-    /// Nothing may be left.
+    /// A syntax error when a word is left.
     pub fn finish(&mut self) -> Result<(), Error> {
         match self.option() {
             Some(word) => Err(Error::syntax(word)),
@@ -98,8 +98,8 @@ impl<'w> Args<'w> {
     }
 }
 
-/// The keys to the end, to be changed: none may hold another type, which is asked of all before any is changed.
-pub fn keys_of_ours<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<SmallVec<[Key<'w>; 8]>, Error> {
+/// The rest of the words as keys; `WRONGTYPE` when one holds a type that is neither an entry nor a plain string.
+pub fn checked_keys<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<SmallVec<[Key<'w>; 8]>, Error> {
     let mut keys = SmallVec::new();
     while args.left() > 0 {
         let key = args.key()?;
@@ -111,21 +111,21 @@ pub fn keys_of_ours<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<Smal
     Ok(keys)
 }
 
-/// Whether a duration of 0 means something.
+/// Whether a duration may be 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zero {
-    /// It does.
+    /// It may.
     Allowed,
-    /// It does not.
+    /// It may not.
     Refused,
 }
 
-/// Whether a client's word is this one, in any case.
+/// Whether `word` is `name`, in any case.
 pub fn is(word: &[u8], name: &str) -> bool {
     word.eq_ignore_ascii_case(name.as_bytes())
 }
 
-/// Fills a slot that may be filled once; `word` is the option to name when it was filled before.
+/// Sets `slot`, which an option may set once; a syntax error near `word` the second time.
 pub fn once<T>(slot: &mut Option<T>, value: T, word: &[u8]) -> Result<(), Error> {
     if slot.is_some() {
         return Err(Error::syntax(word));

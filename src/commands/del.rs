@@ -1,4 +1,4 @@
-//! `SMARTCACHE.DEL`: removes entries.
+//! `SMARTCACHE.DEL`: deletes entries.
 
 use super::args::{self, Args};
 use super::spec::{Access, Arg, Command, Flag, Keys, Run};
@@ -11,7 +11,7 @@ use crate::cache::{Cx, Judge, Slot};
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.DEL",
-    summary: "Removes entries",
+    summary: "Deletes entries",
     since: "0.1.0",
     complexity: "O(k) for k keys; large values are freed in the background",
     arity: -2,
@@ -19,29 +19,29 @@ pub const COMMAND: Command = Command {
     keys: Keys::All(Access::Delete),
     args: &[Arg::key().repeated()],
     details: "\
-Removes entries and plain strings. A key of another type answers WRONGTYPE, and then nothing is removed.
-Entries whose time is over are removed, too, but not counted.
-Loads of the keys that are under way are not trusted any more, whether the keys were there or not: their fills answer STALE. A lease that is out is free again, and the first who waits for it gets it. A back-off is over.",
-    replies: "How many were there: fresh, stale and absent entries, and plain strings.",
+Deletes entries and plain strings. When one of the keys holds another type, the reply is WRONGTYPE and nothing is deleted.
+Dead entries are deleted too, but not counted.
+Loads of these keys that began before are no longer trusted, whether or not the keys exist: their fills reply STALE. The lease of such a load ends, and the first waiter gets a new one. A back-off ends.",
+    replies: "The number of keys that held a fresh, stale or absent entry or a plain string.",
     run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
-    let mut there = 0;
-    for key in args::keys_of_ours(cx, args)? {
-        there += i64::from(match cx.keys.peek(key) {
+    let mut count = 0;
+    for key in args::checked_keys(cx, args)? {
+        count += i64::from(match cx.keys.peek(key) {
             Slot::Entry(entry) => {
                 Judge::new(&cx.state.invalidations, cx.caller.db, key.name, cx.now).freshness(entry) != Freshness::Dead
             }
             Slot::Text(_) => true,
-            Slot::Empty | Slot::Other => false, // also a key named twice
+            Slot::Empty | Slot::Other => false, // also the second time of a key named twice
         });
         if cx.keys.remove(key) {
             cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
         }
         cx.node().void_loads(key, TombstoneKind::Deleted);
     }
-    cx.reply.int(there);
+    cx.reply.int(count);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::cache::lease::fill::Provenance;
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.EXTEND",
-    summary: "Makes a lease that is out end later, or sooner",
+    summary: "Moves the end of a lease",
     since: "0.1.0",
     complexity: "O(1)",
     arity: 4,
@@ -17,8 +17,8 @@ pub const COMMAND: Command = Command {
     keys: Keys::One(Access::ReadUpdate),
     args: &[Arg::key(), Arg::new("token", Kind::Text), Arg::new("duration", Kind::Duration)],
     details: "\
-The lease ends that long from now. A lease that has ended is not revived, but its fill may still come.
-A token that is unknown, of another key or of a former life is no error: 0.",
+The lease ends this long from now, later or sooner than before. A lease that has ended is not revived, but a fill with its token may still be stored.
+A token that is unknown, of another key, or from before a restart or role change is no error: the reply is 0.",
     replies: "1, or 0 when the lease has ended.",
     run: Some(Run::Plain(run)),
 };

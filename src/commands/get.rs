@@ -1,4 +1,4 @@
-//! `SMARTCACHE.GET`: the value when fresh.
+//! `SMARTCACHE.GET`: the value if fresh.
 
 use super::args::{Args, is, once};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind, Run};
@@ -11,7 +11,7 @@ use crate::cache::{Cx, Judge, Key, Reply};
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.GET",
-    summary: "Returns the value of a key when it is fresh",
+    summary: "Returns the value of a key if it is fresh",
     since: "0.1.0",
     complexity: "O(1), plus O(n) for n bytes to decompress",
     arity: -2,
@@ -24,10 +24,10 @@ pub const COMMAND: Command = Command {
         Arg::option("encodings", "ACCEPT", Kind::Text),
     ],
     details: "\
-The value when it is fresh; with STALE also while it is inside SWR or SIE. An absent entry answers nil.
-STATE makes the reply an array of five: state (HIT, STALE, ABSENT, MISS), value, token (always nil here), fresh_ms (what is left of its freshness; -1 without end), lease_ms (always 0 here).
-ACCEPT gzip,zstd lets a client decompress for itself: the value's place holds the encoding and the bytes, as they are stored when their encoding is in the list, else decompressed and called identity. Encodings: gzip, zstd, and lz4 (a block behind its length in four bytes, little-endian).
-A plain string is read as a fresh entry. Any other type answers WRONGTYPE.",
+Returns the value if it is fresh; with STALE also inside SWR or SIE. For an absent entry the reply is nil.
+STATE makes the reply an array of five: state (HIT, STALE, ABSENT, MISS), value, token (always nil here), fresh_ms (milliseconds of freshness left; -1: no end), lease_ms (always 0 here).
+ACCEPT gzip,zstd lets a client decompress values itself: the value becomes an array of encoding and bytes. The bytes are those stored when their encoding is in the list, else decompressed, with the encoding identity. Encodings: gzip, zstd, and lz4 (a block, preceded by the value's length in four bytes, little-endian).
+A plain string is read as a fresh entry. For any other type the reply is WRONGTYPE.",
     replies: "The value, or nil. With STATE: an array of five. With ACCEPT: an array of encoding and bytes in place of the value.",
     run: Some(Run::Plain(run)),
 };
@@ -70,11 +70,11 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         Found::Hit { value, .. } => (ReplyState::Hit, Some(value), left_ms),
         Found::Plain => match cx.keys.text(get.key) {
             Some(text) => (ReplyState::Hit, Some(Value::plain(text)), left_ms),
-            None => (ReplyState::Miss, None, 0), // the server's own GET is not to be had (rename-command)
+            None => (ReplyState::Miss, None, 0), // the server's GET, which reads it, was renamed (rename-command)
         },
         Found::Stale { value } => (ReplyState::Stale, Some(value), 0),
         Found::Absent { .. } => (ReplyState::Absent, None, left_ms),
-        Found::Miss(_) => (ReplyState::Miss, None, 0), // also when only decompressing shows that it is damaged
+        Found::Miss(_) => (ReplyState::Miss, None, 0), // also a damaged value, which only decompression reveals
     };
     if get.state {
         cx.reply.array(5);
@@ -89,7 +89,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Asked before the value is borrowed: the key stays open in between.
+/// The freshness left, in milliseconds. Read before the value is borrowed, since one key is open at a time.
 fn fresh_ms(cx: &mut Cx<'_, '_>, get: &Get<'_>) -> i64 {
     let judge = Judge::new(&cx.state.invalidations, cx.caller.db, get.key.name, cx.now);
     let left_ms = match read::find(cx.keys.look(get.key), &mut cx.state.codecs, judge, false, Some(Accept::all())) {
@@ -100,7 +100,7 @@ fn fresh_ms(cx: &mut Cx<'_, '_>, get: &Get<'_>) -> i64 {
     read::fresh_ms(cx.keys, get.key, left_ms)
 }
 
-/// Writes a value as the caller wants it.
+/// Writes a value; after `ACCEPT` with its encoding.
 pub fn answer(reply: &mut dyn Reply, value: Option<Value<'_>>, with_encoding: bool) {
     match value {
         None => reply.nil(),

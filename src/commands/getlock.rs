@@ -1,4 +1,4 @@
-//! `SMARTCACHE.GETLOCK`: the cache-aside read. A token means: you load.
+//! `SMARTCACHE.GETLOCK`: the cache-aside read. A caller that gets a token loads.
 
 use super::args::{Args, Zero, is, once};
 use super::get;
@@ -32,17 +32,17 @@ pub const COMMAND: Command = Command {
         Arg::option("encodings", "ACCEPT", Kind::Text),
     ],
     details: "\
-The cache-aside read: one caller loads, the others get what is key_state or wait in the server. A token means that you load: then SET … TOKEN, ABSENT … TOKEN, or UNLOCK.
-HIT: the value is fresh; with a token you were picked to load it anew in the background, before it ends. STALE: it may be served; with a token you load it anew, else somebody does. ABSENT: the origin is known to have nothing. MISS: load it. BUSY: somebody loads, and you did not wait or waited in vain: request again after lease_ms, and when your own time is over, load and do not store.
-LOCK is how long the lease lasts (default: the rule's, then smartcache.lock). WAIT lets the server answer when the one who loads is done, and with BUSY after that time; a waiter becomes the next to load when the lease ends without a store. In MULTI, scripts and functions nothing waits, and neither where that could not end: a connection that holds the lease itself, or a circle of connections that would wait for each other.
-OWNER gives its holder the same token again, after a lost reply. BETA is the eagerness of early refresh (0 turns it off). ACCEPT as in GET.
-Inside SWR the stale value is served at once. Past it, inside SIE, only in place of BUSY. When a rule's FILLS or smartcache.max-leases are reached, no token is given: the stale value or BUSY.
-On a replica what needs no token is served; what would need one answers READONLY.",
-    replies: "An array of five: state (HIT, STALE, ABSENT, MISS, BUSY), value or nil, token or nil, fresh_ms (what is left of its freshness; -1 without end), lease_ms (with a token: what is left of the lease; with BUSY, or STALE without a token: when to ask again; else 0). With ACCEPT the value's place holds encoding and bytes.",
+The cache-aside read: one caller loads, the others get what is stored or wait in the server. A token means that you load: then send SET … TOKEN, ABSENT … TOKEN, or UNLOCK.
+HIT: the value is fresh; with a token you were chosen to refresh it early, in the background. STALE: use the value; with a token you refresh it, without one somebody else does, or a failed load backs off. ABSENT: the origin is known to have nothing; a token means as for HIT. MISS: load it. BUSY: somebody else loads, and you did not wait or waited in vain: ask again after lease_ms until your own deadline, then load and do not store.
+LOCK is the length of the lease (default: the rule's, then smartcache.lock). WAIT blocks the caller in the server while somebody else loads, and ends in BUSY after that time (default: 0). When the lease ends without a store, the first waiter gets the next lease. Nothing waits in MULTI, scripts and functions, nor where the wait could not end: where the connection holds the lease itself, or where connections would wait for each other in a circle.
+OWNER gives the same token again to the same owner, for retries after a lost reply. BETA scales early refresh (0 turns it off; default: the rule's, then smartcache.beta). ACCEPT as in GET.
+Inside SWR a stale value is served at once; past SWR but inside SIE only in place of BUSY. When a rule's FILLS or smartcache.max-leases is reached, no token is given: the reply is STALE or BUSY.
+A replica serves what needs no token; where a token is needed, the reply is READONLY.",
+    replies: "An array of five: state (HIT, STALE, ABSENT, MISS, BUSY), value or nil, token or nil, fresh_ms (milliseconds of freshness left; -1: no end), lease_ms (with a token: milliseconds left of the lease; with BUSY, or STALE without a token: when to ask again; else 0). With ACCEPT: an array of encoding and bytes in place of the value.",
     run: Some(Run::Plain(run)),
 };
 
-/// The longest name of an owner, in bytes.
+/// The most bytes in the name of an owner.
 const OWNER_LEN: usize = 255;
 
 /// `GETLOCK key [LOCK d] [WAIT d] [OWNER id] [BETA f] [ACCEPT encodings]`
@@ -177,7 +177,7 @@ fn park(cx: &mut Cx<'_, '_>, get: &GetLock<'_>) {
     cx.effects.push(Effect::Park(id));
 }
 
-/// Writes an answer.
+/// Writes the reply.
 pub fn write_reply(
     reply: &mut dyn Reply,
     state: ReplyState,
@@ -198,7 +198,7 @@ pub fn write_reply(
     reply.int(lease_ms as i64);
 }
 
-/// Writes the answer of one who waited.
+/// Writes the reply to a waiter.
 pub fn write_deferred_reply(reply: &mut dyn Reply, answer: &Answer) {
     let value = answer.value.as_ref().map(|(encoding, bytes)| Value { encoding, bytes });
     write_reply(

@@ -1,4 +1,4 @@
-//! `SMARTCACHE.HEALTH`: whether all is well, and if not, what to do.
+//! `SMARTCACHE.HEALTH`: what is wrong with the cache, and how to put it right.
 
 use super::args::Args;
 use super::spec::{Command, Flag, Keys, Run};
@@ -8,18 +8,18 @@ use crate::cache::error::Error;
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.HEALTH",
-    summary: "Says whether all is well, and if not, what to do about it",
+    summary: "Reports what is wrong with the cache, and how to put it right",
     since: "0.1.0",
-    complexity: "O(r) for r rules, and what the server needs for three sections of INFO",
+    complexity: "O(r) for r rules, plus three sections of the server's INFO",
     arity: 1,
     flags: &[Flag::ReadOnly],
     keys: Keys::None,
     args: &[],
     details: "\
-status is ok when there are no reasons, else warn. A reason has a code, which does not change from version to version, and a text, one or more sentences with numbers, the rule and what to change. MarkTarget is wrong with rules is told of the five that have it worst, and then how many more there are.
-MarkTarget happens is judged over the last five minutes and up to a minute more: with too little to judge by, there is no reason. After RESETSTAT nothing has happened.
-hit_rate and error_rate are percentages of the same time, as defined for STATS; 0 when there was nothing. evicted_per_sec is how many keys, whatever they held, the server evicted a second: on average over the last minute, or since start or RESETSTAT. memory_used_bytes, memory_max_bytes (0: no limit), connected_clients and ops_per_sec are the server's own used_memory, maxmemory, connected_clients and instantaneous_ops_per_sec. uptime_ms is since the module was loaded.
-It tells of this node: a replica judges by what it was asked itself.",
+status is ok when there are no reasons, else warn. A reason has a code, which stays the same from version to version, and a text of one or more sentences: the numbers, the rule, and what to change. When more than five rules have the same problem, the text names the worst five and how many more there are.
+Events are judged over the last five minutes and up to a minute more; with too few of them no reason is given. RESETSTAT starts anew.
+hit_rate and error_rate are percentages over the same time, as defined for STATS; 0 when there were no requests. evicted_per_sec counts keys of any type that the server evicted, averaged over the last minute, or since start or RESETSTAT if that was later. memory_used_bytes, memory_max_bytes (0: no limit), connected_clients and ops_per_sec are the server's used_memory, maxmemory, connected_clients and instantaneous_ops_per_sec. uptime_ms counts from the loading of the module.
+Everything is about this node: a replica counts the requests that it gets itself.",
     replies: "A map: status (ok or warn), reasons (an array of maps of code and text, the most urgent first), hit_rate, error_rate, memory_used_bytes, memory_max_bytes, connected_clients, ops_per_sec, evicted_per_sec, uptime_ms.",
     run: Some(Run::Plain(run)),
 };

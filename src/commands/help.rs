@@ -1,4 +1,4 @@
-//! `SMARTCACHE.HELP`: help made from the command table.
+//! `SMARTCACHE.HELP`: help generated from the command table.
 
 use super::args::Args;
 use super::spec::{Arg, Command, Flag, Keys, Kind, Run, Table, find};
@@ -15,7 +15,7 @@ pub const COMMAND: Command = Command {
     flags: &[Flag::ReadOnly, Flag::Fast],
     keys: Keys::None,
     args: &[Arg::new("command", Kind::Text).or_none()],
-    details: "The command may be named with or without SMARTCACHE, a subcommand by two words or with a bar: HELP RULE SET, HELP RULE|SET.",
+    details: "The prefix SMARTCACHE. may be left out. A subcommand is written as two words or with a bar: HELP RULE SET, HELP RULE|SET.",
     replies: "An array of lines.",
     run: Some(Run::WithTable(run)),
 };
@@ -27,14 +27,14 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>, table: Table) -> Result<(),
         lines(cx, &overview(table));
         return Ok(());
     };
-    // The server's own way to name a subcommand.
+    // `RULE|SET`, as the server writes subcommands.
     match name.iter().position(|byte| *byte == b'|') {
         Some(at) if sub.is_none() => answer(cx, table, &name[..at], Some(&name[at + 1..])),
         _ => answer(cx, table, name, sub),
     }
 }
 
-/// Answers with the help for one command, or one subcommand of it.
+/// Replies with the help for a command or subcommand.
 pub fn answer(cx: &mut Cx<'_, '_>, table: Table, name: &[u8], sub: Option<&[u8]>) -> Result<(), Error> {
     let help = of(table, name, sub);
     let help = help.ok_or_else(|| Error::invalid("command", sub.unwrap_or(name), "SMARTCACHE.HELP lists them"))?;

@@ -1,4 +1,4 @@
-//! `SMARTCACHE.HOTKEYS`: what is asked for most, lately.
+//! `SMARTCACHE.HOTKEYS`: the most requested keys of the last minutes.
 
 use super::args::{Args, is, once};
 use super::spec::{Arg, Command, Flag, Keys, Kind, Run};
@@ -9,30 +9,30 @@ use crate::cache::glob::Glob;
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.HOTKEYS",
-    summary: "Returns the keys that are asked for most, lately",
+    summary: "Returns the most requested keys of the last minutes",
     since: "0.1.0",
-    complexity: "O(1): a table of 1,024 keys is looked through",
+    complexity: "O(1): a scan of a table of 1,024 keys",
     arity: -1,
     flags: &[Flag::ReadOnly, Flag::Dangerous],
     keys: Keys::None,
     args: &[Arg::option("count", "COUNT", Kind::Integer), Arg::option("pattern", "MATCH", Kind::Pattern)],
     details: "\
-The most requested first, by GET, MGET and GETLOCK on this node; of all databases together. COUNT is from 1 to 100 (default 10). MATCH leaves out the others, as KEYS would.
-It tells what a sketch of constant size (about 120 KB) remembers: some requests stand for others, and half of what was asked for is forgotten after two and a half minutes, so the numbers follow the traffic and are estimates. Keys with a large share are told exactly but for sampling; on a Zipf stream of a million requests for 100,000 keys all but two of the true top 20 are named and their shares are within a tenth. Keys of more than 1,024 bytes are not named.
-requests is how often the key was asked for, lately; hits how often of these it was answered with something to use; share its part of all requests, from 0 to 1. RESETSTAT forgets them.
-It tells the names of keys whatever keys its caller may read: it is in @dangerous.",
+The most requested first, counting GET, MGET and GETLOCK on this node, in all databases together. COUNT is from 1 to 100 (default 10). MATCH keeps only the keys that match a pattern, as in KEYS.
+The numbers are estimates from a sketch of constant size (about 120 KB): it samples requests, and counts halve every two and a half minutes, so that they follow the traffic. Keys with a large share are exact but for the sampling: in a Zipf stream of a million requests for 100,000 keys, all but two of the true top 20 are listed, with shares within a tenth. Keys of more than 1,024 bytes are not listed.
+requests is how often the key was requested lately, hits how many of these requests were served, share the key's part of all requests, from 0 to 1. RESETSTAT clears them.
+The reply names keys whether or not the caller may read them: the command is in @dangerous.",
     replies: "An array of maps: key, requests, hits, share.",
     run: Some(Run::Plain(run)),
 };
 
-/// The most keys that are told.
-const MOST: u64 = 100;
+/// The largest `COUNT`.
+const MAX_COUNT: u64 = 100;
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let (mut count, mut pattern) = (None, None);
     while let Some(word) = args.option() {
         if is(word, "COUNT") {
-            once(&mut count, args.positive("COUNT", word, MOST)?, word)?;
+            once(&mut count, args.positive("COUNT", word, MAX_COUNT)?, word)?;
         } else if is(word, "MATCH") {
             once(&mut pattern, Glob::new(args.value_of(word)?), word)?;
         } else {

@@ -1,4 +1,4 @@
-//! `SMARTCACHE.INSPECT`: everything about one key, counting no hit.
+//! `SMARTCACHE.INSPECT`: everything about one key, without counting a request.
 
 use super::args::Args;
 use super::spec::{Access, Arg, Command, Flag, Keys, Run};
@@ -18,13 +18,13 @@ pub const COMMAND: Command = Command {
     keys: Keys::One(Access::Read),
     args: &[Arg::key()],
     details: "\
-kind (value, absent, string, none), state (fresh, stale, dead, none), codec (none, gzip, zstd, lz4, or unknown), dictionary (nil), raw_bytes, stored_bytes, memory_bytes, age_ms (since the store), fresh_ms (what is left, -1 without end), swr_ms and sie_ms (the windows' lengths), load_ms (nil when no load was measured), rule (nil without one), tags, lease (none, held, early, backoff), waiters (how many are parked).
-Counts no request and touches neither LRU nor LFU.",
-    replies: "A map, or nil when there is neither entry nor lease. A key of another type answers WRONGTYPE.",
+kind (value, absent, string, none), state (fresh, stale, dead, none), codec (none, gzip, zstd, lz4, unknown), dictionary (nil), raw_bytes, stored_bytes, memory_bytes, age_ms (since the store), fresh_ms (freshness left; -1: no end), swr_ms and sie_ms (lengths of the windows), load_ms (nil: no load was measured), rule (nil: none), tags, lease (none, held, early, backoff), waiters.
+Counts no request and changes neither LRU nor LFU data.",
+    replies: "A map, or nil when there is neither entry nor lease. For a key of another type: WRONGTYPE.",
     run: Some(Run::Plain(run)),
 };
 
-/// What is said of a key, taken before anything is answered.
+/// What the reply reports, read before the reply begins.
 struct Facts {
     kind: &'static str,
     state: &'static str,
@@ -98,7 +98,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 }
 
 impl Default for Facts {
-    /// Of a key that is not there, but being loaded.
+    /// For a key that does not exist but is being loaded.
     fn default() -> Self {
         Facts {
             kind: "none",

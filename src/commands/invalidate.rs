@@ -1,4 +1,4 @@
-//! `SMARTCACHE.INVALIDATE`: ends many entries at once, by tag, prefix or pattern, or all of a database.
+//! `SMARTCACHE.INVALIDATE`: invalidates entries by tag, prefix or pattern, or a whole database.
 
 use smallvec::SmallVec;
 
@@ -13,12 +13,12 @@ use crate::cache::invalidation::messages::{Invalidation, Selector};
 use crate::cache::node::invalidate::TAG_KEY;
 use crate::cache::{Cx, Right};
 
-/// The most names that can be given at once.
-const MOST_NAMES: u64 = 10_000;
+/// The most names in one command.
+const MAX_NAMES: u64 = 10_000;
 
-/// What can be named, for this command and `SMARTCACHE.PREVIEW`.
+/// The selector, for this command and `SMARTCACHE.PREVIEW`.
 pub const SELECTOR: Arg = Arg::one_of(
-    "what",
+    "selector",
     &[
         Arg {
             token: Some("TAGS"),
@@ -46,9 +46,9 @@ pub const SELECTOR: Arg = Arg::one_of(
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.INVALIDATE",
-    summary: "Invalidates all entries with a tag, under a prefix or pattern, or of the database",
+    summary: "Invalidates entries by tag, prefix or pattern, or a whole database",
     since: "0.1.0",
-    complexity: "O(n) for n names, however many entries they mean; memory is freed in the background",
+    complexity: "O(n) for n names, however many entries they select; memory is freed in the background",
     arity: -2,
     flags: &[Flag::Write, Flag::Blocking, Flag::AllShards, Flag::PassedOn],
     keys: Keys::None,
@@ -60,17 +60,17 @@ pub const COMMAND: Command = Command {
         Arg::option("wait", "WAIT", Kind::Duration),
     ],
     details: "\
-From the moment it is executed nothing that it names is fresh for anybody, nor is anything whose load had begun: such fills answer STALE, also when their tags are only named by the fill. Concerns the selected database.
-Without SOFT entries are dead at once, with SOFT they are stale and served within their windows, which count from now. Neither undoes the other. OVER, with SOFT, spreads it over that time: each key stays fresh until an offset of its own, so that the origin sees a ramp and not a cliff.
-GUARD also distrusts loads that begin within that time, for origins that are read through lagging replicas (default: smartcache.guard). A SET without TOKEN or SINCE counts as loaded now and is stored all the same.
-PREFIXES are literal, PATTERNS are globs as in KEYS. WAIT keeps the caller until the sweep has freed what was hit, or for that time; not in MULTI, scripts and functions.
-Plain strings carry no stamp and are not reached. Memory follows in the background, with a keyspace event del and a tracking signal for each key. BCAST trackers hear of smartcache:tag:TAG at once.
-TAGS needs write permission on the pseudo-key smartcache:tag:TAG for each tag, PREFIXES on every key that begins so where the server can tell, and else, as PATTERNS and ALL, on all keys; else NOPERM.",
-    replies: "How many entries it has hit, known at once for TAGS and ALL: an entry once for each tag named; one that was invalidated before does not count. (With more than 1,000 members, one that another tag or a pattern has hit counts until its memory is freed; one that RENAME or MOVE brought is hit, but counts only when a walk over all keys has met it.) For PREFIXES and PATTERNS 0; with WAIT those that the sweep has found.",
+From the moment it runs, no selected entry is fresh for anybody, and no load that began before is trusted: its fill replies STALE, even when only the fill names the tag. It acts on the selected database.
+Without SOFT the entries are dead at once. With SOFT they are stale and served within their windows, which count from now. Neither undoes the other. OVER, with SOFT, spreads the invalidation over that time: each key stays fresh until its own offset, so that the origin sees a ramp of loads and not a peak.
+GUARD also distrusts loads that begin within that time after it, for origins that are read through lagging replicas (default: smartcache.guard). A SET without TOKEN or SINCE counts as loaded now and is stored all the same.
+PREFIXES are literal, PATTERNS are globs as in KEYS. WAIT makes the caller wait until the sweep has freed the selected entries, but no longer than that time; MULTI, scripts and functions never wait.
+Plain strings carry no stamp and are not invalidated. Memory is freed in the background, with a keyspace event del and a tracking message for each key. Clients that track with BCAST are notified of smartcache:tag:TAG at once.
+TAGS needs write permission on the pseudo-key smartcache:tag:TAG for each tag, PREFIXES on all keys with that prefix where the server can check that. PATTERNS, ALL, and PREFIXES on other servers need it on all keys. Without it the reply is NOPERM.",
+    replies: "The number of entries invalidated. For TAGS and ALL it is known at once: an entry counts once for each tag named, and not at all if it was invalidated before. (For a tag with more than 1,000 members, an entry that another tag or a pattern has invalidated counts until its memory is freed, and an entry that RENAME or MOVE brought is invalidated but counts only after a walk over all keys has found it.) For PREFIXES and PATTERNS it is 0, or with WAIT the number that the sweep has found.",
     run: Some(Run::Plain(run)),
 };
 
-/// `INVALIDATE what [SOFT] [OVER d] [GUARD d] [WAIT d]`
+/// `INVALIDATE selector [SOFT] [OVER d] [GUARD d] [WAIT d]`
 struct Invalidate<'w> {
     selector: Selector<'w>,
     how: How,
@@ -85,11 +85,11 @@ impl<'w> Invalidate<'w> {
         let mut over_word: &[u8] = b"OVER";
         let mut pass_on = PassOn::default();
         while let Some(word) = args.option() {
-            let after = args.place();
-            if let Some(said) = parse_selector(args, word)? {
-                once(&mut selector, said, word)?;
-                if args.place() > after {
-                    pass_on.counted = after + 1..args.place();
+            let after = args.position();
+            if let Some(parsed) = parse_selector(args, word)? {
+                once(&mut selector, parsed, word)?;
+                if args.position() > after {
+                    pass_on.counted = after + 1..args.position();
                 }
             } else if is(word, "SOFT") {
                 once(&mut soft, (), word)?;
@@ -100,7 +100,7 @@ impl<'w> Invalidate<'w> {
                 once(&mut guard, args.duration("GUARD", word, Zero::Allowed)?, word)?;
             } else if is(word, "WAIT") {
                 once(&mut wait, args.duration("WAIT", word, Zero::Allowed)?, word)?;
-                pass_on.without = after - 1..args.place(); // who waits, waits here
+                pass_on.without = after - 1..args.position(); // only this node's caller waits
             } else {
                 return Err(Error::syntax(word));
             }
@@ -110,27 +110,27 @@ impl<'w> Invalidate<'w> {
             (None, Some(_)) => return Err(Error::syntax(over_word)),
             (Some(()), over) => How::Soft { over_ms: over.unwrap_or(0) },
         };
-        let unsaid = || Error::Refused("syntax error: say what: TAGS, PREFIXES, PATTERNS or ALL".into());
-        let selector = selector.ok_or_else(unsaid)?;
+        let missing = || Error::Refused("syntax error: say what: TAGS, PREFIXES, PATTERNS or ALL".into());
+        let selector = selector.ok_or_else(missing)?;
         Ok(Invalidate { selector, how, guard_ms: guard, wait_ms: wait, pass_on })
     }
 }
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
-    let said = Invalidate::parse(args)?;
+    let Invalidate { selector, how, guard_ms, wait_ms, pass_on } = Invalidate::parse(args)?;
     if !cx.caller.has_leave() {
-        check_permission(cx, Right::Write, &said.selector)?;
+        check_permission(cx, Right::Write, &selector)?;
     }
     let stamp = cx.state.clock.stamp(cx.now);
-    let guard_ms = said.guard_ms.unwrap_or(cx.state.settings.guard_ms);
-    let invalidation = Invalidation { selector: said.selector, stamp, at_ms: cx.now.ms(), how: said.how, guard_ms };
+    let guard_ms = guard_ms.unwrap_or(cx.state.settings.guard_ms);
+    let invalidation = Invalidation { selector, stamp, at_ms: cx.now.ms(), how, guard_ms };
     let done = invalidation.run(cx);
-    cx.pass_on(said.pass_on);
+    cx.pass_on(pass_on);
     let mut tally = cx.state.stats.at(cx.now);
     let count = tally.node();
     count.invalidations += 1;
     count.entries_invalidated += done.hits;
-    match said.wait_ms {
+    match wait_ms {
         Some(wait_ms) if wait_ms > 0 && !done.walks.is_empty() && cx.server.may_wait() => {
             let known = matches!(invalidation.selector, Selector::Tags(_) | Selector::All).then_some(done.hits);
             let scope = cx.state.scope(&invalidation.selector);
@@ -143,7 +143,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is named by this word and those that follow it; `None` when it is no word for that.
+/// The selector that begins with `word`; `None` when `word` begins none.
 pub fn parse_selector<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<Option<Selector<'w>>, Error> {
     Ok(Some(if is(word, "TAGS") {
         let tags = names(args, "TAGS", word)?;
@@ -152,7 +152,7 @@ pub fn parse_selector<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<Option<Sel
     } else if is(word, "PREFIXES") {
         let prefixes = names(args, "PREFIXES", word)?;
         if prefixes.iter().any(|prefix| prefix.is_empty()) {
-            return Err(Error::invalid("prefix", b"", "every key begins so: say ALL"));
+            return Err(Error::invalid("prefix", b"", "the empty prefix matches every key: use ALL"));
         }
         Selector::Prefixes(prefixes)
     } else if is(word, "PATTERNS") {
@@ -164,7 +164,7 @@ pub fn parse_selector<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<Option<Sel
     }))
 }
 
-/// The user must be allowed to do this with what is named.
+/// `NOPERM` unless the user has this right on all that the selector names.
 pub fn check_permission(cx: &Cx<'_, '_>, right: Right, selector: &Selector<'_>) -> Result<(), Error> {
     let all = || match cx.server.may_all(right) {
         true => None,
@@ -191,11 +191,11 @@ pub fn check_permission(cx: &Cx<'_, '_>, right: Right, selector: &Selector<'_>) 
     lacking.map_or(Ok(()), |what| Err(Error::NoPermission(what)))
 }
 
-/// The names, each once.
+/// The names, without duplicates.
 fn names<'w>(args: &mut Args<'w>, what: &'static str, word: &[u8]) -> Result<SmallVec<[&'w [u8]; 8]>, Error> {
     let mut names: SmallVec<[&[u8]; 8]> = SmallVec::new();
     let mut named = std::collections::HashSet::new();
-    for name in args.counted(what, word, MOST_NAMES)? {
+    for name in args.counted(what, word, MAX_NAMES)? {
         if named.insert(name) {
             names.push(name);
         }

@@ -1,4 +1,4 @@
-//! `SMARTCACHE.MARK`: how invalidations reach replicas and come back from an AOF. Not for people.
+//! `SMARTCACHE.MARK`: how invalidations reach replicas and come back from an AOF. Internal.
 
 use super::args::Args;
 use super::spec::{Arg, Command, Flag, Keys, Kind, Run};
@@ -9,7 +9,7 @@ use crate::cache::invalidation::messages::{self, MarkMessage};
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.MARK",
-    summary: "Invalidates as another node has done (internal)",
+    summary: "Applies an invalidation of another node (internal)",
     since: "0.1.0",
     complexity: "O(n) for n names",
     arity: -7,
@@ -25,8 +25,8 @@ pub const COMMAND: Command = Command {
         Arg::new("name", Kind::Text).or_none().repeated(),
     ],
     details: "\
-Written by SmartCache itself into the replication stream and the AOF: stamp, time, what is left of the guard, HARD or SOFT, OVER, and what is named: TAGS, PREFIXES, PATTERNS or ALL. Or SWEPT: a sweep that began at the stamp has been everywhere. Or FORGET: marks of prefixes and patterns up to the stamp are forgotten now; FORGOT: they were before.
-Refused from clients, whose command is SMARTCACHE.INVALIDATE.",
+SmartCache writes it into the replication stream and the AOF: stamp, time, what is left of the guard, HARD or SOFT, OVER, and a selector: TAGS, PREFIXES, PATTERNS or ALL. Or SWEPT: a sweep that began at the stamp has visited every key. Or FORGET: marks of prefixes and patterns up to the stamp are dropped now; FORGOT: they were dropped before.
+Refused from clients, which use SMARTCACHE.INVALIDATE.",
     replies: "OK",
     run: Some(Run::Plain(run)),
 };
@@ -36,21 +36,21 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     while let Some(word) = args.option() {
         words.push(word);
     }
-    let said = messages::decode(&words)?;
+    let message = messages::decode(&words)?;
     if !cx.caller.trusted {
-        return Err(Error::Refused("SMARTCACHE.MARK is for replicas and AOF: say SMARTCACHE.INVALIDATE".into()));
+        return Err(Error::Refused("SMARTCACHE.MARK is for replicas and AOF: use SMARTCACHE.INVALIDATE".into()));
     }
-    match said {
+    match message {
         MarkMessage::Invalidation(mut invalidation) => {
-            // One that is beyond belief counts from now: more is invalidated then, never less.
+            // A stamp too far ahead is replaced by one of now: that invalidates more, never less.
             if !cx.state.clock.follow(invalidation.stamp, cx.now) {
                 invalidation.stamp = cx.state.clock.stamp(cx.now);
             }
             invalidation.run(cx);
         }
-        said => {
+        message => {
             cx.effects.push(crate::cache::effects::Effect::ReplicateVerbatim);
-            cx.state.take_mark(cx.caller.db, said, cx.now);
+            cx.state.take_mark(cx.caller.db, message, cx.now);
         }
     }
     cx.reply.simple("OK");
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_client_cannot_say_it() {
         let mut node = TestNode::at(1_000_000);
-        let error = "ERR SMARTCACHE.MARK is for replicas and AOF: say SMARTCACHE.INVALIDATE";
+        let error = "ERR SMARTCACHE.MARK is for replicas and AOF: use SMARTCACHE.INVALIDATE";
         assert_eq!(node.refusal("MARK 5 5 0 HARD 0 ALL"), error);
         assert_eq!(node.refusal("MARK 5 5 0 HARDLY 0 TAGS t"), "ERR syntax error near 'HARDLY'");
         assert_eq!(node.refusal("MARK -5 5 0 HARD 0 ALL"), "ERR invalid stamp '-5': a whole number is wanted");

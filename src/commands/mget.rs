@@ -10,7 +10,7 @@ use crate::cache::{Cx, Judge};
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.MGET",
-    summary: "Returns the values of several keys, those that are fresh",
+    summary: "Returns the fresh values of several keys",
     since: "0.1.0",
     complexity: "O(k) for k keys, plus O(n) for n bytes to decompress",
     arity: -2,
@@ -18,7 +18,7 @@ pub const COMMAND: Command = Command {
     keys: Keys::All(Access::Read),
     args: &[Arg::key().repeated()],
     details: "Each key counts as one request. A key of another type is nil, as in MGET. Grants no leases.",
-    replies: "An array: for each key in order its value when fresh, else nil.",
+    replies: "An array: for each key, in order, its value if fresh, else nil.",
     run: Some(Run::Plain(run)),
 };
 

@@ -19,7 +19,7 @@ pub const COMMAND: Command = Command {
     keys: Keys::All(Access::Read),
     args: &[Arg::key().repeated()],
     details: "\
-For warming a cache without loading what is there. An absent entry is an entry, and a plain string counts as one. A key of another type answers WRONGTYPE.
+For warming a cache without loading what it already holds. Absent entries and plain strings count as fresh entries. For a key of another type the reply is WRONGTYPE.
 Counts no requests.",
     replies: "An array of keys, in the order given.",
     run: Some(Run::Plain(run)),

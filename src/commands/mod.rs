@@ -1,4 +1,4 @@
-//! What people say: one command, one file, one row of [`COMMANDS`].
+//! The commands: one file and one row of [`COMMANDS`] for each.
 //!
 //! To add a command, write its file (declaration, grammar, `run`, tests), add its row, and its server test in
 //! `tests/server/commands/`. Everything else follows from the declaration.
@@ -37,8 +37,8 @@ pub mod unlock;
 
 use spec::{Command, Table};
 
-/// Every command, containers before their subcommands. A constant, so that what is asked of a row at every call is
-/// answered when it is compiled.
+/// Every command, containers before their subcommands. A constant, so that what the host reads of a row at every
+/// call is known at compile time.
 pub const COMMANDS: Table = &[
     &get::COMMAND,
     &mget::COMMAND,

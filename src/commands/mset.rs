@@ -30,22 +30,22 @@ pub const COMMAND: Command = Command {
         SINCE,
     ],
     details: "\
-The options are those of SET and hold for every key; each key gets its own rule and its own jitter.
-On an error nothing is stored.",
-    replies: "How many were stored and are fresh.",
+The options are those of SET and apply to every key; each key gets its own rule and its own jitter.
+After an error nothing is stored.",
+    replies: "The number of values stored fresh.",
     run: Some(Run::Plain(run)),
 };
 
-/// More keys than a command can carry.
-const MOST_KEYS: u64 = 1 << 30;
+/// More keys than a command can hold.
+const MAX_KEYS: u64 = 1 << 30;
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
-    let said = args.positive("numkeys", b"numkeys", MOST_KEYS)?;
-    if said * 2 > args.left() as u64 {
-        return Err(Error::Count { what: "numkeys", said, found: args.left() / 2 });
+    let count = args.positive("numkeys", b"numkeys", MAX_KEYS)?;
+    if count * 2 > args.left() as u64 {
+        return Err(Error::Count { what: "numkeys", said: count, found: args.left() / 2 });
     }
     let mut pairs: SmallVec<[(Key<'w>, &'w [u8]); 8]> = SmallVec::new();
-    for _ in 0..said {
+    for _ in 0..count {
         pairs.push((args.key()?, args.word()?));
     }
     let options = options::parse(args, Takes::Values)?;

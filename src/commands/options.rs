@@ -1,4 +1,4 @@
-//! The options that the storing commands share: lifetime, windows, condition, tags, codec, origin.
+//! The options that the storing commands share: lifetime, windows, condition, tags, codec, provenance.
 
 use super::args::{Args, Zero, is, once};
 use super::spec::{Arg, Kind};
@@ -40,27 +40,27 @@ pub const TAGS: Arg = Arg {
 pub const CODEC: Arg = Arg::option("codec", "CODEC", Kind::Text);
 
 /// `TOKEN t | SINCE stamp`
-pub const CLAIM: Arg = Arg::one_of(
-    "claim",
+pub const PROVENANCE: Arg = Arg::one_of(
+    "provenance",
     &[Arg::option("token", "TOKEN", Kind::Text).required(), Arg::option("stamp", "SINCE", Kind::Text).required()],
 );
 /// `SINCE stamp`
 pub const SINCE: Arg = Arg::option("stamp", "SINCE", Kind::Text);
 
-/// Which of the options a command takes beside its lifetime.
+/// Which of the options a command takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
     /// The lifetime alone.
     Lifetime,
-    /// Lifetime, tags, and where it comes from.
+    /// Lifetime, tags and provenance.
     Absence,
     /// All of them.
     Value,
-    /// All that can be said of several values at once: no token, which is for one key.
+    /// All but `TOKEN`, which is for one key.
     Values,
 }
 
-/// The options as they are read: each at most once.
+/// The options read so far, each at most once.
 #[derive(Debug, Default)]
 struct Reading<'w> {
     lifetime: Option<Lifetime>,
@@ -91,7 +91,7 @@ pub fn parse<'w>(args: &mut Args<'w>, takes: Takes) -> Result<Options<'w>, Error
         } else if is(word, "SIE") {
             once(&mut read.sie, args.duration("SIE", word, Zero::Allowed)?, word)?;
         } else if matches!(read.provenance, Some(Provenance::Token(_))) && (is(word, "NX") || is(word, "XX")) {
-            return Err(Error::syntax(word)); // a token has its own condition
+            return Err(Error::syntax(word)); // TOKEN is a condition of its own
         } else if is(word, "NX") {
             once(&mut read.condition, Condition::NothingFresh, word)?;
         } else if is(word, "XX") {
@@ -113,21 +113,21 @@ pub fn parse<'w>(args: &mut Args<'w>, takes: Takes) -> Result<Options<'w>, Error
     })
 }
 
-/// The lifetime that `word` announces, if it does.
+/// The lifetime, if `word` is an option for one.
 fn lifetime(args: &mut Args<'_>, word: &[u8]) -> Result<Option<Lifetime>, Error> {
-    const MOST_MS: u64 = MAX_DURATION_MS;
-    /// The latest moment that can be said: the year 5138.
-    const LAST_MS: u64 = 100_000_000_000_000;
+    const MAX_MS: u64 = MAX_DURATION_MS;
+    /// The latest time accepted, in the year 5138.
+    const MAX_UNIX_MS: u64 = 100_000_000_000_000;
     Ok(Some(if is(word, "TTL") {
         Lifetime::Base(args.duration("TTL", word, Zero::Refused)?)
     } else if is(word, "EX") {
-        Lifetime::In(args.positive("EX", word, MOST_MS / 1_000)? * 1_000)
+        Lifetime::In(args.positive("EX", word, MAX_MS / 1_000)? * 1_000)
     } else if is(word, "PX") {
-        Lifetime::In(args.positive("PX", word, MOST_MS)?)
+        Lifetime::In(args.positive("PX", word, MAX_MS)?)
     } else if is(word, "EXAT") {
-        Lifetime::At(args.positive("EXAT", word, LAST_MS / 1_000)? * 1_000)
+        Lifetime::At(args.positive("EXAT", word, MAX_UNIX_MS / 1_000)? * 1_000)
     } else if is(word, "PXAT") {
-        Lifetime::At(args.positive("PXAT", word, LAST_MS)?)
+        Lifetime::At(args.positive("PXAT", word, MAX_UNIX_MS)?)
     } else if is(word, "PERSIST") {
         Lifetime::Forever
     } else {
@@ -135,7 +135,7 @@ fn lifetime(args: &mut Args<'_>, word: &[u8]) -> Result<Option<Lifetime>, Error>
     }))
 }
 
-/// The tags, each named once.
+/// The tags, without duplicates.
 fn tags<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<smallvec::SmallVec<[&'w [u8]; 8]>, Error> {
     let mut tags = smallvec::SmallVec::new();
     for tag in args.counted("TAGS", word, MAX_TAGS as u64)? {
@@ -147,7 +147,7 @@ fn tags<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<smallvec::SmallVec<[&'w 
     Ok(tags)
 }
 
-/// Whether this can be a tag.
+/// An error unless `tag` has the length of a tag.
 pub fn check_tag(tag: &[u8]) -> Result<(), Error> {
     if tag.is_empty() || tag.len() > MAX_TAG_LEN {
         return Err(Error::invalid("tag", tag, format_args!("a tag has 1 to {MAX_TAG_LEN} bytes")));

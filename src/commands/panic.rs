@@ -1,4 +1,4 @@
-//! `SMARTCACHE.PANIC`: panics, so that tests can see that no panic kills the server. Never in a release.
+//! `SMARTCACHE.PANIC`: panics, so that tests can check that no panic kills the server. Not in releases.
 
 use super::args::Args;
 use super::spec::{Command, Flag, Keys, Run};
@@ -20,7 +20,7 @@ pub const COMMAND: Command = Command {
     run: Some(Run::Plain(run)),
 };
 
-#[allow(clippy::panic)] // what it is for
+#[allow(clippy::panic)] // its purpose
 fn run<'w>(_: &mut Cx<'_, 'w>, _: &mut Args<'w>) -> Result<(), Error> {
     panic!("SMARTCACHE.PANIC was called")
 }

@@ -1,4 +1,4 @@
-//! `SMARTCACHE.PREVIEW`: what an invalidation would hit.
+//! `SMARTCACHE.PREVIEW`: what an invalidation would affect.
 
 use super::args::Args;
 use super::invalidate::{SELECTOR, check_permission, parse_selector};
@@ -11,17 +11,17 @@ use crate::cache::{Cx, Reply, Right};
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.PREVIEW",
-    summary: "Tells what invalidating would hit, and changes nothing",
+    summary: "Returns what an invalidation would affect, and changes nothing",
     since: "0.1.0",
-    complexity: "O(n) for n members of the tags, else for n keys of the database; in slices: nobody else waits",
+    complexity: "O(n) for n members of the tags, else for n keys of the database; in slices: only the caller waits",
     arity: -2,
     flags: &[Flag::ReadOnly, Flag::Blocking],
     keys: Keys::None,
     args: &[SELECTOR],
     details: "\
-Looks at what SMARTCACHE.INVALIDATE would hit with the same words, in the selected database, and changes nothing. The caller waits while keys are walked over in slices; so it is refused in MULTI, scripts and functions. MarkTarget is stored or goes meanwhile may be missed.
-It shows names of keys, so TAGS needs read permission on the pseudo-key smartcache:tag:TAG for each tag, PREFIXES on every key that begins so where the server can tell, and else, as PATTERNS and ALL, on all keys; else NOPERM.",
-    replies: "A map: entries (fresh or stale ones that would be hit), bytes (memory of their values), sample (up to 10 of their keys), origin_ms (what loading them anew would take: the measured load times of those that were loaded under a lease).",
+Takes a selector as SMARTCACHE.INVALIDATE does, for the selected database. The caller waits while keys are walked over in slices, so it is refused in MULTI, scripts and functions. Entries stored or deleted meanwhile may be missed.
+The reply names keys, so TAGS needs read permission on the pseudo-key smartcache:tag:TAG for each tag, PREFIXES on all keys with that prefix where the server can check that. PATTERNS, ALL, and PREFIXES on other servers need it on all keys. Without it the reply is NOPERM.",
+    replies: "A map: entries (fresh and stale ones that would be invalidated), bytes (memory of their values), sample (up to 10 of their keys), origin_ms (time to load them again: the sum of the load times that were measured under leases).",
     run: Some(Run::Plain(run)),
 };
 
@@ -43,7 +43,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Answers somebody who has waited for walks.
+/// Writes the reply to a caller that waited for a sweep or a preview.
 pub fn write_deferred_reply(reply: &mut dyn Reply, answer: &SweepReply) {
     let Preview { entries, bytes, sample, origin_ms } = match answer {
         SweepReply::Hits(hits) => return reply.int(*hits as i64),

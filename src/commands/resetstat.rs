@@ -1,4 +1,4 @@
-//! `SMARTCACHE.RESETSTAT`: counts from zero again.
+//! `SMARTCACHE.RESETSTAT`: sets the counters to zero.
 
 use super::args::Args;
 use super::spec::{Command, Flag, Keys, Run};
@@ -15,7 +15,7 @@ pub const COMMAND: Command = Command {
     flags: &[Flag::Fast],
     keys: Keys::None,
     args: &[],
-    details: "What is counted starts from zero, windows and hot keys too. What is measured, such as entries and bytes, stays. A lease or a wait that began before counts by its end only.",
+    details: "Counters, windows and hot keys start from zero. Measurements of the present, such as entries and bytes, stay. Of a lease or a wait that began before, only the end counts.",
     replies: "OK",
     run: Some(Run::Plain(run)),
 };

@@ -26,11 +26,12 @@ pub const COMMAND: Command = Command {
 /// `RULE SET`
 pub const SET: Command = Command {
     name: "SMARTCACHE.RULE SET",
-    summary: "Makes a rule, or replaces the one of that name whole",
+    summary: "Creates a rule, or replaces the rule of that name",
     since: "0.1.0",
     complexity: "O(r) for r rules",
     arity: -5,
-    flags: &[Flag::Write, Flag::PassedOn], // also when memory is short: that is when an operator wants shorter lifetimes
+    // No `DenyOom`: when memory is short, an operator may want a rule with shorter lifetimes.
+    flags: &[Flag::Write, Flag::PassedOn],
     keys: Keys::None,
     args: &[
         Arg::new("name", Kind::Text),
@@ -54,8 +55,8 @@ pub const SET: Command = Command {
     details: "\
 A lifetime is its base (the command's TTL, else the rule's, else smartcache.default-ttl) times SCALE, times a number drawn once from 1-JITTER to 1+JITTER, held inside MIN and MAX.
 TAG gives every matching entry a tag made from its key: {1} is what the first star of the pattern matched, {{ is a brace.
-A name has 1 to 64 letters, digits and any of _ . : - and there are at most 1024 rules. A rule has 1 to 64 patterns of up to 1024 bytes and at most 64 templates. SCALE is more than 0 and at most 1000000, JITTER 0 to 1, BETA 0 to 1000000, FILLS 1 to 1000000, MINSIZE up to 2gb, PRIORITY any whole number of 64 bits, 0 unless said.
-Rules made by command are data: replicated, saved, and kept by FLUSHALL. Rules can also be configured, as JSON in smartcache.rules; those win over commanded ones of the same name.",
+A name has 1 to 64 letters, digits and any of _ . : - and there are at most 1024 rules. A rule has 1 to 64 patterns of up to 1024 bytes and at most 64 templates. SCALE is more than 0 and at most 1000000, JITTER 0 to 1, BETA 0 to 1000000, FILLS 1 to 1000000, MINSIZE up to 2gb, PRIORITY any 64-bit integer (default 0).
+Rules made by command are data: replicated, saved, and kept by FLUSHALL. Rules can also be configured, as JSON in smartcache.rules; a configured rule wins over a rule of the same name made by command.",
     replies: "OK",
     run: Some(Run::Plain(set)),
 };
@@ -63,14 +64,14 @@ Rules made by command are data: replicated, saved, and kept by FLUSHALL. Rules c
 /// `RULE DEL`
 pub const DEL: Command = Command {
     name: "SMARTCACHE.RULE DEL",
-    summary: "Deletes a rule that was made by command",
+    summary: "Deletes a rule made by command",
     since: "0.1.0",
     complexity: "O(r) for r rules",
     arity: 3,
     flags: &[Flag::Write, Flag::PassedOn],
     keys: Keys::None,
     args: &[Arg::new("name", Kind::Text)],
-    details: "Entries stay as they are. A rule that comes from the setting smartcache.rules is refused: change the setting.",
+    details: "Entries stay as they are. Rules from the setting smartcache.rules cannot be deleted: change the setting.",
     replies: "1, or 0 when there is no such rule.",
     run: Some(Run::Plain(del)),
 };
@@ -85,7 +86,7 @@ pub const GET: Command = Command {
     flags: &[Flag::ReadOnly],
     keys: Keys::None,
     args: &[Arg::new("name", Kind::Text)],
-    details: "name, source (command or config), match, and what else was said, durations in milliseconds.",
+    details: "Fields: name, source (command or config), match, and the options that were given, durations in milliseconds.",
     replies: "A map, or nil when there is no such rule.",
     run: Some(Run::Plain(get)),
 };
@@ -100,7 +101,7 @@ pub const LIST: Command = Command {
     flags: &[Flag::ReadOnly],
     keys: Keys::None,
     args: &[],
-    details: "Each as RULE GET shows it.",
+    details: "Each rule is as RULE GET returns it.",
     replies: "An array of maps.",
     run: Some(Run::Plain(list)),
 };
@@ -108,7 +109,7 @@ pub const LIST: Command = Command {
 /// `RULE EXPLAIN`
 pub const EXPLAIN: Command = Command {
     name: "SMARTCACHE.RULE EXPLAIN",
-    summary: "Returns what would be decided for a key, and by which rule",
+    summary: "Returns the policy of a key, and the rule it comes from",
     since: "0.1.0",
     complexity: "O(r) for r rules",
     arity: -3,
@@ -116,8 +117,8 @@ pub const EXPLAIN: Command = Command {
     keys: Keys::None,
     args: &[Arg::new("key", Kind::Text), Arg::option("ttl", "TTL", Kind::Duration)],
     details: "\
-rule (nil without one), ttl_min_ms and ttl_max_ms (what jitter may draw; nil without end), swr_ms, sie_ms, negative_min_ms, negative_max_ms, lock_ms, beta, codec, minsize, fills (nil: unlimited), tags.
-The key need not exist, and is not looked at.",
+Fields: rule (nil: none), ttl_min_ms and ttl_max_ms (the range of jitter; nil: no end), swr_ms, sie_ms, negative_min_ms, negative_max_ms, lock_ms, beta, codec, minsize, fills (nil: unlimited), tags.
+The key need not exist and is not read.",
     replies: "A map.",
     run: Some(Run::Plain(explain)),
 };
@@ -169,12 +170,12 @@ fn set<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 fn del<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let name = args.word()?;
     args.finish()?;
-    let there = cx.state.policies.del(name, cx.caller.has_leave())?;
-    if there {
+    let existed = cx.state.policies.del(name, cx.caller.has_leave())?;
+    if existed {
         cx.effects.push(Effect::ReplicateVerbatim);
     }
-    cx.pass_on(PassOn::default()); // others may have it all the same
-    cx.reply.int(there.into());
+    cx.pass_on(PassOn::default()); // other primaries may have the rule even if this one has not
+    cx.reply.int(existed.into());
     Ok(())
 }
 
@@ -238,10 +239,10 @@ fn explain<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A rule as a map of what was said.
+/// Writes a rule as a map of the options that were given.
 fn show(reply: &mut dyn Reply, rule: &Rule) {
-    let said = rule.spec().said();
-    reply.map(2 + said.len());
+    let options = rule.spec().said();
+    reply.map(2 + options.len());
     reply.bulk(b"name");
     reply.bulk(rule.name().as_bytes());
     reply.bulk(b"source");
@@ -249,7 +250,7 @@ fn show(reply: &mut dyn Reply, rule: &Rule) {
         Origin::Commanded => b"command",
         Origin::Configured => b"config",
     });
-    for (word, value) in said {
+    for (word, value) in options {
         reply.bulk(word.as_bytes());
         match value {
             Said::Texts(texts) => {

@@ -1,6 +1,6 @@
-//! What a command's declaration is made of.
+//! The types of a command's declaration.
 //!
-//! One [`Command`] item holds everything that is to be known about a command. Registration, ACL categories,
+//! A [`Command`] holds everything there is to know about a command. Registration, ACL categories,
 //! `COMMAND DOCS`, `SMARTCACHE.HELP` and `docs/commands.md` all come from it.
 
 use super::args::{self, Args};
@@ -30,53 +30,53 @@ impl Run {
     }
 }
 
-/// A command, or a subcommand of one.
+/// The declaration of a command or subcommand.
 #[derive(Debug)]
 pub struct Command {
-    /// Its name: `SMARTCACHE.GET`, or for a subcommand `SMARTCACHE.RULE SET`.
+    /// `SMARTCACHE.GET`; for a subcommand `SMARTCACHE.RULE SET`.
     pub name: &'static str,
-    /// One line.
+    /// One line without a full stop.
     pub summary: &'static str,
-    /// The version of SmartCache that brought it.
+    /// The first version of SmartCache that has it.
     pub since: &'static str,
-    /// Cost, as in the server's documentation.
+    /// Its cost in the form of the server's documentation, such as `O(k) for k keys`.
     pub complexity: &'static str,
-    /// Number of words, the name's included; negative: at least that many.
+    /// The number of words, the name's included; negative: at least that many.
     pub arity: i32,
-    /// What the server must know before it runs it.
+    /// What the server must know to run it.
     pub flags: &'static [Flag],
     /// Which of its words are keys.
     pub keys: Keys,
-    /// Its words after the name.
+    /// The words after its name.
     pub args: &'static [Arg],
-    /// What it does, in sentences; each paragraph is one line.
+    /// What it does: a paragraph a line, each of whole sentences.
     pub details: &'static str,
-    /// What it answers.
+    /// What it replies.
     pub replies: &'static str,
     /// Its code; `None` for a command that only has subcommands.
     pub run: Option<Run>,
 }
 
-/// What the server must know of a command.
+/// What the server must know to run a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flag {
-    /// Changes data: refused on replicas, replicated.
+    /// Changes data: replicated, and refused on replicas.
     Write,
-    /// Changes nothing: allowed on replicas, remembered by `CLIENT TRACKING`.
+    /// Changes no data: allowed on replicas, and seen by `CLIENT TRACKING`.
     ReadOnly,
     /// Needs memory: refused with `OOM` over `maxmemory`.
     DenyOom,
-    /// Never long.
+    /// Never takes long.
     Fast,
-    /// Its caller may be kept waiting.
+    /// May block its caller.
     Blocking,
-    /// Not for everyone: `@dangerous`.
+    /// In the ACL category `@dangerous`.
     Dangerous,
-    /// In a cluster it is for every primary, and the answers are added up.
+    /// Cluster clients send it to every primary and add up the replies.
     AllShards,
-    /// Not for people: the server's own use, left out of help and docs.
+    /// For replication, AOF and tests only: left out of help and docs.
     Internal,
-    /// Concerns all primaries of a cluster: whoever gets it passes it on to them.
+    /// For all primaries of a cluster: the node that gets it passes it on to the others.
     PassedOn,
 }
 
@@ -89,56 +89,56 @@ pub enum Keys {
     One(Access),
     /// All words to the last.
     All(Access),
-    /// The first word says how many pairs of key and value follow.
+    /// The first word is the number of pairs of key and value that follow.
     CountedPairs(Access),
 }
 
-/// What is done to the keys: what an ACL user must be allowed.
+/// What is done to the keys, and so which permission on them the user needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Their values are read: `%R`.
     Read,
-    /// They are overwritten, whatever they held: `%W`.
+    /// They are overwritten, whatever their type: `%W`.
     Overwrite,
-    /// They are changed: `%W`.
+    /// Their entries are changed: `%W`.
     Update,
-    /// They are removed: `%W`.
+    /// They are deleted: `%W`.
     Delete,
-    /// They are read, and leases on them are granted: `%RW`.
+    /// They are read, and leases on them granted: `%RW`.
     ReadUpdate,
 }
 
-/// One word, or group of words, of a command.
+/// An argument: a word, or a group of words, after the command's name.
 #[derive(Clone, Copy, Debug)]
 pub struct Arg {
-    /// What it is called.
+    /// Its name in grammar and docs, in lower case.
     pub name: &'static str,
-    /// What it is.
+    /// What its words are.
     pub kind: Kind,
-    /// The word that announces it.
+    /// The word in front of it, such as `TTL`; of a flag the word itself.
     pub token: Option<&'static str>,
-    /// May be left out.
+    /// It may be left out.
     pub optional: bool,
-    /// May be repeated.
+    /// It may be repeated.
     pub multiple: bool,
-    /// The parts of a group.
+    /// The arguments of a group ([`Kind::OneOf`], [`Kind::Block`]).
     pub parts: &'static [Arg],
 }
 
-/// What an [`Arg`] is.
+/// What the words of an [`Arg`] are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A key.
     Key,
     /// Any bytes.
     Text,
-    /// A whole number.
+    /// An integer.
     Integer,
     /// A number with a fraction.
     Double,
-    /// A duration: seconds, or with a unit.
+    /// A duration, in seconds or with a unit (`250ms`, `7d`).
     Duration,
-    /// Just its token.
+    /// Its token alone.
     Flag,
     /// A glob pattern.
     Pattern,
@@ -154,47 +154,47 @@ impl Arg {
         Arg { name, kind, token: None, optional: false, multiple: false, parts: &[] }
     }
 
-    /// The key.
+    /// A key.
     pub const fn key() -> Self {
         Arg::new("key", Kind::Key)
     }
 
-    /// An optional word that is said or not.
+    /// An optional token.
     pub const fn flag(name: &'static str, token: &'static str) -> Self {
         Arg { token: Some(token), optional: true, ..Arg::new(name, Kind::Flag) }
     }
 
-    /// An optional value behind its token.
+    /// An optional token followed by a value.
     pub const fn option(name: &'static str, token: &'static str, kind: Kind) -> Self {
         Arg { token: Some(token), optional: true, ..Arg::new(name, kind) }
     }
 
-    /// One of several, optional.
+    /// At most one of several.
     pub const fn one_of(name: &'static str, parts: &'static [Arg]) -> Self {
         Arg { parts, optional: true, ..Arg::new(name, Kind::OneOf) }
     }
 
-    /// Several in order.
+    /// Several, in order.
     pub const fn block(name: &'static str, parts: &'static [Arg]) -> Self {
         Arg { parts, ..Arg::new(name, Kind::Block) }
     }
 
-    /// The same, but it must be there.
+    /// Makes it required.
     pub const fn required(self) -> Self {
         Arg { optional: false, ..self }
     }
 
-    /// The same, but it may be left out.
+    /// Makes it optional.
     pub const fn or_none(self) -> Self {
         Arg { optional: true, ..self }
     }
 
-    /// The same, once or more.
+    /// Allows it once or more.
     pub const fn repeated(self) -> Self {
         Arg { multiple: true, ..self }
     }
 
-    /// It as the grammar shows it.
+    /// Its part of the grammar line, with brackets.
     fn grammar(&self) -> String {
         let inner = match self.kind {
             Kind::Flag => self.token.unwrap_or(self.name).to_string(),
@@ -205,7 +205,7 @@ impl Arg {
         if self.optional { format!("[{inner}{repeats}]") } else { format!("{inner}{repeats}") }
     }
 
-    /// It without brackets.
+    /// Its part of the grammar line, without brackets.
     fn bare(&self) -> String {
         let name = match self.kind {
             Kind::Flag => return self.token.unwrap_or(self.name).to_string(),
@@ -239,7 +239,7 @@ pub fn find(table: Table, name: &[u8], sub: Option<&[u8]>) -> Option<&'static Co
 }
 
 impl Command {
-    /// Its grammar in one line: `SMARTCACHE.GET key [STALE] [STATE] [ACCEPT encodings]`.
+    /// The grammar as one line: `SMARTCACHE.GET key [STALE] [STATE] [ACCEPT encodings]`.
     pub fn grammar(&self) -> String {
         std::iter::once(self.name.to_string()).chain(self.args.iter().map(Arg::grammar)).collect::<Vec<_>>().join(" ")
     }
@@ -256,7 +256,7 @@ impl Command {
         false
     }
 
-    /// The ACL categories it is in, where the server lets modules say so (7.2).
+    /// Its ACL categories, for servers that let modules set them (7.2 and later).
     pub fn categories(&self) -> Vec<&'static str> {
         let mut names = Vec::new();
         let leases = matches!(self.keys, Keys::One(Access::ReadUpdate));
@@ -276,12 +276,12 @@ impl Command {
         names
     }
 
-    /// The name of the command it is a subcommand of, and its own.
+    /// Of a subcommand: the name of its container, and its own.
     pub fn parent(&self) -> Option<(&'static str, &'static str)> {
         self.name.split_once(' ')
     }
 
-    /// How many words name it.
+    /// The number of words in its name.
     pub const fn name_words(&self) -> usize {
         let (bytes, mut at) = (self.name.as_bytes(), 0);
         while at < bytes.len() {
@@ -293,7 +293,7 @@ impl Command {
         1
     }
 
-    /// Whether `words` many words fit its arity.
+    /// Whether a call of so many words, the name's included, fits its arity.
     pub fn accepts(&self, words: usize) -> bool {
         if self.arity >= 0 { words == self.arity as usize } else { words >= self.arity.unsigned_abs() as usize }
     }

@@ -1,4 +1,4 @@
-//! `SMARTCACHE.STALE`: ends freshness, keeps the windows.
+//! `SMARTCACHE.STALE`: makes entries stale, and keeps their windows.
 
 use super::args::{self, Args};
 use super::spec::{Access, Arg, Command, Flag, Keys, Run};
@@ -11,7 +11,7 @@ use crate::cache::{Cx, Judge};
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.STALE",
-    summary: "Ends the freshness of entries, but keeps their windows",
+    summary: "Makes entries stale, and keeps their windows",
     since: "0.1.0",
     complexity: "O(k) for k keys",
     arity: -2,
@@ -19,16 +19,16 @@ pub const COMMAND: Command = Command {
     keys: Keys::All(Access::Update),
     args: &[Arg::key().repeated()],
     details: "\
-From now on the entries are served only inside SWR and SIE, which count from now. An entry without windows, or an absent one, is a miss from now on.
-Loads of the keys that are under way are not trusted any more, whether the keys were there or not: their fills answer STALE and are kept as stale copies. A lease that is out is free again, and the first who waits for it gets it.
-Plain strings carry no freshness and are not touched. A key of another type answers WRONGTYPE, and then nothing is changed.",
-    replies: "How many were fresh.",
+From now on the entries are served only inside SWR and SIE, which count from now. An entry without windows, or an absent one, is a miss.
+Loads of these keys that began before are no longer trusted, whether or not the keys exist: their fills reply STALE and are kept as stale copies. The lease of such a load ends, and the first waiter gets a new one.
+Plain strings are left alone. When one of the keys holds another type, the reply is WRONGTYPE and nothing is changed.",
+    replies: "The number of entries that were fresh.",
     run: Some(Run::Plain(run)),
 };
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let mut were_fresh = 0;
-    for key in args::keys_of_ours(cx, args)? {
+    for key in args::checked_keys(cx, args)? {
         let now = cx.now;
         let judge = Judge::new(&cx.state.invalidations, cx.caller.db, key.name, now);
         let fresh = |entry: &EntryMut<'_>| judge.is_fresh(entry.as_ref());

@@ -1,4 +1,4 @@
-//! `SMARTCACHE.STAMP`: the moment before a load, for `SINCE`.
+//! `SMARTCACHE.STAMP`: a stamp for `SINCE`, taken before a load.
 
 use super::args::Args;
 use super::spec::{Command, Flag, Keys, Run};
@@ -9,7 +9,7 @@ use crate::cache::lease::token::{Of, Token};
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.STAMP",
-    summary: "Returns the moment to store loads without a lease since",
+    summary: "Returns the current stamp, to be sent with SINCE after a load without a lease",
     since: "0.1.0",
     complexity: "O(1)",
     arity: 1,
@@ -17,9 +17,9 @@ pub const COMMAND: Command = Command {
     keys: Keys::None,
     args: &[],
     details: "\
-Take it before a load, of a batch for example, and give it with SINCE: what was deleted, made stale or written meanwhile is noticed then. Good for any number of keys, in any database, on this node, until it restarts or its role changes.
-On a replica: READONLY, since stores are its primary's.",
-    replies: "An opaque text.",
+Take it before a load, of a batch for example, and send it with SINCE: a delete, invalidation or store since then is noticed. It is valid for any number of keys, in any database, on this node, until the node restarts or its role changes.
+On a replica the reply is READONLY, since only the primary stores.",
+    replies: "An opaque string.",
     run: Some(Run::Plain(run)),
 };
 

@@ -1,4 +1,4 @@
-//! `SMARTCACHE.STATS`: what the cache has done.
+//! `SMARTCACHE.STATS`: the counters of the cache.
 
 use super::args::{Args, is, once};
 use super::spec::{Arg, Command, Flag, Keys, Kind, Run};
@@ -13,27 +13,27 @@ use crate::cache::{Cx, Reply, units};
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.STATS",
-    summary: "Returns what the cache has done since start or reset, or lately",
+    summary: "Returns the counters of the cache since start or reset, or over a window",
     since: "0.1.0",
-    complexity: "O(1); O(r) for r rules, and with PROMETHEUS what SMARTCACHE.HEALTH takes",
+    complexity: "O(1); O(r) for r rules; with PROMETHEUS plus the cost of SMARTCACHE.HEALTH",
     arity: -1,
     flags: &[Flag::ReadOnly, Flag::Fast],
     keys: Keys::None,
     args: &[
-        Arg::one_of("whose", &[Arg::option("name", "RULE", Kind::Text).required(), Arg::flag("rules", "RULES")]),
+        Arg::one_of("scope", &[Arg::option("name", "RULE", Kind::Text).required(), Arg::flag("rules", "RULES")]),
         Arg::option("window", "WINDOW", Kind::Text),
         Arg::one_of("format", &[Arg::flag("json", "JSON"), Arg::flag("prometheus", "PROMETHEUS")]),
     ],
     details: "\
 Only reads by SMARTCACHE commands count: GET, MGET and GETLOCK, one request a key. The same numbers are in INFO smartcache, with smartcache_ before the name.
-RULE tells those of one rule, RULES those of every rule, by name; (none) is for keys without a rule. They sum to the whole. MarkTarget concerns no key (waiters, errors, error_rate, panics, uptime_ms, counting_ms) is sections of the whole only. A hit counts for the rule that its entry was stored under, a miss for the one that its key matches; what a rule has counted that is gone is added to (none).
-WINDOW 1m, 5m or 1h tells what was counted lately: in the last minute and up to a second more, in the last five minutes or hour and up to a minute more. MarkTarget is measured, such as entries, is as of now.
-JSON and PROMETHEUS answer with one text. In JSON the fields are called as in the map. Prometheus gets seconds for milliseconds and _total behind counters; with RULES the rule is a label, and what concerns no key is there too, without label: one scrape has everything. Without RULE and WINDOW it also has smartcache_health with each code of SMARTCACHE.HEALTH as the label reason: 1 where that reason is given, else 0.",
+RULE returns the numbers of one rule, RULES those of every rule by name; (none) is for keys without a rule. They sum to the whole. Numbers that concern no key (waiters, errors, error_rate, panics, uptime_ms, counting_ms) are part of the whole only. A hit counts for the rule that its entry was stored under, a miss for the rule that its key matches; the counts of a deleted rule are added to (none).
+WINDOW 1m, 5m or 1h returns what was counted lately: in the last minute and up to a second more, or in the last five minutes or hour and up to a minute more. Measurements of the present, such as entries, are as of now.
+JSON and PROMETHEUS reply with one text. In JSON the fields have the names of the map. For Prometheus, milliseconds become seconds and counters end in _total; with RULES the rule is a label, and numbers that concern no key are included without that label, so that one scrape has everything. Without RULE and WINDOW it also has smartcache_health, with each code of SMARTCACHE.HEALTH as the label reason: 1 when that reason is given, else 0.",
     replies: "A map from name to number; with RULES a map from rule to such a map. With JSON or PROMETHEUS: a text.",
     run: Some(Run::Plain(run)),
 };
 
-/// The name of the row for keys without a rule: no rule can be called so.
+/// The name of the row for keys without a rule; not a valid name of a rule.
 pub const NO_RULE: &str = "(none)";
 
 /// `STATS [RULE name | RULES] [WINDOW 1m | 5m | 1h] [JSON | PROMETHEUS]`
@@ -43,13 +43,13 @@ struct Stats<'w> {
     format: Option<Format>,
 }
 
-/// Which rules to tell of.
+/// Which rules to report.
 enum Rules<'w> {
     One(&'w [u8]),
     All,
 }
 
-/// How to tell.
+/// The format of the reply.
 #[derive(Clone, Copy, PartialEq)]
 enum Format {
     Json,
@@ -65,9 +65,9 @@ impl<'w> Stats<'w> {
             } else if is(word, "RULES") {
                 once(&mut rules, Rules::All, word)?;
             } else if is(word, "WINDOW") {
-                let said = args.value_of(word)?;
-                let known = WINDOWS.iter().find(|(name, _)| is(said, name)).copied();
-                once(&mut window, known.ok_or_else(|| Error::invalid("WINDOW", said, "say 1m, 5m or 1h"))?, word)?;
+                let name = args.value_of(word)?;
+                let known = WINDOWS.iter().find(|(known, _)| is(name, known)).copied();
+                once(&mut window, known.ok_or_else(|| Error::invalid("WINDOW", name, "say 1m, 5m or 1h"))?, word)?;
             } else if is(word, "JSON") {
                 once(&mut format, Format::Json, word)?;
             } else if is(word, "PROMETHEUS") {

@@ -1,4 +1,4 @@
-//! `SMARTCACHE.STORE`: how entries reach replicas and come back from an AOF. Not for people.
+//! `SMARTCACHE.STORE`: how entries reach replicas and come back from an AOF. Internal.
 
 use super::args::{Args, is};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind, Run};
@@ -13,7 +13,7 @@ use crate::cache::{Caller, Cx, Key};
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.STORE",
-    summary: "Stores an entry as another node has it (internal)",
+    summary: "Stores an entry of another node (internal)",
     since: "0.1.0",
     complexity: "O(n) for n bytes",
     arity: -3,
@@ -25,8 +25,8 @@ pub const COMMAND: Command = Command {
         Arg::block("bytes", &[Arg::new("stored", Kind::Text), Arg::new("codec", Kind::Text).or_none()]).or_none(),
     ],
     details: "\
-Written by SmartCache itself into the replication stream and the AOF; docs/format.md describes the header. Without bytes only the header of the entry that is there changes. The codec is what a worker should compress the bytes with.
-From a client it is treated as RESTORE is: every byte is checked, and the stamp is cut down to this node's clock.",
+SmartCache writes it into the replication stream and the AOF; docs/format.md describes the header. Without bytes only the header of the existing entry changes. The codec is the one that a worker compresses the bytes with.
+From a client it is treated as RESTORE is: every byte is checked, and the stamp is lowered to this node's clock.",
     replies: "OK",
     run: Some(Run::Plain(run)),
 };
@@ -66,7 +66,7 @@ fn store<'w>(
         Caller { trusted: true, .. } => Source::Home,
         _ => Source::Elsewhere,
     };
-    // Which entry a compressed copy belongs to is told by its stamp, and a client may say the same one twice.
+    // A worker's result finds its entry by stamp, and a client may send the same stamp twice.
     let pack = pack.filter(|_| source == Source::Home);
     let entry =
         state.import_entry(header, (cx.caller.db, Some(key.name)), stored, source, cx.now).map_err(malformed)?;
@@ -77,7 +77,7 @@ fn store<'w>(
         state.offload.admit(cx.caller.db, key.name, e.stamp().0, codec, level, stored, min_savings)
     });
     let expire_at = match header.expiry {
-        Expiry::AsItIs | Expiry::None => None, // the server says it next, where there is one
+        Expiry::AsItIs | Expiry::None => None, // the server writes an expiry after it, if there is one
         Expiry::At(at) => Some(at),
     };
     cx.keys.set(key, entry, expire_at);
@@ -87,7 +87,7 @@ fn store<'w>(
         Effect::ReplicateEntry { key, expire_at, pack }
     };
     cx.effects.changed(key, replicate, event);
-    // Whatever the stamp it brings: it was written now, and what was being loaded is older.
+    // Whatever its stamp, it is written now: loads in flight are older.
     cx.node().overwritten(key);
     if let Some(job) = job {
         cx.effects.push(Effect::Compress(Box::new(job)));
@@ -95,20 +95,20 @@ fn store<'w>(
     Ok(())
 }
 
-/// A new header for the entry that is there.
+/// Replaces the header of an existing entry.
 ///
-/// Our primary, or our own AOF, means the entry that we hold, even where its stamp is not the same: after a `RESTORE`, each
-/// node cuts the stamp down to its own clock, and a node that loads its AOF does not. A client's header only counts for the
-/// very entry that it was written for.
+/// A header from our primary or our AOF applies to the entry we hold even if the stamps differ: after a `RESTORE` each
+/// node lowers the stamp to its own clock, and a node that loads its AOF does not. A client's header applies only to
+/// the entry with the same stamp.
 fn restamp<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, header: &Header<'_>) {
     let trusted = cx.caller.trusted;
-    let meant = |entry: &EntryMut<'_>| trusted || entry.as_ref().stamp() == header.stamp;
-    let Some(mut entry) = cx.keys.edit(key).filter(meant) else { return };
+    let applies = |entry: &EntryMut<'_>| trusted || entry.as_ref().stamp() == header.stamp;
+    let Some(mut entry) = cx.keys.edit(key).filter(applies) else { return };
     let (marks, db) = (cx.state.invalidations.clone(), cx.caller.db);
-    marks.left(db, key.name, entry.as_ref()); // it is counted by what the header says
+    marks.left(db, key.name, entry.as_ref()); // counted again by `joined`, under the new header
     entry.set_header(header.stamp, header.fresh_until, header.stale());
     if trusted && !cx.state.clock.follow(header.stamp, cx.now) {
-        entry.kill(); // what could not be believed when it came is not brought to life again
+        entry.kill(); // its stamp is too far ahead to be trusted
     }
     marks.joined(db, key.name, &mut entry);
     match header.expiry {

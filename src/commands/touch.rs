@@ -1,4 +1,4 @@
-//! `SMARTCACHE.TOUCH`: starts a lifetime anew.
+//! `SMARTCACHE.TOUCH`: restarts a lifetime.
 
 use super::args::Args;
 use super::options::{self, LIFETIME, Takes};
@@ -12,7 +12,7 @@ use crate::cache::{Cx, Judge, Slot};
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.TOUCH",
-    summary: "Starts the lifetime of a fresh entry anew",
+    summary: "Restarts the lifetime of a fresh entry",
     since: "0.1.0",
     complexity: "O(r) for r rules",
     arity: -2,
@@ -20,9 +20,9 @@ pub const COMMAND: Command = Command {
     keys: Keys::One(Access::Update),
     args: &[Arg::key(), LIFETIME],
     details: "\
-For sliding expiry. The lifetime is worked out as SET would now; an absent entry's as ABSENT would. Windows and tags stay.
-It does not become younger: what was invalidated stays so. Entries that are not fresh, and plain strings, are left alone.",
-    replies: "1, or 0 when there is no fresh entry. A key of another type answers WRONGTYPE.",
+For sliding expiry. The lifetime is computed as SET would compute it now, or ABSENT for an absent entry. Windows and tags stay.
+The entry does not become younger: what is invalidated stays invalidated. Entries that are not fresh, and plain strings, are left alone.",
+    replies: "1, or 0 when there is no fresh entry. For a key of another type: WRONGTYPE.",
     run: Some(Run::Plain(run)),
 };
 
@@ -46,7 +46,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     } else {
         policy.deadline(options.lifetime, cx.now.ms(), random)
     };
-    // Inside a ramp (`OVER`) it ends at its offset all the same.
+    // Inside a ramp (`OVER`) freshness still ends at the key's offset.
     let end = |entry| match cx.state.invalidations.verdict(cx.caller.db, key.name, entry, cx.now) {
         Verdict::Later(at) => Some(fresh_until.map_or(at, |end| end.min(at))),
         _ => fresh_until,

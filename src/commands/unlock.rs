@@ -1,4 +1,4 @@
-//! `SMARTCACHE.UNLOCK`: gives a lease back without a value.
+//! `SMARTCACHE.UNLOCK`: ends a lease without a value.
 
 use super::args::{Args, Zero, is, once};
 use super::spec::{Access, Arg, Command, Flag, Keys, Kind, Run};
@@ -11,18 +11,18 @@ use crate::cache::{Cx, Judge};
 /// The declaration.
 pub const COMMAND: Command = Command {
     name: "SMARTCACHE.UNLOCK",
-    summary: "Gives a lease back without a value",
+    summary: "Ends a lease without a value",
     since: "0.1.0",
-    complexity: "O(1), plus O(w) for w who wait when the load failed",
+    complexity: "O(1), plus O(w) for w waiters when the load failed",
     arity: -3,
     flags: &[Flag::Fast],
     keys: Keys::One(Access::ReadUpdate),
     args: &[Arg::key(), Arg::new("token", Kind::Text), Arg::option("backoff", "BACKOFF", Kind::Duration)],
     details: "\
-The first who waits for the key gets the next lease.
-BACKOFF says that the load failed: for that long nobody is granted a lease; callers, and those who wait now, get the stale copy while the longer of SWR and SIE lasts, else BUSY with the time left. It counts also when the lease has run out, as long as the key is as it was: nothing stored, deleted or made stale since (the reply is 0 then). Any store of the key, and SMARTCACHE.DEL, ends it.
-A token that is unknown, of another key or of a former life is no error: 0.",
-    replies: "1, or 0 when it was not held.",
+The first waiter of the key gets the next lease.
+BACKOFF reports that the load failed: for that long no lease is granted; callers, and those who wait now, get the stale copy while the longer of SWR and SIE lasts, else BUSY with the time left. It also applies when the lease has run out, if the key was not stored, deleted or made stale since (the reply is then 0). Any store of the key, and SMARTCACHE.DEL, ends the back-off.
+A token that is unknown, of another key, or from before a restart or role change is no error: the reply is 0.",
+    replies: "1, or 0 when the lease was not held.",
     run: Some(Run::Plain(run)),
 };
 
@@ -44,7 +44,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         let how = if backoff.is_some() { LeaseEnd::Failed } else { LeaseEnd::Released };
         node.state.leases.end(db, key.name, how, &mut node.state.stats.at(node.now));
     }
-    // A late failure says nothing about a key that was deleted, stored or loaded anew meanwhile.
+    // A late failure does not concern a key that was deleted, stored or loaded since.
     let mut still_counts = || {
         let fresh =
             read::is_fresh(node.keys.peek(key), Judge::new(&node.state.invalidations, node.db, key.name, node.now));

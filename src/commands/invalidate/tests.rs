@@ -946,7 +946,7 @@ fn what_is_not_understood_changes_nothing() {
     for (line, error) in [
         ("SOFT", "syntax error: say what: TAGS, PREFIXES, PATTERNS or ALL"),
         ("ALL OVER 5", "syntax error near 'OVER'"),
-        ("PREFIXES 1 ", "invalid prefix '': every key begins so: say ALL"),
+        ("PREFIXES 1 ", "invalid prefix '': the empty prefix matches every key: use ALL"),
         ("PREFIXES 1 a PATTERNS 1 b", "syntax error near 'PATTERNS'"),
         ("ALL TAGS 1 t", "syntax error near 'TAGS'"),
         ("TAGS 1 t ALL", "syntax error near 'ALL'"),
