@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absence_is_known_and_then_forgotten() {
+    fn an_absent_entry_is_served_until_its_lifetime_ends() {
         let mut node = node();
         assert_eq!(node.call("SMARTCACHE.ABSENT k"), "OK");
         assert_eq!(node.effects, ["replicate entry k", "signal k", "notify smartcache.absent k"]);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_already_past_deletes_the_key() {
+    fn a_lifetime_that_ends_in_the_past_deletes_the_key() {
         let mut node = node();
         node.call("SET k old");
         assert_eq!(node.call("SMARTCACHE.ABSENT k EXAT 5"), "OK");
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn only_lifetime_and_tags_are_options_of_it() {
+    fn it_takes_only_lifetime_tags_and_provenance() {
         let mut node = node();
         node.call("SET k old");
         for word in ["NX", "XX", "SWR", "SIE", "CODEC", "value"] {

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_larger_than_what_follows_is_named() {
+    fn a_count_larger_than_what_follows_is_an_error() {
         let words: [&[u8]; 5] = [b"C", b"TAGS", b"3", b"a", b"b"];
         let mut args = Args::new("C", &words, 1);
         let option = args.option().unwrap();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_remembers_which_word_it_was() {
+    fn a_key_knows_its_index_among_the_words() {
         let words: [&[u8]; 2] = [b"C", b"k"];
         assert_eq!(Args::new("C", &words, 1).key().unwrap(), Key { name: b"k", arg: Some(1) });
     }

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn many_keys_go_at_once_and_one_named_twice_counts_once() {
+    fn many_keys_are_deleted_at_once_and_one_named_twice_counts_once() {
         let mut node = node();
         assert_eq!(node.call("SMARTCACHE.DEL fresh dead fresh stale nothing none text"), "4");
         assert_eq!(node.effects.len(), 15);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_that_nobody_holds_any_more_is_forgotten() {
+    fn a_tag_without_entries_is_dropped() {
         let mut node = node();
         node.state.tags.reap(9, |_, _| true);
         assert_eq!(node.state.tags.len(), 1);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_type_keeps_all_from_being_removed() {
+    fn with_a_key_of_another_type_nothing_is_deleted() {
         let mut node = node();
         node.plain_list("list");
         let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lease_of_a_load_that_is_not_to_be_trusted_goes_to_the_first_who_waits() {
+    fn the_lease_of_a_distrusted_load_goes_to_the_first_waiter() {
         for line in ["SMARTCACHE.DEL k", "DEL other k k"] {
             let mut node = node();
             let token = node.token("GETLOCK k");
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_key_that_is_not_there_loads_are_distrusted_too_also_late_ones_and_those_without_a_lease() {
+    fn loads_of_a_missing_key_are_distrusted_too_with_a_late_token_or_a_stamp() {
         let mut node = node();
         let late = node.token("GETLOCK k LOCK 1");
         let stamp = node.call("STAMP").trim_matches('"').to_owned();

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_has_run_out_is_not_revived_or_there_would_be_two() {
+    fn an_expired_lease_is_not_revived() {
         let (mut node, token) = loading();
         node.advance_clocks(3_000); // and the timer is late
         assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} 5")), "0");
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_otherwise_is_not_revived_either() {
+    fn a_lease_that_ended_otherwise_is_not_revived() {
         for line in ["UNLOCK k {}", "SET k v TOKEN {}", "SET k v", "DEL k", "STALE k"] {
             let (mut node, token) = loading();
             node.call(&line.replace("{}", &token));
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_nobodys_or_of_another_key_is_no_error() {
+    fn a_token_that_is_unknown_or_of_another_key_is_no_error() {
         let (mut node, token) = loading();
         let other = node.token("GETLOCK other");
         for word in ["x", "", &other, &"A".repeat(32), &token[1..]] {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_and_the_lease_stays() {
+    fn an_error_names_the_word_and_keeps_the_lease() {
         let (mut node, token) = loading();
         let duration = "is not a duration: say seconds (30, 0.5) or a unit (250ms, 30s, 5m, 2h, 7d)";
         for (words, error) in [

@@ -66,7 +66,7 @@ mod tests {
     use crate::testing::TestNode;
 
     #[test]
-    fn a_node_that_has_done_nothing_is_well() {
+    fn a_node_without_requests_is_ok() {
         let mut node = TestNode::at(1_000);
         node.advance(250);
         node.server.server_info = ServerInfo {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_a_code_and_a_text() {
+    fn a_reason_has_a_code_and_a_text() {
         let mut node = TestNode::at(1_000);
         node.call("SET k v");
         node.call("GET k");
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_no_words() {
+    fn it_takes_no_arguments() {
         let mut node = TestNode::at(1_000);
         assert_eq!(node.refusal("HEALTH x"), "ERR wrong number of arguments for 'smartcache.health' command");
     }

@@ -78,7 +78,7 @@ mod tests {
     use crate::testing::TestNode;
 
     #[test]
-    fn every_command_for_people_has_its_line() {
+    fn every_public_command_has_its_lines() {
         let help = TestNode::at(0).call("SMARTCACHE.HELP");
         for command in public(COMMANDS) {
             assert!(
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subcommand_is_two_words_and_its_container_lists_it() {
+    fn a_subcommand_is_two_words_and_its_container_lists_all() {
         let mut node = TestNode::at(0);
         assert!(node.call("HELP RULE SET").starts_with("[SMARTCACHE.RULE SET name MATCH pattern [MATCH pattern …] "));
         let all = node.call("HELP RULE");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_no_help_for_is_named() {
+    fn help_for_an_unknown_command_is_an_error_that_names_it() {
         let mut node = TestNode::at(0);
         for (line, word) in [
             ("HELP nosuch", "nosuch"),

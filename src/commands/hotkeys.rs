@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn count_and_match_choose_among_them() {
+    fn count_and_match_limit_the_reply() {
         let mut node = node();
         let mut keys = |words: &str| {
             let answer = node.call(&format!("HOTKEYS {words}"));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_waits_is_one_request_when_answered() {
+    fn a_waiter_is_one_request_when_it_is_answered() {
         let mut node = TestNode::at(1_000);
         let token = node.token("GETLOCK k");
         node.call_as(2, "GETLOCK k WAIT 5");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_long_ago_is_forgotten() {
+    fn old_requests_are_forgotten() {
         let mut node = node();
         node.advance(60_000);
         assert!(
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_refused() {
+    fn unknown_options_and_values_are_errors() {
         let mut node = TestNode::at(1_000);
         for (line, wanted) in [
             ("HOTKEYS x", "ERR syntax error near 'x'"),

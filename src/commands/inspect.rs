@@ -153,7 +153,7 @@ mod tests {
     use crate::testing::TestNode;
 
     #[test]
-    fn everything_about_a_value_is_told() {
+    fn a_value_has_every_field() {
         let mut node = TestNode::at(1_000_000);
         node.call("SMARTCACHE.RULE SET letters MATCH k* TAG all");
         node.call("SMARTCACHE.SET k v EX 5 SWR 2 SIE 7 TAGS 1 t");
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absence_has_no_windows_and_no_bytes() {
+    fn an_absent_entry_has_no_windows_and_no_bytes() {
         let mut node = TestNode::at(1_000_000);
         node.config("swr", "30").unwrap();
         node.call("SMARTCACHE.ABSENT k TAGS 1 t");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_string_is_told_as_a_fresh_value() {
+    fn a_plain_string_is_shown_as_a_fresh_value() {
         let mut node = TestNode::at(1_000_000);
         node.plain_set("k", "text", Some(1_002_000));
         node.plain_set("endless", "", None);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn compression_shows_in_two_sizes_and_a_name() {
+    fn compression_shows_in_codec_raw_bytes_and_stored_bytes() {
         let mut node = TestNode::at(1_000_000);
         node.call(&format!("SMARTCACHE.SET k {} CODEC gzip", "ab".repeat(500)));
         assert_eq!((node.inspect("k", "codec"), node.inspect("k", "raw_bytes")), ("\"gzip\"".into(), "1000".into()));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn without_end_fresh_ms_is_minus_one_unless_the_key_expires() {
+    fn an_entry_without_end_has_fresh_ms_minus_one_unless_the_key_expires() {
         let mut node = TestNode::at(1_000_000);
         node.call("SMARTCACHE.SET k v PERSIST");
         assert_eq!(node.inspect("k", "fresh_ms"), "-1");
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_steps_back_makes_nothing_of_a_negative_age() {
+    fn a_clock_that_steps_back_makes_no_negative_age() {
         let mut node = TestNode::at(1_000_000);
         node.call("SMARTCACHE.SET k v EX 5");
         node.set_clock(999_000);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_is_gone_is_not_named() {
+    fn a_deleted_rule_is_not_shown() {
         let mut node = TestNode::at(1_000_000);
         node.call("SMARTCACHE.RULE SET r MATCH *");
         node.call("SMARTCACHE.SET k v");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_nil_another_type_an_error_and_neither_a_request() {
+    fn a_missing_key_is_nil_and_another_type_an_error_and_neither_counts() {
         let mut node = TestNode::at(1_000_000);
         node.plain_list("list");
         assert_eq!(node.call("SMARTCACHE.INSPECT k"), "(nil)");

@@ -62,7 +62,7 @@ mod tests {
     use crate::testing::TestNode;
 
     #[test]
-    fn a_client_cannot_say_it() {
+    fn a_client_cannot_send_it() {
         let mut node = TestNode::at(1_000_000);
         let error = "ERR SMARTCACHE.MARK is for replicas and AOF: use SMARTCACHE.INVALIDATE";
         assert_eq!(node.refusal("MARK 5 5 0 HARD 0 ALL"), error);
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_beyond_belief_neither_freezes_the_clock_nor_is_passed_over() {
+    fn a_stamp_too_far_ahead_does_not_move_the_clock_and_still_invalidates() {
         let mut node = TestNode::replica_at(1_000_000);
         node.obey(&[b"SET", b"k", b"v", b"TAGS", b"1", b"t"]);
         let far = u64::MAX / 4;

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn values_come_in_order_and_what_is_not_fresh_is_nil() {
+    fn values_are_in_order_and_nil_where_not_fresh() {
         let mut node = node();
         let answer = r#"["1", (nil), (nil), "t", (nil), "2", "1"]"#;
         assert_eq!(node.call("SMARTCACHE.MGET a nothing none text list b a"), answer);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn without_keys_it_is_refused() {
+    fn without_keys_it_is_an_error() {
         assert_eq!(node().refusal("MGET"), "ERR wrong number of arguments for 'smartcache.mget' command");
     }
 }

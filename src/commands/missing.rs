@@ -45,7 +45,7 @@ mod tests {
     use crate::testing::TestNode;
 
     #[test]
-    fn what_is_not_fresh_is_missing_in_order() {
+    fn keys_that_are_not_fresh_are_missing_in_order() {
         let mut node = TestNode::at(1_000_000);
         node.call("SMARTCACHE.SET fresh 1");
         node.call("SMARTCACHE.SET stale 1 EX 5 SWR 50");
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_type_is_an_error_and_not_something_to_load() {
+    fn a_key_of_another_type_is_an_error_and_not_missing() {
         let mut node = TestNode::at(0);
         node.plain_list("list");
         let error = "WRONGTYPE Operation against a key holding the wrong kind of value";
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn without_keys_it_is_refused() {
+    fn without_keys_it_is_an_error() {
         let mut node = TestNode::at(0);
         assert_eq!(node.refusal("MISSING"), "ERR wrong number of arguments for 'smartcache.missing' command");
     }

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subcommand_stands_behind_its_container() {
+    fn a_subcommand_follows_its_container() {
         for (at, command) in COMMANDS.iter().enumerate() {
             if let Some((parent, _)) = command.parent() {
                 assert!(COMMANDS[..at].iter().any(|earlier| earlier.name == parent), "{}", command.name);

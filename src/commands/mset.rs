@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_is_told_of() {
+    fn each_key_is_replicated_signalled_and_notified() {
         let mut node = node();
         node.call("SMARTCACHE.MSET 2 a 1 b 2");
         let one = |key: &str| {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_judged_key_by_key() {
+    fn conditions_are_checked_key_by_key() {
         let mut node = node();
         node.call("SET a old");
         assert_eq!(node.call("SMARTCACHE.MSET 3 a 1 b 2 b 3 NX"), "1", "the second b meets the first");
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_already_past_stores_nothing_and_deletes() {
+    fn a_lifetime_that_ends_in_the_past_stores_nothing_and_deletes() {
         let mut node = node();
         node.call("SET a old");
         assert_eq!(node.call("SMARTCACHE.MSET 2 a 1 b 2 EXAT 5"), "0");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn one_value_over_the_limit_and_none_is_stored() {
+    fn with_one_value_over_the_limit_nothing_is_stored() {
         let mut node = node();
         node.config("max-value", "3").unwrap();
         node.call("SET a old");
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_and_nothing_is_stored() {
+    fn an_error_names_the_word_and_stores_nothing() {
         let mut node = node();
         node.call("SET a old");
         for (line, error) in [

@@ -66,7 +66,7 @@ mod tests {
     use crate::testing::TestNode;
 
     #[test]
-    fn who_may_not_read_what_is_named_is_told_what_is_missing() {
+    fn without_read_permission_the_error_names_what_is_missing() {
         let mut node = TestNode::at(1_000_000);
         node.server.may_not_read = "smartcache:tag:b";
         node.server.tells_prefixes = false;

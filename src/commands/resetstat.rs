@@ -32,7 +32,7 @@ mod tests {
     use crate::testing::{TestNode, field_of};
 
     #[test]
-    fn counters_start_from_zero_and_what_is_measured_stays() {
+    fn counters_start_from_zero_and_gauges_stay() {
         let mut node = TestNode::at(1_000);
         node.call("SET k v");
         node.call("MGET k x");
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn during_a_load_what_ends_later_counts_by_its_end() {
+    fn a_lease_or_wait_that_began_before_counts_only_its_end() {
         let mut node = TestNode::at(1_000);
         node.call("RULE SET r MATCH k*");
         let token = node.token("GETLOCK k");
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_no_words() {
+    fn it_takes_no_arguments() {
         let mut node = TestNode::at(1_000);
         node.call("GET k");
         assert_eq!(node.refusal("RESETSTAT x"), "ERR wrong number of arguments for 'smartcache.resetstat' command");

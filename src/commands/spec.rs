@@ -304,7 +304,7 @@ mod tests {
     use super::super::{get, mset, rule, set};
 
     #[test]
-    fn the_grammar_is_one_line_as_people_write_it() {
+    fn the_grammar_is_one_line() {
         assert_eq!(get::COMMAND.grammar(), "SMARTCACHE.GET key [STALE] [STATE] [ACCEPT encodings]");
         assert_eq!(
             set::COMMAND.grammar(),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arity_is_exact_or_a_least_and_counts_the_name() {
+    fn an_arity_is_exact_or_a_minimum_and_counts_the_name() {
         assert!(rule::DEL.accepts(3) && !rule::DEL.accepts(2) && !rule::DEL.accepts(4));
         assert!(!mset::COMMAND.accepts(3) && mset::COMMAND.accepts(4) && mset::COMMAND.accepts(400));
     }

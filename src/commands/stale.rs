@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stale_by_itself_stays_as_it_is() {
+    fn an_entry_that_is_stale_already_stays_as_it_is() {
         let mut node = node();
         node.advance(100_000);
         assert_eq!(node.inspect("k", "state"), "\"stale\"");
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn without_windows_or_a_value_it_is_a_miss_from_now_on() {
+    fn an_entry_without_windows_or_value_becomes_a_miss() {
         let mut node = node();
         node.call("SET bare v");
         node.call("ABSENT none");
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_fresh_count_and_only_they_are_told_of() {
+    fn only_fresh_entries_count_and_are_replicated() {
         let mut node = node();
         node.call("SET dead v EX 1");
         node.pexpireat("dead", 9_000_000);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_type_keeps_all_from_being_changed() {
+    fn with_a_key_of_another_type_nothing_is_changed() {
         let mut node = node();
         node.plain_list("list");
         let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lease_of_a_load_that_is_not_to_be_trusted_goes_to_the_first_who_waits() {
+    fn the_lease_of_a_distrusted_load_goes_to_the_first_waiter() {
         let mut node = node();
         let token = node.token("GETLOCK nothing");
         assert_eq!(node.getlock(2, "nothing WAIT 9"), "(waiting)");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn loads_begun_before_are_stale_copies_and_loads_begun_after_are_fresh() {
+    fn loads_begun_before_become_stale_copies_and_loads_begun_after_are_fresh() {
         let mut node = node();
         node.advance(99_000);
         let before = node.token("GETLOCK k");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_deleted_first_is_not_brought_back_as_a_stale_copy() {
+    fn a_fill_after_del_and_stale_is_dropped_in_either_order() {
         for lines in [["DEL k", "STALE k"], ["STALE k", "DEL k"]] {
             let mut node = node();
             let stamp = node.call("STAMP").trim_matches('"').to_owned();

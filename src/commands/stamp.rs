@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_is_good_for_any_number_of_keys_and_more_than_once() {
+    fn a_stamp_is_valid_for_any_number_of_keys_and_more_than_once() {
         let (mut node, stamp) = node();
         assert_eq!(node.call(&format!("SET a 1 SINCE {stamp}")), "OK");
         assert_eq!(node.call(&format!("ABSENT b SINCE {stamp}")), "OK");
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_to_a_key_since_is_noticed_key_by_key() {
+    fn changes_since_the_stamp_are_detected_key_by_key() {
         let (mut node, stamp) = node();
         node.call("SET written newer");
         node.call("DEL deleted");
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_without_a_lease_answers_those_who_wait_and_leaves_a_newer_lease_alone() {
+    fn a_load_without_a_lease_serves_the_waiters_and_keeps_a_newer_lease() {
         let (mut node, stamp) = node();
         let token = node.token("GETLOCK k");
         assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_gives_none_and_nothing_may_follow() {
+    fn a_replica_replies_readonly_and_arguments_are_an_error() {
         assert_eq!(TestNode::replica_at(1).refusal("STAMP"), "READONLY You can't write against a read only replica.");
         let error = "ERR wrong number of arguments for 'smartcache.stamp' command";
         assert_eq!(TestNode::at(1).refusal("STAMP now"), error);

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_starts_anew_and_everyone_is_told() {
+    fn a_lifetime_restarts_and_is_replicated_signalled_and_notified() {
         let mut node = node();
         assert_eq!(node.call("SMARTCACHE.TOUCH k EX 10"), "1");
         assert_eq!(node.effects, ["replicate header k", "signal k", "notify expire k"]);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn it_becomes_no_younger() {
+    fn the_entry_becomes_no_younger() {
         let mut node = node();
         let (stamp, _) = node.written(b"k").unwrap();
         node.call("SMARTCACHE.TOUCH k");
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_are_worked_out_as_set_and_absent_would() {
+    fn lifetimes_are_computed_as_by_set_and_absent() {
         let mut node = node();
         node.call("SET r v");
         node.call("ABSENT n");
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_fresh_stays_as_it_is() {
+    fn an_entry_that_is_not_fresh_stays_as_it_is() {
         let mut node = node();
         node.call("SET stale v SWR 60");
         node.call("STALE stale");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_already_past_deletes_the_key() {
+    fn a_lifetime_that_ends_in_the_past_deletes_the_key() {
         let mut node = node();
         assert_eq!(node.call("SMARTCACHE.TOUCH k EXAT 1004"), "1");
         assert_eq!(node.effects, ["replicate unlink k", "signal k", "notify del k"]);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_and_nothing_changes() {
+    fn an_error_names_the_word_and_changes_nothing() {
         let mut node = node();
         node.plain_list("list");
         for (line, error) in [
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_already_past_distrusts_loads_as_del_does() {
+    fn a_lifetime_that_ends_in_the_past_distrusts_loads_as_del_does() {
         let mut node = node();
         let stamp = node.call("STAMP").trim_matches('"').to_owned();
         node.call("TOUCH k EXAT 1004");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn it_makes_nothing_younger_than_a_load_in_flight() {
+    fn it_makes_no_entry_newer_than_a_load_in_flight() {
         let mut node = node();
         let stamp = node.call("STAMP").trim_matches('"').to_owned();
         node.call("TOUCH k EX 60");

@@ -52,7 +52,7 @@ fn an_absent_entry_is_nil_and_is_never_served_stale() {
 }
 
 #[test]
-fn state_tells_what_getlock_would_but_never_a_token() {
+fn state_replies_as_getlock_but_never_with_a_token() {
     let mut node = node();
     assert_eq!(node.call("SMARTCACHE.GET k STATE"), r#"[HIT, "v", (nil), 5000, 0]"#);
     assert_eq!(node.call("SMARTCACHE.GET none STATE"), r#"[ABSENT, (nil), (nil), 5000, 0]"#);
@@ -100,7 +100,7 @@ fn a_key_of_another_type_is_an_error_and_no_request() {
 }
 
 #[test]
-fn accepted_encodings_are_handed_out_as_they_are_stored() {
+fn accepted_encodings_are_served_as_they_are_stored() {
     for codec in ["gzip", "zstd", "lz4"] {
         let mut node = node();
         node.call(&format!("SMARTCACHE.SET z {} CODEC {codec}", long()));
@@ -124,7 +124,7 @@ fn accepted_encodings_are_handed_out_as_they_are_stored() {
 }
 
 #[test]
-fn accept_answers_nil_where_there_is_no_value() {
+fn accept_replies_nil_where_there_is_no_value() {
     let mut node = node();
     assert_eq!(node.call("SMARTCACHE.GET none ACCEPT gzip"), "(nil)");
     assert_eq!(node.call("SMARTCACHE.GET nothing ACCEPT gzip STATE"), "[MISS, (nil), (nil), 0, 0]");
@@ -173,7 +173,7 @@ fn a_clock_that_steps_back_lengthens_freshness_but_does_not_undo_stale() {
 }
 
 #[test]
-fn every_byte_may_stand_in_a_key_and_a_value_and_both_may_be_empty() {
+fn keys_and_values_may_hold_any_byte_and_be_empty() {
     let mut node = node();
     let every: Vec<u8> = (0..=255).collect();
     for (key, value) in [(&every[..], &b""[..]), (b"", &every), (b"\r\n", b"\0")] {
@@ -183,7 +183,7 @@ fn every_byte_may_stand_in_a_key_and_a_value_and_both_may_be_empty() {
 }
 
 #[test]
-fn each_kind_of_answer_has_its_counter() {
+fn each_kind_of_reply_has_its_counter() {
     let mut node = node();
     node.call("SMARTCACHE.SET s v EX 9 SWR 9");
     node.call("SMARTCACHE.STALE s");
@@ -219,7 +219,7 @@ fn reading_has_no_effects() {
 }
 
 #[test]
-fn an_option_that_is_unknown_or_said_twice_is_named() {
+fn an_unknown_or_repeated_option_is_an_error_that_names_it() {
     let mut node = node();
     for (line, near) in [
         ("GET k FRESH", "FRESH"),

@@ -26,7 +26,7 @@ fn aged(life: &str, ms: u64) -> TestNode {
 // ---------------------------------------------------------------- the table of states
 
 #[test]
-fn a_fresh_value_is_a_hit_and_nobody_is_to_load_it() {
+fn a_fresh_value_is_a_hit_without_a_token() {
     let mut node = node();
     node.call("SET k v EX 5");
     assert_eq!(node.getlock(1, "k"), r#"[HIT, "v", (nil), 5000, 0]"#);
@@ -38,7 +38,7 @@ fn a_fresh_value_is_a_hit_and_nobody_is_to_load_it() {
 }
 
 #[test]
-fn the_first_who_misses_loads_and_the_others_are_told_when_to_ask_again() {
+fn the_first_miss_loads_and_the_others_get_a_time_to_ask_again() {
     let mut node = node();
     assert_eq!(node.getlock(1, "k"), "[MISS, (nil), T, 0, 10000]");
     assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 20]");
@@ -51,7 +51,7 @@ fn the_first_who_misses_loads_and_the_others_are_told_when_to_ask_again() {
 }
 
 #[test]
-fn inside_swr_one_refreshes_and_everybody_is_served_the_stale_value_at_once() {
+fn inside_swr_one_caller_refreshes_and_all_get_the_stale_value_at_once() {
     let mut node = aged(LIFE, 5_000);
     assert_eq!(node.getlock(1, "k WAIT 5"), r#"[STALE, "v", T, 0, 10000]"#);
     assert_eq!(node.getlock(2, "k WAIT 5"), r#"[STALE, "v", (nil), 0, 20]"#);
@@ -70,7 +70,7 @@ fn past_swr_the_stale_value_is_served_only_instead_of_busy() {
 }
 
 #[test]
-fn an_absence_is_told_as_such_and_has_no_windows() {
+fn an_absent_entry_is_absent_and_has_no_windows() {
     let mut node = node();
     let token = node.token("GETLOCK k");
     node.advance(1_000);
@@ -83,7 +83,7 @@ fn an_absence_is_told_as_such_and_has_no_windows() {
 }
 
 #[test]
-fn a_key_of_another_type_is_an_error_and_no_lease() {
+fn a_key_of_another_type_is_an_error_and_grants_no_lease() {
     let mut node = node();
     node.plain_list("list");
     let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
@@ -92,7 +92,7 @@ fn a_key_of_another_type_is_an_error_and_no_lease() {
 }
 
 #[test]
-fn a_lease_lasts_as_the_command_the_rule_or_the_setting_says() {
+fn the_length_of_a_lease_comes_from_the_command_the_rule_or_the_setting() {
     let mut node = node();
     node.call("RULE SET r MATCH r* LOCK 3");
     node.config("lock", "7").unwrap();
@@ -103,7 +103,7 @@ fn a_lease_lasts_as_the_command_the_rule_or_the_setting_says() {
 }
 
 #[test]
-fn what_is_wrong_is_named_and_no_lease_is_granted() {
+fn an_error_names_the_word_and_grants_no_lease() {
     let mut node = node();
     let duration = "is not a duration: say seconds (30, 0.5) or a unit (250ms, 30s, 5m, 2h, 7d)";
     let too_long = "is too long: a duration is at most 36500d";
@@ -146,7 +146,7 @@ fn a_replica_serves_what_needs_no_token_and_refuses_the_rest() {
 }
 
 #[test]
-fn a_value_that_cannot_be_read_is_loaded_by_whoever_was_given_its_token() {
+fn a_damaged_value_is_loaded_by_the_holder_of_the_token() {
     let damaged = |ms| {
         let mut node = node();
         let token = node.token("GETLOCK z");
@@ -174,7 +174,7 @@ fn a_value_that_cannot_be_read_is_loaded_by_whoever_was_given_its_token() {
 // ---------------------------------------------------------------- waiting
 
 #[test]
-fn a_store_answers_all_who_wait() {
+fn a_store_serves_all_waiters() {
     let mut node = node();
     let token = node.token("GETLOCK k");
     for client in 2..5 {
@@ -192,7 +192,7 @@ fn a_store_answers_all_who_wait() {
 }
 
 #[test]
-fn each_who_waits_gets_the_encoding_it_accepts() {
+fn each_waiter_gets_the_encoding_it_accepts() {
     let mut node = node();
     let token = node.token("GETLOCK z");
     for (client, accept) in [(2, ""), (3, " ACCEPT zstd"), (4, " ACCEPT gzip"), (5, " ACCEPT zstd")] {
@@ -208,7 +208,7 @@ fn each_who_waits_gets_the_encoding_it_accepts() {
 }
 
 #[test]
-fn whoever_has_waited_long_enough_is_told_busy() {
+fn a_waiter_gets_busy_after_its_wait() {
     let mut node = node();
     node.call("GETLOCK k");
     assert_eq!(node.getlock(2, "k WAIT 1.5"), "(waiting)");
@@ -220,7 +220,7 @@ fn whoever_has_waited_long_enough_is_told_busy() {
 }
 
 #[test]
-fn a_lease_that_runs_out_goes_to_the_first_who_waits_before_any_new_reader() {
+fn an_expired_lease_goes_to_the_first_waiter_before_any_new_reader() {
     let mut node = node();
     node.call("GETLOCK k LOCK 1");
     assert_eq!(node.getlock(2, "k WAIT 9 LOCK 2"), "(waiting)");
@@ -234,7 +234,7 @@ fn a_lease_that_runs_out_goes_to_the_first_who_waits_before_any_new_reader() {
 }
 
 #[test]
-fn a_reader_does_not_overtake_those_who_wait_when_the_timer_is_late() {
+fn a_reader_does_not_overtake_waiters_when_the_timer_is_late() {
     let mut node = node();
     node.call("GETLOCK k LOCK 1");
     assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
@@ -244,7 +244,7 @@ fn a_reader_does_not_overtake_those_who_wait_when_the_timer_is_late() {
 }
 
 #[test]
-fn nobody_is_told_busy_where_nobody_loads_any_more_when_the_timer_is_late() {
+fn no_waiter_gets_busy_for_an_expired_lease_when_the_timer_is_late() {
     let mut node = node();
     node.call("GETLOCK k LOCK 5");
     assert_eq!(node.getlock(2, "k WAIT 4"), "(waiting)");
@@ -256,7 +256,7 @@ fn nobody_is_told_busy_where_nobody_loads_any_more_when_the_timer_is_late() {
 }
 
 #[test]
-fn whoever_goes_away_is_passed_over() {
+fn a_waiter_that_disconnects_is_passed_over() {
     let mut node = node();
     let token = node.token("GETLOCK k");
     assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
@@ -268,7 +268,7 @@ fn whoever_goes_away_is_passed_over() {
 }
 
 #[test]
-fn a_holder_who_goes_away_keeps_its_lease_since_connections_are_pooled() {
+fn a_holder_that_disconnects_keeps_its_lease_since_connections_are_pooled() {
     let mut node = node();
     let token = node.token("GETLOCK k");
     node.disconnect(1);
@@ -277,7 +277,7 @@ fn a_holder_who_goes_away_keeps_its_lease_since_connections_are_pooled() {
 }
 
 #[test]
-fn whoever_is_woken_where_the_value_is_gone_again_is_judged_as_if_it_had_asked_now() {
+fn a_waiter_woken_after_the_value_is_gone_again_is_answered_as_a_new_request() {
     let mut node = node();
     let token = node.token("GETLOCK k");
     assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
@@ -294,7 +294,7 @@ fn whoever_is_woken_where_the_value_is_gone_again_is_judged_as_if_it_had_asked_n
 }
 
 #[test]
-fn nobody_is_given_a_token_for_a_list_that_it_waited_for() {
+fn no_waiter_gets_a_token_for_a_key_that_became_a_list() {
     let mut node = node();
     let token = node.token("GETLOCK k");
     assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
@@ -328,7 +328,7 @@ fn no_more_callers_are_parked_than_max_waiters_allows() {
 }
 
 #[test]
-fn no_circle_of_connections_waits_for_itself() {
+fn connections_never_wait_for_each_other_in_a_circle() {
     let mut node = node();
     node.call_as(1, "GETLOCK a");
     assert_eq!(node.getlock(1, "a WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "a circle of one: callers multiplexed");
@@ -343,7 +343,7 @@ fn no_circle_of_connections_waits_for_itself() {
 }
 
 #[test]
-fn a_circle_that_has_come_undone_is_none() {
+fn a_circle_that_no_longer_exists_blocks_no_wait() {
     let mut node = node();
     node.call_as(1, "GETLOCK a");
     node.call_as(2, "GETLOCK b LOCK 1");
@@ -356,7 +356,7 @@ fn a_circle_that_has_come_undone_is_none() {
 // ---------------------------------------------------------------- OWNER
 
 #[test]
-fn its_owner_gets_the_same_token_again_and_nobody_else_does() {
+fn an_owner_gets_its_token_again_and_no_other_caller_does() {
     let mut node = node();
     let token = node.token("GETLOCK k LOCK 10 OWNER me");
     node.advance(4_000);
@@ -370,7 +370,7 @@ fn its_owner_gets_the_same_token_again_and_nobody_else_does() {
 }
 
 #[test]
-fn its_owner_gets_an_early_token_again_too_also_when_the_value_is_stale_by_then() {
+fn an_owner_gets_its_early_token_again_even_when_the_value_is_stale_by_then() {
     let mut node = aged(LIFE, 4_999);
     let token = node.token("GETLOCK k BETA 1000000 OWNER me");
     assert_eq!(node.token("GETLOCK k BETA 0 OWNER me"), token);
@@ -380,7 +380,7 @@ fn its_owner_gets_an_early_token_again_too_also_when_the_value_is_stale_by_then(
 }
 
 #[test]
-fn an_owner_who_comes_back_on_another_connection_holds_the_lease_there() {
+fn an_owner_that_reconnects_holds_the_lease_on_the_new_connection() {
     let mut node = node();
     node.call_as(1, "GETLOCK a OWNER me");
     assert_eq!(node.getlock(2, "a OWNER me"), "[MISS, (nil), T, 0, 10000]");
@@ -409,7 +409,7 @@ fn should_refresh_early(life_ms: u64, left_ms: u64, beta: &str, n: u32) -> u32 {
 }
 
 #[test]
-fn a_reader_is_picked_with_the_probability_that_the_load_time_asks_for() {
+fn early_refresh_has_the_probability_of_xfetch() {
     // A load took a second: e^(−r / (β · 1 s)), of 4,000 readers.
     for (left_ms, beta, probability) in [
         (1_000, "", 0.3679),
@@ -425,7 +425,7 @@ fn a_reader_is_picked_with_the_probability_that_the_load_time_asks_for() {
 }
 
 #[test]
-fn nobody_is_picked_in_the_first_half_of_a_life_or_without_beta() {
+fn there_is_no_early_refresh_in_the_first_half_of_a_lifetime_or_without_beta() {
     assert_eq!(should_refresh_early(10_000, 5_001, " BETA 1000000", 500), 0);
     assert!(should_refresh_early(10_000, 5_000, " BETA 1000000", 500) > 490);
     assert_eq!(should_refresh_early(10_000, 1, " BETA 0", 500), 0);
@@ -437,7 +437,7 @@ fn nobody_is_picked_in_the_first_half_of_a_life_or_without_beta() {
 }
 
 #[test]
-fn without_a_measured_load_nobody_is_picked() {
+fn without_a_measured_load_there_is_no_early_refresh() {
     let late = |node: &mut TestNode| {
         let token = node.token("GETLOCK k LOCK 1");
         node.advance(2_000);
@@ -455,7 +455,7 @@ fn without_a_measured_load_nobody_is_picked() {
 }
 
 #[test]
-fn one_at_a_time_refreshes_early_and_briefly() {
+fn one_caller_at_a_time_refreshes_early_under_a_short_lease() {
     let mut node = aged(LIFE, 4_000);
     assert_eq!(node.getlock(1, "k LOCK 60 BETA 1000000"), r#"[HIT, "v", T, 1000, 3000]"#, "three loads long");
     assert_eq!(node.inspect("k", "lease"), "\"early\"");
@@ -470,7 +470,7 @@ fn one_at_a_time_refreshes_early_and_briefly() {
 }
 
 #[test]
-fn an_early_lease_is_the_keys_lease_when_the_value_ends_before_it() {
+fn an_early_lease_that_outlasts_freshness_is_the_lease_of_the_key() {
     let mut node = aged("EX 5", 4_000);
     let token = node.token("GETLOCK k BETA 1000000");
     node.advance(1_000);
@@ -486,7 +486,7 @@ fn an_early_lease_is_the_keys_lease_when_the_value_ends_before_it() {
 // ---------------------------------------------------------------- limits
 
 #[test]
-fn fills_caps_the_loads_of_a_rule_and_whoever_is_refused_does_not_wait() {
+fn fills_caps_the_loads_of_a_rule_and_a_refused_caller_does_not_wait() {
     let mut node = node();
     node.call("RULE SET r MATCH r* FILLS 2");
     node.call("SET r3 v EX 1 SWR 1 SIE 5");
@@ -501,7 +501,7 @@ fn fills_caps_the_loads_of_a_rule_and_whoever_is_refused_does_not_wait() {
 }
 
 #[test]
-fn those_who_wait_where_a_limit_forbids_the_next_load_are_not_left_parked() {
+fn waiters_are_answered_when_a_limit_forbids_the_next_lease() {
     let mut node = node();
     node.call("RULE SET r MATCH r* FILLS 1");
     let token = node.token("GETLOCK r1");
@@ -531,7 +531,7 @@ fn max_leases_counts_live_leases_only() {
 }
 
 #[test]
-fn nobody_is_picked_for_an_early_refresh_beyond_the_limits() {
+fn there_is_no_early_refresh_beyond_the_limits() {
     let mut node = aged(LIFE, 4_999);
     node.config("max-leases", "1").unwrap();
     node.call("GETLOCK other");
@@ -541,7 +541,7 @@ fn nobody_is_picked_for_an_early_refresh_beyond_the_limits() {
 // ---------------------------------------------------------------- flushes, roles, clocks, counters
 
 #[test]
-fn after_a_flush_the_first_who_waits_loads_and_older_loads_are_stale() {
+fn after_a_flush_the_first_waiter_loads_and_older_loads_are_stale() {
     let mut node = node();
     let old = node.token("GETLOCK k");
     let stamp = node.call("STAMP");
@@ -560,7 +560,7 @@ fn after_a_flush_the_first_who_waits_loads_and_older_loads_are_stale() {
 }
 
 #[test]
-fn a_flush_of_another_database_concerns_nobody_here() {
+fn a_flush_of_another_database_changes_nothing() {
     let mut node = node();
     let token = node.token("GETLOCK k");
     let now = node.now();
@@ -569,7 +569,7 @@ fn a_flush_of_another_database_concerns_nobody_here() {
 }
 
 #[test]
-fn a_change_of_role_ends_leases_and_back_offs_and_leaves_no_one_hanging() {
+fn a_change_of_role_ends_leases_and_back_offs_and_answers_all_waiters() {
     let mut node = node();
     let token = node.token("GETLOCK k");
     let stamp = node.call("STAMP").trim_matches('"').to_owned();
@@ -617,7 +617,7 @@ fn a_wall_clock_that_is_set_moves_no_lease_and_no_wait() {
 }
 
 #[test]
-fn every_request_every_lease_and_every_wait_is_counted_in_one_way() {
+fn every_request_lease_and_wait_is_counted_exactly_once() {
     let mut node = loaded("EX 5 SWR 2");
     let token = |node: &mut TestNode, key: &str| node.token(&format!("GETLOCK {key}"));
     let t = token(&mut node, "stale");
@@ -688,7 +688,7 @@ fn every_request_every_lease_and_every_wait_is_counted_in_one_way() {
 }
 
 #[test]
-fn whoever_waited_and_is_to_load_is_a_miss_for_the_reason_that_it_finds() {
+fn a_waiter_that_gets_a_token_is_a_miss_with_its_present_reason() {
     for (line, reason) in [
         ("DEL nothing", "misses_cold"),
         ("SET k v EX 1", "misses_expired"),

@@ -25,7 +25,7 @@ fn load(node: &mut TestNode, token: &str, rest: &str) -> String {
 }
 
 #[test]
-fn what_holds_the_tag_is_dead_at_once_and_the_rest_stays() {
+fn entries_with_the_tag_are_dead_at_once_and_others_stay() {
     let mut node = node();
     node.call("SET a 1 SWR 100 TAGS 2 t u");
     node.call("SET b 1 TAGS 1 u");
@@ -44,7 +44,7 @@ fn what_holds_the_tag_is_dead_at_once_and_the_rest_stays() {
 }
 
 #[test]
-fn it_is_passed_on_but_for_the_waiting() {
+fn it_is_passed_on_without_wait() {
     for (said, told) in [
         ("TAGS 2 t u", "TAGS 2 t u"),
         ("wait 5 soft Tags 2 t u over 10 guard 1", "soft Tags 2 t u over 10 guard 1"),
@@ -68,7 +68,7 @@ fn it_is_passed_on_but_for_the_waiting() {
 }
 
 #[test]
-fn what_is_passed_on_is_done_here_with_a_stamp_of_this_nodes_own_whoever_said_it() {
+fn an_invalidation_passed_on_runs_with_this_nodes_stamp_and_without_a_permission_check() {
     let mut node = node();
     node.call("SET k v SWR 100 TAGS 1 t");
     let token = node.token("GETLOCK other");
@@ -86,7 +86,7 @@ fn what_is_passed_on_is_done_here_with_a_stamp_of_this_nodes_own_whoever_said_it
 }
 
 #[test]
-fn all_is_everything_of_ours_and_nothing_of_the_servers() {
+fn all_invalidates_every_entry_and_no_plain_key() {
     let mut node = node();
     node.call("SET a 1 TAGS 1 t");
     node.call("SET b 1");
@@ -117,7 +117,7 @@ fn soft_keeps_the_windows_which_count_from_then() {
 }
 
 #[test]
-fn what_has_been_stale_for_longer_is_not_given_its_windows_again() {
+fn an_entry_stale_before_does_not_get_new_windows() {
     let mut node = node();
     node.call("SET k v EX 5 SWR 10 TAGS 1 t");
     node.pexpireat("k", 2_000_000);
@@ -128,7 +128,7 @@ fn what_has_been_stale_for_longer_is_not_given_its_windows_again() {
 }
 
 #[test]
-fn a_soft_invalidation_does_not_bring_back_what_a_hard_one_has_killed() {
+fn a_soft_invalidation_does_not_undo_a_hard_one() {
     for what in ["TAGS 1 t", "ALL"] {
         let mut node = node();
         node.call("SET k v SWR 100 TAGS 1 t");
@@ -143,7 +143,7 @@ fn a_soft_invalidation_does_not_bring_back_what_a_hard_one_has_killed() {
 }
 
 #[test]
-fn softness_is_a_state_and_a_clock_that_steps_back_does_not_undo_it() {
+fn a_clock_that_steps_back_does_not_undo_a_soft_invalidation() {
     let mut node = node();
     node.call("SET k v SWR 100 TAGS 1 t");
     node.call("INVALIDATE TAGS 1 t SOFT");
@@ -176,7 +176,7 @@ fn a_load_begun_before_is_stale_by_a_tag_of_its_rule() {
 }
 
 #[test]
-fn a_batch_since_a_stamp_is_judged_as_well() {
+fn a_batch_with_since_is_checked_as_well() {
     let mut node = node();
     let since = node.call("STAMP").replace('"', "");
     node.call("INVALIDATE TAGS 1 t");
@@ -187,7 +187,7 @@ fn a_batch_since_a_stamp_is_judged_as_well() {
 }
 
 #[test]
-fn all_frees_the_leases_and_the_first_who_waits_is_the_next_to_load() {
+fn all_ends_the_leases_and_the_first_waiter_loads_next() {
     let mut node = node();
     let token = node.token("GETLOCK k");
     assert_eq!(node.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
@@ -198,7 +198,7 @@ fn all_frees_the_leases_and_the_first_who_waits_is_the_next_to_load() {
 }
 
 #[test]
-fn a_fill_that_is_stale_leaves_nobody_waiting_for_nothing() {
+fn a_stale_fill_wakes_the_first_waiter() {
     let mut node = node();
     let token = node.token("GETLOCK k");
     assert_eq!(node.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
@@ -224,7 +224,7 @@ fn a_load_begun_inside_a_guard_is_not_trusted() {
 }
 
 #[test]
-fn the_setting_guards_where_the_command_says_nothing() {
+fn the_guard_defaults_to_the_setting() {
     let mut node = node();
     node.advance(10_000);
     node.config("guard", "2").unwrap();
@@ -247,7 +247,7 @@ fn a_guard_runs_on_the_monotonic_clock() {
 }
 
 #[test]
-fn a_mark_that_is_forgotten_raises_the_floor_under_which_loads_are_not_trusted() {
+fn a_dropped_mark_raises_the_stamp_below_which_loads_are_not_trusted() {
     let mut node = node();
     let token = node.token("GETLOCK k LOCK 5");
     node.call("INVALIDATE TAGS 1 t");
@@ -263,7 +263,7 @@ fn a_mark_that_is_forgotten_raises_the_floor_under_which_loads_are_not_trusted()
 }
 
 #[test]
-fn a_mark_is_kept_while_a_lease_is_out_that_is_older_and_while_its_guard_stands() {
+fn a_mark_is_kept_while_an_older_lease_is_held_or_its_guard_lasts() {
     let mut node = node();
     let token = node.token("GETLOCK k LOCK 1h");
     node.call("INVALIDATE TAGS 1 t");
@@ -279,7 +279,7 @@ fn a_mark_is_kept_while_a_lease_is_out_that_is_older_and_while_its_guard_stands(
 }
 
 #[test]
-fn an_id_that_is_used_again_does_not_bring_the_marks_of_another_name() {
+fn a_reused_tag_id_does_not_inherit_marks() {
     let mut node = node();
     node.call("INVALIDATE TAGS 1 old GUARD 1");
     node.advance(62_000);
@@ -290,7 +290,7 @@ fn an_id_that_is_used_again_does_not_bring_the_marks_of_another_name() {
 }
 
 #[test]
-fn an_entry_counts_once_for_each_tag_and_not_when_the_same_tag_has_hit_it() {
+fn an_entry_counts_once_for_each_tag_and_not_twice_for_the_same_tag() {
     let mut node = node();
     node.call("SET a v TAGS 2 t u");
     node.call("SET b v TAGS 1 t");
@@ -304,7 +304,7 @@ fn an_entry_counts_once_for_each_tag_and_not_when_the_same_tag_has_hit_it() {
 }
 
 #[test]
-fn the_sweep_frees_what_is_dead_and_leaves_what_is_stale() {
+fn the_sweep_frees_dead_entries_and_keeps_stale_ones() {
     let mut node = node();
     node.call("SET a v TAGS 1 t");
     node.call("SET b v SWR 100 TAGS 1 u");
@@ -322,7 +322,7 @@ fn the_sweep_frees_what_is_dead_and_leaves_what_is_stale() {
 }
 
 #[test]
-fn a_tag_for_which_there_is_no_room_is_nobodys_and_loads_that_might_bring_it_are_not_trusted() {
+fn beyond_max_tags_a_new_tag_hits_nothing_and_loads_that_might_carry_it_are_not_trusted() {
     let mut node = node();
     node.call("SET a v TAGS 1 t");
     node.config("max-tags", "1").unwrap();
@@ -342,7 +342,7 @@ fn a_tag_for_which_there_is_no_room_is_nobodys_and_loads_that_might_bring_it_are
 }
 
 #[test]
-fn a_replica_takes_what_its_primary_stores_though_it_has_more_tags_than_it_may() {
+fn a_replica_stores_its_primarys_entries_even_beyond_max_tags() {
     let (mut primary, mut replica) = (node(), TestNode::replica_at(1_000_000));
     replica.config("max-tags", "1").unwrap();
     primary.call("SET a v TAGS 2 t u");
@@ -353,7 +353,7 @@ fn a_replica_takes_what_its_primary_stores_though_it_has_more_tags_than_it_may()
 }
 
 #[test]
-fn a_replica_is_told_the_stamp_and_judges_the_same() {
+fn a_replica_gets_the_stamp_and_judges_the_same() {
     let (mut primary, mut replica) = (node(), TestNode::replica_at(900_000)); // its clock is slow
     let mut both = |primary: &mut TestNode, line: &str| {
         primary.call(line);
@@ -371,7 +371,7 @@ fn a_replica_is_told_the_stamp_and_judges_the_same() {
 }
 
 #[test]
-fn what_is_saved_beside_the_keys_makes_the_same_marks() {
+fn the_saved_auxiliary_data_restores_the_same_marks() {
     let mut node = node();
     node.call("INVALIDATE TAGS 1 hard");
     node.call("INVALIDATE TAGS 1 soft SOFT GUARD 7");
@@ -395,7 +395,7 @@ fn what_is_saved_beside_the_keys_makes_the_same_marks() {
 }
 
 #[test]
-fn a_user_may_invalidate_what_it_may_write() {
+fn invalidating_needs_write_permission() {
     let mut node = node();
     node.server.may_not_write = "smartcache:tag:b";
     assert_eq!(node.call("INVALIDATE TAGS 1 a"), "0");
@@ -405,7 +405,7 @@ fn a_user_may_invalidate_what_it_may_write() {
 }
 
 #[test]
-fn a_load_begun_inside_a_guard_is_not_trusted_when_its_mark_is_forgotten() {
+fn a_load_begun_inside_a_guard_is_not_trusted_after_its_mark_is_dropped() {
     for what in ["TAGS 1 t", "PREFIXES 1 k", "PATTERNS 1 k*"] {
         let mut node = node();
         node.call(&format!("INVALIDATE {what} GUARD 100"));
@@ -421,7 +421,7 @@ fn a_load_begun_inside_a_guard_is_not_trusted_when_its_mark_is_forgotten() {
 }
 
 #[test]
-fn what_ends_on_a_slope_ends_there_whatever_is_done_to_it() {
+fn an_entry_on_a_ramp_ends_at_its_offset_whatever_is_done_to_it() {
     let mut node = node();
     node.call("SET k v EX 1000");
     let token = node.token("GETLOCK late");
@@ -451,7 +451,7 @@ fn load_key(node: &mut TestNode, key: &str, token: &str) -> String {
 }
 
 #[test]
-fn a_wall_clock_that_was_days_ahead_and_is_put_right_leaves_nothing_that_cannot_be_invalidated() {
+fn after_a_wall_clock_days_ahead_is_corrected_every_entry_can_be_invalidated() {
     const DAY: u64 = 86_400_000;
     let mut node = TestNode::at(10 * DAY);
     node.call("SET before v PERSIST TAGS 1 t");
@@ -479,7 +479,7 @@ fn a_wall_clock_that_was_days_ahead_and_is_put_right_leaves_nothing_that_cannot_
 // ---------------------------------------------------------------- names
 
 #[test]
-fn prefixes_and_patterns_concern_the_names_that_they_mean_until_they_are_stored_again() {
+fn prefixes_and_patterns_hit_matching_keys_until_they_are_stored_again() {
     for (what, dead) in [
         ("PREFIXES 1 user:", "[(nil), (nil), \"3\"]"),
         ("PREFIXES 2 user:1 x", "[(nil), \"2\", \"3\"]"),
@@ -498,7 +498,7 @@ fn prefixes_and_patterns_concern_the_names_that_they_mean_until_they_are_stored_
 }
 
 #[test]
-fn a_name_is_forgotten_only_after_a_sweep_that_began_after_it() {
+fn a_prefix_or_pattern_is_dropped_only_after_a_sweep_that_began_after_it() {
     for what in ["PREFIXES 1 a", "PATTERNS 1 a*"] {
         let mut node = node();
         node.call("MSET 2 a v b v PERSIST");
@@ -516,7 +516,7 @@ fn a_name_is_forgotten_only_after_a_sweep_that_began_after_it() {
 }
 
 #[test]
-fn a_sweep_writes_staleness_into_the_entry_before_the_mark_is_forgotten() {
+fn a_sweep_writes_staleness_into_the_entry_before_the_mark_is_dropped() {
     for what in ["PREFIXES 1 a", "PATTERNS 1 a*"] {
         let mut node = node();
         node.call("SET a v PERSIST SWR 1000");
@@ -531,7 +531,7 @@ fn a_sweep_writes_staleness_into_the_entry_before_the_mark_is_forgotten() {
 }
 
 #[test]
-fn too_many_names_are_made_one_of_the_whole_database_of_the_same_kind_and_with_its_guard() {
+fn too_many_prefixes_become_a_mark_of_the_whole_database_of_the_same_kind_and_guard() {
     for (kind, name) in [("PREFIXES", "max-prefixes"), ("PATTERNS", "max-patterns")] {
         for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
             let mut node = node();
@@ -550,7 +550,7 @@ fn too_many_names_are_made_one_of_the_whole_database_of_the_same_kind_and_with_i
 }
 
 #[test]
-fn a_flush_leaves_no_name_that_is_never_forgotten() {
+fn a_flush_leaves_no_prefix_that_is_never_dropped() {
     let mut node = node();
     node.call("SET a v");
     node.call("INVALIDATE PREFIXES 1 a");
@@ -576,7 +576,7 @@ fn a_flush_distrusts_loads_in_flight_and_keeps_the_clock() {
 // ---------------------------------------------------------------- ramps
 
 #[test]
-fn on_a_slope_each_key_is_fresh_until_its_own_point_and_says_so() {
+fn on_a_ramp_each_key_is_fresh_until_its_own_offset_and_fresh_ms_ends_there() {
     let mut node = node();
     let keys: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
     keys.iter().for_each(|key| drop(node.call(&format!("SET {key} v PERSIST SWR 500"))));
@@ -594,7 +594,7 @@ fn on_a_slope_each_key_is_fresh_until_its_own_point_and_says_so() {
 }
 
 #[test]
-fn a_second_slope_opens_no_fresh_window_and_a_hard_one_ends_all() {
+fn a_second_ramp_makes_no_entry_fresh_again_and_a_hard_invalidation_ends_all() {
     for what in ["TAGS 1 t", "PREFIXES 1 k", "PATTERNS 1 k", "ALL"] {
         let mut node = node();
         node.call("SET k v PERSIST SWR 5000 TAGS 1 t");
@@ -612,7 +612,7 @@ fn a_second_slope_opens_no_fresh_window_and_a_hard_one_ends_all() {
 // ---------------------------------------------------------------- moving house
 
 #[test]
-fn what_is_brought_behind_a_sweep_stays_what_the_mark_of_its_new_name_has_made_it() {
+fn a_key_renamed_behind_a_sweep_stays_invalidated_by_the_mark_of_its_new_name() {
     for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
         for by in ["rename", "copy", "restore"] {
             let mut node = node();
@@ -635,7 +635,7 @@ fn what_is_brought_behind_a_sweep_stays_what_the_mark_of_its_new_name_has_made_i
 }
 
 #[test]
-fn what_leaves_says_what_the_marks_of_its_old_name_and_database_have_made_it() {
+fn a_key_that_moves_keeps_the_state_that_its_old_marks_gave_it() {
     for what in ["TAGS 1 t", "PREFIXES 1 k", "ALL"] {
         for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
             let mut node = node();
@@ -658,7 +658,7 @@ fn what_leaves_says_what_the_marks_of_its_old_name_and_database_have_made_it() {
 }
 
 #[test]
-fn what_is_dead_where_it_comes_to_is_swept_there() {
+fn an_entry_that_is_dead_under_its_new_name_is_swept_there() {
     let mut node = node();
     node.call("SET k v PERSIST TAGS 1 t");
     node.select(1);
@@ -673,7 +673,7 @@ fn what_is_dead_where_it_comes_to_is_swept_there() {
 }
 
 #[test]
-fn a_mark_concerns_its_own_database_and_goes_with_it() {
+fn a_mark_applies_to_its_database_and_moves_with_swapdb() {
     for (other, swapped) in [(1, true), (1_024, false), (5_000, false)] {
         let mut node = node();
         node.call("SET k here SWR 50 TAGS 1 t");
@@ -695,7 +695,7 @@ fn a_mark_concerns_its_own_database_and_goes_with_it() {
 }
 
 #[test]
-fn a_replica_forgets_names_when_its_primary_says_so() {
+fn a_replica_drops_marks_when_its_primary_sends_forget() {
     let (mut primary, mut replica) = (node(), TestNode::replica_at(1_000_000));
     primary.call("SET b v PERSIST");
     obey(&mut primary, &mut replica);
@@ -715,7 +715,7 @@ fn a_replica_forgets_names_when_its_primary_says_so() {
 }
 
 #[test]
-fn after_a_restart_and_a_promotion_what_was_invalidated_stays_so() {
+fn after_a_restart_and_a_promotion_invalidated_entries_stay_invalidated() {
     for how in ["", " SOFT", " SOFT OVER 30"] {
         let mut node = node();
         node.call("MSET 3 a v b v c v PERSIST SWR 9000 TAGS 1 t");
@@ -746,7 +746,7 @@ fn after_a_restart_and_a_promotion_what_was_invalidated_stays_so() {
 }
 
 #[test]
-fn what_was_renamed_is_served_by_replicas_as_long_as_by_their_primary() {
+fn a_renamed_entry_is_served_by_replicas_as_long_as_by_their_primary() {
     let mut primary = node();
     let mut replica = TestNode::replica_at(1_000_000);
     primary.call("SET b v PERSIST");
@@ -763,7 +763,7 @@ fn what_was_renamed_is_served_by_replicas_as_long_as_by_their_primary() {
 }
 
 #[test]
-fn what_a_promoted_replica_invalidates_is_later_than_its_primarys_last_sweep_though_its_clock_is_behind() {
+fn a_promoted_replica_with_a_slow_clock_invalidates_with_a_stamp_after_the_last_sweep() {
     let mut primary = node();
     let mut replica = TestNode::replica_at(1_000_000);
     primary.set_clock(1_020_000);
@@ -782,7 +782,7 @@ fn what_a_promoted_replica_invalidates_is_later_than_its_primarys_last_sweep_tho
 // ---------------------------------------------------------------- counting and waiting
 
 #[test]
-fn what_was_renamed_or_moved_is_hit_and_counts_from_the_next_walk_over_all_keys_on() {
+fn a_renamed_or_moved_entry_is_hit_and_counts_after_the_next_walk_over_all_keys() {
     let mut node = node();
     node.call("MSET 3 a v b v c v SWR 50 TAGS 1 t");
     node.rename("a", "renamed");
@@ -802,7 +802,7 @@ fn what_was_renamed_or_moved_is_hit_and_counts_from_the_next_walk_over_all_keys_
 }
 
 #[test]
-fn what_was_renamed_does_not_come_back_when_a_mark_of_its_name_is_forgotten() {
+fn a_renamed_entry_does_not_come_back_when_the_mark_of_its_name_is_dropped() {
     for swept in [false, true] {
         let mut node = node();
         node.call("SET k v PERSIST");
@@ -825,7 +825,7 @@ fn what_was_renamed_does_not_come_back_when_a_mark_of_its_name_is_forgotten() {
 }
 
 #[test]
-fn what_a_name_has_hit_leaves_no_error_behind_in_the_count_of_all() {
+fn entries_hit_by_a_prefix_or_pattern_leave_the_count_of_all_exact() {
     let mut node = node();
     node.call("MSET 2 a1 v b v TAGS 1 t");
     node.call("INVALIDATE PREFIXES 1 a");
@@ -841,7 +841,7 @@ fn what_a_name_has_hit_leaves_no_error_behind_in_the_count_of_all() {
 }
 
 #[test]
-fn what_arrives_and_is_older_than_a_forgotten_mark_that_may_have_concerned_it_is_dead() {
+fn an_arriving_entry_older_than_a_dropped_mark_that_may_have_hit_it_is_dead() {
     for (what, other) in [("TAGS 1 t", "\"v\""), ("PREFIXES 1 nobodys", "(nil)"), ("PATTERNS 1 nobodys", "(nil)")] {
         let mut node = node();
         node.config("skew", "1ms").unwrap();
@@ -864,7 +864,7 @@ fn what_arrives_and_is_older_than_a_forgotten_mark_that_may_have_concerned_it_is
 }
 
 #[test]
-fn a_stale_copy_that_came_after_its_tag_was_invalidated_leaves_no_error_behind() {
+fn a_stale_copy_stored_after_its_tag_was_invalidated_leaves_the_counts_exact() {
     let mut node = node();
     node.call("SET b v TAGS 1 t");
     let token = node.token("GETLOCK k");
@@ -875,7 +875,7 @@ fn a_stale_copy_that_came_after_its_tag_was_invalidated_leaves_no_error_behind()
 }
 
 #[test]
-fn marks_that_are_said_once_more_change_no_count() {
+fn marks_that_arrive_again_change_no_count() {
     for what in ["TAGS 1 t", "ALL", "PREFIXES 1 a"] {
         let mut node = node();
         node.call("INVALIDATE TAGS 1 t");
@@ -896,7 +896,7 @@ fn marks_that_are_said_once_more_change_no_count() {
 }
 
 #[test]
-fn members_that_are_not_listed_are_counted_and_swept() {
+fn members_beyond_the_tag_index_are_counted_and_swept() {
     let mut node = node();
     node.config("max-members", "2").unwrap();
     node.call("MSET 4 a v b v c v d v TAGS 1 t");
@@ -906,7 +906,7 @@ fn members_that_are_not_listed_are_counted_and_swept() {
 }
 
 #[test]
-fn many_members_are_counted_by_their_lists_which_leaves_no_error_behind() {
+fn many_members_are_counted_by_posting_list_and_the_counts_stay_exact() {
     let mut node = node();
     for n in 0..1_500 {
         node.call(&format!("SET k{n} v TAGS 2 t u"));
@@ -918,7 +918,7 @@ fn many_members_are_counted_by_their_lists_which_leaves_no_error_behind() {
 }
 
 #[test]
-fn who_waits_is_answered_when_the_sweep_has_passed_or_time_is_over() {
+fn a_caller_with_wait_is_answered_after_the_sweep_or_when_the_time_is_over() {
     for (what, hits) in [("PREFIXES 1 a", "2"), ("PATTERNS 1 *", "3"), ("TAGS 1 t", "1"), ("ALL", "3")] {
         let mut node = node();
         node.call("MSET 2 a1 v a2 v");
@@ -940,7 +940,7 @@ fn who_waits_is_answered_when_the_sweep_has_passed_or_time_is_over() {
 }
 
 #[test]
-fn what_is_not_understood_changes_nothing() {
+fn an_error_changes_nothing() {
     let mut node = node();
     node.call("SET k v TAGS 1 t");
     for (line, error) in [

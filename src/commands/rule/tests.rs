@@ -4,7 +4,7 @@ const FULL: &str = "RULE SET full MATCH a:*:* MATCH b:*:* PRIORITY -3 TTL 5m SCA
                     NEGATIVE 1.5 LOCK 2s BETA 0.5 CODEC LZ4 MINSIZE 1kb FILLS 4 TAG u:{1} TAG all";
 
 #[test]
-fn a_rule_is_shown_as_it_was_said_durations_in_milliseconds() {
+fn a_rule_is_shown_as_it_was_given_with_durations_in_milliseconds() {
     let mut node = TestNode::at(1_000);
     assert_eq!(node.call(&format!("SMARTCACHE.{FULL}")), "OK");
     assert_eq!(node.effects, ["replicate verbatim"]);
@@ -24,7 +24,7 @@ fn a_rule_is_shown_as_it_was_said_durations_in_milliseconds() {
 }
 
 #[test]
-fn a_replica_makes_the_same_rule_of_the_same_words() {
+fn a_replica_makes_the_same_rule_from_the_same_command() {
     let mut node = TestNode::at(1_000);
     node.call(FULL);
     let told = node.replicated[0].clone();
@@ -48,7 +48,7 @@ fn rules_are_listed_in_matching_order() {
 }
 
 #[test]
-fn a_deleted_rule_decides_nothing_any_more_and_entries_stay() {
+fn a_deleted_rule_no_longer_applies_and_its_entries_stay() {
     let mut node = TestNode::at(1_000);
     node.call("RULE SET r MATCH * TTL 5");
     node.call("SET k v");
@@ -63,7 +63,7 @@ fn a_deleted_rule_decides_nothing_any_more_and_entries_stay() {
 }
 
 #[test]
-fn what_was_passed_on_is_run_and_replicated_and_goes_no_further() {
+fn a_rule_passed_on_is_set_and_replicated_and_not_passed_on_again() {
     let mut node = TestNode::at(1_000);
     for (line, answer) in [("SMARTCACHE.RULE SET r MATCH * TTL 5", "OK"), ("SMARTCACHE.RULE DEL r", "1")] {
         assert_eq!(node.receive(line), answer);
@@ -106,7 +106,7 @@ fn a_configured_rule_wins_and_is_not_deleted_by_command() {
 }
 
 #[test]
-fn explain_tells_what_would_be_decided() {
+fn explain_shows_the_policy_of_a_key() {
     let mut node = TestNode::at(1_000);
     node.call(FULL);
     assert_eq!(
@@ -127,7 +127,7 @@ fn explain_tells_what_would_be_decided() {
 }
 
 #[test]
-fn what_is_explained_is_what_happens() {
+fn an_explained_policy_is_the_one_that_applies() {
     let mut node = TestNode::at(1_000);
     node.call(FULL);
     for _ in 0..50 {
@@ -142,7 +142,7 @@ fn what_is_explained_is_what_happens() {
 }
 
 #[test]
-fn a_rule_that_is_wrong_is_refused_by_name_and_the_old_one_stays() {
+fn a_wrong_rule_is_an_error_that_names_it_and_the_old_one_stays() {
     let mut node = TestNode::at(1_000);
     node.call("RULE SET r MATCH * TTL 5");
     for (words, error) in [
@@ -174,7 +174,7 @@ fn a_rule_that_is_wrong_is_refused_by_name_and_the_old_one_stays() {
 }
 
 #[test]
-fn each_subcommand_wants_its_words() {
+fn each_subcommand_checks_its_arguments() {
     let mut node = TestNode::at(1_000);
     for (line, sub) in [
         ("RULE SET r MATCH", "set"),

@@ -37,7 +37,7 @@ fn noise(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_value_is_stored_and_everyone_is_told() {
+fn a_value_is_stored_replicated_signalled_and_notified() {
     let mut node = node();
     assert_eq!(node.call("SMARTCACHE.SET k v"), "OK");
     assert_eq!(node.effects, ["replicate entry k", "signal k", "notify smartcache.set k"]);
@@ -78,7 +78,7 @@ fn a_base_is_scaled_and_bounded_by_the_rule_and_an_exact_lifetime_only_bounded()
 }
 
 #[test]
-fn settings_stand_in_where_neither_command_nor_rule_speaks() {
+fn settings_apply_where_neither_command_nor_rule_gives_a_lifetime() {
     let mut node = node();
     node.config("default-ttl", "7").unwrap();
     assert_eq!(lives(&mut node, "SET k v"), "7000");
@@ -108,7 +108,7 @@ fn jitter_is_drawn_once_and_travels_as_an_absolute_time() {
 }
 
 #[test]
-fn a_moment_already_past_deletes_the_key_and_answers_ok() {
+fn a_lifetime_that_ends_in_the_past_deletes_the_key_and_replies_ok() {
     for past in ["EXAT 1", "EXAT 1000", "PXAT 999999", "PXAT 1000000"] {
         let mut node = node();
         node.call("SET k old");
@@ -243,7 +243,7 @@ fn a_codec_is_taken_from_the_command_then_the_rule_then_the_setting() {
 }
 
 #[test]
-fn what_is_small_or_does_not_shrink_is_stored_as_it_is() {
+fn a_value_that_is_small_or_does_not_shrink_is_stored_as_it_is() {
     let mut node = node();
     let mut codec = |value: &[u8]| {
         assert_eq!(node.call_words(&[b"SET", b"k", value, b"CODEC", b"zstd"]), "OK");
@@ -310,7 +310,7 @@ fn a_value_over_the_limit_is_refused_and_the_old_one_stays() {
 }
 
 #[test]
-fn what_is_wrong_is_named_and_nothing_changes() {
+fn an_error_names_the_word_and_changes_nothing() {
     let mut node = node();
     node.call("SET k old EX 9 SWR 9 TAGS 1 t");
     let duration = "is not a duration: say seconds (30, 0.5) or a unit (250ms, 30s, 5m, 2h, 7d)";
@@ -380,7 +380,7 @@ fn what_is_wrong_is_named_and_nothing_changes() {
 }
 
 #[test]
-fn a_word_of_any_bytes_makes_an_error_of_one_line() {
+fn a_word_of_any_bytes_makes_a_one_line_error() {
     let mut node = node();
     let error = node.refusal_words(&[b"SET", b"k", b"v", b"a\r\nb\0\xff'"]);
     assert_eq!(error, r"ERR syntax error near 'a\r\nb\x00\xff''");
@@ -419,7 +419,7 @@ fn a_fill_is_stored_fresh_and_its_lease_is_spent() {
 }
 
 #[test]
-fn a_load_that_outlives_its_lease_is_not_thrown_away_for_ever() {
+fn a_load_that_outlives_its_lease_is_stored() {
     let mut node = node();
     let first = node.token("GETLOCK k LOCK 1");
     node.advance(1_000);
@@ -449,7 +449,7 @@ fn a_fill_never_replaces_one_that_was_granted_later() {
 }
 
 #[test]
-fn an_older_load_is_lost_also_when_the_newer_value_is_gone_again() {
+fn an_older_load_is_lost_even_when_the_newer_value_is_gone_again() {
     let vanish: [fn(&mut TestNode); 5] = [
         |node| node.advance(1_000),
         |node| node.plain_del("k"),
@@ -472,7 +472,7 @@ fn an_older_load_is_lost_also_when_the_newer_value_is_gone_again() {
 }
 
 #[test]
-fn a_plain_set_ends_the_lease_so_that_nobody_is_busy_over_a_key_that_is_filled() {
+fn a_set_without_a_token_ends_the_lease_of_the_key() {
     for line in ["SET k w EX 9", "MSET 2 other x k w EX 9", "SET k w EX 9 NX"] {
         let (mut node, token) = loading();
         node.call(line);
@@ -488,7 +488,7 @@ fn a_plain_set_ends_the_lease_so_that_nobody_is_busy_over_a_key_that_is_filled()
 }
 
 #[test]
-fn what_arrives_from_elsewhere_counts_as_written_now_whatever_its_stamp() {
+fn an_entry_from_another_node_counts_as_written_now_whatever_its_stamp() {
     let mut other = node();
     other.call("SET k theirs EX 60");
     let (header, stored) = other.written(b"k").unwrap();
@@ -503,7 +503,7 @@ fn what_arrives_from_elsewhere_counts_as_written_now_whatever_its_stamp() {
 }
 
 #[test]
-fn what_the_server_itself_wrote_is_not_overwritten_by_an_older_load() {
+fn a_native_write_is_not_overwritten_by_an_older_load() {
     for list in [false, true] {
         for line in ["SET k v", "ABSENT k"] {
             let (mut node, token) = loading();
@@ -522,7 +522,7 @@ fn what_the_server_itself_wrote_is_not_overwritten_by_an_older_load() {
 }
 
 #[test]
-fn a_load_that_was_deleted_meanwhile_is_dropped_and_the_first_who_waits_loads() {
+fn a_load_whose_key_was_deleted_is_dropped_and_the_first_waiter_loads() {
     let (mut node, token) = loading();
     node.call("SET k old EX 9 SWR 9");
     node.late();
@@ -535,7 +535,7 @@ fn a_load_that_was_deleted_meanwhile_is_dropped_and_the_first_who_waits_loads() 
 }
 
 #[test]
-fn a_load_that_was_made_stale_meanwhile_is_kept_for_what_is_left_of_its_windows() {
+fn a_load_whose_key_was_made_stale_is_kept_for_what_is_left_of_its_windows() {
     let (mut node, token) = loading();
     node.call("STALE k");
     assert_eq!(node.late(), next(), "the lease of a load that is not trusted is free again");
@@ -568,7 +568,7 @@ fn a_stale_load_without_a_window_left_is_dropped() {
 }
 
 #[test]
-fn a_load_in_an_invalidation_that_still_stands_is_stale_also_under_its_lease() {
+fn a_load_inside_a_guard_is_stale_even_under_a_lease() {
     for (line, kept) in [("DEL k", false), ("STALE k", true)] {
         let mut node = node();
         node.config("guard", "3").unwrap();
@@ -615,7 +615,7 @@ fn a_load_that_began_longer_ago_than_max_load_is_not_trusted() {
 }
 
 #[test]
-fn a_fill_that_is_sent_again_is_answered_the_same_whatever_came_after() {
+fn a_fill_sent_again_gets_the_same_reply_whatever_came_after() {
     let after: [fn(&mut TestNode); 5] = [
         |_| {},
         |node| drop(node.call("SET k newer")),
@@ -642,7 +642,7 @@ fn a_fill_that_is_sent_again_is_answered_the_same_whatever_came_after() {
 }
 
 #[test]
-fn a_token_that_is_nobodys_stores_nothing_and_is_no_error() {
+fn an_unknown_token_stores_nothing_and_is_no_error() {
     let (mut node, token) = loading();
     let other = node.token("GETLOCK other");
     for word in ["x", "", &other, &"A".repeat(32), "OK", &token[7..], &token[6..].to_lowercase()] {
@@ -658,7 +658,7 @@ fn a_token_that_is_nobodys_stores_nothing_and_is_no_error() {
 }
 
 #[test]
-fn without_memory_those_who_wait_are_handed_the_value_all_the_same() {
+fn out_of_memory_the_waiters_get_the_value() {
     let (mut node, token) = loading();
     node.server.out_of_memory = true;
     let oom = "(error) OOM command not allowed when used memory > 'maxmemory'.";
@@ -674,7 +674,7 @@ fn without_memory_those_who_wait_are_handed_the_value_all_the_same() {
 }
 
 #[test]
-fn without_memory_nobody_is_handed_what_would_not_have_been_fresh() {
+fn out_of_memory_no_waiter_gets_a_value_that_would_not_be_fresh() {
     let ways: [fn(&mut TestNode); 3] = [
         |node| node.plain_list("k"),
         |node| node.plain_set("k", "t", None),
@@ -705,7 +705,7 @@ fn without_memory_nobody_is_handed_what_would_not_have_been_fresh() {
 }
 
 #[test]
-fn without_memory_only_the_holder_of_the_lease_hands_anything_out() {
+fn out_of_memory_only_the_lease_holder_serves_the_waiters() {
     for line in ["SET k v", "SET k v SINCE {stamp}", "SET k v TOKEN x", "ABSENT k", "SET k v TOKEN {late}"] {
         let mut node = node();
         let late = node.token("GETLOCK k LOCK 1");
@@ -721,7 +721,7 @@ fn without_memory_only_the_holder_of_the_lease_hands_anything_out() {
 }
 
 #[test]
-fn a_fill_that_is_too_large_or_has_too_many_tags_gives_its_lease_back() {
+fn a_fill_that_is_too_large_or_has_too_many_tags_ends_its_lease() {
     let tags = (0..64).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
     for value in ["four".into(), format!("v TAGS 64 {tags}")] {
         let (mut node, token) = loading();
@@ -738,7 +738,7 @@ fn a_fill_that_is_too_large_or_has_too_many_tags_gives_its_lease_back() {
 }
 
 #[test]
-fn an_absence_that_was_loaded_is_remembered_like_a_value() {
+fn an_absent_entry_is_filled_like_a_value() {
     let (mut node, token) = loading();
     assert_eq!(node.call(&format!("SMARTCACHE.ABSENT k {token}")), "OK");
     let absent = |client| (client, "[ABSENT, (nil), (nil), 60000, 0]".to_owned());

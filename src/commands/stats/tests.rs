@@ -3,7 +3,7 @@ use crate::cache::stats::health::REASONS;
 use crate::testing::{TestNode, field_of};
 
 #[test]
-fn every_number_is_told_in_the_order_of_the_table() {
+fn every_number_is_in_the_order_of_the_table() {
     let map = TestNode::at(1_000).call("SMARTCACHE.STATS");
     let mut rest = &map[..];
     for field in FIELDS {
@@ -14,7 +14,7 @@ fn every_number_is_told_in_the_order_of_the_table() {
 }
 
 #[test]
-fn sizes_follow_what_is_alive() {
+fn sizes_follow_the_entries() {
     let mut node = TestNode::at(1_000);
     let mut are = |line: &str| {
         node.call(line);
@@ -53,7 +53,7 @@ fn rates_are_over_the_time_since_the_reset() {
 }
 
 #[test]
-fn it_reads_and_leaves_nothing_behind() {
+fn it_has_no_effects() {
     let mut node = TestNode::at(1_000);
     node.call("STATS RULES WINDOW 5m JSON");
     assert!(node.effects.is_empty());
@@ -87,7 +87,7 @@ fn each_key_counts_for_its_rule_and_the_rows_sum_to_the_whole() {
 }
 
 #[test]
-fn what_a_rule_has_counted_that_is_gone_is_added_to_the_keys_without() {
+fn the_counts_of_a_deleted_rule_are_added_to_none() {
     let mut node = TestNode::at(1_000);
     node.call("RULE SET r MATCH *");
     node.call("SET k v");
@@ -106,7 +106,7 @@ fn what_a_rule_has_counted_that_is_gone_is_added_to_the_keys_without() {
 }
 
 #[test]
-fn a_window_tells_what_was_counted_lately_whatever_the_wall_clock_does() {
+fn a_window_covers_what_was_counted_lately_whatever_the_wall_clock_does() {
     const DAY: u64 = 86_400_000;
     for moved in [0, DAY, 3 * DAY] {
         let mut node = TestNode::at(2 * DAY);
@@ -129,7 +129,7 @@ fn a_window_tells_what_was_counted_lately_whatever_the_wall_clock_does() {
 }
 
 #[test]
-fn counters_say_over_how_long_they_count() {
+fn counting_ms_is_the_time_that_the_counters_cover() {
     let mut node = TestNode::at(1_000);
     let sections = |node: &mut TestNode| {
         ["", " WINDOW 1m", " WINDOW 1h"]
@@ -188,7 +188,7 @@ fn a_wall_clock_that_jumps_a_day_either_way_changes_no_number() {
 }
 
 #[test]
-fn hits_are_worth_what_their_load_took() {
+fn a_hit_saves_the_load_time_of_its_entry() {
     let mut node = TestNode::at(1_000);
     node.call("RULE SET r MATCH k*");
     let token = node.token("GETLOCK k BETA 0");
@@ -208,7 +208,7 @@ fn hits_are_worth_what_their_load_took() {
 }
 
 #[test]
-fn a_miss_has_the_reason_for_which_the_key_is_not_there() {
+fn a_miss_has_its_reason() {
     let mut node = TestNode::at(1_000);
     let why = |node: &mut TestNode| {
         ["misses_cold", "misses_expired", "misses_invalidated", "misses_evicted"].map(|name| node.stat(name))
@@ -258,7 +258,7 @@ fn waits_have_percentiles() {
 }
 
 #[test]
-fn what_is_not_known_is_refused_and_says_what_is() {
+fn unknown_words_are_errors_that_name_the_known_ones() {
     let mut node = TestNode::at(1_000);
     for (line, wanted) in [
         ("STATS x", "ERR syntax error near 'x'"),
@@ -279,7 +279,7 @@ fn what_is_not_known_is_refused_and_says_what_is() {
 }
 
 #[test]
-fn texts_have_what_the_map_has() {
+fn json_and_prometheus_have_the_numbers_of_the_map() {
     let mut node = TestNode::at(1_000);
     node.call("RULE SET a.b:c_d-e MATCH k*");
     node.call("MGET k k2 other");
@@ -310,7 +310,7 @@ fn texts_have_what_the_map_has() {
 }
 
 #[test]
-fn what_health_warns_of_is_in_every_scrape_of_the_node() {
+fn the_reasons_of_health_are_in_every_scrape_of_the_node() {
     let mut node = TestNode::at(1_000);
     node.call("RULE SET r MATCH r*");
     // How many reasons are shown, and those that are given.

@@ -23,7 +23,7 @@ fn stamp_of(node: &mut TestNode) -> u64 {
 }
 
 #[test]
-fn what_a_primary_says_is_stored_as_it_is() {
+fn what_a_primary_sends_is_stored_as_it_is() {
     for line in [
         "SET k v",
         "SET k v EX 9 SWR 5 SIE 50 TAGS 2 a b",
@@ -57,7 +57,7 @@ fn a_rule_is_found_again_by_key() {
 }
 
 #[test]
-fn a_header_alone_changes_the_entry_that_is_meant() {
+fn a_header_without_bytes_changes_the_existing_entry() {
     let (mut node, told) = primary("SET k v EX 9 SWR 5 TAGS 1 t");
     let mut replica = TestNode::at(1_000 * SECOND);
     replica.obey(&slices(&told));
@@ -73,7 +73,7 @@ fn a_header_alone_changes_the_entry_that_is_meant() {
 }
 
 #[test]
-fn a_clients_header_for_another_entry_or_none_changes_nothing() {
+fn a_clients_header_with_another_stamp_or_without_an_entry_changes_nothing() {
     let (mut node, _) = primary("SET k v EX 9");
     node.call("STALE k");
     let stale = node.replicated[0].clone();
@@ -89,7 +89,7 @@ fn a_clients_header_for_another_entry_or_none_changes_nothing() {
 }
 
 #[test]
-fn a_primarys_header_counts_although_a_restore_has_left_another_stamp_here() {
+fn a_primarys_header_applies_although_a_restore_left_another_stamp_here() {
     let (_, told) = primary("SET k v EX 90 SWR 90");
     let mut primary = TestNode::at(1_010 * SECOND);
     let mut replica = TestNode::at(990 * SECOND);
@@ -106,7 +106,7 @@ fn a_primarys_header_counts_although_a_restore_has_left_another_stamp_here() {
 }
 
 #[test]
-fn a_primarys_header_for_what_is_no_entry_changes_nothing() {
+fn a_primarys_header_without_an_entry_changes_nothing() {
     let (mut node, _) = primary("SET k v EX 9");
     node.call("STALE k");
     let stale = node.replicated[0].clone();
@@ -120,7 +120,7 @@ fn a_primarys_header_for_what_is_no_entry_changes_nothing() {
 }
 
 #[test]
-fn from_a_client_the_stamp_is_cut_down_to_this_nodes_clock_and_made_older_by_the_skew() {
+fn a_clients_stamp_is_lowered_to_this_nodes_clock_and_by_the_skew() {
     let (mut node, told) = primary("SET k v EX 5000");
     let stamp = stamp_of(&mut node);
     let mut behind = TestNode::at(500 * SECOND);
@@ -139,7 +139,7 @@ fn from_a_client_the_stamp_is_cut_down_to_this_nodes_clock_and_made_older_by_the
 }
 
 #[test]
-fn a_stamp_of_next_week_arrives_dead_and_does_not_move_the_clock() {
+fn an_entry_with_a_stamp_of_next_week_is_dead_and_does_not_move_the_clock() {
     let (_, mut told) = primary("SET k v PERSIST SWR 36500d");
     told[2][5..13].copy_from_slice(&((1_000 + 7 * 86_400) * 1_000_000_u64).to_le_bytes());
     let mut replica = TestNode::at(1_000 * SECOND);
@@ -153,7 +153,7 @@ fn a_stamp_of_next_week_arrives_dead_and_does_not_move_the_clock() {
 }
 
 #[test]
-fn a_moment_already_past_on_a_replica_waits_for_its_primary() {
+fn on_a_replica_an_entry_past_its_end_waits_for_the_primary() {
     let (mut node, told) = primary("SET k v EX 5");
     let mut replica = TestNode::at(1_010 * SECOND); // ten seconds fast
     replica.obey(&slices(&told));
@@ -183,7 +183,7 @@ fn a_replica_compresses_what_its_primary_compresses() {
 }
 
 #[test]
-fn bytes_that_are_no_entry_are_refused_with_the_reason() {
+fn malformed_bytes_are_an_error_with_the_reason() {
     let (mut node, told) = primary("SET k v TAGS 1 t");
     let good = &told[2];
     let changed = |at: usize, byte: u8| {

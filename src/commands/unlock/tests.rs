@@ -8,7 +8,7 @@ fn loading() -> (TestNode, String) {
 }
 
 #[test]
-fn the_first_who_waits_gets_the_next_lease_and_the_others_wait_on() {
+fn the_first_waiter_gets_the_next_lease_and_the_others_wait_on() {
     let (mut node, token) = loading();
     for client in 2..4 {
         assert_eq!(node.getlock(client, "k WAIT 9"), "(waiting)");
@@ -29,7 +29,7 @@ fn a_second_time_it_is_not_held_and_the_successor_keeps_its_lease() {
 }
 
 #[test]
-fn a_token_that_is_nobodys_or_of_another_key_is_no_error_and_changes_nothing() {
+fn a_token_that_is_unknown_or_of_another_key_is_no_error_and_changes_nothing() {
     let (mut node, token) = loading();
     let other = node.token("GETLOCK other");
     let stamp = node.call("STAMP").trim_matches('"').to_owned();
@@ -45,7 +45,7 @@ fn a_token_that_is_nobodys_or_of_another_key_is_no_error_and_changes_nothing() {
 }
 
 #[test]
-fn after_a_failed_load_nobody_loads_for_a_while_and_everybody_gets_what_there_is() {
+fn after_a_failed_load_no_lease_is_granted_and_callers_get_the_stale_copy() {
     // Fresh for a second, then stale for four; the load fails after two, for six seconds.
     for (windows, answers) in [
         ("", ["[BUSY, (nil), (nil), 0, 6000]", "[BUSY, (nil), (nil), 0, 2000]"]),
@@ -70,7 +70,7 @@ fn after_a_failed_load_nobody_loads_for_a_while_and_everybody_gets_what_there_is
 }
 
 #[test]
-fn a_back_off_answers_all_who_wait_and_grants_none() {
+fn a_back_off_answers_all_waiters_and_grants_no_lease() {
     let (mut node, token) = loading();
     for client in 2..5 {
         assert_eq!(node.getlock(client, "k WAIT 9"), "(waiting)");
@@ -90,7 +90,7 @@ fn a_back_off_answers_all_who_wait_and_grants_none() {
 }
 
 #[test]
-fn a_load_that_failed_after_its_lease_counts_while_nothing_newer_was_stored() {
+fn a_failure_after_the_lease_backs_off_unless_something_newer_was_stored() {
     let late = || {
         let (mut node, token) = loading();
         node.advance(10_000);
@@ -113,7 +113,7 @@ fn a_load_that_failed_after_its_lease_counts_while_nothing_newer_was_stored() {
 }
 
 #[test]
-fn what_was_brought_home_has_not_failed() {
+fn a_load_that_was_filled_has_not_failed() {
     let (mut node, token) = loading();
     node.call(&format!("SET k v EX 1 TOKEN {token}"));
     assert_eq!(node.call(&format!("SMARTCACHE.UNLOCK k {token} BACKOFF 60")), "0");
@@ -141,7 +141,7 @@ fn any_store_of_the_key_and_del_end_a_back_off() {
 }
 
 #[test]
-fn what_is_wrong_is_named_and_the_lease_stays() {
+fn an_error_names_the_word_and_keeps_the_lease() {
     let (mut node, token) = loading();
     for (words, error) in [
         ("BACKOFF 0", "invalid BACKOFF '0': must be more than 0"),
