@@ -71,8 +71,8 @@ mod tests {
             if key == "nothing" {
                 assert!(node.effects.is_empty());
             } else {
-                let told = [format!("replicate unlink {key}"), format!("signal {key}"), format!("notify del {key}")];
-                assert_eq!(node.effects, told);
+                let effects = [format!("replicate unlink {key}"), format!("signal {key}"), format!("notify del {key}")];
+                assert_eq!(node.effects, effects);
                 assert_eq!(node.replicated, [[b"UNLINK".to_vec(), key.into()]]);
             }
             assert_eq!(node.inspect(key, "kind"), "");
@@ -134,8 +134,8 @@ mod tests {
             assert_eq!(node.call(&format!("SET k v SWR 60 {provenance}")), "STALE");
         }
         let token = node.token("GETLOCK k");
-        assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK", "what begins after it is trusted");
-        assert_eq!(node.call(&format!("SET other v SINCE {stamp}")), "OK", "and other keys are not concerned");
+        assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK", "a load that begins later is trusted");
+        assert_eq!(node.call(&format!("SET other v SINCE {stamp}")), "OK", "other keys are not affected");
     }
 
     #[test]

@@ -60,17 +60,21 @@ mod tests {
             assert!(node.late().is_empty());
             node.advance(1);
             assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
-            assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK", "the fill may still come");
+            assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK", "a late fill is stored");
         }
     }
 
     #[test]
     fn an_expired_lease_is_not_revived() {
         let (mut node, token) = loading();
-        node.advance_clocks(3_000); // and the timer is late
+        node.turn_on(3_000); // the timer is late
         assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} 5")), "0");
         assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]");
-        assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} 5")), "0", "nor in its successor's place");
+        assert_eq!(
+            node.call(&format!("SMARTCACHE.EXTEND k {token} 5")),
+            "0",
+            "nor does it take the place of the next lease"
+        );
         assert_eq!((node.stat("leases"), node.stat("leases_expired")), ("1".into(), "1".into()));
     }
 

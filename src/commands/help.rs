@@ -88,7 +88,7 @@ mod tests {
             );
             assert!(help.contains(command.summary), "{}", command.name);
         }
-        assert!(!help.contains("SMARTCACHE.STORE"), "that is not for people");
+        assert!(!help.contains("SMARTCACHE.STORE"), "it is internal");
     }
 
     #[test]

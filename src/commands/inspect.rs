@@ -251,7 +251,7 @@ mod tests {
         node.call("SMARTCACHE.RULE DEL r");
         assert_eq!(node.inspect("k", "rule"), "(nil)");
         node.call("SMARTCACHE.RULE SET other MATCH *");
-        assert_eq!(node.inspect("k", "rule"), "(nil)", "an id is not used again so soon");
+        assert_eq!(node.inspect("k", "rule"), "(nil)", "the new rule has another id");
     }
 
     #[test]

@@ -105,7 +105,7 @@ mod tests {
     fn conditions_are_checked_key_by_key() {
         let mut node = node();
         node.call("SET a old");
-        assert_eq!(node.call("SMARTCACHE.MSET 3 a 1 b 2 b 3 NX"), "1", "the second b meets the first");
+        assert_eq!(node.call("SMARTCACHE.MSET 3 a 1 b 2 b 3 NX"), "1", "the second b finds the first");
         assert_eq!(node.call("MGET a b"), r#"["old", "2"]"#);
         assert_eq!(node.call("SMARTCACHE.MSET 2 a 1 c 2 XX"), "1");
         assert_eq!((node.call("MGET a c"), node.stat("sets_refused")), (r#"["1", (nil)]"#.into(), "3".into()));

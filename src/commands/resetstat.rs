@@ -39,7 +39,7 @@ mod tests {
         node.call("GET");
         node.advance(1_000);
         assert_eq!(node.call("SMARTCACHE.RESETSTAT"), "OK");
-        assert!(node.effects.is_empty(), "nobody is told: each node counts for itself");
+        assert!(node.effects.is_empty(), "not replicated: each node counts for itself");
         for name in ["requests", "hits", "misses", "sets", "errors", "error_rate", "requests_per_sec"] {
             assert_eq!(node.stat(name), "0", "{name}");
         }

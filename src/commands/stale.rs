@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(node.inspect("k", "state"), "\"stale\"");
         assert_eq!(node.call("SMARTCACHE.STALE k"), "0");
         node.set_clock(1_001_000);
-        assert_eq!(node.call("GET k"), "\"v\"", "nobody ended it, so it is fresh again when the clock says so");
+        assert_eq!(node.call("GET k"), "\"v\"", "it was not made stale, so the clock decides");
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
         assert_eq!(node.call(&format!("SET nothing v SWR 60 TOKEN {token}")), "STALE");
         assert_eq!(node.call("GET nothing STALE STATE"), r#"[STALE, "v", (nil), 0, 0]"#);
-        assert_eq!(node.inspect("nothing", "lease"), "\"held\"", "the one who was granted it after that loads on");
+        assert_eq!(node.inspect("nothing", "lease"), "\"held\"", "the first waiter holds the new lease");
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
             let stamp = node.call("STAMP").trim_matches('"').to_owned();
             lines.iter().for_each(|line| drop(node.call(line)));
             assert_eq!(node.call(&format!("SET k v SWR 600 SINCE {stamp}")), "STALE");
-            assert_eq!(node.call("GET k STALE"), "(nil)", "{lines:?}: a mark does not overwrite another");
+            assert_eq!(node.call("GET k STALE"), "(nil)", "{lines:?}: STALE does not replace the tombstone of DEL");
         }
     }
 }

@@ -52,9 +52,9 @@ mod tests {
         assert_eq!(node.call(&format!("SET a 1 SINCE {stamp}")), "OK");
         assert_eq!(node.call(&format!("ABSENT b SINCE {stamp}")), "OK");
         assert_eq!(node.call(&format!("MSET 2 c 3 d 4 SINCE {stamp}")), "2");
-        assert_eq!(node.call(&format!("SET a 5 SINCE {stamp}")), "OK", "of two loads begun at once the last stays");
+        assert_eq!(node.call(&format!("SET a 5 SINCE {stamp}")), "OK", "of two loads with one stamp the last stays");
         assert_eq!(node.call("MGET a c d"), r#"["5", "3", "4"]"#);
-        assert_eq!(node.stat("fills_late"), "0", "no lease is concerned");
+        assert_eq!(node.stat("fills_late"), "0", "no lease is involved");
     }
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
         assert_eq!(node.call(&format!("SET k old EX 60 SINCE {stamp}")), "OK");
         assert_eq!(node.late(), [(2, r#"[HIT, "old", (nil), 60000, 0]"#.into())]);
-        assert_eq!(node.call(&format!("SET k new TOKEN {token}")), "OK", "it was granted later");
+        assert_eq!(node.call(&format!("SET k new TOKEN {token}")), "OK", "its lease is newer than the stamp");
         assert_eq!(node.call(&format!("SET k old SINCE {stamp}")), "LOST");
         assert_eq!(node.call("GET k"), "\"new\"");
     }

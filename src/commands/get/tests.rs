@@ -12,7 +12,7 @@ fn long() -> String {
     "0123456789".repeat(100)
 }
 
-/// Puts the entry of `key` back with its header or its stored bytes changed, as damaged files would.
+/// Puts the entry of `key` back with its header or its stored bytes changed, as a damaged file would have them.
 fn damage(node: &mut TestNode, key: &str, change: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
     let (mut header, mut stored) = node.written(key.as_bytes()).unwrap();
     change(&mut header, &mut stored);
@@ -72,7 +72,7 @@ fn expire_can_shorten_freshness_and_never_lengthen_it() {
     node.pexpireat("k", 9_000_000);
     assert_eq!(node.call("SMARTCACHE.GET k STATE"), r#"[HIT, "v", (nil), 5000, 0]"#);
     node.advance(10_000);
-    assert_eq!(node.call("SMARTCACHE.GET k STALE"), "(nil)", "there, but dead");
+    assert_eq!(node.call("SMARTCACHE.GET k STALE"), "(nil)", "it exists, but is dead");
     assert_eq!(node.dbsize(), 1);
     node.call("SMARTCACHE.SET endless v PERSIST");
     node.pexpireat("endless", 1_017_000);
@@ -140,7 +140,7 @@ fn a_codec_of_a_later_version_is_a_miss_everywhere() {
         assert!(matches!(&node.call(line)[..], "(nil)" | "[(nil)]"), "{line}");
     }
     assert_eq!(node.call("GET z STATE"), "[MISS, (nil), (nil), 0, 0]");
-    assert_eq!(node.call("MISSING z"), r#"["z"]"#, "so that warming loads it");
+    assert_eq!(node.call("MISSING z"), r#"["z"]"#, "warming loads it");
     assert_eq!((node.inspect("z", "codec"), node.inspect("z", "state")), ("\"unknown\"".into(), "\"dead\"".into()));
     assert_eq!(node.call("TOUCH z"), "0");
     assert_eq!(node.call("SET z new XX"), "(nil)");

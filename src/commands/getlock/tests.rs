@@ -7,7 +7,7 @@ fn node() -> TestNode {
     TestNode::at(1_000_000)
 }
 
-/// A node where `k` holds what was loaded in a second.
+/// A node where `k` holds a value whose load took a second.
 fn loaded(life: &str) -> TestNode {
     let mut node = node();
     let token = node.token("GETLOCK k");
@@ -16,14 +16,14 @@ fn loaded(life: &str) -> TestNode {
     node
 }
 
-/// The same, after so many milliseconds.
+/// The same, `ms` milliseconds later.
 fn aged(life: &str, ms: u64) -> TestNode {
     let mut node = loaded(life);
     node.advance(ms);
     node
 }
 
-// ---------------------------------------------------------------- the table of states
+// ---------------------------------------------------------------- states
 
 #[test]
 fn a_fresh_value_is_a_hit_without_a_token() {
@@ -138,7 +138,7 @@ fn a_replica_serves_what_needs_no_token_and_refuses_the_rest() {
     node.obey(&[b"STORE", b"k", &header, &stored]);
     assert_eq!(node.getlock(1, "k BETA 1000000 OWNER me"), r#"[HIT, "v", (nil), 5000, 0]"#);
     node.advance(4_999);
-    assert_eq!(node.getlock(1, "k BETA 1000000"), r#"[HIT, "v", (nil), 1, 0]"#, "nobody is picked here");
+    assert_eq!(node.getlock(1, "k BETA 1000000"), r#"[HIT, "v", (nil), 1, 0]"#, "a replica grants no early refresh");
     node.advance(1);
     for line in ["GETLOCK k", "GETLOCK nothing WAIT 5"] {
         assert_eq!(node.refusal(line), "READONLY You can't write against a read only replica.");
@@ -226,7 +226,7 @@ fn an_expired_lease_goes_to_the_first_waiter_before_any_new_reader() {
     assert_eq!(node.getlock(2, "k WAIT 9 LOCK 2"), "(waiting)");
     assert_eq!(node.getlock(3, "k WAIT 9 LOCK 3"), "(waiting)");
     node.advance(1_000);
-    assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 2000]".into())], "for as long as it asked for itself");
+    assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 2000]".into())], "with its own LOCK");
     assert_eq!(node.getlock(4, "k"), "[BUSY, (nil), (nil), 0, 20]");
     node.advance(2_000);
     assert_eq!(node.late(), [(3, "[MISS, (nil), T, 0, 3000]".into())]);
@@ -238,7 +238,7 @@ fn a_reader_does_not_overtake_waiters_when_the_timer_is_late() {
     let mut node = node();
     node.call("GETLOCK k LOCK 1");
     assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
-    node.turn_on(1_500); // and the timer has not run
+    node.turn_on(1_500); // the timer has not run
     assert_eq!(node.getlock(3, "k"), "[BUSY, (nil), (nil), 0, 20]");
     assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
 }
@@ -249,7 +249,7 @@ fn no_waiter_gets_busy_for_an_expired_lease_when_the_timer_is_late() {
     node.call("GETLOCK k LOCK 5");
     assert_eq!(node.getlock(2, "k WAIT 4"), "(waiting)");
     assert_eq!(node.getlock(3, "k WAIT 3"), "(waiting)");
-    node.turn_on(6_000); // and the timer has not run
+    node.turn_on(6_000); // the timer has not run
     node.tick();
     let answers = [(2, "[MISS, (nil), T, 0, 10000]".into()), (3, "[BUSY, (nil), (nil), 0, 20]".into())];
     assert_eq!(node.late(), answers);
@@ -282,14 +282,14 @@ fn a_waiter_woken_after_the_value_is_gone_again_is_answered_as_a_new_request() {
     let token = node.token("GETLOCK k");
     assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
     assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
-    assert_eq!(node.call(&format!("SET k v EXAT 5 TOKEN {token}")), "OK", "its lifetime is over already");
-    assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())], "nobody is parked where nobody loads");
+    assert_eq!(node.call(&format!("SET k v EXAT 5 TOKEN {token}")), "OK", "its lifetime is already over");
+    assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())], "no waiter stays parked without a load");
     node.plain_list("k");
     node.advance(8_999);
     assert!(node.late().is_empty());
-    node.call("DEL other"); // nothing happens
+    node.call("DEL other"); // changes nothing for the waiters
     node.advance(1);
-    assert_eq!(node.late(), [(3, "[BUSY, (nil), (nil), 0, 20]".into())], "asking again, it learns of the list");
+    assert_eq!(node.late(), [(3, "[BUSY, (nil), (nil), 0, 20]".into())], "asking again, it gets WRONGTYPE");
     assert_eq!(node.getlock(3, "k"), "(error) WRONGTYPE Operation against a key holding the wrong kind of value");
 }
 
@@ -331,7 +331,11 @@ fn no_more_callers_are_parked_than_max_waiters_allows() {
 fn connections_never_wait_for_each_other_in_a_circle() {
     let mut node = node();
     node.call_as(1, "GETLOCK a");
-    assert_eq!(node.getlock(1, "a WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "a circle of one: callers multiplexed");
+    assert_eq!(
+        node.getlock(1, "a WAIT 9"),
+        "[BUSY, (nil), (nil), 0, 20]",
+        "a circle of one: several callers share a connection"
+    );
     node.call_as(2, "GETLOCK b");
     assert_eq!(node.getlock(1, "b WAIT 9"), "(waiting)");
     assert_eq!(node.getlock(2, "a WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "a circle of two");
@@ -339,7 +343,7 @@ fn connections_never_wait_for_each_other_in_a_circle() {
     assert_eq!(node.getlock(2, "c WAIT 9"), "(waiting)");
     assert_eq!(node.getlock(3, "a WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "a circle of three");
     assert_eq!(node.getlock(3, "b WAIT 9"), "[BUSY, (nil), (nil), 0, 20]");
-    assert_eq!(node.getlock(4, "a WAIT 9"), "(waiting)", "who holds nothing may wait for anybody");
+    assert_eq!(node.getlock(4, "a WAIT 9"), "(waiting)", "a connection without a lease may wait for any key");
 }
 
 #[test]
@@ -360,7 +364,7 @@ fn an_owner_gets_its_token_again_and_no_other_caller_does() {
     let mut node = node();
     let token = node.token("GETLOCK k LOCK 10 OWNER me");
     node.advance(4_000);
-    assert_eq!(node.token("GETLOCK k LOCK 99 WAIT 5 OWNER me"), token, "whatever LOCK it asks for now");
+    assert_eq!(node.token("GETLOCK k LOCK 99 WAIT 5 OWNER me"), token, "whatever LOCK it gives now");
     assert_eq!(node.getlock(2, "k LOCK 99 OWNER me"), "[MISS, (nil), T, 0, 6000]");
     assert_eq!(node.getlock(3, "k OWNER you"), "[BUSY, (nil), (nil), 0, 4000]");
     assert_eq!(node.getlock(3, "k"), "[BUSY, (nil), (nil), 0, 4000]");
@@ -391,21 +395,21 @@ fn an_owner_that_reconnects_holds_the_lease_on_the_new_connection() {
 
 // ---------------------------------------------------------------- early refresh
 
-/// How many of `n` readers are picked, with so much left of a life.
+/// How many of `n` readers refresh early, `left_ms` before the end of a lifetime of `life_ms`.
 fn should_refresh_early(life_ms: u64, left_ms: u64, beta: &str, n: u32) -> u32 {
     let mut node = aged(&format!("PX {life_ms}"), life_ms - left_ms);
     let line = format!("GETLOCK k{beta}");
-    let mut picked = 0;
+    let mut refreshed = 0;
     for _ in 0..n {
         if node.call(&line).contains("(nil)") {
             continue;
         }
-        picked += 1;
+        refreshed += 1;
         let node = node.as_node();
         let mut tally = node.state.stats.at(node.now);
         node.state.leases.end(0, b"k", crate::cache::lease::outcomes::LeaseEnd::Released, &mut tally);
     }
-    picked
+    refreshed
 }
 
 #[test]
@@ -418,9 +422,9 @@ fn early_refresh_has_the_probability_of_xfetch() {
         (1_000, " BETA 2", 0.6065),
         (1_000, " BETA 0.5", 0.1353),
     ] {
-        let (n, picked) = (4_000.0_f64, f64::from(should_refresh_early(10_000, left_ms, beta, 4_000)));
+        let (n, refreshed) = (4_000.0_f64, f64::from(should_refresh_early(10_000, left_ms, beta, 4_000)));
         let spread = 4.0 * (n * probability * (1.0 - probability)).sqrt();
-        assert!((picked - n * probability).abs() < spread, "{left_ms} ms left{beta}: {picked} of {n}");
+        assert!((refreshed - n * probability).abs() < spread, "{left_ms} ms left{beta}: {refreshed} of {n}");
     }
 }
 
@@ -433,7 +437,7 @@ fn there_is_no_early_refresh_in_the_first_half_of_a_lifetime_or_without_beta() {
     node.config("beta", "0").unwrap();
     assert_eq!(node.getlock(1, "k"), r#"[HIT, "v", (nil), 1, 0]"#);
     node.call("RULE SET r MATCH k BETA 1000000");
-    assert_eq!(node.getlock(1, "k"), r#"[HIT, "v", T, 1, 3000]"#, "the rule's comes before the setting's");
+    assert_eq!(node.getlock(1, "k"), r#"[HIT, "v", T, 1, 3000]"#, "the rule's beta comes before the setting's");
 }
 
 #[test]
@@ -457,7 +461,7 @@ fn without_a_measured_load_there_is_no_early_refresh() {
 #[test]
 fn one_caller_at_a_time_refreshes_early_under_a_short_lease() {
     let mut node = aged(LIFE, 4_000);
-    assert_eq!(node.getlock(1, "k LOCK 60 BETA 1000000"), r#"[HIT, "v", T, 1000, 3000]"#, "three loads long");
+    assert_eq!(node.getlock(1, "k LOCK 60 BETA 1000000"), r#"[HIT, "v", T, 1000, 3000]"#, "three load times");
     assert_eq!(node.inspect("k", "lease"), "\"early\"");
     assert_eq!(node.getlock(2, "k BETA 1000000"), r#"[HIT, "v", (nil), 1000, 0]"#);
     let mut node = aged(LIFE, 4_000);
@@ -466,7 +470,7 @@ fn one_caller_at_a_time_refreshes_early_under_a_short_lease() {
     let token = quick.token("GETLOCK k");
     quick.call(&format!("SET k v PX 5000 TOKEN {token}"));
     quick.advance(4_999);
-    assert_eq!(quick.getlock(1, "k BETA 1000000"), r#"[HIT, "v", T, 1, 1000]"#, "a second at least");
+    assert_eq!(quick.getlock(1, "k BETA 1000000"), r#"[HIT, "v", T, 1, 1000]"#, "at least a second");
 }
 
 #[test]
@@ -474,12 +478,12 @@ fn an_early_lease_that_outlasts_freshness_is_the_lease_of_the_key() {
     let mut node = aged("EX 5", 4_000);
     let token = node.token("GETLOCK k BETA 1000000");
     node.advance(1_000);
-    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 1000]", "else two would load at once");
+    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 1000]", "or two callers would load at once");
     assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
     node.advance(2_000);
     let next = [(3, "[MISS, (nil), T, 0, 10000]".into())];
-    assert_eq!(node.late(), next, "nobody waits long for a client that ignored its token");
-    assert_eq!(node.call(&format!("SET k w EX 5 TOKEN {token}")), "OK", "a load that outlives its lease counts");
+    assert_eq!(node.late(), next, "a client that ignores its token delays no waiter for long");
+    assert_eq!(node.call(&format!("SET k w EX 5 TOKEN {token}")), "OK", "a load that outlives its lease is stored");
     assert_eq!((node.stat("leases_early"), node.stat("fills_late")), ("1".into(), "1".into()));
 }
 
@@ -494,8 +498,8 @@ fn fills_caps_the_loads_of_a_rule_and_a_refused_caller_does_not_wait() {
     let first = node.token("GETLOCK r1");
     node.call("GETLOCK r2");
     assert_eq!(node.getlock(3, "r3 WAIT 9"), r#"[STALE, "v", (nil), 0, 20]"#);
-    assert_eq!(node.getlock(3, "r4 WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "nobody loads for it to wait on");
-    assert_eq!(node.getlock(3, "k"), "[MISS, (nil), T, 0, 10000]", "other keys are not concerned");
+    assert_eq!(node.getlock(3, "r4 WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "no load to wait for");
+    assert_eq!(node.getlock(3, "k"), "[MISS, (nil), T, 0, 10000]", "other keys are not affected");
     node.call(&format!("SET r1 v TOKEN {first}"));
     assert_eq!(node.getlock(3, "r4"), "[MISS, (nil), T, 0, 10000]");
 }
@@ -509,7 +513,7 @@ fn waiters_are_answered_when_a_limit_forbids_the_next_lease() {
     assert_eq!(node.getlock(3, "r1 WAIT 9"), "(waiting)");
     node.config("max-leases", "1").unwrap();
     node.call("RULE SET r MATCH r* FILLS 1");
-    node.call_as(9, "GETLOCK k"); // refused: the one lease is out
+    node.call_as(9, "GETLOCK k"); // refused: the one lease is held
     node.config("max-leases", "2").unwrap();
     node.call_as(9, "GETLOCK k");
     node.config("max-leases", "1").unwrap();
@@ -527,7 +531,7 @@ fn max_leases_counts_live_leases_only() {
     node.call("GETLOCK b LOCK 5");
     assert_eq!(node.getlock(1, "c WAIT 5"), "[BUSY, (nil), (nil), 0, 20]");
     node.advance(1_000);
-    assert_eq!(node.getlock(1, "c"), "[MISS, (nil), T, 0, 10000]", "dead ones do not fill the table");
+    assert_eq!(node.getlock(1, "c"), "[MISS, (nil), T, 0, 10000]", "expired leases do not count");
 }
 
 #[test]
@@ -593,7 +597,7 @@ fn a_change_of_role_ends_leases_and_back_offs_and_answers_all_waiters() {
     assert_eq!(node.call(&format!("UNLOCK k {token} BACKOFF 9")), "0");
     assert_eq!(node.call(&format!("EXTEND k {token} 9")), "0");
     assert!(node.state.leases.is_idle());
-    assert_eq!(node.getlock(4, "failed"), "[MISS, (nil), T, 0, 10000]", "the next reader simply loads");
+    assert_eq!(node.getlock(4, "failed"), "[MISS, (nil), T, 0, 10000]", "the next reader loads");
     assert_eq!((node.stat("waits_dropped"), node.stat("fills_unknown")), ("2".into(), "3".into()));
 }
 

@@ -14,7 +14,7 @@ fn obey(primary: &mut TestNode, replica: &mut TestNode) {
     }
 }
 
-/// A minute goes by, and what may be forgotten is.
+/// Advances the clock by a minute and drops the marks that may be dropped.
 fn forget(node: &mut TestNode) {
     node.advance(61_000);
     node.cron();
@@ -40,12 +40,12 @@ fn entries_with_the_tag_are_dead_at_once_and_others_stay() {
     assert_eq!((node.call("TOUCH a"), node.call("STALE a"), node.call("DEL a")), ("0".into(), "0".into(), "0".into()));
     assert_eq!(node.call("SET c 2 NX"), "OK", "nothing fresh is there");
     assert_eq!(node.call("SET a 2 TAGS 1 t"), "OK");
-    assert_eq!(node.call("MGET a c"), r#"["2", "2"]"#, "what is stored later is not concerned");
+    assert_eq!(node.call("MGET a c"), r#"["2", "2"]"#, "an entry stored later is not affected");
 }
 
 #[test]
 fn it_is_passed_on_without_wait() {
-    for (said, told) in [
+    for (words, passed_on) in [
         ("TAGS 2 t u", "TAGS 2 t u"),
         ("wait 5 soft Tags 2 t u over 10 guard 1", "soft Tags 2 t u over 10 guard 1"),
         ("PREFIXES 1 WAIT WAIT 5", "PREFIXES 1 WAIT"),
@@ -54,14 +54,14 @@ fn it_is_passed_on_without_wait() {
         ("SOFT ALL", "SOFT ALL"),
     ] {
         let mut node = node();
-        node.call(&format!("INVALIDATE {said}"));
-        assert_eq!(node.passed_on, [format!("SMARTCACHE.INVALIDATE {told}")]);
+        node.call(&format!("INVALIDATE {words}"));
+        assert_eq!(node.passed_on, [format!("SMARTCACHE.INVALIDATE {passed_on}")]);
     }
     let mut node = node();
     let tags = vec!["t".repeat(255); 2_000].join(" ");
     node.call(&format!("INVALIDATE TAGS 2000 {tags} SOFT"));
-    assert_eq!(node.passed_on.len(), 2, "in as many messages as it needs");
-    assert!(node.passed_on.iter().all(|told| told.ends_with(" SOFT")));
+    assert_eq!(node.passed_on.len(), 2, "in several messages");
+    assert!(node.passed_on.iter().all(|message| message.ends_with(" SOFT")));
     node.server.may_wait = false;
     node.call("INVALIDATE ALL WAIT 5");
     assert_eq!(node.passed_on, ["SMARTCACHE.INVALIDATE ALL"]);
@@ -74,15 +74,19 @@ fn an_invalidation_passed_on_runs_with_this_nodes_stamp_and_without_a_permission
     let token = node.token("GETLOCK other");
     node.server.may_not_write = "smartcache:tag:t";
     assert!(node.refusal("INVALIDATE TAGS 1 t").starts_with("NOPERM"));
-    assert_eq!(node.receive("SMARTCACHE.INVALIDATE TAGS 1 t"), "1", "its caller was asked where it said so");
+    assert_eq!(
+        node.receive("SMARTCACHE.INVALIDATE TAGS 1 t"),
+        "1",
+        "the permission was checked on the node that got the command"
+    );
     assert_eq!(node.effects, ["replicate mark", "signal smartcache:tag:t"]);
-    assert!(node.passed_on.is_empty(), "it goes no further");
+    assert!(node.passed_on.is_empty(), "it is not passed on again");
     assert_eq!(node.call("GET k STALE"), "(nil)");
     assert_eq!(node.call(&format!("SET other late TOKEN {token} TAGS 1 t")), "STALE");
     node.receive("SMARTCACHE.INVALIDATE ALL");
-    let told = node.replicated[0].clone();
-    node.obey(&told.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    assert!(node.passed_on.is_empty(), "nor does what comes from our primary");
+    let sent = node.replicated[0].clone();
+    node.obey(&sent.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    assert!(node.passed_on.is_empty(), "nor is a mark from our primary");
 }
 
 #[test]
@@ -94,8 +98,8 @@ fn all_invalidates_every_entry_and_no_plain_key() {
     assert_eq!(node.call("SMARTCACHE.INVALIDATE ALL"), "2");
     assert_eq!(node.effects, ["replicate mark"]);
     assert_eq!(node.call("MGET a b text"), r#"[(nil), (nil), "t"]"#);
-    assert_eq!(node.call("INVALIDATE ALL"), "0", "hit before");
-    assert_eq!(node.call("INVALIDATE TAGS 1 t"), "0", "hit before");
+    assert_eq!(node.call("INVALIDATE ALL"), "0", "invalidated before");
+    assert_eq!(node.call("INVALIDATE TAGS 1 t"), "0", "invalidated before");
     node.call("SET a 2 TAGS 1 t");
     assert_eq!((node.call("INVALIDATE TAGS 1 t"), node.call("GET b")), ("1".into(), "(nil)".into()));
 }
@@ -150,7 +154,7 @@ fn a_clock_that_steps_back_does_not_undo_a_soft_invalidation() {
     node.set_clock(900_000);
     assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), "\"v\"".into()));
     node.call("SET k new TAGS 1 t");
-    assert_eq!(node.call("GET k"), "\"new\"", "order is told by stamps, which do not step back");
+    assert_eq!(node.call("GET k"), "\"new\"", "stamps give the order, and do not step back");
 }
 
 #[test]
@@ -203,7 +207,7 @@ fn a_stale_fill_wakes_the_first_waiter() {
     let token = node.token("GETLOCK k");
     assert_eq!(node.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
     node.call("INVALIDATE TAGS 1 t");
-    assert!(node.late_answers().is_empty(), "the load is still of use to nobody, but its holder does not know");
+    assert!(node.late_answers().is_empty(), "the waiter waits until the holder's fill");
     assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE");
     assert!(node.late_answers()[0].1.starts_with("[MISS, "));
 }
@@ -213,7 +217,7 @@ fn a_load_begun_inside_a_guard_is_not_trusted() {
     for what in ["TAGS 1 t", "ALL"] {
         let mut node = node();
         node.call(&format!("INVALIDATE {what} GUARD 5"));
-        node.call(&format!("INVALIDATE {what}")); // a second one does not shorten it
+        node.call(&format!("INVALIDATE {what}")); // a second one does not shorten the guard
         node.advance(4_999);
         let token = node.token("GETLOCK k");
         assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE");
@@ -228,8 +232,8 @@ fn the_guard_defaults_to_the_setting() {
     let mut node = node();
     node.advance(10_000);
     node.config("guard", "2").unwrap();
-    for (said, answer) in [("", "STALE"), (" GUARD 0", "OK")] {
-        node.call(&format!("INVALIDATE TAGS 1 t{said}"));
+    for (words, answer) in [("", "STALE"), (" GUARD 0", "OK")] {
+        node.call(&format!("INVALIDATE TAGS 1 t{words}"));
         let token = node.token("GETLOCK k");
         assert_eq!(load(&mut node, &token, "TAGS 1 t"), answer);
         node.advance(3_000);
@@ -258,7 +262,7 @@ fn a_dropped_mark_raises_the_stamp_below_which_loads_are_not_trusted() {
     node.advance(2_000);
     let now = node.now();
     node.state.reap(100, now);
-    assert!(node.state.tags.known(b"t").is_none(), "ten million of them leave nothing behind");
+    assert!(node.state.tags.known(b"t").is_none(), "unused tags leave nothing behind");
     assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE");
 }
 
@@ -272,7 +276,7 @@ fn a_mark_is_kept_while_an_older_lease_is_held_or_its_guard_lasts() {
     let now = node.now();
     node.state.reap(100, now);
     assert!(node.state.tags.known(b"t").is_some() && node.state.tags.known(b"guarded").is_some());
-    assert_eq!(load(&mut node, &token, ""), "OK", "so nobody's load is distrusted for it");
+    assert_eq!(load(&mut node, &token, ""), "OK", "no load is distrusted for it");
     let now = node.now();
     node.state.reap(100, now);
     assert!(node.state.tags.known(b"t").is_none() && node.state.tags.known(b"guarded").is_some());
@@ -294,13 +298,13 @@ fn an_entry_counts_once_for_each_tag_and_not_twice_for_the_same_tag() {
     let mut node = node();
     node.call("SET a v TAGS 2 t u");
     node.call("SET b v TAGS 1 t");
-    assert_eq!(node.call("INVALIDATE TAGS 3 t u t"), "3", "a tag that is named twice is one");
+    assert_eq!(node.call("INVALIDATE TAGS 3 t u t"), "3", "a tag named twice counts once");
     assert_eq!(node.call("INVALIDATE TAGS 2 t u SOFT"), "0");
     node.call("SET a v TAGS 1 t");
     node.call("SET a w TAGS 1 t");
     node.call("SET c v TAGS 1 t");
     node.call("DEL c");
-    assert_eq!(node.call("INVALIDATE TAGS 1 t"), "1", "what was replaced or deleted is not there");
+    assert_eq!(node.call("INVALIDATE TAGS 1 t"), "1", "replaced and deleted entries do not count");
 }
 
 #[test]
@@ -330,7 +334,7 @@ fn beyond_max_tags_a_new_tag_hits_nothing_and_loads_that_might_carry_it_are_not_
     let dump = node.dump(b"a").unwrap();
     node.call("INVALIDATE TAGS 1 another GUARD 5");
     let inside = node.token("GETLOCK inside");
-    assert_eq!(node.call("GET a"), "\"v\"", "what has no such tag is not concerned");
+    assert_eq!(node.call("GET a"), "\"v\"", "an entry without the tag is not affected");
     assert_eq!(load(&mut node, &before, ""), "STALE");
     assert_eq!(node.call(&format!("SET inside v TOKEN {inside}")), "STALE");
     node.advance(5_000);
@@ -382,12 +386,12 @@ fn the_saved_auxiliary_data_restores_the_same_marks() {
     let now = other.now();
     let mut strings = saved.iter().cloned();
     crate::cache::node::aux::load(&mut other.state, now, || strings.next()).unwrap();
-    let said = |node: &TestNode| {
+    let marks = |node: &TestNode| {
         let mut marks = node.marks_as_words();
-        marks.sort(); // tags come in the order of their ids
+        marks.sort(); // tags are in the order of their ids
         marks
     };
-    assert_eq!((said(&other), said(&other).len()), (said(&node), 3));
+    assert_eq!((marks(&other), marks(&other).len()), (marks(&node), 3));
     for len in 0..saved.len() {
         let mut strings = saved[..len].iter().cloned();
         assert!(crate::cache::node::aux::load(&mut other.state, now, || strings.next()).is_err(), "cut at {len}");
@@ -476,7 +480,7 @@ fn after_a_wall_clock_days_ahead_is_corrected_every_entry_can_be_invalidated() {
     assert_eq!(node.dbsize(), 1);
 }
 
-// ---------------------------------------------------------------- names
+// ---------------------------------------------------------------- prefixes and patterns
 
 #[test]
 fn prefixes_and_patterns_hit_matching_keys_until_they_are_stored_again() {
@@ -488,7 +492,7 @@ fn prefixes_and_patterns_hit_matching_keys_until_they_are_stored_again() {
     ] {
         let mut node = node();
         node.call("MSET 3 user:1 1 user:2 2 other 3 SWR 50");
-        assert_eq!(node.call(&format!("INVALIDATE {what}")), "0", "nobody has looked");
+        assert_eq!(node.call(&format!("INVALIDATE {what}")), "0", "no sweep has seen it");
         assert_eq!(node.call("MGET user:1 user:2 other"), dead, "{what}");
         assert!(!node.call("GET user:1 STALE").contains("\"1\"") || what.contains("*:2"));
         node.call("MSET 3 user:1 1 user:2 2 other 3");
@@ -503,9 +507,9 @@ fn a_prefix_or_pattern_is_dropped_only_after_a_sweep_that_began_after_it() {
         let mut node = node();
         node.call("MSET 2 a v b v PERSIST");
         node.call("INVALIDATE PREFIXES 1 nobodys");
-        node.sweep_some(1); // it has passed `a`
+        node.sweep_some(1); // past `a`
         node.call(&format!("INVALIDATE {what}"));
-        node.sweep_some(1); // it has passed `b`
+        node.sweep_some(1); // past `b`
         forget(&mut node);
         assert_eq!(node.call("GET a"), "(nil)", "{what}");
         node.sweep();
@@ -526,12 +530,12 @@ fn a_sweep_writes_staleness_into_the_entry_before_the_mark_is_dropped() {
         forget(&mut node);
         assert_eq!((node.call("GET a"), node.call("GET a STALE")), ("(nil)".into(), "\"v\"".into()), "{what}");
         node.set_clock(900_000);
-        assert_eq!(node.call("GET a"), "(nil)", "a state: the clock does not bring it back");
+        assert_eq!(node.call("GET a"), "(nil)", "staleness is a state that the clock does not undo");
     }
 }
 
 #[test]
-fn too_many_prefixes_become_a_mark_of_the_whole_database_of_the_same_kind_and_guard() {
+fn too_many_prefixes_or_patterns_become_a_mark_of_the_database_of_the_same_kind_and_guard() {
     for (kind, name) in [("PREFIXES", "max-prefixes"), ("PATTERNS", "max-patterns")] {
         for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
             let mut node = node();
@@ -544,7 +548,7 @@ fn too_many_prefixes_become_a_mark_of_the_whole_database_of_the_same_kind_and_gu
             let token = node.token("GETLOCK new");
             assert_eq!(node.call(&format!("SET new v TOKEN {token}")), "STALE");
             node.call("SET k w");
-            assert_eq!(node.call("GET k"), "\"w\"", "what is stored later is not concerned");
+            assert_eq!(node.call("GET k"), "\"w\"", "an entry stored later is not affected");
         }
     }
 }
@@ -583,7 +587,7 @@ fn on_a_ramp_each_key_is_fresh_until_its_own_offset_and_fresh_ms_ends_there() {
     node.call("INVALIDATE ALL SOFT OVER 100");
     let ends: Vec<u64> = keys.iter().map(|key| node.inspect(key, "fresh_ms").parse().unwrap()).collect();
     assert!(ends.iter().all(|end| *end <= 100_000));
-    assert!(ends.iter().max().unwrap() - ends.iter().min().unwrap() > 50_000, "a ramp, and no cliff: {ends:?}");
+    assert!(ends.iter().max().unwrap() - ends.iter().min().unwrap() > 50_000, "the ends are spread: {ends:?}");
     node.advance(50_000);
     for (key, end) in keys.iter().zip(&ends) {
         let (fresh, stale) = (node.call(&format!("GET {key}")), node.call(&format!("GET {key} STALE")));
@@ -602,14 +606,14 @@ fn a_second_ramp_makes_no_entry_fresh_again_and_a_hard_invalidation_ends_all() {
         node.advance(60_000);
         assert_eq!(node.call("GET k"), "(nil)");
         node.call(&format!("INVALIDATE {what} SOFT OVER 60"));
-        assert_eq!(node.call("GET k"), "(nil)", "{what}: it has had its time");
+        assert_eq!(node.call("GET k"), "(nil)", "{what}: its ramp is over");
         node.call(&format!("INVALIDATE {what}"));
         node.call(&format!("INVALIDATE {what} SOFT OVER 60"));
         assert_eq!(node.call("GET k STALE"), "(nil)", "{what}");
     }
 }
 
-// ---------------------------------------------------------------- moving house
+// ---------------------------------------------------------------- renamed and moved entries
 
 #[test]
 fn a_key_renamed_behind_a_sweep_stays_invalidated_by_the_mark_of_its_new_name() {
@@ -648,10 +652,10 @@ fn a_key_that_moves_keeps_the_state_that_its_old_marks_gave_it() {
             node.rename("k", "renamed");
             let mut other = TestNode::at(1_000_000);
             other.call_words(&[b"STORE", b"k", &header, &stored]);
-            let told = |node: &mut TestNode, key: &str| {
+            let values = |node: &mut TestNode, key: &str| {
                 (node.call(&format!("GET {key}")), node.call(&format!("GET {key} STALE")))
             };
-            let all = [told(&mut node, "copy"), told(&mut node, "renamed"), told(&mut other, "k")];
+            let all = [values(&mut node, "copy"), values(&mut node, "renamed"), values(&mut other, "k")];
             assert_eq!(all, [(); 3].map(|()| ("(nil)".into(), kept.into())), "{what}{how}");
         }
     }
@@ -706,7 +710,7 @@ fn a_replica_drops_marks_when_its_primary_sends_forget() {
     replica.advance(600_000);
     replica.cron();
     replica.rename("b", "a");
-    assert_eq!(replica.call("GET a"), "(nil)", "its primary may still judge by it");
+    assert_eq!(replica.call("GET a"), "(nil)", "its primary may still apply the mark");
     primary.advance(600_000);
     primary.cron();
     obey(&mut primary, &mut replica);
@@ -721,8 +725,8 @@ fn after_a_restart_and_a_promotion_invalidated_entries_stay_invalidated() {
         node.call("MSET 3 a v b v c v PERSIST SWR 9000 TAGS 1 t");
         node.call(&format!("INVALIDATE TAGS 1 t{how}"));
         node.advance(30_000);
-        let told = node.call("MGET a b c");
-        assert_eq!(told, "[(nil), (nil), (nil)]");
+        let values = node.call("MGET a b c");
+        assert_eq!(values, "[(nil), (nil), (nil)]");
         let saved = node.saved();
         let nodes: [fn(&mut TestNode, &crate::testing::Saved); 3] = [
             |loaded, saved| loaded.load_rdb(saved, [2; 16]),
@@ -736,11 +740,11 @@ fn after_a_restart_and_a_promotion_invalidated_entries_stay_invalidated() {
         for load in nodes {
             let mut loaded = TestNode::at(1_030_000);
             load(&mut loaded, &saved);
-            assert_eq!(loaded.call("MGET a b c"), told, "{how}");
+            assert_eq!(loaded.call("MGET a b c"), values, "{how}");
             assert_eq!(loaded.call("GET a STALE"), node.call("GET a STALE"), "{how}");
             loaded.sweep();
             forget(&mut loaded);
-            assert_eq!(loaded.call("MGET a b c"), told, "{how}");
+            assert_eq!(loaded.call("MGET a b c"), values, "{how}");
         }
     }
 }
@@ -757,7 +761,7 @@ fn a_renamed_entry_is_served_by_replicas_as_long_as_by_their_primary() {
     primary.sweep();
     primary.advance(600_000);
     primary.cron();
-    assert_eq!(primary.state.invalidations.totals().prefixes, 0, "it is forgotten");
+    assert_eq!(primary.state.invalidations.totals().prefixes, 0, "the mark is dropped");
     obey(&mut primary, &mut replica);
     assert_eq!((primary.call("GET a"), replica.call("GET a")), ("\"v\"".into(), "\"v\"".into()));
 }
@@ -775,11 +779,11 @@ fn a_promoted_replica_with_a_slow_clock_invalidates_with_a_stamp_after_the_last_
     replica.call("INVALIDATE PREFIXES 1 a");
     replica.advance(600_000);
     replica.cron();
-    assert_eq!(replica.call("GET a"), "(nil)", "that sweep has not seen it");
+    assert_eq!(replica.call("GET a"), "(nil)", "the primary's last sweep was before it");
     assert_eq!(replica.stat("prefixes_invalidated"), "1");
 }
 
-// ---------------------------------------------------------------- counting and waiting
+// ---------------------------------------------------------------- counts and WAIT
 
 #[test]
 fn a_renamed_or_moved_entry_is_hit_and_counts_after_the_next_walk_over_all_keys() {
@@ -798,7 +802,7 @@ fn a_renamed_or_moved_entry_is_hit_and_counts_after_the_next_walk_over_all_keys(
     node.call("INVALIDATE PREFIXES 1 nobodys");
     node.sweep();
     node.call("DEL b");
-    assert_eq!(node.call("INVALIDATE ALL"), "0", "who leaves is counted once");
+    assert_eq!(node.call("INVALIDATE ALL"), "0", "a deleted entry is counted once");
 }
 
 #[test]
@@ -818,9 +822,9 @@ fn a_renamed_entry_does_not_come_back_when_the_mark_of_its_name_is_dropped() {
         assert_eq!(node.call("MGET kept new:"), "[\"v\", (nil)]");
         node.advance(3_600_000);
         node.cron();
-        assert_eq!(node.stat("prefixes_invalidated"), "0", "all are forgotten");
+        assert_eq!(node.stat("prefixes_invalidated"), "0", "all marks are dropped");
         let kept = if swept { "\"v\"" } else { "(nil)" };
-        assert_eq!(node.call("MGET kept new:"), format!("[{kept}, (nil)]"), "never more than was");
+        assert_eq!(node.call("MGET kept new:"), format!("[{kept}, (nil)]"), "no entry becomes fresh again");
     }
 }
 
@@ -837,7 +841,7 @@ fn entries_hit_by_a_prefix_or_pattern_leave_the_count_of_all_exact() {
     node.rename("a1", "dead");
     node.call("SET new v");
     node.call("INVALIDATE TAGS 1 t");
-    assert_eq!(node.call("INVALIDATE ALL"), "1", "what left dead is not among those that are hit");
+    assert_eq!(node.call("INVALIDATE ALL"), "1", "an entry that was renamed dead does not count");
 }
 
 #[test]
@@ -859,7 +863,7 @@ fn an_arriving_entry_older_than_a_dropped_mark_that_may_have_hit_it_is_dead() {
         assert_eq!((node.call("GET k"), node.call("GET other")), ("(nil)".into(), other.into()), "{what}");
         node.sweep();
         assert_eq!(node.stat("sweep_backlog"), "0");
-        assert_eq!(node.dbsize(), usize::from(other != "(nil)"), "what is dead on arrival is swept");
+        assert_eq!(node.dbsize(), usize::from(other != "(nil)"), "an entry that arrives dead is swept");
     }
 }
 
@@ -871,7 +875,7 @@ fn a_stale_copy_stored_after_its_tag_was_invalidated_leaves_the_counts_exact() {
     node.call("INVALIDATE TAGS 1 t SOFT");
     assert_eq!(load(&mut node, &token, "SWR 100 TAGS 1 t"), "STALE");
     node.call("DEL k");
-    assert_eq!(node.call("INVALIDATE ALL"), "0", "b was hit before, k is gone");
+    assert_eq!(node.call("INVALIDATE ALL"), "0", "b was invalidated before, k is deleted");
 }
 
 #[test]
@@ -934,7 +938,7 @@ fn a_caller_with_wait_is_answered_after_the_sweep_or_when_the_time_is_over() {
     assert!(node.late_answers().is_empty());
     node.advance(5_000);
     node.answer_sweep_waiters();
-    assert_eq!(node.late_answers(), [(1, "1".into())], "those that it has found so far");
+    assert_eq!(node.late_answers(), [(1, "1".into())], "the number found so far");
     node.server.may_wait = false;
     assert_eq!(node.call("INVALIDATE PREFIXES 1 a WAIT 5"), "0");
 }

@@ -18,7 +18,7 @@ fn a_rule_is_shown_as_it_was_given_with_durations_in_milliseconds() {
     );
     node.call("RULE SET full MATCH x");
     let short = r#"{"name": "full", "source": "command", "match": ["x"]}"#;
-    assert_eq!(node.call("RULE GET full"), short, "replaced whole");
+    assert_eq!(node.call("RULE GET full"), short, "replaced as a whole");
     assert_eq!(node.call("RULE GET nosuch"), "(nil)");
     assert!(node.effects.is_empty());
 }
@@ -27,9 +27,9 @@ fn a_rule_is_shown_as_it_was_given_with_durations_in_milliseconds() {
 fn a_replica_makes_the_same_rule_from_the_same_command() {
     let mut node = TestNode::at(1_000);
     node.call(FULL);
-    let told = node.replicated[0].clone();
+    let sent = node.replicated[0].clone();
     let mut replica = TestNode::at(1_000);
-    assert_eq!(replica.obey(&told.iter().map(Vec::as_slice).collect::<Vec<_>>()), "OK");
+    assert_eq!(replica.obey(&sent.iter().map(Vec::as_slice).collect::<Vec<_>>()), "OK");
     assert_eq!(replica.call("RULE LIST"), node.call("RULE LIST"));
 }
 
@@ -58,7 +58,7 @@ fn a_deleted_rule_no_longer_applies_and_its_entries_stay() {
     node.call("SET k v");
     assert_eq!(node.inspect("k", "fresh_ms"), "3600000");
     assert_eq!(node.call("SMARTCACHE.RULE DEL r"), "0");
-    assert!(node.effects.is_empty(), "nothing happened, so no replica is told");
+    assert!(node.effects.is_empty(), "nothing changed, so nothing is replicated");
     assert_eq!(node.passed_on, ["SMARTCACHE.RULE DEL r"], "but another primary may have it");
 }
 
@@ -72,7 +72,7 @@ fn a_rule_passed_on_is_set_and_replicated_and_not_passed_on_again() {
     node.obey(&[b"SMARTCACHE.RULE", b"SET", b"r", b"MATCH", b"*"]);
     assert!(node.passed_on.is_empty(), "what comes from our primary or an AOF is not passed on either");
     node.config("rules", r#"[{"name":"r","match":"*","ttl":7}]"#).unwrap();
-    assert_eq!(node.receive("RULE DEL r"), "1", "the commanded one goes: not every node configures the same");
+    assert_eq!(node.receive("RULE DEL r"), "1", "the commanded rule is deleted: other nodes may not configure it");
 }
 
 #[test]
@@ -97,9 +97,9 @@ fn a_configured_rule_wins_and_is_not_deleted_by_command() {
     assert_eq!(node.call("RULE EXPLAIN k").split(", ").nth(1), Some("\"ttl_min_ms\": 7000"));
     let error = "ERR rule 'only' comes from the setting smartcache.rules: change it there, with CONFIG SET or in the configuration file";
     assert_eq!(node.refusal("RULE DEL only"), error);
-    assert!(node.refusal("RULE DEL r").contains("smartcache.rules"), "also where a commanded one is behind it");
+    assert!(node.refusal("RULE DEL r").contains("smartcache.rules"), "even when a commanded rule has the same name");
     let obeyed = node.obey(&[b"SMARTCACHE.RULE", b"DEL", b"r"]);
-    assert_eq!(obeyed, "1", "but for our primary the commanded one goes: replicas need not configure the same");
+    assert_eq!(obeyed, "1", "for our primary the commanded rule is deleted: a replica may configure other rules");
     assert!(node.call("RULE GET r").contains("\"source\": \"config\""));
     node.config("rules", "").unwrap();
     assert_eq!(node.call("RULE GET r"), "(nil)");
@@ -162,11 +162,11 @@ fn a_wrong_rule_is_an_error_that_names_it_and_the_old_one_stays() {
         ("r MATCH a:* TAG {2}", "rule 'r': TAG"),
         ("r/x MATCH *", "'r/x' is not a name for a rule: 1 to 64 letters, digits and any of _ . : -"),
     ] {
-        let said = node.refusal(&format!("SMARTCACHE.RULE SET {words}"));
+        let refusal = node.refusal(&format!("SMARTCACHE.RULE SET {words}"));
         if error == "rule 'r': TAG" {
-            assert!(said.contains("{2}"), "{said}");
+            assert!(refusal.contains("{2}"), "{refusal}");
         } else {
-            assert_eq!(said, format!("ERR {error}"), "{words}");
+            assert_eq!(refusal, format!("ERR {error}"), "{words}");
         }
     }
     let odd: [&[u8]; 7] = [b"RULE", b"SET", b"r", b"MATCH", b"*", b"a\0'b", b"x"];

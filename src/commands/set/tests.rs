@@ -11,7 +11,7 @@ fn lives(node: &mut TestNode, line: &str) -> String {
     node.inspect(line.split(' ').nth(1).unwrap(), "fresh_ms")
 }
 
-/// Something under `k` for each state that `NX` and `XX` tell apart.
+/// A node with `k` in one of the states that `NX` and `XX` distinguish.
 fn with(state: &str) -> TestNode {
     let mut node = node();
     match state {
@@ -30,7 +30,7 @@ fn with(state: &str) -> TestNode {
     node
 }
 
-/// Bytes that nothing can make shorter.
+/// Bytes that no codec can compress.
 fn noise(len: usize) -> Vec<u8> {
     let mut random = Random::new(7);
     (0..len).map(|_| random.bits() as u8).collect()
@@ -42,10 +42,10 @@ fn a_value_is_stored_replicated_signalled_and_notified() {
     assert_eq!(node.call("SMARTCACHE.SET k v"), "OK");
     assert_eq!(node.effects, ["replicate entry k", "signal k", "notify smartcache.set k"]);
     let (header, stored) = node.written(b"k").unwrap();
-    let told: [&[u8]; 4] = [b"SMARTCACHE.STORE", b"k", &header, &stored];
+    let sent: [&[u8]; 4] = [b"SMARTCACHE.STORE", b"k", &header, &stored];
     node.call("SMARTCACHE.SET k v");
     assert_eq!(node.replicated.len(), 1);
-    assert_eq!(node.replicated[0][..2], told[..2], "and not the client's own words");
+    assert_eq!(node.replicated[0][..2], sent[..2], "not the client's command");
     assert_eq!(node.call("SMARTCACHE.GET k"), "\"v\"");
 }
 
@@ -99,12 +99,12 @@ fn jitter_is_drawn_once_and_travels_as_an_absolute_time() {
     assert!(lifetimes.iter().all(|ms| (90_000..=110_000).contains(ms)));
     assert!(lifetimes.iter().any(|ms| *ms < 92_000) && lifetimes.iter().any(|ms| *ms > 108_000));
     node.call("SET k v TTL 100");
-    let told = node.replicated[0].clone();
+    let sent = node.replicated[0].clone();
     let mut replica = TestNode::at(1_000_000);
     replica.config("jitter", "100%").unwrap();
-    assert_eq!(replica.obey(&told.iter().map(Vec::as_slice).collect::<Vec<_>>()), "OK");
+    assert_eq!(replica.obey(&sent.iter().map(Vec::as_slice).collect::<Vec<_>>()), "OK");
     assert_eq!(replica.inspect("k", "fresh_ms"), node.inspect("k", "fresh_ms"));
-    assert_eq!(lives(&mut node, "SET k v EX 100"), "100000", "what is said exactly is not drawn");
+    assert_eq!(lives(&mut node, "SET k v EX 100"), "100000", "an exact lifetime has no jitter");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_lifetime_that_ends_in_the_past_deletes_the_key_and_replies_ok() {
         assert_eq!(node.effects, ["replicate unlink k", "signal k", "notify del k"]);
         assert_eq!((node.dbsize(), node.stat("sets")), (0, "1".into()), "{past}");
         assert_eq!(node.call(&format!("SMARTCACHE.SET k v {past}")), "OK");
-        assert!(node.effects.is_empty(), "nothing was there");
+        assert!(node.effects.is_empty(), "there was nothing");
         node.plain_list("k");
         assert_eq!(node.call(&format!("SMARTCACHE.SET k v {past}")), "OK");
         assert_eq!(node.dbsize(), 0);
@@ -146,7 +146,7 @@ fn windows_come_from_the_command_then_the_rule_then_the_settings() {
     assert_eq!(windows("SET k v EX 10"), are("5000", "4000", 15_000));
     assert_eq!(windows("SET k v EX 10 SWR 1 SIE 2"), are("1000", "2000", 12_000));
     windows("RULE SET r MATCH * SWR 0 SIE 0");
-    assert_eq!(windows("SET k v EX 10"), are("0", "0", 10_000), "a rule's 0 is said, too");
+    assert_eq!(windows("SET k v EX 10"), are("0", "0", 10_000), "a rule's 0 counts as given");
     assert_eq!(windows("SET k v PERSIST SWR 5"), ("5000".into(), "0".into(), None));
 }
 
@@ -190,7 +190,7 @@ fn a_clock_that_steps_back_still_makes_later_stamps() {
     assert!(node.state.clock.last() > first);
     assert_eq!((node.inspect("k", "age_ms"), node.inspect("k", "fresh_ms")), ("0".into(), "5000".into()));
     node.advance(5_000);
-    assert_eq!(node.call("GET k"), "(nil)", "lifetimes are judged by the clock as it is");
+    assert_eq!(node.call("GET k"), "(nil)", "lifetimes follow the wall clock");
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn tags_are_kept_once_each_before_those_of_the_rule() {
     node.call("SET user:1 v TAGS 4 b a b \x01");
     assert_eq!(node.inspect("user:1", "tags"), r#"["b", "a", "\x01", "u:1"]"#);
     node.call("SET user:1 v");
-    assert_eq!(node.inspect("user:1", "tags"), r#"["u:1", "b"]"#, "what is stored anew has only its new tags");
+    assert_eq!(node.inspect("user:1", "tags"), r#"["u:1", "b"]"#, "the new entry has only its new tags");
     node.call("SET k v TAGS 1 NX NX");
     assert_eq!(node.inspect("k", "tags"), r#"["NX"]"#, "a counted word is never an option");
 }
@@ -216,7 +216,7 @@ fn an_entry_takes_64_tags_of_255_bytes_those_of_its_rule_included() {
     let error = "ERR too many tags: 63 of its own and those of rule 'r' are over 64";
     assert_eq!(node.refusal(&format!("SET k v TAGS 63 {} last", tags.join(" "))), error);
     assert_eq!(node.refusal(&format!("MSET 2 a v k v TAGS 63 {} last", tags.join(" "))), error);
-    node.call(&format!("SET k v TAGS 63 {} one", tags.join(" "))); // the rule's, named once more
+    node.call(&format!("SET k v TAGS 63 {} one", tags.join(" "))); // the rule's tag, named again
     assert!(node.inspect("k", "tags").ends_with("\"one\", \"two\"]"));
 }
 
@@ -257,7 +257,7 @@ fn a_value_that_is_small_or_does_not_shrink_is_stored_as_it_is() {
     node.config("min-size", "1").unwrap();
     node.config("min-savings", "100%").unwrap();
     node.call(&format!("SET k {}", "x".repeat(1_000)));
-    assert_eq!(node.inspect("k", "codec"), "\"none\"", "nothing saves all");
+    assert_eq!(node.inspect("k", "codec"), "\"none\"", "no codec saves 100 %");
 }
 
 #[test]
@@ -275,7 +275,11 @@ fn a_large_value_is_compressed_by_a_worker_after_the_reply() {
     node.call("STALE k");
     node.run_workers();
     assert_eq!(node.inspect("k", "codec"), "\"zstd\"");
-    assert_eq!(node.call("GET k STALE STATE"), format!("[STALE, \"{over}\", (nil), 0, 0]"), "stale meanwhile");
+    assert_eq!(
+        node.call("GET k STALE STATE"),
+        format!("[STALE, \"{over}\", (nil), 0, 0]"),
+        "it became stale meanwhile"
+    );
     assert_eq!((node.inspect("k", "tags"), node.expire_at("k")), ("[\"t\"]".into(), Some(1_010_000)));
     assert_eq!(node.state.offload.counters.swapped, 1);
     assert_eq!(node.state.offload.queued_bytes(), 0);
@@ -388,7 +392,7 @@ fn a_word_of_any_bytes_makes_a_one_line_error() {
 
 // ---------------------------------------------------------------- fills
 
-/// A node where `k` is being loaded by one whom two others wait for, and the end of its fill.
+/// A node where one caller loads `k` and two others wait, and the token option of its fill.
 fn loading() -> (TestNode, String) {
     let mut node = node();
     let token = node.token("GETLOCK k LOCK 5");
@@ -399,7 +403,7 @@ fn loading() -> (TestNode, String) {
     (node, format!("TOKEN {token}"))
 }
 
-/// What those who wait are told when the first of them is the next to load.
+/// The late reply when the first waiter gets the next lease.
 fn next() -> [(u64, String); 1] {
     [(2, "[MISS, (nil), T, 0, 10000]".into())]
 }
@@ -431,9 +435,9 @@ fn a_load_that_outlives_its_lease_is_stored() {
     assert_eq!(
         (node.inspect("k", "load_ms"), node.stat("fills_late")),
         ("(nil)".into(), "1".into()),
-        "late loads teach nothing"
+        "the load time of a late fill is not measured"
     );
-    assert_eq!(node.call(&format!("SMARTCACHE.SET k second TOKEN {second}")), "OK", "its successor was granted later");
+    assert_eq!(node.call(&format!("SMARTCACHE.SET k second TOKEN {second}")), "OK", "the next lease was granted later");
     assert_eq!(node.call("GET k"), "\"second\"");
 }
 
@@ -484,7 +488,7 @@ fn a_set_without_a_token_ends_the_lease_of_the_key() {
     }
     let (mut node, token) = loading();
     assert_eq!(node.call("SET k w XX"), "(nil)");
-    assert_eq!(node.call(&format!("SET k v {token}")), "OK", "what stores nothing ends nothing");
+    assert_eq!(node.call(&format!("SET k v {token}")), "OK", "a fill that is not stored ends no lease");
 }
 
 #[test]
@@ -528,9 +532,9 @@ fn a_load_whose_key_was_deleted_is_dropped_and_the_first_waiter_loads() {
     node.late();
     let early = node.token("GETLOCK other");
     node.call("DEL k other");
-    assert_eq!(node.call(&format!("SMARTCACHE.SET k v SWR 60 SIE 60 {token}")), "LOST", "overtaken and deleted");
+    assert_eq!(node.call(&format!("SMARTCACHE.SET k v SWR 60 SIE 60 {token}")), "LOST", "overtaken, then deleted");
     assert_eq!(node.call(&format!("SMARTCACHE.SET other v SWR 60 SIE 60 TOKEN {early}")), "STALE");
-    assert_eq!(node.dbsize(), 0, "what is dead is not kept, whatever its windows");
+    assert_eq!(node.dbsize(), 0, "a dead value is not kept, whatever its windows");
     assert!(node.effects.is_empty());
 }
 
@@ -538,7 +542,7 @@ fn a_load_whose_key_was_deleted_is_dropped_and_the_first_waiter_loads() {
 fn a_load_whose_key_was_made_stale_is_kept_for_what_is_left_of_its_windows() {
     let (mut node, token) = loading();
     node.call("STALE k");
-    assert_eq!(node.late(), next(), "the lease of a load that is not trusted is free again");
+    assert_eq!(node.late(), next(), "the lease of a distrusted load has ended");
     node.advance(1_000);
     assert_eq!(node.call(&format!("SMARTCACHE.SET k v EX 60 SWR 3 {token}")), "STALE");
     assert_eq!(node.late(), [(3, r#"[STALE, "v", (nil), 0, 1000]"#.into())]);
@@ -564,7 +568,7 @@ fn a_stale_load_without_a_window_left_is_dropped() {
     let (mut node, token) = loading();
     node.call("STALE k");
     assert_eq!(node.call(&format!("ABSENT k {token}")), "STALE");
-    assert_eq!(node.dbsize(), 0, "an absence has no windows");
+    assert_eq!(node.dbsize(), 0, "an absent entry has no windows");
 }
 
 #[test]
@@ -577,7 +581,7 @@ fn a_load_inside_a_guard_is_stale_even_under_a_lease() {
         node.advance(2_999);
         let inside = node.token("GETLOCK k LOCK 60");
         assert_eq!(node.getlock(2, "k WAIT 60"), "(waiting)");
-        node.set_clock(500_000); // which prolongs nothing
+        node.set_clock(500_000); // the guard does not get longer
         node.advance(1);
         assert_eq!(node.call(&format!("SMARTCACHE.SET k v SWR 60 TOKEN {inside}")), "STALE", "{line}");
         let answer = if kept { r#"[STALE, "v", T, 0, 10000]"# } else { "[MISS, (nil), T, 0, 10000]" };
@@ -701,7 +705,7 @@ fn out_of_memory_no_waiter_gets_a_value_that_would_not_be_fresh() {
     assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
     node.server.out_of_memory = true;
     node.call(&format!("SMARTCACHE.SET k lagging TOKEN {token}"));
-    assert_eq!(node.late(), next(), "nor what a guard tombstones");
+    assert_eq!(node.late(), next(), "nor a value that a guard distrusts");
 }
 
 #[test]
@@ -730,7 +734,7 @@ fn a_fill_that_is_too_large_or_has_too_many_tags_ends_its_lease() {
         assert!(node.call(&format!("SMARTCACHE.SET k {value} {token}")).starts_with("(error) ERR "));
         assert_eq!(node.late(), next());
         assert_eq!((node.stat("fills_failed"), node.stat("sets_refused")), ("1".into(), "1".into()));
-        assert_eq!(node.call(&format!("SMARTCACHE.SET k v {token}")), "OK", "a smaller one is welcome");
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k v {token}")), "OK", "a smaller one is stored");
     }
     let (mut node, token) = loading();
     assert!(node.call(&format!("SMARTCACHE.SET k v NX {token}")).starts_with("(error) ERR syntax"));

@@ -47,7 +47,7 @@ fn rates_are_over_the_time_since_the_reset() {
     let rate: f64 = node.stat("error_rate").parse().unwrap();
     assert!((5.0..8.0).contains(&rate), "one of about 16 calls: {rate}");
     for day in [0, 200_000_000] {
-        node.set_clock(day); // set back, and far ahead: it is not asked
+        node.set_clock(day); // set back, and far ahead: the wall clock does not matter
         assert_eq!((node.stat("requests_per_sec"), node.stat("uptime_ms")), ("2.5".into(), "4000".into()));
     }
 }
@@ -82,7 +82,7 @@ fn each_key_counts_for_its_rule_and_the_rows_sum_to_the_whole() {
     assert_eq!(rules.matches("\"requests\": ").count(), 3);
     assert!(rules.find("\"idle\"").unwrap() < rules.find("\"(none)\"").unwrap());
     for name in ["errors", "panics", "uptime_ms", "counting_ms", "waiters"] {
-        assert!(!rules.contains(&format!("\"{name}\"")), "{name} is of no rule");
+        assert!(!rules.contains(&format!("\"{name}\"")), "{name} belongs to no rule");
     }
 }
 
@@ -101,7 +101,7 @@ fn the_counts_of_a_deleted_rule_are_added_to_none() {
     node.advance(40_000);
     assert_eq!((of(&mut node, "WINDOW 1m"), of(&mut node, "RULE (none) WINDOW 1m")), ("2".into(), "2".into()));
     node.call("RULE SET r MATCH *");
-    node.call("GET k"); // its entry was stored under the rule that is gone
+    node.call("GET k"); // its entry was stored under the deleted rule
     assert_eq!((of(&mut node, "RULE r"), of(&mut node, "RULE (none)")), ("0".into(), "4".into()));
 }
 
@@ -199,9 +199,9 @@ fn a_hit_saves_the_load_time_of_its_entry() {
     }
     node.call("STALE k");
     node.call("GET k STALE");
-    node.call("GET k"); // a miss avoids nothing
+    node.call("GET k"); // a miss saves nothing
     node.call("SET k2 v");
-    node.call("GET k2"); // nobody knows how long that took
+    node.call("GET k2"); // its load time was not measured
     let worth = |map: &str| ["origin_ms", "origin_ms_saved", "hits", "stale_hits"].map(|name| field_of(map, name));
     assert_eq!(worth(&node.call("STATS RULE r")), ["700", "3500", "5", "1"]);
     assert_eq!(worth(&node.call("STATS")), ["700", "3500", "5", "1"]);
@@ -223,7 +223,7 @@ fn a_miss_has_its_reason() {
     assert_eq!(why(&mut node), ["2", "0", "1", "2"]);
     node.advance(5_000);
     node.call("GET d");
-    assert_eq!(why(&mut node), ["2", "1", "1", "2"], "the server has let it expire");
+    assert_eq!(why(&mut node), ["2", "1", "1", "2"], "the server has expired it");
     node.call("SET a v");
     node.call("DEL a");
     node.call("GET a");
@@ -232,7 +232,7 @@ fn a_miss_has_its_reason() {
     node.call("GETLOCK b");
     assert_eq!(why(&mut node), ["3", "1", "1", "3"]);
     node.plain_del("c");
-    node.state.stats.miss_reasons.invalidated(b"c"); // as the host says of what the sweep has freed
+    node.state.stats.miss_reasons.invalidated(b"c"); // as the host reports entries that the sweep has freed
     node.call("MGET c never");
     assert_eq!(why(&mut node), ["4", "1", "2", "3"]);
 }
@@ -304,7 +304,7 @@ fn json_and_prometheus_have_the_numbers_of_the_map() {
     }
     assert!(
         !scrape.lines().any(|line| line.starts_with("smartcache_misses_total ")),
-        "or a sum would be twice too much"
+        "or a sum over the rows would count twice"
     );
     assert!(text(&mut node, "STATS PROMETHEUS WINDOW 1m").contains("\nsmartcache_misses{window=\"1m\"} 3\n"));
 }
@@ -313,7 +313,7 @@ fn json_and_prometheus_have_the_numbers_of_the_map() {
 fn the_reasons_of_health_are_in_every_scrape_of_the_node() {
     let mut node = TestNode::at(1_000);
     node.call("RULE SET r MATCH r*");
-    // How many reasons are shown, and those that are given.
+    // The number of reasons shown, and those with the value 1.
     let sections = |node: &mut TestNode, words: &str| {
         let text = node.call(format!("STATS PROMETHEUS {words}").trim_end()).replace("\\\"", "'").replace("\\n", "\n");
         let lines: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("smartcache_health{reason='")).collect();
@@ -328,7 +328,7 @@ fn the_reasons_of_health_are_in_every_scrape_of_the_node() {
         assert_eq!(sections(&mut node, words), (REASONS.len(), vec!["fills_refused".to_owned()]));
     }
     node.advance(400_000);
-    assert_eq!(sections(&mut node, "RULES"), (REASONS.len(), vec![]), "it is seen to end");
+    assert_eq!(sections(&mut node, "RULES"), (REASONS.len(), vec![]), "its end is visible");
     for words in ["RULE r", "RULE (none)", "WINDOW 5m", "RULES WINDOW 1m"] {
         assert_eq!(sections(&mut node, words), (0, vec![]), "{words}");
     }

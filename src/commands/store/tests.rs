@@ -9,8 +9,8 @@ fn primary(line: &str) -> (TestNode, Vec<Vec<u8>>) {
     let mut node = TestNode::at(1_000 * SECOND);
     node.config("offload-size", "500").unwrap();
     assert_eq!(node.call(line), "OK");
-    let told = node.replicated[0].clone();
-    (node, told)
+    let sent = node.replicated[0].clone();
+    (node, sent)
 }
 
 fn slices(words: &[Vec<u8>]) -> Vec<&[u8]> {
@@ -31,15 +31,15 @@ fn what_a_primary_sends_is_stored_as_it_is() {
         "ABSENT k TAGS 1 t",
         "SET k aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa CODEC lz4",
     ] {
-        let (mut node, told) = primary(line);
+        let (mut node, sent) = primary(line);
         let mut replica = TestNode::at(400 * SECOND); // ten minutes slow
         replica.state.tags.id(b"numbers its tags differently").unwrap();
-        assert_eq!(replica.obey(&slices(&told)), "OK");
+        assert_eq!(replica.obey(&slices(&sent)), "OK");
         assert_eq!(replica.written(b"k"), node.written(b"k"), "{line}");
-        assert_eq!(replica.replicated, [told], "and handed on as it came");
+        assert_eq!(replica.replicated, [sent], "passed on to its own replicas unchanged");
         let event = if line.starts_with("ABSENT") { "notify smartcache.absent k" } else { "notify smartcache.set k" };
         assert_eq!(replica.effects, ["replicate verbatim", "signal k", event]);
-        assert!(replica.state.clock.last() >= node.state.clock.last(), "the clock follows");
+        assert!(replica.state.clock.last() >= node.state.clock.last(), "its clock follows");
         replica.set_clock(node.now().ms());
         assert_eq!(replica.call("INSPECT k"), node.call("INSPECT k"));
     }
@@ -47,24 +47,24 @@ fn what_a_primary_sends_is_stored_as_it_is() {
 
 #[test]
 fn a_rule_is_found_again_by_key() {
-    let (_, told) = primary("SET k v");
+    let (_, sent) = primary("SET k v");
     let mut replica = TestNode::at(1_000 * SECOND);
     replica.call("RULE SET other MATCH x");
     replica.call("RULE SET mine MATCH k TAG t SCALE 5");
-    replica.obey(&slices(&told));
+    replica.obey(&slices(&sent));
     assert_eq!((replica.inspect("k", "rule"), replica.inspect("k", "tags")), ("\"mine\"".into(), "[]".into()));
-    assert_eq!(replica.inspect("k", "fresh_ms"), "3600000", "nothing is decided twice");
+    assert_eq!(replica.inspect("k", "fresh_ms"), "3600000", "the replica does not apply its own rule to the lifetime");
 }
 
 #[test]
 fn a_header_without_bytes_changes_the_existing_entry() {
-    let (mut node, told) = primary("SET k v EX 9 SWR 5 TAGS 1 t");
+    let (mut node, sent) = primary("SET k v EX 9 SWR 5 TAGS 1 t");
     let mut replica = TestNode::at(1_000 * SECOND);
-    replica.obey(&slices(&told));
+    replica.obey(&slices(&sent));
     for line in ["TOUCH k EX 100", "TOUCH k PERSIST", "TOUCH k EX 50", "STALE k"] {
         node.call(line);
-        let told = node.replicated[0].clone();
-        assert_eq!(replica.obey(&slices(&told)), "OK");
+        let sent = node.replicated[0].clone();
+        assert_eq!(replica.obey(&slices(&sent)), "OK");
         assert_eq!(replica.written(b"k"), node.written(b"k"), "{line}");
         let event = if line == "STALE k" { "notify smartcache.stale k" } else { "notify expire k" };
         assert_eq!(replica.effects, ["replicate verbatim", "signal k", event]);
@@ -90,18 +90,18 @@ fn a_clients_header_with_another_stamp_or_without_an_entry_changes_nothing() {
 
 #[test]
 fn a_primarys_header_applies_although_a_restore_left_another_stamp_here() {
-    let (_, told) = primary("SET k v EX 90 SWR 90");
+    let (_, sent) = primary("SET k v EX 90 SWR 90");
     let mut primary = TestNode::at(1_010 * SECOND);
     let mut replica = TestNode::at(990 * SECOND);
     for node in [&mut primary, &mut replica] {
-        node.call_words(&slices(&told)); // as RESTORE, which the server replicates as it was said
+        node.call_words(&slices(&sent)); // like RESTORE, which the server replicates as it came
     }
     assert_ne!(stamp_of(&mut primary), stamp_of(&mut replica));
     primary.call("STALE k");
     let stale = primary.replicated[0].clone();
     replica.obey(&slices(&stale));
     assert_eq!(replica.written(b"k"), primary.written(b"k"));
-    assert!(replica.state.clock.last().0 >= stamp_of(&mut primary), "promoted, it goes on after that");
+    assert!(replica.state.clock.last().0 >= stamp_of(&mut primary), "after a promotion its stamps are later");
     assert_eq!(replica.inspect("k", "state"), "\"stale\"");
 }
 
@@ -121,46 +121,46 @@ fn a_primarys_header_without_an_entry_changes_nothing() {
 
 #[test]
 fn a_clients_stamp_is_lowered_to_this_nodes_clock_and_by_the_skew() {
-    let (mut node, told) = primary("SET k v EX 5000");
+    let (mut node, sent) = primary("SET k v EX 5000");
     let stamp = stamp_of(&mut node);
     let mut behind = TestNode::at(500 * SECOND);
-    assert_eq!(behind.call_words(&slices(&told)), "OK");
+    assert_eq!(behind.call_words(&slices(&sent)), "OK");
     assert_eq!(behind.effects, ["replicate entry k", "signal k", "notify smartcache.set k"]);
     assert_eq!(stamp_of(&mut behind), (500 - 60) * 1_000_000);
     let mut ahead = TestNode::at(2_000 * SECOND);
     ahead.config("skew", "5").unwrap();
-    ahead.call_words(&slices(&told));
+    ahead.call_words(&slices(&sent));
     assert_eq!(stamp_of(&mut ahead), stamp - 5_000_000);
-    let told = ahead.replicated[0].clone();
+    let sent = ahead.replicated[0].clone();
     let mut replica = TestNode::at(2_000 * SECOND);
-    replica.obey(&slices(&told));
-    assert_eq!(replica.written(b"k"), ahead.written(b"k"), "its own replicas are told what it made of it");
+    replica.obey(&slices(&sent));
+    assert_eq!(replica.written(b"k"), ahead.written(b"k"), "its own replicas get the entry as it stored it");
     assert_eq!(behind.call("GET k"), "\"v\"");
 }
 
 #[test]
 fn an_entry_with_a_stamp_of_next_week_is_dead_and_does_not_move_the_clock() {
-    let (_, mut told) = primary("SET k v PERSIST SWR 36500d");
-    told[2][5..13].copy_from_slice(&((1_000 + 7 * 86_400) * 1_000_000_u64).to_le_bytes());
+    let (_, mut sent) = primary("SET k v PERSIST SWR 36500d");
+    sent[2][5..13].copy_from_slice(&((1_000 + 7 * 86_400) * 1_000_000_u64).to_le_bytes());
     let mut replica = TestNode::at(1_000 * SECOND);
-    assert_eq!(replica.obey(&slices(&told)), "OK");
+    assert_eq!(replica.obey(&slices(&sent)), "OK");
     assert_eq!(replica.inspect("k", "state"), "\"dead\"");
     assert_eq!(replica.call("GET k STALE"), "(nil)");
     assert_eq!(replica.state.clock.last().0, 0);
-    told.truncate(3);
-    assert_eq!(replica.obey(&slices(&told)), "OK", "its header alone, as TOUCH would tell it");
+    sent.truncate(3);
+    assert_eq!(replica.obey(&slices(&sent)), "OK", "the header alone, as TOUCH replicates it");
     assert_eq!(replica.inspect("k", "state"), "\"dead\"");
 }
 
 #[test]
 fn on_a_replica_an_entry_past_its_end_waits_for_the_primary() {
-    let (mut node, told) = primary("SET k v EX 5");
+    let (mut node, sent) = primary("SET k v EX 5");
     let mut replica = TestNode::at(1_010 * SECOND); // ten seconds fast
-    replica.obey(&slices(&told));
+    replica.obey(&slices(&sent));
     node.advance(4 * SECOND);
     node.call("TOUCH k EX 100");
-    let told = node.replicated[0].clone();
-    assert_eq!(replica.obey(&slices(&told)), "OK");
+    let sent = node.replicated[0].clone();
+    assert_eq!(replica.obey(&slices(&sent)), "OK");
     assert_eq!(replica.call("GET k"), "\"v\"");
     node.advance(200 * SECOND);
     node.call("GET k");
@@ -170,10 +170,10 @@ fn on_a_replica_an_entry_past_its_end_waits_for_the_primary() {
 #[test]
 fn a_replica_compresses_what_its_primary_compresses() {
     let value = "x".repeat(501);
-    let (mut node, told) = primary(&format!("SET k {value}"));
-    assert_eq!(told[4], b"zstd");
+    let (mut node, sent) = primary(&format!("SET k {value}"));
+    assert_eq!(sent[4], b"zstd");
     let mut replica = TestNode::at(1_000 * SECOND);
-    assert_eq!(replica.obey(&slices(&told)), "OK");
+    assert_eq!(replica.obey(&slices(&sent)), "OK");
     assert_eq!(replica.effects.last().unwrap(), "compress k");
     node.run_workers();
     replica.run_workers();
@@ -184,8 +184,8 @@ fn a_replica_compresses_what_its_primary_compresses() {
 
 #[test]
 fn malformed_bytes_are_an_error_with_the_reason() {
-    let (mut node, told) = primary("SET k v TAGS 1 t");
-    let good = &told[2];
+    let (mut node, sent) = primary("SET k v TAGS 1 t");
+    let good = &sent[2];
     let changed = |at: usize, byte: u8| {
         let mut header = good.clone();
         header[at] = byte;
@@ -223,12 +223,12 @@ fn malformed_bytes_are_an_error_with_the_reason() {
 
 #[test]
 fn a_forged_length_takes_no_memory_and_reads_as_a_miss() {
-    let (mut node, mut told) = primary(&format!("SET k {} CODEC zstd", "x".repeat(400)));
-    let at = told[2].len() - 4;
-    told[2][at..].copy_from_slice(&u32::MAX.to_le_bytes());
-    assert!(node.refusal_words(&slices(&told)).starts_with("ERR not an entry of SmartCache"), "from a client");
-    // From our own file it must not keep all the rest from being loaded.
-    assert_eq!(node.obey(&slices(&told)), "OK");
+    let (mut node, mut sent) = primary(&format!("SET k {} CODEC zstd", "x".repeat(400)));
+    let at = sent[2].len() - 4;
+    sent[2][at..].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(node.refusal_words(&slices(&sent)).starts_with("ERR not an entry of SmartCache"), "from a client");
+    // In our own file it must not prevent the rest from being loaded.
+    assert_eq!(node.obey(&slices(&sent)), "OK");
     assert_eq!(node.call("GET k STATE"), "[MISS, (nil), (nil), 0, 0]");
     assert!(node.state.codecs.buffer_bytes() < 1 << 20);
 }

@@ -1,6 +1,6 @@
 use crate::testing::TestNode;
 
-/// A node where `k` is being loaded, and the token.
+/// A node where `k` is being loaded, and the load's token.
 fn loading() -> (TestNode, String) {
     let mut node = TestNode::at(1_000_000);
     let token = node.token("GETLOCK k");
@@ -40,7 +40,11 @@ fn a_token_that_is_unknown_or_of_another_key_is_no_error_and_changes_nothing() {
     }
     assert_eq!((node.inspect("k", "lease"), node.inspect("other", "lease")), ("\"held\"".into(), "\"held\"".into()));
     assert_eq!(node.call(&format!("UNLOCK k {token}")), "1");
-    assert_eq!(node.call(&format!("UNLOCK k {token} BACKOFF 60")), "0", "but its load has failed: see below");
+    assert_eq!(
+        node.call(&format!("UNLOCK k {token} BACKOFF 60")),
+        "0",
+        "the lease is not held, but the failure counts"
+    );
     assert_eq!(node.inspect("k", "lease"), "\"backoff\"");
 }
 
@@ -64,7 +68,7 @@ fn after_a_failed_load_no_lease_is_granted_and_callers_get_the_stale_copy() {
         node.advance(4_000);
         assert_eq!(node.getlock(2, "k WAIT 9"), answers[1], "{windows}");
         node.advance(2_000);
-        assert!(node.getlock(2, "k").contains(" T,"), "{windows}: one may try again");
+        assert!(node.getlock(2, "k").contains(" T,"), "{windows}: a new lease is granted");
         assert_eq!(node.stat("fills_failed"), "1");
     }
 }
@@ -103,13 +107,13 @@ fn a_failure_after_the_lease_backs_off_unless_something_newer_was_stored() {
     node.call("SET k newer EX 1");
     assert_eq!(node.call(&unlock), "0");
     node.advance(1_000);
-    assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]", "also where it is gone again");
+    assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]", "even when the value is gone again");
     let (mut node, unlock) = late();
     node.call_as(2, "GETLOCK k");
     assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
     assert_eq!(node.call(&unlock), "0");
     assert_eq!(node.late(), [(3, "[BUSY, (nil), (nil), 0, 5000]".into())]);
-    assert_eq!(node.inspect("k", "lease"), "\"held\"", "the successor's load goes on");
+    assert_eq!(node.inspect("k", "lease"), "\"held\"", "the next load goes on");
 }
 
 #[test]
