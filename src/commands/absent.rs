@@ -9,7 +9,7 @@ use crate::cache::node::store::Content;
 use crate::cache::{Cx, Slot};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.ABSENT",
     summary: "Records that the origin has nothing under a key",
     since: "0.1.0",

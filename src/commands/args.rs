@@ -99,7 +99,7 @@ impl<'w> Args<'w> {
 }
 
 /// The rest of the words as keys; `WRONGTYPE` when one holds a type that is neither an entry nor a plain string.
-pub fn checked_keys<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<SmallVec<[Key<'w>; 8]>, Error> {
+pub(crate) fn checked_keys<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<SmallVec<[Key<'w>; 8]>, Error> {
     let mut keys = SmallVec::new();
     while args.left() > 0 {
         let key = args.key()?;
@@ -121,12 +121,12 @@ pub enum Zero {
 }
 
 /// Whether `word` is `name`, in any case.
-pub fn is(word: &[u8], name: &str) -> bool {
+pub(crate) fn is(word: &[u8], name: &str) -> bool {
     word.eq_ignore_ascii_case(name.as_bytes())
 }
 
 /// Sets `slot`, which an option may set once; a syntax error near `word` the second time.
-pub fn once<T>(slot: &mut Option<T>, value: T, word: &[u8]) -> Result<(), Error> {
+pub(crate) fn once<T>(slot: &mut Option<T>, value: T, word: &[u8]) -> Result<(), Error> {
     if slot.is_some() {
         return Err(Error::syntax(word));
     }

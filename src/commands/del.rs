@@ -9,7 +9,7 @@ use crate::cache::lease::tombstones::TombstoneKind;
 use crate::cache::{Cx, Judge, Slot};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.DEL",
     summary: "Deletes entries",
     since: "0.1.0",

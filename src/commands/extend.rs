@@ -7,7 +7,7 @@ use crate::cache::error::Error;
 use crate::cache::lease::fill::Provenance;
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.EXTEND",
     summary: "Moves the end of a lease",
     since: "0.1.0",

@@ -9,7 +9,7 @@ use crate::cache::node::read::{self, Found, Value};
 use crate::cache::{Cx, Judge, Key, Reply};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.GET",
     summary: "Returns the value of a key if it is fresh",
     since: "0.1.0",
@@ -101,7 +101,7 @@ fn fresh_ms(cx: &mut Cx<'_, '_>, get: &Get<'_>) -> i64 {
 }
 
 /// Writes a value; after `ACCEPT` with its encoding.
-pub fn answer(reply: &mut dyn Reply, value: Option<Value<'_>>, with_encoding: bool) {
+pub(super) fn answer(reply: &mut dyn Reply, value: Option<Value<'_>>, with_encoding: bool) {
     match value {
         None => reply.nil(),
         Some(value) if with_encoding => {

@@ -15,7 +15,7 @@ use crate::cache::units;
 use crate::cache::{Cx, Judge, Key, Reply, Slot};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(crate) const COMMAND: Command = Command {
     name: "SMARTCACHE.GETLOCK",
     summary: "Returns the value of a key, or the right to load it",
     since: "0.1.0",
@@ -178,7 +178,7 @@ fn park(cx: &mut Cx<'_, '_>, get: &GetLock<'_>) {
 }
 
 /// Writes the reply.
-pub fn write_reply(
+pub(crate) fn write_reply(
     reply: &mut dyn Reply,
     state: ReplyState,
     value: Option<Value<'_>>,
@@ -199,7 +199,7 @@ pub fn write_reply(
 }
 
 /// Writes the reply to a waiter.
-pub fn write_deferred_reply(reply: &mut dyn Reply, answer: &Answer) {
+pub(crate) fn write_deferred_reply(reply: &mut dyn Reply, answer: &Answer) {
     let value = answer.value.as_ref().map(|(encoding, bytes)| Value { encoding, bytes });
     write_reply(
         reply,

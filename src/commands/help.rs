@@ -6,7 +6,7 @@ use crate::cache::Cx;
 use crate::cache::error::Error;
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.HELP",
     summary: "Returns help for one command, or a line for each",
     since: "0.1.0",
@@ -35,7 +35,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>, table: Table) -> Result<(),
 }
 
 /// Replies with the help for a command or subcommand.
-pub fn answer(cx: &mut Cx<'_, '_>, table: Table, name: &[u8], sub: Option<&[u8]>) -> Result<(), Error> {
+pub(super) fn answer(cx: &mut Cx<'_, '_>, table: Table, name: &[u8], sub: Option<&[u8]>) -> Result<(), Error> {
     let help = of(table, name, sub);
     let help = help.ok_or_else(|| Error::invalid("command", sub.unwrap_or(name), "SMARTCACHE.HELP lists them"))?;
     lines(cx, &help);

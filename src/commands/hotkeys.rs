@@ -7,7 +7,7 @@ use crate::cache::error::Error;
 use crate::cache::glob::Glob;
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.HOTKEYS",
     summary: "Returns the most requested keys of the last minutes",
     since: "0.1.0",

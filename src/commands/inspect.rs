@@ -8,7 +8,7 @@ use crate::cache::node::read;
 use crate::cache::{Cx, Judge, Key, Slot};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.INSPECT",
     summary: "Returns everything that is known about a key",
     since: "0.1.0",

@@ -17,7 +17,7 @@ use crate::cache::{Cx, Right};
 const MAX_NAMES: u64 = 10_000;
 
 /// The selector, for this command and `SMARTCACHE.PREVIEW`.
-pub const SELECTOR: Arg = Arg::one_of(
+pub(super) const SELECTOR: Arg = Arg::one_of(
     "selector",
     &[
         Arg {
@@ -44,7 +44,7 @@ pub const SELECTOR: Arg = Arg::one_of(
 .required();
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.INVALIDATE",
     summary: "Invalidates entries by tag, prefix or pattern, or a whole database",
     since: "0.1.0",
@@ -144,7 +144,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 }
 
 /// The selector that begins with `word`; `None` when `word` begins none.
-pub fn parse_selector<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<Option<Selector<'w>>, Error> {
+pub(super) fn parse_selector<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<Option<Selector<'w>>, Error> {
     Ok(Some(if is(word, "TAGS") {
         let tags = names(args, "TAGS", word)?;
         tags.iter().try_for_each(|tag| options::check_tag(tag))?;
@@ -165,7 +165,7 @@ pub fn parse_selector<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<Option<Sel
 }
 
 /// `NOPERM` unless the user has this right on all that the selector names.
-pub fn check_permission(cx: &Cx<'_, '_>, right: Right, selector: &Selector<'_>) -> Result<(), Error> {
+pub(super) fn check_permission(cx: &Cx<'_, '_>, right: Right, selector: &Selector<'_>) -> Result<(), Error> {
     let all = || match cx.server.may_all(right) {
         true => None,
         false => Some(format!("{right} permission on all keys")),

@@ -7,7 +7,7 @@ use crate::cache::error::Error;
 use crate::cache::invalidation::messages::{self, MarkMessage};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.MARK",
     summary: "Applies an invalidation of another node (internal)",
     since: "0.1.0",

@@ -8,7 +8,7 @@ use crate::cache::stats::miss_reasons::MissReason;
 use crate::cache::{Cx, Judge};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.MGET",
     summary: "Returns the fresh values of several keys",
     since: "0.1.0",

@@ -9,7 +9,7 @@ use crate::cache::node::read;
 use crate::cache::{Cx, Judge, Slot};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.MISSING",
     summary: "Returns those of the keys that have no fresh entry",
     since: "0.1.0",

@@ -3,37 +3,38 @@
 //! To add a command, write its file (declaration, grammar, `run`, tests), add its row, and its server test in
 //! `tests/server/commands/`. Everything else follows from the declaration.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
-pub mod args;
+pub(crate) mod args;
 pub mod spec;
 
-pub mod absent;
-pub mod del;
-pub mod extend;
-pub mod get;
-pub mod getlock;
-pub mod health;
-pub mod help;
-pub mod hotkeys;
-pub mod inspect;
-pub mod invalidate;
-pub mod mark;
-pub mod mget;
-pub mod missing;
-pub mod mset;
-pub mod options;
+mod absent;
+mod del;
+mod extend;
+mod get;
+pub(crate) mod getlock;
+mod health;
+mod help;
+mod hotkeys;
+mod inspect;
+mod invalidate;
+mod mark;
+mod mget;
+mod missing;
+mod mset;
+mod options;
 #[cfg(feature = "test-commands")]
-pub mod panic;
-pub mod preview;
-pub mod resetstat;
-pub mod rule;
-pub mod set;
-pub mod stale;
-pub mod stamp;
-pub mod stats;
-pub mod store;
-pub mod touch;
-pub mod unlock;
+mod panic;
+pub(crate) mod preview;
+mod resetstat;
+mod rule;
+mod set;
+mod stale;
+mod stamp;
+mod stats;
+mod store;
+mod touch;
+mod unlock;
 
 use spec::{Command, Table};
 

@@ -10,7 +10,7 @@ use crate::cache::node::store::{self, Content, Outcome};
 use crate::cache::{Cx, Key};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.MSET",
     summary: "Stores several values, each under the policy of its key",
     since: "0.1.0",

@@ -12,7 +12,7 @@ use crate::cache::rules::Lifetime;
 use crate::cache::units::MAX_DURATION_MS;
 
 /// `TTL d | EX s | PX ms | EXAT s | PXAT ms | PERSIST`
-pub const LIFETIME: Arg = Arg::one_of(
+pub(super) const LIFETIME: Arg = Arg::one_of(
     "lifetime",
     &[
         Arg::option("duration", "TTL", Kind::Duration).required(),
@@ -24,32 +24,32 @@ pub const LIFETIME: Arg = Arg::one_of(
     ],
 );
 /// `SWR d`
-pub const SWR: Arg = Arg::option("swr", "SWR", Kind::Duration);
+pub(super) const SWR: Arg = Arg::option("swr", "SWR", Kind::Duration);
 /// `SIE d`
-pub const SIE: Arg = Arg::option("sie", "SIE", Kind::Duration);
+pub(super) const SIE: Arg = Arg::option("sie", "SIE", Kind::Duration);
 /// `NX | XX`
-pub const CONDITION: Arg =
+pub(super) const CONDITION: Arg =
     Arg::one_of("condition", &[Arg::flag("nx", "NX").required(), Arg::flag("xx", "XX").required()]);
 /// `TAGS n tag …`
-pub const TAGS: Arg = Arg {
+pub(super) const TAGS: Arg = Arg {
     token: Some("TAGS"),
     optional: true,
     ..Arg::block("tags", &[Arg::new("numtags", Kind::Integer), Arg::new("tag", Kind::Text).repeated()])
 };
 /// `CODEC name`
-pub const CODEC: Arg = Arg::option("codec", "CODEC", Kind::Text);
+pub(super) const CODEC: Arg = Arg::option("codec", "CODEC", Kind::Text);
 
 /// `TOKEN t | SINCE stamp`
-pub const PROVENANCE: Arg = Arg::one_of(
+pub(super) const PROVENANCE: Arg = Arg::one_of(
     "provenance",
     &[Arg::option("token", "TOKEN", Kind::Text).required(), Arg::option("stamp", "SINCE", Kind::Text).required()],
 );
 /// `SINCE stamp`
-pub const SINCE: Arg = Arg::option("stamp", "SINCE", Kind::Text);
+pub(super) const SINCE: Arg = Arg::option("stamp", "SINCE", Kind::Text);
 
 /// Which of the options a command takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Takes {
+pub(super) enum Takes {
     /// The lifetime alone.
     Lifetime,
     /// Lifetime, tags and provenance.
@@ -73,7 +73,7 @@ struct Reading<'w> {
 }
 
 /// Reads options up to the end of the command.
-pub fn parse<'w>(args: &mut Args<'w>, takes: Takes) -> Result<Options<'w>, Error> {
+pub(super) fn parse<'w>(args: &mut Args<'w>, takes: Takes) -> Result<Options<'w>, Error> {
     let mut read = Reading::default();
     while let Some(word) = args.option() {
         if let Some(lifetime) = lifetime(args, word)? {
@@ -148,7 +148,7 @@ fn tags<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<smallvec::SmallVec<[&'w 
 }
 
 /// An error unless `tag` has the length of a tag.
-pub fn check_tag(tag: &[u8]) -> Result<(), Error> {
+pub(super) fn check_tag(tag: &[u8]) -> Result<(), Error> {
     if tag.is_empty() || tag.len() > MAX_TAG_LEN {
         return Err(Error::invalid("tag", tag, format_args!("a tag has 1 to {MAX_TAG_LEN} bytes")));
     }

@@ -9,7 +9,7 @@ use crate::cache::invalidation::sweep::{Preview, SweepReply};
 use crate::cache::{Cx, Reply, Right};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(crate) const COMMAND: Command = Command {
     name: "SMARTCACHE.PREVIEW",
     summary: "Returns what an invalidation would affect, and changes nothing",
     since: "0.1.0",
@@ -44,7 +44,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 }
 
 /// Writes the reply to a caller that waited for a sweep or a preview.
-pub fn write_deferred_reply(reply: &mut dyn Reply, answer: &SweepReply) {
+pub(crate) fn write_deferred_reply(reply: &mut dyn Reply, answer: &SweepReply) {
     let Preview { entries, bytes, sample, origin_ms } = match answer {
         SweepReply::Hits(hits) => return reply.int(*hits as i64),
         SweepReply::Preview(preview) => preview,

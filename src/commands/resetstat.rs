@@ -6,7 +6,7 @@ use crate::cache::Cx;
 use crate::cache::error::Error;
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.RESETSTAT",
     summary: "Sets the counters to zero",
     since: "0.1.0",

@@ -9,7 +9,7 @@ use crate::cache::rules::{Origin, Rule, RuleError, RuleSpec, Said};
 use crate::cache::{Cx, Reply};
 
 /// The container of the subcommands.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.RULE",
     summary: "A container for the commands about rules",
     since: "0.1.0",
@@ -24,7 +24,7 @@ pub const COMMAND: Command = Command {
 };
 
 /// `RULE SET`
-pub const SET: Command = Command {
+pub(super) const SET: Command = Command {
     name: "SMARTCACHE.RULE SET",
     summary: "Creates a rule, or replaces the rule of that name",
     since: "0.1.0",
@@ -62,7 +62,7 @@ Rules made by command are data: replicated, saved, and kept by FLUSHALL. Rules c
 };
 
 /// `RULE DEL`
-pub const DEL: Command = Command {
+pub(super) const DEL: Command = Command {
     name: "SMARTCACHE.RULE DEL",
     summary: "Deletes a rule made by command",
     since: "0.1.0",
@@ -77,7 +77,7 @@ pub const DEL: Command = Command {
 };
 
 /// `RULE GET`
-pub const GET: Command = Command {
+pub(super) const GET: Command = Command {
     name: "SMARTCACHE.RULE GET",
     summary: "Returns a rule",
     since: "0.1.0",
@@ -92,7 +92,7 @@ pub const GET: Command = Command {
 };
 
 /// `RULE LIST`
-pub const LIST: Command = Command {
+pub(super) const LIST: Command = Command {
     name: "SMARTCACHE.RULE LIST",
     summary: "Returns all rules in matching order",
     since: "0.1.0",
@@ -107,7 +107,7 @@ pub const LIST: Command = Command {
 };
 
 /// `RULE EXPLAIN`
-pub const EXPLAIN: Command = Command {
+pub(super) const EXPLAIN: Command = Command {
     name: "SMARTCACHE.RULE EXPLAIN",
     summary: "Returns the policy of a key, and the rule it comes from",
     since: "0.1.0",
@@ -124,7 +124,7 @@ The key need not exist and is not read.",
 };
 
 /// `RULE HELP`
-pub const HELP: Command = Command {
+pub(super) const HELP: Command = Command {
     name: "SMARTCACHE.RULE HELP",
     summary: "Returns help for the commands about rules",
     since: "0.1.0",

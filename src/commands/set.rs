@@ -8,7 +8,7 @@ use crate::cache::node::store::{self, Content, Options, Outcome};
 use crate::cache::{Cx, Key};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.SET",
     summary: "Stores a value under the policy of its key",
     since: "0.1.0",
@@ -38,7 +38,12 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 }
 
 /// Stores and replies. An error ends the lease of the fill's token.
-pub fn fill<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, content: Content<'w>, options: &Options<'w>) -> Result<(), Error> {
+pub(super) fn fill<'w>(
+    cx: &mut Cx<'_, 'w>,
+    key: Key<'w>,
+    content: Content<'w>,
+    options: &Options<'w>,
+) -> Result<(), Error> {
     let checked = store::check(cx, key, content, options);
     if checked.is_err() {
         store::refused(cx, key);

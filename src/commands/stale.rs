@@ -9,7 +9,7 @@ use crate::cache::lease::tombstones::TombstoneKind;
 use crate::cache::{Cx, Judge};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.STALE",
     summary: "Makes entries stale, and keeps their windows",
     since: "0.1.0",

@@ -7,7 +7,7 @@ use crate::cache::error::Error;
 use crate::cache::lease::token::{Of, Token};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.STAMP",
     summary: "Returns the current stamp, to be sent with SINCE after a load without a lease",
     since: "0.1.0",

@@ -11,7 +11,7 @@ use crate::cache::stats::{Number, Snapshot, Whose};
 use crate::cache::{Cx, Reply, units};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.STATS",
     summary: "Returns the counters of the cache since start or reset, or over a window",
     since: "0.1.0",
@@ -34,7 +34,7 @@ JSON and PROMETHEUS reply with one text. In JSON the fields have the names of th
 };
 
 /// The name of the row for keys without a rule; not a valid name of a rule.
-pub const NO_RULE: &str = "(none)";
+pub(super) const NO_RULE: &str = "(none)";
 
 /// `STATS [RULE name | RULES] [WINDOW 1m | 5m | 1h] [JSON | PROMETHEUS]`
 struct Stats<'w> {

@@ -11,7 +11,7 @@ use crate::cache::node::store::Source;
 use crate::cache::{Caller, Cx, Key};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.STORE",
     summary: "Stores an entry of another node (internal)",
     since: "0.1.0",

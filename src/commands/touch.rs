@@ -10,7 +10,7 @@ use crate::cache::lease::tombstones::TombstoneKind;
 use crate::cache::{Cx, Judge, Slot};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.TOUCH",
     summary: "Restarts the lifetime of a fresh entry",
     since: "0.1.0",

@@ -9,7 +9,7 @@ use crate::cache::node::read;
 use crate::cache::{Cx, Judge};
 
 /// The declaration.
-pub const COMMAND: Command = Command {
+pub(super) const COMMAND: Command = Command {
     name: "SMARTCACHE.UNLOCK",
     summary: "Ends a lease without a value",
     since: "0.1.0",
