@@ -197,8 +197,10 @@ impl Arg {
     /// Its part of the grammar line, with brackets.
     fn grammar(&self) -> String {
         let inner = match self.kind {
-            Kind::Flag => self.token.unwrap_or(self.name).to_string(),
-            Kind::OneOf => self.parts.iter().map(|part| part.bare()).collect::<Vec<_>>().join(" | "),
+            Kind::OneOf => {
+                let parts = self.parts.iter().map(Arg::bare).collect::<Vec<_>>().join(" | ");
+                if self.optional { parts } else { format!("<{parts}>") }
+            }
             _ => self.bare(),
         };
         let repeats = if self.multiple { format!(" [{inner} …]") } else { String::new() };
@@ -301,7 +303,7 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{get, mset, rule, set};
+    use super::super::{get, mset, preview, rule, set};
 
     #[test]
     fn the_grammar_is_one_line() {
@@ -311,6 +313,11 @@ mod tests {
             "SMARTCACHE.SET key value [TTL duration | EX seconds | PX milliseconds | EXAT unix-time-seconds | \
              PXAT unix-time-milliseconds | PERSIST] [SWR swr] [SIE sie] [NX | XX] [TAGS numtags tag [tag …]] [CODEC codec] \
              [TOKEN token | SINCE stamp]"
+        );
+        assert_eq!(
+            preview::COMMAND.grammar(),
+            "SMARTCACHE.PREVIEW <TAGS numtags tag [tag …] | PREFIXES numprefixes prefix [prefix …] | \
+             PATTERNS numpatterns pattern [pattern …] | ALL>"
         );
     }
 
