@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn an_expired_lease_is_not_revived() {
         let (mut node, token) = loading();
-        node.turn_on(3_000); // the timer is late
+        node.advance_clocks(3_000); // the timer is late
         assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} 5")), "0");
         assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]");
         assert_eq!(

@@ -238,7 +238,7 @@ fn a_reader_does_not_overtake_waiters_when_the_timer_is_late() {
     let mut node = node();
     node.call("GETLOCK k LOCK 1");
     assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
-    node.turn_on(1_500); // the timer has not run
+    node.advance_clocks(1_500); // the timer has not run
     assert_eq!(node.getlock(3, "k"), "[BUSY, (nil), (nil), 0, 20]");
     assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
 }
@@ -249,7 +249,7 @@ fn no_waiter_gets_busy_for_an_expired_lease_when_the_timer_is_late() {
     node.call("GETLOCK k LOCK 5");
     assert_eq!(node.getlock(2, "k WAIT 4"), "(waiting)");
     assert_eq!(node.getlock(3, "k WAIT 3"), "(waiting)");
-    node.turn_on(6_000); // the timer has not run
+    node.advance_clocks(6_000); // the timer has not run
     node.tick();
     let answers = [(2, "[MISS, (nil), T, 0, 10000]".into()), (3, "[BUSY, (nil), (nil), 0, 20]".into())];
     assert_eq!(node.late(), answers);
