@@ -1,81 +1,46 @@
-//! The cluster bus: hands over what is to be passed on, and runs what other primaries pass on (`cache/bus.rs`).
+//! Runs the commands that other primaries of the cluster pass on (`cache/cluster/bus.rs`).
 //!
 //! Messages come whenever the server looks at its sockets: also while it loads, while a script runs, or while writes are
-//! paused for a failover. Then they are kept, and a timer runs them as soon as that is over. A replica ignores them: it has
-//! all from its primary.
+//! paused for a failover. Then they are kept, and a timer runs them as soon as that is over. A replica ignores them: it
+//! gets everything from its primary.
 
-use std::ffi::{c_char, c_int, c_void};
-use std::ptr;
+use std::ffi::c_char;
 use std::slice;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use redis_module::raw;
 
-use super::ffi::{Ctx, OwnedStr, server};
-use super::{catch_panic, clock_now, context, dispatch, log, mono_ms, try_state};
-use crate::cache::State;
-use crate::cache::cluster::bus::{Message, NodeId, PassOn, Unread};
+use super::clock::clock_now;
+use super::dispatch;
+use super::ffi::{Ctx, OwnedStr, must_not_write, server};
+use super::log;
+use super::panic::{catch_panic, try_run};
+use super::pass_on::{KIND, complain, enable};
+use super::state::try_state;
+use super::timer::{self, Timer};
+use crate::cache::cluster::bus::{Message, NodeId, Unread};
 use crate::commands;
-use crate::commands::spec::{Command, Flag};
+use crate::commands::spec::Flag;
 
-/// The server's number for our messages, any up to 254. Modules whose names have not nine letters share these numbers, so
-/// it is one that another would hardly take.
-const KIND: u8 = 203;
-/// How long what is kept is run at a stretch.
+/// For how long kept messages are run at a stretch.
 const SLICE: Duration = Duration::from_micros(500);
 /// When to look again whether the server may write.
 const LATER_MS: i64 = 20;
-/// One complaint in so many milliseconds: the log is not for whoever sends us nonsense to fill.
-const QUIET_MS: u64 = 1_000;
 
-/// Whether this server is a node of a cluster, which it is from its start or never.
-static CLUSTERED: AtomicBool = AtomicBool::new(false);
 /// Whether the timer is set.
-static SET: AtomicBool = AtomicBool::new(false);
-/// Whether a message of a later version has been complained of.
-static MET_LATER: AtomicBool = AtomicBool::new(false);
-/// Until when we do not complain.
-static QUIET_UNTIL: AtomicU64 = AtomicU64::new(0);
+static TIMER_SET: AtomicBool = AtomicBool::new(false);
+/// Whether the log has a line about messages of a later version.
+static WARNED_OF_LATER: AtomicBool = AtomicBool::new(false);
 
 /// Registers, in a cluster.
-pub(super) fn register(ctx: Ctx) {
+pub(super) fn register(ctx: Ctx<'_>) {
     if ctx.flags() & raw::REDISMODULE_CTX_FLAGS_CLUSTER == 0 {
         return;
     }
-    CLUSTERED.store(true, Relaxed);
+    enable();
     // SAFETY: the context is that of the load; the callback has the type that the server calls.
     unsafe { server!(RedisModule_RegisterClusterMessageReceiver)(ctx.as_ptr(), KIND, Some(receive)) };
-}
-
-/// Passes on the running command, of which `words` are the words, to all that the server has a link to.
-pub(super) fn pass_on(ctx: Ctx, state: &mut State, command: &Command, words: &[&[u8]], how: &PassOn) {
-    if !CLUSTERED.load(Relaxed) {
-        return;
-    }
-    let Ok(parts) = how.commands(command.name, words) else {
-        state.stats.at(clock_now()).node().bus_lost += 1;
-        return complain(&format!("{} is too long to be passed on to the other primaries", command.name));
-    };
-    for part in parts {
-        let message = state.bus.message(ctx.selected_db(), &part);
-        // SAFETY: the context is that of a running command; no target means all nodes; the server copies the bytes.
-        let sent = unsafe {
-            server!(RedisModule_SendClusterMessage)(
-                ctx.as_ptr(),
-                ptr::null(),
-                KIND,
-                message.as_ptr().cast(),
-                message.len() as u32,
-            )
-        } == raw::REDISMODULE_OK as c_int;
-        let tally = &mut state.stats.at(clock_now());
-        if sent {
-            tally.node().bus_sent += 1;
-        } else {
-            tally.node().bus_lost += 1;
-        }
-    }
 }
 
 unsafe extern "C" fn receive(
@@ -93,7 +58,7 @@ unsafe extern "C" fn receive(
             let bytes = if payload.is_null() { &[] } else { slice::from_raw_parts(payload, len as usize) };
             (ctx, &*sender.cast::<NodeId>(), bytes)
         };
-        if ctx.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE != 0 {
+        if ctx.is_replica() {
             return;
         }
         let message = match Message::decode(bytes) {
@@ -108,7 +73,7 @@ unsafe extern "C" fn receive(
                 }
                 state.bus.keep(bytes)
             }
-            None => false, // between commands nobody holds it
+            None => false, // between commands nobody borrows the state
         };
         if !kept {
             lose(sender, "too many wait until this node may write", false);
@@ -117,24 +82,21 @@ unsafe extern "C" fn receive(
     });
 }
 
-/// Whether what comes by itself may run and replicate now: while the server is paused that would end it, and a script or a
-/// load of the data must not be disturbed.
-fn may_run(ctx: Ctx) -> bool {
-    let busy =
-        raw::REDISMODULE_CTX_FLAGS_LUA | raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
-    // SAFETY: takes nothing, returns a number.
-    ctx.flags() & busy == 0 && unsafe { server!(RedisModule_AvoidReplicaTraffic)() } == 0
+/// Whether a command that no client sent may run and replicate now: a script or a load of the data must not be disturbed,
+/// and a paused server would end itself.
+fn may_run(ctx: Ctx<'_>) -> bool {
+    ctx.flags() & raw::REDISMODULE_CTX_FLAGS_LUA == 0 && !ctx.is_loading() && !must_not_write()
 }
 
-/// Runs what is kept, in the order in which it came; what is left after a while, or cannot run now, later.
-fn run_waiting(ctx: Ctx) {
+/// Runs kept messages in the order in which they came; those left after a while, or that cannot run now, later.
+fn run_waiting(ctx: Ctx<'_>) {
     let began = Instant::now();
     loop {
         let Some(mut state) = try_state() else { return set_timer(LATER_MS) };
         if !state.bus.has_waiting() {
             return;
         }
-        if ctx.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE != 0 {
+        if ctx.is_replica() {
             // Its new primary has got the messages itself; unless it was none yet when they came.
             let lost = state.bus.forget_waiting();
             state.stats.at(clock_now()).node().bus_lost += lost as u64;
@@ -154,26 +116,32 @@ fn run_waiting(ctx: Ctx) {
     }
 }
 
-fn set_timer(ms: i64) {
-    if !SET.swap(true, Relaxed) {
-        // SAFETY: a context that lives as long as the module; the callback takes no data.
-        unsafe { server!(RedisModule_CreateTimer)(context(), ms, Some(on_timer), ptr::null_mut()) };
+struct BusTimer;
+
+impl Timer for BusTimer {
+    const NAME: &'static str = "the timer of the bus";
+
+    fn fire(ctx: Ctx<'_>, _: usize) {
+        TIMER_SET.store(false, Relaxed);
+        run_waiting(ctx);
+    }
+
+    fn recover(_: usize) {
+        TIMER_SET.store(false, Relaxed);
+        set_timer(LATER_MS);
     }
 }
 
-unsafe extern "C" fn on_timer(ctx: *mut raw::RedisModuleCtx, _: *mut c_void) {
-    SET.store(false, Relaxed);
-    catch_panic("the bus's timer", (), || {
-        // SAFETY: the timer's context, valid until we return.
-        if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
-            run_waiting(ctx);
-        }
-    });
+fn set_timer(ms: i64) {
+    if !TIMER_SET.swap(true, Relaxed) {
+        TIMER_SET.store(timer::start::<BusTimer>(ms, 0).is_some(), Relaxed);
+    }
 }
 
-/// Runs a message that was kept. Only what is meant to go round is run.
-fn run(ctx: Ctx, bytes: &[u8]) {
-    let outcome = Message::decode(bytes).map_err(|why| why.to_string()).and_then(|message| {
+/// Runs a message that was kept. Only commands that are passed on are run.
+fn run(ctx: Ctx<'_>, bytes: &[u8]) {
+    let decode_and_run = || {
+        let message = Message::decode(bytes).map_err(|why| why.to_string())?;
         let command = commands::find(message.words[0], message.words.get(1).copied())
             .filter(|command| command.has(Flag::PassedOn))
             .ok_or("it is no command that is passed on")?;
@@ -183,7 +151,8 @@ fn run(ctx: Ctx, bytes: &[u8]) {
         let words: Vec<_> = message.words.iter().map(|word| OwnedStr::new(word)).collect();
         let argv: Vec<_> = words.iter().map(OwnedStr::borrow).collect();
         dispatch::run_passed_on(command, ctx, &argv).map_err(|why| why.to_string())
-    });
+    };
+    let outcome = try_run("a command that was passed on", decode_and_run).unwrap_or_else(|| Err("a panic".into()));
     if let Some(mut state) = try_state() {
         let now = clock_now();
         match outcome {
@@ -196,7 +165,7 @@ fn run(ctx: Ctx, bytes: &[u8]) {
     }
 }
 
-/// A message that will not be run. Those of a later version are told of once: their sender is newer, and that is all.
+/// A message that will not be run. Those of a later version are logged once: their sender is newer, and that is all.
 fn lose(sender: &NodeId, why: &str, later: bool) {
     if let Some(mut state) = try_state() {
         state.stats.at(clock_now()).node().bus_lost += 1;
@@ -204,15 +173,7 @@ fn lose(sender: &NodeId, why: &str, later: bool) {
     let what = format!("a message from node {} is ignored: {why}", sender.escape_ascii());
     if !later {
         complain(&what);
-    } else if !MET_LATER.swap(true, Relaxed) {
-        log::warning(&format!("{what}; there will be no more word of such messages"));
-    }
-}
-
-fn complain(what: &str) {
-    let now = mono_ms();
-    if now >= QUIET_UNTIL.load(Relaxed) {
-        QUIET_UNTIL.store(now + QUIET_MS, Relaxed);
-        log::warning(what);
+    } else if !WARNED_OF_LATER.swap(true, Relaxed) {
+        log::warning(&format!("{what}; further messages of this kind are not logged"));
     }
 }

@@ -1,4 +1,4 @@
-//! What is asked of the server about the caller and itself, where it matters.
+//! Questions to the server about the caller and itself, asked only where they matter.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -6,13 +6,12 @@ use std::{mem, ptr};
 
 use redis_module::raw;
 
-use super::ffi::{Ctx, OwnedStr, Str, server, server_may};
-use super::register::is_valkey;
-use super::with_state;
+use super::ffi::{Ctx, OwnedStr, Str, is_valkey, server, server_may};
+use super::state::with_state;
 use crate::cache::ports::ServerInfo;
 use crate::cache::{Limits, Right, Server};
 
-/// `maxmemory`, so that nothing is asked where there is no limit.
+/// `maxmemory`: without a limit the server is not asked.
 static MAX_MEMORY: AtomicU64 = AtomicU64::new(0);
 /// Whether `maxmemory-policy` lets it evict.
 static EVICTS: AtomicBool = AtomicBool::new(false);
@@ -21,7 +20,7 @@ static EVICTS: AtomicBool = AtomicBool::new(false);
 const WRITES: c_int =
     (raw::REDISMODULE_CMD_KEY_UPDATE | raw::REDISMODULE_CMD_KEY_INSERT | raw::REDISMODULE_CMD_KEY_DELETE) as c_int;
 
-/// What is to be allowed, in the server's flags.
+/// The right, in the server's flags.
 fn access(right: Right) -> c_int {
     match right {
         Right::Read => raw::REDISMODULE_CMD_KEY_ACCESS as c_int,
@@ -29,7 +28,7 @@ fn access(right: Right) -> c_int {
     }
 }
 
-/// How the server tells who may do something with all keys that begin so.
+/// How the server tells whether a user may do something with all keys of a prefix.
 #[derive(Clone, Copy)]
 enum PrefixCheck {
     Redis(OfRedis),
@@ -60,10 +59,10 @@ fn prefix_check() -> Option<PrefixCheck> {
 }
 
 /// The server, as a running command sees it.
-pub(super) struct ServerCaller(Ctx);
+pub(super) struct ServerCaller<'a>(Ctx<'a>);
 
-impl ServerCaller {
-    pub(super) fn new(ctx: Ctx) -> Self {
+impl<'a> ServerCaller<'a> {
+    pub(super) fn new(ctx: Ctx<'a>) -> Self {
         ServerCaller(ctx)
     }
 
@@ -92,10 +91,10 @@ impl ServerCaller {
         }
     }
 
-    /// Whether a client calls over a connection of its own: asking what calls without one for its user could end the server.
+    /// Whether a client calls over a connection of its own: asking for the user of a caller without one could end the server.
     fn is_a_connection(&self) -> bool {
         server_may!(RedisModule_GetClientInfoById)
-            // SAFETY: null for "only tell whether there is one".
+            // SAFETY: null for "only whether there is one".
             .is_some_and(|info| unsafe { info(ptr::null_mut(), self.client()) == raw::REDISMODULE_OK as c_int })
     }
 
@@ -104,7 +103,7 @@ impl ServerCaller {
     }
 }
 
-impl Server for ServerCaller {
+impl Server for ServerCaller<'_> {
     fn client(&self) -> u64 {
         // SAFETY: the context is that of a running command.
         unsafe { server!(RedisModule_GetClientId)(self.0.as_ptr()) }
@@ -119,7 +118,7 @@ impl Server for ServerCaller {
     }
 
     fn is_replica(&self) -> bool {
-        self.has(raw::REDISMODULE_CTX_FLAGS_SLAVE)
+        self.0.is_replica()
     }
 
     fn may(&self, right: Right, key: &[u8]) -> bool {
@@ -145,8 +144,8 @@ impl Server for ServerCaller {
         }))
     }
 
-    /// No server before Redis 8 and Valkey 9.1 can be asked for all keys. So the user's own description is looked at; one
-    /// that amounts to all keys in another way is not believed.
+    /// No server before Redis 8 and Valkey 9.1 can be asked for all keys. So the user's own description is read; one that
+    /// amounts to all keys in another way does not count.
     fn may_all(&self, right: Right) -> bool {
         let own: &[u8] = match right {
             Right::Read => b"%R~*",
@@ -160,11 +159,10 @@ impl Server for ServerCaller {
         })
     }
 
-    /// What the server itself says: while it is still evicting, for example, it lets commands go on. So it is asked as if
-    /// to run a `SET`, which it does not (`D`, a dry run), minding memory (`M`).
+    /// The server decides, by a dry run of `SET`: while it is still evicting, for example, it lets commands run.
     ///
-    /// Redis 7.0 says yes to that whatever its memory. There, what it cannot evict is refused at once, and else what is a
-    /// tenth over the limit: then evicting does not keep up, or finds nothing.
+    /// Redis 7.0 allows that whatever its memory. There the command is refused at once when the server may not evict, and
+    /// else at a tenth over the limit: then evicting does not keep up, or finds nothing.
     fn out_of_memory(&self) -> bool {
         // SAFETY: takes nothing, returns a number.
         let ratio = || unsafe { server!(RedisModule_GetUsedMemoryRatio)() };
@@ -174,22 +172,7 @@ impl Server for ServerCaller {
         if server_may!(RedisModule_CachedMicroseconds).is_none() {
             return !EVICTS.load(Relaxed) || ratio() > 1.1;
         }
-        // SAFETY: the context is that of a running command; the format names the two C strings that follow.
-        unsafe {
-            let answer = server!(RedisModule_Call)(
-                self.0.as_ptr(),
-                c"SET".as_ptr(),
-                c"MDcc".as_ptr(),
-                c"k".as_ptr(),
-                c"v".as_ptr(),
-            );
-            if answer.is_null() {
-                return false; // it would have run
-            }
-            let refused = server!(RedisModule_CallReplyType)(answer) == raw::REDISMODULE_REPLY_ERROR as c_int;
-            server!(RedisModule_FreeCallReply)(answer);
-            refused
-        }
+        self.0.would_refuse_set()
     }
 
     fn server_info(&self) -> ServerInfo {
@@ -212,7 +195,7 @@ pub(super) fn may_evict() -> bool {
 }
 
 /// Asks the server for its limits: at load, and whenever its configuration has changed.
-pub(super) fn read_limits(ctx: Ctx) {
+pub(super) fn read_limits(ctx: Ctx<'_>) {
     let (clients, memory) = (Section::of(ctx, c"clients"), Section::of(ctx, c"memory"));
     let limits = Limits { clients: clients.number(c"maxclients"), memory: memory.number(c"maxmemory") };
     MAX_MEMORY.store(limits.memory, Relaxed);
@@ -221,10 +204,10 @@ pub(super) fn read_limits(ctx: Ctx) {
 }
 
 /// A section of `INFO`.
-struct Section(Ctx, *mut raw::RedisModuleServerInfoData);
+struct Section<'a>(Ctx<'a>, *mut raw::RedisModuleServerInfoData);
 
-impl Section {
-    fn of(ctx: Ctx, name: &CStr) -> Self {
+impl<'a> Section<'a> {
+    fn of(ctx: Ctx<'a>, name: &CStr) -> Self {
         let info = server_may!(RedisModule_GetServerInfo)
             // SAFETY: the context is valid; a C string. What comes back is freed when dropped.
             .map_or(ptr::null_mut(), |get| unsafe { get(ctx.as_ptr(), name.as_ptr()) });
@@ -234,7 +217,7 @@ impl Section {
     /// 0 when there is no such field.
     fn number(&self, field: &CStr) -> u64 {
         match server_may!(RedisModule_ServerInfoGetFieldUnsigned) {
-            // SAFETY: the section is valid; a C string; null for "do not tell me of errors".
+            // SAFETY: the section is valid; a C string; null: errors are not of interest.
             Some(read) if !self.1.is_null() => unsafe { read(self.1, field.as_ptr(), ptr::null_mut()) },
             _ => 0,
         }
@@ -250,7 +233,7 @@ impl Section {
     }
 }
 
-impl Drop for Section {
+impl Drop for Section<'_> {
     fn drop(&mut self) {
         if let Some(free) = server_may!(RedisModule_FreeServerInfo).filter(|_| !self.1.is_null()) {
             // SAFETY: made by `of`, and not used any more.

@@ -1,128 +1,77 @@
-//! Carries out what a command asked for, in order: replication, signals, events, work for the workers.
+//! Carries out the effects that concern everyone: replication, signals, events.
 
-use std::cell::RefMut;
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redis_module::raw;
 use smallvec::SmallVec;
 
-use super::ffi::{Ctx, OwnedStr, Str};
-use super::keyspace::ServerKeys;
-use super::{blocked, bus, sweep, sweep_waiters, workers};
-use crate::cache::codec::CodecId;
+use super::ffi::{Ctx, OwnedStr};
+use super::keyspace::{Names, ServerKeys};
+use super::panic::caught;
+use super::replicate::{self, Part};
 use crate::cache::effects::{Effect, Effects, Event};
-use crate::cache::entry::format::{self, Expiry};
-use crate::cache::{Key, Keyspace, Slot, State};
-use crate::commands::spec::Command;
+use crate::cache::{Key, State};
 
-/// The internal command that carries entries to replicas and AOF (`commands/store.rs`).
-pub(super) const STORE: &CStr = c"SMARTCACHE.STORE";
-pub(super) const UNLINK: &CStr = c"UNLINK";
-
-/// The internal command that carries invalidations (`commands/mark.rs`).
-pub(super) const MARK: &CStr = c"SMARTCACHE.MARK";
-
-/// Who has done something.
-#[derive(Clone, Copy)]
-pub(super) enum By {
-    /// A command that the server has called us with.
-    Command(&'static Command),
-    /// One that came over the cluster's bus: the server knows nothing of it, nor of its words.
-    PassedOn(&'static Command),
-    /// Nobody: it came due.
-    Ourselves,
+/// Keyspace events that are yet to be sent: a subscriber (another module) may call us, so nothing of ours may be open or
+/// borrowed then.
+pub(super) struct Events<'w> {
+    list: SmallVec<[(Event, Key<'w>); 2]>,
 }
 
-/// Delivers; the state is given back before anybody else may be called.
-pub(super) fn deliver(
-    ctx: Ctx,
-    by: By,
-    mut effects: Effects<'_>,
-    mut keys: ServerKeys<'_>,
-    mut state: RefMut<'_, State>,
-) {
-    let names = keys.names();
-    let mut events = SmallVec::<[(Event, Key<'_>); 2]>::new();
-    for effect in effects.drain() {
-        match effect {
-            Effect::ReplicateEntry { key, expire_at, pack } => {
-                replicate_entry(ctx, &mut keys, &mut state, key, expire_at, Whole::Entry(pack));
-            }
-            Effect::ReplicateHeader(key) => {
-                let expire_at = keys.expire_at(key);
-                replicate_entry(ctx, &mut keys, &mut state, key, expire_at, Whole::Header);
-            }
-            Effect::ReplicateUnlink(key) => names.with_name(key, |name| ctx.replicate(UNLINK, name, &[])),
-            Effect::ReplicateVerbatim => match by {
-                By::Command(_) => ctx.replicate_verbatim(),
-                By::PassedOn(command) => replicate_words(ctx, command, names.words()),
-                By::Ourselves => {}
-            },
-            Effect::PassOn(how) => {
-                if let By::Command(command) = by {
-                    let words: Vec<_> = names.words().iter().map(|word| word.bytes()).collect();
-                    bus::pass_on(ctx, &mut state, command, &words, &how);
-                }
-            }
-            Effect::ReplicateMark(words) => replicate_mark(ctx, &words),
-            Effect::SignalTag(key) => ctx.signal(OwnedStr::new(&key).borrow()),
-            Effect::Signal(key) => names.with_name(key, |name| ctx.signal(name)),
-            Effect::Notify(event, key) => events.push((event, key)),
-            Effect::Park(id) => blocked::park(ctx, &mut state, id),
-            Effect::Wait(id) => sweep_waiters::wait(ctx, &mut state, id),
-            Effect::Compress(job) => workers::submit(&mut state, *job),
-        }
-    }
-    // A subscriber to these events (another module) may call us: by then nothing of ours is open or borrowed.
-    drop(keys);
-    sweep::refresh(&mut state);
-    blocked::after_command(state);
-    for (event, key) in events {
-        names.with_name(key, |name| ctx.notify(class(event), event.name(), name));
-    }
-}
-
-/// Tells replicas and AOF a command with these words, of which the first is its name, or that of its container.
-fn replicate_words(ctx: Ctx, command: &Command, words: &[Str<'_>]) {
-    let name = command.name.split(' ').next().and_then(|name| CString::new(name).ok());
-    ctx.replicate_words(&name.expect("our names hold no zero byte"), &words[1..]);
-}
-
-/// Says to replicas and AOF what was invalidated in the selected database.
-pub(super) fn replicate_mark(ctx: Ctx, words: &[Vec<u8>]) {
-    let words: Vec<_> = words.iter().map(|word| OwnedStr::new(word)).collect();
-    ctx.replicate_words(MARK, &words.iter().map(OwnedStr::borrow).collect::<Vec<_>>());
-}
-
-/// How much of an entry is told.
-#[derive(Clone, Copy)]
-enum Whole {
-    /// Header and bytes, and what to compress them with.
-    Entry(Option<CodecId>),
-    /// The header alone.
-    Header,
-}
-
-/// Says to replicas and AOF what stands under `key` now.
-fn replicate_entry(
-    ctx: Ctx,
+/// Delivers in order; effects that only concern the caller go to `for_caller`. After a panic in one effect the others
+/// are still delivered: the result then is `Err`, and replicas may lack what that effect should have replicated.
+pub(super) fn deliver<'w>(
+    ctx: Ctx<'_>,
+    effects: &mut Effects<'w>,
     keys: &mut ServerKeys<'_>,
     state: &mut State,
-    key: Key<'_>,
-    expire_at: Option<u64>,
-    whole: Whole,
-) {
+    mut for_caller: impl FnMut(&mut State, Effect<'w>),
+) -> (Events<'w>, Result<(), ()>) {
     let names = keys.names();
-    let Slot::Entry(entry) = keys.peek(key) else { return };
-    let mut header = std::mem::take(&mut state.header);
-    header.clear();
-    format::encode(entry, &state.tags, expire_at.map_or(Expiry::None, Expiry::At), &mut header);
-    names.with_name(key, |name| match whole {
-        Whole::Header => ctx.replicate(STORE, name, &[&header]),
-        Whole::Entry(None) => ctx.replicate(STORE, name, &[&header, entry.stored()]),
-        Whole::Entry(Some(codec)) => ctx.replicate(STORE, name, &[&header, entry.stored(), codec.name().as_bytes()]),
-    });
-    state.header = header;
+    let mut events = Events { list: SmallVec::new() };
+    let mut outcome = Ok(());
+    let mut effects = effects.drain();
+    let mut deliver_rest = || {
+        for effect in effects.by_ref() {
+            #[cfg(feature = "test-commands")]
+            crate::commands::panic::point("an effect");
+            match effect {
+                Effect::ReplicateEntry { key, expire_at, pack } => {
+                    replicate::entry(ctx, keys, state, key, expire_at, Part::Entry(pack));
+                }
+                Effect::ReplicateHeader(key) => {
+                    let expire_at = keys.expire_at(key);
+                    replicate::entry(ctx, keys, state, key, expire_at, Part::Header);
+                }
+                Effect::ReplicateUnlink(key) => names.with_name(key, |name| replicate::unlink(ctx, name)),
+                Effect::ReplicateMark(words) => replicate::mark(ctx, &words),
+                Effect::SignalTag(key) => ctx.signal(OwnedStr::new(&key).borrow()),
+                Effect::Signal(key) => names.with_name(key, |name| ctx.signal(name)),
+                Effect::Notify(event, key) => events.list.push((event, key)),
+                Effect::ReplicateVerbatim
+                | Effect::PassOn(_)
+                | Effect::Park(_)
+                | Effect::Wait(_)
+                | Effect::Compress(_) => for_caller(state, effect),
+            }
+        }
+    };
+    // Each turn after a panic takes at least the effect that panicked.
+    while catch_unwind(AssertUnwindSafe(&mut deliver_rest)).is_err() {
+        caught("the delivery of an effect");
+        outcome = Err(());
+    }
+    (events, outcome)
+}
+
+impl Events<'_> {
+    /// Sends them.
+    pub(super) fn send(self, ctx: Ctx<'_>, names: Names<'_>) {
+        for (event, key) in self.list {
+            names.with_name(key, |name| ctx.notify(class(event), event.name(), name));
+        }
+    }
 }
 
 fn class(event: Event) -> c_int {

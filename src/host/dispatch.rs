@@ -1,29 +1,35 @@
 //! From C to Rust: one generic trampoline for each row of the command table.
 //!
-//! A trampoline turns `argv` into words, takes the time, runs the command behind the panic guard, answers an
-//! error if there is one, and hands the effects to `deliver.rs`.
+//! A trampoline turns `argv` into words, takes the time, runs the command behind the panic guard, replies with the
+//! error if there is one, and has the effects delivered (`deliver.rs`).
+//!
+//! A command that panics leaves the connection and the replicas in step: the effects that it had left are delivered, the
+//! keys that it may have changed without an effect are replicated as they are now, and its reply is completed.
 
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::slice;
 
 use redis_module::raw;
 use seq_macro::seq;
 use smallvec::SmallVec;
 
+use super::after_command::after_command;
 use super::caller::ServerCaller;
-use super::deliver::{By, deliver};
-use super::ffi::{Ctx, Str};
+use super::clock::{cached_now, clock_now};
+use super::deliver::deliver;
+use super::ffi::{ClientCtx, Ctx, Str, is_valkey};
 use super::keyspace::ServerKeys;
-use super::register::{access_flags, is_valkey};
+use super::panic::{catch_panic, caught, try_run};
+use super::pass_on::pass_on;
 use super::reply::{ServerReply, Unanswered};
-use super::{blocked, cached_now, clock_now, try_state};
-use crate::cache::effects::Effects;
+use super::state::try_state;
+use super::{blocked, reemit, replicate, sweep_timer, sweep_waiters, workers};
+use crate::cache::effects::{Effect, Effects};
 use crate::cache::error::Error;
-use crate::cache::{Caller, Cx, units};
+use crate::cache::{Caller, Cx, Key, State, units};
 use crate::commands::COMMANDS;
 use crate::commands::args::Args;
-use crate::commands::spec::{Command, Flag, Keys};
+use crate::commands::spec::{Access, Command, Flag, Keys};
 
 /// A command as the server calls it.
 pub(super) type Trampoline =
@@ -51,29 +57,31 @@ unsafe extern "C" fn dispatch<const INDEX: usize>(
 ) -> c_int {
     // SAFETY: the server calls a command with a valid context and `argc` valid strings, all of which live until
     // we return.
-    let (ctx, argv) = unsafe {
-        match Ctx::from_raw(ctx) {
-            // `Str` is a non-null pointer to a server string, and so is each element of `argv`.
-            Some(ctx) => (ctx, slice::from_raw_parts(argv.cast::<Str<'_>>(), argc as usize)),
-            None => return raw::REDISMODULE_ERR as c_int,
-        }
-    };
+    let (ctx, argv) = unsafe { (ClientCtx::from_raw(ctx), Str::slice(argv, argc)) };
+    let Some(ctx) = ctx else { return raw::REDISMODULE_ERR as c_int };
     // Only rows of the table are registered: spare trampolines are never called.
     let Some(row) = (const { Row::at(INDEX) }) else { return raw::REDISMODULE_ERR as c_int };
-    if catch_unwind(AssertUnwindSafe(|| call(row, ctx, argv))).is_err() {
-        super::count_panic();
-        ServerReply::new(ctx).error(&Error::Internal);
+    let mut words: Words<'_> = SmallVec::with_capacity(argv.len());
+    argv.iter().for_each(|word| words.push(word.bytes()));
+    // Outside the guard, so that they survive a panic.
+    let mut reply = ServerReply::new(ctx);
+    let mut effects = Effects::new();
+    let run = AssertUnwindSafe(|| call(row, argv, &words, &mut reply, &mut effects));
+    if catch_unwind(run).is_err() {
+        after_panic(row, argv, &words, &mut reply, &mut effects);
     }
     raw::REDISMODULE_OK as c_int
 }
 
-/// What is asked of a row of the table at every call, answered when it is compiled.
+type Words<'a> = SmallVec<[&'a [u8]; 8]>;
+
+/// The facts of a row of the table that every call needs, computed at compile time.
 #[derive(Clone, Copy)]
 struct Row {
     command: &'static Command,
     name_words: usize,
     writes: bool,
-    /// It obeys our primary and our AOF where it would judge a client.
+    /// It obeys our primary and our AOF where it would check a client.
     obeys: bool,
 }
 
@@ -92,25 +100,20 @@ impl Row {
     }
 }
 
-fn call(row: Row, ctx: Ctx, argv: &[Str<'_>]) {
+fn call<'w>(row: Row, argv: &[Str<'_>], words: &'w [&'w [u8]], reply: &mut ServerReply<'_>, effects: &mut Effects<'w>) {
     let Row { command, writes, .. } = row;
+    let ctx = reply.ctx();
     if let Keys::CountedPairs(access) = command.keys
         && ctx.wants_key_positions()
     {
-        let counted = argv.get(1).and_then(|count| units::parse_int(count.bytes()).ok()).unwrap_or(0);
-        let positions = (2..argv.len()).step_by(2).take(usize::try_from(counted).unwrap_or(0));
-        return positions.for_each(|at| ctx.key_at(at, access_flags(access)));
+        return key_places(command.keys, argv).for_each(|at| ctx.key_at(argv, at, access_flags(access)));
     }
-    let mut words: SmallVec<[&[u8]; 8]> = SmallVec::with_capacity(argv.len());
-    argv.iter().for_each(|word| words.push(word.bytes()));
-    let mut reply = ServerReply::new(ctx);
     let Some(mut state) = try_state() else {
         // Another module called us from inside a keyspace event of our own.
-        return reply.error(&Error::Refused("SmartCache is in the middle of a command".into()));
+        return reply.fail(&Error::Refused("SmartCache is in the middle of a command".into()));
     };
-    let mut effects = Effects::new();
-    let mut keys = ServerKeys::new(ctx, argv, writes);
-    let server = ServerCaller::new(ctx);
+    let mut keys = ServerKeys::new(*ctx, argv, writes);
+    let server = ServerCaller::new(*ctx);
     // Stamps need the real clock; a read is content with the server's, which is 24 ns cheaper.
     let now = if writes { clock_now() } else { cached_now() };
     state.stats.calls += 1;
@@ -120,49 +123,167 @@ fn call(row: Row, ctx: Ctx, argv: &[Str<'_>]) {
         Some(run) => {
             let mut cx = Cx {
                 now,
-                caller: caller(row, ctx),
+                caller: caller(row, *ctx),
                 state: &mut state,
                 keys: &mut keys,
-                reply: &mut reply,
+                reply,
                 server: &server,
-                effects: &mut effects,
+                effects,
             };
-            run.call(&mut cx, &mut Args::new(command.name, &words, row.name_words), COMMANDS)
+            run.call(&mut cx, &mut Args::new(command.name, words, row.name_words), COMMANDS)
         }
     };
     if let Err(error) = outcome {
         state.stats.at(now).node().errors += 1;
-        reply.error(&error);
+        reply.fail(&error);
     }
-    // Also after an error: what has been done must be told, or a replica would differ.
+    // Also after an error: what is done must be replicated.
     if effects.is_empty() {
-        return blocked::after_command(state);
+        return after_command(state);
     }
-    deliver(ctx, By::Command(command), effects, keys, state);
+    let names = keys.names();
+    let (events, delivered) = deliver(*ctx, effects, &mut keys, &mut state, |state, effect| match effect {
+        Effect::ReplicateVerbatim => ctx.replicate_verbatim(),
+        Effect::PassOn(how) => pass_on(*ctx, state, command, words, &how),
+        Effect::Park(id) => blocked::park(reply, state, id),
+        Effect::Wait(id) => sweep_waiters::wait(reply, state, id),
+        Effect::Compress(job) => workers::submit(state, *job),
+        _ => {}
+    });
+    if delivered.is_err() {
+        resync(*ctx, command, argv, &mut keys, &mut state);
+        reply.fail(&Error::Internal);
+    }
+    // A subscriber to these events (another module) may call us: by then nothing of ours is open or borrowed.
+    drop(keys);
+    catch_panic("what follows a command", (), || {
+        sweep_timer::refresh(&mut state);
+        after_command(state);
+    });
+    events.send(*ctx, names);
 }
 
-/// Runs a command that another primary of the cluster passed on: nobody waits for an answer. `bus.rs` guards it.
-pub(super) fn run_passed_on(command: &'static Command, ctx: Ctx, argv: &[Str<'_>]) -> Result<(), Error> {
+/// The command has panicked: delivers the effects that it has left, replicates whatever else it may have changed, and
+/// completes its reply. The state is released, and as the panic left it.
+#[cold]
+#[inline(never)]
+fn after_panic<'w>(
+    row: Row,
+    argv: &[Str<'_>],
+    words: &'w [&'w [u8]],
+    reply: &mut ServerReply<'_>,
+    effects: &mut Effects<'w>,
+) {
+    let (ctx, command) = (reply.ctx(), row.command);
+    caught(command.name);
+    catch_panic("what follows a panic", (), || {
+        let Some(mut state) = try_state() else { return };
+        let mut keys = ServerKeys::new(*ctx, argv, row.writes);
+        let names = keys.names();
+        let (events, _) = deliver(*ctx, effects, &mut keys, &mut state, |state, effect| match effect {
+            Effect::ReplicateVerbatim => ctx.replicate_verbatim(),
+            Effect::PassOn(how) => pass_on(*ctx, state, command, words, &how),
+            Effect::Compress(job) => workers::submit(state, *job),
+            other => give_up_waiting(state, &other),
+        });
+        if row.writes {
+            resync(*ctx, command, argv, &mut keys, &mut state);
+        }
+        drop(keys);
+        sweep_timer::refresh(&mut state);
+        after_command(state);
+        events.send(*ctx, names);
+    });
+    catch_panic("the rest of a reply", (), || reply.fail(&Error::Internal));
+}
+
+/// A caller who was to wait gets an error instead.
+fn give_up_waiting(state: &mut State, effect: &Effect<'_>) {
+    match effect {
+        Effect::Park(id) => blocked::unpark(state, *id),
+        Effect::Wait(id) => drop(state.sweep.dismiss(*id)),
+        _ => {}
+    }
+}
+
+/// Replicates what the command may have changed without an effect that says so: its keys, or for a command without keys
+/// all rules and marks.
+#[cold]
+fn resync(ctx: Ctx<'_>, command: &Command, argv: &[Str<'_>], keys: &mut ServerKeys<'_>, state: &mut State) {
+    if matches!(command.keys, Keys::None) {
+        return reemit::start();
+    }
+    for at in key_places(command.keys, argv) {
+        let Some(name) = argv.get(at) else { continue };
+        let key = Key { name: name.bytes(), arg: u16::try_from(at).ok() };
+        catch_panic("the replication of a key after a panic", (), || replicate::resync(ctx, keys, state, key));
+    }
+}
+
+/// Which words of a command are its keys.
+fn key_places(keys: Keys, argv: &[Str<'_>]) -> impl Iterator<Item = usize> {
+    let (count, step) = match keys {
+        Keys::None => (0, 1),
+        Keys::One(_) => (1, 1),
+        Keys::All(_) => (argv.len(), 1),
+        Keys::CountedPairs(_) => {
+            let counted = argv.get(1).and_then(|count| units::parse_int(count.bytes()).ok()).unwrap_or(0);
+            (usize::try_from(counted).unwrap_or(0), 2)
+        }
+    };
+    let first = if step == 2 { 2 } else { 1 };
+    (first..argv.len()).step_by(step).take(count)
+}
+
+/// What is done to a key, in the server's flags.
+pub(super) fn access_flags(access: Access) -> u32 {
+    match access {
+        Access::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
+        Access::Overwrite => raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_KEY_UPDATE,
+        Access::Update => raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE,
+        Access::Delete => raw::REDISMODULE_CMD_KEY_RM | raw::REDISMODULE_CMD_KEY_DELETE,
+        Access::ReadUpdate => {
+            raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE
+        }
+    }
+}
+
+/// Runs a command that another primary of the cluster has passed on: it has no caller here.
+pub(super) fn run_passed_on(command: &'static Command, ctx: Ctx<'_>, argv: &[Str<'_>]) -> Result<(), Error> {
     let words: Vec<&[u8]> = argv.iter().map(|word| word.bytes()).collect();
     let run = command.run.filter(|_| command.accepts(words.len())).ok_or(Error::Arity(command.name))?;
     let mut state = try_state().ok_or(Error::Internal)?;
     let mut effects = Effects::new();
     let mut keys = ServerKeys::new(ctx, argv, command.has(Flag::Write));
-    let mut cx = Cx {
-        now: clock_now(),
-        caller: Caller { db: ctx.selected_db(), passed_on: true, ..Caller::default() },
-        state: &mut state,
-        keys: &mut keys,
-        reply: &mut Unanswered,
-        server: &ServerCaller::new(ctx),
-        effects: &mut effects,
-    };
-    let outcome = run.call(&mut cx, &mut Args::new(command.name, &words, command.name_words()), COMMANDS);
-    deliver(ctx, By::PassedOn(command), effects, keys, state);
-    outcome
+    let outcome = try_run(command.name, || {
+        let mut cx = Cx {
+            now: clock_now(),
+            caller: Caller { db: ctx.selected_db(), passed_on: true, ..Caller::default() },
+            state: &mut state,
+            keys: &mut keys,
+            reply: &mut Unanswered,
+            server: &ServerCaller::new(ctx),
+            effects: &mut effects,
+        };
+        run.call(&mut cx, &mut Args::new(command.name, &words, command.name_words()), COMMANDS)
+    });
+    let names = keys.names();
+    let (events, delivered) = deliver(ctx, &mut effects, &mut keys, &mut state, |state, effect| match effect {
+        Effect::ReplicateVerbatim => replicate::command(ctx, command, argv),
+        Effect::Compress(job) => workers::submit(state, *job),
+        other => give_up_waiting(state, &other), // and nothing is passed on twice
+    });
+    if outcome.is_none() || delivered.is_err() {
+        resync(ctx, command, argv, &mut keys, &mut state);
+    }
+    drop(keys);
+    sweep_timer::refresh(&mut state);
+    after_command(state);
+    events.send(ctx, names);
+    outcome.unwrap_or(Err(Error::Internal))
 }
 
-fn caller(row: Row, ctx: Ctx) -> Caller {
+fn caller(row: Row, ctx: Ctx<'_>) -> Caller {
     if !row.writes {
         return Caller { db: ctx.selected_db(), ..Caller::default() };
     }

@@ -1,28 +1,23 @@
-//! What the server tells us between commands: its cron, forks, and going down.
+//! The server's events: its cron, keys that go, flushes, changes of role and settings, loading, forks, shutdown.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::ptr;
 use std::sync::Arc;
 
 use redis_module::raw;
 
-use super::ffi::{Ctx, OwnedStr, Str, server};
-use super::{
-    blocked, caller, catch_panic, clock_now, cluster, datatype, deliver, filter, random_bytes, sweep, take_panics,
-    try_state, with_state, workers,
-};
+use super::after_command::after_command;
+use super::clock::clock_now;
+use super::ffi::{Ctx, Str, server};
+use super::panic::{self, catch_panic};
+use super::state::{MISS_REASONS, random_bytes, try_state, with_state};
+use super::{blocked, caller, cluster, filter, reemit, sweep_timer, workers};
 use crate::cache::State;
 use crate::cache::clock::Now;
 
 /// Tag names looked at in each turn of the server's cron.
-const TAGS_A_TURN: usize = 10_000;
-/// Tags looked at in one go to say their marks once more; a mark that is said counts as sixteen.
-const SAID_AT_ONCE: usize = 8_192;
-/// How long to wait when the server must not be disturbed (paused, or failing over).
-const LATER_MS: i64 = 20;
-
+const TAGS_PER_TURN: usize = 10_000;
 /// Subscribes.
-pub(super) fn subscribe(ctx: Ctx) -> Result<(), String> {
+pub(super) fn subscribe(ctx: Ctx<'_>) -> Result<(), String> {
     let wanted: [(u64, raw::RedisModuleEventCallback); 8] = [
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, Some(on_role)),
         (raw::REDISMODULE_EVENT_FLUSHDB, Some(on_flush)),
@@ -59,13 +54,13 @@ unsafe extern "C" fn on_key_gone(
         // SAFETY: the key's name, valid until we return.
         let Some(name) = (unsafe { Str::from_raw(key) }) else { return };
         if kind == raw::REDISMODULE_NOTIFY_EVICTED as c_int {
-            let fresh = datatype::MISS_REASONS.evicted(name.bytes());
+            let fresh = MISS_REASONS.evicted(name.bytes());
             // The server evicts before it calls a command, not while one holds the state.
             if let Some(mut state) = try_state() {
                 state.evicted(fresh, clock_now());
             }
         } else {
-            datatype::MISS_REASONS.expired(name.bytes());
+            MISS_REASONS.expired(name.bytes());
         }
     });
     raw::REDISMODULE_OK as c_int
@@ -83,20 +78,20 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
             }
             // SAFETY: the event's context, valid until we return.
             match unsafe { Ctx::from_raw(ctx) } {
-                Some(ctx) if ctx.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE == 0 => {
-                    sweep::replicate_marks(state.reap(TAGS_A_TURN, clock_now()));
+                Some(ctx) if !ctx.is_replica() => {
+                    sweep_timer::replicate_marks(state.reap(TAGS_PER_TURN, clock_now()));
                 }
-                _ => state.reap_tags(TAGS_A_TURN, clock_now()),
+                _ => state.reap_tags(TAGS_PER_TURN, clock_now()),
             }
-            sweep::refresh(&mut state);
+            sweep_timer::refresh(&mut state);
             state.codecs.trim();
             let now = clock_now();
-            take_panics(&mut state, now);
+            panic::count(&mut state, now);
             state.watch(now);
             let State { stats, policies, .. } = &mut *state;
             stats.remove_if_idle(policies, now);
             filter::refresh(&state, now);
-            blocked::rearm_timer(&state, now);
+            blocked::rearm_timer(&mut state, now);
         }
     });
 }
@@ -107,7 +102,7 @@ unsafe extern "C" fn on_role(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEve
         let Some(mut state) = try_state() else { return };
         state.reset_leases(random_bytes(), clock_now());
         state.sweep_all(clock_now());
-        blocked::after_command(state);
+        after_command(state);
     });
 }
 
@@ -121,7 +116,7 @@ unsafe extern "C" fn on_flush(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModule
         let db = unsafe { (*data.cast::<raw::RedisModuleFlushInfo>()).dbnum };
         let db = (db >= 0).then_some(db);
         void_loads(ctx, &[db], State::flushed);
-        sweep::wake();
+        sweep_timer::wake();
     });
 }
 
@@ -151,9 +146,9 @@ fn void_loads(
     let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
     let Some(mut state) = try_state() else { return };
     let keys: Vec<_> = dbs.iter().flat_map(|db| tell(&mut state, *db, clock_now())).collect();
-    sweep::refresh(&mut state);
+    sweep_timer::refresh(&mut state);
     blocked::wake_waiters(ctx, &mut state, keys);
-    blocked::after_command(state);
+    after_command(state);
 }
 
 unsafe extern "C" fn on_config(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
@@ -200,47 +195,7 @@ unsafe extern "C" fn on_fork(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
                 .is_some_and(|state| state.policies.commanded().next().is_some() || !state.invalidations.is_empty())
         };
         if on_alloc && to_say() && ctx.rewrites_aof() && !ctx.is_set(b"aof-use-rdb-preamble") {
-            say_once_more_after(ctx.as_ptr(), 1, 0);
-        }
-    });
-}
-
-/// `from` is the id of the tag with which to go on; with 0 all else is said, too.
-fn say_once_more_after(ctx: *mut raw::RedisModuleCtx, ms: i64, from: usize) {
-    // SAFETY: a context of the server's; the callback takes a number for its data.
-    unsafe { server!(RedisModule_CreateTimer)(ctx, ms, Some(reemit_after_rewrite), ptr::without_provenance_mut(from)) };
-}
-
-unsafe extern "C" fn reemit_after_rewrite(ctx: *mut raw::RedisModuleCtx, from: *mut c_void) {
-    catch_panic("the timer that says rules and marks once more", (), || {
-        let from = from.addr();
-        // SAFETY: takes nothing, returns a number: whether replicating now would end the server (it is paused).
-        if unsafe { server!(RedisModule_AvoidReplicaTraffic)() } != 0 {
-            return say_once_more_after(ctx, LATER_MS, from);
-        }
-        // SAFETY: the timer's context, valid until we return.
-        let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
-        let mut marks = Vec::new();
-        let mut collect = |db, words| marks.push((db, words));
-        if from == 0 {
-            with_state(|state| state.each_mark_but_tags(clock_now(), &mut collect));
-            let rules: Vec<_> =
-                with_state(|state| state.policies.commanded().map(|rule| rule.spec().words()).collect());
-            for rule in rules {
-                let mut words = vec![OwnedStr::new(b"SET")];
-                words.extend(rule.iter().map(|word| OwnedStr::new(word)));
-                ctx.replicate_words(c"SMARTCACHE.RULE", &words.iter().map(OwnedStr::borrow).collect::<Vec<_>>());
-            }
-        }
-        // Of tags there may be millions. What is invalidated meanwhile is said by itself.
-        let next = with_state(|state| state.each_mark_of_tags(from, SAID_AT_ONCE, clock_now(), &mut collect));
-        for (db, words) in marks {
-            if ctx.select_db(db) {
-                deliver::replicate_mark(ctx, &words);
-            }
-        }
-        if let Some(next) = next {
-            say_once_more_after(ctx.as_ptr(), 1, next);
+            reemit::start();
         }
     });
 }

@@ -5,13 +5,15 @@ use std::ffi::{CString, c_int};
 use redis_module::raw;
 
 use super::caller::ServerCaller;
+use super::clock::clock_now;
+use super::datatype;
 use super::ffi::{Ctx, server, server_may};
-use super::{DEFRAGMENTED, clock_now, context, take_panics, try_state};
+use super::panic::{self, catch_panic};
+use super::state::try_state;
 use crate::cache::stats::{FIELDS, Number, Whose};
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Registers the section.
-pub(super) fn register(ctx: Ctx) -> Result<(), String> {
+pub(super) fn register(ctx: Ctx<'_>) -> Result<(), String> {
     // SAFETY: the context is that of the load.
     let status = unsafe { server!(RedisModule_RegisterInfoFunc)(ctx.as_ptr(), Some(report)) };
     if status == raw::REDISMODULE_OK as c_int { Ok(()) } else { Err("the server refused the INFO section".into()) }
@@ -21,10 +23,10 @@ unsafe extern "C" fn report(info: *mut raw::RedisModuleInfoCtx, for_crash_report
     if for_crash_report != 0 {
         return; // in a signal handler nothing may be allocated or locked
     }
-    super::catch_panic("INFO", (), || {
+    catch_panic("INFO", (), || {
         let Some(mut state) = try_state() else { return };
         let now = clock_now();
-        take_panics(&mut state, now);
+        panic::count(&mut state, now);
         let snapshot = state.snapshot(Whose::Node, None, now);
         if let Some(section) = server_may!(RedisModule_InfoAddSection) {
             // SAFETY: `info` is valid during the callback; an empty name makes the module's own section.
@@ -33,14 +35,13 @@ unsafe extern "C" fn report(info: *mut raw::RedisModuleInfoCtx, for_crash_report
         for field in FIELDS {
             add(info, field.name, (field.read)(&snapshot));
         }
-        // SAFETY: that context lives as long as the module.
-        if let Some(ctx) = unsafe { Ctx::from_raw(context()) } {
+        if let Some(ctx) = Ctx::of_module() {
             let health = state.health(&ServerCaller::new(ctx), now);
             add_text(info, "health", health.status());
             add(info, "health_reasons", Number::Whole(health.reasons.len() as u64));
         }
         add(info, "offload_queued_bytes", Number::Whole(state.offload.queued_bytes() as u64));
-        add(info, "defragmented_entries", Number::Whole(DEFRAGMENTED.load(Relaxed)));
+        add(info, "defragmented_entries", Number::Whole(datatype::defragmented()));
     });
 }
 

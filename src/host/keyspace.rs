@@ -1,11 +1,10 @@
 //! The server's keyspace behind the port that commands see. One key is open at a time: opening a second may
 //! expire or free the first.
 
-use std::ffi::c_void;
-
-use super::datatype;
-use super::ffi::{CallReply, Ctx, KeyKind, Mode, OpenKey, OwnedStr, Str};
-use crate::cache::entry::{Entry, EntryMut, EntryRef};
+use super::ffi::{CallReply, Ctx, OwnedStr, Str};
+use super::keys::{KeyKind, ReadKey, ReadMode, WriteKey, WriteMode};
+use super::state::invalidations;
+use crate::cache::entry::{Entry, EntryMut};
 use crate::cache::{Key, Keyspace, Slot};
 
 /// The command's own words, as the server's strings.
@@ -13,11 +12,6 @@ use crate::cache::{Key, Keyspace, Slot};
 pub(super) struct Names<'a>(&'a [Str<'a>]);
 
 impl<'a> Names<'a> {
-    /// All of them.
-    pub(super) fn words(self) -> &'a [Str<'a>] {
-        self.0
-    }
-
     /// Calls `f` with the server's string of the key's name: the command's own word, or a new one.
     pub(super) fn with_name<R>(self, key: Key<'_>, f: impl FnOnce(Str<'_>) -> R) -> R {
         match key.arg.and_then(|arg| self.0.get(usize::from(arg))) {
@@ -27,34 +21,63 @@ impl<'a> Names<'a> {
     }
 }
 
+/// How a key is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Read(ReadMode),
+    Write(WriteMode),
+}
+
 /// The keys of the context's selected database.
 pub(super) struct ServerKeys<'a> {
-    ctx: Ctx,
+    ctx: Ctx<'a>,
     names: Names<'a>,
     /// How every key is opened; else as each call needs it, which never changes one.
     mode: Option<Mode>,
-    open: Option<Opened>,
+    open: Option<Opened<'a>>,
     text: Option<CallReply>,
 }
 
-struct Opened {
-    key: OpenKey,
+struct Opened<'a> {
+    key: OpenKey<'a>,
     arg: Option<u16>,
     mode: Mode,
-    /// What it holds: asked once, until we change it.
+    /// Read once, and again after each change of ours.
     kind: KeyKind,
+}
+
+enum OpenKey<'a> {
+    Missing,
+    Read(ReadKey<'a>),
+    Write(WriteKey<'a>),
+}
+
+impl<'a> OpenKey<'a> {
+    /// The key, to ask; `None` when there is none.
+    fn read(&self) -> Option<&ReadKey<'a>> {
+        match self {
+            OpenKey::Missing => None,
+            OpenKey::Read(key) => Some(key),
+            OpenKey::Write(key) => Some(key.read()),
+        }
+    }
+
+    fn kind(&self) -> KeyKind {
+        self.read().map_or(KeyKind::Nothing, ReadKey::kind)
+    }
 }
 
 impl<'a> ServerKeys<'a> {
     /// For a command with these words; `may_write` when it is flagged `write` (else the server would let us
     /// change a replica).
-    pub(super) fn new(ctx: Ctx, argv: &'a [Str<'a>], may_write: bool) -> Self {
-        ServerKeys { ctx, names: Names(argv), mode: may_write.then_some(Mode::Write), open: None, text: None }
+    pub(super) fn new(ctx: Ctx<'a>, argv: &'a [Str<'a>], may_write: bool) -> Self {
+        let mode = may_write.then_some(Mode::Write(WriteMode::Command));
+        ServerKeys { ctx, names: Names(argv), mode, open: None, text: None }
     }
 
-    /// For the sweep: what it comes to counts as no access.
-    pub(super) fn to_sweep(ctx: Ctx, names: &'a [Str<'a>], frees: bool) -> Self {
-        let mode = if frees { Mode::Sweep } else { Mode::Peek };
+    /// For the sweep: its accesses do not count.
+    pub(super) fn to_sweep(ctx: Ctx<'a>, names: &'a [Str<'a>], frees: bool) -> Self {
+        let mode = if frees { Mode::Write(WriteMode::Quiet) } else { Mode::Read(ReadMode::Peek) };
         ServerKeys { ctx, names: Names(names), mode: Some(mode), open: None, text: None }
     }
 
@@ -63,58 +86,60 @@ impl<'a> ServerKeys<'a> {
         self.names
     }
 
-    /// The key, open: again the one that is, or another.
-    fn opened(&mut self, key: Key<'_>, mode: Mode) -> &Opened {
+    /// The key, open: the one that is, or another.
+    fn opened(&mut self, key: Key<'_>, mode: Mode) -> &mut Opened<'a> {
         let mode = self.mode.unwrap_or(mode);
-        let same = |open: &Opened| open.mode == mode && open.arg.is_some() && open.arg == key.arg;
+        let same = |open: &Opened<'_>| open.mode == mode && open.arg.is_some() && open.arg == key.arg;
         if !self.open.as_ref().is_some_and(same) {
             self.open = None; // close first
-            let opened = self.names.with_name(key, |name| self.ctx.open(name, mode));
+            let opened = self.names.with_name(key, |name| match mode {
+                Mode::Read(mode) => ReadKey::open(self.ctx, name, mode).map_or(OpenKey::Missing, OpenKey::Read),
+                Mode::Write(mode) => OpenKey::Write(WriteKey::open(self.ctx, name, mode)),
+            });
             let kind = opened.kind();
             self.open = Some(Opened { key: opened, arg: key.arg, mode, kind });
         }
-        self.open.as_ref().expect("opened just above")
+        self.open.as_mut().expect("opened just above")
+    }
+
+    /// The key, open for writing.
+    fn to_write(&mut self, key: Key<'_>) -> &mut Opened<'a> {
+        self.opened(key, Mode::Write(WriteMode::Command))
     }
 
     /// When the server deletes `key`, in milliseconds of Unix time.
     pub(super) fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
-        self.held_open(key).key.expire_at()
+        self.open_in_any_mode(key).key.read().and_then(ReadKey::expire_at)
     }
 
-    /// The key, however it was opened, to ask of it what any mode tells.
-    fn held_open(&mut self, key: Key<'_>) -> &Opened {
+    /// The key, however it was opened, for what any mode can tell.
+    fn open_in_any_mode(&mut self, key: Key<'_>) -> &mut Opened<'a> {
         let open = self.open.as_ref().filter(|open| open.arg.is_some() && open.arg == key.arg);
-        let mode = open.map_or(Mode::Peek, |open| open.mode);
+        let mode = open.map_or(Mode::Read(ReadMode::Peek), |open| open.mode);
         self.opened(key, mode)
     }
 
-    /// The open key was changed: what it holds is to be asked again.
-    fn ask_again(&mut self) {
-        if let Some(open) = &mut self.open {
-            open.kind = open.key.kind();
-        }
-    }
-
-    fn slot(&mut self, key: Key<'_>, mode: Mode) -> Slot<'_> {
-        let open = self.opened(key, mode);
-        match open.kind {
-            KeyKind::Nothing => Slot::Empty,
-            KeyKind::Text => Slot::Text(open.key.len()),
-            KeyKind::Other => Slot::Other,
-            // SAFETY: the key is open and holds a value of our type; it stays open, and the value unchanged, as
-            // long as the slot borrows `self`, since every method that could change either takes `&mut self`.
-            KeyKind::Ours => Slot::Entry(EntryRef::from_bytes(unsafe { datatype::bytes(open.key.value()) })),
+    fn slot(&mut self, key: Key<'_>, mode: ReadMode) -> Slot<'_> {
+        let open = self.opened(key, Mode::Read(mode));
+        match (open.kind, open.key.read()) {
+            (KeyKind::Nothing, _) | (_, None) => Slot::Empty,
+            (KeyKind::Text, Some(key)) => Slot::Text(key.len()),
+            (KeyKind::Other, _) => Slot::Other,
+            // SAFETY: the key holds one of ours; it stays open, and the value unchanged, as long as the slot borrows `self`,
+            // since every method that could change either takes `&mut self`. Whoever else opens keys or calls commands
+            // of the server (`workers.rs`, `caller.rs`) does so while no slot is borrowed, or calls what touches no key.
+            (KeyKind::Ours, Some(key)) => Slot::Entry(unsafe { key.entry() }),
         }
     }
 }
 
 impl Keyspace for ServerKeys<'_> {
     fn look(&mut self, key: Key<'_>) -> Slot<'_> {
-        self.slot(key, Mode::Read)
+        self.slot(key, ReadMode::Read)
     }
 
     fn peek(&mut self, key: Key<'_>) -> Slot<'_> {
-        self.slot(key, Mode::Peek)
+        self.slot(key, ReadMode::Peek)
     }
 
     fn text(&mut self, key: Key<'_>) -> Option<&[u8]> {
@@ -124,48 +149,69 @@ impl Keyspace for ServerKeys<'_> {
     }
 
     fn left_ms(&mut self, key: Key<'_>) -> Option<u64> {
-        self.held_open(key).key.left_ms()
+        self.open_in_any_mode(key).key.read().and_then(ReadKey::left_ms)
     }
 
     fn memory_bytes(&mut self, key: Key<'_>) -> u64 {
-        match self.slot(key, Mode::Peek) {
-            Slot::Entry(entry) => datatype::memory_of(entry),
-            Slot::Text(len) => len as u64,
-            Slot::Empty | Slot::Other => 0,
+        let open = self.opened(key, Mode::Read(ReadMode::Peek));
+        match (open.kind, open.key.read()) {
+            (KeyKind::Ours, Some(key)) => key.memory() as u64,
+            (KeyKind::Text, Some(key)) => key.len() as u64,
+            _ => 0,
         }
     }
 
     fn set(&mut self, key: Key<'_>, mut entry: Entry, expire_at: Option<u64>) {
-        debug_assert!(self.mode.is_some_and(|mode| mode != Mode::Peek));
         let db = self.ctx.selected_db();
-        let open = &self.opened(key, Mode::Write).key;
-        datatype::invalidations().joined(db, key.name, &mut entry.as_mut());
-        let old: *mut c_void = open.set(datatype::into_raw(entry));
+        let Opened { key: OpenKey::Write(open), kind, .. } = self.to_write(key) else { return not_writable() };
+        invalidations().joined(db, key.name, &mut entry.as_mut());
+        let old = open.set(entry);
         open.set_expire_at(expire_at);
-        self.ask_again();
-        // SAFETY: the server has let go of the value that was replaced, and it was one of ours.
-        unsafe {
-            if !old.is_null() {
-                datatype::invalidations().left(db, key.name, EntryRef::from_bytes(datatype::bytes(old)));
-            }
-            datatype::free(old);
+        *kind = open.read().kind();
+        if let Some(old) = old {
+            invalidations().left(db, key.name, old.as_ref());
         }
+        written();
     }
 
     fn edit(&mut self, key: Key<'_>) -> Option<EntryMut<'_>> {
-        debug_assert!(self.mode.is_some_and(|mode| mode != Mode::Peek));
-        let open = self.opened(key, Mode::Write);
-        // SAFETY: as in `slot`; opened for writing, on the main thread, and nobody else refers to the value.
-        (open.kind == KeyKind::Ours).then(|| EntryMut::from_bytes(unsafe { datatype::bytes_mut(open.key.value()) }))
+        let open = self.to_write(key);
+        match &mut open.key {
+            // SAFETY: as in `slot`; nobody else refers to the value, since the slot would borrow `self`.
+            OpenKey::Write(key) if open.kind == KeyKind::Ours => Some(unsafe { key.entry_mut() }),
+            OpenKey::Write(_) => None,
+            _ => {
+                not_writable();
+                None
+            }
+        }
     }
 
     fn set_expire_at(&mut self, key: Key<'_>, at: Option<u64>) {
-        self.opened(key, Mode::Write).key.set_expire_at(at);
+        let Opened { key: OpenKey::Write(open), .. } = self.to_write(key) else { return not_writable() };
+        open.set_expire_at(at);
+        written();
     }
 
     fn remove(&mut self, key: Key<'_>) -> bool {
-        let removed = self.opened(key, Mode::Write).key.unlink();
-        self.ask_again();
+        let Opened { key: OpenKey::Write(open), kind, .. } = self.to_write(key) else {
+            not_writable();
+            return false;
+        };
+        let removed = open.unlink();
+        *kind = KeyKind::Nothing;
+        written();
         removed
     }
+}
+
+/// Only commands flagged `write` write: a bug elsewhere, which must not change a replica.
+fn not_writable() {
+    debug_assert!(false, "a command that is not flagged `write` writes a key");
+}
+
+/// A place where tests make a command panic: the key has changed, and no effect says so yet.
+fn written() {
+    #[cfg(feature = "test-commands")]
+    crate::commands::panic::point("a write to the keyspace");
 }

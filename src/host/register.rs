@@ -1,4 +1,4 @@
-//! Tells the server of our commands: name, flags, keys, documentation, ACL categories.
+//! Registers our commands: name, flags, keys, documentation, ACL categories.
 //!
 //! Everything comes from the [`COMMANDS`] table. Key specifications are a must and not decoration: without them
 //! the server takes every key for written, and a user with `%R~app:*` could not even read.
@@ -8,15 +8,15 @@ use std::ptr;
 
 use redis_module::raw;
 
-use super::dispatch::trampoline;
-use super::ffi::{Ctx, server, server_may};
+use super::dispatch::{access_flags, trampoline};
+use super::ffi::{Ctx, is_valkey, server, server_may};
 use crate::commands::COMMANDS;
-use crate::commands::spec::{Access, Arg, Command, Flag, Keys, Kind};
+use crate::commands::spec::{Arg, Command, Flag, Keys, Kind};
 
 /// The category of our own, where the server lets modules add one (Redis 7.4, Valkey 8.0).
 const CATEGORY: &CStr = c"smartcache";
 
-/// Valkey 9 refuses to move slots while a module has not said that it can live with that.
+/// Valkey 9 moves no slots while a module is loaded that has not declared its support for that.
 const HANDLE_ATOMIC_SLOT_MIGRATION: u32 = 1 << 5;
 /// Not in the header of our bindings.
 const NO_IMPLICIT_SIGNAL_MODIFIED: u32 = 1 << 1;
@@ -31,8 +31,8 @@ fn lower(name: &str) -> *const c_char {
     text(&name.to_ascii_lowercase())
 }
 
-/// What the module can live with.
-pub(super) fn options(ctx: Ctx) {
+/// Declares what the module supports.
+pub(super) fn options(ctx: Ctx<'_>) {
     // Errors while loading are checked (else diskless replication is off), changes are signalled by hand.
     let mut options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | NO_IMPLICIT_SIGNAL_MODIFIED;
     if is_valkey() {
@@ -48,17 +48,8 @@ pub(super) fn options(ctx: Ctx) {
     }
 }
 
-/// Bit and event numbers differ between Redis and Valkey above 7.2: only the flavour tells them apart.
-pub(super) fn is_valkey() -> bool {
-    let Some(get) = server_may!(RedisModule_GetApi) else { return false };
-    let mut function: *mut std::ffi::c_void = ptr::null_mut();
-    // SAFETY: a C string, and room for one pointer; nothing is called through it.
-    let found = unsafe { get(c"ValkeyModule_GetServerVersion".as_ptr(), ptr::from_mut(&mut function).cast()) };
-    found == raw::REDISMODULE_OK as c_int
-}
-
 /// Registers all commands.
-pub(super) fn commands(ctx: Ctx) -> Result<(), String> {
+pub(super) fn commands(ctx: Ctx<'_>) -> Result<(), String> {
     let own_category = server_may!(RedisModule_AddACLCategory).is_some_and(|add| {
         // SAFETY: the context is that of the load; a C string.
         unsafe { add(ctx.as_ptr(), CATEGORY.as_ptr()) == raw::REDISMODULE_OK as c_int }
@@ -85,7 +76,7 @@ pub(super) fn commands(ctx: Ctx) -> Result<(), String> {
     Ok(())
 }
 
-fn create(ctx: Ctx, index: usize, command: &Command) -> Option<*mut raw::RedisModuleCommand> {
+fn create(ctx: Ctx<'_>, index: usize, command: &Command) -> Option<*mut raw::RedisModuleCommand> {
     let ok = raw::REDISMODULE_OK as c_int;
     let run = command.run.map(|_| trampoline(index));
     let flags = text(&flags(command));
@@ -140,7 +131,7 @@ fn ended<T>(mut items: Vec<T>) -> *mut T {
 }
 
 fn describe(command: &Command) -> raw::RedisModuleCommandInfo {
-    // SAFETY: plain C data; zeroes mean "not said".
+    // SAFETY: plain C data; zeroes mean "not given".
     let mut info: raw::RedisModuleCommandInfo = unsafe { std::mem::zeroed() };
     info.version = ptr::from_ref(Box::leak(Box::new(raw::RedisModuleCommandInfoVersion {
         version: 1,
@@ -160,19 +151,6 @@ fn describe(command: &Command) -> raw::RedisModuleCommandInfo {
     info
 }
 
-/// What is done to a key, in the server's flags.
-pub(super) fn access_flags(access: Access) -> u32 {
-    match access {
-        Access::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
-        Access::Overwrite => raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_KEY_UPDATE,
-        Access::Update => raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_UPDATE,
-        Access::Delete => raw::REDISMODULE_CMD_KEY_RM | raw::REDISMODULE_CMD_KEY_DELETE,
-        Access::ReadUpdate => {
-            raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE
-        }
-    }
-}
-
 fn key_specs(keys: Keys) -> Vec<raw::RedisModuleCommandKeySpec> {
     let (access, find) = match keys {
         Keys::None => return Vec::new(),
@@ -181,7 +159,7 @@ fn key_specs(keys: Keys) -> Vec<raw::RedisModuleCommandKeySpec> {
         Keys::CountedPairs(access) => (access, (0, 2)),
     };
 
-    // SAFETY: plain C data; zeroes mean "not said".
+    // SAFETY: plain C data; zeroes mean "not given".
     let mut spec: raw::RedisModuleCommandKeySpec = unsafe { std::mem::zeroed() };
     spec.flags = u64::from(access_flags(access));
     spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
@@ -204,7 +182,7 @@ fn key_specs(keys: Keys) -> Vec<raw::RedisModuleCommandKeySpec> {
 }
 
 fn argument(arg: &Arg) -> raw::RedisModuleCommandArg {
-    // SAFETY: plain C data; zeroes mean "not said".
+    // SAFETY: plain C data; zeroes mean "not given".
     let mut made: raw::RedisModuleCommandArg = unsafe { std::mem::zeroed() };
     made.name = text(arg.name);
     made.type_ = match arg.kind {

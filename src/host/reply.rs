@@ -1,30 +1,73 @@
-//! Answers through the server's reply calls: bytes are copied once, into the client's buffer.
+//! Replies, written straight into the client's buffer.
+//!
+//! A reply is a tree in prefix order: each container announces its length, then its elements follow. So one number
+//! says how much of it is missing: every element takes one away, and a container of n elements adds n. A command that
+//! fails in the midst of its reply, by an error or a panic, has the missing elements filled: else the client would take
+//! the next reply for one of them.
 
 use std::ffi::c_long;
 
 use redis_module::raw;
 use smallvec::SmallVec;
 
-use super::ffi::{Ctx, server};
+use super::ffi::{ClientCtx, server};
+use super::panic::{catch_panic, try_run};
 use crate::cache::Reply;
 use crate::cache::error::Error;
 
-/// The answer to one command.
-pub(super) struct ServerReply {
-    ctx: Ctx,
+/// The reply to one command.
+pub(super) struct ServerReply<'a> {
+    ctx: ClientCtx<'a>,
+    /// Elements that are to follow.
+    missing: usize,
 }
 
-impl ServerReply {
-    pub(super) fn new(ctx: Ctx) -> Self {
-        ServerReply { ctx }
+impl<'a> ServerReply<'a> {
+    pub(super) fn new(ctx: ClientCtx<'a>) -> Self {
+        ServerReply { ctx, missing: 1 }
     }
 
-    /// Answers with an error.
-    pub(super) fn error(&mut self, error: &Error) {
-        let text = terminated(&error.to_string());
-        // SAFETY: the context is valid; the text ends with a zero byte.
-        unsafe { server!(RedisModule_ReplyWithError)(self.ctx.as_ptr(), text.as_ptr().cast()) };
+    pub(super) fn ctx(&self) -> ClientCtx<'a> {
+        self.ctx
     }
+
+    /// The client is blocked: its reply is another's to write.
+    pub(super) fn is_deferred(&mut self) {
+        self.missing = 0;
+    }
+
+    /// Ends the reply with an error: the whole of it, or the last element of what is written. (The last element of a map
+    /// is a value.) A reply that is complete stays as it is.
+    pub(super) fn fail(&mut self, error: &Error) {
+        let text = terminated(&error.to_string());
+        while self.missing > 1 {
+            self.nil();
+        }
+        if self.missing == 1 {
+            self.missing = 0;
+            // SAFETY: the context is valid; the text ends with a zero byte.
+            unsafe { server!(RedisModule_ReplyWithError)(self.ctx.as_ptr(), text.as_ptr().cast()) };
+        }
+    }
+
+    /// One more element is about to be written.
+    #[inline]
+    fn element(&mut self) {
+        debug_assert!(self.missing > 0, "a reply has more elements than it announced");
+        #[cfg(feature = "test-commands")]
+        crate::commands::panic::point("an element of a reply");
+        self.missing = self.missing.saturating_sub(1);
+    }
+}
+
+/// Writes a reply behind the guard; false after a panic.
+pub(super) fn write_guarded(what: &str, ctx: ClientCtx<'_>, write: impl FnOnce(&mut ServerReply<'_>)) -> bool {
+    let mut reply = ServerReply::new(ctx);
+    let written = try_run(what, || write(&mut reply)).is_some();
+    if !written {
+        catch_panic("the rest of a reply", (), || reply.fail(&Error::Internal));
+    }
+    written
 }
 
 fn terminated(text: &str) -> SmallVec<[u8; 128]> {
@@ -46,14 +89,16 @@ impl Reply for Unanswered {
     fn map(&mut self, _: usize) {}
 }
 
-impl Reply for ServerReply {
+impl Reply for ServerReply<'_> {
     fn simple(&mut self, text: &str) {
+        self.element();
         let text = terminated(text);
         // SAFETY: the context is valid; the text ends with a zero byte.
         unsafe { server!(RedisModule_ReplyWithSimpleString)(self.ctx.as_ptr(), text.as_ptr().cast()) };
     }
 
     fn bulk(&mut self, bytes: &[u8]) {
+        self.element();
         // SAFETY: the context is valid; the server copies the bytes before it returns.
         unsafe {
             server!(RedisModule_ReplyWithStringBuffer)(self.ctx.as_ptr(), bytes.as_ptr().cast(), bytes.len());
@@ -61,17 +106,20 @@ impl Reply for ServerReply {
     }
 
     fn nil(&mut self) {
+        self.element();
         // SAFETY: the context is valid.
         unsafe { server!(RedisModule_ReplyWithNull)(self.ctx.as_ptr()) };
     }
 
     fn int(&mut self, n: i64) {
+        self.element();
         // SAFETY: the context is valid.
         unsafe { server!(RedisModule_ReplyWithLongLong)(self.ctx.as_ptr(), n) };
     }
 
     fn double(&mut self, x: f64) {
         if self.ctx.flags() & raw::REDISMODULE_CTX_FLAGS_RESP3 != 0 {
+            self.element();
             // SAFETY: the context is valid.
             unsafe { server!(RedisModule_ReplyWithDouble)(self.ctx.as_ptr(), x) };
         } else {
@@ -81,11 +129,15 @@ impl Reply for ServerReply {
     }
 
     fn array(&mut self, len: usize) {
-        // SAFETY: the context is valid; exactly `len` elements follow (the callers' duty towards the client).
+        self.element();
+        self.missing += len;
+        // SAFETY: the context is valid; `len` elements follow, by `fail` if not by the command.
         unsafe { server!(RedisModule_ReplyWithArray)(self.ctx.as_ptr(), len as c_long) };
     }
 
     fn map(&mut self, len: usize) {
+        self.element();
+        self.missing += 2 * len;
         // SAFETY: as above, `len` pairs.
         unsafe { server!(RedisModule_ReplyWithMap)(self.ctx.as_ptr(), len as c_long) };
     }

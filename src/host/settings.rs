@@ -1,31 +1,28 @@
 //! Settings by `CONFIG GET/SET/REWRITE`, in the server's file, and as `loadmodule` arguments.
 //!
-//! Every setting is registered as a string: durations carry units, and what is allowed is said by `config.rs`
-//! alone. A module argument becomes the setting's *default*: so a line in the file wins over it, and `CONFIG REWRITE` does
-//! not write it a second time.
+//! Every setting is registered as a string: durations carry units, and `config.rs` alone decides what is allowed. A module
+//! argument becomes the setting's *default*: so a line in the file wins over it, and `CONFIG REWRITE` does not write it a
+//! second time.
 
-use std::cell::RefCell;
+use std::cell::{LazyCell, RefCell};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr;
 
-use lazy_static::lazy_static;
 use redis_module::raw;
 
+use super::clock::clock_now;
 use super::ffi::{Ctx, OwnedStr, Str, server};
-use super::{catch_panic, clock_now, with_state};
+use super::main_thread::MainThread;
+use super::panic::catch_panic;
+use super::state::with_state;
 use crate::config::{self, SETTINGS, Settings};
 
-struct MainThread(RefCell<Vec<Option<OwnedStr>>>);
-// SAFETY: settings are read and written on the main thread only.
-unsafe impl Sync for MainThread {}
+/// The last replies to `CONFIG GET`, one for each setting: the server does not free them.
+static SHOWN: MainThread<LazyCell<RefCell<Vec<Option<OwnedStr>>>>> =
+    MainThread::new(LazyCell::new(|| RefCell::new(SETTINGS.iter().map(|_| None).collect())));
 
-lazy_static! {
-    /// What `CONFIG GET` was given last, setting by setting: the server does not free it.
-    static ref SHOWN: MainThread = MainThread(RefCell::new(SETTINGS.iter().map(|_| None).collect()));
-}
-
-/// Registers all settings, with the module's arguments as their defaults, and loads what the file says.
-pub(super) fn register(ctx: Ctx, args: &[Str<'_>]) -> Result<(), String> {
+/// Registers all settings, with the module's arguments as their defaults, and loads the values of the file.
+pub(super) fn register(ctx: Ctx<'_>, args: &[Str<'_>]) -> Result<(), String> {
     let defaults = from_arguments(args)?;
     for (index, setting) in SETTINGS.iter().enumerate() {
         let name = CString::new(setting.name).map_err(|e| e.to_string())?;
@@ -74,7 +71,7 @@ unsafe extern "C" fn get(_name: *const c_char, index: *mut c_void) -> *mut raw::
         let text = with_state(|state| SETTINGS[index].get(&state.settings));
         let shown = OwnedStr::new(text.as_bytes());
         let ptr = shown.borrow().as_ptr();
-        SHOWN.0.borrow_mut()[index] = Some(shown);
+        SHOWN.get().borrow_mut()[index] = Some(shown);
         ptr
     })
 }

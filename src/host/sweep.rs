@@ -1,28 +1,32 @@
-//! Gives the sweep (`cache/sweep.rs`) its time: a timer, a slice of about a millisecond, a rest.
+//! Gives the sweep (`cache/invalidation/sweep.rs`) its time: a timer, a slice of about a millisecond, a rest.
 //!
-//! A slice comes so often that all of them together stay at `sweep-effort` of the main thread's time: twice that while much
-//! is to be done, half of the time while somebody waits. Only a primary frees anything, and not while the server must not
+//! Slices come so often that all of them together stay at `sweep-effort` of the main thread's time: twice that while much
+//! is left to do, half of the time while somebody waits. Only a primary frees anything, and not while the server must not
 //! be disturbed (paused, failing over, loading); previews only look, and go on everywhere.
 //!
-//! Keys are deleted as a client's `UNLINK` would: replicated, with a tracking signal and the event `del`. All keys are
-//! walked over with the server's own scan, which sees each that is there from begin to end, whatever else changes.
+//! Keys are deleted as a client's `UNLINK` would: replicated, with a tracking signal and the event `del`. A walk over all
+//! keys uses the server's own scan, which reaches each key that exists from begin to end, whatever else changes.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{LazyCell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use lazy_static::lazy_static;
 use redis_module::raw;
 
-use super::datatype;
-use super::deliver::{By, deliver, replicate_mark};
-use super::ffi::{Ctx, OwnedStr, Str, server, server_may};
+use super::after_command::after_command;
+use super::clock::{cached_now, clock_now};
+use super::deliver::deliver;
+use super::ffi::{Ctx, OwnedStr, Str, must_not_write, server, server_may};
 use super::keyspace::ServerKeys;
-use super::{cached_now, catch_panic, clock_now, context, sweep_waiters, try_state};
+use super::main_thread::MainThread;
+use super::panic::{catch_panic, try_run};
+use super::state::{invalidations, try_state};
+use super::sweep_timer::{self, SweepTimer};
+use super::timer::Timer;
+use super::{replicate, sweep_waiters, values};
 use crate::cache::effects::Effects;
-use crate::cache::entry::EntryRef;
 use crate::cache::ids::TagId;
 use crate::cache::invalidation::sweep::{Job, Walk};
 use crate::cache::{Key, State};
@@ -40,14 +44,10 @@ const LATER_MS: i64 = 20;
 /// Keys that are dealt with between two looks at the clock.
 const BATCH: usize = 16;
 
-#[derive(Default)]
-struct Host {
-    /// Where walks over all keys are, by their numbers.
-    cursors: HashMap<u64, Cursor>,
-    /// What replicas are to be told of marks, and of which database.
-    to_say: Vec<(i32, Vec<Vec<u8>>)>,
-    timer: bool,
-}
+/// How far walks over all keys have come, by the numbers of the walks.
+type Cursors = RefCell<HashMap<u64, Cursor>>;
+
+static CURSORS: MainThread<LazyCell<Cursors>> = MainThread::new(LazyCell::new(Cursors::default));
 
 /// A place in the server's scan; freed when dropped.
 struct Cursor(*mut raw::RedisModuleScanCursor);
@@ -61,80 +61,37 @@ impl Drop for Cursor {
     }
 }
 
-struct MainThread(RefCell<Host>);
-// SAFETY: commands, timers and events run on the server's main thread only.
-unsafe impl Sync for MainThread {}
+impl Timer for SweepTimer {
+    const NAME: &'static str = "the sweep";
 
-lazy_static! {
-    static ref SWEEP: MainThread = MainThread(RefCell::default());
-}
+    fn fire(ctx: Ctx<'_>, _: usize) {
+        sweep_timer::set(work(ctx));
+    }
 
-/// To be called when something may be to be done: sees to the timer.
-pub(super) fn refresh(state: &mut State) {
-    state.sweep_arrivals();
-    let due = |due| due == 0 || due <= clock_now().mono_ms();
-    if state.invalidations.has_deferred_frees() || state.sweep.has_answers() || state.sweep.next_due().is_some_and(due)
-    {
-        wake();
+    fn recover(_: usize) {
+        sweep_timer::set(Some(LATER_MS));
     }
 }
 
-/// Replicas are to be told this.
-pub(super) fn replicate_marks(words: Vec<(i32, Vec<Vec<u8>>)>) {
-    if !words.is_empty() {
-        SWEEP.0.borrow_mut().to_say.extend(words);
-        wake();
-    }
+/// Whether the server may be disturbed now, by deletions and what they replicate.
+fn may_free(ctx: Ctx<'_>) -> bool {
+    !ctx.is_loading() && !must_not_write()
 }
 
-/// There is something to do.
-pub(super) fn wake() {
-    if !SWEEP.0.borrow().timer {
-        set_timer(1);
-    }
-}
-
-fn set_timer(after_ms: i64) {
-    SWEEP.0.borrow_mut().timer = true;
-    // SAFETY: the context lives as long as the module; the callback takes no data.
-    unsafe { server!(RedisModule_CreateTimer)(context(), after_ms, Some(tick), ptr::null_mut()) };
-}
-
-unsafe extern "C" fn tick(ctx: *mut raw::RedisModuleCtx, _data: *mut c_void) {
-    // Until the end of this slice nobody need set a timer: it says when the next one comes.
-    let next = catch_panic("the sweep", Some(LATER_MS), || {
-        // SAFETY: the timer's context, valid until we return.
-        work(unsafe { Ctx::from_raw(ctx) }?)
-    });
-    match next {
-        Some(after_ms) => set_timer(after_ms),
-        None => SWEEP.0.borrow_mut().timer = false,
-    }
-}
-
-/// Whether keys may be deleted now: by a primary that is not to be left alone.
-fn may_free(ctx: Ctx) -> bool {
-    let loading = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
-    // SAFETY: takes nothing, returns a number: whether writing now would end the server (it is paused).
-    let paused = unsafe { server!(RedisModule_AvoidReplicaTraffic)() } != 0;
-    ctx.flags() & loading == 0 && !paused
-}
-
-/// One slice; when to come again, in milliseconds, if there is more to do.
-fn work(ctx: Ctx) -> Option<i64> {
+/// One slice; when the next one begins, in milliseconds, if there is more to do.
+fn work(ctx: Ctx<'_>) -> Option<i64> {
     let began = Instant::now();
     let more_to_free = free_deferred(began);
     let Some(mut state) = try_state() else { return Some(LATER_MS) };
-    if ctx.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE != 0 {
-        state.sweep.clear(); // its primary frees what is to be freed, and says what is to be forgotten
-        SWEEP.0.borrow_mut().to_say.clear();
+    if ctx.is_replica() {
+        state.sweep.clear(); // its primary frees dead entries, and replicates which marks may go
+        sweep_timer::take_marks();
     }
     let may_free = may_free(ctx);
     if may_free {
-        let to_say = std::mem::take(&mut SWEEP.0.borrow_mut().to_say);
-        for (db, words) in to_say {
+        for (db, words) in sweep_timer::take_marks() {
             if ctx.select_db(db) {
-                replicate_mark(ctx, &words);
+                replicate::mark(ctx, &words);
             }
         }
     }
@@ -147,19 +104,19 @@ fn work(ctx: Ctx) -> Option<i64> {
     }
     state.sweep.give_up(clock_now());
     sweep_waiters::send(&mut state);
-    SWEEP.0.borrow_mut().cursors.retain(|id, _| state.sweep.has(*id));
+    CURSORS.get().borrow_mut().retain(|id, _| state.sweep.has(*id));
     let rest = |effort: f64| ((began.elapsed().as_secs_f64() * 1_000.0 * (1.0 / effort - 1.0)) as i64).clamp(1, 1_000);
     match state.sweep.next(frees, clock_now()) {
         Some(_) => Some(rest(effort.max(0.001))),
-        None if state.sweep.next_due() == Some(0) => Some(LATER_MS), // when it may free again
-        None if !SWEEP.0.borrow().to_say.is_empty() => Some(LATER_MS),
-        None => more_to_free.then(|| rest(0.05)), // the cron comes by for what is due later
+        None if state.sweep.next_due() == Some(0) => Some(LATER_MS), // once it may free again
+        None if sweep_timer::has_marks() => Some(LATER_MS),
+        None => more_to_free.then(|| rest(0.05)), // the cron arms the timer for what is due later
     }
 }
 
-/// Frees a little of what flushes have left; whether there is more.
+/// Frees some of what flushes have left; whether there is more.
 fn free_deferred(began: Instant) -> bool {
-    while datatype::invalidations().free_some() {
+    while invalidations().free_some() {
         if began.elapsed() > FREEING {
             return true;
         }
@@ -175,10 +132,10 @@ fn effort(state: &State) -> f64 {
     if state.sweep_backlog() > MUCH { (effort * 2.0).min(1.0) } else { effort }
 }
 
-/// Goes on with a walk, for a few keys.
-fn go_on(ctx: Ctx, mut state: RefMut<'static, State>, job: Job) {
+/// Continues a walk, for a few keys.
+fn go_on(ctx: Ctx<'_>, mut state: RefMut<'static, State>, job: Job) {
     if job.began.is_none() {
-        SWEEP.0.borrow_mut().cursors.remove(&job.id); // of a database that was exchanged
+        CURSORS.get().borrow_mut().remove(&job.id); // of a database that was exchanged
     }
     let job = state.begin(job, clock_now());
     let (names, passed, more) = match job.walk {
@@ -196,22 +153,22 @@ fn go_on(ctx: Ctx, mut state: RefMut<'static, State>, job: Job) {
         && let Some(words) = try_state().and_then(|mut state| state.swept(job))
         && ctx.select_db(job.db)
     {
-        replicate_mark(ctx, &words);
+        replicate::mark(ctx, &words);
     }
 }
 
-/// The next members of a tag; how many places were passed, and whether there are more.
+/// The next members of a tag; how many slots were passed, and whether there are more.
 fn members(state: &State, job: Job, tag: TagId) -> (Vec<OwnedStr>, u64, bool) {
     let from = job.passed as usize;
     let found = state.invalidations.tag_index(job.db, |index| {
         let to = index.slots(tag).min(from + BATCH);
-        let names = (from..to).filter_map(|place| index.at(tag, place)).map(OwnedStr::new).collect();
+        let names = (from..to).filter_map(|slot| index.at(tag, slot)).map(OwnedStr::new).collect();
         (names, to.saturating_sub(from) as u64, to < index.slots(tag))
     });
     found.unwrap_or_default()
 }
 
-/// What one call of the scan hands over.
+/// What the callback of the scan works with.
 struct Seen<'a> {
     state: &'a State,
     job: Job,
@@ -219,15 +176,13 @@ struct Seen<'a> {
     passed: u64,
 }
 
-/// The next keys of the database that the walk has to do with; how many were passed, and whether there are more.
-fn scan(ctx: Ctx, state: &State, job: Job) -> (Vec<OwnedStr>, u64, bool) {
+/// The next keys of the database that concern the walk; how many were passed, and whether there are more.
+fn scan(ctx: Ctx<'_>, state: &State, job: Job) -> (Vec<OwnedStr>, u64, bool) {
     let (Some(scan), Some(create)) = (server_may!(RedisModule_Scan), server_may!(RedisModule_ScanCursorCreate)) else {
         return (Vec::new(), 0, false);
     };
-    let mut host = SWEEP.0.borrow_mut();
-    // SAFETY: takes nothing; what comes back is destroyed with `Cursor`.
-    let cursor = host.cursors.entry(job.id).or_insert_with(|| Cursor(unsafe { create() })).0;
-    drop(host);
+    // SAFETY: takes nothing; the cursor is destroyed when `Cursor` is dropped.
+    let cursor = CURSORS.get().borrow_mut().entry(job.id).or_insert_with(|| Cursor(unsafe { create() })).0;
     let mut seen = Seen { state, job, names: Vec::new(), passed: 0 };
     let mut more = true;
     for _ in 0..BATCH {
@@ -252,11 +207,11 @@ unsafe extern "C" fn look(
         unsafe {
             let seen = &mut *seen.cast::<Seen<'_>>();
             seen.passed += 1;
-            if key.is_null() || server!(RedisModule_ModuleTypeGetType)(key) != datatype::type_ptr() {
+            if key.is_null() || server!(RedisModule_ModuleTypeGetType)(key) != values::type_ptr() {
                 return;
             }
             let Some(name) = Str::from_raw(name) else { return };
-            let entry = EntryRef::from_bytes(datatype::bytes(server!(RedisModule_ModuleTypeGetValue)(key)));
+            let entry = values::entry(server!(RedisModule_ModuleTypeGetValue)(key));
             if seen.state.is_for_sweep(seen.job, name.bytes(), entry, cached_now()) {
                 seen.names.push(OwnedStr::new(name.bytes()));
             }
@@ -264,14 +219,27 @@ unsafe extern "C" fn look(
     });
 }
 
-/// Has the walk deal with these keys, and delivers what follows.
-fn deal_with(ctx: Ctx, mut state: RefMut<'_, State>, job: Job, names: &[OwnedStr]) {
+/// Has the walk deal with these keys, and delivers the effects: also those of keys before one that panicked.
+fn deal_with(ctx: Ctx<'_>, mut state: RefMut<'_, State>, job: Job, names: &[OwnedStr]) {
     let words: Vec<Str<'_>> = names.iter().map(OwnedStr::borrow).collect();
     let mut keys = ServerKeys::to_sweep(ctx, &words, job.frees);
     let mut effects = Effects::new();
-    for (at, word) in words.iter().enumerate() {
-        let key = Key { name: word.bytes(), arg: Some(at as u16) };
-        state.sweep_key(&mut keys, job, key, &mut effects, cached_now());
+    let key_at = |at: usize| Key { name: words[at].bytes(), arg: Some(at as u16) };
+    let swept = try_run("the sweep of a key", || {
+        for at in 0..words.len() {
+            state.sweep_key(&mut keys, job, key_at(at), &mut effects, cached_now());
+        }
+    });
+    let names = keys.names();
+    let (events, delivered) = deliver(ctx, &mut effects, &mut keys, &mut state, |_, _| {});
+    if job.frees && (swept.is_none() || delivered.is_err()) {
+        for at in 0..words.len() {
+            replicate::resync(ctx, &mut keys, &mut state, key_at(at));
+        }
     }
-    deliver(ctx, By::Ourselves, effects, keys, state);
+    // A subscriber to these events (another module) may call us: by then nothing of ours is open or borrowed.
+    drop(keys);
+    sweep_timer::refresh(&mut state);
+    after_command(state);
+    events.send(ctx, names);
 }

@@ -1,0 +1,230 @@
+//! The server's context: what a callback may ask for.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+use redis_module::raw;
+
+use super::call_reply::CallReply;
+use super::calls::{server, server_may};
+use super::strings::{OwnedStr, Str};
+
+/// The context of one callback.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::host) struct Ctx<'a>(NonNull<raw::RedisModuleCtx>, PhantomData<&'a ()>);
+
+/// The context of a callback that a client waits for: a command, or the late reply to one.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::host) struct ClientCtx<'a>(Ctx<'a>);
+
+impl<'a> Deref for ClientCtx<'a> {
+    type Target = Ctx<'a>;
+
+    fn deref(&self) -> &Ctx<'a> {
+        &self.0
+    }
+}
+
+/// A context that lives as long as the module, for timers and filters.
+static OF_MODULE: AtomicPtr<raw::RedisModuleCtx> = AtomicPtr::new(ptr::null_mut());
+
+impl Ctx<'static> {
+    /// The context that lives as long as the module; `None` until [`Ctx::detach`].
+    pub(in crate::host) fn of_module() -> Option<Self> {
+        NonNull::new(OF_MODULE.load(Relaxed)).map(|ctx| Ctx(ctx, PhantomData))
+    }
+}
+
+impl<'a> Ctx<'a> {
+    /// # Safety
+    /// `ptr` is null or a context of the server that is valid for `'a`.
+    pub(in crate::host) unsafe fn from_raw(ptr: *mut raw::RedisModuleCtx) -> Option<Self> {
+        NonNull::new(ptr).map(|ctx| Ctx(ctx, PhantomData))
+    }
+
+    /// Makes the context of the module ([`Ctx::of_module`]).
+    pub(in crate::host) fn detach(self) {
+        // SAFETY: the context is valid (`from_raw`); the new one is never freed.
+        let ctx = unsafe { server!(RedisModule_GetDetachedThreadSafeContext)(self.as_ptr()) };
+        OF_MODULE.store(ctx, Relaxed);
+    }
+
+    pub(in crate::host) fn as_ptr(self) -> *mut raw::RedisModuleCtx {
+        self.0.as_ptr()
+    }
+
+    pub(in crate::host) fn selected_db(self) -> i32 {
+        // SAFETY: the context is valid (`from_raw`).
+        unsafe { server!(RedisModule_GetSelectedDb)(self.as_ptr()) }
+    }
+
+    /// False when there is no such database.
+    pub(in crate::host) fn select_db(self, db: i32) -> bool {
+        // SAFETY: the context is valid (`from_raw`); any number is allowed.
+        unsafe { server!(RedisModule_SelectDb)(self.as_ptr(), db) == raw::REDISMODULE_OK as c_int }
+    }
+
+    pub(in crate::host) fn flags(self) -> u32 {
+        // SAFETY: the context is valid (`from_raw`).
+        unsafe { server!(RedisModule_GetContextFlags)(self.as_ptr()) as u32 }
+    }
+
+    pub(in crate::host) fn is_replica(self) -> bool {
+        self.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE != 0
+    }
+
+    /// Whether the server loads its data.
+    pub(in crate::host) fn is_loading(self) -> bool {
+        let loading = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
+        self.flags() & loading != 0
+    }
+
+    /// Whether a setting of the server is `yes`.
+    pub(in crate::host) fn is_set(self, setting: &[u8]) -> bool {
+        let reply = self.call_named(c"CONFIG", c"GET", OwnedStr::new(setting).borrow());
+        reply.is_some_and(|reply| reply.field(setting) == Some(b"yes"))
+    }
+
+    /// Whether a child is rewriting the AOF.
+    pub(in crate::host) fn rewrites_aof(self) -> bool {
+        let (Some(get), Some(field), Some(free)) = (
+            server_may!(RedisModule_GetServerInfo),
+            server_may!(RedisModule_ServerInfoGetFieldUnsigned),
+            server_may!(RedisModule_FreeServerInfo),
+        ) else {
+            return true; // unknown: rather write rules and marks once too often
+        };
+        // SAFETY: the context is valid; C strings; the section is freed, and not used afterwards.
+        unsafe {
+            let info = get(self.as_ptr(), c"persistence".as_ptr());
+            let mut error = 0;
+            let running = field(info, c"aof_rewrite_in_progress".as_ptr(), &mut error);
+            free(self.as_ptr(), info);
+            running != 0 || error != 0
+        }
+    }
+
+    pub(in crate::host) fn signal(self, name: Str<'_>) {
+        // SAFETY: context and string are valid.
+        unsafe { server!(RedisModule_SignalModifiedKey)(self.as_ptr(), name.as_ptr()) };
+    }
+
+    pub(in crate::host) fn notify(self, class: c_int, event: &CStr, name: Str<'_>) {
+        // SAFETY: context, C string and string are valid.
+        unsafe { server!(RedisModule_NotifyKeyspaceEvent)(self.as_ptr(), class, event.as_ptr(), name.as_ptr()) };
+    }
+
+    /// The server's own `GET`. Reading a string through an open key would decode it in place: a counter would no
+    /// longer be kept as a number, for a mere read.
+    pub(in crate::host) fn call_get(self, name: Str<'_>) -> Option<CallReply> {
+        // SAFETY: the context is valid; the format names the one string that follows; the reply is ours.
+        unsafe {
+            let reply = server!(RedisModule_Call)(self.as_ptr(), c"GET".as_ptr(), c"s".as_ptr(), name.as_ptr());
+            CallReply::from_raw(reply)
+        }
+    }
+
+    /// A command of the server with one word.
+    pub(in crate::host) fn call(self, command: &CStr, word: &CStr) -> Option<CallReply> {
+        // SAFETY: the context is valid; the format names the one C string that follows; the reply is ours.
+        unsafe {
+            let reply = server!(RedisModule_Call)(self.as_ptr(), command.as_ptr(), c"c".as_ptr(), word.as_ptr());
+            CallReply::from_raw(reply)
+        }
+    }
+
+    /// A command of the server with two words, the second of them a name.
+    pub(in crate::host) fn call_named(self, command: &CStr, word: &CStr, name: Str<'_>) -> Option<CallReply> {
+        // SAFETY: the context is valid; the format names the C string and the string that follow; the reply is ours.
+        unsafe {
+            let (command, format) = (command.as_ptr(), c"cs".as_ptr());
+            let reply = server!(RedisModule_Call)(self.as_ptr(), command, format, word.as_ptr(), name.as_ptr());
+            CallReply::from_raw(reply)
+        }
+    }
+
+    /// Whether the server would refuse a `SET` for want of memory: a dry run (`D`) that minds memory (`M`).
+    pub(in crate::host) fn would_refuse_set(self) -> bool {
+        // SAFETY: the context is valid; the format names the two C strings that follow; the reply is ours.
+        let reply = unsafe {
+            let (set, format) = (c"SET".as_ptr(), c"MDcc".as_ptr());
+            let (key, value) = (c"k".as_ptr(), c"v".as_ptr());
+            CallReply::from_raw(server!(RedisModule_Call)(self.as_ptr(), set, format, key, value))
+        };
+        reply.is_some_and(|reply| reply.is_error()) // no reply: it would have run
+    }
+
+    /// Replicates `command` with a key and these words (at most three).
+    pub(in crate::host) fn replicate(self, command: &CStr, key: Str<'_>, words: &[&[u8]]) {
+        let replicate = server!(RedisModule_Replicate);
+        let (ctx, name) = (self.as_ptr(), command.as_ptr());
+        let at = |n: usize| (words[n].as_ptr().cast::<c_char>(), words[n].len());
+        // SAFETY: each format names exactly the arguments that follow: `s` a server string, `b` pointer and length.
+        unsafe {
+            match words.len() {
+                0 => replicate(ctx, name, c"s".as_ptr(), key.as_ptr()),
+                1 => replicate(ctx, name, c"sb".as_ptr(), key.as_ptr(), at(0).0, at(0).1),
+                2 => replicate(ctx, name, c"sbb".as_ptr(), key.as_ptr(), at(0).0, at(0).1, at(1).0, at(1).1),
+                _ => {
+                    let (a, b, c) = (at(0), at(1), at(2));
+                    replicate(ctx, name, c"sbbb".as_ptr(), key.as_ptr(), a.0, a.1, b.0, b.1, c.0, c.1)
+                }
+            }
+        };
+    }
+
+    /// Replicates a command with any number of words.
+    pub(in crate::host) fn replicate_words(self, command: &CStr, words: &[Str<'_>]) {
+        let pointers: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
+        let (command, format) = (command.as_ptr(), c"v".as_ptr());
+        // SAFETY: `v` takes an array of server strings and its length; the server keeps its own references.
+        unsafe {
+            server!(RedisModule_Replicate)(self.as_ptr(), command, format, pointers.as_ptr(), pointers.len());
+        }
+    }
+
+    /// Sends bytes over the cluster bus to all nodes that the server has a link to; false when there is none.
+    pub(in crate::host) fn broadcast(self, kind: u8, bytes: &[u8]) -> bool {
+        let send = server!(RedisModule_SendClusterMessage);
+        // SAFETY: the context is valid; no target means all nodes; the server copies the bytes.
+        let sent = unsafe { send(self.as_ptr(), ptr::null(), kind, bytes.as_ptr().cast(), bytes.len() as u32) };
+        sent == raw::REDISMODULE_OK as c_int
+    }
+}
+
+impl<'a> ClientCtx<'a> {
+    /// # Safety
+    /// `ptr` is null or the context of a command, or of the reply to a blocked client, that is valid for `'a`.
+    pub(in crate::host) unsafe fn from_raw(ptr: *mut raw::RedisModuleCtx) -> Option<Self> {
+        // SAFETY: the caller's duty.
+        unsafe { Ctx::from_raw(ptr) }.map(ClientCtx)
+    }
+
+    /// Whether the command is called only to name which of its words are keys.
+    pub(in crate::host) fn wants_key_positions(self) -> bool {
+        // SAFETY: the context is valid.
+        server_may!(RedisModule_IsKeysPositionRequest).is_some_and(|asks| unsafe { asks(self.as_ptr()) != 0 })
+    }
+
+    /// Names one of the command's words as a key, and what is done to it.
+    pub(in crate::host) fn key_at(self, words: &[Str<'_>], at: usize, flags: u32) {
+        if let Some(declare_key) = server_may!(RedisModule_KeyAtPosWithFlags).filter(|_| at < words.len()) {
+            // SAFETY: the context is valid, and the command has so many words; outside such a request the server ignores it.
+            unsafe { declare_key(self.as_ptr(), at as c_int, flags as c_int) }
+        }
+    }
+
+    pub(in crate::host) fn replicate_verbatim(self) {
+        // SAFETY: the context is that of a client's command, whose words the server still holds.
+        unsafe { server!(RedisModule_ReplicateVerbatim)(self.as_ptr()) };
+    }
+
+    /// The blocked client that this callback is for; null in a command.
+    pub(in crate::host) fn blocked_handle(self) -> *mut c_void {
+        // SAFETY: the context is valid.
+        unsafe { server!(RedisModule_GetBlockedClientHandle)(self.as_ptr()).cast() }
+    }
+}

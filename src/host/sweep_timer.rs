@@ -1,0 +1,62 @@
+//! When the sweep runs, and what it has to replicate: the part of it that commands reach. Its work is in `sweep.rs`.
+
+use std::cell::{Cell, RefCell};
+
+use super::clock::clock_now;
+use super::main_thread::MainThread;
+use super::timer;
+use crate::cache::State;
+
+/// The words of `SMARTCACHE.MARK`, and the database they are for.
+pub(super) type Mark = (i32, Vec<Vec<u8>>);
+
+struct Host {
+    timer_set: Cell<bool>,
+    /// Marks that are yet to be replicated.
+    marks: RefCell<Vec<Mark>>,
+}
+
+static SWEEP: MainThread<Host> = MainThread::new(Host { timer_set: Cell::new(false), marks: RefCell::new(Vec::new()) });
+
+/// Gives the sweep its time. `sweep.rs` makes it a timer.
+pub(super) struct SweepTimer;
+
+/// Arms the timer if work is pending.
+pub(super) fn refresh(state: &mut State) {
+    state.sweep_arrivals();
+    let due = |due| due == 0 || due <= clock_now().mono_ms();
+    if state.invalidations.has_deferred_frees() || state.sweep.has_answers() || state.sweep.next_due().is_some_and(due)
+    {
+        wake();
+    }
+}
+
+/// Has the sweep replicate these marks.
+pub(super) fn replicate_marks(marks: Vec<Mark>) {
+    if !marks.is_empty() {
+        SWEEP.get().marks.borrow_mut().extend(marks);
+        wake();
+    }
+}
+
+/// The marks to replicate.
+pub(super) fn take_marks() -> Vec<Mark> {
+    SWEEP.get().marks.take()
+}
+
+pub(super) fn has_marks() -> bool {
+    !SWEEP.get().marks.borrow().is_empty()
+}
+
+/// Arms the timer.
+pub(super) fn wake() {
+    if !SWEEP.get().timer_set.get() {
+        set(Some(1));
+    }
+}
+
+/// Sets the timer, or lets it rest. While the timer runs it counts as set, so that nobody else sets it.
+pub(super) fn set(after_ms: Option<i64>) {
+    let set = after_ms.and_then(|after_ms| timer::start::<SweepTimer>(after_ms, 0)).is_some();
+    SWEEP.get().timer_set.set(set);
+}
