@@ -24,7 +24,7 @@ mod missing;
 mod mset;
 mod options;
 #[cfg(feature = "test-commands")]
-mod panic;
+pub(crate) mod panic;
 pub(crate) mod preview;
 mod resetstat;
 mod rule;

@@ -67,7 +67,7 @@ fn armed() -> MutexGuard<'static, Option<(Vec<u8>, u64)>> {
 
 /// A place where `AT` can make the module panic.
 #[allow(clippy::panic)] // what it is for
-pub fn point(place: &str) {
+pub(crate) fn point(place: &str) {
     let mut armed = armed();
     let Some((_, passes)) = armed.as_mut().filter(|(wanted, _)| wanted == place.as_bytes()) else { return };
     *passes -= 1;

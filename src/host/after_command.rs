@@ -10,8 +10,13 @@ use crate::cache::State;
 #[inline]
 pub(super) fn after_command(mut state: RefMut<'_, State>) {
     if state.leases.take_dirty() || filter::is_missing(&state) {
-        let now = clock_now();
-        blocked::refresh_answers(&mut state, now);
-        filter::refresh(&state, now);
+        refresh(&mut state);
     }
+}
+
+#[inline(never)]
+fn refresh(state: &mut State) {
+    let now = clock_now();
+    blocked::refresh_answers(state, now);
+    filter::refresh(state, now);
 }

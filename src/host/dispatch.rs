@@ -6,6 +6,7 @@
 //! A command that panics leaves the connection and the replicas in step: the effects that it had left are delivered, the
 //! keys that it may have changed without an effect are replicated as they are now, and its reply is completed.
 
+use std::cell::RefMut;
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -141,6 +142,21 @@ fn call<'w>(row: Row, argv: &[Str<'_>], words: &'w [&'w [u8]], reply: &mut Serve
     if effects.is_empty() {
         return after_command(state);
     }
+    finish(command, argv, words, reply, effects, keys, state);
+}
+
+/// Delivers the effects of a command that has returned.
+#[inline(never)]
+fn finish<'w>(
+    command: &'static Command,
+    argv: &[Str<'_>],
+    words: &'w [&'w [u8]],
+    reply: &mut ServerReply<'_>,
+    effects: &mut Effects<'w>,
+    mut keys: ServerKeys<'_>,
+    mut state: RefMut<'_, State>,
+) {
+    let ctx = reply.ctx();
     let names = keys.names();
     let (events, delivered) = deliver(*ctx, effects, &mut keys, &mut state, |state, effect| match effect {
         Effect::ReplicateVerbatim => ctx.replicate_verbatim(),

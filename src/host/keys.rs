@@ -23,35 +23,38 @@ pub(super) enum KeyKind {
     Other,
 }
 
-/// How to open a key for reading.
+/// How to open a key for reading, in the server's bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReadMode {
+pub(super) struct ReadMode(c_int);
+
+impl ReadMode {
     /// To serve it: an access, counted as hit or miss.
-    Read,
-    /// To look at it: no access where the server can tell.
-    Peek,
+    pub(super) const READ: Self = ReadMode(raw::REDISMODULE_READ as c_int);
+    /// To look at it: no access where the server can tell. NOTOUCH keeps LRU and LFU as they are; NOSTATS (7.2) keeps hits
+    /// and misses; the server ignores unknown bits.
+    pub(super) const PEEK: Self = ReadMode(
+        (raw::REDISMODULE_READ
+            | raw::REDISMODULE_OPEN_KEY_NOTOUCH
+            | raw::REDISMODULE_OPEN_KEY_NOSTATS
+            | raw::REDISMODULE_OPEN_KEY_NONOTIFY) as c_int,
+    );
 }
 
-/// How to open a key for writing.
+/// How to open a key for writing, in the server's bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WriteMode {
-    /// For a command: an access.
-    Command,
-    /// To remove it or to change how it is stored: no access, and no event.
-    Quiet,
-}
+pub(super) struct WriteMode(c_int);
 
-const READ: c_int = raw::REDISMODULE_READ as c_int;
-const WRITE: c_int = (raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as c_int;
-/// NOTOUCH keeps LRU and LFU as they are; NOSTATS (7.2) keeps hits and misses; the server ignores unknown bits.
-const PEEK: c_int = (raw::REDISMODULE_READ
-    | raw::REDISMODULE_OPEN_KEY_NOTOUCH
-    | raw::REDISMODULE_OPEN_KEY_NOSTATS
-    | raw::REDISMODULE_OPEN_KEY_NONOTIFY) as c_int;
-const QUIET: c_int = (raw::REDISMODULE_READ
-    | raw::REDISMODULE_WRITE
-    | raw::REDISMODULE_OPEN_KEY_NOTOUCH
-    | raw::REDISMODULE_OPEN_KEY_NONOTIFY) as c_int;
+impl WriteMode {
+    /// For a command: an access.
+    pub(super) const COMMAND: Self = WriteMode((raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as c_int);
+    /// To remove it or to change how it is stored: no access, and no event.
+    pub(super) const QUIET: Self = WriteMode(
+        (raw::REDISMODULE_READ
+            | raw::REDISMODULE_WRITE
+            | raw::REDISMODULE_OPEN_KEY_NOTOUCH
+            | raw::REDISMODULE_OPEN_KEY_NONOTIFY) as c_int,
+    );
+}
 
 /// A key that holds something, open for reading; closed when dropped.
 #[derive(Debug)]
@@ -69,11 +72,7 @@ fn open(ctx: Ctx<'_>, name: Str<'_>, bits: c_int) -> Option<NonNull<raw::RedisMo
 impl<'a> ReadKey<'a> {
     /// `None` when there is no such key.
     pub(super) fn open(ctx: Ctx<'a>, name: Str<'_>, mode: ReadMode) -> Option<Self> {
-        let bits = match mode {
-            ReadMode::Read => READ,
-            ReadMode::Peek => PEEK,
-        };
-        open(ctx, name, bits).map(|key| ReadKey(key, PhantomData))
+        open(ctx, name, mode.0).map(|key| ReadKey(key, PhantomData))
     }
 
     fn as_ptr(&self) -> *mut raw::RedisModuleKey {
@@ -151,11 +150,7 @@ impl Drop for ReadKey<'_> {
 
 impl<'a> WriteKey<'a> {
     pub(super) fn open(ctx: Ctx<'a>, name: Str<'_>, mode: WriteMode) -> Self {
-        let bits = match mode {
-            WriteMode::Command => WRITE,
-            WriteMode::Quiet => QUIET,
-        };
-        let key = open(ctx, name, bits).expect("the server opens every key for writing");
+        let key = open(ctx, name, mode.0).expect("the server opens every key for writing");
         WriteKey(ReadKey(key, PhantomData))
     }
 

@@ -71,13 +71,13 @@ impl<'a> ServerKeys<'a> {
     /// For a command with these words; `may_write` when it is flagged `write` (else the server would let us
     /// change a replica).
     pub(super) fn new(ctx: Ctx<'a>, argv: &'a [Str<'a>], may_write: bool) -> Self {
-        let mode = may_write.then_some(Mode::Write(WriteMode::Command));
+        let mode = may_write.then_some(Mode::Write(WriteMode::COMMAND));
         ServerKeys { ctx, names: Names(argv), mode, open: None, text: None }
     }
 
     /// For the sweep: its accesses do not count.
     pub(super) fn to_sweep(ctx: Ctx<'a>, names: &'a [Str<'a>], frees: bool) -> Self {
-        let mode = if frees { Mode::Write(WriteMode::Quiet) } else { Mode::Read(ReadMode::Peek) };
+        let mode = if frees { Mode::Write(WriteMode::QUIET) } else { Mode::Read(ReadMode::PEEK) };
         ServerKeys { ctx, names: Names(names), mode: Some(mode), open: None, text: None }
     }
 
@@ -104,7 +104,7 @@ impl<'a> ServerKeys<'a> {
 
     /// The key, open for writing.
     fn to_write(&mut self, key: Key<'_>) -> &mut Opened<'a> {
-        self.opened(key, Mode::Write(WriteMode::Command))
+        self.opened(key, Mode::Write(WriteMode::COMMAND))
     }
 
     /// When the server deletes `key`, in milliseconds of Unix time.
@@ -115,7 +115,7 @@ impl<'a> ServerKeys<'a> {
     /// The key, however it was opened, for what any mode can tell.
     fn open_in_any_mode(&mut self, key: Key<'_>) -> &mut Opened<'a> {
         let open = self.open.as_ref().filter(|open| open.arg.is_some() && open.arg == key.arg);
-        let mode = open.map_or(Mode::Read(ReadMode::Peek), |open| open.mode);
+        let mode = open.map_or(Mode::Read(ReadMode::PEEK), |open| open.mode);
         self.opened(key, mode)
     }
 
@@ -135,11 +135,11 @@ impl<'a> ServerKeys<'a> {
 
 impl Keyspace for ServerKeys<'_> {
     fn look(&mut self, key: Key<'_>) -> Slot<'_> {
-        self.slot(key, ReadMode::Read)
+        self.slot(key, ReadMode::READ)
     }
 
     fn peek(&mut self, key: Key<'_>) -> Slot<'_> {
-        self.slot(key, ReadMode::Peek)
+        self.slot(key, ReadMode::PEEK)
     }
 
     fn text(&mut self, key: Key<'_>) -> Option<&[u8]> {
@@ -153,7 +153,7 @@ impl Keyspace for ServerKeys<'_> {
     }
 
     fn memory_bytes(&mut self, key: Key<'_>) -> u64 {
-        let open = self.opened(key, Mode::Read(ReadMode::Peek));
+        let open = self.opened(key, Mode::Read(ReadMode::PEEK));
         match (open.kind, open.key.read()) {
             (KeyKind::Ours, Some(key)) => key.memory() as u64,
             (KeyKind::Text, Some(key)) => key.len() as u64,

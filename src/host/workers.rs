@@ -205,7 +205,7 @@ fn swap(ctx: Ctx<'_>, done: &Done) -> bool {
         return false;
     }
     let name = OwnedStr::new(&done.key);
-    let mut key = WriteKey::open(ctx, name.borrow(), WriteMode::Quiet);
+    let mut key = WriteKey::open(ctx, name.borrow(), WriteMode::QUIET);
     if key.read().kind() != KeyKind::Ours {
         return false;
     }
