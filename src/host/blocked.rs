@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::blocked_clients::{self, BlockedClients, Waiters};
 use super::clock::clock_now;
 use super::ffi::{Ctx, server_may};
-use super::keyspace::ServerKeys;
+use super::keyspace::{ServerDatabases, ServerKeys};
 use super::main_thread::MainThread;
 use super::panic;
 use super::reply::ServerReply;
@@ -23,21 +23,16 @@ use super::state::try_state;
 use super::timer::{self, Timer, TimerId};
 use crate::cache::clock::Now;
 use crate::cache::lease::outcomes::WaitOutcome;
-use crate::cache::lease::table::{Answer, Deadline, WaiterId};
+use crate::cache::lease::table::{Answer, WaiterId};
 use crate::cache::node::acquire::Values;
 use crate::cache::node::context::Node;
+use crate::cache::node::driver;
 use crate::cache::{Key, State};
 use crate::commands::getlock;
 
-/// Answers sent at each tick; and by the commands of a few milliseconds together.
-const ANSWERS_PER_SLICE: usize = 100;
-/// The bytes of their values.
-const BYTES_PER_SLICE: usize = 1 << 20;
 /// Leases and waiters that are due, dealt with at each tick.
 const DUE_PER_TICK: usize = 1_000;
 
-/// How late a timer may be before it counts as lost.
-const OVERDUE_MS: u64 = 100;
 /// When to try again after a failure.
 const LATER_MS: u64 = 20;
 
@@ -45,24 +40,9 @@ const LATER_MS: u64 = 20;
 struct Host {
     /// Waiters who left while the state was borrowed.
     left: RefCell<Vec<WaiterId>>,
-    /// The timer that is set, and for when.
-    timer: Cell<Option<(TimerId, u64)>>,
-    /// What has been sent lately.
-    slice: Cell<Slice>,
-}
-
-/// Answers sent since some moment.
-#[derive(Clone, Copy, Default)]
-struct Slice {
-    since_ms: u64,
-    answers: usize,
-    bytes: usize,
-}
-
-impl Slice {
-    fn is_full(&self) -> bool {
-        self.answers >= ANSWERS_PER_SLICE || self.bytes >= BYTES_PER_SLICE
-    }
+    /// The timer of leases: when it is set for, and the server's number of it.
+    timer: RefCell<driver::Timer>,
+    timer_id: Cell<Option<TimerId>>,
 }
 
 type Clients = RefCell<BlockedClients<WaiterId, Answer>>;
@@ -154,7 +134,7 @@ fn release_lost(state: &mut State) {
 /// Sends answers and sets the timer, after leases may have changed.
 pub(super) fn refresh_answers(state: &mut State, now: Now) {
     if may_send_between_commands() {
-        send(state, now, false);
+        send(state, now);
     }
     set_timer(state, now);
 }
@@ -165,41 +145,31 @@ fn may_send_between_commands() -> bool {
     server_may!(RedisModule_CachedMicroseconds).is_some() // 7.2 and later
 }
 
-/// Sends what the current slice has room for; a new slice begins with each tick, and else every few milliseconds.
-fn send(state: &mut State, now: Now, tick: bool) {
-    let mut slice = HOST.get().slice.get();
-    if tick || slice.since_ms != now.mono_ms() {
-        slice = Slice { since_ms: now.mono_ms(), ..Slice::default() };
+/// Sends the answers that the core hands out now.
+fn send(state: &mut State, now: Now) {
+    while let Some((id, answer)) = state.poll_answer(now) {
+        CLIENTS.get().borrow_mut().send(id, answer);
     }
-    while !slice.is_full() {
-        let Some((id, answer)) = state.leases.next_answer() else { break };
-        let bytes = answer.value.as_ref().map_or(0, |(_, value)| value.len());
-        if CLIENTS.get().borrow_mut().send(id, answer) {
-            slice.answers += 1;
-            slice.bytes += bytes;
-        }
-    }
-    HOST.get().slice.set(slice);
 }
 
 /// Sets the timer for what comes next, unless one is set that comes no later.
 fn set_timer(state: &State, now: Now) {
-    let soon = state.leases.has_answers() || !HOST.get().left.borrow().is_empty();
-    let next = if soon { Some(now.mono_ms() + 1) } else { state.leases.next_due() };
-    let Some(at) = next else { return };
-    match HOST.get().timer.get() {
-        Some((_, set_for)) if set_for <= at && now.mono_ms() <= set_for + OVERDUE_MS => return,
-        // Set for later than what comes next; or overdue: the server's timers go by the wall clock, which may have been
-        // set back.
-        Some((timer, _)) => timer::stop(timer),
-        None => {}
+    let next = match HOST.get().left.borrow().is_empty() {
+        true => state.next_lease_timer(now),
+        false => Some(now.mono_ms() + 1),
+    };
+    if let Some(at_ms) = next {
+        start_timer(at_ms, now);
     }
-    start_timer(at, now);
 }
 
-fn start_timer(at: u64, now: Now) {
-    let after_ms = at.saturating_sub(now.mono_ms()).clamp(1, i64::MAX as u64 / 1_000_000);
-    HOST.get().timer.set(timer::start::<LeaseTimer>(after_ms as i64, 0).map(|timer| (timer, at)));
+fn start_timer(at_ms: u64, now: Now) {
+    let Some(after_ms) = HOST.get().timer.borrow_mut().set_for(at_ms, now) else { return };
+    if let Some(timer) = HOST.get().timer_id.take() {
+        timer::stop(timer); // set for later than what comes next, or lost
+    }
+    let after_ms = after_ms.min(i64::MAX as u64 / 1_000_000) as i64;
+    HOST.get().timer_id.set(timer::start::<LeaseTimer>(after_ms, 0));
 }
 
 /// Fires when a lease or a waiter is due, or answers wait to be sent.
@@ -209,7 +179,8 @@ impl Timer for LeaseTimer {
     const NAME: &'static str = "the timer of leases";
 
     fn fire(ctx: Ctx<'_>, _: usize) {
-        HOST.get().timer.set(None);
+        HOST.get().timer.borrow_mut().fired();
+        HOST.get().timer_id.set(None);
         tick(ctx);
     }
 
@@ -231,21 +202,9 @@ fn tick(ctx: Ctx<'_>) {
     for id in left {
         leave(&mut state, id, now);
     }
-    let mut values = Values::default();
-    for _ in 0..DUE_PER_TICK {
-        let Some(due) = state.leases.due_now(now) else { break };
-        let db = match &due {
-            Deadline::Key(db, _) => Some(*db),
-            Deadline::Waiter(id) => state.leases.waiter(*id).map(|waiter| waiter.db),
-        };
-        let Some(db) = db.filter(|db| ctx.select_db(*db)) else {
-            state.leases.pass_over(); // cannot be, but must not hold up the others
-            continue;
-        };
-        let mut keys = ServerKeys::new(ctx, &[], false);
-        Node { state: &mut state, keys: &mut keys, db, now }.handle_deadline(&due, &mut values);
-    }
-    send(&mut state, now, true);
+    state.handle_deadlines(&mut ServerDatabases::new(ctx), now, DUE_PER_TICK);
+    state.leases.begin_answers(now);
+    send(&mut state, now);
     set_timer(&state, now);
 }
 

@@ -33,7 +33,7 @@ pub(super) fn is_missing(state: &State) -> bool {
 /// Registers the filter, or takes it back, as the leases of this moment need it.
 pub(super) fn refresh(state: &State, now: Now) {
     state.tombstones.no_news();
-    let wanted = state.settings.guard_native && state.tombstones.awaits_any(now, state.settings.max_load_ms);
+    let wanted = state.watches_native_commands(now);
     let Some(ctx) = Ctx::of_module() else { return };
     match FILTER.get().get() {
         None if wanted => {

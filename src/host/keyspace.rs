@@ -5,6 +5,7 @@ use super::ffi::{CallReply, Ctx, OwnedStr, Str};
 use super::keys::{KeyKind, ReadKey, ReadMode, WriteKey, WriteMode};
 use super::state::invalidations;
 use crate::cache::entry::{Entry, EntryMut};
+use crate::cache::node::driver::Databases;
 use crate::cache::{Key, Keyspace, Slot};
 
 /// The command's own words, as the server's strings.
@@ -214,4 +215,27 @@ fn not_writable() {
 fn written() {
     #[cfg(feature = "test-commands")]
     crate::commands::panic::point("a write to the keyspace");
+}
+
+/// The databases of the server, of which one is selected at a time.
+pub(super) struct ServerDatabases<'a> {
+    ctx: Ctx<'a>,
+    selected: Option<ServerKeys<'a>>,
+}
+
+impl<'a> ServerDatabases<'a> {
+    /// Selects in this context, for work that changes no key.
+    pub(super) fn new(ctx: Ctx<'a>) -> Self {
+        ServerDatabases { ctx, selected: None }
+    }
+}
+
+impl Databases for ServerDatabases<'_> {
+    fn select(&mut self, db: i32) -> Option<&mut dyn Keyspace> {
+        self.selected = None; // closes the open key first
+        if !self.ctx.select_db(db) {
+            return None;
+        }
+        Some(self.selected.insert(ServerKeys::new(self.ctx, &[], false)))
+    }
 }

@@ -1,8 +1,8 @@
 //! Gives the sweep (`cache/invalidation/sweep.rs`) its time: a timer, a slice of about a millisecond, a rest.
 //!
-//! Slices come so often that all of them together stay at `sweep-effort` of the main thread's time: twice that while much
-//! is left to do, half of the time while somebody waits. Only a primary frees anything, and not while the server must not
-//! be disturbed (paused, failing over, loading); previews only look, and go on everywhere.
+//! What is walked, for how long, and when the next slice begins is decided in `cache/node/driver.rs`. Only a primary
+//! frees anything, and not while the server must not be disturbed (paused, failing over, loading); previews only look,
+//! and go on everywhere.
 //!
 //! Keys are deleted as a client's `UNLINK` would: replicated, with a tracking signal and the event `del`. A walk over all
 //! keys uses the server's own scan, which reaches each key that exists from begin to end, whatever else changes.
@@ -11,7 +11,7 @@ use std::cell::{LazyCell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use redis_module::raw;
 
@@ -31,15 +31,7 @@ use crate::cache::ids::TagId;
 use crate::cache::invalidation::sweep::{Job, Walk};
 use crate::cache::{Key, State};
 
-/// How long one timer may work.
-const SLICE: Duration = Duration::from_millis(1);
-/// The same while nobody needs it to be quick: freeing what a flush has left.
-const FREEING: Duration = Duration::from_micros(500);
-/// Keys to look at that make the effort double.
-const MUCH: u64 = 100_000;
-/// The effort while somebody waits.
-const WAITED_FOR: f64 = 0.5;
-/// How long to wait when the server must not be disturbed.
+/// When to try again when the state is out of reach, or after a panic, in milliseconds.
 const LATER_MS: i64 = 20;
 /// Keys that are dealt with between two looks at the clock.
 const BATCH: usize = 16;
@@ -95,41 +87,26 @@ fn work(ctx: Ctx<'_>) -> Option<i64> {
             }
         }
     }
-    let effort = effort(&state);
-    let frees = state.settings.sweep_effort > 0.0 && may_free;
-    while began.elapsed() < SLICE {
-        let Some(job) = state.sweep.next(frees, clock_now()) else { break };
+    while let Some(job) = state.poll_sweep(began.elapsed(), may_free, clock_now()) {
         go_on(ctx, state, job);
         state = try_state()?; // given back by then
     }
     state.sweep.give_up(clock_now());
     sweep_waiters::send(&mut state);
     CURSORS.get().borrow_mut().retain(|id, _| state.sweep.has(*id));
-    let rest = |effort: f64| ((began.elapsed().as_secs_f64() * 1_000.0 * (1.0 / effort - 1.0)) as i64).clamp(1, 1_000);
-    match state.sweep.next(frees, clock_now()) {
-        Some(_) => Some(rest(effort.max(0.001))),
-        None if state.sweep.next_due() == Some(0) => Some(LATER_MS), // once it may free again
-        None if sweep_timer::has_marks() => Some(LATER_MS),
-        None => more_to_free.then(|| rest(0.05)), // the cron arms the timer for what is due later
-    }
+    let marks_wait = sweep_timer::has_marks();
+    let after_ms = state.next_sweep_timer(began.elapsed(), may_free, more_to_free, marks_wait, clock_now());
+    after_ms.map(|ms| ms as i64)
 }
 
 /// Frees some of what flushes have left; whether there is more.
 fn free_deferred(began: Instant) -> bool {
     while invalidations().free_some() {
-        if began.elapsed() > FREEING {
+        if !State::frees_on(began.elapsed()) {
             return true;
         }
     }
     false
-}
-
-fn effort(state: &State) -> f64 {
-    let effort = state.settings.sweep_effort;
-    if state.sweep.is_waited_for() {
-        return effort.max(WAITED_FOR);
-    }
-    if state.sweep_backlog() > MUCH { (effort * 2.0).min(1.0) } else { effort }
 }
 
 /// Continues a walk, for a few keys.

@@ -24,9 +24,7 @@ pub(super) struct SweepTimer;
 /// Arms the timer if work is pending.
 pub(super) fn refresh(state: &mut State) {
     state.sweep_arrivals();
-    let due = |due| due == 0 || due <= clock_now().mono_ms();
-    if state.invalidations.has_deferred_frees() || state.sweep.has_answers() || state.sweep.next_due().is_some_and(due)
-    {
+    if state.has_sweep_work(clock_now) {
         wake();
     }
 }

@@ -100,11 +100,11 @@ impl State {
         self.settings.guard_native && self.tombstones.awaits_any(now, self.settings.max_load_ms)
     }
 
-    /// Whether the sweep has work now.
-    pub fn has_sweep_work(&self, now: Now) -> bool {
+    /// Whether the sweep has work now. Called after every command, so the clock is read only if it matters.
+    pub fn has_sweep_work(&self, now: impl FnOnce() -> Now) -> bool {
         self.invalidations.has_deferred_frees()
             || self.sweep.has_answers()
-            || self.sweep.next_due().is_some_and(|due| due == 0 || due <= now.mono_ms())
+            || self.sweep.next_due().is_some_and(|due| due == 0 || due <= now().mono_ms())
     }
 
     /// Whether a slice of the sweep that has worked for so long goes on freeing what a flush has left.
