@@ -3,53 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::{
-    Cell, Form, Op,
+    forms::{Form, Op},
+    results::{Budget, Cell, Facts, Limit, MemoryRow},
     support::{
         numbers::{Quartiles, rounded, table},
-        report,
         text::thousands,
     },
 };
-
-/// Where and how it was measured.
-pub(crate) struct Facts {
-    pub(crate) common: report::Facts,
-    pub(crate) sample_ms: u64,
-    /// CPU of the whole run by the three clocks of `machine.rs`.
-    pub(crate) main_seconds: f64,
-    pub(crate) process_seconds: f64,
-    pub(crate) tick_seconds: f64,
-}
-
-/// `used_memory` per entry.
-pub(crate) struct MemoryRow {
-    pub(crate) size: usize,
-    pub(crate) form: Form,
-    pub(crate) held: f64,
-    pub(crate) bytes: f64,
-}
-
-/// A promise, and what was measured.
-pub(crate) struct Budget {
-    pub(crate) what: &'static str,
-    pub(crate) keys: usize,
-    pub(crate) pipeline: Option<usize>,
-    /// Microseconds of the server's main thread a command, or bytes an entry.
-    pub(crate) native: f64,
-    pub(crate) ours: f64,
-    /// In the limit's own terms: a factor, or microseconds or bytes more.
-    pub(crate) difference: Quartiles,
-    /// `None`: nothing was promised, it is good to know.
-    pub(crate) limit: Option<Limit>,
-}
-
-/// What a budget allows beside the native command.
-#[derive(Clone, Copy)]
-pub(crate) enum Limit {
-    Times(f64),
-    MoreMicros(f64),
-    MoreBytes(f64),
-}
 
 impl Limit {
     fn number(self) -> f64 {
