@@ -10,6 +10,7 @@ use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use redis::{Connection, cmd};
 
 use crate::{
+    results::Reads,
     runs::Lab,
     support::{
         lab::{connect, info, used_memory_at_rest},
@@ -24,26 +25,6 @@ const KEYS: usize = 10_240;
 const PIPELINES: [usize; 3] = [1, 16, 64];
 /// One stretch of reading.
 const SPAN: Duration = Duration::from_millis(120);
-
-/// `GET` of entries with four tags, beside entries without.
-pub(crate) struct Reads {
-    pub(crate) pipeline: usize,
-    /// Whether another tag was invalidated after they were stored.
-    pub(crate) after: bool,
-    /// Microseconds of the server's main thread a command, without tags and with.
-    pub(crate) without: Vec<f64>,
-    pub(crate) with: Vec<f64>,
-    /// Each sample with tags, beside the mean of the samples without around it.
-    pub(crate) ratios: Vec<f64>,
-}
-
-/// `INVALIDATE TAGS` of one tag with so many members.
-pub(crate) struct Tags {
-    pub(crate) keys: usize,
-    pub(crate) reply_ms: Vec<f64>,
-    /// Bytes a (entry, tag) beyond the key's length, for entries with so many tags each.
-    pub(crate) memory: Vec<(usize, f64)>,
-}
 
 impl Lab {
     pub(crate) fn reads(&mut self, rounds: u32, quick: bool) -> Result<Vec<Reads>> {

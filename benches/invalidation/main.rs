@@ -56,25 +56,26 @@
 //!   rounds up is there by its mean.
 
 mod approaches;
+mod args;
 mod costs;
 #[path = "../../tests/data/mod.rs"]
 mod data;
 mod picture;
 mod report;
+mod results;
 mod runs;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use approaches::{Approach, Group};
-use clap::{Parser, ValueEnum};
-use costs::{Reads, Tags};
-use report::{NotRun, Row};
+use args::{Args, Part};
+use results::{All, NotRun, Row, Tags};
 use runs::Lab;
 use support::{
     lab::progress,
-    options::{self, Common},
+    options,
     report::{redraw, save},
     server::{self, Result},
     text::thousands,
@@ -82,57 +83,6 @@ use support::{
 
 const KEYS: [u64; 3] = [10_000, 100_000, 1_000_000];
 const BIG: u64 = 10_000_000;
-
-/// What it takes until a group of keys is served no more, and until its memory is back.
-#[derive(Parser)]
-pub(crate) struct Args {
-    #[command(flatten)]
-    common: Common,
-    /// Only so many keys (may be repeated) [default: 10000, 100000, 1000000; with BIG=1 10000000 too].
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
-    keys: Vec<u64>,
-    /// Part of the keys that is in the group.
-    #[arg(long, default_value_t = 1.0, value_parser = share)]
-    share: f64,
-    /// Bytes of a value.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    value: u32,
-    /// Only this approach (may be repeated).
-    #[arg(long)]
-    approach: Vec<Approach>,
-    /// A setting of the module for our approaches, such as `sweep-effort=20%` (may be repeated).
-    #[arg(long)]
-    setting: Vec<String>,
-    /// Longest time in seconds to wait for the memory.
-    #[arg(long, default_value_t = 300)]
-    patience: u64,
-    /// Also draw the results, as a picture for the README.
-    #[arg(long)]
-    svg: Option<PathBuf>,
-    /// Measure nothing: draw what the JSON file holds.
-    #[arg(long, requires = "svg")]
-    redraw: bool,
-    /// Only this part (may be repeated).
-    #[arg(long)]
-    only: Vec<Part>,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Part {
-    /// All approaches, from the first command until the memory is back.
-    Compare,
-    /// What tags cost those who read.
-    Reads,
-    /// Reply time and memory by number of members.
-    Tags,
-}
-
-fn share(text: &str) -> std::result::Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
-        _ => Err("a part is above 0 and at most 1, such as 0.1".into()),
-    }
-}
 
 fn main() -> ExitCode {
     let args: Args = options::parse("3", "bench-results/invalidation.json");
@@ -143,15 +93,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Everything that was measured, or not.
-#[derive(Default)]
-pub(crate) struct All {
-    pub(crate) rows: Vec<Row>,
-    pub(crate) reads: Vec<Reads>,
-    pub(crate) tags: Vec<Tags>,
-    pub(crate) not_run: Vec<NotRun>,
 }
 
 fn bench(args: &Args) -> Result<()> {

@@ -3,59 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    All,
     approaches::Approach,
-    costs::{Reads, Tags},
-    runs::Measured,
+    results::{All, Facts, Measured, Reads, Row, Tags},
     support::{
         numbers::{Quartiles, rounded, short, spread, table, whole},
         promises::{self, Promise},
-        report,
         text::thousands,
     },
 };
-
-/// Where and how it was measured.
-pub(crate) struct Facts {
-    pub(crate) common: report::Facts,
-    pub(crate) share: f64,
-    /// Bytes.
-    pub(crate) value: usize,
-    pub(crate) settings: Vec<String>,
-}
-
-/// What could not be measured, and why.
-pub(crate) struct NotRun {
-    pub(crate) approach: Approach,
-    pub(crate) keys: usize,
-    /// With any number of keys.
-    pub(crate) always: bool,
-    why: String,
-}
-
-impl NotRun {
-    /// Says so at once, too.
-    pub(crate) fn said(approach: Approach, keys: usize, always: bool, why: String) -> NotRun {
-        let not_run = NotRun { approach, keys, always, why };
-        eprintln!("bench: NOT RUN: {}", not_run.text());
-        not_run
-    }
-
-    fn text(&self) -> String {
-        let name = self.approach.name();
-        match self.always {
-            true => format!("{name}: the loaded module cannot do it: {}", self.why),
-            false => format!("{name}, {} keys: {}", thousands(self.keys), self.why),
-        }
-    }
-}
-
-/// All rounds of one approach with so many keys.
-pub(crate) struct Row {
-    pub(crate) approach: Approach,
-    pub(crate) keys: usize,
-    pub(crate) rounds: Vec<Measured>,
-}
 
 /// A number of each round.
 type Number = fn(&Measured) -> f64;

@@ -14,16 +14,16 @@ use std::{
 use redis::{Connection, Value, cmd};
 
 use crate::{
-    Args,
     approaches::{Approach, Client, Group},
-    report::Facts,
+    args::Args,
+    results::{Facts, Measured},
     support::{
         self,
         corpus::Corpus,
         lab::{self, connect, used_memory, used_memory_at_rest},
         machine,
         server::{self, Result, Server},
-        watch::{Lookout, Stops},
+        watch::Lookout,
         wire::{Script, Wire},
     },
 };
@@ -34,24 +34,6 @@ const PROBES: usize = 128;
 const BREATH: Duration = Duration::from_micros(200);
 /// For so long the memory stays as it is when it rests.
 const REST: Duration = Duration::from_secs(1);
-
-/// What a run took. Times are from sending the first command.
-pub(crate) struct Measured {
-    pub(crate) reply_ms: f64,
-    pub(crate) gone_ms: f64,
-    /// Looks that began after the reply and found something fresh.
-    pub(crate) late: usize,
-    /// `None`: it did not come to rest while we looked.
-    pub(crate) back_ms: Option<f64>,
-    /// What went, as a part of what the group had taken.
-    pub(crate) given_back: f64,
-    pub(crate) memory_per_key: f64,
-    pub(crate) commands: u64,
-    pub(crate) sent: u64,
-    /// The server with its keys, before.
-    pub(crate) rest: Stops,
-    pub(crate) stops: Stops,
-}
 
 /// How to start servers, and what to fill them with.
 pub(crate) struct Lab {
