@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use crate::{
-    callers::Caller,
+    caller::{Caller, Got},
     support::server::Result,
     wire::{Con, Reply},
 };
@@ -274,14 +274,4 @@ async fn getlock(con: &mut Con, caller: &mut Caller, beta: &[u8], swr: &[u8]) ->
             }
         }
     }
-}
-
-/// What a reader got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Got {
-    Fresh,
-    Stale,
-    /// It loaded, and had nothing before it had done so.
-    Loaded,
 }

@@ -58,79 +58,38 @@
 //! requests that come at the same moment make a long one, whatever they ask: as many plain `GET` stand beside it.
 
 mod approaches;
+mod args;
+mod caller;
 mod callers;
 #[path = "../../tests/data/mod.rs"]
 mod data;
 mod picture;
 mod report;
+mod results;
 mod runs;
 #[path = "../support/mod.rs"]
 mod support;
 mod watch;
 mod wire;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use approaches::Approach;
-use callers::{Scenario, Terms};
-use clap::{Parser, ValueEnum};
-use report::{NotRun, Row};
+use args::{Args, LOAD, Part, READERS, limit};
+use caller::Terms;
+use callers::Scenario;
+use results::{All, NotRun, Row};
 use runs::Lab;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{
     lab::progress,
-    options::{self, Common},
+    options,
     report::{redraw, save},
     server::{self, Result},
     text::thousands,
 };
 
 const CALLERS: [usize; 5] = [1, 10, 100, 1_000, 5_000];
-const READERS: usize = 1_000;
-
-/// What many callers of one missing or expiring key cause.
-#[derive(Parser)]
-pub(crate) struct Args {
-    #[command(flatten)]
-    common: Common,
-    /// The memcached program.
-    #[arg(long, default_value = "memcached")]
-    memcached: String,
-    /// A Python with dogpile.cache and cashews [default: stampede-venv/bin/python in the target folder].
-    #[arg(long)]
-    python: Option<PathBuf>,
-    /// Lifetime in whole seconds at expiry.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=3600))]
-    ttl: u64,
-    /// Lifetimes that are watched at expiry.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    cycles: u32,
-    /// Only so many callers of a cold key (may be repeated).
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=50_000))]
-    callers: Vec<u32>,
-    /// Only this approach (may be repeated).
-    #[arg(long)]
-    approach: Vec<Approach>,
-    /// Also draw them, as a picture for the README.
-    #[arg(long)]
-    svg: Option<PathBuf>,
-    /// Measure nothing: draw what the JSON file holds.
-    #[arg(long, requires = "svg")]
-    redraw: bool,
-    /// Only this part (may be repeated).
-    #[arg(long)]
-    only: Vec<Part>,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Part {
-    /// Callers of a key that is not there.
-    Cold,
-    /// Readers of a key that runs out.
-    Expiry,
-    /// The promises of the design, each with what was measured.
-    Promises,
-}
 
 fn main() -> ExitCode {
     let args = options::parse::<Args>("3", "bench-results/stampede.json");
@@ -184,15 +143,6 @@ fn bench(args: &Args) -> Result<()> {
     if args.svg.is_some() { draw(args) } else { Ok(()) }
 }
 
-/// Everything that was measured, or not.
-#[derive(Default)]
-pub(crate) struct All {
-    pub(crate) cold: Vec<Row>,
-    pub(crate) expiry: Vec<Row>,
-    pub(crate) watched: Vec<watch::Watched>,
-    pub(crate) not_run: Vec<NotRun>,
-}
-
 impl All {
     /// One more round, unless it could not be done before.
     fn measure(
@@ -230,19 +180,11 @@ impl All {
     }
 }
 
-/// What the origin takes to answer.
-const LOAD: Duration = Duration::from_millis(500);
-
 fn terms(args: &Args, ttl: u64) -> Terms {
     let records = data::records();
     let distance = |record: &Vec<u8>| record.len().abs_diff(1_024);
     let record = records.iter().map(data::Record::json).min_by_key(distance).expect("the sample has records");
     Terms { record, load: LOAD, ttl, limit: limit(args) }
-}
-
-/// How long after the last question whoever waits is waited for.
-pub(crate) fn limit(args: &Args) -> Duration {
-    Duration::from_secs(if args.common.quick { 20 } else { 40 })
 }
 
 fn counts(args: &Args) -> Vec<usize> {

@@ -1,58 +1,19 @@
 //! What was measured, as tables for people and as JSON for programs.
 
-use std::fmt::{self, Display};
-
 use serde_json::{Map, Value, json};
 
 use crate::{
-    All,
-    approaches::{Approach, Got},
-    runs::Measured,
+    approaches::Approach,
+    args::{LOAD, READERS},
+    caller::{Answer, Got},
+    results::{All, Facts, Measured, Row, WATCHED_CALLERS, Watched},
     support::{
         numbers::{Quartiles, short, spread, table, whole},
         promises::{self, Promise},
-        report,
         text::thousands,
         watch::Stops,
     },
-    watch::{self, Watched},
 };
-
-/// Where and how it was measured.
-pub(crate) struct Facts {
-    pub(crate) common: report::Facts,
-    pub(crate) memcached: String,
-    pub(crate) python: String,
-    /// Seconds, at expiry.
-    pub(crate) ttl: u64,
-    /// Seconds, after which whoever waits is unanswered.
-    pub(crate) limit: u64,
-}
-
-/// What could not be measured, and why.
-pub(crate) struct NotRun {
-    pub(crate) approach: Approach,
-    /// Of a cold key; `None`: at expiry.
-    pub(crate) callers: Option<usize>,
-    pub(crate) why: String,
-}
-
-impl Display for NotRun {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let name = self.approach.name();
-        match self.callers {
-            Some(callers) => write!(f, "{name}, {} callers of a cold key: {}", thousands(callers), self.why),
-            None => write!(f, "{name}, at expiry: {}", self.why),
-        }
-    }
-}
-
-/// All rounds of one approach in one scenario.
-pub(crate) struct Row {
-    pub(crate) approach: Approach,
-    pub(crate) callers: usize,
-    pub(crate) rounds: Vec<Measured>,
-}
 
 /// A number of each round.
 type Number = fn(&Measured) -> f64;
@@ -106,12 +67,12 @@ impl Measured {
     }
 
     fn at_once(&self, what: Got) -> f64 {
-        let these = |answer: &&crate::callers::Answer| answer.got == what && answer.micros <= AT_ONCE_MICROS;
+        let these = |answer: &&Answer| answer.got == what && answer.micros <= AT_ONCE_MICROS;
         self.run.answers.iter().filter(these).count() as f64
     }
 
     fn waited(&self) -> f64 {
-        let these = |answer: &&crate::callers::Answer| answer.got != Got::Loaded && answer.micros > AT_ONCE_MICROS;
+        let these = |answer: &&Answer| answer.got != Got::Loaded && answer.micros > AT_ONCE_MICROS;
         self.run.answers.iter().filter(these).count() as f64
     }
 
@@ -126,11 +87,11 @@ impl Measured {
         let mut cycles: Vec<(f64, usize)> = Vec::new();
         for load in loads {
             match cycles.last_mut() {
-                Some((first, count)) if load < *first + crate::LOAD.as_secs_f64() => *count += 1,
+                Some((first, count)) if load < *first + LOAD.as_secs_f64() => *count += 1,
                 _ => cycles.push((load, 1)),
             }
         }
-        let whole = |&(first, _): &(f64, usize)| first + 2.0 * crate::LOAD.as_secs_f64() < self.window;
+        let whole = |&(first, _): &(f64, usize)| first + 2.0 * LOAD.as_secs_f64() < self.window;
         cycles.into_iter().filter(whole).map(|(_, count)| count).collect()
     }
 
@@ -249,7 +210,7 @@ fn print_expiry(rows: &[Row], facts: &Facts) {
     if rows.is_empty() {
         return;
     }
-    println!("\nAt expiry: {} reads a second, a lifetime of {} s\n", thousands(crate::READERS), facts.ttl);
+    println!("\nAt expiry: {} reads a second, a lifetime of {} s\n", thousands(READERS), facts.ttl);
     let mut table = table(
         1,
         &[
@@ -327,7 +288,7 @@ fn promises(all: &All) -> Vec<Promise> {
             });
         };
         count("1,000 callers of a cold key: loads", |w| w.loads as f64, 1);
-        count("GETLOCK commands", |w| w.getlocks as f64, watch::CALLERS);
+        count("GETLOCK commands", |w| w.getlocks as f64, WATCHED_CALLERS);
         count("SET commands", |w| w.sets as f64, 1);
         count("callers without an answer", |w| w.unanswered as f64, 0);
         promises.push(Promise {
@@ -397,9 +358,9 @@ pub(crate) fn json(facts: &Facts, all: &All) -> Value {
             "memcached": facts.memcached,
             "libraries": facts.python,
             "limit_seconds": facts.limit,
-            "load_seconds": crate::LOAD.as_secs_f64(),
+            "load_seconds": LOAD.as_secs_f64(),
             "ttl_seconds": facts.ttl,
-            "reads_a_second": crate::READERS,
+            "reads_a_second": READERS,
         })),
         "promises": promises::json(&promises(all), facts.common.quick),
         "cold": rows(&all.cold, &COLD),

@@ -15,10 +15,11 @@ use redis::cmd;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    Args,
     approaches::{Approach, KEY},
-    callers::{Ready, Run, Scenario, Terms},
-    report::Facts,
+    args::{self, Args},
+    caller::{Run, Terms},
+    callers::{Ready, Scenario},
+    results::{Facts, Measured},
     support::{
         self,
         lab::{self, commands, connect, info},
@@ -27,18 +28,6 @@ use crate::{
         text::thousands,
     },
 };
-
-/// What a run took.
-pub(crate) struct Measured {
-    pub(crate) run: Run,
-    /// By the server's own count.
-    pub(crate) commands: BTreeMap<String, u64>,
-    pub(crate) server_ms: f64,
-    pub(crate) client_ms: f64,
-    pub(crate) seconds: f64,
-    /// For how long readers asked, at expiry.
-    pub(crate) window: f64,
-}
 
 /// How to start each of the servers.
 pub(crate) struct Lab {
@@ -202,7 +191,7 @@ impl Lab {
             memcached: name("memcached").unwrap_or("none".into()),
             python: name("python").unwrap_or("none".into()),
             ttl: if args.common.quick { 2 } else { args.ttl },
-            limit: crate::limit(args).as_secs(),
+            limit: args::limit(args).as_secs(),
         }
     }
 }

@@ -12,7 +12,9 @@ use std::{
 
 use crate::{
     approaches::Approach,
-    callers::{Ready, Run, Scenario, Terms},
+    caller::{Run, Terms},
+    callers::{Ready, Scenario},
+    results::{WATCHED_CALLERS, Watched},
     runs::Lab,
     support::{
         machine,
@@ -21,29 +23,9 @@ use crate::{
     },
 };
 
-pub(crate) const CALLERS: usize = 1_000;
-
-/// One round.
-pub(crate) struct Watched {
-    pub(crate) loads: u64,
-    pub(crate) getlocks: u64,
-    pub(crate) sets: u64,
-    pub(crate) unanswered: usize,
-    /// From the moment the store was sent until the last caller had its answer.
-    pub(crate) last_after_store_ms: f64,
-    /// The server at rest.
-    pub(crate) rest: Stops,
-    /// While all ask. One event loop takes all that has arrived, so this grows with the callers whatever they ask.
-    pub(crate) asked: Stops,
-    /// While it is stored and all are answered.
-    pub(crate) answered: Stops,
-    /// While as many ask with a plain `GET`, for comparison.
-    pub(crate) gets: Stops,
-}
-
 impl Lab {
     pub(crate) fn watch(&mut self, terms: &Terms, files: u64) -> Result<Watched> {
-        if files < CALLERS as u64 + 600 {
+        if files < WATCHED_CALLERS as u64 + 600 {
             return Err("1,000 callers need more open files than are allowed (ulimit -Hn)".into());
         }
         let (_, [_, gets, _]) = self.watch_one(Approach::Unprotected, terms)?;
@@ -66,9 +48,9 @@ impl Lab {
 
     /// The server at rest, then while all ask, then from the middle of the load to the end.
     fn watch_one(&mut self, approach: Approach, terms: &Terms) -> Result<(Run, [Stops; 3])> {
-        let scenario = Scenario::Cold { callers: CALLERS };
+        let scenario = Scenario::Cold { callers: WATCHED_CALLERS };
         let module = self.module().ok_or("the promises need the module")?;
-        let server = self.start(Some(&module), CALLERS)?;
+        let server = self.start(Some(&module), WATCHED_CALLERS)?;
         let ready = Ready::new(scenario, &server.socket())?;
         let mut lookout = Lookout::new(&server)?;
         let pid = lookout.pid;
