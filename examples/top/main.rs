@@ -9,6 +9,7 @@
 //! Three threads and one channel: one reads the keyboard, one asks the server (`watch.rs`), and this one draws
 //! (`screen.rs`) whenever either has news. What is drawn follows from two looks at the server (`numbers.rs`).
 
+mod look;
 mod numbers;
 mod screen;
 mod watch;
@@ -23,9 +24,9 @@ use clap::Parser;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use numbers::Span;
+use look::{Look, Span};
 use screen::{Paint, View};
-use watch::{Look, Source};
+use watch::Source;
 
 /// Time between two looks.
 const TICK: Duration = Duration::from_secs(1);

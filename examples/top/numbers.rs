@@ -1,66 +1,8 @@
 //! From two looks at the server to what stands in a row: rates, percentages, bytes; and how they are written.
 
-use serde_json::{Map, Value};
-
-use crate::watch::Look;
-
-/// Over what the numbers are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Span {
-    /// The time between two looks.
-    Now,
-    /// What the server calls a window.
-    Minute,
-    FiveMinutes,
-    Hour,
-    /// Since start or reset.
-    All,
-}
-
-impl Span {
-    /// What `STATS` is told.
-    pub(crate) fn words(self) -> &'static [&'static str] {
-        match self {
-            Span::Now | Span::All => &[],
-            Span::Minute => &["WINDOW", "1m"],
-            Span::FiveMinutes => &["WINDOW", "5m"],
-            Span::Hour => &["WINDOW", "1h"],
-        }
-    }
-
-    /// What a person is told.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Span::Now => "last second",
-            Span::Minute => "last minute",
-            Span::FiveMinutes => "last 5 minutes",
-            Span::Hour => "last hour",
-            Span::All => "since start or reset",
-        }
-    }
-
-    /// The one that follows.
-    pub(crate) fn next(self) -> Span {
-        match self {
-            Span::Now => Span::Minute,
-            Span::Minute => Span::FiveMinutes,
-            Span::FiveMinutes => Span::Hour,
-            Span::Hour => Span::All,
-            Span::All => Span::Now,
-        }
-    }
-}
-
-/// The fields of `STATS`, by name.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Numbers(pub(crate) Map<String, Value>);
+use crate::look::{Look, Numbers, Span};
 
 impl Numbers {
-    /// A field; 0 where a later or earlier server does not have it.
-    pub(crate) fn of(&self, name: &str) -> f64 {
-        self.0.get(name).and_then(Value::as_f64).unwrap_or(0.0)
-    }
-
     fn counts(&self) -> Counts {
         Counts(COUNTED.map(|name| self.of(name)))
     }
@@ -263,10 +205,10 @@ pub(crate) fn printable(name: &[u8]) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use serde_json::json;
+    use serde_json::{Map, Value, json};
 
     use super::*;
-    use crate::watch::ServerInfo;
+    use crate::look::ServerInfo;
 
     /// The numbers of a node or rule: counters by name, the rest 0.
     pub(crate) fn numbers(said: Value) -> Numbers {

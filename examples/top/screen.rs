@@ -10,8 +10,8 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span as Piece, Text};
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table};
 
-use crate::numbers::{self, Row, Span, bytes, duration, percent, printable, short};
-use crate::watch::Look;
+use crate::look::{Look, Span};
+use crate::numbers::{self, Row, bytes, duration, percent, printable, short};
 
 /// So many reasons of `HEALTH` are shown; the command tells the rest.
 const MOST_REASONS: usize = 3;
@@ -398,8 +398,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::look::{Health, HotKey};
     use crate::numbers::tests::look;
-    use crate::watch::{Health, HotKey};
 
     /// A view that has seen so many rules, twice; the first is asked for most.
     fn view(rules: usize) -> View {

@@ -8,57 +8,12 @@ use redis::{
 };
 use serde_json::Map;
 
-use crate::numbers::{Numbers, Span};
+use crate::look::{Health, HotKey, Look, Numbers, ServerInfo, Span};
 
 /// How long the server may take to answer before it counts as gone.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// As many hot keys as a tall terminal has lines.
 const HOT_KEYS: usize = 50;
-
-/// What one look has found.
-pub(crate) struct Look {
-    /// Over what the numbers are.
-    pub(crate) span: Span,
-    /// Those of the node.
-    pub(crate) whole: Numbers,
-    /// Those of each rule, in the server's order.
-    pub(crate) rules: Vec<(String, Numbers)>,
-    /// The keys that are asked for most, or why they are not told.
-    pub(crate) hot: Result<Vec<HotKey>, String>,
-    /// What `SMARTCACHE.HEALTH` says; `None` where there is no such command.
-    pub(crate) health: Option<Health>,
-    /// What the server says about itself.
-    pub(crate) server: ServerInfo,
-}
-
-/// A key that is asked for often.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct HotKey {
-    pub(crate) name: Vec<u8>,
-    pub(crate) requests: u64,
-    pub(crate) hits: u64,
-    /// Its part of all requests, from 0 to 1.
-    pub(crate) share: f64,
-}
-
-/// What is wrong, in the server's own words.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Health {
-    pub(crate) status: String,
-    /// Code and text of each.
-    pub(crate) reasons: Vec<(String, String)>,
-}
-
-/// From `INFO`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ServerInfo {
-    /// Its kind and version.
-    pub(crate) version: String,
-    pub(crate) role: String,
-    pub(crate) used_bytes: u64,
-    /// 0: no limit.
-    pub(crate) max_bytes: u64,
-}
 
 /// A server, and the connection to it while there is one.
 pub(crate) struct Source {
