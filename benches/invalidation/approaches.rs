@@ -1,4 +1,4 @@
-//! What is compared: how each approach stores an entry, how it invalidates the group, and how its entries are read.
+//! What is compared: how each approach stores an entry, invalidates the group, and reads entries.
 
 use clap::ValueEnum;
 use redis::{Cmd, Connection, ConnectionLike, FromRedisValue, Value, cmd};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::server::Result;
 
-/// One way to end many keys at once.
+/// One way to invalidate many keys at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Approach {
@@ -18,7 +18,7 @@ pub(crate) enum Approach {
     ScanUnlink,
     /// A set of keys for each tag, kept by the client.
     TagSets,
-    /// All of the database.
+    /// The whole database.
     Flushdb,
     /// `SMARTCACHE.INVALIDATE TAGS`.
     Tags,
@@ -30,7 +30,7 @@ pub(crate) enum Approach {
     All,
 }
 
-/// The keys, and which of them are to be invalidated.
+/// The keys and the share of them that is invalidated.
 #[derive(Clone, Copy)]
 pub(crate) struct Group {
     pub(crate) keys: usize,
@@ -43,7 +43,7 @@ const PREFIX: &str = "shop:42:";
 const PATTERN: &str = "*:42:product:*";
 
 impl Group {
-    /// Whether key `n` is in the group: so that these are spread evenly.
+    /// Whether key `n` is in the group. Members are spread evenly.
     pub(crate) fn has(self, n: usize) -> bool {
         ((n + 1) as f64 * self.share).floor() > (n as f64 * self.share).floor()
     }
@@ -88,17 +88,17 @@ impl Approach {
         matches!(self, Approach::Tags | Approach::Prefixes | Approach::Patterns | Approach::All)
     }
 
-    /// Whether it ends all keys, also those outside the group.
-    pub(crate) fn ends_all(self) -> bool {
+    /// Whether it invalidates all keys, also those outside the group.
+    pub(crate) fn invalidates_all(self) -> bool {
         matches!(self, Approach::Flushdb | Approach::All)
     }
 
-    /// The approach that keeps the same values and nothing beside them.
+    /// The approach that stores the same values without tags or tag sets.
     pub(crate) fn plain(self) -> Approach {
         if self.is_ours() { Approach::All } else { Approach::KeysDel }
     }
 
-    /// The commands that store `value`, and how many bytes their replies have.
+    /// Passes `put` each command that stores `value`, with the length of its reply.
     pub(crate) fn store(self, key: &[u8], value: &[u8], in_group: bool, put: &mut dyn FnMut(&[&[u8]], usize)) {
         const OK: usize = b"+OK\r\n".len();
         const ONE: usize = b":1\r\n".len();
@@ -115,12 +115,12 @@ impl Approach {
         }
     }
 
-    /// Ends the group.
+    /// Invalidates the group.
     pub(crate) fn invalidate(self, client: &mut Client) -> Result<()> {
         match self {
             Approach::KeysDel => {
                 let keys: Vec<Value> = client.call(cmd("KEYS").arg(PATTERN))?;
-                for keys in keys.chunks(MOST_WORDS) {
+                for keys in keys.chunks(MAX_ARGUMENTS) {
                     let _: u64 = client.call(&mut with_keys("DEL", keys))?;
                 }
             }
@@ -152,28 +152,28 @@ impl Approach {
             Approach::Flushdb => {
                 let _: String = client.call(cmd("FLUSHDB").arg("ASYNC"))?;
             }
-            Approach::Tags => client.invalidates(&["TAGS", "1", TAG])?,
-            Approach::Prefixes => client.invalidates(&["PREFIXES", "1", PREFIX])?,
-            Approach::Patterns => client.invalidates(&["PATTERNS", "1", PATTERN])?,
-            Approach::All => client.invalidates(&["ALL"])?,
+            Approach::Tags => client.smartcache_invalidate(&["TAGS", "1", TAG])?,
+            Approach::Prefixes => client.smartcache_invalidate(&["PREFIXES", "1", PREFIX])?,
+            Approach::Patterns => client.smartcache_invalidate(&["PATTERNS", "1", PATTERN])?,
+            Approach::All => client.smartcache_invalidate(&["ALL"])?,
         }
         Ok(())
     }
 
-    /// Which of these keys are served as fresh.
+    /// For each of these keys, whether it is served as fresh.
     pub(crate) fn fresh(self, con: &mut Connection, keys: &[Vec<u8>]) -> Result<Vec<bool>> {
-        let mut ask = cmd(if self.is_ours() { "SMARTCACHE.MGET" } else { "MGET" });
-        let found: Vec<Value> = ask.arg(keys).query(con)?;
+        let mut mget = cmd(if self.is_ours() { "SMARTCACHE.MGET" } else { "MGET" });
+        let found: Vec<Value> = mget.arg(keys).query(con)?;
         Ok(found.into_iter().map(|value| value != Value::Nil).collect())
     }
 }
 
-/// Keys asked for at a time, where a recipe does it in pages.
+/// Keys per page of `SCAN` and `UNLINK`.
 const PAGE: usize = 1_000;
-/// A server takes about so many words in a command.
-const MOST_WORDS: usize = 1_000_000;
+/// About the number of arguments that a server accepts in one command.
+const MAX_ARGUMENTS: usize = 1_000_000;
 
-/// The recipe of many answers to "how do I delete keys by pattern": `unpack` cannot take all at once.
+/// The usual script that deletes keys by pattern; `unpack` cannot return all keys at once.
 const SCRIPT: &str = "local keys = redis.call('KEYS', ARGV[1]) \
                       for i = 1, #keys, 5000 do redis.call('DEL', unpack(keys, i, math.min(i + 4999, #keys))) end \
                       return #keys";
@@ -192,7 +192,7 @@ fn with_keys(name: &str, keys: &[Value]) -> Cmd {
     command
 }
 
-/// The client that invalidates: counts what it sends.
+/// The client that invalidates; it counts commands and bytes sent.
 pub(crate) struct Client {
     pub(crate) con: Connection,
     pub(crate) commands: u64,
@@ -212,7 +212,7 @@ impl Client {
         Ok(redis::from_redis_value(reply)?)
     }
 
-    fn invalidates(&mut self, words: &[&str]) -> Result<()> {
+    fn smartcache_invalidate(&mut self, words: &[&str]) -> Result<()> {
         let _: u64 = self.call(cmd("SMARTCACHE.INVALIDATE").arg(words))?;
         Ok(())
     }

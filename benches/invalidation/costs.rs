@@ -1,5 +1,4 @@
-//! What tags cost beside invalidating: those who read entries with tags, and in memory. And how long `INVALIDATE TAGS`
-//! takes to answer when nobody else asks.
+//! Further costs of tags: CPU on reads, memory, and the reply time of `INVALIDATE TAGS` on an otherwise idle server.
 
 use std::{
     thread,
@@ -20,10 +19,10 @@ use crate::{
     },
 };
 
-/// Keys of each kind that are read.
+/// Number of keys that are read, with and without tags.
 const KEYS: usize = 10_240;
 const PIPELINES: [usize; 3] = [1, 16, 64];
-/// One stretch of reading.
+/// Duration of one sample.
 const SPAN: Duration = Duration::from_millis(120);
 
 impl Lab {
@@ -36,7 +35,7 @@ impl Lab {
         let mut numbers: Vec<usize> = (0..KEYS).collect();
         numbers.shuffle(&mut StdRng::seed_from_u64(1));
         let mut scripts = Vec::new();
-        // In turn: what is stored first is read some hundredths faster, whatever it is, for it lies together in memory.
+        // Interleaved: what is stored first lies together in memory and is read a few percent faster.
         self.fill_tagged(&server, KEYS, &[0, 4], |_| self.value)?;
         for tags in [0, 4] {
             let mut script = Script::default();
@@ -65,7 +64,7 @@ impl Lab {
         Ok(done)
     }
 
-    /// Milliseconds until the reply, on a server that does nothing else.
+    /// Milliseconds until the reply, on an otherwise idle server.
     pub(crate) fn reply_of_tags(&mut self, keys: usize) -> Result<f64> {
         let server = self.start(true)?;
         self.fill_tagged(&server, keys, &[1], |_| self.value)?;
@@ -81,8 +80,8 @@ impl Lab {
         Ok(took.as_secs_f64() * 1e3)
     }
 
-    /// Entries with one tag and with four, beside entries without; keys of each are equally long. Values are of all lengths
-    /// up to the usual one, in turn: what the allocator rounds up is in it by its mean, and not by one length's luck.
+    /// Bytes per (entry, tag) of entries with one and with four tags, beyond entries without; keys are equally long.
+    /// Values have all lengths up to the usual one, so that the allocator's rounding is averaged.
     pub(crate) fn memory_of_tags(&mut self, keys: usize) -> Result<Vec<(usize, f64)>> {
         let mut taken = Vec::new();
         for tags in [0, 1, 4] {
@@ -98,8 +97,8 @@ impl Lab {
         Ok(taken[1..].iter().map(each).collect())
     }
 
-    /// Entries with the first so many of: the tag of all, of each tenth, of each thousandth, of its own. For each number an
-    /// entry with so many, in turn.
+    /// Stores entries with the first `tags` of these: one tag of all, of every tenth, of every thousandth, its own.
+    /// The numbers of `tags` alternate.
     fn fill_tagged(&self, server: &Server, keys: usize, tags: &[usize], length: impl Fn(usize) -> usize) -> Result<()> {
         const OK: usize = b"+OK\r\n".len();
         self.store(server, keys * tags.len(), |nth, value, put| {
@@ -122,7 +121,7 @@ fn tagged_key(n: usize, tags: usize) -> Vec<u8> {
     format!("tags:{tags}:{n:010}").into_bytes()
 }
 
-/// A tag that no other entry has; and waits until what follows is over.
+/// Invalidates a tag that only one entry has, and waits for the sweep.
 fn invalidate_another(con: &mut Connection) -> Result<()> {
     cmd("SMARTCACHE.SET").arg(&["another", "value", "TAGS", "1", "another"]).exec(con)?;
     let hit: u64 = cmd("SMARTCACHE.INVALIDATE").arg(&["TAGS", "1", "another"]).query(con)?;
@@ -130,7 +129,7 @@ fn invalidate_another(con: &mut Connection) -> Result<()> {
     if hit == 1 { Ok(()) } else { Err(format!("INVALIDATE TAGS hit {hit} entries instead of one").into()) }
 }
 
-/// Runs through `script` until `span` is over: microseconds of the server's main thread a command.
+/// Repeats `script` for `span`: CPU microseconds of the server's main thread per command.
 fn micros(wire: &mut Wire, pid: u32, script: &Script, pipeline: usize, span: Duration) -> Result<f64> {
     if server::interrupted() {
         return Err("interrupted".into());

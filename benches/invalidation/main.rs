@@ -1,59 +1,60 @@
-//! Invalidation: what it takes until a group of keys is served no more, and until its memory is back.
+//! Invalidation: the time until a group of keys is no longer served, and until its memory is freed.
 //!
 //! ```text
 //! make bench-invalidation                              10,000 to 1,000,000 keys, about a quarter of an hour
 //! BIG=1 make bench-invalidation                        10,000,000 as well (takes 8 GB)
-//! make bench-invalidation ARGS="--quick"               does it run? (figures mean nothing)
+//! make bench-invalidation ARGS="--quick"               a smoke run: the figures mean nothing
 //! make bench-invalidation ARGS="--keys 10000 --share 0.1"          10,000 keys, a tenth of them in the group
-//! make bench-invalidation ARGS="--redraw --svg docs/invalidation.svg"      the picture, from the last run
+//! make bench-invalidation ARGS="--redraw --svg docs/invalidation.svg"      the picture of docs/numbers.md, last run
 //! ```
 //!
 //! # What is compared
 //!
 //! | approach | values | invalidates with |
 //! |---|---|---|
-//! | KEYS, DEL | `SET` | `KEYS pattern`, then one `DEL` with all it answered |
-//! | Lua: KEYS, DEL | `SET` | a script that does the same, 5,000 keys a `DEL` |
-//! | SCAN, UNLINK | `SET` | `SCAN … MATCH pattern COUNT 1000` over the keyspace, one `UNLINK` for what each answers |
+//! | KEYS, DEL | `SET` | `KEYS pattern`, then one `DEL` of all keys that it returned |
+//! | Lua: KEYS, DEL | `SET` | a script that does the same, 5,000 keys per `DEL` |
+//! | SCAN, UNLINK | `SET` | `SCAN … MATCH pattern COUNT 1000` over the keyspace, one `UNLINK` per page |
 //! | tag sets | `SET` and `SADD tag key` | `SMEMBERS tag`, `UNLINK` of 1,000 members at a time, `UNLINK tag` |
-//! | FLUSHDB ASYNC | `SET` | that: all of the database, whatever the group is |
+//! | FLUSHDB ASYNC | `SET` | the same: the whole database, whatever the group is |
 //! | TAGS | `SMARTCACHE.SET … TAGS 1 tag` | `SMARTCACHE.INVALIDATE TAGS 1 tag` |
 //! | PREFIXES | `SMARTCACHE.SET` | `SMARTCACHE.INVALIDATE PREFIXES 1 prefix` |
 //! | PATTERNS | `SMARTCACHE.SET` | `SMARTCACHE.INVALIDATE PATTERNS 1 pattern` |
-//! | ALL | `SMARTCACHE.SET` | `SMARTCACHE.INVALIDATE ALL`: all of the database, whatever the group is |
+//! | ALL | `SMARTCACHE.SET` | `SMARTCACHE.INVALIDATE ALL`: the whole database, whatever the group is |
 //!
-//! Keys and values are the same for all: 100 bytes of real records (`tests/data`), stored plain, with a lifetime of an
-//! hour. The server's own commands work on the server's own strings, ours on our entries; the module is loaded only for
-//! the latter. With `--share` only a part of the keys is in the group, spread evenly among the others. An entry that is
-//! tagged has one tag.
+//! Keys and values are the same for all: 100 bytes of real records (`tests/data`), stored plain, with a TTL of an hour.
+//! The server's own commands use native strings, the module's commands use entries; the module is loaded only for the
+//! latter. With `--share` only a part of the keys is in the group, spread evenly among the others. A tagged entry has
+//! one tag.
 //!
-//! # How
+//! # Method
 //!
-//! - **Each run on a fresh server process:** as it comes, a unix socket, the server on the first core, all else on the
-//!   second. Rounds go through everything in turn; printed are medians of the rounds, and quartiles where they matter.
-//! - **gone:** from sending the first command until a second client found that none of 128 keys, spread over the group
-//!   in the order of storing, is served as fresh any more. It looks every 0.2 ms or so, so this is no finer.
-//! - **reply:** until the last command's reply. What was looked at after that and was still fresh is counted: `late`.
-//! - **memory back:** until `used_memory` has come within 1 % of where it finally rests; of what went, that is. It rests
-//!   when it stays the same for a second, with `sweep_backlog` at 0. `given back` is what went, as a share of what the
-//!   group had taken (tables of the server's own shrink only when they are nearly empty, so less than all is usual with
-//!   a small group).
-//! - **Who else waits:** a third client pings all the while, until the memory rests. The longest wait, and what one in a
-//!   thousand waits for at least if it comes at any time (see `support/watch.rs`, also for `turn`, how long the main
-//!   thread was on a CPU without a break: no finer than the kernel's tick, often 4 ms, and too short where others want
-//!   the core, who break it). `loop` is the server's own longest event loop, where it says so.
-//! - **commands, sent:** by the client that invalidates, without what it reads.
-//! - **a key:** `used_memory` over the number of keys, name, value and tables included. **to be able:** what the same keys
-//!   do not take without tags or tag sets, over the number of keys in the group.
+//! - **Each run on a new server process** with default settings and a unix socket; the server runs on the first core,
+//!   everything else on the second. Rounds go through all rows. The tables show medians over the rounds, and quartiles
+//!   where they matter.
+//! - **effective:** from sending the first command until a second client finds that none of 128 keys, spread over the
+//!   group in the order of storing, is served as fresh. It probes every 0.2 ms or so, which bounds the precision.
+//! - **reply:** until the reply to the last command. `late` counts probes sent after it that still found a fresh key.
+//! - **memory freed:** until `used_memory` is within 1 % (of the memory that is freed) of its final value. The value is
+//!   final when it has not changed for a second and `sweep_backlog` is 0. `freed` is the freed memory as a share of
+//!   what the group had occupied. The server's own tables shrink only when they are nearly empty, so less than 100 % is
+//!   usual for a small group.
+//! - **Waits of other clients:** a third client sends `PING` until `used_memory` is final: its longest wait, and the
+//!   99.9th percentile of the waits of a client that asks at random moments (`support/watch.rs`). `burst` is the
+//!   longest time the main thread ran on a CPU without a break; its resolution is the kernel's tick, often 4 ms, and
+//!   other threads that preempt it shorten it. `loop` is the server's own longest event loop, where it reports one.
+//! - **commands, bytes sent:** by the client that invalidates, without the replies it reads.
+//! - **per key:** `used_memory` over the number of keys, with names, values and tables. **tag overhead:** the memory of
+//!   tags or tag sets, over the number of keys in the group.
 //!
-//! # Beside that
+//! # Further parts
 //!
-//! - `--only reads`: `SMARTCACHE.GET` of entries with four tags beside entries without, CPU of the server's main thread a
-//!   command, paired as in `make bench`: when nothing was ever invalidated, and right after another tag was, when
-//!   every read must compare.
-//! - `--only tags`: reply time of `INVALIDATE TAGS` on a server where nobody else asks, by number of members; and what a tag
-//!   of an entry takes in memory beyond the key's length, with values of 0 to 100 bytes in turn, so that what the allocator
-//!   rounds up is there by its mean.
+//! - `--only reads`: `SMARTCACHE.GET` of entries with four tags, compared with entries without tags: CPU of the
+//!   server's main thread per command, paired as in `make bench`; once with nothing invalidated, and once right after
+//!   another tag was invalidated, when every read compares stamps.
+//! - `--only tags`: the reply time of `INVALIDATE TAGS` on an otherwise idle server, by number of members; and the
+//!   memory of an entry's tag beyond the key's length, averaged over values of 0 to 100 bytes because the allocator
+//!   rounds up.
 
 mod approaches;
 mod args;
@@ -129,14 +130,14 @@ fn bench(args: &Args) -> Result<()> {
 }
 
 impl All {
-    /// One more round, unless it could not be done before.
+    /// Measures one more round, unless an earlier one failed.
     fn measure(&mut self, lab: &mut Lab, approach: Approach, group: Group) -> Result<()> {
         if self.not_run.iter().any(|what| what.approach == approach && (what.always || what.keys == group.keys)) {
             return Ok(());
         }
         let tried = self.rows.iter().any(|row| row.approach == approach);
-        if !tried && let Some(why) = lab.lacks(approach, group)? {
-            self.not_run.push(NotRun::said(approach, group.keys, true, why));
+        if !tried && let Some(why) = lab.unsupported_reason(approach, group)? {
+            self.not_run.push(NotRun::report(approach, group.keys, true, why));
             return Ok(());
         }
         let measured = lab.measure(approach, group);
@@ -151,7 +152,7 @@ impl All {
                     None => self.rows.push(Row { approach, keys: group.keys, rounds: vec![measured] }),
                 }
             }
-            Err(why) => self.not_run.push(NotRun::said(approach, group.keys, false, why.to_string())),
+            Err(why) => self.not_run.push(NotRun::report(approach, group.keys, false, why.to_string())),
         }
         Ok(())
     }
@@ -163,7 +164,7 @@ impl All {
             Some(tags) => tags.reply_ms.push(reply_ms),
             None => self.tags.push(Tags { keys, reply_ms: vec![reply_ms], memory: Vec::new() }),
         }
-        // Memory is the same each time.
+        // Memory does not vary between rounds.
         if first && let Some(tags) = self.tags.last_mut() {
             tags.memory = lab.memory_of_tags(keys)?;
         }

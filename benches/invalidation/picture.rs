@@ -1,4 +1,4 @@
-//! The picture for the README: how long until nothing is served, and how long others wait, over the number of keys.
+//! The picture of `docs/numbers.md`: time until nothing is served, and longest wait of others, over the number of keys.
 
 use serde_json::Value;
 
@@ -26,10 +26,10 @@ const MS: [(f64, &str); 7] = [
     (100_000.0, "100 s"),
 ];
 
-/// Which number of a row, under which title, and where.
+/// Field of a row, title, left and right edge.
 const PANELS: [(&str, &str, f64, f64); 2] = [
-    ("gone_ms", "Until nothing of the group is served as fresh", 72.0, 310.0),
-    ("longest_ping_ms", "Longest wait of another client, until the memory is back", 572.0, 810.0),
+    ("effective_ms", "Until nothing of the group is served as fresh", 72.0, 310.0),
+    ("longest_ping_ms", "Longest wait of another client, until the memory is freed", 572.0, 810.0),
 ];
 
 fn colour(approach: Approach) -> &'static str {
@@ -46,14 +46,14 @@ fn colour(approach: Approach) -> &'static str {
     }
 }
 
-/// The SVG of what the bench wrote as JSON.
+/// Draws the JSON results as SVG.
 pub(crate) fn draw(results: &Value) -> Result<String> {
     let rows = results["compare"].as_array().filter(|rows| !rows.is_empty());
     let rows = rows.ok_or("the JSON holds no comparison: run that part first")?;
     let mut keys: Vec<u64> = rows.iter().filter_map(|row| row["keys"].as_u64()).collect();
     keys.dedup();
     if keys.len() < 2 {
-        return Err("one number of keys makes no line".into());
+        return Err("a line needs at least two numbers of keys".into());
     }
     let tick = |&n: &u64| XTick { at: n as f64, name: thousands(n as usize), anchor: "middle", shift: 0.0 };
     let xs: Vec<XTick> = keys.iter().map(tick).collect();

@@ -1,4 +1,4 @@
-//! What was measured, as tables for people and as JSON for programs.
+//! The results as tables and as JSON.
 
 use serde_json::{Map, Value, json};
 
@@ -6,8 +6,8 @@ use crate::{
     approaches::Approach,
     results::{All, Facts, Measured, Reads, Row, Tags},
     support::{
+        budgets::{self, Budget},
         numbers::{Quartiles, rounded, short, spread, table, whole},
-        promises::{self, Promise},
         text::thousands,
     },
 };
@@ -24,8 +24,8 @@ impl Row {
         self.rounds.iter().map(number).collect()
     }
 
-    /// Bytes a key of the group that the same keys and values do not take without tags or tag sets.
-    fn to_be_able(&self, rows: &[Row], share: f64) -> f64 {
+    /// Bytes per key of the group beyond the same keys and values without tags or tag sets.
+    fn tag_overhead(&self, rows: &[Row], share: f64) -> f64 {
         let plain = rows.iter().find(|row| row.keys == self.keys && row.approach == self.approach.plain());
         let without = plain.map_or(f64::NAN, |row| row.of(|m| m.memory_per_key).median);
         (self.of(|m| m.memory_per_key).median - without) / share
@@ -33,38 +33,38 @@ impl Row {
 }
 
 impl Measured {
-    fn back_ms(&self) -> f64 {
-        self.back_ms.unwrap_or(f64::NAN)
+    fn freed_ms(&self) -> f64 {
+        self.freed_ms.unwrap_or(f64::NAN)
     }
 }
 
 const NUMBERS: [(&str, Number); 14] = [
-    ("gone_ms", |m| m.gone_ms),
+    ("effective_ms", |m| m.effective_ms),
     ("reply_ms", |m| m.reply_ms),
-    ("late_looks", |m| m.late as f64),
-    ("memory_back_ms", Measured::back_ms),
-    ("given_back_share", |m| m.given_back),
-    ("longest_ping_ms", |m| m.stops.ping_ms),
-    ("p999_ping_ms", |m| m.stops.ping_p999_ms),
+    ("late_probes", |m| m.late as f64),
+    ("memory_freed_ms", Measured::freed_ms),
+    ("freed_share", |m| m.freed_share),
+    ("longest_ping_ms", |m| m.stalls.ping_ms),
+    ("p999_ping_ms", |m| m.stalls.ping_p999_ms),
     ("longest_ping_before_ms", |m| m.rest.ping_ms),
-    ("longest_turn_ms", |m| m.stops.turn_ms),
-    ("longest_turn_before_ms", |m| m.rest.turn_ms),
-    ("longest_event_loop_ms", |m| m.stops.event_loop_ms.unwrap_or(f64::NAN)),
+    ("longest_burst_ms", |m| m.stalls.burst_ms),
+    ("longest_burst_before_ms", |m| m.rest.burst_ms),
+    ("longest_event_loop_ms", |m| m.stalls.event_loop_ms.unwrap_or(f64::NAN)),
     ("commands", |m| m.commands as f64),
     ("bytes_sent", |m| m.sent as f64),
     ("used_memory_per_key", |m| m.memory_per_key),
 ];
 
-// ---- for people -----------------------------------------------------------------------------------------------------
+// ---- tables ---------------------------------------------------------------------------------------------------------
 
 pub(crate) fn print(facts: &Facts, all: &All) {
     let data = format!("values of {} bytes, {} of the keys in the group", facts.value, percent(facts.share));
-    let settings = if facts.settings.is_empty() { "as they come".to_owned() } else { facts.settings.join(", ") };
-    facts.common.print("invalidation bench", &[("data", &data), ("settings", &settings)], "a fresh server each");
+    let settings = if facts.settings.is_empty() { "defaults".to_owned() } else { facts.settings.join(", ") };
+    facts.common.print("invalidation bench", &[("data", &data), ("settings", &settings)], "a new server each");
     print_rows(&all.rows, facts.share);
     print_reads(&all.reads);
     print_tags(&all.tags);
-    promises::print(&promises(all), facts.common.quick);
+    budgets::print(&budgets(all), facts.common.quick);
     if !all.not_run.is_empty() {
         println!("\nNOT RUN:");
         all.not_run.iter().for_each(|what| println!("  {}", what.text()));
@@ -75,23 +75,23 @@ fn print_rows(rows: &[Row], share: f64) {
     if rows.is_empty() {
         return;
     }
-    println!("\nUntil a group of keys is served no more, and its memory is back\n");
+    println!("\nTime until a group of keys is no longer served, and until its memory is freed\n");
     let header = [
         "keys",
         "approach",
-        "gone ms",
+        "effective ms",
         "reply ms",
         "late",
-        "memory back ms",
-        "given back",
+        "memory freed ms",
+        "freed",
         "ping max ms",
         "p99.9 ms",
-        "turn ms",
+        "burst ms",
         "loop ms",
         "commands",
-        "sent",
-        "a key",
-        "to be able",
+        "bytes sent",
+        "per key",
+        "tag overhead",
     ];
     let mut table = table(2, &header);
     for of_these in by_keys(rows) {
@@ -99,19 +99,19 @@ fn print_rows(rows: &[Row], share: f64) {
             table.add_row([
                 if n == 0 { thousands(row.keys) } else { String::new() },
                 row.approach.name().to_owned(),
-                spread(row.of(|m| m.gone_ms)),
+                spread(row.of(|m| m.effective_ms)),
                 short(row.of(|m| m.reply_ms).median),
                 whole(row.of(|m| m.late as f64).q3),
-                short(row.of(Measured::back_ms).median),
-                percent(row.of(|m| m.given_back).median),
-                spread(row.of(|m| m.stops.ping_ms)),
-                short(row.of(|m| m.stops.ping_p999_ms).median),
-                short(row.of(|m| m.stops.turn_ms).median),
-                short(row.of(|m| m.stops.event_loop_ms.unwrap_or(f64::NAN)).median),
+                short(row.of(Measured::freed_ms).median),
+                percent(row.of(|m| m.freed_share).median),
+                spread(row.of(|m| m.stalls.ping_ms)),
+                short(row.of(|m| m.stalls.ping_p999_ms).median),
+                short(row.of(|m| m.stalls.burst_ms).median),
+                short(row.of(|m| m.stalls.event_loop_ms.unwrap_or(f64::NAN)).median),
                 whole(row.of(|m| m.commands as f64).median),
                 size(row.of(|m| m.sent as f64).median),
                 format!("{} B", short(row.of(|m| m.memory_per_key).median)),
-                match row.to_be_able(rows, share) {
+                match row.tag_overhead(rows, share) {
                     more if more.is_finite() => format!("{more:+.1} B"),
                     _ => "–".to_owned(),
                 },
@@ -121,18 +121,18 @@ fn print_rows(rows: &[Row], share: f64) {
     println!("{table}");
     let before = |number: Number| short(rows.iter().flat_map(|row| row.each(number)).fold(0.0, f64::max));
     println!(
-        "gone: none of 128 keys of the group is served as fresh any more; late: looks after the reply that found one.\n\
-         memory back: used_memory within 1 % of where it rests; given back: of what the group had taken.\n\
-         ping, p99.9, turn, loop: how long others wait, from the first command until the memory rests (before it: ping at\n\
-         most {} ms, turn {} ms). sent: bytes of the client that invalidates.\n\
-         a key: used_memory, name and tables included; to be able: more than without tags or tag sets, a key\n\
+        "effective: none of 128 keys of the group is served as fresh any more; late: probes after the reply that found one.\n\
+         memory freed: used_memory within 1 % of its final value; freed: share of what the group had occupied.\n\
+         ping, p99.9, burst, loop: waits of other clients, from the first command until the memory is freed (before it: ping\n\
+         at most {} ms, burst {} ms). bytes sent: by the client that invalidates.\n\
+         per key: used_memory, with name and tables; tag overhead: beyond the same keys without tags or tag sets, per key\n\
          of the group.",
         before(|m| m.rest.ping_ms),
-        before(|m| m.rest.turn_ms)
+        before(|m| m.rest.burst_ms)
     );
 }
 
-/// Rows of the same number of keys together, fewest first.
+/// Rows grouped by number of keys, ascending.
 fn by_keys(rows: &[Row]) -> Vec<Vec<&Row>> {
     let mut keys: Vec<usize> = rows.iter().map(|row| row.keys).collect();
     keys.sort_unstable();
@@ -145,7 +145,7 @@ fn print_reads(reads: &[Reads]) {
         return;
     }
     println!(
-        "\nSMARTCACHE.GET of entries with four tags beside entries without: CPU of the server's main thread a command\n"
+        "\nSMARTCACHE.GET of entries with four tags, compared with entries without: CPU of the server's main thread per command\n"
     );
     let mut table = table(1, &["invalidated before", "pipeline", "without µs", "four tags µs", "×", "quartiles"]);
     for (n, read) in reads.iter().enumerate() {
@@ -172,7 +172,7 @@ fn print_tags(tags: &[Tags]) {
         return;
     }
     println!(
-        "\nINVALIDATE TAGS of one tag, nobody else asking; and what a tag of an entry takes beyond the key's length\n"
+        "\nINVALIDATE TAGS of one tag on an otherwise idle server; memory of an entry's tag beyond the key's length\n"
     );
     let mut table = table(0, &["members", "reply ms", "one tag", "each of four"]);
     for tags in tags {
@@ -198,32 +198,32 @@ fn size(bytes: f64) -> String {
     }
 }
 
-// ---- promises -------------------------------------------------------------------------------------------------------
+// ---- budgets -------------------------------------------------------------------------------------------------------
 
-/// The number of keys that the design promises something for.
+/// The number of keys that the design budgets something for.
 const MILLION: usize = 1_000_000;
 
-fn promises(all: &All) -> Vec<Promise> {
-    let mut promises = Vec::new();
-    let mut promise = |what: &str, unit, measured: Vec<f64>, limit, exact| {
-        promises.push(Promise { what: what.to_owned(), unit, measured, at_rest: None, limit, exact });
+fn budgets(all: &All) -> Vec<Budget> {
+    let mut budgets = Vec::new();
+    let mut budget = |what: &str, unit, measured: Vec<f64>, limit, exact| {
+        budgets.push(Budget { what: what.to_owned(), unit, measured, at_rest: None, limit, exact });
     };
     let ours = [Approach::Tags, Approach::Prefixes, Approach::Patterns, Approach::All];
     let row = |approach| all.rows.iter().find(|row| row.approach == approach && row.keys == MILLION);
-    let native = row(Approach::ScanUnlink).map(|row| row.of(|m| m.stops.turn_ms).median);
+    let native = row(Approach::ScanUnlink).map(|row| row.of(|m| m.stalls.burst_ms).median);
     for row in ours.into_iter().filter_map(row) {
         let name = row.approach.name();
-        let what = format!("{name}, a million keys: looks after the reply that found something fresh");
-        promise(&what, "", row.each(|m| m.late as f64), Some(0.0), true);
-        promise("    reply, while others ask", "ms", row.each(|m| m.reply_ms), None, false);
-        let promised = (row.approach == Approach::Tags).then_some(30_000.0);
-        promise("    memory back", "ms", row.each(Measured::back_ms), promised, false);
-        let what = "    longest turn of the main thread (limit: SCAN, UNLINK and 1 ms)";
-        promise(what, "ms", row.each(|m| m.stops.turn_ms), native.map(|native| native + 1.0), false);
+        let what = format!("{name}, a million keys: probes after the reply that found a fresh key");
+        budget(&what, "", row.each(|m| m.late as f64), Some(0.0), true);
+        budget("    reply, with other clients active", "ms", row.each(|m| m.reply_ms), None, false);
+        let budget_ms = (row.approach == Approach::Tags).then_some(30_000.0);
+        budget("    memory freed", "ms", row.each(Measured::freed_ms), budget_ms, false);
+        let what = "    longest CPU burst of the main thread (limit: SCAN, UNLINK + 1 ms)";
+        budget(what, "ms", row.each(|m| m.stalls.burst_ms), native.map(|native| native + 1.0), false);
     }
     if let Some(tags) = all.tags.iter().find(|tags| tags.keys == MILLION) {
-        promise(
-            "INVALIDATE TAGS: reply with a million members, nobody else asking",
+        budget(
+            "INVALIDATE TAGS: reply with a million members, otherwise idle",
             "ms",
             tags.reply_ms.clone(),
             Some(1.0),
@@ -232,27 +232,31 @@ fn promises(all: &All) -> Vec<Promise> {
     }
     if let (Some(few), Some(many)) = (all.tags.first(), all.tags.last().filter(|_| all.tags.len() > 1)) {
         let base = Quartiles::of(few.reply_ms.iter().copied()).median;
-        let what =
-            format!("INVALIDATE TAGS: reply with {} members beside {}", thousands(many.keys), thousands(few.keys));
-        // "The same", as far as single round trips are.
-        promise(&what, "×", many.reply_ms.iter().map(|ms| ms / base).collect(), Some(1.5), false);
+        let what = format!(
+            "INVALIDATE TAGS: reply with {} members, relative to {}",
+            thousands(many.keys),
+            thousands(few.keys)
+        );
+        // The budget is "the same"; single round trips vary this much.
+        budget(&what, "×", many.reply_ms.iter().map(|ms| ms / base).collect(), Some(1.5), false);
     }
     for tags in &all.tags {
         for (count, bytes) in &tags.memory {
             let entries = thousands(tags.keys);
-            let what = format!("memory a tag of an entry beyond the key's length: {count} each, {entries} entries");
-            promise(&what, "B", vec![*bytes], Some(48.0), false);
+            let what =
+                format!("memory of an entry's tag beyond the key's length: {count} per entry, {entries} entries");
+            budget(&what, "B", vec![*bytes], Some(48.0), false);
         }
     }
     for read in &all.reads {
         let when = if read.after { "after another tag's invalidation" } else { "nothing invalidated" };
-        let what = format!("GET with four tags beside none, {} a pipeline, {when}", read.pipeline);
-        promise(&what, "×", read.ratios.clone(), Some(1.05), false);
+        let what = format!("GET with four tags, relative to none, pipeline {}, {when}", read.pipeline);
+        budget(&what, "×", read.ratios.clone(), Some(1.05), false);
     }
-    promises
+    budgets
 }
 
-// ---- for programs ---------------------------------------------------------------------------------------------------
+// ---- JSON -----------------------------------------------------------------------------------------------------------
 
 pub(crate) fn json(facts: &Facts, all: &All) -> Value {
     let of = |numbers: &[f64]| Quartiles::of(numbers.iter().copied()).json();
@@ -294,7 +298,7 @@ pub(crate) fn json(facts: &Facts, all: &All) -> Value {
             "value_bytes": facts.value,
             "settings": facts.settings,
         })),
-        "promises": promises::json(&promises(all), facts.common.quick),
+        "budgets": budgets::json(&budgets(all), facts.common.quick),
         "compare": rows,
         "reads": reads,
         "tags": tags,
@@ -310,6 +314,6 @@ fn row_json(row: &Row, rows: &[Row], share: f64) -> Value {
     for (name, number) in NUMBERS {
         fields.insert(name.into(), row.of(number).json());
     }
-    fields.insert("used_memory_per_member_to_be_able".into(), json!(rounded(row.to_be_able(rows, share))));
+    fields.insert("tag_overhead_per_member".into(), json!(rounded(row.tag_overhead(rows, share))));
     Value::Object(fields)
 }

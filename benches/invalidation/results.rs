@@ -1,11 +1,11 @@
-//! What was measured.
+//! The results.
 
 use crate::{
     approaches::Approach,
-    support::{report, text::thousands, watch::Stops},
+    support::{report, text::thousands, watch::Stalls},
 };
 
-/// Everything that was measured, or not.
+/// All results, and what could not be measured.
 #[derive(Default)]
 pub(crate) struct All {
     pub(crate) rows: Vec<Row>,
@@ -27,14 +27,14 @@ pub(crate) struct Facts {
 pub(crate) struct NotRun {
     pub(crate) approach: Approach,
     pub(crate) keys: usize,
-    /// With any number of keys.
+    /// True for every number of keys.
     pub(crate) always: bool,
     pub(crate) why: String,
 }
 
 impl NotRun {
-    /// Says so at once, too.
-    pub(crate) fn said(approach: Approach, keys: usize, always: bool, why: String) -> NotRun {
+    /// Also reports it on standard error at once.
+    pub(crate) fn report(approach: Approach, keys: usize, always: bool, why: String) -> NotRun {
         let not_run = NotRun { approach, keys, always, why };
         eprintln!("bench: NOT RUN: {}", not_run.text());
         not_run
@@ -43,53 +43,53 @@ impl NotRun {
     pub(crate) fn text(&self) -> String {
         let name = self.approach.name();
         match self.always {
-            true => format!("{name}: the loaded module cannot do it: {}", self.why),
+            true => format!("{name}: the loaded module does not support it: {}", self.why),
             false => format!("{name}, {} keys: {}", thousands(self.keys), self.why),
         }
     }
 }
 
-/// All rounds of one approach with so many keys.
+/// All rounds of one approach with this number of keys.
 pub(crate) struct Row {
     pub(crate) approach: Approach,
     pub(crate) keys: usize,
     pub(crate) rounds: Vec<Measured>,
 }
 
-/// What a run took. Times are from sending the first command.
+/// The result of one run. Times count from sending the first command.
 pub(crate) struct Measured {
     pub(crate) reply_ms: f64,
-    pub(crate) gone_ms: f64,
-    /// Looks that began after the reply and found something fresh.
+    pub(crate) effective_ms: f64,
+    /// Probes sent after the reply that found a fresh key.
     pub(crate) late: usize,
-    /// `None`: it did not come to rest while we looked.
-    pub(crate) back_ms: Option<f64>,
-    /// What went, as a part of what the group had taken.
-    pub(crate) given_back: f64,
+    /// `None`: `used_memory` still changed when the time limit was reached.
+    pub(crate) freed_ms: Option<f64>,
+    /// The freed memory as a share of what the group had occupied.
+    pub(crate) freed_share: f64,
     pub(crate) memory_per_key: f64,
     pub(crate) commands: u64,
     pub(crate) sent: u64,
-    /// The server with its keys, before.
-    pub(crate) rest: Stops,
-    pub(crate) stops: Stops,
+    /// With all keys stored, before the invalidation.
+    pub(crate) rest: Stalls,
+    pub(crate) stalls: Stalls,
 }
 
-/// `GET` of entries with four tags, beside entries without.
+/// `GET` of entries with four tags, compared with entries without.
 pub(crate) struct Reads {
     pub(crate) pipeline: usize,
-    /// Whether another tag was invalidated after they were stored.
+    /// Whether another tag was invalidated after the entries were stored.
     pub(crate) after: bool,
-    /// Microseconds of the server's main thread a command, without tags and with.
+    /// CPU microseconds of the server's main thread per command.
     pub(crate) without: Vec<f64>,
     pub(crate) with: Vec<f64>,
-    /// Each sample with tags, beside the mean of the samples without around it.
+    /// Each sample with tags, divided by the mean of the samples without tags around it.
     pub(crate) ratios: Vec<f64>,
 }
 
-/// `INVALIDATE TAGS` of one tag with so many members.
+/// `INVALIDATE TAGS` of one tag with this number of members.
 pub(crate) struct Tags {
     pub(crate) keys: usize,
     pub(crate) reply_ms: Vec<f64>,
-    /// Bytes a (entry, tag) beyond the key's length, for entries with so many tags each.
+    /// By number of tags per entry: bytes per (entry, tag) beyond the key's length.
     pub(crate) memory: Vec<(usize, f64)>,
 }

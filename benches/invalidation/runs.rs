@@ -1,4 +1,4 @@
-//! One run: a fresh server, its keys, and what it takes to be rid of the group.
+//! One run: a new server, its keys, and the invalidation of the group.
 
 use std::{
     collections::BTreeMap,
@@ -23,19 +23,19 @@ use crate::{
         lab::{self, connect, used_memory, used_memory_at_rest},
         machine,
         server::{self, Result, Server},
-        watch::Lookout,
+        watch::Watcher,
         wire::{Script, Wire},
     },
 };
 
-/// Keys that are looked at.
+/// Keys that are probed.
 const PROBES: usize = 128;
-/// Between two looks.
-const BREATH: Duration = Duration::from_micros(200);
-/// For so long the memory stays as it is when it rests.
+/// Time between two probes.
+const PROBE_INTERVAL: Duration = Duration::from_micros(200);
+/// `used_memory` is final when it has not changed for this time.
 const REST: Duration = Duration::from_secs(1);
 
-/// How to start servers, and what to fill them with.
+/// Starts servers and fills them.
 pub(crate) struct Lab {
     program: String,
     module: Option<PathBuf>,
@@ -46,7 +46,7 @@ pub(crate) struct Lab {
     patience: Duration,
     pinned: bool,
     name: String,
-    /// Nanoseconds that servers' main threads ran so far, and that they waited for a core.
+    /// Nanoseconds that the servers' main threads have run, and have waited for a core.
     ran: u64,
     waited: u64,
 }
@@ -76,7 +76,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// A server on the first core; we go on on the second.
+    /// Starts a server on the first core and pins this thread to the second.
     pub(crate) fn start(&mut self, ours: bool) -> Result<Server> {
         if server::interrupted() {
             return Err("interrupted".into());
@@ -86,14 +86,14 @@ impl Lab {
         if ours {
             settings.extend(self.settings.iter().map(String::as_str));
         }
-        let there = lab::pin(0);
+        let pinned = lab::pin(0);
         let server = Server::start(&self.program, module, &settings);
-        self.pinned = there && lab::pin(1);
+        self.pinned = pinned && lab::pin(1);
         server
     }
 
-    /// Why the loaded module cannot do this, if it cannot.
-    pub(crate) fn lacks(&mut self, approach: Approach, group: Group) -> Result<Option<String>> {
+    /// The module's error for this approach, if it does not support it.
+    pub(crate) fn unsupported_reason(&mut self, approach: Approach, group: Group) -> Result<Option<String>> {
         if !approach.is_ours() {
             return Ok(None);
         }
@@ -102,12 +102,12 @@ impl Lab {
         Ok(approach.invalidate(&mut Client::new(connect(&server)?)).err().map(|error| error.to_string()))
     }
 
-    /// Stores all keys as `approach` does.
+    /// Stores all keys with `approach`.
     fn fill(&self, server: &Server, approach: Approach, group: Group) -> Result<()> {
         self.store(server, group.keys, |n, value, put| approach.store(&group.key(n), value, group.has(n), put))
     }
 
-    /// Has `store` say the commands for each of so many values, and sends them, a thousand values at a time.
+    /// Sends the commands that `store` passes on for each of `count` values, a thousand values at a time.
     pub(crate) fn store(
         &self,
         server: &Server,
@@ -144,37 +144,40 @@ impl Lab {
             Ok(keys.is_empty() || approach.fresh(con, keys)?.into_iter().all(|fresh| fresh))
         };
         if !all_fresh(&mut con, &probes)? || !all_fresh(&mut con, &others)? {
-            return Err("not all keys are there".into());
+            return Err("not all keys are stored and fresh".into());
         }
 
-        let mut lookout = Lookout::new(&server)?;
-        let ((), rest) = lookout.watch(|| thread::sleep(REST))?;
+        let mut watcher = Watcher::new(&server)?;
+        let ((), rest) = watcher.watch(|| thread::sleep(REST))?;
         let mut client = Client::new(connect(&server)?);
-        let (ran, stops) = lookout.watch(|| self.run(approach, &server, &mut con, &mut client, &probes))?;
+        let (ran, stalls) = watcher.watch(|| self.run(approach, &server, &mut con, &mut client, &probes))?;
         let ran = ran?;
-        let [main, waited, _] = machine::schedstat(&format!("/proc/{}/schedstat", lookout.pid))?;
+        let [main, waited, _] = machine::schedstat(&format!("/proc/{}/schedstat", watcher.pid))?;
         (self.ran, self.waited) = (self.ran + main, self.waited + waited);
 
-        let back = approach.fresh(&mut con, &probes)?;
-        if back.contains(&true) {
-            return Err("something is fresh again that was gone".into());
+        let revived = approach.fresh(&mut con, &probes)?;
+        if revived.contains(&true) {
+            return Err("an invalidated key is fresh again".into());
         }
-        if !approach.ends_all() && !all_fresh(&mut con, &others)? {
-            return Err("it ended keys outside the group".into());
+        if !approach.invalidates_all() && !all_fresh(&mut con, &others)? {
+            return Err("it invalidated keys outside the group".into());
         }
-        let took =
-            if approach.ends_all() { full - empty } else { (full - empty) * members.len() as f64 / group.keys as f64 };
+        let took = if approach.invalidates_all() {
+            full - empty
+        } else {
+            (full - empty) * members.len() as f64 / group.keys as f64
+        };
         Ok(Measured {
             reply_ms: ran.reply.as_secs_f64() * 1e3,
-            gone_ms: ran.gone.as_secs_f64() * 1e3,
+            effective_ms: ran.gone.as_secs_f64() * 1e3,
             late: ran.late,
-            back_ms: ran.memory.back().map(|back| back.as_secs_f64() * 1e3),
-            given_back: (ran.memory.before - ran.memory.last()) / took,
+            freed_ms: ran.memory.freed().map(|freed| freed.as_secs_f64() * 1e3),
+            freed_share: (ran.memory.before - ran.memory.last()) / took,
             memory_per_key: (full - empty) / group.keys as f64,
             commands: client.commands,
             sent: client.sent,
             rest,
-            stops,
+            stalls,
         })
     }
 
@@ -188,25 +191,25 @@ impl Lab {
     ) -> Result<Ran> {
         let (ready, is_ready) = mpsc::channel();
         let over = AtomicBool::new(false);
-        let looking = connect(server)?;
+        let probing = connect(server)?;
         let (before, started, replied, seen) = thread::scope(|scope| {
             let over = &over;
-            let looks = scope.spawn(move || {
-                let looks = look(approach, looking, probes, &ready, over);
-                looks.map_err(|error| error.to_string())
+            let prober = scope.spawn(move || {
+                let probed = probe(approach, probing, probes, &ready, over);
+                probed.map_err(|error| error.to_string())
             });
-            let _ = is_ready.recv(); // an error, too, is an end of waiting
-            // All connections are there now, and count before as after.
+            let _ = is_ready.recv(); // also returns when the prober fails
+            // All connections are open now and count in both measurements.
             let before = used_memory(con);
             let started = Instant::now();
             let replied = approach.invalidate(client).map(|()| Instant::now());
             if replied.is_err() {
                 over.store(true, Ordering::Relaxed);
             }
-            let seen = looks.join().map_err(|_| "the looking thread panicked")?;
+            let seen = prober.join().map_err(|_| "the probing thread panicked")?;
             Ok::<_, Box<dyn std::error::Error>>((before?, started, replied?, seen?))
         })?;
-        // Its buffers would count as memory that is not back.
+        // The old connection's buffers would count as memory that is not freed.
         client.con = connect(server)?;
         let memory = self.follow(con, approach, before, started)?;
         Ok(Ran {
@@ -217,23 +220,23 @@ impl Lab {
         })
     }
 
-    /// `used_memory` until it rests, or patience ends.
+    /// Records `used_memory` until it is final or the time limit is reached.
     fn follow(&self, con: &mut Connection, approach: Approach, before: f64, started: Instant) -> Result<Memory> {
-        let mut memory = Memory { before, seen: Vec::new(), rests: false };
-        let mut since = Instant::now();
+        let mut memory = Memory { before, seen: Vec::new(), is_final: false };
+        let mut unchanged_since = Instant::now();
         while started.elapsed() < self.patience {
             if server::interrupted() {
                 return Err("interrupted".into());
             }
             let now = used_memory(con)?;
             let backlog = if approach.is_ours() { backlog(con)? } else { 0 };
-            // A few hundred bytes come and go with buffers.
+            // Buffers vary by a few hundred bytes.
             if backlog > 0 || memory.seen.last().is_some_and(|&(_, last)| (last - now).abs() > 4_096.0) {
-                since = Instant::now();
+                unchanged_since = Instant::now();
             }
             memory.seen.push((started.elapsed(), now));
-            if since.elapsed() > REST {
-                memory.rests = true;
+            if unchanged_since.elapsed() > REST {
+                memory.is_final = true;
                 break;
             }
             thread::sleep(Duration::from_millis(10));
@@ -252,7 +255,7 @@ impl Lab {
     }
 }
 
-/// As many as are looked at, evenly spread, the first and the last among them.
+/// The numbers to probe: evenly spread, the first and the last included.
 fn spread(numbers: &[usize]) -> impl Iterator<Item = usize> {
     let count = PROBES.min(numbers.len());
     (0..count).map(move |n| numbers[n * (numbers.len() - 1) / (count - 1).max(1)])
@@ -265,11 +268,11 @@ struct Ran {
     memory: Memory,
 }
 
-/// `used_memory`, by time.
+/// `used_memory` over time.
 struct Memory {
     before: f64,
     seen: Vec<(Duration, f64)>,
-    rests: bool,
+    is_final: bool,
 }
 
 impl Memory {
@@ -277,29 +280,29 @@ impl Memory {
         self.seen.last().map_or(f64::NAN, |seen| seen.1)
     }
 
-    /// When it came, and stayed, within 1 % of where it rests.
-    fn back(&self) -> Option<Duration> {
+    /// When it came to stay within 1 % of its final value.
+    fn freed(&self) -> Option<Duration> {
         let enough = self.last() + 0.01 * (self.before - self.last());
         let after = self.seen.iter().rposition(|&(_, used)| used > enough).map_or(0, |n| n + 1);
-        self.rests.then(|| self.seen.get(after).map(|seen| seen.0)).flatten()
+        self.is_final.then(|| self.seen.get(after).map(|seen| seen.0)).flatten()
     }
 }
 
-/// What was seen of the probes.
-struct Seen {
-    /// When looks were sent that found something fresh.
+/// What the probes found.
+struct Probed {
+    /// When probes were sent that found a fresh key.
     fresh: Vec<Instant>,
     gone: Instant,
 }
 
-/// Looks until none is fresh any more: at one that was, and at the others when that is gone. Says when it is ready.
-fn look(
+/// Probes one fresh key until it is not served, then all others, until none is fresh. Signals `ready` after the first.
+fn probe(
     approach: Approach,
     mut con: Connection,
     probes: &[Vec<u8>],
     ready: &mpsc::Sender<()>,
     over: &AtomicBool,
-) -> Result<Seen> {
+) -> Result<Probed> {
     let mut left = probes.to_vec();
     let mut fresh = Vec::new();
     while !left.is_empty() {
@@ -310,7 +313,7 @@ fn look(
         if approach.fresh(&mut con, &left[..1])?[0] {
             fresh.push(sent);
             let _ = ready.send(());
-            thread::sleep(BREATH);
+            thread::sleep(PROBE_INTERVAL);
         } else {
             let sent = Instant::now();
             let found = approach.fresh(&mut con, &left)?;
@@ -320,10 +323,10 @@ fn look(
             }
         }
     }
-    Ok(Seen { fresh, gone: Instant::now() })
+    Ok(Probed { fresh, gone: Instant::now() })
 }
 
-/// What the sweep has before it.
+/// The backlog of the sweep.
 fn backlog(con: &mut Connection) -> Result<u64> {
     let stats: BTreeMap<String, Value> = cmd("SMARTCACHE.STATS").query(con)?;
     let backlog = stats.get("sweep_backlog").ok_or("STATS has no sweep_backlog")?;

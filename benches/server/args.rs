@@ -4,12 +4,12 @@ use clap::{Parser, ValueEnum};
 
 use crate::support::options::Common;
 
-/// What SmartCache costs a server, beside the server's own commands.
+/// Measures the cost of SmartCache on a server, compared with the server's own commands.
 #[derive(Parser)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) common: Common,
-    /// Measure the server's own commands alone, without the module: how quiet is this machine?
+    /// Measure only the server's own commands, without the module: shows how noisy this machine is.
     #[arg(long, conflicts_with = "module")]
     pub(crate) native: bool,
     /// Only this part (may be repeated).
@@ -19,7 +19,7 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub(crate) enum Part {
-    /// The promises of the design, each with what was measured.
+    /// The budgets of the design, each with its measurement.
     Budgets,
     /// CPU, throughput and p99 of reads and writes.
     Commands,

@@ -1,4 +1,4 @@
-//! What is compared: how a value is kept, and the requests of a sample.
+//! What is compared: the forms in which a value is stored, and the requests of a sample.
 
 use std::io::Write as _;
 
@@ -6,14 +6,14 @@ use flate2::{Compression, write::GzEncoder};
 
 use crate::support::{server::Result, wire::Script};
 
-/// How a value is kept: one row of the tables.
+/// How a value is stored: one row of the tables.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// A string of the server's own.
+    /// A native string.
     Native,
-    /// An entry of ours, with this codec asked for.
+    /// An entry of the module, with this codec requested.
     Entry(&'static str),
-    /// A string of the server's own, gzipped by the client.
+    /// A native string, gzipped by the client.
     GzipInClient,
 }
 
@@ -48,7 +48,7 @@ impl Form {
         format!("bench:{letter}:{op}:{n:06}").into_bytes()
     }
 
-    /// The words that store `value`, as the server gets it.
+    /// The command that stores `value`, which is already in this form.
     pub(crate) fn set<'a>(self, key: &'a [u8], value: &'a [u8]) -> Vec<&'a [u8]> {
         match self {
             Form::Entry(codec) => {
@@ -65,7 +65,7 @@ impl Form {
         }
     }
 
-    /// What reaches the server when `value` is to be kept.
+    /// The bytes that a client sends to store `value`.
     pub(crate) fn sent(self, value: Vec<u8>) -> Result<Vec<u8>> {
         if self == Form::GzipInClient { gzip(&value) } else { Ok(value) }
     }
@@ -83,12 +83,12 @@ pub(crate) fn gzip(value: &[u8]) -> Result<Vec<u8>> {
     Ok(encoder.finish()?)
 }
 
-/// What the client does in one sample, over and over.
+/// What the client repeats during one sample.
 pub(crate) enum Work {
-    /// Requests laid out beforehand, replies of known length.
+    /// Prepared requests with replies of known length.
     Script(Script),
-    /// Reads, each reply gunzipped.
+    /// Reads; each reply is gunzipped.
     Gunzip(Script),
-    /// Writes, each value gzipped first: keys and values.
+    /// Writes of these keys and values; each value is gzipped first.
     Gzip(Vec<(Vec<u8>, Vec<u8>)>),
 }

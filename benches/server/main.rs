@@ -1,9 +1,9 @@
-//! What SmartCache costs a server, beside the server's own commands and beside the recipe people use today.
+//! The cost of SmartCache on a server, compared with the server's own commands and with compression in the client.
 //!
 //! ```text
-//! make bench                                           all of it, about five minutes
-//! cargo bench --bench server -- --only budgets         the promises alone
-//! cargo bench --bench server -- --quick                does it run? (figures mean nothing)
+//! make bench                                           everything, about five minutes
+//! cargo bench --bench server -- --only budgets         the budgets only
+//! cargo bench --bench server -- --quick                a smoke run: the figures mean nothing
 //! ```
 //!
 //! # What is compared
@@ -16,25 +16,25 @@
 //! | plain, gzip, zstd, lz4 | `SMARTCACHE.GET` | `SMARTCACHE.SET key value TTL 3600 CODEC …` |
 //! | gzip in client | `GET`, then gunzip | gzip (level 6, the usual default), then `SET … EX 3600` |
 //!
-//! Values are real records (`tests/data`), put one behind the other and cut to exactly 100 B, 1 KB, 10 KB and 100 KB;
-//! every key has its own. Writes overwrite existing keys. What is too small or too dense to save
-//! `smartcache.min-savings` is stored as it is: the tables say what share of the values a codec really holds.
+//! Values are real records (`tests/data`), concatenated and cut to exactly 100 B, 1 KB, 10 KB and 100 KB; every key has
+//! its own. Writes overwrite existing keys. A value that is too small, or that compression does not shrink by
+//! `smartcache.min-savings`, is stored plain: the tables show the share of the values that a codec really compressed.
 //!
-//! # How
+//! # Method
 //!
-//! - **Server CPU per command** is the measure: user and system time of the server over the number of commands (see
-//!   `support/machine.rs` for the two clocks). It does not depend on how busy the client or the machine is, as
-//!   throughput and p99, which stand beside it, do.
+//! - **Server CPU per command** is the measure: user and system time of the server over the number of commands
+//!   (`support/machine.rs` describes the two clocks). Unlike throughput and p99, which the tables also show, it does
+//!   not depend on how busy the client or the machine is.
 //! - **Pinned:** the server to the first core, the client to the second.
-//! - **Paired and interleaved:** machines drift, by more than what we want to see. So each sample of ours stands between
-//!   two samples of the native command, its ratio is taken to their mean, and all this is done in rounds, through all
-//!   rows. Printed are the median of the rounds and their quartiles.
-//! - **Which keys:** the tables read and write 1,024 keys of each kind (128 of 100 KB) in a random order. The budgets
-//!   are measured twice: with one key over and over, where nothing but the command's own path counts (the harder test
-//!   of a *ratio*, since the native command is at its fastest), and with 10,240 keys at random, which is what servers do.
-//! - **p99** is the round trip of a whole pipeline, first byte sent to last byte read.
-//! - **Memory** is what `used_memory` grows by for a fresh key, over the number of keys: allocator rounding, hash table,
-//!   the key's name and its TTL included.
+//! - **Paired and interleaved:** machines drift by more than the differences of interest. So each sample of ours lies
+//!   between two samples of the native command and is divided by their mean, and rounds go through all rows. The tables
+//!   show the median over the rounds and the quartiles.
+//! - **Keys:** the tables read and write 1,024 keys of each kind (128 of 100 KB) in a random order. The budgets are
+//!   measured twice: with a single key, where only the command's own path counts (the harder test of a *ratio*, since
+//!   the native command is at its fastest), and with 10,240 keys at random, as servers are used.
+//! - **p99** is the round trip of a whole pipeline, from the first byte sent to the last byte read.
+//! - **Memory** is the growth of `used_memory` for new keys, over their number: allocator rounding, hash table, key
+//!   name and TTL included.
 
 mod args;
 #[path = "../../tests/data/mod.rs"]

@@ -1,4 +1,4 @@
-//! What was measured, as tables for people and as JSON for programs.
+//! The results as tables and as JSON.
 
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ impl Budget {
         }
     }
 
-    /// A number in the terms of this budget.
+    /// A number in the unit of this budget.
     fn show(&self, n: f64) -> String {
         match self.limit {
             Some(Limit::MoreMicros(_)) => format!("{n:+.2} µs"),
@@ -54,7 +54,7 @@ impl Budget {
     }
 }
 
-/// Everything, for people.
+/// Prints everything as tables.
 pub(crate) fn print(facts: &Facts, cells: &[Cell], memory: &[MemoryRow], budgets: &[Budget]) {
     facts.common.print("bench", &[], &format!("{} ms a sample", facts.sample_ms));
     println!(
@@ -75,7 +75,7 @@ fn print_commands(cells: &[Cell]) {
             &[
                 "pipeline",
                 "stored",
-                "held",
+                "compressed",
                 "server µs",
                 "× native",
                 "quartiles",
@@ -96,7 +96,7 @@ fn print_commands(cells: &[Cell]) {
             table.add_row([
                 if first { cell.pipeline.to_string() } else { String::new() },
                 cell.form.name().to_owned(),
-                held(cell.form, cell.held),
+                compressed(cell.form, cell.compressed),
                 format!("{:.2}", spread.median),
                 times,
                 quartiles,
@@ -110,9 +110,9 @@ fn print_commands(cells: &[Cell]) {
     }
     if !cells.is_empty() {
         println!(
-            "server µs: CPU of the server's main thread a command, median. × native: the paired ratio, median and quartiles.\n\
-             process µs: with the server's other threads. client µs: CPU of the client a command (compression included).\n\
-             held: share of the values that the codec holds; the rest would not have shrunk enough and is stored plain.\n\
+            "server µs: CPU of the server's main thread per command, median. × native: the paired ratio, median and quartiles.\n\
+             process µs: all threads of the server. client µs: CPU of the client per command, with compression.\n\
+             compressed: share of the values that the codec compressed; the others are stored plain.\n\
              p99: round trip of the whole pipeline."
         );
     }
@@ -126,14 +126,18 @@ fn print_memory(rows: &[MemoryRow]) {
     let sizes: Vec<&[MemoryRow]> = rows.chunk_by(|a, b| a.size == b.size).collect();
     let mut header = vec!["stored".to_owned()];
     for rows in &sizes {
-        header.extend([bytes(rows[0].size), "× native".to_owned(), "held".to_owned()]);
+        header.extend([bytes(rows[0].size), "× native".to_owned(), "compressed".to_owned()]);
     }
     let mut table = table(1, &header.iter().map(String::as_str).collect::<Vec<_>>());
     for n in 0..sizes[0].len() {
         let mut fields = vec![sizes[0][n].form.name().to_owned()];
         for rows in &sizes {
             let times = format!("{:.2}", rows[n].bytes / rows[0].bytes);
-            fields.extend([thousands(rows[n].bytes.round() as usize), times, held(rows[n].form, rows[n].held)]);
+            fields.extend([
+                thousands(rows[n].bytes.round() as usize),
+                times,
+                compressed(rows[n].form, rows[n].compressed),
+            ]);
         }
         table.add_row(fields);
     }
@@ -144,7 +148,9 @@ fn print_budgets(budgets: &[Budget], quick: bool) {
     if budgets.is_empty() {
         return;
     }
-    println!("\nBudgets: CPU of the server's main thread a command, beside the native command in the same rounds\n");
+    println!(
+        "\nBudgets: CPU of the server's main thread per command, compared with the native command in the same rounds\n"
+    );
     let mut table = table(1, &["what", "keys", "pipeline", "native", "ours", "measured", "quartiles", "budget", ""]);
     for budget in budgets {
         table.add_row([
@@ -162,7 +168,7 @@ fn print_budgets(budgets: &[Budget], quick: bool) {
     println!("{table}");
 }
 
-/// Everything, for programs.
+/// Everything as JSON.
 pub(crate) fn json(facts: &Facts, cells: &[Cell], memory: &[MemoryRow], budgets: &[Budget]) -> Value {
     let cells: Vec<Value> = cells
         .iter()
@@ -172,7 +178,7 @@ pub(crate) fn json(facts: &Facts, cells: &[Cell], memory: &[MemoryRow], budgets:
                 "value_bytes": cell.size,
                 "pipeline": cell.pipeline,
                 "stored": cell.form.name(),
-                "held_share": rounded(cell.held),
+                "compressed_share": rounded(cell.compressed),
                 "server_us": cell.server_micros().json(),
                 "times_native": Quartiles::of(cell.ratios.iter().copied()).json(),
                 "process_us": cell.process_micros().json(),
@@ -191,7 +197,7 @@ pub(crate) fn json(facts: &Facts, cells: &[Cell], memory: &[MemoryRow], budgets:
             json!({
                 "value_bytes": row.size,
                 "stored": row.form.name(),
-                "held_share": rounded(row.held),
+                "compressed_share": rounded(row.compressed),
                 "used_memory_per_entry": rounded(row.bytes),
             })
         })
@@ -232,7 +238,7 @@ pub(crate) fn json(facts: &Facts, cells: &[Cell], memory: &[MemoryRow], budgets:
     })
 }
 
-fn held(form: Form, share: f64) -> String {
+fn compressed(form: Form, share: f64) -> String {
     match form {
         Form::Entry(codec) if codec != "none" => format!("{:.0} %", 100.0 * share),
         _ => String::new(),

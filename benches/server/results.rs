@@ -23,25 +23,25 @@ pub(crate) struct Facts {
 pub(crate) struct MemoryRow {
     pub(crate) size: usize,
     pub(crate) form: Form,
-    pub(crate) held: f64,
+    pub(crate) compressed: f64,
     pub(crate) bytes: f64,
 }
 
-/// A promise, and what was measured.
+/// A budget and its measurement.
 pub(crate) struct Budget {
     pub(crate) what: &'static str,
     pub(crate) keys: usize,
     pub(crate) pipeline: Option<usize>,
-    /// Microseconds of the server's main thread a command, or bytes an entry.
+    /// CPU microseconds of the server's main thread per command, or bytes per entry.
     pub(crate) native: f64,
     pub(crate) ours: f64,
-    /// In the limit's own terms: a factor, or microseconds or bytes more.
+    /// In the unit of the limit: a factor, or additional microseconds or bytes.
     pub(crate) difference: Quartiles,
-    /// `None`: nothing was promised, it is good to know.
+    /// `None`: measured for information only.
     pub(crate) limit: Option<Limit>,
 }
 
-/// What a budget allows beside the native command.
+/// What a budget allows relative to the native command.
 #[derive(Clone, Copy)]
 pub(crate) enum Limit {
     Times(f64),
@@ -49,24 +49,24 @@ pub(crate) enum Limit {
     MoreBytes(f64),
 }
 
-/// The longest round trip that is told apart from a longer one: ten seconds, where reading gives up too.
+/// The upper end of the latency histogram; also the client's read time-out (10 s).
 const LONGEST_NS: u64 = 10_000_000_000;
 
-/// One contender at one pipeline length: its samples, and how each compares with the native ones around it.
+/// One form at one pipeline length: its samples, and how each compares with the native samples around it.
 pub(crate) struct Cell {
     pub(crate) op: Op,
     pub(crate) size: usize,
     pub(crate) pipeline: usize,
     pub(crate) form: Form,
-    /// Share of the values that the codec really holds (the rest did not shrink enough).
-    pub(crate) held: f64,
+    /// Share of the values that the codec compressed; the others did not shrink enough.
+    pub(crate) compressed: f64,
     pub(crate) samples: Vec<Sample>,
     pub(crate) ratios: Vec<f64>,
     pub(crate) extra_micros: Vec<f64>,
     pub(crate) latency: Histogram<u64>,
 }
 
-/// One stretch of commands, of about a tenth of a second.
+/// Commands over about a tenth of a second.
 pub(crate) struct Sample {
     pub(crate) commands: u64,
     pub(crate) wall: Duration,
@@ -74,21 +74,21 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Microseconds of the server's main thread a command.
+    /// CPU microseconds of the server's main thread per command.
     pub(crate) fn micros(&self) -> f64 {
         self.cpu.main as f64 / 1e3 / self.commands as f64
     }
 }
 
 impl Cell {
-    pub(crate) fn new(op: Op, size: usize, pipeline: usize, form: Form, held: f64) -> Result<Cell> {
+    pub(crate) fn new(op: Op, size: usize, pipeline: usize, form: Form, compressed: f64) -> Result<Cell> {
         let (samples, ratios, extra_micros) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Cell {
             op,
             size,
             pipeline,
             form,
-            held,
+            compressed,
             samples,
             ratios,
             extra_micros,

@@ -1,4 +1,4 @@
-//! One server, and everything that is measured on it.
+//! One server and all measurements on it.
 
 use std::{
     collections::HashMap,
@@ -28,18 +28,18 @@ use crate::{
     },
 };
 
-/// Bytes of a value.
+/// Value sizes in bytes.
 const SIZES: [usize; 4] = [100, 1_024, 10_240, 102_400];
-/// Commands a pipeline.
+/// Commands per pipeline.
 const PIPELINES: [usize; 3] = [1, 16, 64];
 /// Keys of each kind in the tables (those of 100 KB: an eighth). A multiple of the longest pipeline.
 const KEYS: usize = 1_024;
 /// Keys of each kind in the second half of the budgets.
 const MANY_KEYS: usize = 10_240;
 
-/// The server, the connections to it, and what to put in it.
+/// The server, the connections to it, and the values to store.
 pub(crate) struct Lab {
-    // Connections first: fields are dropped in order, and the server should go last.
+    // Fields are dropped in order: the connections before the server.
     wire: Wire,
     con: Connection,
     server: Server,
@@ -54,7 +54,7 @@ pub(crate) struct Lab {
 impl Lab {
     pub(crate) fn open(args: &Args) -> Result<Lab> {
         let module = if args.native { None } else { Some(args.common.module()?) };
-        // A child inherits the cores it may run on: first the server's core, then ours.
+        // A child process inherits the CPU affinity: pin to the server's core first, then to the client's.
         let server_pinned = lab::pin(0);
         let server = Server::start(&args.common.server(), module.as_deref(), &["maxmemory 0", "hz 10"])?;
         let pinned = server_pinned && lab::pin(1);
@@ -68,11 +68,11 @@ impl Lab {
     }
 
     fn forms(&self) -> Vec<Form> {
-        let there = |form: &Form| self.module.is_some() || !matches!(form, Form::Entry(_));
-        Form::ALL.into_iter().filter(there).collect()
+        let available = |form: &Form| self.module.is_some() || !matches!(form, Form::Entry(_));
+        Form::ALL.into_iter().filter(available).collect()
     }
 
-    /// Commands until `span` is over.
+    /// Repeats `work` for `self.span`.
     fn sample(&mut self, work: &Work, pipeline: usize, latency: &mut Histogram<u64>) -> Result<Sample> {
         if server::interrupted() {
             return Err("interrupted".into());
@@ -121,9 +121,9 @@ impl Lab {
         Ok(Sample { commands, wall, cpu: machine::cpu_at_rest(self.pid)?.since(before) })
     }
 
-    /// One round of one contest: native, ours, native, the next of ours, native, … The first of `works` is native.
+    /// One round: native, the first form, native, the second form, native, … `works[0]` is native.
     fn round(&mut self, works: &[&Work], cells: &mut [Cell]) -> Result<()> {
-        let (native, ours) = cells.split_first_mut().ok_or("nobody to compare")?;
+        let (native, ours) = cells.split_first_mut().ok_or("nothing to compare")?;
         native.samples.push(self.sample(works[0], native.pipeline, &mut native.latency)?);
         for (cell, work) in ours.iter_mut().zip(&works[1..]) {
             let sample = self.sample(work, cell.pipeline, &mut cell.latency)?;
@@ -138,27 +138,27 @@ impl Lab {
         Ok(())
     }
 
-    // ---- putting values there -------------------------------------------------------------------------------------
+    // ---- storing values --------------------------------------------------------------------------------------------
 
-    /// Stores `count` values under `form`'s keys, checks that each reads back as it was given, and says what share of
-    /// them the codec really holds.
+    /// Stores `count` values under `form`'s keys and checks that each reads back unchanged. Returns the share that the
+    /// codec compressed.
     fn fill(&mut self, form: Form, op: Op, size: usize, count: usize) -> Result<f64> {
-        let mut held = 0;
+        let mut compressed = 0;
         let numbers: Vec<usize> = (0..count).collect();
-        // Not more at once than the queue of the compressing threads may take.
+        // At most as much at once as the compression queue accepts.
         for numbers in numbers.chunks((2_000_000 / size).clamp(1, 1_024)) {
             let mut raw = numbers.to_vec();
             for _ in 0..5 {
                 self.store(form, op, size, &raw)?;
-                raw = self.not_held(form, op, size, &raw)?;
+                raw = self.not_compressed(form, op, size, &raw)?;
                 if raw.is_empty() || size < OFFLOADED {
-                    break; // what is compressed at once is compressed for good
+                    break; // compressed synchronously: a second attempt changes nothing
                 }
             }
-            held += numbers.len() - raw.len();
+            compressed += numbers.len() - raw.len();
             self.check(form, op, size, numbers)?;
         }
-        Ok(held as f64 / count as f64)
+        Ok(compressed as f64 / count as f64)
     }
 
     fn store(&mut self, form: Form, op: Op, size: usize, numbers: &[usize]) -> Result<()> {
@@ -170,8 +170,8 @@ impl Lab {
         self.wire.exchange(&requests, numbers.len() * OK_REPLY)
     }
 
-    /// Those whose entry is not held by the codec of `form`, once the compressing threads had their time.
-    fn not_held(&mut self, form: Form, op: Op, size: usize, numbers: &[usize]) -> Result<Vec<usize>> {
+    /// The numbers whose entry is not compressed by `form`'s codec, after waiting for the worker threads.
+    fn not_compressed(&mut self, form: Form, op: Op, size: usize, numbers: &[usize]) -> Result<Vec<usize>> {
         let Form::Entry(codec) = form else { return Ok(Vec::new()) };
         let mut raw = numbers.to_vec();
         let started = Instant::now();
@@ -181,12 +181,12 @@ impl Lab {
                 ask.cmd("SMARTCACHE.INSPECT").arg(form.key(op, n));
             });
             let entries: Vec<HashMap<String, Value>> = ask.query(&mut self.con)?;
-            let is_held = |entry: &HashMap<String, Value>| match entry.get("codec") {
+            let has_codec = |entry: &HashMap<String, Value>| match entry.get("codec") {
                 Some(Value::BulkString(name)) => name == codec.as_bytes(),
                 Some(Value::SimpleString(name)) => name == codec,
                 _ => false,
             };
-            raw = raw.into_iter().zip(&entries).filter(|(_, entry)| !is_held(entry)).map(|(n, _)| n).collect();
+            raw = raw.into_iter().zip(&entries).filter(|(_, entry)| !has_codec(entry)).map(|(n, _)| n).collect();
             if raw.is_empty() || size < OFFLOADED || started.elapsed() > Duration::from_secs(1) {
                 return Ok(raw);
             }
@@ -249,15 +249,16 @@ impl Lab {
             let mut contests: Vec<Vec<Cell>> = Vec::new();
             let mut works: Vec<Vec<Work>> = Vec::new();
             for op in [Op::Get, Op::Set] {
-                let mut held = Vec::new();
+                let mut compressed = Vec::new();
                 let mut of_op = Vec::new();
                 for form in self.forms() {
-                    held.push((form, self.fill(form, op, size, count)?));
+                    compressed.push((form, self.fill(form, op, size, count)?));
                     of_op.push(self.work(form, op, size, count)?);
                 }
                 works.push(of_op);
                 for pipeline in PIPELINES {
-                    let cells = held.iter().map(|&(form, held)| Cell::new(op, size, pipeline, form, held));
+                    let cells =
+                        compressed.iter().map(|&(form, compressed)| Cell::new(op, size, pipeline, form, compressed));
                     contests.push(cells.collect::<Result<_>>()?);
                 }
             }
@@ -279,19 +280,19 @@ impl Lab {
             progress(&format!("memory: values of {}", report::bytes(size)));
             let count = (16_000_000 / size).clamp(256, 8_192).next_power_of_two();
             for form in self.forms() {
-                let mut held = 0.0;
+                let mut compressed = 0.0;
                 let grown = self.grown(|lab| {
-                    held = lab.fill(form, Op::Get, size, count)?;
+                    compressed = lab.fill(form, Op::Get, size, count)?;
                     Ok(())
                 })?;
-                rows.push(MemoryRow { size, form, held, bytes: grown / count as f64 });
+                rows.push(MemoryRow { size, form, compressed, bytes: grown / count as f64 });
             }
         }
         Ok(rows)
     }
 
-    /// What `used_memory` grows by when `put` fills the empty server. It does so twice, and only the second time counts:
-    /// the first use of a codec makes its working memory, which belongs to no entry.
+    /// The growth of `used_memory` when `put` fills the empty server. `put` runs twice and only the second run counts:
+    /// the first use of a codec allocates its working memory, which belongs to no entry.
     fn grown(&mut self, mut put: impl FnMut(&mut Lab) -> Result<()>) -> Result<f64> {
         self.empty()?;
         put(self)?;
@@ -301,9 +302,9 @@ impl Lab {
         Ok(self.used_memory()? - before)
     }
 
-    /// `used_memory` once it stands still: buffers of connections and old hash tables are freed a moment later.
+    /// `used_memory` once it no longer changes: connection buffers and old hash tables are freed with a delay.
     fn used_memory(&mut self) -> Result<f64> {
-        // New connections, without the old ones' buffers.
+        // New connections, which have no grown buffers.
         self.wire = Wire::connect(&self.server.socket())?;
         self.con = connect(&self.server)?;
         lab::used_memory_at_rest(&mut self.con)
@@ -311,7 +312,7 @@ impl Lab {
 
     // ---- the budgets ----------------------------------------------------------------------------------------------
 
-    /// What the design promises about commands. To promise more, add a line to one of the two lists.
+    /// The budgets for commands, each with one and with many keys.
     pub(crate) fn budgets(&mut self) -> Result<Vec<Budget>> {
         const PLAIN: Form = Form::Entry("none");
         let mut done = Vec::new();
@@ -346,9 +347,7 @@ impl Lab {
             self.fill(Form::Native, Op::Get, 1_024, count)?;
             let zstd = Form::Entry("zstd");
             if self.fill(zstd, Op::Get, 1_024, count)? < 0.99 {
-                return Err(
-                    "the values of 1 KB are not stored with zstd; what is measured would be something else".into()
-                );
+                return Err("the values of 1 KB are not stored with zstd; the measurement would be meaningless".into());
             }
             let native = self.work(Form::Native, Op::Get, 1_024, count)?;
             let ours = self.work(zstd, Op::Get, 1_024, count)?;
@@ -360,7 +359,7 @@ impl Lab {
         Ok(done)
     }
 
-    /// One budget, measured in twice as many rounds as the tables: there is a verdict to give.
+    /// One budget, measured in twice as many rounds as the tables because it ends in a verdict.
     fn compare(
         &mut self,
         what: &'static str,
@@ -392,8 +391,8 @@ impl Lab {
         })
     }
 
-    /// Twenty rules; all but the last are asked in vain. The last doubles the TTL and, where the command does not say
-    /// otherwise, stores plainly.
+    /// Twenty rules, of which only the last matches. It doubles the TTL and, unless the command names a codec, stores
+    /// plain.
     fn add_rules(&mut self) -> Result<()> {
         for n in 0..20 {
             let mut set = cmd("SMARTCACHE.RULE");
@@ -414,12 +413,12 @@ impl Lab {
         Ok(())
     }
 
-    /// Writes that leave the rest to the rule: half the TTL, which it doubles, so that both sides end with the same.
+    /// Writes with half the TTL, which the rule doubles, so that both sides end with the same TTL.
     fn ruled_sets(&self, codec: &str, count: usize) -> Work {
         let form = Form::Entry("none");
         let mut script = Script::default();
         for n in 0..count.max(PIPELINES[2]) {
-            let n = if count == 1 { 0 } else { n * 4_099 % count }; // a prime: scattered, each key once
+            let n = if count == 1 { 0 } else { n * 4_099 % count }; // a prime step visits each key once, scattered
             let (key, value) = (form.key(Op::Set, n), self.corpus.value(n, 100));
             let mut words: Vec<&[u8]> = vec![b"SMARTCACHE.SET", &key, &value, b"TTL", b"1800"];
             if codec == "auto" {
@@ -430,7 +429,8 @@ impl Lab {
         Work::Script(script)
     }
 
-    /// What an entry takes beyond a native string of the same bytes, over all lengths from 0 to 2,000 alike.
+    /// The memory of an entry beyond that of a native string of the same bytes, averaged over all lengths from 0 to
+    /// 2,000.
     pub(crate) fn memory_budget(&mut self) -> Result<Budget> {
         const LENGTHS: usize = 2_001;
         const EACH: usize = 16;
@@ -460,7 +460,7 @@ impl Lab {
         })
     }
 
-    // ---- where this was measured ----------------------------------------------------------------------------------
+    // ---- environment ----------------------------------------------------------------------------------------------
 
     pub(crate) fn facts(&mut self, args: &Args, used: Cpu, ticks: u64) -> Result<Facts> {
         let name = support::report::server(&mut self.con);
@@ -475,5 +475,5 @@ impl Lab {
     }
 }
 
-/// From this size on values are compressed by other threads, a moment later (`smartcache.offload-size`).
+/// From this size on worker threads compress values in the background (`smartcache.offload-size`).
 const OFFLOADED: usize = 65_536;

@@ -1,7 +1,7 @@
 //! What is compared: each approach as a service would write it, one `async fn` each.
 //!
-//! They all read the one key. Whoever finds out that it must load calls [`Caller::load`], which takes as long as a
-//! slow query, and stores the record; everybody calls [`Caller::answer`] the moment it has something to go on with.
+//! They all read one key. A caller that must load calls [`Caller::load`], which takes as long as a slow query, and
+//! stores the record. Every caller calls [`Caller::record_answer`] as soon as it has a value.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use crate::{
-    caller::{Caller, Got},
+    caller::{Caller, Outcome},
     support::server::Result,
     wire::{Con, Reply},
 };
@@ -18,9 +18,9 @@ use crate::{
 pub(crate) const KEY: &[u8] = b"stampede:key";
 const LOCK: &[u8] = b"stampede:key:lock";
 
-/// How long who finds the key locked waits before it looks again: what redis-py's `Lock` and most recipes take.
+/// Polling interval of a caller that finds the key locked: that of redis-py's `Lock` and of most recipes.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long a lock or lease lasts, and a poller's patience, after which it loads by itself.
+/// Duration of a lock, and the time after which a polling caller loads without it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One way to keep the callers of a key from loading it all at once.
@@ -29,32 +29,32 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Approach {
     /// `GET`, else load and `SET … PX`.
     Unprotected,
-    /// `SET NX EX`, else sleep 0.1 s, look again, else load.
+    /// `SET NX EX`, else sleep 0.1 s, read again, else load.
     Recipe,
-    /// `SET NX EX`, else sleep 0.1 s and begin again.
+    /// `SET NX EX`, else sleep 0.1 s and retry.
     PollingLock,
     /// dogpile.cache with its Redis lock.
     Dogpile,
-    /// cashews with `lock=True`, each caller as if in a process of its own.
+    /// cashews with `lock=True`, each caller as if it were a process.
     Cashews,
     /// cashews with `lock=True`, the callers in ten processes.
     CashewsTen,
-    /// memcached: `mg … N10`; who does not win polls.
+    /// memcached: `mg … N10`; all but the winner poll.
     Memcached,
-    /// memcached: `mg … N10 R2`, so that one reader is sent to load before the end.
+    /// memcached: `mg … N10 R2`: one reader loads before the expiry.
     MemcachedEarly,
-    /// memcached: the value does not expire but is made stale with `md … I`.
+    /// memcached: the value does not expire; `md … I` makes it stale.
     MemcachedStale,
     /// `SMARTCACHE.GETLOCK … WAIT`.
     Getlock,
     /// The same, with stale-while-revalidate: `SET … SWR 60`.
     GetlockSwr,
-    /// The same without, but with early refresh: `GETLOCK … BETA 1`.
+    /// `GETLOCK … WAIT` with early refresh: `BETA 1`.
     GetlockEarly,
 }
 
 impl Approach {
-    /// Callers of a cold key: what differs only later is left out.
+    /// For callers of a cold key: without the approaches that differ only at expiry.
     pub(crate) const COLD: [Approach; 8] = [
         Approach::Unprotected,
         Approach::Recipe,
@@ -66,7 +66,7 @@ impl Approach {
         Approach::Getlock,
     ];
 
-    /// Readers of a key at its expiry.
+    /// For readers of a key at its expiry.
     pub(crate) const EXPIRY: [Approach; 12] = [
         Approach::Unprotected,
         Approach::Recipe,
@@ -108,7 +108,7 @@ impl Approach {
         }
     }
 
-    /// How many processes such callers are spread over.
+    /// The number of processes that such callers are spread over.
     pub(crate) fn processes(self) -> usize {
         if self == Approach::CashewsTen { 10 } else { 1 }
     }
@@ -140,25 +140,25 @@ impl Approach {
 
 async fn unprotected(con: &mut Con, caller: &mut Caller) -> Result<()> {
     match get(con).await? {
-        Some(value) => caller.answer(value, Got::Fresh),
+        Some(value) => caller.record_answer(value, Outcome::Fresh),
         None => {
             let value = caller.load().await;
             set(con, caller, &value).await?;
-            caller.answer(value, Got::Loaded)
+            caller.record_answer(value, Outcome::Loaded)
         }
     }
 }
 
 async fn recipe(con: &mut Con, caller: &mut Caller) -> Result<()> {
     if let Some(value) = get(con).await? {
-        return caller.answer(value, Got::Fresh);
+        return caller.record_answer(value, Outcome::Fresh);
     }
     let token = caller.token();
     let won = lock(con, &token).await?;
     if !won {
         sleep(PAUSE).await;
         if let Some(value) = get(con).await? {
-            return caller.answer(value, Got::Fresh);
+            return caller.record_answer(value, Outcome::Fresh);
         }
     }
     let value = caller.load().await;
@@ -166,14 +166,14 @@ async fn recipe(con: &mut Con, caller: &mut Caller) -> Result<()> {
     if won {
         release(con, &token).await?;
     }
-    caller.answer(value, Got::Loaded)
+    caller.record_answer(value, Outcome::Loaded)
 }
 
 async fn polling_lock(con: &mut Con, caller: &mut Caller) -> Result<()> {
     let token = caller.token();
     loop {
         if let Some(value) = get(con).await? {
-            return caller.answer(value, Got::Fresh);
+            return caller.record_answer(value, Outcome::Fresh);
         }
         let won = lock(con, &token).await?;
         if won || caller.waited() > PATIENCE {
@@ -182,7 +182,7 @@ async fn polling_lock(con: &mut Con, caller: &mut Caller) -> Result<()> {
             if won {
                 release(con, &token).await?;
             }
-            return caller.answer(value, Got::Loaded);
+            return caller.record_answer(value, Outcome::Loaded);
         }
         sleep(PAUSE).await;
     }
@@ -193,7 +193,7 @@ async fn get(con: &mut Con) -> Result<Option<Vec<u8>>> {
 }
 
 async fn set(con: &mut Con, caller: &Caller, value: &[u8]) -> Result<()> {
-    caller.stores();
+    caller.record_store();
     con.call(&[b"SET", KEY, value, b"EX", caller.ttl().as_bytes()]).await?;
     Ok(())
 }
@@ -203,25 +203,25 @@ async fn lock(con: &mut Con, token: &[u8]) -> Result<bool> {
     Ok(con.call(&[b"SET", LOCK, token, b"NX", b"EX", seconds.as_bytes()]).await? != Reply::Nil)
 }
 
-/// The lock may have ended, and be somebody else's by now.
+/// Deletes the lock unless it has expired and another caller holds it.
 async fn release(con: &mut Con, token: &[u8]) -> Result<()> {
     const SCRIPT: &[u8] = b"if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0";
     con.call(&[b"EVAL", SCRIPT, b"1", LOCK, token]).await?;
     Ok(())
 }
 
-/// The flags in the reply: `W` the caller won and must load, `Z` somebody else has, `X` the value is stale, `c` its
-/// number, which a store gives back so that it does not undo what came in between.
+/// The flags in the reply: `W` this caller must load, `Z` another caller does, `X` the value is stale, `c` its CAS
+/// number, which the store sends so that it does not overwrite a later value.
 async fn memcached(con: &mut Con, caller: &mut Caller, flags: &str, ttl: &str) -> Result<()> {
     let key = String::from_utf8_lossy(KEY);
     let read = format!("mg {key} s v t c {flags}\r\n");
     loop {
         let (line, value) = con.meta(read.as_bytes()).await?;
         let flag = |letter: char| line.split(' ').skip(2).find_map(|flag| flag.strip_prefix(letter));
-        let got = if flag('X').is_some() { Got::Stale } else { Got::Fresh };
+        let outcome = if flag('X').is_some() { Outcome::Stale } else { Outcome::Fresh };
         let (won, empty) = (flag('W').is_some(), value.is_empty());
         if !empty {
-            caller.answer(value, got)?; // a winner that has something to go on with loads behind its answer
+            caller.record_answer(value, outcome)?; // a winner that has a stale value loads after its answer
         }
         if won || caller.waited() > PATIENCE {
             let value = caller.load().await;
@@ -229,9 +229,9 @@ async fn memcached(con: &mut Con, caller: &mut Caller, flags: &str, ttl: &str) -
             let mut store = format!("ms {key} {} T{ttl}{number}\r\n", value.len()).into_bytes();
             store.extend_from_slice(&value);
             store.extend_from_slice(b"\r\n");
-            caller.stores();
+            caller.record_store();
             con.meta(&store).await?;
-            return if empty { caller.answer(value, Got::Loaded) } else { Ok(()) };
+            return if empty { caller.record_answer(value, Outcome::Loaded) } else { Ok(()) };
         }
         if !empty {
             return Ok(());
@@ -240,19 +240,19 @@ async fn memcached(con: &mut Con, caller: &mut Caller, flags: &str, ttl: &str) -
     }
 }
 
-/// The one contract: a token means you load.
+/// A caller that gets a token loads.
 async fn getlock(con: &mut Con, caller: &mut Caller, beta: &[u8], swr: &[u8]) -> Result<()> {
     loop {
         let reply = con.call(&[b"SMARTCACHE.GETLOCK", KEY, b"WAIT", b"30", b"BETA", beta]).await?;
-        let Reply::Array(fields) = reply else { return Err(format!("GETLOCK answers {reply:?}").into()) };
+        let Reply::Array(fields) = reply else { return Err(format!("unexpected reply to GETLOCK: {reply:?}").into()) };
         let Ok([state, value, token, _fresh_ms, lease_ms]) = <[Reply; 5]>::try_from(fields) else {
-            return Err("GETLOCK does not answer five things".into());
+            return Err("the reply to GETLOCK has not five fields".into());
         };
         let state = state.word().unwrap_or_default();
-        let had = value.bytes();
-        let answered = had.is_some();
-        if let Some(value) = had {
-            caller.answer(value, if state == "STALE" { Got::Stale } else { Got::Fresh })?;
+        let value = value.bytes();
+        let answered = value.is_some();
+        if let Some(value) = value {
+            caller.record_answer(value, if state == "STALE" { Outcome::Stale } else { Outcome::Fresh })?;
         }
         match token.word() {
             Some(token) => {
@@ -260,9 +260,9 @@ async fn getlock(con: &mut Con, caller: &mut Caller, beta: &[u8], swr: &[u8]) ->
                 let ttl = caller.ttl();
                 let words: [&[u8]; 9] =
                     [b"SMARTCACHE.SET", KEY, &value, b"TTL", ttl.as_bytes(), b"SWR", swr, b"TOKEN", token.as_bytes()];
-                caller.stores();
+                caller.record_store();
                 con.call(&words).await?;
-                return if answered { Ok(()) } else { caller.answer(value, Got::Loaded) };
+                return if answered { Ok(()) } else { caller.record_answer(value, Outcome::Loaded) };
             }
             None if answered => return Ok(()),
             None if state == "BUSY" && caller.waited() < PATIENCE => {
@@ -270,7 +270,7 @@ async fn getlock(con: &mut Con, caller: &mut Caller, beta: &[u8], swr: &[u8]) ->
             }
             None => {
                 let value = caller.load().await;
-                return caller.answer(value, Got::Loaded);
+                return caller.record_answer(value, Outcome::Loaded);
             }
         }
     }

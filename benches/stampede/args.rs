@@ -1,4 +1,4 @@
-//! The command line, and what is the same in all runs.
+//! The command line, and what all runs have in common.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,10 +7,10 @@ use clap::{Parser, ValueEnum};
 use crate::{approaches::Approach, support::options::Common};
 
 pub(crate) const READERS: usize = 1_000;
-/// What the origin takes to answer.
+/// Duration of a load.
 pub(crate) const LOAD: Duration = Duration::from_millis(500);
 
-/// What many callers of one missing or expiring key cause.
+/// Measures what many callers of one missing or expiring key cause.
 #[derive(Parser)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -21,22 +21,22 @@ pub(crate) struct Args {
     /// A Python with dogpile.cache and cashews [default: stampede-venv/bin/python in the target folder].
     #[arg(long)]
     pub(crate) python: Option<PathBuf>,
-    /// Lifetime in whole seconds at expiry.
+    /// TTL in whole seconds at expiry.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=3600))]
     pub(crate) ttl: u64,
-    /// Lifetimes that are watched at expiry.
+    /// Number of expiries per run.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) cycles: u32,
-    /// Only so many callers of a cold key (may be repeated).
+    /// Only this number of callers of a cold key (may be repeated).
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub(crate) callers: Vec<u32>,
     /// Only this approach (may be repeated).
     #[arg(long)]
     pub(crate) approach: Vec<Approach>,
-    /// Also draw them, as a picture for the README.
+    /// Also draw the results as an SVG picture.
     #[arg(long)]
     pub(crate) svg: Option<PathBuf>,
-    /// Measure nothing: draw what the JSON file holds.
+    /// Measure nothing: draw the results of the JSON file.
     #[arg(long, requires = "svg")]
     pub(crate) redraw: bool,
     /// Only this part (may be repeated).
@@ -46,15 +46,15 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub(crate) enum Part {
-    /// Callers of a key that is not there.
+    /// Callers of a missing key.
     Cold,
-    /// Readers of a key that runs out.
+    /// Readers of a key that expires.
     Expiry,
-    /// The promises of the design, each with what was measured.
-    Promises,
+    /// The budgets of the design, each with its measurement.
+    Budgets,
 }
 
-/// How long after the last question whoever waits is waited for.
+/// How long after the last request a run waits for answers.
 pub(crate) fn limit(args: &Args) -> Duration {
     Duration::from_secs(if args.common.quick { 20 } else { 40 })
 }

@@ -1,4 +1,4 @@
-//! One caller: what it may do in a run, and what becomes of each of its reads.
+//! One caller of the key, and the record of a run.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,39 +12,39 @@ use tokio::time::sleep;
 
 use crate::support::server::Result;
 
-/// What all runs of a bench have in common.
+/// What the callers of a run read and load.
 #[derive(Clone)]
-pub(crate) struct Terms {
-    /// The record that the origin has.
+pub(crate) struct Workload {
+    /// The record in the origin.
     pub(crate) record: Vec<u8>,
     pub(crate) load: Duration,
-    /// Whole seconds: memcached knows no others.
+    /// Whole seconds, as memcached requires.
     pub(crate) ttl: u64,
-    /// After this a run is over, whoever still waits.
+    /// A run ends after this time even if callers still wait.
     pub(crate) limit: Duration,
 }
 
-/// What came of a run; `callers.py` prints the same as JSON. Moments are seconds since the run's start.
+/// The record of a run; `callers.py` prints the same as JSON. Times are seconds since the start of the run.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Run {
     /// When each load began.
     pub(crate) loads: Vec<f64>,
-    /// When each store was sent (our own client knows; a library does not say).
+    /// When each store was sent; unknown for the libraries.
     #[serde(default)]
     pub(crate) stores: Vec<f64>,
     pub(crate) answers: Vec<Answer>,
     /// Callers that had no answer when the run ended.
     pub(crate) unanswered: usize,
-    /// The first complaint of those that failed.
+    /// The first error of a caller.
     #[serde(default)]
     pub(crate) error: Option<String>,
-    /// CPU time of the clients, in seconds, where they are a process of their own.
+    /// CPU seconds of the clients, where these are other processes.
     #[serde(default)]
     pub(crate) client_seconds: Option<f64>,
 }
 
 impl Run {
-    /// Adds what came of other callers in the same run.
+    /// Adds the record of other callers in the same run.
     pub(crate) fn add(&mut self, other: Run) {
         self.loads.extend(other.loads);
         self.stores.extend(other.stores);
@@ -57,85 +57,85 @@ impl Run {
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Answer {
-    /// When it came.
+    /// When it arrived.
     pub(crate) at: f64,
     /// How long the caller had waited for it.
     pub(crate) micros: u64,
-    pub(crate) got: Got,
+    pub(crate) outcome: Outcome,
 }
 
-/// One read, from the caller's side.
+/// A caller during one read.
 pub(crate) struct Caller {
-    world: Rc<World>,
+    state: Rc<RunState>,
     asked: Instant,
     answered: bool,
 }
 
-pub(crate) struct World {
-    pub(crate) terms: Terms,
+pub(crate) struct RunState {
+    pub(crate) workload: Workload,
     pub(crate) began: Cell<Instant>,
     pub(crate) run: RefCell<Run>,
 }
 
-impl World {
-    fn moment(&self) -> f64 {
+impl RunState {
+    fn elapsed(&self) -> f64 {
         self.began.get().elapsed().as_secs_f64()
     }
 }
 
 impl Caller {
-    pub(crate) fn new(world: &Rc<World>, asked: Instant) -> Caller {
-        Caller { world: world.clone(), asked, answered: false }
+    pub(crate) fn new(state: &Rc<RunState>, asked: Instant) -> Caller {
+        Caller { state: state.clone(), asked, answered: false }
     }
 
-    /// The origin: slow, and the same for all.
+    /// Loads the record from the origin.
     pub(crate) async fn load(&self) -> Vec<u8> {
-        let moment = self.world.moment();
-        self.world.run.borrow_mut().loads.push(moment);
-        sleep(self.world.terms.load).await;
-        self.world.terms.record.clone()
+        let at = self.state.elapsed();
+        self.state.run.borrow_mut().loads.push(at);
+        sleep(self.state.workload.load).await;
+        self.state.workload.record.clone()
     }
 
-    /// The caller has something to go on with. Only the first answer counts.
-    pub(crate) fn answer(&mut self, value: Vec<u8>, got: Got) -> Result<()> {
-        if value != self.world.terms.record {
+    /// Records that the caller has a value. Only the first answer of a read counts.
+    pub(crate) fn record_answer(&mut self, value: Vec<u8>, outcome: Outcome) -> Result<()> {
+        if value != self.state.workload.record {
             return Err("a value does not read back as it was stored".into());
         }
         if !self.answered {
             self.answered = true;
             let micros = self.asked.elapsed().as_micros() as u64;
-            let at = self.world.moment();
-            self.world.run.borrow_mut().answers.push(Answer { at, micros, got });
+            let at = self.state.elapsed();
+            self.state.run.borrow_mut().answers.push(Answer { at, micros, outcome });
         }
         Ok(())
     }
 
-    /// The caller is about to send what it loaded.
-    pub(crate) fn stores(&self) {
-        let moment = self.world.moment();
-        self.world.run.borrow_mut().stores.push(moment);
+    /// Records that the caller is about to store.
+    pub(crate) fn record_store(&self) {
+        let at = self.state.elapsed();
+        self.state.run.borrow_mut().stores.push(at);
     }
 
     pub(crate) fn ttl(&self) -> String {
-        self.world.terms.ttl.to_string()
+        self.state.workload.ttl.to_string()
     }
 
     pub(crate) fn waited(&self) -> Duration {
         self.asked.elapsed()
     }
 
-    /// A name for a lock that nobody else has.
+    /// A unique token for a lock.
     pub(crate) fn token(&self) -> Vec<u8> {
         format!("{:032x}", rand::rng().random::<u128>()).into_bytes()
     }
 }
 
-/// What a reader got.
+/// How a read ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Got {
+pub(crate) enum Outcome {
     Fresh,
     Stale,
-    /// It loaded, and had nothing before it had done so.
+    /// The caller loaded, and had no value before.
     Loaded,
 }

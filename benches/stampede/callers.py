@@ -1,6 +1,6 @@
-"""Callers that use dogpile.cache (a thread for each) or cashews (a task for each). The bench starts this: it gets its
-order as a line of JSON, prints "ready", waits for a line, and prints what came of the run in the shape of `Run`
-(callers.rs)."""
+"""Callers that use dogpile.cache (a thread per caller) or cashews (a task per caller). The bench starts this program,
+sends its task as a line of JSON, waits for "ready", sends a line, and reads the record of the run in the shape of `Run`
+(caller.rs)."""
 
 import asyncio
 import importlib.metadata
@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-STALE_AFTER = 0.01  # seconds past its end until we call a value stale: clocks are read twice
+STALE_AFTER = 0.01  # seconds past its TTL until a value counts as stale: the clock is read twice
 
 if "--versions" in sys.argv:
     names = ("dogpile.cache", "cashews", "redis")
@@ -20,37 +20,37 @@ if "--versions" in sys.argv:
     print(", ".join([f"Python {platform.python_version()}", *versions]))
     sys.exit()
 
-order = json.loads(sys.stdin.readline())
-key, ttl, load_seconds = order["key"], order["ttl"], order["load"]
-places, seconds, limit = order["places"], order["seconds"], order["limit"]
-callers = len(places)
-url = "unix://" + order["socket"]
-logging.disable()  # a client that gives up waiting says so; we count what comes of it
+task = json.loads(sys.stdin.readline())
+key, ttl, load_seconds = task["key"], task["ttl"], task["load"]
+indexes, seconds, limit = task["indexes"], task["seconds"], task["limit"]
+callers = len(indexes)
+url = "unix://" + task["socket"]
+logging.disable()  # clients log time-outs; the record counts their effects
 
 began = time.monotonic()
 loads, answers, errors = [], [], []
 
 
 def loaded():
-    """What the origin answers: the record, and when."""
-    return [time.monotonic(), order["record"]]
+    """The origin's answer: the time and the record."""
+    return [time.monotonic(), task["record"]]
 
 
-def note(asked, value, has_loaded):
+def record_answer(asked, value, has_loaded):
     now = time.monotonic()
-    if value[1] != order["record"]:
+    if value[1] != task["record"]:
         raise ValueError("a value does not read back as it was stored")
     stale = asked - value[0] > ttl + STALE_AFTER
-    got = "loaded" if has_loaded else "stale" if stale else "fresh"
-    answers.append({"at": now - began, "micros": int((now - asked) * 1e6), "got": got})
+    outcome = "loaded" if has_loaded else "stale" if stale else "fresh"
+    answers.append({"at": now - began, "micros": int((now - asked) * 1e6), "outcome": outcome})
 
 
-def slots(place):
-    """When the reader at this place asks: once a second; one caller of a cold key asks once."""
+def slots(index):
+    """When the reader with this index reads: once a second; a caller of a cold key reads once."""
     if seconds is None:
         yield None
         return
-    at = place / order["all"]
+    at = index / task["all"]
     while at < seconds:
         yield began + at
         at += 1
@@ -66,7 +66,7 @@ def report(unanswered, cpu):
     result["error"] = errors[0] if errors else None
     sys.stdout.write(json.dumps(result))
     sys.stdout.flush()
-    os._exit(0)  # threads that still wait would keep us
+    os._exit(0)  # do not wait for threads that still wait
 
 
 def end():
@@ -90,10 +90,10 @@ def dogpile():
 
     start, left = threading.Event(), [callers]
 
-    def caller(place):
+    def caller(index):
         start.wait()
         try:
-            for due in slots(place):
+            for due in slots(index):
                 asked = time.monotonic()
                 if due is not None and asked < due:
                     time.sleep(due - asked)
@@ -102,7 +102,7 @@ def dogpile():
                     asked = due
                 mine.loaded = False
                 value = region.get_or_create(key, load)
-                note(asked, value, mine.loaded)
+                record_answer(asked, value, mine.loaded)
             left[0] -= 1
         except Exception as error:
             errors.append(f"{type(error).__name__}: {error}")
@@ -114,7 +114,7 @@ def dogpile():
     if seconds is not None:
         region.set(key, loaded())
     threading.stack_size(256 * 1024)
-    threads = [threading.Thread(target=caller, args=(place,), daemon=True) for place in places]
+    threads = [threading.Thread(target=caller, args=(index,), daemon=True) for index in indexes]
     for thread in threads:
         thread.start()
     ready()
@@ -130,14 +130,14 @@ async def cashews():
     from cashews.wrapper.backend_settings import _BACKENDS
 
     global began
-    _BACKENDS["unix"] = _BACKENDS["redis"]  # its client can, only the address is refused
+    _BACKENDS["unix"] = _BACKENDS["redis"]  # its client supports unix sockets, only the URL scheme is refused
     cache = Cache()
     cache.setup(url, max_connections=callers + 10)
     has_loaded = set()
 
-    # As it ships, one caller of a process goes for all of them (protected=True). Where each caller stands
-    # for a process that is off: the lock is what is to be seen.
-    @cache(ttl=ttl, key=key, lock=True, protected=order["protected"])
+    # By default one caller of a process reads for all of them (protected=True). Where each caller stands for
+    # a process that is off, so that the lock is measured.
+    @cache(ttl=ttl, key=key, lock=True, protected=task["protected"])
     async def read():
         loads.append(time.monotonic() - began)
         has_loaded.add(asyncio.current_task())
@@ -146,9 +146,9 @@ async def cashews():
 
     left = [callers]
 
-    async def caller(place):
+    async def caller(index):
         try:
-            for due in slots(place):
+            for due in slots(index):
                 asked = time.monotonic()
                 if due is not None and asked < due:
                     await asyncio.sleep(due - asked)
@@ -156,13 +156,13 @@ async def cashews():
                 elif due is not None:
                     asked = due
                 value = await read()
-                note(asked, value, asyncio.current_task() in has_loaded)
+                record_answer(asked, value, asyncio.current_task() in has_loaded)
                 has_loaded.discard(asyncio.current_task())
             left[0] -= 1
         except Exception as error:
             errors.append(f"{type(error).__name__}: {error}")
 
-    # A connection for each, before the clock starts. Its second of patience may be short while so many begin.
+    # A connection for each, before the clock starts. Its time-out of a second may be too short for so many.
     for tries_left in reversed(range(5)):
         try:
             await cache.init()
@@ -178,12 +178,12 @@ async def cashews():
         has_loaded.clear()
     ready()
     began, cpu = time.monotonic(), time.process_time()
-    tasks = [asyncio.ensure_future(caller(place)) for place in places]
+    tasks = [asyncio.ensure_future(caller(index)) for index in indexes]
     await asyncio.wait(tasks, timeout=end() - time.monotonic())
     report(left[0], time.process_time() - cpu)
 
 
-if order["library"] == "dogpile":
+if task["library"] == "dogpile":
     dogpile()
 else:
     asyncio.run(cashews())

@@ -1,61 +1,63 @@
-//! A stampede: what many callers of one missing or expiring key cause, and what each remedy makes of it.
+//! A stampede: what many callers of one missing or expiring key cause, and the effect of each remedy.
 //!
 //! ```text
-//! make bench-stampede                                  all of it, about half an hour
-//! make bench-stampede ARGS="--only promises"           what the design promises, about a minute
-//! make bench-stampede ARGS="--quick"                   does it run? (figures mean nothing)
-//! make bench-stampede ARGS="--redraw --svg docs/stampede.svg"      the picture, from the figures of the last run
+//! make bench-stampede                                  everything, about half an hour
+//! make bench-stampede ARGS="--only budgets"            the budgets, about a minute
+//! make bench-stampede ARGS="--quick"                   a smoke run: the figures mean nothing
+//! make bench-stampede ARGS="--redraw --svg docs/stampede.svg"      the picture of docs/numbers.md, last run
 //! ```
 //!
 //! # What is compared
 //!
-//! | approach | reads with | and when the key is missing |
+//! | approach | reads with | when the key is missing |
 //! |---|---|---|
-//! | no protection | `GET` | everybody loads |
-//! | SET NX, look again | `GET` | `SET lock NX EX`; the loser sleeps 0.1 s, looks again, and loads if it must |
-//! | polling lock | `GET` | the same, but the loser begins again until it has a value or the lock (10 s at most) |
-//! | dogpile.cache | `region.get_or_create` | its Redis lock, `distributed_lock=True`, all else as it ships |
+//! | no protection | `GET` | every caller loads |
+//! | SET NX, look again | `GET` | `SET lock NX EX`; without the lock: sleep 0.1 s, read again, else load |
+//! | polling lock | `GET` | the same, but retry until there is a value or the lock (at most 10 s) |
+//! | dogpile.cache | `region.get_or_create` | its Redis lock, `distributed_lock=True`, else defaults |
 //! | cashews | `@cache(ttl, lock=True, protected=False)` | its lock, which it takes for every read |
-//! | cashews, 10 processes | `@cache(ttl, lock=True)` | the same as it ships: in a process, one goes for all |
-//! | memcached | `mg key s v t c N10` | the winner (`W`) loads, the others (`Z`) look again every 0.1 s |
-//! | memcached, R | `mg … N10 R2` | one reader is sent to load in the last two seconds |
-//! | memcached, md I | as memcached | does not expire: `md key I` makes it stale, and a stale value (`X`) is used |
+//! | cashews, 10 processes | `@cache(ttl, lock=True)` | the same by default: one caller per process locks |
+//! | memcached | `mg key s v t c N10` | the winner (`W`) loads, the others (`Z`) read again every 0.1 s |
+//! | memcached, R | `mg … N10 R2` | one reader loads in the last two seconds |
+//! | memcached, md I | as memcached | `md key I` makes it stale instead of expiry; stale values (`X`) are used |
 //! | GETLOCK | `SMARTCACHE.GETLOCK key WAIT 30 BETA 0` | who gets the token loads, the others wait in the server |
-//! | GETLOCK, SWR | the same, with `SMARTCACHE.SET … SWR 60` | the stale value is used, one reader refreshes behind it |
-//! | GETLOCK, BETA 1 | `GETLOCK key WAIT 30 BETA 1` | one reader is picked to refresh before the end |
+//! | GETLOCK, SWR | the same, with `SMARTCACHE.SET … SWR 60` | the stale value is used, one reader refreshes it |
+//! | GETLOCK, BETA 1 | `GETLOCK key WAIT 30 BETA 1` | one reader refreshes the value before it expires |
 //!
-//! The two libraries run in Python (`callers.py`): dogpile.cache with a thread for each caller, cashews with a task for
-//! each. Each caller stands for a process of a fleet, though they share one; so what cashews does inside a process is
-//! switched off, and both get a connection for each caller. The ten processes are the other end: cashews as it
-//! ships, with few that meet at the server. Python is slower than what else asks here, so look at what a library made
-//! the *server* do, and at waits of tenths of seconds; smaller ones are Python's own. `client` says how busy the
-//! callers' side was; where Python had its core busy and left callers without an answer, or did not get them to ask in
-//! time, it is Python that was measured, and the run counts as not run.
+//! The two libraries run in Python (`callers.py`): dogpile.cache with a thread per caller, cashews with a task per
+//! caller. Each caller stands for a process of a fleet, though they share one; so cashews' coordination within a
+//! process is switched off, and both libraries get a connection per caller. The ten processes are the other extreme:
+//! cashews with its defaults, and few callers that meet at the server. Python is slower than the other clients here, so
+//! only the load on the *server* and waits of tenths of a second say something about a library. `client` is how busy
+//! the callers' core was. A run in which Python kept its core busy and left callers without an answer, or sent their
+//! requests too late, measured Python, and counts as not run.
 //!
-//! # How
+//! # Method
 //!
 //! - **A load** is a sleep of half a second in the caller, then the store of a real record (`tests/data`, about 1 KB).
-//! - **Cold:** 1 to 5,000 callers ask for a key that is not there, all at once, each over a connection of its own.
-//! - **Expiry:** 1,000 readers, each once a second, evenly apart; the key is there at first and runs out, several times.
-//!   A *cycle* is a load with all that begin before it is done. Early refresh has shorter cycles, for it begins before
-//!   the end; what that costs stands in loads a minute.
-//! - **Each run on a fresh process:** the server as it comes, with the module only where it is used, a unix socket, the
-//!   server on the first core, the callers on the second; connections are opened before the clock starts. Rounds go
-//!   through everything in turn. Printed are medians of the rounds, and quartiles where they matter.
-//! - **Commands** are the server's own count (`INFO commandstats`, memcached's `stats`); those that a script calls count
-//!   too, setting up connections does not.
-//! - **Server CPU** is user and system time of the whole server process, from before the first request until it rests.
-//! - **Fresh, stale, waited, loaded:** a reader that was answered within 20 ms got a fresh or a stale value, one that
-//!   was answered later waited, and one that had to load by itself is counted there alone.
+//! - **Cold:** 1 to 5,000 callers request a missing key at the same moment, each over its own connection.
+//! - **Expiry:** 1,000 readers, each once a second, evenly spaced; the key is stored at first and expires several
+//!   times. A *cycle* is a load with all loads that begin before it ends. Early refresh has shorter cycles because it
+//!   begins before the expiry; the loads per minute show its price.
+//! - **Each run on a new process:** the server with default settings, with the module only where it is used, and a unix
+//!   socket; the server on the first core, the callers on the second; connections are opened before the clock starts.
+//!   Rounds go through all rows. The tables show medians over the rounds, and quartiles where they matter.
+//! - **Commands** are the server's own count (`INFO commandstats`, memcached's `stats`), with commands called by
+//!   scripts and without those that set up connections.
+//! - **Server CPU** is user and system time of the whole server process, from before the first request until it is
+//!   idle.
+//! - **Fresh, stale, waited, loaded:** a reader answered within 20 ms got a fresh or a stale value, one answered later
+//!   waited, and one that had to load counts only there.
 //!
-//! # The promises
+//! # Budgets
 //!
-//! 1,000 callers of a cold key with `GETLOCK … WAIT` are watched more closely: how long after the store the last one was
-//! answered, and whether the server stopped for anybody else (`support/watch.rs` says how that is seen), beside the same
-//! server at rest. Machines stumble: a ping may wait for milliseconds with no caller about.
+//! 1,000 callers of a cold key with `GETLOCK … WAIT` are monitored more closely: the time from the store to the last
+//! answer, and the longest stall for other clients (`support/watch.rs`), compared with the same server at rest. The
+//! machine itself stalls too: a ping may wait for milliseconds without any caller.
 //!
-//! What is promised is the answering. All that has arrived is done in one event loop, in any server; so a thousand
-//! requests that come at the same moment make a long one, whatever they ask: as many plain `GET` stand beside it.
+//! The budget is for the answers. Every server handles all requests that have arrived in one event loop iteration; so a
+//! thousand simultaneous requests make a long one whatever they request: the report shows as many plain `GET` beside
+//! it.
 
 mod approaches;
 mod args;
@@ -76,7 +78,7 @@ use std::process::ExitCode;
 
 use approaches::Approach;
 use args::{Args, LOAD, Part, READERS, limit};
-use caller::Terms;
+use caller::Workload;
 use callers::Scenario;
 use results::{All, NotRun, Row};
 use runs::Lab;
@@ -116,24 +118,24 @@ fn bench(args: &Args) -> Result<()> {
                 progress(&format!("round {round} of {rounds}: a cold key and {} callers", thousands(callers)));
                 for approach in chosen(args, &Approach::COLD) {
                     let scenario = Scenario::Cold { callers };
-                    all.measure(&mut lab, approach, scenario, &terms(args, 60), files)?;
+                    all.measure(&mut lab, approach, scenario, &workload(args, 60), files)?;
                 }
             }
         }
         if wanted(Part::Expiry) {
             let ttl = if args.common.quick { 2 } else { args.ttl };
             let cycles = if args.common.quick { 1 } else { args.cycles };
-            // As long as so many lifetimes with a load each, and a little, so that the last load is seen to its end.
+            // The lifetimes with a load each, and a second more to see the end of the last load.
             let seconds = f64::from(cycles) * (ttl as f64 + LOAD.as_secs_f64()) + 1.0;
             for approach in chosen(args, &Approach::EXPIRY) {
                 progress(&format!("round {round} of {rounds}: at expiry, {}", approach.name()));
                 let scenario = Scenario::Expiry { readers: READERS, seconds };
-                all.measure(&mut lab, approach, scenario, &terms(args, ttl), files)?;
+                all.measure(&mut lab, approach, scenario, &workload(args, ttl), files)?;
             }
         }
-        if wanted(Part::Promises) && chosen(args, &Approach::COLD).contains(&Approach::Getlock) {
-            progress(&format!("round {round} of {rounds}: the promises"));
-            all.watched.push(lab.watch(&terms(args, 60), files)?);
+        if wanted(Part::Budgets) && chosen(args, &Approach::COLD).contains(&Approach::Getlock) {
+            progress(&format!("round {round} of {rounds}: budgets"));
+            all.watched.push(lab.watch(&workload(args, 60), files)?);
         }
     }
 
@@ -144,13 +146,13 @@ fn bench(args: &Args) -> Result<()> {
 }
 
 impl All {
-    /// One more round, unless it could not be done before.
+    /// Measures one more round, unless an earlier one failed.
     fn measure(
         &mut self,
         lab: &mut Lab,
         approach: Approach,
         scenario: Scenario,
-        terms: &Terms,
+        workload: &Workload,
         files: u64,
     ) -> Result<()> {
         let callers = scenario.callers();
@@ -161,7 +163,7 @@ impl All {
         if self.not_run.iter().any(|what| (what.approach, what.callers) == (approach, cold)) {
             return Ok(());
         }
-        let measured = lab.measure(approach, scenario, terms, files);
+        let measured = lab.measure(approach, scenario, workload, files);
         if server::interrupted() {
             return Err("interrupted".into());
         }
@@ -180,11 +182,11 @@ impl All {
     }
 }
 
-fn terms(args: &Args, ttl: u64) -> Terms {
+fn workload(args: &Args, ttl: u64) -> Workload {
     let records = data::records();
     let distance = |record: &Vec<u8>| record.len().abs_diff(1_024);
     let record = records.iter().map(data::Record::json).min_by_key(distance).expect("the sample has records");
-    Terms { record, load: LOAD, ttl, limit: limit(args) }
+    Workload { record, load: LOAD, ttl, limit: limit(args) }
 }
 
 fn counts(args: &Args) -> Vec<usize> {
@@ -199,7 +201,7 @@ fn chosen(args: &Args, of: &[Approach]) -> Vec<Approach> {
     of.iter().copied().filter(|approach| args.approach.is_empty() || args.approach.contains(approach)).collect()
 }
 
-/// Allows ourselves, and the servers that we start, as many open files as may be; how many.
+/// Raises the limit of open files of this process and its children to the maximum. Returns it.
 fn allow_files() -> Result<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {

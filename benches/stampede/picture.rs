@@ -1,4 +1,4 @@
-//! The picture for the README: loads and waits over the number of callers of a cold key, drawn from the JSON.
+//! The picture of `docs/numbers.md`: loads and waits over the number of callers of a cold key, drawn from the JSON.
 
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ const BOTTOM: f64 = 368.0;
 /// One of the two drawings.
 struct Drawing {
     title: &'static str,
-    /// Which number of a row, and what to divide it by.
+    /// Field of a row, and its divisor.
     number: (&'static str, f64),
     left: f64,
     right: f64,
@@ -65,17 +65,17 @@ fn colour(approach: Approach) -> &'static str {
     }
 }
 
-/// The SVG of what the bench wrote as JSON.
+/// Draws the JSON results as SVG.
 pub(crate) fn draw(results: &Value) -> Result<String> {
     let mut svg = svg::begin(
         (WIDTH, HEIGHT),
         "What many callers of one missing key cause, by approach",
-        "Many callers ask for one missing key at once; a load takes 0.5 s",
+        "Many callers request one missing key at once; a load takes 0.5 s",
     );
     let (mut all_answered, mut shortened) = (true, false);
     let xs = CALLERS.map(|callers| {
         let (anchor, shift) = match callers {
-            // The last two stand too close for both names in full.
+            // The last two labels would overlap if centred.
             1_000.0 => ("end", 12.0),
             5_000.0 => ("start", -12.0),
             _ => ("middle", 0.0),
@@ -120,10 +120,10 @@ impl Drawing {
         for row in rows {
             let approach: Approach = serde_json::from_value(row["approach"].clone())?;
             if approach == Approach::CashewsTen {
-                continue; // is for the tables: it answers another question
+                continue; // only in the tables: its setup differs
             }
             let callers = row["callers"].as_f64().ok_or("a row without callers")?;
-            // A time that was too long to be seen is as long as we looked.
+            // A time beyond the limit is drawn at the limit.
             let number = row[self.number.0]["median"].as_f64().map_or(limit, |number| number / self.number.1);
             let point = (callers, number, row["unanswered"]["q3"].as_f64() == Some(0.0));
             let name = row["name"].as_str().unwrap_or_default();

@@ -1,17 +1,17 @@
-//! What was measured, as tables for people and as JSON for programs.
+//! The results as tables and as JSON.
 
 use serde_json::{Map, Value, json};
 
 use crate::{
     approaches::Approach,
     args::{LOAD, READERS},
-    caller::{Answer, Got},
+    caller::{Answer, Outcome},
     results::{All, Facts, Measured, Row, WATCHED_CALLERS, Watched},
     support::{
+        budgets::{self, Budget},
         numbers::{Quartiles, short, spread, table, whole},
-        promises::{self, Promise},
         text::thousands,
-        watch::Stops,
+        watch::Stalls,
     },
 };
 
@@ -27,7 +27,7 @@ impl Row {
         self.rounds.iter().map(number).fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// Server CPU beside that of `other` in the same round.
+    /// Server CPU divided by that of `other` in the same round.
     fn times(&self, other: Option<&Row>) -> Quartiles {
         let others = other.map_or(&[][..], |row| &row.rounds);
         Quartiles::of(self.rounds.iter().zip(others).map(|(a, b)| a.server_ms / b.server_ms))
@@ -38,7 +38,7 @@ impl Row {
     }
 }
 
-/// Answers that took longer than this were waited for.
+/// A caller whose answer took longer than this has waited.
 const AT_ONCE_MICROS: u64 = 20_000;
 
 impl Measured {
@@ -58,29 +58,30 @@ impl Measured {
         self.run.unanswered as f64
     }
 
-    /// Milliseconds within which this part of the callers had an answer, if it had.
-    fn within(&self, part: f64) -> f64 {
+    /// Milliseconds within which this share of the callers was answered; NaN if it was not.
+    fn within(&self, share: f64) -> f64 {
         let mut micros: Vec<u64> = self.run.answers.iter().map(|answer| answer.micros).collect();
         micros.sort_unstable();
-        let place = (part * (micros.len() + self.run.unanswered) as f64).ceil() as usize;
-        micros.get(place.max(1) - 1).map_or(f64::NAN, |&micros| micros as f64 / 1e3)
+        let rank = (share * (micros.len() + self.run.unanswered) as f64).ceil() as usize;
+        micros.get(rank.max(1) - 1).map_or(f64::NAN, |&micros| micros as f64 / 1e3)
     }
 
-    fn at_once(&self, what: Got) -> f64 {
-        let these = |answer: &&Answer| answer.got == what && answer.micros <= AT_ONCE_MICROS;
-        self.run.answers.iter().filter(these).count() as f64
+    fn at_once(&self, what: Outcome) -> f64 {
+        let matches = |answer: &&Answer| answer.outcome == what && answer.micros <= AT_ONCE_MICROS;
+        self.run.answers.iter().filter(matches).count() as f64
     }
 
     fn waited(&self) -> f64 {
-        let these = |answer: &&Answer| answer.got != Got::Loaded && answer.micros > AT_ONCE_MICROS;
-        self.run.answers.iter().filter(these).count() as f64
+        let matches = |answer: &&Answer| answer.outcome != Outcome::Loaded && answer.micros > AT_ONCE_MICROS;
+        self.run.answers.iter().filter(matches).count() as f64
     }
 
     fn loaded(&self) -> f64 {
-        self.run.answers.iter().filter(|answer| answer.got == Got::Loaded).count() as f64
+        self.run.answers.iter().filter(|answer| answer.outcome == Outcome::Loaded).count() as f64
     }
 
-    /// Loads of each cycle: a load, and those that began before it was done. One that reading ended in is left out.
+    /// Loads of each cycle: a load, and those that began before it ended. A cycle that the end of the run cuts off is
+    /// left out.
     fn cycles(&self) -> Vec<usize> {
         let mut loads = self.run.loads.clone();
         loads.sort_by(f64::total_cmp);
@@ -116,7 +117,7 @@ impl Measured {
     }
 }
 
-/// The numbers of a cold key in the JSON.
+/// The JSON fields of a cold key.
 const COLD: [(&str, Number); 9] = [
     ("loads", Measured::loads),
     ("commands", Measured::commands),
@@ -129,11 +130,11 @@ const COLD: [(&str, Number); 9] = [
     ("seconds", |m| m.seconds),
 ];
 
-/// Those at expiry.
+/// The JSON fields at expiry.
 const EXPIRY: [(&str, Number); 18] = [
     ("reads", Measured::answers),
-    ("fresh", |m| m.at_once(Got::Fresh)),
-    ("stale", |m| m.at_once(Got::Stale)),
+    ("fresh", |m| m.at_once(Outcome::Fresh)),
+    ("stale", |m| m.at_once(Outcome::Stale)),
     ("waited", Measured::waited),
     ("loaded", Measured::loaded),
     ("unanswered", Measured::unanswered),
@@ -151,14 +152,14 @@ const EXPIRY: [(&str, Number); 18] = [
     ("seconds", |m| m.seconds),
 ];
 
-// ---- for people -----------------------------------------------------------------------------------------------------
+// ---- tables ---------------------------------------------------------------------------------------------------------
 
 pub(crate) fn print(facts: &Facts, all: &All) {
     let more = [("memcached", &*facts.memcached), ("libraries", &*facts.python)];
     facts.common.print("stampede bench", &more, "a load takes 0.5 s");
     print_cold(&all.cold);
     print_expiry(&all.expiry, facts);
-    promises::print(&promises(all), facts.common.quick);
+    budgets::print(&budgets(all), facts.common.quick);
     if !all.not_run.is_empty() {
         println!("\nNot run:");
         all.not_run.iter().for_each(|what| println!("  {what}"));
@@ -173,7 +174,7 @@ fn print_cold(rows: &[Row]) {
     if rows.is_empty() {
         return;
     }
-    println!("\nA cold key: all callers ask at once\n");
+    println!("\nA cold key: all callers request it at once\n");
     let mut table = table(
         2,
         &["callers", "approach", "loads", "commands", "p50 ms", "p99 ms", "max ms", "server ms", "× GETLOCK", "client"],
@@ -201,8 +202,8 @@ fn print_cold(rows: &[Row]) {
     }
     println!("{table}");
     println!(
-        "server ms: CPU of the whole server process, median and quartiles. × GETLOCK: that, beside GETLOCK's in the same\n\
-         round. client: how busy the callers' side was. A *: so many callers had no answer when the run was ended."
+        "server ms: CPU of the whole server process, median and quartiles. × GETLOCK: relative to GETLOCK in the same round.\n\
+         client: how busy the callers' core was. *n: n callers had no answer when the run ended."
     );
 }
 
@@ -210,7 +211,7 @@ fn print_expiry(rows: &[Row], facts: &Facts) {
     if rows.is_empty() {
         return;
     }
-    println!("\nAt expiry: {} reads a second, a lifetime of {} s\n", thousands(READERS), facts.ttl);
+    println!("\nAt expiry: {} reads a second, a TTL of {} s\n", thousands(READERS), facts.ttl);
     let mut table = table(
         1,
         &[
@@ -220,8 +221,8 @@ fn print_expiry(rows: &[Row], facts: &Facts) {
             "stale",
             "waited",
             "loaded",
-            "loads a cycle",
-            "a minute",
+            "loads per cycle",
+            "per minute",
             "commands",
             "p50 ms",
             "p99 ms",
@@ -237,8 +238,8 @@ fn print_expiry(rows: &[Row], facts: &Facts) {
         table.add_row([
             row.approach.name().to_owned(),
             whole(row.of(Measured::answers).median),
-            whole(row.of(|m| m.at_once(Got::Fresh)).median),
-            whole(row.of(|m| m.at_once(Got::Stale)).median),
+            whole(row.of(|m| m.at_once(Outcome::Fresh)).median),
+            whole(row.of(|m| m.at_once(Outcome::Stale)).median),
             whole(row.of(Measured::waited).median),
             whole(row.of(Measured::loaded).median),
             if median == most { whole(median) } else { format!("{} (most {})", whole(median), whole(most)) },
@@ -254,8 +255,8 @@ fn print_expiry(rows: &[Row], facts: &Facts) {
     }
     println!("{table}");
     println!(
-        "fresh, stale: answered within 20 ms with such a value. waited: answered later. loaded: had to load by itself first.\n\
-         loads a cycle: a load and those that began before it was done; median, and the most. a minute: loads."
+        "fresh, stale: answered within 20 ms with such a value. waited: answered later. loaded: had to load first.\n\
+         loads per cycle: a load and those that began before it ended; median, and the most. per minute: loads."
     );
 }
 
@@ -270,15 +271,15 @@ fn unanswered(row: &Row) -> String {
     }
 }
 
-// ---- promises -------------------------------------------------------------------------------------------------------
+// ---- budgets -------------------------------------------------------------------------------------------------------
 
-fn promises(all: &All) -> Vec<Promise> {
-    let mut promises = Vec::new();
+fn budgets(all: &All) -> Vec<Budget> {
+    let mut budgets = Vec::new();
     let rounds = &all.watched;
     if !rounds.is_empty() {
         let mut count = |what, number: fn(&Watched) -> f64, limit: usize| {
             let measured = rounds.iter().map(number).collect();
-            promises.push(Promise {
+            budgets.push(Budget {
                 what: String::from(what),
                 unit: "",
                 measured,
@@ -291,7 +292,7 @@ fn promises(all: &All) -> Vec<Promise> {
         count("GETLOCK commands", |w| w.getlocks as f64, WATCHED_CALLERS);
         count("SET commands", |w| w.sets as f64, 1);
         count("callers without an answer", |w| w.unanswered as f64, 0);
-        promises.push(Promise {
+        budgets.push(Budget {
             what: "the last waiter's answer, after the store".into(),
             unit: "ms",
             measured: rounds.iter().map(|w| w.last_after_store_ms).collect(),
@@ -299,32 +300,32 @@ fn promises(all: &All) -> Vec<Promise> {
             limit: Some(25.0),
             exact: false,
         });
-        let mut stops = |what, number: fn(&Stops) -> Option<f64>, of: fn(&Watched) -> &Stops, limit| {
+        let mut stalls = |what, number: fn(&Stalls) -> Option<f64>, of: fn(&Watched) -> &Stalls, limit| {
             let measured: Vec<f64> = rounds.iter().filter_map(|w| number(of(w))).collect();
             let at_rest = Some(rounds.iter().filter_map(|w| number(&w.rest)).collect());
             if !measured.is_empty() {
-                promises.push(Promise { what: String::from(what), unit: "ms", measured, at_rest, limit, exact: false });
+                budgets.push(Budget { what: String::from(what), unit: "ms", measured, at_rest, limit, exact: false });
             }
         };
-        let own: fn(&Stops) -> Option<f64> = |s| s.event_loop_ms;
-        stops("longest event loop, the server says: all are answered", own, |w| &w.answered, Some(2.0));
-        stops("    all ask", own, |w| &w.asked, None);
-        stops("    as many ask with GET", own, |w| &w.gets, None);
-        let ping: fn(&Stops) -> Option<f64> = |s| Some(s.ping_ms);
-        stops("longest wait of a client that pings: all are answered", ping, |w| &w.answered, None);
-        stops("    all ask", ping, |w| &w.asked, None);
-        stops("    as many ask with GET", ping, |w| &w.gets, None);
-        let turn: fn(&Stops) -> Option<f64> = |s| Some(s.turn_ms);
-        stops("longest turn of its main thread, at most: all are answered", turn, |w| &w.answered, None);
-        stops("    all ask", turn, |w| &w.asked, None);
-        stops("    as many ask with GET", turn, |w| &w.gets, None);
+        let own: fn(&Stalls) -> Option<f64> = |s| s.event_loop_ms;
+        stalls("longest event loop (server's count): while all are answered", own, |w| &w.answered, Some(2.0));
+        stalls("    while all requests arrive", own, |w| &w.asked, None);
+        stalls("    while as many GET arrive", own, |w| &w.gets, None);
+        let ping: fn(&Stalls) -> Option<f64> = |s| Some(s.ping_ms);
+        stalls("longest wait of a client that pings: while all are answered", ping, |w| &w.answered, None);
+        stalls("    while all requests arrive", ping, |w| &w.asked, None);
+        stalls("    while as many GET arrive", ping, |w| &w.gets, None);
+        let burst: fn(&Stalls) -> Option<f64> = |s| Some(s.burst_ms);
+        stalls("longest CPU burst of its main thread, at most: while all are answered", burst, |w| &w.answered, None);
+        stalls("    while all requests arrive", burst, |w| &w.asked, None);
+        stalls("    while as many GET arrive", burst, |w| &w.gets, None);
     }
     for approach in [Approach::GetlockSwr, Approach::GetlockEarly] {
         let Some(row) = all.expiry.iter().find(|row| row.approach == approach) else { continue };
         let swr = approach == Approach::GetlockSwr;
         let mut count = |what, number: Number, limit| {
             let measured = row.rounds.iter().map(number).collect();
-            promises.push(Promise {
+            budgets.push(Budget {
                 what: String::from(what),
                 unit: "",
                 measured,
@@ -334,15 +335,15 @@ fn promises(all: &All) -> Vec<Promise> {
             });
         };
         let what =
-            if swr { "at expiry with SWR: most loads a cycle" } else { "with early refresh: most loads a cycle" };
+            if swr { "at expiry with SWR: most loads per cycle" } else { "with early refresh: most loads per cycle" };
         count(what, Measured::most_loads_a_cycle, 1.0);
         let what = if swr { "readers that waited or loaded" } else { "readers that waited or loaded, early refresh" };
         count(what, |m| m.waited() + m.loaded(), 0.0);
     }
-    promises
+    budgets
 }
 
-// ---- for programs ---------------------------------------------------------------------------------------------------
+// ---- JSON -----------------------------------------------------------------------------------------------------------
 
 pub(crate) fn json(facts: &Facts, all: &All) -> Value {
     let rows = |rows: &[Row], numbers: &[(&str, Number)]| -> Vec<Value> {
@@ -362,7 +363,7 @@ pub(crate) fn json(facts: &Facts, all: &All) -> Value {
             "ttl_seconds": facts.ttl,
             "reads_a_second": READERS,
         })),
-        "promises": promises::json(&promises(all), facts.common.quick),
+        "budgets": budgets::json(&budgets(all), facts.common.quick),
         "cold": rows(&all.cold, &COLD),
         "expiry": rows(&all.expiry, &EXPIRY),
         "not_run": not_run,

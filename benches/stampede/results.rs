@@ -1,4 +1,4 @@
-//! What was measured.
+//! The results.
 
 use std::{
     collections::BTreeMap,
@@ -8,10 +8,10 @@ use std::{
 use crate::{
     approaches::Approach,
     caller::Run,
-    support::{report, text::thousands, watch::Stops},
+    support::{report, text::thousands, watch::Stalls},
 };
 
-/// Everything that was measured, or not.
+/// All results, and what could not be measured.
 #[derive(Default)]
 pub(crate) struct All {
     pub(crate) cold: Vec<Row>,
@@ -27,14 +27,14 @@ pub(crate) struct Facts {
     pub(crate) python: String,
     /// Seconds, at expiry.
     pub(crate) ttl: u64,
-    /// Seconds, after which whoever waits is unanswered.
+    /// Seconds after which a waiting caller counts as unanswered.
     pub(crate) limit: u64,
 }
 
 /// What could not be measured, and why.
 pub(crate) struct NotRun {
     pub(crate) approach: Approach,
-    /// Of a cold key; `None`: at expiry.
+    /// `None`: at expiry.
     pub(crate) callers: Option<usize>,
     pub(crate) why: String,
 }
@@ -56,34 +56,34 @@ pub(crate) struct Row {
     pub(crate) rounds: Vec<Measured>,
 }
 
-/// What a run took.
+/// The result of one run.
 pub(crate) struct Measured {
     pub(crate) run: Run,
-    /// By the server's own count.
+    /// As counted by the server.
     pub(crate) commands: BTreeMap<String, u64>,
     pub(crate) server_ms: f64,
     pub(crate) client_ms: f64,
     pub(crate) seconds: f64,
-    /// For how long readers asked, at expiry.
+    /// At expiry: for how long readers read.
     pub(crate) window: f64,
 }
 
 pub(crate) const WATCHED_CALLERS: usize = 1_000;
 
-/// One round.
+/// One round of the closely monitored scenario.
 pub(crate) struct Watched {
     pub(crate) loads: u64,
     pub(crate) getlocks: u64,
     pub(crate) sets: u64,
     pub(crate) unanswered: usize,
-    /// From the moment the store was sent until the last caller had its answer.
+    /// From sending the store until the last caller had its answer.
     pub(crate) last_after_store_ms: f64,
-    /// The server at rest.
-    pub(crate) rest: Stops,
-    /// While all ask. One event loop takes all that has arrived, so this grows with the callers whatever they ask.
-    pub(crate) asked: Stops,
-    /// While it is stored and all are answered.
-    pub(crate) answered: Stops,
-    /// While as many ask with a plain `GET`, for comparison.
-    pub(crate) gets: Stops,
+    /// Of the idle server.
+    pub(crate) rest: Stalls,
+    /// While all requests arrive. One event loop iteration handles all of them, so it grows with their number.
+    pub(crate) asked: Stalls,
+    /// While the value is stored and all callers are answered.
+    pub(crate) answered: Stalls,
+    /// While as many plain `GET` arrive, for comparison.
+    pub(crate) gets: Stalls,
 }

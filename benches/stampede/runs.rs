@@ -1,4 +1,4 @@
-//! One run: a fresh server, its callers, and what both took.
+//! One run: a new server, its callers, and the CPU time of both.
 
 use std::{
     collections::BTreeMap,
@@ -17,8 +17,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     approaches::{Approach, KEY},
     args::{self, Args},
-    caller::{Run, Terms},
-    callers::{Ready, Scenario},
+    caller::{Run, Workload},
+    callers::{PreparedRun, Scenario},
     results::{Facts, Measured},
     support::{
         self,
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// How to start each of the servers.
+/// Starts the servers and runs the scenarios.
 pub(crate) struct Lab {
     program: String,
     module: Option<PathBuf>,
@@ -37,7 +37,7 @@ pub(crate) struct Lab {
     python: Option<PathBuf>,
     pinned: bool,
     names: BTreeMap<&'static str, String>,
-    /// Nanoseconds that servers' main threads ran so far, and that they waited for a core.
+    /// Nanoseconds that the servers' main threads have run, and have waited for a core.
     pub(crate) ran: u64,
     pub(crate) waited: u64,
 }
@@ -49,10 +49,10 @@ impl Lab {
         let module = if ours { Some(args.common.module()?) } else { args.common.module.clone() };
         let python = args.python.clone().or_else(|| in_target("stampede-venv/bin/python"));
         let mut names = BTreeMap::new();
-        if let Some(version) = says(&args.memcached, &["-V"]) {
+        if let Some(version) = output_of(&args.memcached, &["-V"]) {
             names.insert("memcached", version.replace("memcached ", ""));
         }
-        if let Some(versions) = python.as_ref().and_then(|python| says(python, &["-c", CALLERS, "--versions"])) {
+        if let Some(versions) = python.as_ref().and_then(|python| output_of(python, &["-c", CALLERS, "--versions"])) {
             names.insert("python", versions);
         }
         let memcached = args.memcached.clone();
@@ -67,23 +67,23 @@ impl Lab {
         &mut self,
         approach: Approach,
         scenario: Scenario,
-        terms: &Terms,
+        workload: &Workload,
         files: u64,
     ) -> Result<Measured> {
         const OTHERS: u64 = 600;
         let needed = scenario.callers() as u64 + OTHERS;
         if files < needed {
-            let why = format!("needs {needed} open files, and no more than {files} are allowed (ulimit -Hn)");
+            let why = format!("needs {needed} open files, but only {files} are allowed (ulimit -Hn)");
             return Err(why.into());
         }
         if approach.is_memcached() {
-            self.measure_memcached(approach, scenario, terms)
+            self.measure_memcached(approach, scenario, workload)
         } else {
-            self.measure_redis(approach, scenario, terms)
+            self.measure_redis(approach, scenario, workload)
         }
     }
 
-    fn measure_redis(&mut self, approach: Approach, scenario: Scenario, terms: &Terms) -> Result<Measured> {
+    fn measure_redis(&mut self, approach: Approach, scenario: Scenario, workload: &Workload) -> Result<Measured> {
         let module = self.module.clone().filter(|_| approach.is_ours());
         let server = self.start(module.as_deref(), scenario.callers())?;
         let mut con = connect(&server)?;
@@ -91,44 +91,44 @@ impl Lab {
         let socket = server.socket();
         let (run, clock) = match approach.library() {
             None => {
-                let mut ready = Ready::new(scenario, &socket)?;
+                let mut prepared = PreparedRun::new(scenario, &socket)?;
                 if matches!(scenario, Scenario::Expiry { .. }) {
-                    ready.fill(approach, terms)?;
+                    prepared.fill(approach, workload)?;
                 }
                 cmd("CONFIG").arg("RESETSTAT").exec(&mut con)?;
-                self.clocked(pid, || ready.run(approach, scenario, terms))?
+                self.clocked(pid, || prepared.run(approach, scenario, workload))?
             }
             Some(_) => {
                 if approach == Approach::Dogpile && scenario.callers() > MOST_THREADS {
                     return Err(TOO_MANY_THREADS.into());
                 }
                 let window = if let Scenario::Expiry { seconds, .. } = scenario { seconds } else { 0.0 };
-                let patience = Duration::from_secs_f64(window) + terms.limit + Duration::from_secs(20);
+                let time_limit = Duration::from_secs_f64(window) + workload.limit + Duration::from_secs(20);
                 let python = self.python.as_ref().ok_or(
                     "no Python with dogpile.cache and cashews; `make bench-stampede` sets one up, --python names one",
                 )?;
-                let mut fleet = Fleet::start(python, approach, &socket, scenario, terms)?;
+                let mut fleet = Fleet::start(python, approach, &socket, scenario, workload)?;
                 cmd("CONFIG").arg("RESETSTAT").exec(&mut con)?;
-                self.clocked(pid, || fleet.run(patience))?
+                self.clocked(pid, || fleet.run(time_limit))?
             }
         };
         let commands = commands(&mut con)?;
         let measured = clock.with(scenario, run, commands);
-        match measured.limited_by_python(terms.load.as_secs_f64()) {
+        match measured.limited_by_python(workload.load.as_secs_f64()) {
             Some(why) if approach.library().is_some() => Err(why.into()),
             _ => Ok(measured),
         }
     }
 
-    fn measure_memcached(&mut self, approach: Approach, scenario: Scenario, terms: &Terms) -> Result<Measured> {
+    fn measure_memcached(&mut self, approach: Approach, scenario: Scenario, workload: &Workload) -> Result<Measured> {
         let server = self.start_memcached(scenario.callers())?;
-        let mut ready = Ready::new(scenario, &server.socket())?;
+        let mut prepared = PreparedRun::new(scenario, &server.socket())?;
         let pid = stats(&server)?.get("pid").copied().unwrap_or_default() as u32;
         if matches!(scenario, Scenario::Expiry { .. }) {
-            ready.fill(approach, terms)?;
+            prepared.fill(approach, workload)?;
         }
         let before = stats(&server)?;
-        let (run, clock) = self.clocked(pid, || ready.run(approach, scenario, terms))?;
+        let (run, clock) = self.clocked(pid, || prepared.run(approach, scenario, workload))?;
         let after = stats(&server)?;
         let grown = |name: &str| after.get(name).unwrap_or(&0) - before.get(name).unwrap_or(&0);
         // 1.6 counts `mg` as a get and `ms` as a set.
@@ -147,7 +147,7 @@ impl Lab {
         Ok((run, Clock { server_ms: used.process as f64 / 1e6, client_ms, seconds }))
     }
 
-    /// A server of the Redis kind on the first core; we go on on the second.
+    /// Starts Redis or Valkey on the first core and pins this thread to the second.
     pub(crate) fn start(&mut self, module: Option<&Path>, callers: usize) -> Result<Server> {
         let mut settings =
             vec![format!("maxclients {}", callers + 500), "maxmemory 0".into(), "tcp-backlog 4096".into()];
@@ -155,7 +155,7 @@ impl Lab {
             settings.push(format!("smartcache.max-waiters {}", callers + 100));
         }
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-        self.on_its_core(|lab| Server::start(&lab.program, module, &settings))
+        self.pinned_start(|lab| Server::start(&lab.program, module, &settings))
     }
 
     fn start_memcached(&mut self, callers: usize) -> Result<Server> {
@@ -167,15 +167,15 @@ impl Lab {
         let mut command = Command::new(&self.memcached);
         command.args(["-s", "./sock", "-a", "700", "-c", &(callers + 100).to_string()]);
         if std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0) {
-            command.args(["-u", "root"]); // it will not run as root unless told to
+            command.args(["-u", "root"]); // it refuses to run as root without this
         }
-        self.on_its_core(|lab| Server::launch(command, &lab.memcached, dir))
+        self.pinned_start(|lab| Server::launch(command, &lab.memcached, dir))
     }
 
-    fn on_its_core(&mut self, start: impl FnOnce(&Lab) -> Result<Server>) -> Result<Server> {
-        let there = lab::pin(0);
+    fn pinned_start(&mut self, start: impl FnOnce(&Lab) -> Result<Server>) -> Result<Server> {
+        let pinned = lab::pin(0);
         let server = start(self);
-        self.pinned = there && lab::pin(1);
+        self.pinned = pinned && lab::pin(1);
         server
     }
 
@@ -196,7 +196,7 @@ impl Lab {
     }
 }
 
-/// CPU and time from before the first request until the server rests.
+/// CPU and wall time from before the first request until the server is idle.
 struct Clock {
     server_ms: f64,
     client_ms: f64,
@@ -212,7 +212,8 @@ impl Clock {
 }
 
 impl Measured {
-    /// Callers in Python that keep their core busy and get nowhere, or that do not get to ask in time, measure Python.
+    /// Why the run measured Python and not the server: its core was busy and callers are unanswered, or it sent
+    /// requests too late.
     fn limited_by_python(&self, load: f64) -> Option<String> {
         let (left, busy) = (self.run.unanswered, self.client_ms / 10.0 / self.seconds);
         if left > 0 && busy > 50.0 {
@@ -227,12 +228,15 @@ impl Measured {
         let asked = self.run.answers.iter().map(|answer| answer.at - answer.micros as f64 / 1e6);
         let late = asked.filter(|&at| at > loaded).count();
         (self.window == 0.0 && late > self.run.answers.len() / 100).then(|| {
-            format!("Python was the limit: {} callers came to ask only after the first load was done", thousands(late))
+            format!(
+                "Python was the limit: {} callers sent their request only after the first load had ended",
+                thousands(late)
+            )
         })
     }
 }
 
-/// The numbers of memcached's `stats`.
+/// The numeric fields of memcached's `stats`.
 fn stats(server: &Server) -> Result<BTreeMap<String, u64>> {
     let mut stream = UnixStream::connect(server.socket())?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -250,8 +254,8 @@ fn stats(server: &Server) -> Result<BTreeMap<String, u64>> {
     Ok(numbers)
 }
 
-/// What a program prints, when there is such a program.
-fn says(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Option<String> {
+/// What a program prints; `None` when it cannot be run.
+fn output_of(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
@@ -260,40 +264,46 @@ fn says(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Option<String> {
 
 const CALLERS: &str = include_str!("callers.py");
 
-/// Threads of one Python.
+/// Maximum number of threads of one Python process.
 const MOST_THREADS: usize = 1_000;
-const TOO_MANY_THREADS: &str = "Python is the limit: tried with 5,000 threads, it was busy with them alone, and most had \
-                                not asked when the load was done";
+const TOO_MANY_THREADS: &str = "Python is the limit: with 5,000 threads it was busy with scheduling, and most had not sent \
+                                their request when the load had ended";
 
-/// Processes of Python callers; dropping it ends them.
+/// Processes of Python callers; dropping it kills them.
 struct Fleet {
     children: Vec<Child>,
 }
 
 impl Fleet {
-    /// Starts them, and waits until all callers are there and the key is as it should be.
-    fn start(python: &Path, approach: Approach, socket: &Path, scenario: Scenario, terms: &Terms) -> Result<Fleet> {
+    /// Starts the processes and waits until all callers are connected and the key is stored or missing, as required.
+    fn start(
+        python: &Path,
+        approach: Approach,
+        socket: &Path,
+        scenario: Scenario,
+        workload: &Workload,
+    ) -> Result<Fleet> {
         let library = approach.library().ok_or("no library")?;
         let all = scenario.callers();
         let processes = approach.processes().min(all);
         let mut fleet = Fleet { children: Vec::new() };
         for process in 0..processes {
-            let order = serde_json::json!({
+            let task = serde_json::json!({
                 "library": library,
                 "protected": approach == Approach::CashewsTen,
                 "socket": socket,
                 "key": String::from_utf8_lossy(KEY),
-                // The places of this process's callers among all.
-                "places": (process..all).step_by(processes).collect::<Vec<_>>(),
+                // The numbers of this process's callers among all callers.
+                "indexes": (process..all).step_by(processes).collect::<Vec<_>>(),
                 "all": all,
                 "seconds": match scenario {
                     Scenario::Cold { .. } => None,
                     Scenario::Expiry { seconds, .. } => Some(seconds),
                 },
-                "load": terms.load.as_secs_f64(),
-                "ttl": terms.ttl,
-                "limit": terms.limit.as_secs_f64(),
-                "record": String::from_utf8_lossy(&terms.record),
+                "load": workload.load.as_secs_f64(),
+                "ttl": workload.ttl,
+                "limit": workload.limit.as_secs_f64(),
+                "record": String::from_utf8_lossy(&workload.record),
             });
             let mut child = Command::new(python)
                 .args(["-c", CALLERS])
@@ -302,34 +312,34 @@ impl Fleet {
                 .process_group(0)
                 .spawn()
                 .map_err(|e| format!("cannot start {}: {e}", python.display()))?;
-            let sent = writeln!(child.stdin.as_mut().ok_or("no input")?, "{order}");
+            let sent = writeln!(child.stdin.as_mut().ok_or("no input")?, "{task}");
             fleet.children.push(child);
             sent?;
         }
         for child in &mut fleet.children {
             let out = child.stdout.as_mut().ok_or("no output")?;
-            // Byte by byte, so that nothing behind the line is taken with it.
+            // Byte by byte, so that nothing after the line is consumed.
             let (mut line, mut byte) = (String::new(), [0]);
             while !line.ends_with('\n') && out.read(&mut byte)? > 0 {
                 line.push(char::from(byte[0]));
             }
             if line.trim() != "ready" {
-                return Err(format!("{library} did not get ready (its words are above)").into());
+                return Err(format!("{library} did not get ready (its error is above)").into());
             }
         }
         Ok(fleet)
     }
 
-    /// Lets all begin, and gathers what came of it. Who has not ended long after its time, or when somebody asked us to
-    /// stop, is ended.
-    fn run(&mut self, patience: Duration) -> Result<Run> {
+    /// Starts all callers and gathers the record. Kills processes that are long overdue, or when this run is
+    /// interrupted.
+    fn run(&mut self, time_limit: Duration) -> Result<Run> {
         let pids: Vec<Pid> = self.children.iter().map(Pid::from_child).collect();
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
                 let began = Instant::now();
                 while !over.load(Ordering::Relaxed) {
-                    if began.elapsed() > patience || server::interrupted() {
+                    if began.elapsed() > time_limit || server::interrupted() {
                         for &pid in &pids {
                             let _ = kill_process(pid, Signal::KILL);
                         }
@@ -350,11 +360,11 @@ impl Fleet {
         }
         let mut all = Run::default();
         for child in &mut self.children {
-            let mut said = String::new();
-            child.stdout.as_mut().ok_or("no output")?.read_to_string(&mut said)?;
+            let mut output = String::new();
+            child.stdout.as_mut().ok_or("no output")?.read_to_string(&mut output)?;
             all.add(
-                serde_json::from_str(&said)
-                    .map_err(|e| format!("Python was the limit, and was ended when it was long overdue ({e})"))?,
+                serde_json::from_str(&output)
+                    .map_err(|e| format!("Python was the limit, and was killed when it was long overdue ({e})"))?,
             );
         }
         Ok(all)

@@ -1,7 +1,6 @@
-//! A connection that thousands of tasks can each have one of: a request out, its one reply in.
+//! A minimal asynchronous connection: one request, one reply, over RESP or memcached's protocol.
 //!
-//! A client library would do, and its cost would be most of what is measured at 5,000 callers. What both protocols need
-//! is a page.
+//! The cost of a client library would dominate the measurement at 5,000 callers.
 
 use std::path::Path;
 
@@ -17,14 +16,14 @@ use crate::support::server::Result;
 pub(crate) enum Reply {
     Nil,
     Number(i64),
-    /// A simple string, or a line of memcached's.
+    /// A simple string, or a line of memcached.
     Word(String),
     Bulk(Vec<u8>),
     Array(Vec<Reply>),
 }
 
 impl Reply {
-    /// The bytes of a value, which a bulk string is.
+    /// The bytes of a bulk string.
     pub(crate) fn bytes(self) -> Option<Vec<u8>> {
         match self {
             Reply::Bulk(bytes) => Some(bytes),
@@ -32,7 +31,7 @@ impl Reply {
         }
     }
 
-    /// A token or a state, whichever kind of string it came as.
+    /// A simple or bulk string as text.
     pub(crate) fn word(self) -> Option<String> {
         match self {
             Reply::Word(word) => Some(word),
@@ -53,14 +52,14 @@ pub(crate) struct Con {
 }
 
 impl Con {
-    /// Connects, waiting for its turn where the server's backlog is full.
+    /// Connects; blocks while the server's backlog is full.
     pub(crate) fn open(socket: &Path) -> Result<Con> {
         let stream = std::os::unix::net::UnixStream::connect(socket)?;
         stream.set_nonblocking(true)?;
         Ok(Con { stream: UnixStream::from_std(stream)?, buffer: Vec::with_capacity(2_048) })
     }
 
-    /// A command of Redis; an error reply is an error.
+    /// Sends a Redis command; an error reply is an error.
     pub(crate) async fn call(&mut self, words: &[&[u8]]) -> Result<Reply> {
         let mut request = redis::Cmd::with_capacity(words.len(), 0);
         words.iter().for_each(|&word| {
@@ -69,7 +68,7 @@ impl Con {
         self.exchange(&request.get_packed_command(), resp).await
     }
 
-    /// A line of memcached's, with what follows it.
+    /// Sends a memcached request; returns the reply's line and its value.
     pub(crate) async fn meta(&mut self, request: &[u8]) -> Result<(String, Vec<u8>)> {
         match self.exchange(request, memcached).await? {
             Reply::Array(both) => {
@@ -95,7 +94,7 @@ impl Con {
     }
 }
 
-/// The first reply in some bytes and its length, when all of it is there.
+/// Parses the first reply and its length; `None` while it is incomplete.
 type Parse = fn(&[u8]) -> Result<Option<(Reply, usize)>>;
 
 /// Replies of Redis.
@@ -121,16 +120,16 @@ fn resp(bytes: &[u8]) -> Result<Option<(Reply, usize)>> {
             }
             Reply::Array(items)
         }
-        _ => return Err(format!("the server says {line}").into()),
+        _ => return Err(format!("the server replied {line}").into()),
     };
     Ok(Some((reply, at)))
 }
 
-/// Replies of memcached: `VA size flags` with its value, or a line.
+/// Replies of memcached: `VA size flags` with a value, or a line.
 fn memcached(bytes: &[u8]) -> Result<Option<(Reply, usize)>> {
     let Some((line, at)) = line(bytes) else { return Ok(None) };
     if line.contains("ERROR") {
-        return Err(format!("memcached says {line}").into());
+        return Err(format!("memcached replied {line}").into());
     }
     let word = Reply::Word(line.to_owned());
     let Some(size) = line.strip_prefix("VA ") else { return Ok(Some((word, at))) };

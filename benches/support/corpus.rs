@@ -1,8 +1,8 @@
-//! Values made of real records. Who uses it has `tests/data` as its module `data`.
+//! Values made of real records. Requires `tests/data` as the crate's module `data`.
 
 use crate::data;
 
-/// The real records, and values of any size made of them.
+/// Real records, and values of any size made of them.
 pub(crate) struct Corpus(Vec<Vec<u8>>);
 
 impl Corpus {
@@ -10,10 +10,10 @@ impl Corpus {
         Corpus(data::records().iter().map(data::Record::json).collect())
     }
 
-    /// Value number `n`: records from a place in the sample that depends on `n`, cut to exactly `size` bytes.
+    /// Value number `n`: records from an offset in the sample that depends on `n`, cut to exactly `size` bytes.
     pub(crate) fn value(&self, n: usize, size: usize) -> Vec<u8> {
         let mut value = Vec::with_capacity(size + 10_000);
-        let first = n.wrapping_mul(2_654_435_761) % self.0.len(); // scatters neighbours
+        let first = n.wrapping_mul(2_654_435_761) % self.0.len(); // scatters consecutive numbers
         for record in self.0.iter().cycle().skip(first) {
             if value.len() >= size {
                 break;

@@ -1,4 +1,4 @@
-//! What every bench needs around its measurement: cores, a connection for what is not measured, names for the report.
+//! What every bench needs around its measurement: CPU pinning, a control connection, names for the report.
 
 use std::{collections::BTreeMap, path::Path, sync::OnceLock, thread, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{
     server::{Result, Server},
 };
 
-/// How many cores we may run on.
+/// The number of cores this process may use.
 pub(crate) fn cores() -> usize {
     all_cores().len()
 }
@@ -20,18 +20,18 @@ pub(crate) fn pin(n: usize) -> bool {
     all_cores().len() > 1 && core_affinity::set_for_current(all_cores()[n])
 }
 
-/// Asked once: a pinned thread sees its own core only.
+/// Determined once: a pinned thread sees only its own core.
 fn all_cores() -> &'static [CoreId] {
     static CORES: OnceLock<Vec<CoreId>> = OnceLock::new();
     CORES.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default())
 }
 
-/// Says on standard error what is measured now.
+/// Reports on standard error what is measured now.
 pub(crate) fn progress(text: &str) {
     eprintln!("bench: {text} …");
 }
 
-/// A connection for everything that is not measured.
+/// A connection for commands that are not measured.
 pub(crate) fn connect(server: &Server) -> Result<Connection> {
     Ok(Client::open(format!("unix://{}", server.socket().display()))?.get_connection()?)
 }
@@ -43,16 +43,16 @@ pub(crate) fn info(con: &mut Connection, section: &str, name: &str) -> String {
     field.unwrap_or_default().trim().to_owned()
 }
 
-/// How often each command was called since `CONFIG RESETSTAT`, without those that set up or look.
+/// The calls of each command since `CONFIG RESETSTAT`, without those of the bench itself.
 pub(crate) fn commands(con: &mut Connection) -> Result<BTreeMap<String, u64>> {
-    const OURS: [&str; 8] = ["info", "config", "client", "hello", "select", "command", "auth", "latency"];
+    const IGNORED: [&str; 8] = ["info", "config", "client", "hello", "select", "command", "auth", "latency"];
     let text: String = cmd("INFO").arg("commandstats").query(con)?;
     let mut calls = BTreeMap::new();
     for line in text.lines() {
         let Some((name, rest)) = line.strip_prefix("cmdstat_").and_then(|line| line.split_once(":calls=")) else {
             continue;
         };
-        if !OURS.contains(&name.split('|').next().unwrap_or_default()) {
+        if !IGNORED.contains(&name.split('|').next().unwrap_or_default()) {
             calls.insert(name.to_uppercase(), rest.split(',').next().unwrap_or_default().parse()?);
         }
     }
@@ -63,7 +63,7 @@ pub(crate) fn used_memory(con: &mut Connection) -> Result<f64> {
     Ok(info(con, "memory", "used_memory").parse()?)
 }
 
-/// `used_memory` once it stands still: buffers of connections and old hash tables are freed a moment later.
+/// `used_memory` once it no longer changes: connection buffers and old hash tables are freed with a delay.
 pub(crate) fn used_memory_at_rest(con: &mut Connection) -> Result<f64> {
     let mut last = 0.0;
     for _ in 0..50 {

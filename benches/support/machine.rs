@@ -1,13 +1,13 @@
-//! What the kernel knows: CPU time of the server and of ourselves, and which machine this is.
+//! CPU time of the server and the client from the kernel, and the description of the machine.
 //!
-//! Two clocks say how much CPU time the server took, and both are kept:
+//! Two clocks measure the CPU time of the server:
 //!
-//! - `/proc/PID/schedstat`: nanoseconds on a CPU, user and system, of the **main thread**, where commands run. It
-//!   is brought up to date when the thread goes to sleep, so it is read after the server has come to rest. Its second
-//!   number, the time the thread was ready but had to wait for a CPU, tells how disturbed the measurement was.
-//! - `/proc/PID/stat`, `utime + stime`: the **whole process**, worker threads included, but in ticks of 10 ms. So that
-//!   short samples do not drown in rounding, the same sum is taken from `/proc/PID/task/*/schedstat` in nanoseconds,
-//!   and the ticks are only reported over the whole run, as a check of one clock by the other.
+//! - `/proc/PID/schedstat`: nanoseconds on a CPU, user and system, of the **main thread**, where commands run. The
+//!   kernel updates it when the thread sleeps, so it is read when the server is idle. Its second number, the time the
+//!   thread was runnable but waited for a CPU, shows how disturbed the measurement was.
+//! - `/proc/PID/stat`, `utime + stime`: the **whole process** with worker threads, but in ticks of 10 ms. For short
+//!   samples the same sum is taken from `/proc/PID/task/*/schedstat` in nanoseconds; the ticks are reported only over
+//!   the whole run, to check one clock against the other.
 
 use std::{
     fs,
@@ -28,31 +28,31 @@ pub(crate) struct Cpu {
     pub(crate) main: u64,
     /// By all threads of the server.
     pub(crate) process: u64,
-    /// By this thread, the client.
+    /// By this thread, which is the client.
     pub(crate) client: u64,
-    /// What the server's main thread waited for a CPU (it was ready to run).
+    /// How long the server's main thread was runnable but waited for a CPU.
     pub(crate) waited: u64,
 }
 
 impl Cpu {
-    /// From then (`earlier`) to now.
+    /// The time used since `earlier`.
     pub(crate) fn since(self, earlier: Cpu) -> Cpu {
         Cpu {
             main: self.main - earlier.main,
-            process: self.process.saturating_sub(earlier.process), // a thread that ended took its time along
+            process: self.process.saturating_sub(earlier.process), // the time of an ended thread is lost
             client: self.client - earlier.client,
             waited: self.waited - earlier.waited,
         }
     }
 }
 
-/// Reads the clocks once the server has come to rest: all replies are there, but worker threads may still compress.
+/// Reads the clocks once the server is idle: after the last reply worker threads may still compress.
 pub(crate) fn cpu_at_rest(pid: u32) -> Result<Cpu> {
-    const REST: u64 = 100_000; // ns a millisecond: timers may tick
+    const REST: u64 = 100_000; // ns per millisecond: timers may run
     const LIMIT: usize = 500;
     let mut last = 0;
     for _ in 0..LIMIT {
-        thread::sleep(Duration::from_millis(1)); // also lets the kernel account for ourselves
+        thread::sleep(Duration::from_millis(1)); // also makes the kernel update this thread's time
         let now = process_time(pid)?;
         if now - last.min(now) < REST {
             break;
@@ -64,7 +64,7 @@ pub(crate) fn cpu_at_rest(pid: u32) -> Result<Cpu> {
     Ok(Cpu { main, process: process_time(pid)?, client, waited })
 }
 
-/// `utime + stime` of the whole process, in nanoseconds, to the next lower tick.
+/// `utime + stime` of the whole process in nanoseconds, rounded down to ticks.
 pub(crate) fn ticks(pid: u32) -> Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is the program's name in parentheses, and may hold anything; utime is the 14th.
@@ -76,13 +76,13 @@ pub(crate) fn ticks(pid: u32) -> Result<u64> {
 fn process_time(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may end while we look.
+        // A thread may end meanwhile.
         sum += schedstat(&format!("{}/schedstat", task?.path().display())).map_or(0, |[ran, ..]| ran);
     }
     Ok(sum)
 }
 
-/// Nanoseconds that a thread ran, and that it waited to run, and how many times it was put on a CPU.
+/// Nanoseconds that a thread ran, nanoseconds that it waited to run, and the number of its timeslices.
 pub(crate) fn schedstat(path: &str) -> Result<[u64; 3]> {
     let text = fs::read_to_string(path).map_err(|e| format!("{path}: {e} (the kernel needs CONFIG_SCHED_INFO)"))?;
     let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();

@@ -1,11 +1,11 @@
-//! What the benches make of many numbers: their middle half, and tables.
+//! Quartiles, number formats and tables.
 
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use serde_json::{Value, json};
 
 use super::text::thousands;
 
-/// The middle half of some numbers.
+/// Median and quartiles.
 #[derive(Clone, Copy)]
 pub(crate) struct Quartiles {
     pub(crate) q1: f64,
@@ -18,10 +18,10 @@ impl Quartiles {
         let mut sorted: Vec<f64> = numbers.collect();
         sorted.sort_by(f64::total_cmp);
         let at = |part: f64| {
-            let place = part * sorted.len().saturating_sub(1) as f64;
-            let (below, above) = (place.floor() as usize, place.ceil() as usize);
+            let rank = part * sorted.len().saturating_sub(1) as f64;
+            let (below, above) = (rank.floor() as usize, rank.ceil() as usize);
             match (sorted.get(below), sorted.get(above)) {
-                (Some(a), Some(b)) => a + (b - a) * place.fract(),
+                (Some(a), Some(b)) => a + (b - a) * rank.fract(),
                 _ => f64::NAN,
             }
         };
@@ -33,12 +33,12 @@ impl Quartiles {
     }
 }
 
-/// Four digits behind the point are more than was measured.
+/// Rounded to four decimals, which is below the precision of any measurement.
 pub(crate) fn rounded(n: f64) -> f64 {
     (n * 1e4).round() / 1e4
 }
 
-/// A table whose first columns, as many as `words`, hold words; numbers stand on the right.
+/// A table whose first `words` columns are left-aligned; the others hold numbers.
 pub(crate) fn table(words: usize, header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
@@ -48,12 +48,12 @@ pub(crate) fn table(words: usize, header: &[&str]) -> Table {
     table
 }
 
-/// A number of things, `–` for none.
+/// A count; `–` for NaN.
 pub(crate) fn whole(n: f64) -> String {
     if n.is_finite() { thousands(n.round() as usize) } else { "–".to_owned() }
 }
 
-/// Three digits, or all before the point; `–` for none.
+/// Three significant digits, or all before the point; `–` for NaN.
 pub(crate) fn short(n: f64) -> String {
     match n {
         n if !n.is_finite() => "–".to_owned(),

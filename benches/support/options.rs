@@ -8,10 +8,10 @@ use super::server::{self, Result};
 
 #[derive(clap::Args)]
 pub(crate) struct Common {
-    /// How many times everything is measured.
+    /// The number of measurements of everything.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// One short and small round: shows that it runs, the figures mean nothing.
+    /// One short and small round, as a smoke run: the figures mean nothing.
     #[arg(long)]
     pub(crate) quick: bool,
     /// The server program [default: $SERVER, else redis-server or valkey-server].
@@ -20,10 +20,10 @@ pub(crate) struct Common {
     /// The module [default: release/libsmartcache.so in the target folder].
     #[arg(long)]
     pub(crate) module: Option<PathBuf>,
-    /// Where the results go as JSON.
+    /// The JSON file for the results.
     #[arg(long)]
     pub(crate) json: PathBuf,
-    /// Given by `cargo bench`.
+    /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -42,7 +42,7 @@ impl Common {
     }
 }
 
-/// The command line of a bench that measures so many `rounds` and writes to `json` unless told otherwise.
+/// Parses the command line of a bench whose defaults are `rounds` and `json`.
 pub(crate) fn parse<A: CommandFactory + FromArgMatches>(rounds: &'static str, json: &'static str) -> A {
     let command = A::command()
         .mut_arg("rounds", |arg| arg.required(false).default_value(rounds))

@@ -1,4 +1,4 @@
-//! What every report begins and ends with: where and how it was measured, and where the figures are.
+//! The common parts of all reports: machine, server and method at the start, the JSON file at the end.
 
 use std::{
     fs,
@@ -26,12 +26,12 @@ pub(crate) struct Facts {
     pinned: bool,
     rounds: u32,
     pub(crate) quick: bool,
-    /// How long servers were ready but had no CPU, as a share of the time they wanted one.
+    /// How long servers were runnable but had no CPU, in percent of their runnable time.
     waited_percent: f64,
 }
 
 impl Facts {
-    /// `server` is what [`server`] says; main threads `ran` so many nanoseconds, and `waited` for a core.
+    /// `server` is what [`server`] returns; `ran` and `waited` are nanoseconds of the servers' main threads.
     pub(crate) fn new(
         options: &Common,
         server: String,
@@ -46,7 +46,7 @@ impl Facts {
             server,
             module: match module {
                 None => "none".into(),
-                // Nobody knows what it was built from.
+                // Its origin is unknown.
                 Some(_) if options.module.is_some() => "given with --module".into(),
                 Some(built) => lab::module_name(built),
             },
@@ -57,26 +57,26 @@ impl Facts {
         }
     }
 
-    /// The first lines. `more` are lines of the bench's own; `method` stands between the rounds and the cores.
+    /// Prints the first lines. `more` are additional lines; `method` follows the number of rounds.
     pub(crate) fn print(&self, title: &str, more: &[(&str, &str)], method: &str) {
         println!("\nSmartCache {title}, {}", self.date);
         let line = |name: &str, text: &str| println!("  {name:<10} {text}");
         line("machine", &format!("{}; Linux {}", self.processor, self.kernel));
         line("server", &self.server);
         line("module", &self.module);
-        let pinned = if self.pinned { "each on a core of its own" } else { "NOT pinned: fewer than two cores" };
+        let pinned = if self.pinned { "each on its own core" } else { "NOT pinned: fewer than two cores" };
         more.iter().for_each(|(name, text)| line(name, text));
         line("method", &format!("{} rounds, {method}, server and client {pinned}", self.rounds));
         line(
-            "quiet?",
+            "noise",
             &format!(
-                "servers waited {:.1} % of the time for their core (much above 1 %: distrust times and spread)",
+                "servers waited {:.1} % of the time for their core (much above 1 %: do not trust the times)",
                 self.waited_percent
             ),
         );
     }
 
-    /// The same for programs, with what the bench has to add.
+    /// The same as JSON, with the fields of `more`.
     pub(crate) fn json(&self, more: Value) -> Value {
         let facts = json!({
             "date": self.date,
@@ -100,20 +100,20 @@ pub(crate) fn server(con: &mut Connection) -> String {
     format!("{}, {}", lab::server_name(con), info(con, "memory", "mem_allocator"))
 }
 
-/// Writes the figures to where they were wanted, and says so.
+/// Writes the results to the JSON file, and prints its path.
 pub(crate) fn save(options: &Common, figures: &Value) -> Result<()> {
     if let Some(folder) = options.json.parent() {
         fs::create_dir_all(folder)?;
     }
     fs::write(&options.json, format!("{figures:#}\n"))?;
     if options.quick {
-        println!("\nThis was --quick: it shows that the bench runs. The figures mean nothing.");
+        println!("\nThis was a smoke run (--quick): the figures mean nothing.");
     }
     println!("\nWritten to {}.", options.json.display());
     Ok(())
 }
 
-/// Draws what was saved, without measuring again.
+/// Draws the saved results.
 pub(crate) fn redraw(options: &Common, svg: &PathBuf, draw: impl Fn(&Value) -> Result<String>) -> Result<()> {
     let text = fs::read_to_string(&options.json).map_err(|e| format!("{}: {e}", options.json.display()))?;
     fs::write(svg, draw(&serde_json::from_str(&text)?)?)?;

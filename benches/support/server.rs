@@ -1,8 +1,8 @@
-//! A server of one's own: started for a measurement or a demo, in a folder of its own, gone with it.
+//! Starts a server for a measurement or a demo, in a temporary directory.
 //!
-//! It listens on a unix socket only, saves nothing, and is ended through its child handle when the [`Server`] is
-//! dropped: at the end, on an error, in a panic. Ctrl-C does not reach it (it has a process group of its own); it
-//! sets a flag that the owner asks for ([`interrupted`]), returns early and so drops it too.
+//! It listens on a unix socket only, saves nothing, and is killed when the [`Server`] is dropped: at the end, on an
+//! error, in a panic. Ctrl-C does not reach it, since it has its own process group; it sets a flag ([`interrupted`]),
+//! on which the owner returns early and drops the server.
 
 use std::{
     env,
@@ -19,7 +19,7 @@ use std::{
 
 use tempfile::TempDir;
 
-/// Anything that went wrong, told in a sentence.
+/// The error is any failure, described in a sentence.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// How long a server may take from its start to its first accepted connection.
@@ -27,7 +27,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// A running server process; dropping it ends the process and removes its folder.
+/// A running server process; dropping it kills the process and removes its directory.
 pub(crate) struct Server {
     child: Child,
     dir: TempDir,
@@ -38,7 +38,7 @@ impl Server {
     pub(crate) fn start(program: &str, module: Option<&Path>, settings: &[&str]) -> Result<Server> {
         let dir = tempfile::Builder::new().prefix("smartcache-").tempdir()?;
         let mut conf = settings.join("\n");
-        // Behind the settings, so that this holds whatever they say.
+        // After the settings, so that it overrides them.
         conf.push_str("\nport 0\nunixsocket sock\nsave \"\"\nappendonly no\ndaemonize no\n");
         if let Some(module) = module {
             let module = fs::canonicalize(module).map_err(|e| format!("module {}: {e}", module.display()))?;
@@ -51,7 +51,7 @@ impl Server {
         Server::launch(command, program, dir)
     }
 
-    /// Starts `command`, which `name` names, in `dir`, where it is to listen on the unix socket `sock`.
+    /// Starts `command` in `dir`, where it must listen on the unix socket `sock`. `name` is for messages.
     pub(crate) fn launch(mut command: Command, name: &str, dir: TempDir) -> Result<Server> {
         let log = File::create(dir.path().join("log"))?;
         let child = command
@@ -78,17 +78,17 @@ impl Server {
             if interrupted() {
                 return Err("interrupted".into());
             }
-            let gone = self.child.try_wait()?;
-            if gone.is_some() || started.elapsed() > START_LIMIT {
-                let what = gone.map_or("does not listen".to_owned(), |status| format!("ended ({status})"));
-                return Err(format!("{program} {what}; its last words:\n{}", self.last_words()).into());
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || started.elapsed() > START_LIMIT {
+                let what = ended.map_or("does not listen".to_owned(), |status| format!("ended ({status})"));
+                return Err(format!("{program} {what}; the end of its log:\n{}", self.log_tail()).into());
             }
             thread::sleep(Duration::from_millis(10));
         }
         Ok(())
     }
 
-    fn last_words(&self) -> String {
+    fn log_tail(&self) -> String {
         let log = fs::read(self.dir.path().join("log")).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -98,13 +98,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Nothing on disk is worth an orderly end, and `kill` needs no connection that might hang.
+        // Nothing on disk needs an orderly shutdown, and `kill` needs no connection that might hang.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The server to start: what `SERVER` in the environment says, else whichever is installed.
+/// The server program: `SERVER` of the environment, else the installed one.
 pub(crate) fn program() -> String {
     if let Ok(program) = env::var("SERVER") {
         return program;
@@ -116,7 +116,7 @@ pub(crate) fn program() -> String {
     ["redis-server", "valkey-server"].into_iter().find(installed).unwrap_or("redis-server").to_owned()
 }
 
-/// The module that `cargo build --release` made: `release/libsmartcache.so` in the target folder we run from.
+/// The module built by `cargo build --release`: `release/libsmartcache.so` in the target folder of this program.
 pub(crate) fn built_module() -> Result<PathBuf> {
     in_target("release/libsmartcache.so").ok_or_else(|| {
         "the module is not built yet (no release/libsmartcache.so in the target folder): run `cargo build --release`"
@@ -124,10 +124,10 @@ pub(crate) fn built_module() -> Result<PathBuf> {
     })
 }
 
-/// Where a file is that make or cargo put into the target folder we run from.
+/// The path of a file in the target folder of this program, if it exists.
 pub(crate) fn in_target(path: &str) -> Option<PathBuf> {
-    let me = env::current_exe().ok()?;
-    me.ancestors().map(|dir| dir.join(path)).find(|place| place.is_file())
+    let program = env::current_exe().ok()?;
+    program.ancestors().map(|dir| dir.join(path)).find(|path| path.is_file())
 }
 
 /// From now on Ctrl-C, SIGTERM and SIGHUP only make [`interrupted`] true.
@@ -136,7 +136,7 @@ pub(crate) fn catch_interrupts() -> Result<()> {
     Ok(())
 }
 
-/// Whether somebody asked us to stop; long loops ask now and then, and return an error.
+/// Whether the program was asked to stop; long loops check it and return an error.
 pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }

@@ -1,27 +1,26 @@
-//! Pictures for the README: plain SVG, written by hand. Panels of lines, each with its name at its end, do not need a
-//! library. The ground is a fixed light one, because GitHub shows a picture on its own theme's ground and says nothing
-//! about it to the picture.
+//! Line charts as plain SVG for the docs, without a library. The background is always light, because an SVG on GitHub
+//! does not know the theme of the page.
 
 use std::fmt::Write;
 
-/// The names of the lines stand this far apart at least.
+/// Minimum distance between the names of lines.
 const NAME_HEIGHT: f64 = 16.0;
 
-/// A drawing of some lines; both axes are logarithmic, and begin and end with a tick.
+/// A chart of lines; both axes are logarithmic, and begin and end with a tick.
 pub(crate) struct Panel<'a> {
     pub(crate) title: &'a str,
     pub(crate) left: f64,
     pub(crate) right: f64,
     pub(crate) top: f64,
     pub(crate) bottom: f64,
-    /// What is on the horizontal axis.
+    /// Label of the horizontal axis.
     pub(crate) along: &'a str,
     pub(crate) xs: &'a [XTick],
-    /// On the vertical axis; those without a name have no line.
+    /// Ticks of the vertical axis; those without a name have no grid line.
     pub(crate) ys: &'a [(f64, &'a str)],
 }
 
-/// A tick of the horizontal axis, and how its name stands below it.
+/// A tick of the horizontal axis, and the alignment of its name.
 pub(crate) struct XTick {
     pub(crate) at: f64,
     pub(crate) name: String,
@@ -29,13 +28,13 @@ pub(crate) struct XTick {
     pub(crate) shift: f64,
 }
 
-/// A line, its name, and how both look.
+/// A line with its name and style.
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) colour: &'static str,
-    /// Drawn thick, its name too.
+    /// Drawn in bold, with its name.
     pub(crate) ours: bool,
-    /// Where it is, and whether the point is filled.
+    /// x, y, and whether the point is filled.
     pub(crate) points: Vec<(f64, f64, bool)>,
 }
 
@@ -50,7 +49,7 @@ impl Panel<'_> {
         self.bottom - (self.bottom - self.top) * ((at.ln() - low) / (high - low)).clamp(0.0, 1.0)
     }
 
-    /// Those drawn later lie above.
+    /// Draws the chart; later lines are drawn over earlier ones.
     pub(crate) fn draw(&self, svg: &mut String, lines: &[Line]) {
         text(svg, self.left - 40.0, self.top - 22.0, "font-size=\"13\" font-weight=\"600\"", self.title);
         for &(number, name) in self.ys.iter().filter(|tick| !tick.1.is_empty()) {
@@ -78,20 +77,20 @@ impl Panel<'_> {
         self.name(svg, lines);
     }
 
-    /// Puts each line's name beside its end, pushed apart where ends lie together.
+    /// Puts each line's name beside its end, and moves names apart that would overlap.
     fn name(&self, svg: &mut String, lines: &[Line]) {
-        let mut names: Vec<(&Line, f64, f64)> = Vec::new(); // the line, its end's height, its name's
+        let mut names: Vec<(&Line, f64, f64)> = Vec::new(); // the line, y of its end, y of its name
         for line in lines {
             if let Some(&(_, number, _)) = line.points.last() {
                 names.push((line, self.y(number), self.y(number)));
             }
         }
-        // Where ends are at one height, ours comes first.
+        // Of ends at the same height, ours comes first.
         names.sort_by(|a, b| a.1.total_cmp(&b.1).then(b.0.ours.cmp(&a.0.ours)));
         for n in 1..names.len() {
             names[n].2 = names[n].2.max(names[n - 1].2 + NAME_HEIGHT);
         }
-        // What was pushed below the ground moves up again, with those above it.
+        // Names below the chart move up, with those above them.
         let mut lowest = self.bottom + 2.0;
         for name in names.iter_mut().rev() {
             name.2 = name.2.min(lowest);
@@ -109,7 +108,7 @@ impl Panel<'_> {
     }
 }
 
-/// The ground, and the headline on it.
+/// Background, title and headline.
 pub(crate) fn begin((width, height): (f64, f64), title: &str, headline: &str) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \

@@ -1,6 +1,6 @@
-//! Numbers as people write them, for the bench and the demo.
+//! Number formats for the benches and the demo.
 
-/// A whole number with its thousands apart: `10,240`.
+/// A whole number with thousands separators: `10,240`.
 pub(crate) fn thousands(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();

@@ -1,9 +1,9 @@
-//! The client of the measurement: prebuilt requests out, reply bytes in, and as little else as can be.
+//! The client of the measurement: it writes prepared requests and counts the bytes of the replies.
 //!
-//! A client library builds each request and parses each reply; at 64 commands a pipeline that costs several times what
-//! the server needs, and the server would be measured while it waits. So a run's requests are laid out in one buffer
-//! before the clock starts, a batch is one `write` of a slice of it, and since the length of every reply is known,
-//! reading is counting bytes. What the replies say is checked beforehand, by a library.
+//! A client library builds each request and parses each reply; with a pipeline of 64 commands that costs several times
+//! the server's own time, and the server would idle. So all requests of a run are encoded into one buffer before the
+//! clock starts, a batch is one `write` of a slice of it, and reading only counts bytes, since the length of every
+//! reply is known. The content of the replies is checked beforehand, with a library.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -14,13 +14,13 @@ use std::{
 
 use super::server::Result;
 
-/// Commands in the wire's format, one behind the other, with what each one's reply will weigh.
+/// Encoded commands in a row, with the lengths of their replies.
 #[derive(Default)]
 pub(crate) struct Script {
     bytes: Vec<u8>,
-    /// Where each command begins, and where the last one ends.
+    /// Start of each command, and the end of the last.
     starts: Vec<usize>,
-    /// Reply bytes of all commands before each one, and of all.
+    /// Total reply bytes before each command, and of all commands.
     replies: Vec<usize>,
 }
 
@@ -48,20 +48,20 @@ impl Script {
 
 /// Appends one command: an array of bulk strings.
 pub(crate) fn push_command(out: &mut Vec<u8>, words: &[&[u8]]) {
-    write!(out, "*{}\r\n", words.len()).expect("a Vec takes all");
+    write!(out, "*{}\r\n", words.len()).expect("writing to a Vec does not fail");
     for word in words {
-        write!(out, "${}\r\n", word.len()).expect("a Vec takes all");
+        write!(out, "${}\r\n", word.len()).expect("writing to a Vec does not fail");
         out.extend_from_slice(word);
         out.extend_from_slice(b"\r\n");
     }
 }
 
-/// How many bytes a bulk string of `len` takes as a reply: `$len\r\n…\r\n`.
+/// The length of the reply `$len\r\n…\r\n`.
 pub(crate) fn bulk_reply(len: usize) -> usize {
     1 + len.to_string().len() + 2 + len + 2
 }
 
-/// How many bytes `+OK\r\n` is.
+/// The length of `+OK\r\n`.
 pub(crate) const OK_REPLY: usize = 5;
 
 /// One connection.
@@ -78,7 +78,7 @@ impl Wire {
         Ok(Wire { stream, buffer: vec![0; 256 * 1024], filled: 0 })
     }
 
-    /// Sends `requests` and reads the `expected` bytes of their replies, without a look at them but for an error.
+    /// Sends `requests` and reads the `expected` bytes of their replies; checks only whether the first is an error.
     pub(crate) fn exchange(&mut self, requests: &[u8], expected: usize) -> Result<()> {
         self.stream.write_all(requests)?;
         let mut left = expected;
@@ -86,7 +86,7 @@ impl Wire {
             let most = left.min(self.buffer.len());
             let n = read(&mut self.stream, &mut self.buffer[..most])?;
             if left == expected && self.buffer[0] == b'-' {
-                return Err(format!("the server says {}", String::from_utf8_lossy(&self.buffer[..n])).into());
+                return Err(format!("the server replied {}", String::from_utf8_lossy(&self.buffer[..n])).into());
             }
             left -= n;
         }
@@ -113,7 +113,7 @@ impl Wire {
             let line = &self.buffer[at..line_end];
             let len: usize = match line.strip_prefix(b"$").and_then(|rest| std::str::from_utf8(rest).ok()) {
                 Some(len) => len.trim_end().parse()?,
-                None => return Err(format!("the server says {}", String::from_utf8_lossy(line)).into()),
+                None => return Err(format!("the server replied {}", String::from_utf8_lossy(line)).into()),
             };
             let from = line_end + 1;
             while self.filled < from + len + 2 {
@@ -125,7 +125,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Reads what has come to the end of what is there.
+    /// Appends what has arrived to the buffer.
     fn fill(&mut self) -> Result<()> {
         if self.filled == self.buffer.len() {
             self.buffer.resize(2 * self.filled, 0);
@@ -141,7 +141,7 @@ fn read(stream: &mut UnixStream, into: &mut [u8]) -> Result<usize> {
         return match stream.read(into) {
             Ok(0) => Err("the server closed the connection".into()),
             Ok(n) => Ok(n),
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue, // asked for between samples
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue, // checked between samples
             Err(error) => Err(format!("no reply: {error}").into()),
         };
     }

@@ -1,28 +1,28 @@
-//! What was promised, and what was measured of it.
+//! Budgets and their measurements.
 
 use serde_json::{Value, json};
 
 use super::numbers::{Quartiles, rounded, short, table, whole};
 
-pub(crate) struct Promise {
+pub(crate) struct Budget {
     pub(crate) what: String,
-    /// Empty: a number of things.
+    /// Empty: a count.
     pub(crate) unit: &'static str,
-    /// Of each round.
+    /// One value per round.
     pub(crate) measured: Vec<f64>,
-    /// What the same server showed with nothing going on.
+    /// The same of the idle server.
     pub(crate) at_rest: Option<Vec<f64>>,
-    /// `None`: nothing was promised, it is good to know.
+    /// `None`: measured for information only.
     pub(crate) limit: Option<f64>,
-    /// Exactly so many, in every round; else the median of the rounds is at most so much.
+    /// The limit must be met exactly in every round; else the median of the rounds must not exceed it.
     pub(crate) exact: bool,
 }
 
-impl Promise {
+impl Budget {
     fn worst(&self) -> f64 {
         let Some(limit) = self.limit.filter(|_| self.exact) else { return worst(&self.measured) };
-        let far = |n: &&f64| (**n - limit).abs();
-        self.measured.iter().max_by(|a, b| far(a).total_cmp(&far(b))).copied().unwrap_or(f64::NAN)
+        let distance = |n: &&f64| (**n - limit).abs();
+        self.measured.iter().max_by(|a, b| distance(a).total_cmp(&distance(b))).copied().unwrap_or(f64::NAN)
     }
 
     fn ok(&self) -> Option<bool> {
@@ -59,38 +59,38 @@ fn worst(numbers: &[f64]) -> f64 {
     numbers.iter().copied().fold(f64::NAN, f64::max)
 }
 
-pub(crate) fn print(promises: &[Promise], quick: bool) {
-    if promises.is_empty() {
+pub(crate) fn print(budgets: &[Budget], quick: bool) {
+    if budgets.is_empty() {
         return;
     }
-    println!("\nPromises\n");
-    let mut table = table(1, &["what", "measured", "quartiles", "worst", "at rest", "promised", ""]);
-    for promise in promises {
-        let Quartiles { q1, median, q3 } = Quartiles::of(promise.measured.iter().copied());
-        let show = |n: f64| match promise.unit {
+    println!("\nBudgets\n");
+    let mut table = table(1, &["what", "measured", "quartiles", "worst", "at rest", "budget", ""]);
+    for budget in budgets {
+        let Quartiles { q1, median, q3 } = Quartiles::of(budget.measured.iter().copied());
+        let show = |n: f64| match budget.unit {
             "" => whole(n),
             "×" => format!("×{}", short(n)),
             unit => format!("{} {unit}", short(n)),
         };
         table.add_row([
-            promise.what.clone(),
+            budget.what.clone(),
             show(median),
-            if promise.unit.is_empty() { String::new() } else { format!("{} – {}", short(q1), short(q3)) },
-            show(promise.worst()),
-            promise.at_rest.as_ref().map(|at_rest| show(worst(at_rest))).unwrap_or_default(),
-            promise
+            if budget.unit.is_empty() { String::new() } else { format!("{} – {}", short(q1), short(q3)) },
+            show(budget.worst()),
+            budget.at_rest.as_ref().map(|at_rest| show(worst(at_rest))).unwrap_or_default(),
+            budget
                 .limit
-                .map(|limit| format!("{} {}", if promise.exact { "=" } else { "≤" }, show(limit)))
+                .map(|limit| format!("{} {}", if budget.exact { "=" } else { "≤" }, show(limit)))
                 .unwrap_or_default(),
-            if quick { "?" } else { promise.verdict() }.to_owned(),
+            if quick { "?" } else { budget.verdict() }.to_owned(),
         ]);
     }
     println!("{table}");
-    if promises.iter().any(|promise| promise.at_rest.is_some()) {
-        println!("at rest: the worst that the same server showed with nothing going on, in the same rounds.");
+    if budgets.iter().any(|budget| budget.at_rest.is_some()) {
+        println!("at rest: the worst value of the same server while idle, in the same rounds.");
     }
 }
 
-pub(crate) fn json(promises: &[Promise], quick: bool) -> Vec<Value> {
-    promises.iter().map(|promise| promise.json(quick)).collect()
+pub(crate) fn json(budgets: &[Budget], quick: bool) -> Vec<Value> {
+    budgets.iter().map(|budget| budget.json(quick)).collect()
 }
