@@ -1,4 +1,4 @@
-//! `make top`: what the cache does at this moment, by rule, with the keys that are asked for most; redrawn each second.
+//! `make top`: what the cache does now, by rule, with the hottest keys; redrawn each second.
 //!
 //! ```text
 //! make top                                             the server at 127.0.0.1:6379
@@ -6,12 +6,12 @@
 //! cargo run --example top -- --help                    the options, and what the columns mean
 //! ```
 //!
-//! Three threads and one channel: one reads the keyboard, one asks the server (`watch.rs`), and this one draws
-//! (`screen.rs`) whenever either has news. What is drawn follows from two looks at the server (`numbers.rs`).
+//! Three threads and one channel: one reads the keyboard, one polls the server (`watch.rs`), and the main thread draws
+//! (`screen.rs`) after each event of the others. The rates follow from two polls (`numbers.rs`).
 
-mod look;
 mod numbers;
 mod screen;
+mod snapshot;
 mod watch;
 
 use std::io::{self, IsTerminal};
@@ -24,14 +24,14 @@ use clap::Parser;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use look::{Look, Span};
 use screen::{Paint, View};
+use snapshot::{Snapshot, Span};
 use watch::Source;
 
-/// Time between two looks.
+/// Time between two polls.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Shows what SmartCache does at this moment, for each rule, and which keys are asked for most.
+/// Shows what SmartCache does now, for each rule, and the hottest keys.
 #[derive(Parser)]
 #[command(after_long_help = HELP)]
 struct Args {
@@ -41,10 +41,10 @@ struct Args {
     /// The user, where the address has none.
     #[arg(long)]
     user: Option<String>,
-    /// The password, where the address has none. Others on this machine can read it here: the variable is better.
+    /// The password, where the address has none. Other users can read it in the process list: prefer the variable.
     #[arg(long, env = "REDISCLI_AUTH", hide_env_values = true)]
     password: Option<String>,
-    /// Looks for one second, prints the screen as text, and ends.
+    /// Polls for one second, prints the screen as text, and exits.
     #[arg(long)]
     once: bool,
 }
@@ -53,35 +53,35 @@ const HELP: &str = "\
 Columns:
   req/s     reads by GET, MGET and GETLOCK, one a key
   hit%      of these answered without a load; hit% and the next five sum to 100
-  cold%     found nothing: never stored, deleted, or gone long ago
-  expir%    found nothing: the time was over
-  inval%    found nothing: freshness was ended by command
-  evict%    found nothing: the server made room
-  busy%     were told to ask again
-  saved/s   load time that hits avoided in a second (more than a second: hits come side by side)
-  memory    of the entries: stored bytes and SmartCache's own beside them
-  entries   how many there are, and ratio: raw bytes for each stored one (where there is room)
+  cold%     missed: never stored, deleted, or removed long ago
+  expir%    missed: expired
+  inval%    missed: invalidated by command
+  evict%    missed: evicted by the server
+  busy%     answered BUSY: the caller must retry
+  saved/s   load time that hits avoided per second (hits are concurrent, so it may exceed a second)
+  memory    of the entries: stored bytes and overhead
+  entries   number of entries, and ratio: raw bytes per stored byte (on wide screens)
 
 Keys:
-  w         over what: the last second, the last minute, five minutes, hour, since start or reset
-  s         the order of the rules: by requests, by misses, by load time saved, by memory, by name
-  up, down  other rules, where there are more than fit
-  q, Esc    ends it, as does Ctrl-C
+  w         the time span: last second, minute, five minutes, hour, since start or reset
+  s         the order of the rules: requests, misses, load time saved, memory, name
+  up, down  scroll the rules
+  q, Esc    quit, as does Ctrl-C
 
-It asks one server, once a second: STATS, HOTKEYS, HEALTH where the server has it, and INFO. A user needs
-+smartcache.stats, and sees more with +smartcache.hotkeys, +smartcache.health and +info.
-NO_COLOR=1 leaves out the colours. TLS is not built in: take a tunnel
+It polls one server once a second with STATS, HOTKEYS, HEALTH and INFO. A user needs +smartcache.stats, and sees more
+with +smartcache.hotkeys, +smartcache.health and +info.
+NO_COLOR=1 turns colours off. TLS is not built in: use a tunnel
 (ssh -L 6379:localhost:6379 host).";
 
-/// What there is to react to.
-enum News {
-    /// The server was looked at.
-    Seen(Box<Look>),
-    /// The server could not be looked at, and why.
-    Gone(String),
-    /// A key, or another size.
+/// What the other threads send to the main thread.
+enum Message {
+    /// A poll of the server succeeded.
+    Polled(Box<Snapshot>),
+    /// A poll failed, and why.
+    Failed(String),
+    /// A key, or a new size.
     Terminal(Event),
-    /// A signal, or a terminal that is no more.
+    /// A signal, or the end of the terminal.
     End,
 }
 
@@ -96,13 +96,13 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), String> {
-    // Before anything is drawn: an address that is wrong stays wrong.
+    // Before anything is drawn: a wrong address does not become right.
     let mut source = Source::open(&args.server, args.user.as_deref(), args.password.as_deref())?;
     let mut view = View::new(source.name(), Paint::from_env());
-    view.see(source.look(Span::Now)?);
+    view.update(source.poll(Span::Now)?);
     if args.once {
         thread::sleep(TICK);
-        view.see(source.look(Span::Now)?);
+        view.update(source.poll(Span::Now)?);
         print!("{}", screen::as_text(&mut view));
         return Ok(());
     }
@@ -110,91 +110,93 @@ fn run(args: &Args) -> Result<(), String> {
         return Err("this is not a terminal: --once prints the screen as text".into());
     }
 
-    let (tell, news) = mpsc::channel();
-    let told = tell.clone();
-    ctrlc::set_handler(move || drop(told.send(News::End))).map_err(|e| format!("no signals: {e}"))?;
+    let (sender, messages) = mpsc::channel();
+    let on_signal = sender.clone();
+    ctrlc::set_handler(move || drop(on_signal.send(Message::End)))
+        .map_err(|e| format!("cannot handle signals: {e}"))?;
     let mut terminal = ratatui::try_init().map_err(|e| format!("no terminal: {e}"))?;
-    let spans = watch(source, tell.clone());
-    listen(tell);
-    let outcome = draw(&mut terminal, &mut view, &news, &spans);
+    let spans = watch(source, sender.clone());
+    listen(sender);
+    let outcome = draw(&mut terminal, &mut view, &messages, &spans);
     drop(terminal); // which shows the cursor again
     ratatui::restore();
     outcome.map_err(|e| format!("the terminal is gone: {e}"))
 }
 
-/// Looks at the server each second, and at once when told to look over another span.
-fn watch(mut source: Source, tell: Sender<News>) -> Sender<Span> {
-    let (ask, asked) = mpsc::channel();
+/// Polls the server each second, and at once when another span is requested.
+fn watch(mut source: Source, sender: Sender<Message>) -> Sender<Span> {
+    let (spans, requested) = mpsc::channel();
     thread::spawn(move || {
         let (mut span, mut next) = (Span::Now, Instant::now() + TICK);
         loop {
-            match asked.recv_timeout(next.saturating_duration_since(Instant::now())) {
+            match requested.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(other) => span = other,
                 Err(mpsc::RecvTimeoutError::Timeout) => next = Instant::now() + TICK,
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
-            let news = source.look(span).map_or_else(News::Gone, |look| News::Seen(Box::new(look)));
-            if tell.send(news).is_err() {
+            let message =
+                source.poll(span).map_or_else(Message::Failed, |snapshot| Message::Polled(Box::new(snapshot)));
+            if sender.send(message).is_err() {
                 return;
             }
         }
     });
-    ask
+    spans
 }
 
-fn listen(tell: Sender<News>) {
+fn listen(sender: Sender<Message>) {
     thread::spawn(move || {
         while let Ok(event) = event::read() {
-            if tell.send(News::Terminal(event)).is_err() {
+            if sender.send(Message::Terminal(event)).is_err() {
                 return;
             }
         }
-        drop(tell.send(News::End));
+        drop(sender.send(Message::End));
     });
 }
 
 fn draw(
     terminal: &mut DefaultTerminal,
     view: &mut View,
-    news: &Receiver<News>,
+    messages: &Receiver<Message>,
     spans: &Sender<Span>,
 ) -> io::Result<()> {
     loop {
         terminal.draw(|frame| screen::draw(frame, view))?;
-        match news.recv() {
-            Ok(News::Seen(look)) => view.see(*look),
-            Ok(News::Gone(why)) => view.miss(why),
-            Ok(News::Terminal(Event::Key(key))) if key.kind != KeyEventKind::Release => match meant(key) {
-                Some(Wish::Quit) => return Ok(()),
-                Some(Wish::Span) => drop(spans.send(view.next_span())),
-                Some(Wish::Order) => view.next_order(),
-                Some(Wish::Scroll(by)) => view.scroll(by),
+        match messages.recv() {
+            Ok(Message::Polled(snapshot)) => view.update(*snapshot),
+            Ok(Message::Failed(why)) => view.fail(why),
+            Ok(Message::Terminal(Event::Key(key))) if key.kind != KeyEventKind::Release => match action_of(key) {
+                Some(Action::Quit) => return Ok(()),
+                Some(Action::Span) => drop(spans.send(view.next_span())),
+                Some(Action::Order) => view.next_order(),
+                Some(Action::Scroll(by)) => view.scroll(by),
                 None => {}
             },
-            Ok(News::Terminal(_)) => {}
-            Ok(News::End) | Err(_) => return Ok(()),
+            Ok(Message::Terminal(_)) => {}
+            Ok(Message::End) | Err(_) => return Ok(()),
         }
     }
 }
 
-/// What a key asks for.
-enum Wish {
+/// What a key does.
+enum Action {
     Quit,
     Span,
     Order,
     Scroll(isize),
 }
 
-fn meant(key: KeyEvent) -> Option<Wish> {
+fn action_of(key: KeyEvent) -> Option<Action> {
     match key.code {
-        KeyCode::Char('c' | 'd') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(Wish::Quit),
-        KeyCode::Char('q' | 'Q') | KeyCode::Esc => Some(Wish::Quit),
-        KeyCode::Char('w') => Some(Wish::Span),
-        KeyCode::Char('s') => Some(Wish::Order),
-        KeyCode::Down | KeyCode::Char('j') => Some(Wish::Scroll(1)),
-        KeyCode::Up | KeyCode::Char('k') => Some(Wish::Scroll(-1)),
-        KeyCode::PageDown => Some(Wish::Scroll(10)),
-        KeyCode::PageUp => Some(Wish::Scroll(-10)),
+        KeyCode::Char('c' | 'd') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(Action::Quit),
+        KeyCode::Char('q' | 'Q') | KeyCode::Esc => Some(Action::Quit),
+        KeyCode::Char('w') => Some(Action::Span),
+        KeyCode::Char('s') => Some(Action::Order),
+        KeyCode::Down | KeyCode::Char('j') => Some(Action::Scroll(1)),
+        KeyCode::Up | KeyCode::Char('k') => Some(Action::Scroll(-1)),
+        KeyCode::PageDown => Some(Action::Scroll(10)),
+        KeyCode::PageUp => Some(Action::Scroll(-10)),
         _ => None,
     }
 }

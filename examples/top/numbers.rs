@@ -1,6 +1,6 @@
-//! From two looks at the server to what stands in a row: rates, percentages, bytes; and how they are written.
+//! Computes rows (rates, percentages, bytes) from two snapshots, and formats numbers.
 
-use crate::look::{Look, Numbers, Span};
+use crate::snapshot::{Numbers, Snapshot, Span};
 
 impl Numbers {
     fn counts(&self) -> Counts {
@@ -8,7 +8,7 @@ impl Numbers {
     }
 }
 
-/// What a row is made of, of all that `STATS` counts.
+/// The counters of `STATS` that rows use.
 const COUNTED: [&str; 10] = [
     "requests",
     "hits",
@@ -35,7 +35,7 @@ impl Counts {
         self
     }
 
-    /// What was counted since `before`; all of it where something is less than it was: it was reset meanwhile.
+    /// The increase since `before`; the whole count if a counter has decreased, that is, was reset meanwhile.
     fn since(mut self, before: &Counts) -> Counts {
         if !self.is_before(before) {
             self.0.iter_mut().zip(before.0).for_each(|(a, b)| *a -= b);
@@ -48,29 +48,29 @@ impl Counts {
     }
 }
 
-/// What is shown of a rule.
+/// The row of a rule.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Row {
     pub(crate) name: String,
-    /// `None` before the second look.
+    /// `None` before the second poll.
     pub(crate) traffic: Option<Traffic>,
     pub(crate) entries: f64,
     pub(crate) memory_bytes: f64,
     pub(crate) ratio: f64,
 }
 
-/// What was asked of a rule.
+/// The requests of a rule.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Traffic {
     pub(crate) per_second: f64,
-    /// Milliseconds of loading avoided in a second.
+    /// Milliseconds of load time avoided per second.
     pub(crate) saved_per_second: f64,
-    /// In percent of the requests: hit, cold, expired, invalidated, evicted, busy. `None` where there were none.
+    /// In percent of the requests: hit, cold, expired, invalidated, evicted, busy. `None` without requests.
     pub(crate) shares: Option<[f64; 6]>,
 }
 
 impl Traffic {
-    /// Misses a second.
+    /// Misses per second.
     pub(crate) fn misses(&self) -> f64 {
         self.shares.map_or(0.0, |[_, cold, expired, invalidated, evicted, _]| {
             self.per_second * (cold + expired + invalidated + evicted) / 100.0
@@ -97,8 +97,8 @@ impl Traffic {
     }
 }
 
-/// What the rules' rows show, and the one of all of them, which comes first.
-pub(crate) fn rows(before: Option<&Look>, look: &Look) -> (Row, Vec<Row>) {
+/// The row of the node and the rows of its rules.
+pub(crate) fn rows(before: Option<&Snapshot>, snapshot: &Snapshot) -> (Row, Vec<Row>) {
     let row = |name: &str, numbers: &Numbers, traffic: Option<Traffic>| Row {
         name: name.to_owned(),
         traffic,
@@ -106,20 +106,26 @@ pub(crate) fn rows(before: Option<&Look>, look: &Look) -> (Row, Vec<Row>) {
         memory_bytes: numbers.of("stored_bytes") + numbers.of("overhead_bytes"),
         ratio: numbers.of("compression_ratio"),
     };
-    if look.span != Span::Now {
-        let told = |name: &str, numbers: &Numbers| {
+    if snapshot.span != Span::Now {
+        let of_window = |name: &str, numbers: &Numbers| {
             row(name, numbers, Some(Traffic::of(numbers.counts(), numbers.of("requests_per_sec"))))
         };
-        return (told(ALL, &look.whole), look.rules.iter().map(|(name, numbers)| told(name, numbers)).collect());
+        return (
+            of_window(ALL, &snapshot.whole),
+            snapshot.rules.iter().map(|(name, numbers)| of_window(name, numbers)).collect(),
+        );
     }
     let Some(before) = before else {
-        let still = |name: &str, numbers: &Numbers| row(name, numbers, None);
-        return (still(ALL, &look.whole), look.rules.iter().map(|(name, numbers)| still(name, numbers)).collect());
+        let without_rates = |name: &str, numbers: &Numbers| row(name, numbers, None);
+        return (
+            without_rates(ALL, &snapshot.whole),
+            snapshot.rules.iter().map(|(name, numbers)| without_rates(name, numbers)).collect(),
+        );
     };
-    let seconds = seconds(before, look);
+    let seconds = seconds(before, snapshot);
     let per_second = |counts: Counts| Some(Traffic::of(counts, counts.of("requests") / seconds));
-    let now = |name: &str| look.rules.iter().find(|(other, _)| other == name).map(|(_, numbers)| numbers.counts());
-    // What a rule had counted that is gone is counted for the keys without a rule from then on.
+    let now = |name: &str| snapshot.rules.iter().find(|(other, _)| other == name).map(|(_, numbers)| numbers.counts());
+    // The server adds the counters of a deleted rule to those of the keys without a rule.
     let gone = before
         .rules
         .iter()
@@ -130,21 +136,21 @@ pub(crate) fn rows(before: Option<&Look>, look: &Look) -> (Row, Vec<Row>) {
         let then = if name == NO_RULE { then.map(|then| then.and(&gone)) } else { then };
         row(name, numbers, per_second(numbers.counts().since(&then.unwrap_or_default())))
     };
-    let whole = per_second(look.whole.counts().since(&before.whole.counts()));
-    (row(ALL, &look.whole, whole), look.rules.iter().map(of_rule).collect())
+    let whole = per_second(snapshot.whole.counts().since(&before.whole.counts()));
+    (row(ALL, &snapshot.whole, whole), snapshot.rules.iter().map(of_rule).collect())
 }
 
-/// The first row, and the server's name for the keys without a rule: no rule can be called so.
+/// The name of the first row, and the server's name for the keys without a rule. No rule can have them.
 pub(crate) const ALL: &str = "(all)";
 const NO_RULE: &str = "(none)";
 
-/// The time between two looks, by the server's clock. After a restart: since then.
-fn seconds(before: &Look, look: &Look) -> f64 {
-    let [then, now] = [before, look].map(|look| look.whole.of("uptime_ms"));
+/// Seconds between two snapshots by the server's clock; after a restart, since then.
+fn seconds(before: &Snapshot, snapshot: &Snapshot) -> f64 {
+    let [then, now] = [before, snapshot].map(|snapshot| snapshot.whole.of("uptime_ms"));
     (if now < then { now } else { now - then }).max(1.0) / 1_000.0
 }
 
-/// A number as it fits into five places: `0 0.4 7.5 123 12.3k 4.5M`.
+/// A number in at most five characters: `0 0.4 7.5 123 12.3k 4.5M`.
 pub(crate) fn short(x: f64) -> String {
     scaled(x, 1_000.0, &["", "k", "M", "G", "T", "P"])
 }
@@ -156,7 +162,7 @@ pub(crate) fn bytes(x: f64) -> String {
 
 fn scaled(x: f64, step: f64, units: &[&str]) -> String {
     let (mut x, mut unit) = (x, 0);
-    // What would be rounded up to the next unit is told in that.
+    // A number that rounds up to the next unit is shown in it.
     while x >= step - 0.5 && unit + 1 < units.len() {
         (x, unit) = (x / step, unit + 1);
     }
@@ -176,7 +182,7 @@ pub(crate) fn duration(ms: f64) -> String {
     }
 }
 
-/// A percentage in four places: what is not quite 0 or 100 is not told as that.
+/// A percentage in at most five characters. Only exact 0 and 100 are shown as such.
 pub(crate) fn percent(x: f64) -> String {
     match x {
         0.0 => "0".to_owned(),
@@ -187,8 +193,8 @@ pub(crate) fn percent(x: f64) -> String {
     }
 }
 
-/// The name of a key, as a line of a terminal bears it: what is no text, and what would move the cursor or turn letters
-/// around, by its number.
+/// The name of a key for a line of a terminal: escapes bytes that are not UTF-8, control characters, and characters
+/// that change the writing direction.
 pub(crate) fn printable(name: &[u8]) -> String {
     let mut out = String::new();
     for chunk in name.utf8_chunks() {
@@ -208,28 +214,28 @@ pub(crate) mod tests {
     use serde_json::{Map, Value, json};
 
     use super::*;
-    use crate::look::ServerInfo;
+    use crate::snapshot::ServerInfo;
 
     /// The numbers of a node or rule: counters by name, the rest 0.
-    pub(crate) fn numbers(said: Value) -> Numbers {
-        let Value::Object(map) = said else { panic!("an object was expected") };
+    pub(crate) fn numbers(fields: Value) -> Numbers {
+        let Value::Object(map) = fields else { panic!("an object was expected") };
         Numbers(map)
     }
 
-    /// A look at `uptime_ms`; the whole is the sum of the rules.
-    pub(crate) fn look(span: Span, uptime_ms: u64, rules: &[(&str, Value)]) -> Look {
+    /// A snapshot at `uptime_ms`; the node's numbers are the sum of the rules.
+    pub(crate) fn snapshot(span: Span, uptime_ms: u64, rules: &[(&str, Value)]) -> Snapshot {
         let mut whole = Map::new();
-        for (_, said) in rules {
-            for (name, n) in said.as_object().unwrap() {
+        for (_, fields) in rules {
+            for (name, n) in fields.as_object().unwrap() {
                 let sum = whole.get(name).and_then(Value::as_f64).unwrap_or(0.0) + n.as_f64().unwrap();
                 whole.insert(name.clone(), sum.into());
             }
         }
         whole.insert("uptime_ms".into(), uptime_ms.into());
-        Look {
+        Snapshot {
             span,
             whole: Numbers(whole),
-            rules: rules.iter().map(|(name, said)| ((*name).to_owned(), numbers(said.clone()))).collect(),
+            rules: rules.iter().map(|(name, fields)| ((*name).to_owned(), numbers(fields.clone()))).collect(),
             hot: Ok(Vec::new()),
             health: None,
             server: ServerInfo::default(),
@@ -241,12 +247,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_was_counted_between_two_looks_is_told_by_the_second() {
+    fn the_increase_between_two_polls_is_shown_per_second() {
         let then = json!({"requests": 100, "hits": 90, "misses_cold": 10, "origin_ms_saved": 5000});
         let now = json!({"requests": 500, "hits": 390, "misses_cold": 20, "misses_evicted": 80, "busy": 10, "origin_ms_saved": 9000, "stored_bytes": 1000, "overhead_bytes": 24});
         let (all, rows) = rows(
-            Some(&look(Span::Now, 10_000, &[("r", then)])),
-            &look(Span::Now, 12_000, &[("r", now), ("(none)", json!({}))]),
+            Some(&snapshot(Span::Now, 10_000, &[("r", then)])),
+            &snapshot(Span::Now, 12_000, &[("r", now), ("(none)", json!({}))]),
         );
         let traffic = rows[0].traffic.as_ref().unwrap();
         assert_eq!((traffic.per_second, traffic.saved_per_second), (200.0, 2_000.0));
@@ -254,45 +260,46 @@ pub(crate) mod tests {
         assert_eq!(traffic.misses(), 45.0);
         assert_eq!(rows[0].memory_bytes, 1_024.0);
         assert_eq!(all.traffic, rows[0].traffic);
-        assert_eq!(rows[1].traffic, Some(Traffic::default()), "nobody asked");
+        assert_eq!(rows[1].traffic, Some(Traffic::default()), "no requests");
     }
 
     #[test]
-    fn the_first_look_knows_no_rates() {
-        let (all, rows) = rows(None, &look(Span::Now, 10_000, &[("r", json!({"requests": 5, "entries": 3}))]));
+    fn the_first_poll_has_no_rates() {
+        let (all, rows) = rows(None, &snapshot(Span::Now, 10_000, &[("r", json!({"requests": 5, "entries": 3}))]));
         assert_eq!((&all.traffic, &rows[0].traffic, rows[0].entries), (&None, &None, 3.0));
     }
 
     #[test]
-    fn a_window_is_told_as_the_server_tells_it() {
-        let said =
+    fn the_numbers_of_a_window_are_the_servers() {
+        let fields =
             json!({"requests": 60, "hits": 30, "misses_expired": 30, "requests_per_sec": 2.0, "origin_ms_saved": 600});
-        let (all, rows) = rows(None, &look(Span::Minute, 10_000, &[("r", said)]));
+        let (all, rows) = rows(None, &snapshot(Span::Minute, 10_000, &[("r", fields)]));
         let traffic = all.traffic.unwrap();
         assert_eq!((traffic.per_second, traffic.saved_per_second), (2.0, 20.0));
         assert_eq!(rows[0].traffic.as_ref().unwrap().shares, Some([50.0, 0.0, 50.0, 0.0, 0.0, 0.0]));
     }
 
     #[test]
-    fn a_reset_and_a_restart_do_not_count_backwards() {
-        let then = look(Span::Now, 100_000, &[("r", json!({"requests": 1000, "hits": 1000}))]);
-        let reset = look(Span::Now, 101_000, &[("r", json!({"requests": 30, "hits": 30}))]);
+    fn a_reset_and_a_restart_never_give_negative_rates() {
+        let then = snapshot(Span::Now, 100_000, &[("r", json!({"requests": 1000, "hits": 1000}))]);
+        let reset = snapshot(Span::Now, 101_000, &[("r", json!({"requests": 30, "hits": 30}))]);
         assert_eq!(rates(&rows(Some(&then), &reset).1), [("r", 30.0)]);
-        let restarted = look(Span::Now, 500, &[("r", json!({"requests": 30, "hits": 30}))]);
+        let restarted = snapshot(Span::Now, 500, &[("r", json!({"requests": 30, "hits": 30}))]);
         assert_eq!(rates(&rows(Some(&then), &restarted).1), [("r", 60.0)]);
     }
 
     #[test]
-    fn a_rule_that_goes_does_not_make_the_keys_without_one_look_busy() {
-        let then = look(Span::Now, 1_000, &[("r", json!({"requests": 1000})), ("(none)", json!({"requests": 10}))]);
-        let gone = look(Span::Now, 2_000, &[("(none)", json!({"requests": 1015}))]);
+    fn deleting_a_rule_does_not_raise_the_rate_of_the_keys_without_a_rule() {
+        let then = snapshot(Span::Now, 1_000, &[("r", json!({"requests": 1000})), ("(none)", json!({"requests": 10}))]);
+        let gone = snapshot(Span::Now, 2_000, &[("(none)", json!({"requests": 1015}))]);
         assert_eq!(rates(&rows(Some(&then), &gone).1), [("(none)", 5.0)]);
-        let anew = look(Span::Now, 2_000, &[("r", json!({"requests": 4})), ("(none)", json!({"requests": 1015}))]);
-        assert_eq!(rates(&rows(Some(&then), &anew).1), [("r", 4.0), ("(none)", 5.0)]);
+        let recreated =
+            snapshot(Span::Now, 2_000, &[("r", json!({"requests": 4})), ("(none)", json!({"requests": 1015}))]);
+        assert_eq!(rates(&rows(Some(&then), &recreated).1), [("r", 4.0), ("(none)", 5.0)]);
     }
 
     #[test]
-    fn numbers_are_short_and_keep_what_matters() {
+    fn numbers_are_short_and_keep_their_leading_digits() {
         let shorts = [0.0, 0.25, 7.0, 7.5, 123.4, 999.4, 999.6, 12_345.0, 999_960.0, 4_500_000.0].map(short);
         assert_eq!(shorts, ["0", "0.2", "7", "7.5", "123", "999", "1.0k", "12.3k", "1.0M", "4.5M"]);
         assert_eq!([0.0, 512.0, 1_536.0, 64.0 * 1_048_576.0].map(bytes), ["0", "512", "1.5K", "64.0M"]);
@@ -302,9 +309,9 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn names_of_any_bytes_stay_on_their_line() {
+    fn names_of_any_bytes_stay_on_one_line() {
         assert_eq!(printable("user:42 é 日 \"x'".as_bytes()), "user:42 é 日 \"x'");
         assert_eq!(printable(b"a\xff\x00b\r\n\x1b[31m\\"), "a\\xff\\0b\\r\\n\\u{1b}[31m\\\\");
-        assert_eq!(printable("x\u{202e}y".as_bytes()), "x\\u{202e}y", "which would turn the line around");
+        assert_eq!(printable("x\u{202e}y".as_bytes()), "x\\u{202e}y", "it would reverse the writing direction");
     }
 }

@@ -1,4 +1,4 @@
-//! The screen: a head, the rules, the hot keys, and what the keyboard does.
+//! The screen: a header, the rules, the hot keys, and the keys of the keyboard.
 
 use std::time::Instant;
 
@@ -10,17 +10,17 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span as Piece, Text};
 use ratatui::widgets::{Cell, Paragraph, Row as TableRow, Table};
 
-use crate::look::{Look, Span};
 use crate::numbers::{self, Row, bytes, duration, percent, printable, short};
+use crate::snapshot::{Snapshot, Span};
 
-/// So many reasons of `HEALTH` are shown; the command tells the rest.
-const MOST_REASONS: usize = 3;
-/// As many lines are kept for hot keys, as long as there is room for half as many rules.
+/// Maximum number of reasons of `HEALTH` on the screen.
+const MAX_REASONS: usize = 3;
+/// Lines reserved for hot keys, as long as the rules keep half of the space.
 const HOT_LINES: u16 = 8;
-/// A rule's name has at least as much room; columns that leave less are left out.
+/// Minimum width of a rule's name; columns that leave less are omitted.
 const NAME_WIDTH: u16 = 16;
 
-/// Colours, or none where nobody wants them.
+/// Whether to use colours.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Paint {
     Colours,
@@ -28,10 +28,10 @@ pub(crate) enum Paint {
 }
 
 impl Paint {
-    /// `NO_COLOR`, as <https://no-color.org> has it: anything but nothing.
+    /// No colours if `NO_COLOR` is set and not empty, see <https://no-color.org>.
     pub(crate) fn from_env() -> Paint {
         match std::env::var_os("NO_COLOR") {
-            Some(said) if !said.is_empty() => Paint::Plain,
+            Some(value) if !value.is_empty() => Paint::Plain,
             _ => Paint::Colours,
         }
     }
@@ -43,7 +43,7 @@ impl Paint {
         }
     }
 
-    /// A hit rate, by what it says.
+    /// The style of a hit rate.
     fn of_hits(self, percent: f64) -> Style {
         self.of(match percent {
             x if x >= 90.0 => Color::Green,
@@ -99,24 +99,24 @@ impl Order {
     }
 }
 
-/// What is to be shown.
+/// What the screen shows.
 pub(crate) struct View {
     address: String,
     paint: Paint,
-    /// What is asked for; what was answered may still be over another span.
+    /// The requested span; the snapshot may still cover another.
     span: Span,
     order: Order,
-    /// So many rules are above the first one shown.
+    /// Number of rules above the first one shown.
     above: usize,
-    look: Option<Look>,
+    snapshot: Option<Snapshot>,
     all: Row,
     rows: Vec<Row>,
-    /// Since when the server does not answer, and why.
-    gone: Option<(Instant, String)>,
+    /// Since when polls fail, and why.
+    failed: Option<(Instant, String)>,
 }
 
 impl View {
-    /// Of the server at an address.
+    /// The view of the server at `address`.
     pub(crate) fn new(address: &str, paint: Paint) -> View {
         View {
             address: address.to_owned(),
@@ -124,55 +124,55 @@ impl View {
             span: Span::Now,
             order: Order::Requests,
             above: 0,
-            look: None,
+            snapshot: None,
             all: Row::default(),
             rows: Vec::new(),
-            gone: None,
+            failed: None,
         }
     }
 
-    /// The server was looked at.
-    pub(crate) fn see(&mut self, look: Look) {
-        let before = self.look.as_ref().filter(|before| before.span == Span::Now || before.span == Span::All);
-        (self.all, self.rows) = numbers::rows(before, &look);
+    /// Shows a new snapshot.
+    pub(crate) fn update(&mut self, snapshot: Snapshot) {
+        let before = self.snapshot.as_ref().filter(|before| before.span == Span::Now || before.span == Span::All);
+        (self.all, self.rows) = numbers::rows(before, &snapshot);
         self.order.sort(&mut self.rows);
-        self.look = Some(look);
-        self.gone = None;
+        self.snapshot = Some(snapshot);
+        self.failed = None;
     }
 
-    /// The server did not answer. What it said last stays.
-    pub(crate) fn miss(&mut self, why: String) {
-        let since = self.gone.as_ref().map_or_else(Instant::now, |(since, _)| *since);
-        self.gone = Some((since, why));
+    /// Shows that a poll failed. The last snapshot stays.
+    pub(crate) fn fail(&mut self, why: String) {
+        let since = self.failed.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+        self.failed = Some((since, why));
     }
 
-    /// Lines that the hot keys fill, without their head.
+    /// The number of lines of the hot keys, without their header.
     fn hot_lines(&self) -> u16 {
-        self.look.as_ref().and_then(|look| look.hot.as_ref().ok()).map_or(1, Vec::len) as u16
+        self.snapshot.as_ref().and_then(|snapshot| snapshot.hot.as_ref().ok()).map_or(1, Vec::len) as u16
     }
 
-    /// The next span, which is to be asked for.
+    /// Selects the next span and returns it.
     pub(crate) fn next_span(&mut self) -> Span {
         self.span = self.span.next();
         self.span
     }
 
-    /// Orders the rules by something else.
+    /// Selects the next order of the rules.
     pub(crate) fn next_order(&mut self) {
         self.order = self.order.next();
         self.order.sort(&mut self.rows);
     }
 
-    /// Shows rules further down, or further up.
+    /// Scrolls the rules down, or up if negative.
     pub(crate) fn scroll(&mut self, by: isize) {
         self.above = self.above.saturating_add_signed(by).min(self.rows.len().saturating_sub(1));
     }
 }
 
-/// Draws all of it, in whatever room there is.
+/// Draws the screen in any size.
 pub(crate) fn draw(frame: &mut Frame<'_>, view: &mut View) {
-    let Some(look) = &view.look else { return };
-    let (width, head) = (frame.area().width, head(view, look));
+    let Some(snapshot) = &view.snapshot else { return };
+    let (width, head) = (frame.area().width, head(view, snapshot));
     let [head_area, _, rules_area, _, hot_area, foot_area] = Layout::vertical([
         Constraint::Length(head.len() as u16),
         Constraint::Length(1),
@@ -186,54 +186,54 @@ pub(crate) fn draw(frame: &mut Frame<'_>, view: &mut View) {
     view.above = view.above.min(view.rows.len() - fit);
     frame.render_widget(Paragraph::new(Text::from(head)), head_area);
     frame.render_widget(rules(view, fit, columns(width)), rules_area);
-    frame.render_widget(hot_keys(view, look, hot_area), hot_area);
-    let keys = Line::from(format!("q quit   w over what   s order: {}   ↑↓ other rules", view.order.name()));
+    frame.render_widget(hot_keys(view, snapshot, hot_area), hot_area);
+    let keys = Line::from(format!("q quit   w time span   s order: {}   ↑↓ scroll", view.order.name()));
     frame.render_widget(keys.style(Style::new().add_modifier(Modifier::DIM)), foot_area);
 }
 
-/// How many lines the rules get, their head included: what they want, as long as enough is left for hot keys.
+/// The number of lines for the rules and their header: all that they need, as long as enough is left for hot keys.
 fn rules_height(height: u16, head: usize, view: &View) -> u16 {
     let room = height.saturating_sub(head as u16 + 3);
-    let most = room.saturating_sub(view.hot_lines().min(HOT_LINES) + 1).max(room / 2);
-    most.min(view.rows.len() as u16 + 2)
+    let max = room.saturating_sub(view.hot_lines().min(HOT_LINES) + 1).max(room / 2);
+    max.min(view.rows.len() as u16 + 2)
 }
 
-/// Who is watched and how that one is.
-fn head(view: &View, look: &Look) -> Vec<Line<'static>> {
+/// Server, time span and health.
+fn head(view: &View, snapshot: &Snapshot) -> Vec<Line<'static>> {
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let dot = "  ";
-    let server = &look.server;
-    let up = duration(look.whole.of("uptime_ms"));
+    let server = &snapshot.server;
+    let up = duration(snapshot.whole.of("uptime_ms"));
     let mut first = vec![Piece::styled("SmartCache", bold)];
     for part in [&view.address, &server.version, &server.role, &format!("up {up}")] {
         first.extend([Piece::raw(dot), Piece::raw(printable(part.as_bytes()))]);
     }
-    let over = if look.span == view.span { "over: " } else { "soon over: " };
+    let over = if snapshot.span == view.span { "span: " } else { "next span: " };
     first.extend([Piece::raw(dot), Piece::raw(over), Piece::styled(view.span.name(), bold)]);
     let mut lines = vec![Line::from(first)];
-    if let Some((since, why)) = &view.gone {
-        let said = format!(" no answer for {:.0} s: {} ", since.elapsed().as_secs_f64(), printable(why.as_bytes()));
+    if let Some((since, why)) = &view.failed {
+        let text = format!(" no answer for {:.0} s: {} ", since.elapsed().as_secs_f64(), printable(why.as_bytes()));
         let style = view.paint.of(Color::Red).add_modifier(Modifier::REVERSED);
-        lines.push(Line::from(vec![Piece::styled(said, style), Piece::raw(" trying again each second")]));
+        lines.push(Line::from(vec![Piece::styled(text, style), Piece::raw(" trying again each second")]));
         return lines;
     }
-    lines.push(node(view, look));
-    lines.extend(health(view, look));
+    lines.push(node(view, snapshot));
+    lines.extend(health(view, snapshot));
     lines
 }
 
-/// What concerns no rule.
-fn node(view: &View, look: &Look) -> Line<'static> {
-    let whole = &look.whole;
-    let limit = match look.server.max_bytes {
+/// Numbers of the node that belong to no rule.
+fn node(view: &View, snapshot: &Snapshot) -> Line<'static> {
+    let whole = &snapshot.whole;
+    let limit = match snapshot.server.max_bytes {
         0 => String::new(),
         max => format!(" of {}", bytes(max as f64)),
     };
     let mut parts = vec![
-        Piece::raw(format!("server memory {}{limit}", bytes(look.server.used_bytes as f64))),
+        Piece::raw(format!("server memory {}{limit}", bytes(snapshot.server.used_bytes as f64))),
         Piece::raw(format!("  loading {}", short(whole.of("leases")))),
         Piece::raw(format!("  waiting {}", short(whole.of("waiters")))),
-        Piece::raw(format!("  waits' p99 {}", duration(whole.of("wait_ms_p99")))),
+        Piece::raw(format!("  wait p99 {}", duration(whole.of("wait_ms_p99")))),
         Piece::raw(format!("  errors {} %", percent(whole.of("error_rate")))),
     ];
     let panics = whole.of("panics");
@@ -244,24 +244,24 @@ fn node(view: &View, look: &Look) -> Line<'static> {
     Line::from(parts)
 }
 
-fn health(view: &View, look: &Look) -> Vec<Line<'static>> {
-    let Some(health) = &look.health else { return Vec::new() };
+fn health(view: &View, snapshot: &Snapshot) -> Vec<Line<'static>> {
+    let Some(health) = &snapshot.health else { return Vec::new() };
     let style = view.paint.of(if health.status == "ok" { Color::Green } else { Color::Yellow });
     let mut lines = vec![Line::from(vec![
         Piece::raw("health: "),
         Piece::styled(printable(health.status.as_bytes()), style.add_modifier(Modifier::BOLD)),
     ])];
-    for (code, text) in health.reasons.iter().take(MOST_REASONS) {
-        let [code, text] = [code, text].map(|said| printable(said.as_bytes()));
+    for (code, text) in health.reasons.iter().take(MAX_REASONS) {
+        let [code, text] = [code, text].map(|text| printable(text.as_bytes()));
         lines.push(Line::from(vec![Piece::styled(format!("  {code}"), style), Piece::raw(format!("  {text}"))]));
     }
-    if let Some(more @ 1..) = health.reasons.len().checked_sub(MOST_REASONS) {
+    if let Some(more @ 1..) = health.reasons.len().checked_sub(MAX_REASONS) {
         lines.push(Line::from(format!("  … {more} more: SMARTCACHE.HEALTH")));
     }
     lines
 }
 
-/// The columns of numbers: head and width. What is least worth stands last, and has no room in 80.
+/// Header and width of the number columns, the least important last. Not all fit into 80 columns.
 const COLUMNS: [(&str, u16); 11] = [
     ("req/s", 6),
     ("hit%", 5),
@@ -276,13 +276,14 @@ const COLUMNS: [(&str, u16); 11] = [
     ("ratio", 5),
 ];
 
-/// How many rules are shown in so many lines: one is left for the head, one for all rules, and one to count the others.
+/// The number of rules that fit into `height` lines beside the header, the row of the node, and the count of hidden
+/// rules.
 fn fitting(rules: usize, height: u16) -> usize {
     let room = usize::from(height.saturating_sub(2));
     if rules > room { room.saturating_sub(1) } else { rules }
 }
 
-/// How many columns there are in so much room.
+/// The number of columns that fit into `width`.
 fn columns(width: u16) -> usize {
     let mut left = width.saturating_sub(NAME_WIDTH);
     let fits = |(_, width): &&(&str, u16)| match left.checked_sub(width + 1) {
@@ -337,10 +338,10 @@ fn line(row: &Row, view: &View, columns: usize) -> TableRow<'static> {
     TableRow::new(cells)
 }
 
-fn hot_keys(view: &View, look: &Look, area: Rect) -> Table<'static> {
+fn hot_keys(view: &View, snapshot: &Snapshot, area: Rect) -> Table<'static> {
     let widths = [Constraint::Length(6), Constraint::Length(5), Constraint::Fill(1)];
     let right = |text: String| Cell::from(Text::from(text).alignment(Alignment::Right));
-    let rows: Vec<TableRow<'_>> = match &look.hot {
+    let rows: Vec<TableRow<'_>> = match &snapshot.hot {
         Err(why) => vec![TableRow::new([Cell::from(""), Cell::from(""), Cell::from(printable(why.as_bytes()))])],
         Ok(keys) => keys
             .iter()
@@ -372,22 +373,22 @@ fn underlined() -> Style {
     Style::new().add_modifier(Modifier::UNDERLINED)
 }
 
-/// What is not of this moment.
+/// Dimmed while polls fail.
 fn faded(view: &View) -> Style {
-    if view.gone.is_some() { Style::new().add_modifier(Modifier::DIM) } else { Style::new() }
+    if view.failed.is_some() { Style::new().add_modifier(Modifier::DIM) } else { Style::new() }
 }
 
-/// The screen as lines of text, as tall as it takes, without what the keyboard does.
+/// The screen as lines of text, as tall as needed, without the help for the keyboard.
 pub(crate) fn as_text(view: &mut View) -> String {
-    let head = view.look.as_ref().map_or(0, |look| head(view, look).len());
+    let head = view.snapshot.as_ref().map_or(0, |snapshot| head(view, snapshot).len());
     let height = (head + view.rows.len()) as u16 + view.hot_lines().min(10) + 6;
     let text = text_of(view, 80, height);
     text.lines().take(usize::from(height) - 1).map(|line| format!("{line}\n")).collect()
 }
 
 fn text_of(view: &mut View, width: u16, height: u16) -> String {
-    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("memory is there");
-    terminal.draw(|frame| draw(frame, view)).expect("memory is there");
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("the backend is memory");
+    terminal.draw(|frame| draw(frame, view)).expect("the backend is memory");
     let buffer = terminal.backend().buffer();
     let line = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned() + "\n";
     (0..height).map(line).collect()
@@ -398,42 +399,42 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::look::{Health, HotKey};
-    use crate::numbers::tests::look;
+    use crate::numbers::tests::snapshot;
+    use crate::snapshot::{Health, HotKey};
 
-    /// A view that has seen so many rules, twice; the first is asked for most.
+    /// A view after two snapshots with this number of rules; the first has the most requests.
     fn view(rules: usize) -> View {
         let mut view = View::new("cache-3:6379", Paint::Plain);
         let names: Vec<String> = (0..rules).map(|at| format!("rule-{at:03}")).collect();
-        for seen in [1_u64, 2] {
-            let said: Vec<_> = names
+        for nth in [1_u64, 2] {
+            let fields: Vec<_> = names
                 .iter()
                 .enumerate()
                 .map(|(at, name)| {
-                    let n = seen * (1_000 - at as u64);
+                    let n = nth * (1_000 - at as u64);
                     (&name[..], json!({"requests": n, "hits": n, "stored_bytes": at}))
                 })
                 .collect();
-            let mut look = look(Span::Now, seen * 1_000, &said);
-            look.hot = Ok((0..20)
+            let mut snapshot = snapshot(Span::Now, nth * 1_000, &fields);
+            snapshot.hot = Ok((0..20)
                 .map(|at| HotKey { name: format!("k{at}\u{1b}[2J").into_bytes(), requests: 4, hits: 3, share: 0.05 })
                 .collect());
-            view.see(look);
+            view.update(snapshot);
         }
         view
     }
 
     #[test]
-    fn it_fits_into_whatever_there_is() {
+    fn it_draws_in_any_size() {
         let mut view = view(40);
-        view.miss("Connection refused".into());
+        view.fail("Connection refused".into());
         for (width, height) in (1..30).flat_map(|n| [(n, 24), (80, n), (n * 10, n), (n, n)]) {
             text_of(&mut view, width, height);
         }
     }
 
     #[test]
-    fn rules_that_do_not_fit_are_counted_and_can_be_reached() {
+    fn rules_that_do_not_fit_are_counted_and_can_be_scrolled_to() {
         let mut view = view(40);
         let shown = |view: &mut View| {
             let text = text_of(view, 80, 24);
@@ -455,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_come_in_the_order_that_is_asked_for() {
+    fn rules_are_sorted_by_the_selected_order() {
         let mut view = view(3);
         let first = |view: &View| view.rows[0].name.clone();
         assert_eq!(first(&view), "rule-000");
@@ -467,13 +468,13 @@ mod tests {
     }
 
     #[test]
-    fn what_health_says_stands_at_the_head() {
+    fn the_header_shows_the_reasons_of_health() {
         let mut view = view(2);
         assert!(!text_of(&mut view, 80, 24).contains("health"), "a server without the command");
-        let mut seen = look(Span::Now, 3_000, &[]);
+        let mut next = snapshot(Span::Now, 3_000, &[]);
         let reasons = (1..=5).map(|n| (format!("code-{n}"), format!("what {n} is")));
-        seen.health = Some(Health { status: "warn".into(), reasons: reasons.collect() });
-        view.see(seen);
+        next.health = Some(Health { status: "warn".into(), reasons: reasons.collect() });
+        view.update(next);
         let text = text_of(&mut view, 80, 24);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[2..4], ["health: warn", "  code-1  what 1 is"]);
@@ -481,30 +482,30 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_gone_is_named_and_its_last_numbers_stay() {
+    fn when_polls_fail_the_error_is_shown_and_the_last_numbers_stay() {
         let mut view = view(2);
-        view.miss("cache-3:6379: Connection refused".into());
+        view.fail("cache-3:6379: Connection refused".into());
         let text = text_of(&mut view, 120, 24);
         assert!(text.contains("no answer for 0 s: cache-3:6379: Connection refused  trying again"), "{text}");
         assert!(text.contains("rule-001"), "{text}");
-        view.see(look(Span::Now, 10, &[]));
+        view.update(snapshot(Span::Now, 10, &[]));
         assert!(!text_of(&mut view, 120, 24).contains("no answer"));
     }
 
     #[test]
-    fn another_span_is_announced_until_its_numbers_are_there() {
+    fn a_new_span_is_announced_until_its_numbers_arrive() {
         let mut view = view(1);
         assert_eq!(view.next_span(), Span::Minute);
-        assert!(text_of(&mut view, 100, 24).contains("soon over: last minute"));
-        view.see(look(Span::Minute, 3_000, &[("r", json!({"requests": 60, "requests_per_sec": 1.5}))]));
+        assert!(text_of(&mut view, 100, 24).contains("next span: last minute"));
+        view.update(snapshot(Span::Minute, 3_000, &[("r", json!({"requests": 60, "requests_per_sec": 1.5}))]));
         let text = text_of(&mut view, 100, 24);
-        assert!(text.contains("  over: last minute") && text.contains(" 1.5 "), "{text}");
-        view.see(look(Span::Now, 4_000, &[("r", json!({"requests": 999}))]));
-        assert!(view.all.traffic.is_none(), "a window's numbers are nothing to count from");
+        assert!(text.contains("  span: last minute") && text.contains(" 1.5 "), "{text}");
+        view.update(snapshot(Span::Now, 4_000, &[("r", json!({"requests": 999}))]));
+        assert!(view.all.traffic.is_none(), "the numbers of a window are no base for rates");
     }
 
     #[test]
-    fn columns_are_there_as_far_as_there_is_room() {
+    fn only_columns_that_fit_are_shown() {
         let heads = |width| {
             let text = text_of(&mut view(1), width, 24);
             let head = text.lines().find(|line| line.starts_with("RULE")).unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! One look at the server: everything that a screen shows, asked for in one round trip.
+//! Polls the server: one round trip for everything that the screen shows.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use redis::{
 };
 use serde_json::Map;
 
-use crate::look::{Health, HotKey, Look, Numbers, ServerInfo, Span};
+use crate::snapshot::{Health, HotKey, Numbers, ServerInfo, Snapshot, Span};
 
-/// How long the server may take to answer before it counts as gone.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// As many hot keys as a tall terminal has lines.
+/// Time-out of connecting and of each reply.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// Enough hot keys for a tall terminal.
 const HOT_KEYS: usize = 50;
 
-/// A server, and the connection to it while there is one.
+/// A server, and the connection to it once established.
 pub(crate) struct Source {
     client: Client,
     name: String,
@@ -23,36 +23,36 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Takes an address apart. Nothing is connected yet.
+    /// Parses an address. Does not connect.
     pub(crate) fn open(address: &str, user: Option<&str>, password: Option<&str>) -> Result<Self, String> {
         let info = info(address, user, password).map_err(|why| format!("{}: {why}", without_password(address)))?;
         let name = info.addr().to_string();
-        let client = Client::open(info).map_err(|why| format!("{name}: {}", said(&why)))?;
+        let client = Client::open(info).map_err(|why| format!("{name}: {}", describe(&why)))?;
         Ok(Source { client, name, conn: None })
     }
 
-    /// The server's address, without passwords.
+    /// The server's address without credentials.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Asks the server, over a new connection where there is none. Whatever goes wrong ends the connection.
-    pub(crate) fn look(&mut self, span: Span) -> Result<Look, String> {
-        let looked = self.connected().and_then(|conn| ask(conn, span));
-        if looked.is_err() {
+    /// Polls the server; connects first if needed. Any error closes the connection.
+    pub(crate) fn poll(&mut self, span: Span) -> Result<Snapshot, String> {
+        let polled = self.connected().and_then(|conn| query(conn, span));
+        if polled.is_err() {
             self.conn = None;
         }
-        looked.map_err(|why| format!("{}: {why}", self.name))
+        polled.map_err(|why| format!("{}: {why}", self.name))
     }
 
     fn connected(&mut self) -> Result<&mut Connection, String> {
         if self.conn.is_none() {
-            let conn = self.client.get_connection_with_timeout(PATIENCE).map_err(|why| said(&why))?;
-            conn.set_read_timeout(Some(PATIENCE)).map_err(|why| said(&why))?;
-            conn.set_write_timeout(Some(PATIENCE)).map_err(|why| said(&why))?;
+            let conn = self.client.get_connection_with_timeout(TIMEOUT).map_err(|why| describe(&why))?;
+            conn.set_read_timeout(Some(TIMEOUT)).map_err(|why| describe(&why))?;
+            conn.set_write_timeout(Some(TIMEOUT)).map_err(|why| describe(&why))?;
             self.conn = Some(conn);
         }
-        Ok(self.conn.as_mut().expect("it was connected above"))
+        Ok(self.conn.as_mut().expect("it is connected above"))
     }
 }
 
@@ -62,7 +62,7 @@ fn info(address: &str, user: Option<&str>, password: Option<&str>) -> Result<Con
         url if url.contains("://") => url.to_owned(),
         host => format!("redis://{host}"),
     };
-    let info = url.into_connection_info().map_err(|why| said(&why))?;
+    let info = url.into_connection_info().map_err(|why| describe(&why))?;
     let mut settings = info.redis_settings().clone();
     if let Some(user) = user.filter(|_| settings.username().is_none()) {
         settings = settings.set_username(user);
@@ -73,57 +73,57 @@ fn info(address: &str, user: Option<&str>, password: Option<&str>) -> Result<Con
     Ok(info.set_redis_settings(settings))
 }
 
-/// An address as it may be shown.
+/// The address without credentials, for messages.
 fn without_password(address: &str) -> &str {
     address.rsplit_once('@').map_or(address, |(_, host)| host)
 }
 
-/// What the library says of an error, without its own name for the kind of error; or in words that help more.
-fn said(why: &RedisError) -> String {
+/// The library's text of an error without the kind of error, or a more helpful one.
+fn describe(why: &RedisError) -> String {
     if why.kind() == ErrorKind::InvalidClientConfig && why.to_string().contains("TLS") {
-        return "TLS is not built in: take a tunnel (ssh -L 6379:localhost:6379 HOST)".into();
+        return "TLS is not built in: use a tunnel (ssh -L 6379:localhost:6379 HOST)".into();
     }
     if why.detail().is_some_and(|detail| detail.contains("unknown command 'SMARTCACHE.STATS'")) {
         return "this server has not loaded SmartCache".into();
     }
-    let said = match (why.code(), why.detail()) {
+    let text = match (why.code(), why.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         _ => why.to_string(),
     };
-    said.trim_end_matches(&format!(" - {:?}", why.kind())).to_owned()
+    text.trim_end_matches(&format!(" - {:?}", why.kind())).to_owned()
 }
 
-fn ask(conn: &mut Connection, span: Span) -> Result<Look, String> {
+fn query(conn: &mut Connection, span: Span) -> Result<Snapshot, String> {
     let mut pipe = pipe();
     pipe.cmd("SMARTCACHE.STATS").arg(span.words()).arg("JSON");
     pipe.cmd("SMARTCACHE.STATS").arg("RULES").arg(span.words()).arg("JSON");
     pipe.cmd("SMARTCACHE.HOTKEYS").arg("COUNT").arg(HOT_KEYS);
     pipe.cmd("SMARTCACHE.HEALTH");
     pipe.cmd("INFO").arg(&["server", "memory", "replication"]);
-    let answers: Vec<RedisResult<Value>> = pipe.ignore_errors().query(conn).map_err(|why| said(&why))?;
+    let replies: Vec<RedisResult<Value>> = pipe.ignore_errors().query(conn).map_err(|why| describe(&why))?;
     let [whole, rules, hot, health, info] =
-        <[_; 5]>::try_from(answers).map_err(|_| "not as many answers as questions".to_owned())?;
+        <[_; 5]>::try_from(replies).map_err(|_| "a wrong number of replies".to_owned())?;
     let of_rule = |(name, numbers)| match numbers {
         serde_json::Value::Object(numbers) => Some((name, Numbers(numbers))),
         _ => None,
     };
-    Ok(Look {
+    Ok(Snapshot {
         span,
         whole: Numbers(json(whole)?),
         rules: json(rules)?.into_iter().filter_map(of_rule).collect(),
-        hot: hot.map(hot_keys).map_err(|why| said(&why)),
+        hot: hot.map(hot_keys).map_err(|why| describe(&why)),
         health: health_of(health),
         server: info.map(server_info).unwrap_or_default(),
     })
 }
 
-/// An answer of `STATS … JSON`.
-fn json(answer: RedisResult<Value>) -> Result<Map<String, serde_json::Value>, String> {
-    let text = answer.and_then(|text| Ok(Vec::<u8>::from_redis_value(text)?)).map_err(|why| said(&why))?;
-    serde_json::from_slice(&text).map_err(|why| format!("SMARTCACHE.STATS answered what is not JSON: {why}"))
+/// Parses a reply of `STATS … JSON`.
+fn json(reply: RedisResult<Value>) -> Result<Map<String, serde_json::Value>, String> {
+    let text = reply.and_then(|text| Ok(Vec::<u8>::from_redis_value(text)?)).map_err(|why| describe(&why))?;
+    serde_json::from_slice(&text).map_err(|why| format!("the reply of SMARTCACHE.STATS is not JSON: {why}"))
 }
 
-fn hot_keys(answer: Value) -> Vec<HotKey> {
+fn hot_keys(reply: Value) -> Vec<HotKey> {
     let key = |map: Value| {
         let mut key = HotKey::default();
         for (name, value) in map.into_map_iter().ok()? {
@@ -137,18 +137,18 @@ fn hot_keys(answer: Value) -> Vec<HotKey> {
         }
         Some(key)
     };
-    answer.into_sequence().unwrap_or_default().into_iter().filter_map(key).collect()
+    reply.into_sequence().unwrap_or_default().into_iter().filter_map(key).collect()
 }
 
-/// A server that does not know the command has nothing to say; one that refuses it says why.
-fn health_of(answer: RedisResult<Value>) -> Option<Health> {
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(why) if said(&why).contains("unknown command") => return None,
-        Err(why) => return Some(Health { status: "unknown".into(), reasons: vec![(String::new(), said(&why))] }),
+/// `None` for a module without the command; an error such as NOPERM becomes a reason.
+fn health_of(reply: RedisResult<Value>) -> Option<Health> {
+    let reply = match reply {
+        Ok(reply) => reply,
+        Err(why) if describe(&why).contains("unknown command") => return None,
+        Err(why) => return Some(Health { status: "unknown".into(), reasons: vec![(String::new(), describe(&why))] }),
     };
     let mut health = Health::default();
-    for (name, value) in answer.into_map_iter().ok()? {
+    for (name, value) in reply.into_map_iter().ok()? {
         match &bytes(name)[..] {
             b"status" => health.status = text(value),
             b"reasons" => health.reasons = value.into_sequence().ok()?.into_iter().filter_map(reason).collect(),
@@ -159,19 +159,19 @@ fn health_of(answer: RedisResult<Value>) -> Option<Health> {
 }
 
 fn reason(map: Value) -> Option<(String, String)> {
-    let (mut code, mut says) = (String::new(), String::new());
+    let (mut code, mut description) = (String::new(), String::new());
     for (name, value) in map.into_map_iter().ok()? {
         match &bytes(name)[..] {
             b"code" => code = text(value),
-            b"text" => says = text(value),
+            b"text" => description = text(value),
             _ => {}
         }
     }
-    Some((code, says))
+    Some((code, description))
 }
 
-fn server_info(answer: Value) -> ServerInfo {
-    let info = text(answer);
+fn server_info(reply: Value) -> ServerInfo {
+    let info = text(reply);
     let of = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("").trim();
     let (kind, version) = match of("valkey_version") {
         "" => ("Redis", of("redis_version")),
@@ -206,12 +206,12 @@ mod tests {
         Value::BulkString(bytes.to_vec())
     }
 
-    /// A map as RESP2 has it.
+    /// A map in RESP2.
     fn flat(pairs: &[(&str, Value)]) -> Value {
         Value::Array(pairs.iter().flat_map(|(name, value)| [bulk(name.as_bytes()), value.clone()]).collect())
     }
 
-    /// A map as RESP3 has it.
+    /// A map in RESP3.
     fn map(pairs: &[(&str, Value)]) -> Value {
         Value::Map(pairs.iter().map(|(name, value)| (bulk(name.as_bytes()), value.clone())).collect())
     }
@@ -223,21 +223,21 @@ mod tests {
 
     #[test]
     fn hot_keys_are_read_in_both_protocols() {
-        let wanted = [HotKey { name: b"\xff".to_vec(), requests: 10, hits: 9, share: 0.25 }];
+        let expected = [HotKey { name: b"\xff".to_vec(), requests: 10, hits: 9, share: 0.25 }];
         let [two, three] = [bulk(b"0.25"), Value::Double(0.25)].map(|share| {
             [("key", bulk(b"\xff")), ("requests", Value::Int(10)), ("hits", Value::Int(9)), ("share", share)]
         });
-        assert_eq!(hot_keys(Value::Array(vec![flat(&two)])), wanted);
-        assert_eq!(hot_keys(Value::Array(vec![map(&three)])), wanted);
+        assert_eq!(hot_keys(Value::Array(vec![flat(&two)])), expected);
+        assert_eq!(hot_keys(Value::Array(vec![map(&three)])), expected);
     }
 
     #[test]
     fn health_is_shown_where_the_server_has_it() {
         for map in [flat, map] {
             let slow = map(&[("code", bulk(b"slow-loads")), ("text", bulk(b"loads of 'user' take 12 s"))]);
-            let answer =
+            let reply =
                 map(&[("status", bulk(b"warn")), ("reasons", Value::Array(vec![slow])), ("hit_rate", bulk(b"9"))]);
-            let health = health_of(Ok(answer)).unwrap();
+            let health = health_of(Ok(reply)).unwrap();
             assert_eq!(health.status, "warn");
             assert_eq!(health.reasons, [("slow-loads".to_owned(), "loads of 'user' take 12 s".to_owned())]);
         }
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_lack_what_goes_without_saying() {
+    fn an_address_has_defaults() {
         let shown = |address: &str| Source::open(address, None, None).map(|source| source.name().to_owned());
         assert_eq!(shown("cache-3").unwrap(), "cache-3:6379");
         assert_eq!(shown("127.0.0.1:7000").unwrap(), "127.0.0.1:7000");
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_is_in_the_address_or_beside_it() {
+    fn credentials_in_the_address_win_over_options() {
         let who = |address: &str| {
             let info = info(address, Some("viewer"), Some("pw")).unwrap();
             let settings = info.redis_settings();

@@ -1,4 +1,4 @@
-//! `make top` in a pseudo-terminal: what a person sees, what keys do, and that the terminal is left as it was.
+//! `make top` in a pseudo-terminal: the screen, the keys, and the restored terminal at the end.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 use crate::support::{Server, args, wait_until};
 
 #[test]
-fn rules_rates_and_hot_keys_appear_and_q_ends_it() {
+fn rules_rates_and_hot_keys_appear_and_q_quits() {
     let s = server();
     let _traffic = Traffic::start(&s);
     let mut top = Top::start(&s, 80, 24, &[]);
@@ -25,7 +25,7 @@ fn rules_rates_and_hot_keys_appear_and_q_ends_it() {
     top.wait_for("rates by rule", |text| {
         numbers(text, "user").is_some_and(|n| n[0] > 0.0 && (n[1] - 66.7).abs() < 20.0 && (n[2] - 33.3).abs() < 20.0)
     });
-    top.wait_for("that nobody asks for `idle`", |text| {
+    top.wait_for("that `idle` has no requests", |text| {
         text.lines().any(|line| line.starts_with("idle ") && line.split_whitespace().nth(2) == Some("-"))
     });
     top.wait_for("the hot keys", |text| {
@@ -34,16 +34,16 @@ fn rules_rates_and_hot_keys_appear_and_q_ends_it() {
     let text = top.text();
     let head: Vec<_> = text.lines().take(2).collect();
     assert!(head[0].starts_with(&format!("SmartCache  127.0.0.1:{}  ", s.port())), "{text}");
-    assert!(head[0].contains("primary") && head[0].contains("over: last second"), "{text}");
+    assert!(head[0].contains("primary") && head[0].contains("span: last second"), "{text}");
     assert!(head[1].contains("server memory"), "{text}");
-    // A server without HEALTH shows nothing of it.
+    // Without HEALTH the line is missing.
     assert_eq!(text.contains("health: "), !s.call("SMARTCACHE.HEALTH").is_error(), "{text}");
     assert!(text.lines().last().unwrap().starts_with("q quit"), "{text}");
     assert!(top.is_coloured());
 
-    top.say(b"w");
-    top.wait_for("the last minute", |text| text.contains("  over: last minute") && numbers(text, "user").is_some());
-    top.say(b"s");
+    top.press(b"w");
+    top.wait_for("the last minute", |text| text.contains("  span: last minute") && numbers(text, "user").is_some());
+    top.press(b"s");
     top.wait_for("another order", |text| text.contains("order: misses"));
 
     top.resize(120, 40);
@@ -53,7 +53,7 @@ fn rules_rates_and_hot_keys_appear_and_q_ends_it() {
     top.resize(80, 24);
     top.wait_for("all of it", |text| text.contains("HOT KEY") && numbers(text, "user").is_some());
 
-    top.say(b"q");
+    top.press(b"q");
     assert!(top.ended().success());
     top.assert_restored();
 }
@@ -62,7 +62,7 @@ fn rules_rates_and_hot_keys_appear_and_q_ends_it() {
 fn ctrl_c_and_signals_restore_the_terminal_too() {
     let s = server();
     let mut top = Top::start(&s, 80, 24, &[]);
-    top.say(b"\x03");
+    top.press(b"\x03");
     assert!(top.ended().success());
     top.assert_restored();
     for signal in [libc::SIGTERM, libc::SIGHUP] {
@@ -75,34 +75,34 @@ fn ctrl_c_and_signals_restore_the_terminal_too() {
 }
 
 #[test]
-fn a_server_that_goes_away_is_said_to_be_gone_until_it_is_back() {
+fn a_server_that_goes_away_is_reported_until_it_is_back() {
     let mut s = server();
     let mut top = Top::start(&s, 80, 24, &[]);
     top.wait_for("the rules", |text| text.contains("\nuser "));
     s.kill();
     top.wait_for("that it is gone", |text| text.contains("no answer for") && text.contains("\nuser "));
     s.restart();
-    s.ok("SMARTCACHE.RULE SET anew MATCH *");
-    top.wait_for("that it is back", |text| text.contains("\nanew ") && !text.contains("no answer"));
-    top.say(b"q");
+    s.ok("SMARTCACHE.RULE SET recreated MATCH *");
+    top.wait_for("that it is back", |text| text.contains("\nrecreated ") && !text.contains("no answer"));
+    top.press(b"q");
     assert!(top.ended().success());
 }
 
 #[test]
-fn no_color_leaves_out_the_colours() {
+fn no_color_turns_colours_off() {
     let s = server();
     let _traffic = Traffic::start(&s);
-    for (said, coloured) in [("1", false), ("", true)] {
-        let mut top = Top::start(&s, 80, 24, &[("NO_COLOR", said)]);
+    for (value, coloured) in [("1", false), ("", true)] {
+        let mut top = Top::start(&s, 80, 24, &[("NO_COLOR", value)]);
         top.wait_for("a rate", |text| numbers(text, "user").is_some());
-        assert_eq!(top.is_coloured(), coloured, "NO_COLOR={said}");
-        top.say(b"q");
+        assert_eq!(top.is_coloured(), coloured, "NO_COLOR={value}");
+        top.press(b"q");
         top.ended();
     }
 }
 
 #[test]
-fn what_cannot_work_is_said_at_once() {
+fn invalid_arguments_are_reported_at_once() {
     let s = server();
     let address = format!("127.0.0.1:{}", s.port());
     s.ok("ACL SETUSER viewer on >password +smartcache.stats +info");
@@ -126,7 +126,7 @@ fn what_cannot_work_is_said_at_once() {
     let why = refused(&[&format!("127.0.0.1:{}", bare.port())]);
     assert_eq!(why, format!("top: 127.0.0.1:{}: this server has not loaded SmartCache\n", bare.port()));
 
-    // And for scripts: one screen as text, over the unix socket, with a user who may not see the hot keys.
+    // For scripts: one screen as text, over the unix socket, as a user who may not run HOTKEYS.
     let socket = s.path("s");
     let out = run(&["--once", "--user", "viewer", "--password", "password", &socket.to_string_lossy()]);
     let text = String::from_utf8(out.stdout).expect("text");
@@ -136,7 +136,7 @@ fn what_cannot_work_is_said_at_once() {
     assert!(help.contains("saved/s") && help.contains("Ctrl-C"), "{help}");
 }
 
-// ---- a server with something to see ----
+// ---- a busy server ----
 
 fn server() -> Server {
     let s = Server::setup().tcp().start();
@@ -145,7 +145,7 @@ fn server() -> Server {
     s
 }
 
-/// The numbers in the row of a rule: requests a second, hit rate, and so on; `None` while there are none.
+/// The numbers in the row of a rule: requests per second, hit rate, and so on; `None` while there are none.
 fn numbers(text: &str, rule: &str) -> Option<Vec<f64>> {
     let row = text.lines().find_map(|line| line.strip_prefix(rule)?.strip_prefix(' '))?;
     let numbers = row.split_whitespace().take(7).map(|word| {
@@ -155,7 +155,7 @@ fn numbers(text: &str, rule: &str) -> Option<Vec<f64>> {
     numbers.collect::<Option<Vec<_>>>().filter(|numbers| numbers.len() == 7)
 }
 
-/// Reads two keys that are there, one of them with a strange name, and one that is not, until the test ends.
+/// Reads two existing keys, one of them with a binary name, and a missing one, until the test ends.
 struct Traffic {
     over: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
@@ -187,12 +187,12 @@ impl Drop for Traffic {
 
 // ---- a terminal ----
 
-/// The program in a pseudo-terminal of its own, and what that shows.
+/// The program in its own pseudo-terminal, and its screen.
 struct Top {
     child: Child,
-    /// Where a person would type.
+    /// The keyboard.
     keyboard: File,
-    /// Kept, so that what the program leaves behind can be looked at.
+    /// Kept, so that its final modes can be read.
     terminal: OwnedFd,
     before: Termios,
     screen: Arc<Mutex<vt100::Parser>>,
@@ -202,12 +202,12 @@ struct Top {
 fn program() -> PathBuf {
     let tests = std::env::current_exe().expect("this program");
     let path = tests.parent().and_then(|deps| deps.parent()).expect("target/debug").join("examples/top");
-    assert!(path.exists(), "there is no {}: run `cargo build --example top` first", path.display());
+    assert!(path.exists(), "{} is missing: run `cargo build --example top` first", path.display());
     path
 }
 
 impl Top {
-    /// Started, and its first screen is drawn.
+    /// Starts the program and waits for its first screen.
     #[track_caller]
     fn start(s: &Server, columns: u16, rows: u16, vars: &[(&str, &str)]) -> Top {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
@@ -265,7 +265,7 @@ impl Top {
         }
     }
 
-    fn say(&mut self, keys: &[u8]) {
+    fn press(&mut self, keys: &[u8]) {
         self.keyboard.write_all(keys).expect("it is typed");
     }
 
@@ -294,10 +294,10 @@ impl Top {
         status.expect("it has ended")
     }
 
-    /// The usual screen, a cursor, and the modes of before.
+    /// Main screen, visible cursor, original modes.
     #[track_caller]
     fn assert_restored(&mut self) {
-        wait_until("the usual screen with a cursor", || {
+        wait_until("the main screen with a cursor", || {
             let parser = self.screen.lock().expect("nobody panicked");
             !parser.screen().alternate_screen() && !parser.screen().hide_cursor()
         });

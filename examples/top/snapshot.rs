@@ -1,13 +1,13 @@
-//! What one look at the server has found.
+//! What one poll of the server returns.
 
 use serde_json::{Map, Value};
 
-/// Over what the numbers are told.
+/// The time span that the numbers cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Span {
-    /// The time between two looks.
+    /// The time between two polls.
     Now,
-    /// What the server calls a window.
+    /// A window of `STATS`.
     Minute,
     FiveMinutes,
     Hour,
@@ -16,7 +16,7 @@ pub(crate) enum Span {
 }
 
 impl Span {
-    /// What `STATS` is told.
+    /// The option of `STATS`.
     pub(crate) fn words(self) -> &'static [&'static str] {
         match self {
             Span::Now | Span::All => &[],
@@ -26,7 +26,7 @@ impl Span {
         }
     }
 
-    /// What a person is told.
+    /// The name on the screen.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Span::Now => "last second",
@@ -37,7 +37,7 @@ impl Span {
         }
     }
 
-    /// The one that follows.
+    /// The next one in the cycle of the key `w`.
     pub(crate) fn next(self) -> Span {
         match self {
             Span::Now => Span::Minute,
@@ -54,43 +54,43 @@ impl Span {
 pub(crate) struct Numbers(pub(crate) Map<String, Value>);
 
 impl Numbers {
-    /// A field; 0 where a later or earlier server does not have it.
+    /// A field; 0 where this version of the module does not have it.
     pub(crate) fn of(&self, name: &str) -> f64 {
         self.0.get(name).and_then(Value::as_f64).unwrap_or(0.0)
     }
 }
 
-/// What one look has found.
-pub(crate) struct Look {
-    /// Over what the numbers are.
+/// What one poll returns.
+pub(crate) struct Snapshot {
+    /// The span that the numbers cover.
     pub(crate) span: Span,
-    /// Those of the node.
+    /// The numbers of the node.
     pub(crate) whole: Numbers,
-    /// Those of each rule, in the server's order.
+    /// The numbers of each rule, in the server's order.
     pub(crate) rules: Vec<(String, Numbers)>,
-    /// The keys that are asked for most, or why they are not told.
+    /// The hottest keys, or why they are not available.
     pub(crate) hot: Result<Vec<HotKey>, String>,
-    /// What `SMARTCACHE.HEALTH` says; `None` where there is no such command.
+    /// The reply of `SMARTCACHE.HEALTH`; `None` where the module lacks the command.
     pub(crate) health: Option<Health>,
-    /// What the server says about itself.
+    /// Fields of `INFO`.
     pub(crate) server: ServerInfo,
 }
 
-/// A key that is asked for often.
+/// A hot key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct HotKey {
     pub(crate) name: Vec<u8>,
     pub(crate) requests: u64,
     pub(crate) hits: u64,
-    /// Its part of all requests, from 0 to 1.
+    /// Its share of all requests, from 0 to 1.
     pub(crate) share: f64,
 }
 
-/// What is wrong, in the server's own words.
+/// The findings of `SMARTCACHE.HEALTH`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Health {
     pub(crate) status: String,
-    /// Code and text of each.
+    /// Code and text of each reason.
     pub(crate) reasons: Vec<(String, String)>,
 }
 
