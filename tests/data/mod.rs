@@ -1,8 +1,8 @@
-//! Reads the sample of real records that lies beside this file (see `README.md` there).
+//! Reads the sample of real records in this folder (see its `README.md`).
 //!
-//! Not a test itself: the demo, the bench and the tests that want real data include it with `#[path]`.
+//! Not a test itself: the demo, the benches and tests include it with `#[path]`.
 
-#![allow(dead_code)] // each of them uses a part
+#![allow(dead_code)] // each user needs a part
 
 use std::io::{BufRead, BufReader};
 
@@ -13,9 +13,9 @@ use serde_json::Value;
 /// One record as a service would cache it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Record {
-    /// What a cache-aside service would call it, such as `airport:KJFK`.
+    /// The key of a cache-aside service, such as `airport:KJFK`.
     pub(crate) key: String,
-    /// What its database would answer.
+    /// The record in its database.
     pub(crate) value: Value,
 }
 

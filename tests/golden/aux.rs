@@ -1,11 +1,11 @@
-//! What is saved beside the keys: a list of strings, in the file each behind its length in four bytes, little-endian.
+//! The aux data of an RDB file: a list of strings; in the golden file each follows its length (4 bytes, little-endian).
 
 use smartcache::cache::node::aux;
 use smartcache::testing::TestNode;
 
 use super::{assert_golden, golden};
 
-/// A node with rules of every word and with bytes that are no text.
+/// The aux data of a node whose rules use every option, and bytes that are not UTF-8.
 fn saved() -> Vec<Vec<u8>> {
     let mut node = TestNode::at(1_795_376_053_113);
     node.call(
@@ -35,7 +35,7 @@ fn unpacked(mut bytes: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn rules_and_clock_are_read_for_ever() {
+fn aux_data_of_every_version_is_readable() {
     let strings = unpacked(&golden("aux-v1/rules.bin", &packed(&saved())));
     let mut node = TestNode::at(1_000_000);
     node.set_clock(1_795_376_000_000); // a minute slow
@@ -45,6 +45,6 @@ fn rules_and_clock_are_read_for_ever() {
     let list = node.call("SMARTCACHE.RULE LIST").replace("}, {", "},\n{");
     assert_golden("aux-v1/rules.txt", &format!("clock: {}\n{list}\n", node.state.clock.last()));
     if saved()[0] == strings[0] {
-        assert_eq!(saved(), strings, "a version's words do not change");
+        assert_eq!(saved(), strings, "the strings of a version never change");
     }
 }

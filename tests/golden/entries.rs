@@ -1,5 +1,5 @@
-//! Entries as they are on disk and on the wire: each in three files, header and stored bytes (what travels), and the meaning
-//! as text.
+//! Entries as they are on disk and on the wire: each in three files, the header, the stored bytes, and the decoded
+//! meaning as text.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -25,7 +25,7 @@ fn tags() -> Tags {
     Tags::new(Arc::new(Live::default()))
 }
 
-/// An entry of each kind, by name: what was written when the format was new. None may be changed, for the files are not.
+/// Entries of each kind, by name. None may be changed, because their files never change.
 fn samples(tags: &mut Tags) -> Vec<(String, Entry, Expiry)> {
     let plain = Parts {
         stamp: Stamp(THEN * 1_000 + 777),
@@ -90,7 +90,7 @@ fn samples(tags: &mut Tags) -> Vec<(String, Entry, Expiry)> {
     samples
 }
 
-/// What an entry means, a line for each fact.
+/// The meaning of an entry, one fact per line.
 fn meaning(entry: EntryRef<'_>, expiry: Expiry, tags: &Tags) -> String {
     let moment = |at: Option<u64>| at.map_or("never".into(), |ms| ms.to_string());
     let (swr, sie) = entry.windows();
@@ -121,7 +121,7 @@ fn meaning(entry: EntryRef<'_>, expiry: Expiry, tags: &Tags) -> String {
 }
 
 #[test]
-fn entries_are_read_for_ever() {
+fn entries_of_every_version_are_readable() {
     let mut writer = tags();
     for (name, entry, expiry) in samples(&mut writer) {
         let mut written = Vec::new();
@@ -135,26 +135,26 @@ fn entries_are_read_for_ever() {
         let back = read.to_entry(|name| reader.id(name), RuleId(0), &stored).unwrap();
         assert_golden(&format!("{FOLDER}/{name}.txt"), &meaning(back.as_ref(), read.expiry, &reader));
         if written[0] == header[0] {
-            assert_eq!(written, header, "{name}: a version's bytes do not change");
+            assert_eq!(written, header, "{name}: the bytes of a version never change");
         }
     }
 }
 
 #[test]
 fn every_file_belongs_to_a_sample() {
-    let named: BTreeSet<_> = samples(&mut tags())
+    let expected: BTreeSet<_> = samples(&mut tags())
         .into_iter()
         .flat_map(|(name, _, _)| ["header.bin", "stored.bin", "txt"].map(|kind| format!("{name}.{kind}")))
         .collect();
-    let Ok(files) = fs::read_dir(path(FOLDER)) else { return }; // the other test says so
+    let Ok(files) = fs::read_dir(path(FOLDER)) else { return }; // the test above fails then
     for file in files {
         let name = file.unwrap().file_name().into_string().unwrap();
-        assert!(named.contains(&name), "{FOLDER}/{name} is not read by any test");
+        assert!(expected.contains(&name), "{FOLDER}/{name} is not read by any test");
     }
 }
 
 #[test]
-fn a_node_serves_what_an_old_stream_brings() {
+fn a_node_serves_entries_of_an_old_replication_stream() {
     for (name, served) in [
         ("plain", "\"value\"".to_owned()),
         ("no-end", "\"value\"".into()),
@@ -167,7 +167,7 @@ fn a_node_serves_what_an_old_stream_brings() {
         let file = |kind: &str| fs::read(path(&format!("{FOLDER}/{name}.{kind}.bin"))).unwrap_or_default();
         let (header, stored) = (file("header"), file("stored"));
         if header.is_empty() {
-            continue; // the other test says so
+            continue; // the test above fails then
         }
         let mut node = TestNode::at(THEN);
         assert_eq!(node.obey(&[b"SMARTCACHE.STORE", b"k", &header, &stored]), "OK", "{name}");

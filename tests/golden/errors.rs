@@ -1,4 +1,4 @@
-//! Every error, as clients see it: they match on these words.
+//! The text of every error: clients match on it.
 
 use std::fmt::Write;
 
@@ -7,8 +7,8 @@ use smartcache::testing::TestNode;
 
 use super::assert_golden;
 
-/// Commands that are refused, `\x` and two digits standing for a byte. They meet a node with the list `list`, a
-/// `max-value` of 10 bytes, and the configured rule `here`.
+/// Commands that are refused; `\xNN` is a byte. The node has the list `list`, a `max-value` of 10 bytes, and the
+/// configured rule `here`.
 const COMMANDS: &[&str] = &[
     "SMARTCACHE.GET",
     "SMARTCACHE.GET k FRESH",
@@ -88,8 +88,8 @@ fn words(line: &str) -> Vec<Vec<u8>> {
     line.split(' ').map(unescape).collect()
 }
 
-/// An example of each variant. (A new one does not compile here: give it its example, in `COMMANDS` where a command can
-/// provoke it.)
+/// An example of each variant. (A new variant does not compile here: add an example, and to `COMMANDS` a command that
+/// provokes it.)
 fn variants() -> Vec<Error> {
     let all = vec![
         Error::Arity("SMARTCACHE.RULE SET"),
@@ -115,7 +115,7 @@ fn variants() -> Vec<Error> {
 }
 
 #[test]
-fn errors_keep_their_words() {
+fn error_texts_do_not_change() {
     let mut node = TestNode::at(1_000_000);
     node.plain_list("list");
     node.config("max-value", "10").unwrap();

@@ -1,15 +1,15 @@
-//! Yesterday's words and bytes still hold: what clients may match on, and what files and replication streams carry.
+//! Texts and bytes of earlier versions remain valid: error texts, and the content of files and replication streams.
 //!
-//! | what | is | read by |
+//! | file | content | read by |
 //! |---|---|---|
-//! | `errors.txt` | an example of every error, as it is on the wire | clients |
-//! | `entry/v1/` | entries as the first format writes them: header, stored bytes, and what they mean | RDB, `DUMP`, AOF, replicas |
-//! | `aux-v1/` | what is saved beside the keys | RDB |
-//! | `codec/` | values in each codec (tested where the codecs are) | all of those, and clients with `ACCEPT` |
+//! | `errors.txt` | an example of every error | clients |
+//! | `entry/v1/` | entries of format 1: header, stored bytes, meaning | RDB, `DUMP`, AOF, replicas |
+//! | `aux-v1/` | aux data of format 1 | RDB |
+//! | `codec/` | values in each codec (tested beside the codecs) | all of these, and clients with `ACCEPT` |
 //!
-//! Files are added, never changed: a new format gets a new folder, and the old one stays and is read for ever. With
-//! `GOLDEN=write` the tests write the files that are *missing*; one that is there is never overwritten. Where a text has to
-//! change, delete the file first, so that the commit shows it.
+//! Files are added, never changed: a new format gets a new folder, and the old ones remain readable. With
+//! `GOLDEN=write` the tests write *missing* files; existing files are never overwritten. To change a text, delete its
+//! file first, so that the commit shows it.
 
 mod aux;
 mod entries;
@@ -22,19 +22,19 @@ fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-/// What the golden file of this name holds. One that is missing is made from `made`, if that was asked for.
+/// The content of a golden file. A missing file is created from `made` if `GOLDEN=write`.
 fn golden(name: &str, made: &[u8]) -> Vec<u8> {
     let path = path(name);
     if !path.exists() {
-        let asked = std::env::var("GOLDEN").is_ok_and(|word| word == "write");
-        assert!(asked, "tests/golden/{name} is missing: GOLDEN=write cargo test --test golden makes it");
+        let may_write = std::env::var("GOLDEN").is_ok_and(|word| word == "write");
+        assert!(may_write, "tests/golden/{name} is missing: GOLDEN=write cargo test --test golden makes it");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, made).unwrap();
     }
     fs::read(&path).unwrap()
 }
 
-/// Compares with a golden text, and shows the first line that differs.
+/// Compares with a golden text; a failure shows the first line that differs.
 fn assert_golden(name: &str, text: &str) {
     let kept = String::from_utf8(golden(name, text.as_bytes())).unwrap();
     for (number, (kept, now)) in kept.lines().zip(text.lines()).enumerate() {

@@ -1,6 +1,6 @@
-//! Random histories: what clients, operators and time do to a cache.
+//! Random histories: commands of clients and operators, and the passing of time.
 //!
-//! Few keys, short times and small numbers, so that things meet.
+//! Few keys, short times and small numbers make steps interact.
 
 use std::fmt;
 
@@ -9,15 +9,15 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::naive::{Condition, Lifetime, Rule, Said};
+use super::naive::{Condition, Lifetime, Rule, StoreOptions};
 
 pub(super) const KEYS: [&str; 6] = ["a:1", "a:2", "b:1", "b:2", "c", ""];
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Set(&'static str, Bytes, Said),
+    Set(&'static str, Bytes, StoreOptions),
     Absent(&'static str, Lifetime, Vec<&'static str>),
-    Mset(Vec<(&'static str, Bytes)>, Said),
+    Mset(Vec<(&'static str, Bytes)>, StoreOptions),
     Touch(&'static str, Lifetime),
     Del(Vec<&'static str>),
     Stale(Vec<&'static str>),
@@ -27,26 +27,26 @@ pub(super) enum Step {
     PlainList(&'static str),
     /// The server's own `PEXPIRE`.
     Pexpire(&'static str, u64),
-    /// `DUMP` of one key and `RESTORE` under another, on a node that takes it for a stranger's.
+    /// `DUMP` of one key and `RESTORE` to another, as if from another node.
     Restore(&'static str, &'static str),
     RuleSet(Rule),
     RuleDel(&'static str),
     Config(&'static str, &'static str),
     Advance(u64),
-    TurnBack(u64),
+    SetClockBack(u64),
     RunWorkers,
     ReapTags,
-    /// `INVALIDATE` of a tag or of everything; soft at most once a history, since a second one starts the windows anew.
+    /// `INVALIDATE` of a tag or `ALL`; soft at most once per history, since a second one would restart the windows.
     Invalidate(Option<&'static str>, bool),
     Sweep,
     ResetStat,
 }
 
-/// A value, shown shortly.
+/// A value with a short debug format.
 #[derive(Clone)]
 pub(super) struct Bytes(pub(super) Vec<u8>);
 
-/// Steps, shown one a line.
+/// Steps, printed one per line.
 pub(super) struct History(pub(super) Vec<Step>);
 
 impl fmt::Debug for Bytes {
@@ -66,12 +66,12 @@ impl fmt::Debug for History {
     }
 }
 
-/// Which steps a history is made of.
+/// The steps of a history.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Kind {
-    /// Values are stored as they are: everything is about time.
+    /// Values are stored plain: the history is about time.
     Plain,
-    /// Values are compressed, at once and by workers.
+    /// Values are compressed, synchronously and by workers.
     Packed,
 }
 
@@ -85,9 +85,9 @@ fn step(kind: Kind) -> impl Strategy<Value = Step> {
         Kind::Packed => prop_oneof![config(), codec_config()].boxed(),
     };
     prop_oneof![
-        8 => (key(), value(), said(kind)).prop_map(|(key, value, said)| Step::Set(key, value, said)),
+        8 => (key(), value(), options(kind)).prop_map(|(key, value, options)| Step::Set(key, value, options)),
         2 => (key(), lifetime(), tags()).prop_map(|(key, lifetime, tags)| Step::Absent(key, lifetime, tags)),
-        2 => (vec((key(), value()), 1..4), said(kind)).prop_map(|(pairs, said)| Step::Mset(pairs, said)),
+        2 => (vec((key(), value()), 1..4), options(kind)).prop_map(|(pairs, options)| Step::Mset(pairs, options)),
         2 => (key(), lifetime()).prop_map(|(key, lifetime)| Step::Touch(key, lifetime)),
         2 => vec(key(), 1..4).prop_map(Step::Del),
         3 => vec(key(), 1..4).prop_map(Step::Stale),
@@ -99,10 +99,10 @@ fn step(kind: Kind) -> impl Strategy<Value = Step> {
         1 => select(vec!["r1", "r2", "r3"]).prop_map(Step::RuleDel),
         2 => config,
         6 => (0..8_000_u64).prop_map(Step::Advance),
-        1 => (1..20_000_u64).prop_map(Step::TurnBack),
+        1 => (1..20_000_u64).prop_map(Step::SetClockBack),
         2 => Just(Step::RunWorkers),
         1 => Just(Step::ReapTags),
-        2 => (option::weighted(0.8, select(vec!["x", "y", "t:1", "nobodys"])), any::<bool>())
+        2 => (option::weighted(0.8, select(vec!["x", "y", "t:1", "unused"])), any::<bool>())
             .prop_map(|(tag, soft)| Step::Invalidate(tag, soft)),
         1 => Just(Step::Sweep),
         1 => Just(Step::ResetStat),
@@ -117,7 +117,7 @@ fn ms() -> impl Strategy<Value = u64> {
     prop_oneof![1..10_000_u64, Just(1)]
 }
 
-/// Empty, short, of the kind that shrinks, and of the kind that does not.
+/// Empty, short, compressible and incompressible values.
 fn value() -> impl Strategy<Value = Bytes> {
     prop_oneof![
         vec(any::<u8>(), 0..20),
@@ -141,27 +141,28 @@ fn tags() -> impl Strategy<Value = Vec<&'static str>> {
     vec(select(vec!["x", "y", "t:1"]), 0..3)
 }
 
-fn said(kind: Kind) -> impl Strategy<Value = Said> {
+fn options(kind: Kind) -> impl Strategy<Value = StoreOptions> {
     let codecs = match kind {
         Kind::Plain => vec![None],
         Kind::Packed => vec![None, Some("none"), Some("gzip"), Some("zstd"), Some("lz4"), Some("auto")],
     };
     let condition = option::weighted(0.3, select(vec![Condition::Nx, Condition::Xx]));
-    (lifetime(), option::of(0..5_000_u64), option::of(0..5_000_u64), condition, tags(), select(codecs))
-        .prop_map(|(lifetime, swr, sie, condition, tags, codec)| Said { lifetime, swr, sie, condition, tags, codec })
+    (lifetime(), option::of(0..5_000_u64), option::of(0..5_000_u64), condition, tags(), select(codecs)).prop_map(
+        |(lifetime, swr, sie, condition, tags, codec)| StoreOptions { lifetime, swr, sie, condition, tags, codec },
+    )
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
     let times = vec(option::of(ms()), 6);
     let of = (select(vec!["r1", "r2", "r3"]), select(vec!["a:", "b:", ""]));
     let more = (option::of(1..6_u64), option::of(any::<bool>()), any::<bool>());
-    (of, times, more).prop_map(|((name, prefix), times, (halves, jitter, tags))| {
+    (of, times, more).prop_map(|((name, prefix), times, (scale_in_halves, jitter, tags))| {
         let (min, max) = match (times[0], times[1]) {
             (Some(a), Some(b)) => (Some(a.min(b)), Some(a.max(b))),
             other => other,
         };
         let (ttl, swr, sie, negative) = (times[2], times[3], times[4], times[5]);
-        Rule { number: 0, name, prefix, ttl, halves, min, max, jitter, swr, sie, negative, tags }
+        Rule { number: 0, name, prefix, ttl, scale_in_halves, min, max, jitter, swr, sie, negative, tags }
     })
 }
 
@@ -186,7 +187,7 @@ fn config() -> impl Strategy<Value = Step> {
     .prop_map(|(name, value)| Step::Config(name, value))
 }
 
-/// Settings that say how values are stored, and so mean nothing to whoever reads them.
+/// Settings of how values are stored, which readers do not notice.
 fn codec_config() -> impl Strategy<Value = Step> {
     select(vec![
         ("codec", "auto"),

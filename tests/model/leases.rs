@@ -1,16 +1,15 @@
-//! Random histories of leases: who is told to load, who waits, and what their loads are worth when they come home.
+//! Random histories of leases: who loads, who waits, and the replies to fills.
 //!
-//! Beside ours stands a node that is obviously right because it forgets nothing: it keeps every load ever begun, every
-//! write and every invalidation of each key in the order in which they happened, and judges by walking through all of
-//! them. There are no stamps in it, no hashed tables, no tokens that prove themselves.
+//! The real node is compared with a model that is obviously right because it keeps everything: every load, write and
+//! invalidation of each key in order, and judges by all of them. It has no stamps, no hashed tables, no signed tokens.
 //!
-//! What must hold after every step, beside every answer being the one it expects:
+//! What must hold after every step, in addition to every reply being the expected one:
 //!
-//! 1. One live lease a key: none is granted where one is out.
-//! 2. A waiter is answered exactly once; and nobody waits where nobody loads.
-//! 3. What is served is the latest that was ever stored under the key: no load replaces one that began later.
-//! 4. Nothing whose load began before an invalidation is fresh after it, and nothing dead is served at all.
-//! 5. Each lease has ended in one way or is out, each wait has ended in one way, each request was counted once.
+//! 1. One live lease per key: none is granted while one is held.
+//! 2. A waiter is answered exactly once, and waits only while a lease is held.
+//! 3. What is served is the latest value ever stored under the key: no load replaces one that began later.
+//! 4. Nothing whose load began before an invalidation is fresh after it, and nothing dead is served.
+//! 5. Each lease is held or has ended in one way, each wait has ended in one way, each request is counted once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,12 +22,12 @@ use smartcache::cache::Key;
 use smartcache::cache::lease::native_commands::Sender;
 use smartcache::testing::TestNode;
 
-/// The first two share a rule that allows them one lease together (in some histories).
+/// In some histories the first two share a rule that allows one lease for both.
 const KEYS: [&str; 3] = ["a1", "a2", "b"];
 const START: u64 = 1_000_000_000;
-/// Whoever never waits.
+/// A client that never waits.
 const OPERATOR: u64 = 99;
-/// Milliseconds of a moment that is past.
+/// A lifetime that has ended already.
 const PAST: u64 = 0;
 
 fn config() -> ProptestConfig {
@@ -41,23 +40,23 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn one_loads_and_no_late_write_looks_fresh(fills: bool, guard: bool, history in history()) {
-        let mut world = World::new(fills);
+    fn one_caller_loads_and_no_late_fill_is_fresh(fills: bool, guard: bool, history in history()) {
+        let mut model = Model::new(fills);
         if guard {
-            world.take(&Step::Config("guard", "2"));
+            model.apply(&Step::Config("guard", "2"));
         }
-        history.0.iter().for_each(|step| world.take(step));
-        world.end();
+        history.0.iter().for_each(|step| model.apply(step));
+        model.end();
     }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
     LeaseRequest(LeaseRequest),
-    /// The fill of one of the last loads; `false`: memory has run out.
+    /// The fill of a recent load; `false`: out of memory.
     Fill(usize, Life, bool),
     Stamp,
-    /// A fill with one of the last stamps.
+    /// A fill with a recent stamp.
     Since(usize, &'static str, Life),
     Unlock(usize, Option<u64>),
     Extend(usize, u64),
@@ -85,11 +84,11 @@ struct LeaseRequest {
     lock: u64,
     wait: u64,
     owner: Option<&'static str>,
-    /// Picked for early refresh wherever that may be.
+    /// With a `BETA` that refreshes early whenever that is allowed.
     eager: bool,
 }
 
-/// How long a value lives, in milliseconds.
+/// Lifetime of an entry in milliseconds.
 #[derive(Clone, Copy, Debug)]
 struct Life {
     absent: bool,
@@ -99,13 +98,13 @@ struct Life {
 }
 
 impl Life {
-    /// How long it may be served stale.
+    /// The longer of the two windows.
     fn window(self) -> u64 {
         if self.absent { 0 } else { self.swr.max(self.sie) }
     }
 }
 
-/// Steps, shown one a line.
+/// Steps, printed one per line.
 struct History(Vec<Step>);
 
 impl fmt::Debug for History {
@@ -171,34 +170,34 @@ fn key() -> impl Strategy<Value = &'static str> {
     select(&KEYS[..])
 }
 
-/// A load that was ever begun, under a lease or with a stamp.
+/// A load, under a lease or with a stamp.
 #[derive(Clone)]
 struct Load {
     key: &'static str,
     token: String,
-    /// When, in the order of things, and by the clock.
+    /// When it began: in the order of events, and by the monotonic clock.
     began: u64,
     mono: u64,
-    /// The change of role before it.
+    /// The number of role changes before it.
     role: u8,
     answered: Option<&'static str>,
 }
 
-/// What was ever stored, by its text.
+/// A value that was stored at some time.
 struct Value {
     key: &'static str,
     began: u64,
-    /// When its load began by the clock; `None` for what was written through, and trusted.
+    /// When its load began by the clock; `None` for a write-through.
     loaded: Option<u64>,
 }
 
-/// What ends the trust in loads begun before.
-struct Mark {
+/// A delete or an invalidation: loads that began before it are not trusted.
+struct Tombstone {
     at: u64,
-    /// Loads begun until then are not trusted either.
+    /// End of the guard.
     guard: u64,
     wall: u64,
-    /// What was stale by itself then, and what the mark did not reach.
+    /// The value that was already stale then, which it does not affect.
     spared: Option<String>,
 }
 
@@ -219,22 +218,23 @@ struct Waiter {
 #[derive(Clone)]
 enum Held {
     Nothing,
-    /// The server's own, until then.
+    /// A native string, until then.
     Text(Option<u64>),
     Entry(Entry),
 }
 
 #[derive(Clone)]
 struct Entry {
-    /// `None`: the origin has nothing.
+    /// `None`: an absent entry.
     value: Option<String>,
     fresh_until: u64,
     ended: bool,
     life: Life,
-    /// How long its load took, when it came home under its lease; and when it was stored.
+    /// How long its load took, if it ended under its lease.
     load_ms: Option<u64>,
+    /// When it was stored.
     stored: u64,
-    /// When the server deletes it: `STALE` does not change that.
+    /// When the server deletes it; `STALE` does not change this.
     expire_at: u64,
 }
 
@@ -258,20 +258,20 @@ impl Entry {
     }
 }
 
-/// A key, what is going on around it, and everything that ever happened to it.
-struct Spot {
+/// The state and the history of a key.
+struct KeyRecord {
     held: Held,
     lease: Option<Lease>,
     backoff: Option<(u64, u64)>,
     queue: Vec<Waiter>,
-    /// When what was ever stored under it began to be loaded, or was written.
+    /// When the loads of all stored values began; of writes, when they happened.
     written: Vec<u64>,
-    deleted: Vec<Mark>,
-    staled: Vec<Mark>,
+    deleted: Vec<Tombstone>,
+    staled: Vec<Tombstone>,
     ever_leased: bool,
 }
 
-/// What a caller is to be told.
+/// The expected reply.
 #[derive(Debug)]
 struct Expected {
     state: &'static str,
@@ -279,7 +279,7 @@ struct Expected {
     /// The number of the load.
     token: Option<usize>,
     fresh_ms: i64,
-    /// `None`: when to ask again.
+    /// `None`: a retry delay.
     lease_ms: Option<u64>,
 }
 
@@ -291,28 +291,28 @@ enum Decision {
 #[derive(Clone, Copy, PartialEq)]
 enum Verdict {
     Good,
-    /// A stale copy, since then.
+    /// Stale since then.
     Stale(u64),
     Dead,
     Lost,
 }
 
-struct World {
-    ours: TestNode,
+struct Model {
+    node: TestNode,
     wall: u64,
     mono: u64,
     wall_was_set: bool,
-    /// The order of things.
-    moment: u64,
+    /// The order of events.
+    time: u64,
     nth: u64,
     role: u8,
     role_since: u64,
-    spots: BTreeMap<&'static str, Spot>,
+    records: BTreeMap<&'static str, KeyRecord>,
     loads: Vec<Load>,
     stamps: Vec<Load>,
     values: BTreeMap<String, Value>,
     flushed: Vec<u64>,
-    late: BTreeMap<u64, Expected>,
+    deferred: BTreeMap<u64, Expected>,
     count: BTreeMap<&'static str, u64>,
     requests: u64,
     one_lease_for_a: bool,
@@ -321,14 +321,14 @@ struct World {
     max_waiters: usize,
 }
 
-impl World {
+impl Model {
     fn new(one_lease_for_a: bool) -> Self {
-        let mut ours = TestNode::at(START);
-        ours.config("max-waiters", "9").unwrap();
+        let mut node = TestNode::at(START);
+        node.config("max-waiters", "9").unwrap();
         if one_lease_for_a {
-            ours.call("RULE SET r MATCH a* FILLS 1");
+            node.call("RULE SET r MATCH a* FILLS 1");
         }
-        let spot = || Spot {
+        let record = || KeyRecord {
             held: Held::Nothing,
             lease: None,
             backoff: None,
@@ -338,21 +338,21 @@ impl World {
             staled: Vec::new(),
             ever_leased: false,
         };
-        World {
-            ours,
+        Model {
+            node,
             wall: START,
             mono: START,
             wall_was_set: false,
-            moment: 0,
+            time: 0,
             nth: 0,
             role: 0,
             role_since: START,
-            spots: KEYS.into_iter().map(|key| (key, spot())).collect(),
+            records: KEYS.into_iter().map(|key| (key, record())).collect(),
             loads: Vec::new(),
             stamps: Vec::new(),
             values: BTreeMap::new(),
             flushed: Vec::new(),
-            late: BTreeMap::new(),
+            deferred: BTreeMap::new(),
             count: BTreeMap::new(),
             requests: 0,
             one_lease_for_a,
@@ -362,13 +362,13 @@ impl World {
         }
     }
 
-    fn take(&mut self, step: &Step) {
+    fn apply(&mut self, step: &Step) {
         match step {
-            Step::LeaseRequest(request) => self.ask(request),
+            Step::LeaseRequest(request) => self.request_lease(request),
             Step::Fill(nth, life, room) => self.fill(*nth, *life, *room),
             Step::Stamp => {
-                let began = self.next_moment();
-                let token = self.ours.call("STAMP").trim_matches('"').to_owned();
+                let began = self.next_time();
+                let token = self.node.call("STAMP").trim_matches('"').to_owned();
                 let (mono, role) = (self.mono, self.role);
                 self.stamps.push(Load { key: "", token, began, mono, role, answered: None });
             }
@@ -378,117 +378,117 @@ impl World {
                 let Some(at) = self.recent(*nth) else { return };
                 let key = self.loads[at].key;
                 let held = self.holds(at);
-                let said = format!("EXTEND {key} {} {ms}ms", self.loads[at].token);
-                assert_eq!(self.say(&said), u8::from(held).to_string());
+                let line = format!("EXTEND {key} {} {ms}ms", self.loads[at].token);
+                assert_eq!(self.call(&line), u8::from(held).to_string());
                 if held {
                     let until = self.mono + ms;
-                    self.spot(key).lease.as_mut().unwrap().until = until;
+                    self.record(key).lease.as_mut().unwrap().until = until;
                 }
             }
             Step::Set(key, life) => {
-                let began = self.next_moment();
+                let began = self.next_time();
                 let value = self.value(key, began, None);
-                let said = self.set_line(key, &value, *life, "");
-                assert_eq!(self.say(&said), "OK");
+                let line = self.set_line(key, &value, *life, "");
+                assert_eq!(self.call(&line), "OK");
                 self.put(key, value, *life, false, None, began);
-                self.stored(key, began);
+                self.on_stored(key, began);
             }
             Step::Del(key) => {
-                self.say(&format!("DEL {key}"));
-                self.spot(key).held = Held::Nothing;
-                let mark = self.mark(self.guard);
-                self.spot(key).deleted.push(mark);
-                self.spot(key).backoff = None;
+                self.call(&format!("DEL {key}"));
+                self.record(key).held = Held::Nothing;
+                let tombstone = self.tombstone(self.guard);
+                self.record(key).deleted.push(tombstone);
+                self.record(key).backoff = None;
                 self.end_lease(key, "leases_voided");
                 self.wake_waiters(key);
             }
             Step::Stale(key) => {
                 let wall = self.wall;
-                self.say(&format!("STALE {key}"));
-                let mut mark = self.mark(self.guard);
-                if let Held::Entry(entry) = &mut self.spot(key).held {
+                self.call(&format!("STALE {key}"));
+                let mut tombstone = self.tombstone(self.guard);
+                if let Held::Entry(entry) = &mut self.record(key).held {
                     if entry.state(wall) == State::Fresh {
                         (entry.ended, entry.fresh_until) = (true, entry.fresh_until.min(wall));
                     } else if !entry.ended {
-                        mark.spared = entry.value.clone();
+                        tombstone.spared = entry.value.clone();
                     }
                 }
-                self.spot(key).staled.push(mark);
+                self.record(key).staled.push(tombstone);
                 self.end_lease(key, "leases_voided");
                 self.wake_waiters(key);
             }
             Step::NativeSet(key, px) => {
-                let (at, now) = (self.next_moment(), self.ours.now());
+                let (at, now) = (self.next_time(), self.node.now());
                 let until = px.map(|px| self.wall + px);
-                self.ours.state.observe_native(&[b"SET", key.as_bytes()], Sender::Unknown, now);
-                self.ours.plain_set(key, "plain", until);
-                self.ours.tick();
-                self.spot(key).written.push(at);
-                self.spot(key).held = Held::Text(until);
-                self.touched(key);
+                self.node.state.observe_native(&[b"SET", key.as_bytes()], Sender::Unknown, now);
+                self.node.plain_set(key, "plain", until);
+                self.node.tick();
+                self.record(key).written.push(at);
+                self.record(key).held = Held::Text(until);
+                self.on_native_command(key);
             }
             Step::NativeDel(key) => {
-                // Before the first load nobody watches.
-                let watched = self.spot(key).ever_leased || !self.stamps.is_empty();
-                let (mark, now) = (self.mark(if watched { self.guard } else { 0 }), self.ours.now());
-                self.ours.state.observe_native(&[b"DEL", key.as_bytes()], Sender::Unknown, now);
-                self.ours.plain_del(key);
-                self.ours.tick();
-                self.spot(key).deleted.push(mark);
-                self.spot(key).held = Held::Nothing;
-                self.touched(key);
+                // Native commands are observed only from the first load on.
+                let watched = self.record(key).ever_leased || !self.stamps.is_empty();
+                let (tombstone, now) = (self.tombstone(if watched { self.guard } else { 0 }), self.node.now());
+                self.node.state.observe_native(&[b"DEL", key.as_bytes()], Sender::Unknown, now);
+                self.node.plain_del(key);
+                self.node.tick();
+                self.record(key).deleted.push(tombstone);
+                self.record(key).held = Held::Nothing;
+                self.on_native_command(key);
             }
             Step::Evict(key) => {
-                self.ours.plain_del(key);
-                self.spot(key).held = Held::Nothing;
+                self.node.plain_del(key);
+                self.record(key).held = Held::Nothing;
             }
             Step::Advance(ms) => return self.advance(*ms),
             Step::Turn(ms) => {
                 self.wall = self.wall.checked_add_signed(*ms).unwrap();
                 self.wall_was_set |= *ms != 0;
-                self.ours.set_clock(self.wall);
+                self.node.set_clock(self.wall);
             }
             Step::Disconnect(client) => {
-                self.ours.disconnect(*client);
-                let mut left = 0;
-                for spot in self.spots.values_mut() {
-                    let before = spot.queue.len();
-                    spot.queue.retain(|waiter| waiter.request.client != *client);
-                    left += (before - spot.queue.len()) as u64;
+                self.node.disconnect(*client);
+                let mut dropped = 0;
+                for record in self.records.values_mut() {
+                    let before = record.queue.len();
+                    record.queue.retain(|waiter| waiter.request.client != *client);
+                    dropped += (before - record.queue.len()) as u64;
                 }
-                self.add("waits_dropped", left);
+                self.add("waits_dropped", dropped);
             }
             Step::Flush => {
-                let at = self.next_moment();
+                let at = self.next_time();
                 self.flushed.push(at);
-                KEYS.iter().for_each(|key| self.ours.plain_del(key));
-                let now = self.ours.now();
-                for (_, key) in self.ours.state.flushed(None, now) {
-                    self.ours.as_node().wake_waiters(Key::named(&key));
+                KEYS.iter().for_each(|key| self.node.plain_del(key));
+                let now = self.node.now();
+                for (_, key) in self.node.state.flushed(None, now) {
+                    self.node.as_node().wake_waiters(Key::named(&key));
                 }
-                self.ours.tick();
+                self.node.tick();
                 for key in KEYS {
-                    let spot = self.spot(key);
-                    (spot.held, spot.backoff) = (Held::Nothing, None);
+                    let record = self.record(key);
+                    (record.held, record.backoff) = (Held::Nothing, None);
                     self.end_lease(key, "leases_voided");
                 }
-                self.settle_in_any_order();
+                self.wake_waiters_in_any_order();
             }
             Step::ChangeOfRole => {
                 (self.role, self.role_since) = (self.role + 1, self.mono);
-                let now = self.ours.now();
-                self.ours.state.reset_leases([100 + self.role; 16], now);
-                self.ours.tick();
+                let now = self.node.now();
+                self.node.state.reset_leases([100 + self.role; 16], now);
+                self.node.tick();
                 for key in KEYS {
-                    self.spot(key).backoff = None;
+                    self.record(key).backoff = None;
                     self.end_lease(key, "leases_voided");
-                    for waiter in std::mem::take(&mut self.spot(key).queue) {
+                    for waiter in std::mem::take(&mut self.record(key).queue) {
                         self.answer(waiter.request.client, "waits_dropped", busy());
                     }
                 }
             }
             Step::Config(name, value) => {
-                self.ours.config(name, value).unwrap();
+                self.node.config(name, value).unwrap();
                 let value: u64 = value.parse().unwrap();
                 match *name {
                     "guard" => self.guard = value * 1_000,
@@ -500,31 +500,31 @@ impl World {
         self.compare();
     }
 
-    /// After the last step: whoever waits is answered, and nothing is left behind.
+    /// After the last step: all waiters are answered, and nothing is left.
     fn end(&mut self) {
         self.advance(100_000);
-        assert!(self.spots.values().all(|spot| spot.queue.is_empty() && spot.lease.is_none()));
-        assert!(self.ours.state.leases.is_idle(), "nothing is left of leases and waits");
+        assert!(self.records.values().all(|record| record.queue.is_empty() && record.lease.is_none()));
+        assert!(self.node.state.leases.is_idle(), "leases or waiters are left");
     }
 
-    // ------------------------------------------------------------------ what clients do
+    // ------------------------------------------------------------------ commands of clients
 
-    fn ask(&mut self, request: &LeaseRequest) {
+    fn request_lease(&mut self, request: &LeaseRequest) {
         if self.is_parked(request.client) {
-            return; // it cannot speak
+            return; // a blocked client sends nothing
         }
         let LeaseRequest { client, key, lock, wait, owner, eager } = request;
-        let owns = owner.map_or(String::new(), |owner| format!(" OWNER {owner}"));
+        let owner_option = owner.map_or(String::new(), |owner| format!(" OWNER {owner}"));
         let beta = if *eager { 1_000_000 } else { 0 };
-        let said = format!("GETLOCK {key} LOCK {lock}ms WAIT {wait}ms BETA {beta}{owns}");
-        let answer = self.ours.call_as(*client, &said);
-        let waiting: usize = self.spots.values().map(|spot| spot.queue.len()).sum();
+        let line = format!("GETLOCK {key} LOCK {lock}ms WAIT {wait}ms BETA {beta}{owner_option}");
+        let answer = self.node.call_as(*client, &line);
+        let waiting: usize = self.records.values().map(|record| record.queue.len()).sum();
         let decision = match self.decide(request, *wait > 0 && waiting < self.max_waiters) {
             Decision::Wait => {
                 assert_eq!(answer, "(waiting)", "{request:?}");
                 self.nth += 1;
                 let (until, nth) = (self.mono + wait, self.nth);
-                self.spot(key).queue.push(Waiter { request: request.clone(), until, nth });
+                self.record(key).queue.push(Waiter { request: request.clone(), until, nth });
                 return;
             }
             Decision::Now(decision) => decision,
@@ -534,16 +534,16 @@ impl World {
         self.match_answer(key, &answer, &decision);
     }
 
-    /// Whoever reads a fresh value may be picked to load it anew; but only where that is allowed.
+    /// A reader of a fresh value may be granted an early refresh, but only where that is allowed.
     fn should_refresh_early(&mut self, request: &LeaseRequest, answer: &str, decision: Expected) -> Expected {
         let given = Answer::parse(answer).token.is_some();
         if !given || decision.token.is_some() || !matches!(decision.state, "HIT" | "ABSENT") {
             return decision;
         }
         let (wall, set) = (self.wall, self.wall_was_set);
-        let spot = self.spot(request.key);
-        assert!(spot.lease.is_none() && spot.backoff.is_none(), "an early lease where one loads, or nobody may");
-        let Held::Entry(entry) = &spot.held else { panic!("an early lease of a plain string") };
+        let record = self.record(request.key);
+        assert!(record.lease.is_none() && record.backoff.is_none(), "an early lease during a lease or a back-off");
+        let Held::Entry(entry) = &record.held else { panic!("an early lease of a plain string") };
         let load_ms = entry.load_ms.expect("an early lease before a load was measured");
         let left = entry.fresh_until - wall;
         assert!(
@@ -561,12 +561,12 @@ impl World {
         let load = self.loads[at].clone();
         let key = load.key;
         let value = self.value(key, load.began, Some(load.mono));
-        let said = self.set_line(key, &value, life, &format!(" TOKEN {}", load.token));
-        self.ours.server.out_of_memory = !room;
-        let answer = self.say(&said);
-        self.ours.server.out_of_memory = false;
-        let ours = load.role == self.role;
-        let verdict = if ours { self.judge(key, &load) } else { Verdict::Lost };
+        let line = self.set_line(key, &value, life, &format!(" TOKEN {}", load.token));
+        self.node.server.out_of_memory = !room;
+        let answer = self.call(&line);
+        self.node.server.out_of_memory = false;
+        let same_role = load.role == self.role;
+        let verdict = if same_role { self.check_fill(key, &load) } else { Verdict::Lost };
         if !room {
             assert!(answer.starts_with("(error) OOM"), "{answer}");
             if self.holds(at) {
@@ -578,14 +578,14 @@ impl World {
             }
             return;
         }
-        if let Some(before) = load.answered.filter(|_| ours) {
-            assert_eq!(answer, before, "the same again");
+        if let Some(before) = load.answered.filter(|_| same_role) {
+            assert_eq!(answer, before, "a retry gets the same reply");
             return;
         }
         let load_ms = self.holds(at).then(|| self.mono - load.mono);
-        let (expected, stored) = self.bring_home(key, value, life, verdict, load_ms, load.began);
+        let (expected, stored) = self.fill_reply(key, value, life, verdict, load_ms, load.began);
         assert_eq!(answer, expected);
-        if !ours {
+        if !same_role {
             self.add("fills_unknown", 1);
         } else {
             self.loads[at].answered = Some(expected);
@@ -600,22 +600,22 @@ impl World {
                 self.add("fills_late", 1);
             }
         }
-        if stored { self.stored(key, load.began) } else { self.wake_waiters(key) }
+        if stored { self.on_stored(key, load.began) } else { self.wake_waiters(key) }
     }
 
     fn fill_since(&mut self, nth: usize, key: &'static str, life: Life) {
         let Some(load) = self.stamps.iter().rev().nth(nth % self.stamps.len().max(1)).cloned() else { return };
         let value = self.value(key, load.began, Some(load.mono));
-        let said = self.set_line(key, &value, life, &format!(" SINCE {}", load.token));
-        let answer = self.say(&said);
-        let verdict = if load.role == self.role { self.judge(key, &load) } else { Verdict::Lost };
-        let (expected, stored) = self.bring_home(key, value, life, verdict, None, load.began);
+        let line = self.set_line(key, &value, life, &format!(" SINCE {}", load.token));
+        let answer = self.call(&line);
+        let verdict = if load.role == self.role { self.check_fill(key, &load) } else { Verdict::Lost };
+        let (expected, stored) = self.fill_reply(key, value, life, verdict, None, load.began);
         assert_eq!(answer, expected);
-        if stored { self.stored(key, load.began) } else { self.wake_waiters(key) }
+        if stored { self.on_stored(key, load.began) } else { self.wake_waiters(key) }
     }
 
-    /// What a load is answered that comes home; whether it was stored.
-    fn bring_home(
+    /// The reply to a fill, and whether it is stored.
+    fn fill_reply(
         &mut self,
         key: &'static str,
         value: String,
@@ -638,20 +638,20 @@ impl World {
         let window = life.window();
         let mut end = since.min(if life.fresh == PAST { 1 } else { self.wall + life.fresh });
         if self.wall_was_set && window > 0 {
-            // Stamps may be ahead of a wall clock that was set back: only ours knows by how much.
-            let text = self.ours.call(&format!("GET {key} STALE"));
+            // Stamps may be ahead of a wall clock that was set back; only the real node knows by how much.
+            let text = self.node.call(&format!("GET {key} STALE"));
             self.requests += 1;
             if text != format!("\"{value}\"") {
                 return ("STALE", false);
             }
-            end = self.ours.expire_at(key).unwrap() - window;
-            assert!(end <= self.wall, "its windows count from when it was made stale, or from now");
+            end = self.node.expire_at(key).unwrap() - window;
+            assert!(end <= self.wall, "its windows start when it was made stale, or now");
         }
         if end + window <= self.wall {
             return ("STALE", false);
         }
         self.put(key, value, Life { fresh: 1, ..life }, true, load_ms, began);
-        let Held::Entry(entry) = &mut self.spot(key).held else { unreachable!() };
+        let Held::Entry(entry) = &mut self.record(key).held else { unreachable!() };
         (entry.fresh_until, entry.expire_at) = (end, end + window);
         ("STALE", true)
     }
@@ -661,32 +661,32 @@ impl World {
         let load = self.loads[at].clone();
         let key = load.key;
         let failed = backoff.map_or(String::new(), |ms| format!(" BACKOFF {ms}ms"));
-        let answer = self.say(&format!("UNLOCK {key} {}{failed}", load.token));
+        let answer = self.call(&format!("UNLOCK {key} {}{failed}", load.token));
         let held = self.holds(at);
         assert_eq!(answer, u8::from(held).to_string());
         if held {
             self.end_lease(key, if backoff.is_some() { "fills_failed" } else { "leases_released" });
         }
-        let verdict = self.judge(key, &load);
+        let verdict = self.check_fill(key, &load);
         let fresh_there = self.is_fresh(key);
         let counts = load.role == self.role && load.answered.is_none() && verdict == Verdict::Good && !fresh_there;
         if let Some(ms) = backoff.filter(|_| held || counts) {
             self.nth += 1;
             let (until, nth) = (self.mono + ms, self.nth);
-            self.spot(key).backoff = Some((until, nth));
+            self.record(key).backoff = Some((until, nth));
         }
         self.wake_waiters(key);
     }
 
-    // ------------------------------------------------------------------ what it amounts to
+    // ------------------------------------------------------------------ the model
 
-    /// What this caller is told at this moment.
+    /// What this caller gets now.
     fn decide(&mut self, request: &LeaseRequest, waits: bool) -> Decision {
         self.expire();
         let (wall, mono) = (self.wall, self.mono);
-        let circle = self.would_deadlock(request.key, request.client);
-        let spot = self.spots.get_mut(request.key).unwrap();
-        let (state, value, fresh_ms) = match &spot.held {
+        let deadlock = self.would_deadlock(request.key, request.client);
+        let record = self.records.get_mut(request.key).unwrap();
+        let (state, value, fresh_ms) = match &record.held {
             Held::Text(until) => {
                 let fresh_ms = until.map_or(-1, |until| (until - wall) as i64);
                 return now("HIT", Some("plain".into()), None, fresh_ms, Some(0));
@@ -696,92 +696,94 @@ impl World {
                 (entry.state(wall), entry.value.clone(), entry.fresh_until.saturating_sub(wall) as i64)
             }
         };
-        let again =
-            spot.lease.as_mut().filter(|lease| request.owner.is_some() && lease.owner == request.owner).map(|lease| {
-                lease.client = request.client;
-                (lease.load, lease.until - mono)
-            });
-        let (backoff, leased) = (spot.backoff.is_some(), spot.lease.is_some());
+        let own_lease =
+            record.lease.as_mut().filter(|lease| request.owner.is_some() && lease.owner == request.owner).map(
+                |lease| {
+                    lease.client = request.client;
+                    (lease.load, lease.until - mono)
+                },
+            );
+        let (backoff, leased) = (record.backoff.is_some(), record.lease.is_some());
         let stale = matches!(state, State::Swr | State::Sie);
         let without = || if stale { now("STALE", value.clone(), None, 0, None) } else { Decision::Now(busy()) };
         let with = |load: usize, left: u64| match state {
             State::Swr => now("STALE", value.clone(), Some(load), 0, Some(left)),
             _ => now("MISS", None, Some(load), 0, Some(left)),
         };
-        match again {
+        match own_lease {
             _ if state == State::Fresh => {
-                let (load, left) = again.unzip();
+                let (load, left) = own_lease.unzip();
                 let state = if value.is_some() { "HIT" } else { "ABSENT" };
                 now(state, value, load, fresh_ms, Some(left.unwrap_or(0)))
             }
             Some((load, left)) => with(load, left),
             None if backoff => without(),
             None if leased && state == State::Swr => without(),
-            None if leased && waits && !circle => Decision::Wait,
+            None if leased && waits && !deadlock => Decision::Wait,
             None if leased || !self.may_grant(request.key) => without(),
             None => with(self.grant(request, request.lock), request.lock),
         }
     }
 
     fn may_grant(&self, key: &str) -> bool {
-        let leases = || self.spots.iter().filter(|(_, spot)| spot.lease.is_some());
+        let leases = || self.records.iter().filter(|(_, record)| record.lease.is_some());
         let rule_is_full =
             self.one_lease_for_a && key.starts_with('a') && leases().any(|(other, _)| other.starts_with('a'));
         leases().count() < self.max_leases && !rule_is_full
     }
 
     fn grant(&mut self, request: &LeaseRequest, lock: u64) -> usize {
-        let began = self.next_moment();
+        let began = self.next_time();
         self.nth += 1;
         let (until, nth, load) = (self.mono + lock, self.nth, self.loads.len());
         let (mono, role) = (self.mono, self.role);
         self.loads.push(Load { key: request.key, token: String::new(), began, mono, role, answered: None });
-        let spot = self.spots.get_mut(request.key).unwrap();
-        assert!(spot.lease.is_none(), "one live lease a key");
-        spot.ever_leased = true;
-        spot.lease = Some(Lease { load, until, nth, client: request.client, owner: request.owner });
+        let record = self.records.get_mut(request.key).unwrap();
+        assert!(record.lease.is_none(), "one live lease per key");
+        record.ever_leased = true;
+        record.lease = Some(Lease { load, until, nth, client: request.client, owner: request.owner });
         self.add("leases_granted", 1);
         load
     }
 
-    /// Whether a connection would wait for itself, over any number of others.
+    /// Whether a connection would wait for itself, through any number of others.
     fn would_deadlock(&self, key: &str, client: u64) -> bool {
         let (mut key, mut seen) = (key, BTreeSet::new());
-        while let Some(lease) = &self.spots[key].lease {
+        while let Some(lease) = &self.records[key].lease {
             if lease.client == client {
                 return true;
             }
-            let waits = |spot: &Spot| spot.queue.iter().any(|waiter| waiter.request.client == lease.client);
-            match self.spots.iter().find(|(_, spot)| waits(spot)) {
+            let waits = |record: &KeyRecord| record.queue.iter().any(|waiter| waiter.request.client == lease.client);
+            match self.records.iter().find(|(_, record)| waits(record)) {
                 Some((next, _)) if seen.insert(*next) => key = next,
-                Some(_) => panic!("a circle of connections that wait for each other"),
+                Some(_) => panic!("a deadlock of connections that wait for each other"),
                 None => return false,
             }
         }
         false
     }
 
-    /// What a load that began then is worth, by everything that has happened since.
-    fn judge(&mut self, key: &'static str, load: &Load) -> Verdict {
+    /// The verdict on a fill, by all events since its load began.
+    fn check_fill(&mut self, key: &'static str, load: &Load) -> Verdict {
         self.expire();
-        let spot = &self.spots[key];
-        let conflicting = |mark: &&Mark| mark.at > load.began || load.mono < mark.guard;
-        if matches!(spot.held, Held::Text(_)) || spot.written.iter().any(|at| *at > load.began) {
+        let record = &self.records[key];
+        let conflicting = |tombstone: &&Tombstone| tombstone.at > load.began || load.mono < tombstone.guard;
+        if matches!(record.held, Held::Text(_)) || record.written.iter().any(|at| *at > load.began) {
             Verdict::Lost
         } else if self.flushed.iter().any(|at| *at > load.began)
-            || spot.deleted.iter().any(|mark| conflicting(&mark))
+            || record.deleted.iter().any(|tombstone| conflicting(&tombstone))
             || load.mono < self.role_since + self.guard
         {
             Verdict::Dead
-        } else if spot.staled.iter().any(|mark| conflicting(&mark)) {
-            Verdict::Stale(spot.staled.last().unwrap().wall)
+        } else if record.staled.iter().any(|tombstone| conflicting(&tombstone)) {
+            Verdict::Stale(record.staled.last().unwrap().wall)
         } else {
             Verdict::Good
         }
     }
 
     fn is_fresh(&self, key: &str) -> bool {
-        match &self.spots[key].held {
+        match &self.records[key].held {
             Held::Entry(entry) => entry.state(self.wall) == State::Fresh,
             Held::Text(_) => true,
             Held::Nothing => false,
@@ -792,65 +794,65 @@ impl World {
         let (fresh_until, stored) = (self.wall + life.fresh, self.wall);
         let expire_at = fresh_until + life.window();
         let value = (!life.absent).then_some(value);
-        let spot = self.spot(key);
-        assert!(spot.written.iter().all(|at| *at <= began), "a load replaces one that began later");
-        spot.written.push(began);
-        spot.held = match life.fresh {
+        let record = self.record(key);
+        assert!(record.written.iter().all(|at| *at <= began), "a load replaces one that began later");
+        record.written.push(began);
+        record.held = match life.fresh {
             PAST => Held::Nothing,
             _ => Held::Entry(Entry { value, fresh_until, ended, life, load_ms, stored, expire_at }),
         };
     }
 
-    /// Something was stored that began then.
-    fn stored(&mut self, key: &'static str, began: u64) {
-        self.spot(key).backoff = None;
-        let lease = self.spot(key).lease.as_ref().map(|lease| lease.load);
+    /// After a store whose load began then.
+    fn on_stored(&mut self, key: &'static str, began: u64) {
+        self.record(key).backoff = None;
+        let lease = self.record(key).lease.as_ref().map(|lease| lease.load);
         if lease.is_some_and(|load| self.loads[load].began < began) {
             self.end_lease(key, "leases_voided");
         }
         self.wake_waiters(key);
     }
 
-    /// A command of the server's own has deleted or written the key.
-    fn touched(&mut self, key: &'static str) {
-        self.spot(key).backoff = None;
+    /// After a native command has deleted or written the key.
+    fn on_native_command(&mut self, key: &'static str) {
+        self.record(key).backoff = None;
         self.end_lease(key, "leases_voided");
         self.wake_waiters(key);
     }
 
     fn end_lease(&mut self, key: &'static str, how: &'static str) {
-        if self.spot(key).lease.take().is_some() {
+        if self.record(key).lease.take().is_some() {
             self.add(how, 1);
         }
     }
 
-    /// Those who wait are told what they would be told now, until one of them would wait.
+    /// Answers waiters as if they asked now, until one of them would wait.
     fn wake_waiters(&mut self, key: &'static str) {
-        while let Some(waiter) = self.spots[key].queue.first() {
+        while let Some(waiter) = self.records[key].queue.first() {
             let request = waiter.request.clone();
-            let waiter = self.spot(key).queue.remove(0);
+            let waiter = self.record(key).queue.remove(0);
             match self.decide(&request, true) {
-                Decision::Wait => return self.spot(key).queue.insert(0, waiter),
+                Decision::Wait => return self.record(key).queue.insert(0, waiter),
                 Decision::Now(decision) => self.answer_waiter(&request, decision, "waits_dropped"),
             }
         }
     }
 
-    /// After a flush the keys are settled in an order that nobody promises; it decides only whom limits refuse.
-    fn settle_in_any_order(&mut self) {
-        let answers: BTreeMap<u64, String> = std::mem::take(&mut self.ours.answers).into_iter().collect();
-        let was_granted = |spot: &Spot| {
-            let first = spot.queue.first().and_then(|waiter| answers.get(&waiter.request.client));
+    /// After a flush waiters are woken in no particular order of keys, which decides whom the limits refuse.
+    fn wake_waiters_in_any_order(&mut self) {
+        let answers: BTreeMap<u64, String> = std::mem::take(&mut self.node.answers).into_iter().collect();
+        let was_granted = |record: &KeyRecord| {
+            let first = record.queue.first().and_then(|waiter| answers.get(&waiter.request.client));
             first.is_some_and(|answer| Answer::parse(answer).token.is_some())
         };
-        let (first, then): (Vec<_>, Vec<_>) = KEYS.into_iter().partition(|key| was_granted(&self.spots[key]));
+        let (first, then): (Vec<_>, Vec<_>) = KEYS.into_iter().partition(|key| was_granted(&self.records[key]));
         first.into_iter().chain(then).for_each(|key| self.wake_waiters(key));
-        self.ours.answers = answers.into_iter().collect();
+        self.node.answers = answers.into_iter().collect();
     }
 
-    fn answer_waiter(&mut self, request: &LeaseRequest, decision: Expected, in_vain: &'static str) {
+    fn answer_waiter(&mut self, request: &LeaseRequest, decision: Expected, when_busy: &'static str) {
         let how = match decision.state {
-            "BUSY" => in_vain,
+            "BUSY" => when_busy,
             "MISS" => "waits_promoted",
             "STALE" if decision.token.is_some() => "waits_promoted",
             _ => "waits_served",
@@ -861,11 +863,11 @@ impl World {
     fn answer(&mut self, client: u64, how: &'static str, decision: Expected) {
         self.add(how, 1);
         self.requests += 1;
-        assert!(self.late.insert(client, decision).is_none(), "a waiter is answered once");
+        assert!(self.deferred.insert(client, decision).is_none(), "a waiter is answered once");
     }
 
     fn serve_waiters(&mut self, key: &'static str, value: &str, life: Life) {
-        for waiter in std::mem::take(&mut self.spot(key).queue) {
+        for waiter in std::mem::take(&mut self.record(key).queue) {
             let (state, value) = if life.absent { ("ABSENT", None) } else { ("HIT", Some(value.to_owned())) };
             let decision = Expected { state, value, token: None, fresh_ms: 0, lease_ms: Some(0) };
             self.answer(waiter.request.client, "waits_served", decision);
@@ -884,14 +886,16 @@ impl World {
                         self.end_lease(key, "leases_expired");
                         self.wake_waiters(key);
                     }
-                    Due::Backoff => self.spot(key).backoff = None,
-                    // Whose lease ends at the same moment: it may be the next to load.
-                    Due::Waiter(_) if self.spots[key].lease.as_ref().is_some_and(|lease| lease.until <= self.mono) => {
+                    Due::Backoff => self.record(key).backoff = None,
+                    // The lease ends at the same time: this waiter may get it.
+                    Due::Waiter(_)
+                        if self.records[key].lease.as_ref().is_some_and(|lease| lease.until <= self.mono) =>
+                    {
                         self.end_lease(key, "leases_expired");
                         self.wake_waiters(key);
                     }
                     Due::Waiter(at) => {
-                        let waiter = self.spot(key).queue.remove(at);
+                        let waiter = self.record(key).queue.remove(at);
                         let Decision::Now(decision) = self.decide(&waiter.request, false) else { unreachable!() };
                         self.answer_waiter(&waiter.request, decision, "waits_timed_out");
                     }
@@ -904,32 +908,32 @@ impl World {
     }
 
     fn advance_clocks(&mut self, ms: u64) {
-        self.ours.advance(ms);
+        self.node.advance(ms);
         self.mono += ms;
         self.wall += ms;
     }
 
     fn next_due(&self) -> Option<(u64, u64, &'static str, Due)> {
         let mut due = Vec::new();
-        for (key, spot) in &self.spots {
-            due.extend(spot.lease.iter().map(|lease| (lease.until, lease.nth, *key, Due::Lease)));
-            due.extend(spot.backoff.iter().map(|(until, nth)| (*until, *nth, *key, Due::Backoff)));
-            let waiters = spot.queue.iter().enumerate();
+        for (key, record) in &self.records {
+            due.extend(record.lease.iter().map(|lease| (lease.until, lease.nth, *key, Due::Lease)));
+            due.extend(record.backoff.iter().map(|(until, nth)| (*until, *nth, *key, Due::Backoff)));
+            let waiters = record.queue.iter().enumerate();
             due.extend(waiters.map(|(at, waiter)| (waiter.until, waiter.nth, *key, Due::Waiter(at))));
         }
         due.into_iter().min_by_key(|(until, nth, ..)| (*until, *nth))
     }
 
-    /// What the server does by itself.
+    /// Active expiry of the server.
     fn expire(&mut self) {
-        for spot in self.spots.values_mut() {
-            let gone_at = match &spot.held {
+        for record in self.records.values_mut() {
+            let gone_at = match &record.held {
                 Held::Nothing | Held::Text(None) => continue,
                 Held::Text(Some(until)) => *until,
                 Held::Entry(entry) => entry.expire_at,
             };
             if gone_at <= self.wall {
-                spot.held = Held::Nothing;
+                record.held = Held::Nothing;
             }
         }
     }
@@ -937,12 +941,12 @@ impl World {
     // ------------------------------------------------------------------ comparing
 
     fn compare(&mut self) {
-        self.compare_late_answers();
+        self.compare_deferred_answers();
         self.expire();
         for key in KEYS {
-            let answer = self.say(&format!("GET {key} STATE STALE"));
+            let answer = self.call(&format!("GET {key} STATE STALE"));
             self.requests += 1;
-            let decision = match &self.spots[key].held {
+            let decision = match &self.records[key].held {
                 Held::Text(_) => ("HIT", Some("plain".to_owned())),
                 Held::Nothing => ("MISS", None),
                 Held::Entry(entry) => match entry.state(self.wall) {
@@ -960,15 +964,14 @@ impl World {
         self.compare_counters();
     }
 
-    fn compare_late_answers(&mut self) {
-        let mut expected = std::mem::take(&mut self.late);
-        for (client, answer) in self.ours.late_answers() {
-            let decision =
-                expected.remove(&client).unwrap_or_else(|| panic!("{client} is told {answer}, and should wait"));
+    fn compare_deferred_answers(&mut self) {
+        let mut expected = std::mem::take(&mut self.deferred);
+        for (client, answer) in self.node.late_answers() {
+            let decision = expected.remove(&client).unwrap_or_else(|| panic!("{client} got {answer}, but should wait"));
             let key = decision.token.map_or("", |load| self.loads[load].key);
             self.match_answer(key, &answer, &decision);
         }
-        assert!(expected.is_empty(), "these still wait: {expected:?}");
+        assert!(expected.is_empty(), "still waiting: {expected:?}");
     }
 
     fn match_answer(&mut self, key: &'static str, answer: &str, decision: &Expected) {
@@ -980,15 +983,15 @@ impl World {
         );
         match decision.lease_ms {
             Some(ms) => assert_eq!(given.lease_ms, ms, "{answer}"),
-            None => assert!(given.lease_ms > 0, "{answer}: when to ask again"),
+            None => assert!(given.lease_ms > 0, "{answer}: a retry delay is missing"),
         }
         match (given.token, decision.token) {
             (None, None) => {}
             (Some(token), Some(load)) if self.loads[load].token.is_empty() => {
-                assert!(self.loads.iter().all(|other| other.token != token), "no two tokens are the same");
+                assert!(self.loads.iter().all(|other| other.token != token), "a token is granted twice");
                 self.loads[load].token = token;
             }
-            (Some(token), Some(load)) => assert_eq!(token, self.loads[load].token, "its owner gets the same again"),
+            (Some(token), Some(load)) => assert_eq!(token, self.loads[load].token, "an owner gets its token again"),
             (given, expected) => panic!("{answer}: token {given:?}, expected {expected:?}"),
         }
         if let Some(value) = &given.value {
@@ -997,82 +1000,83 @@ impl World {
         }
     }
 
-    /// By what has happened to the key alone: may this be served at this moment?
+    /// Checks against the history of the key alone that this value may be served now.
     fn may_be_served(&self, key: &str, state: &str, text: Option<&str>) {
         let Some(value) = text.and_then(|text| self.values.get(text)) else { return };
         assert_eq!(value.key, key);
-        let spot = &self.spots[key];
-        assert!(spot.written.iter().all(|at| *at <= value.began), "{text:?}: something later was stored");
-        let older = |mark: &Mark| mark.at > value.began || value.loaded.is_some_and(|at| at < mark.guard);
-        assert!(!spot.deleted.iter().any(older), "{text:?} is served though it was deleted");
-        assert!(self.flushed.iter().all(|at| *at < value.began), "{text:?} is served though it was flushed");
+        let record = &self.records[key];
+        assert!(record.written.iter().all(|at| *at <= value.began), "{text:?} is served, but a later value was stored");
+        let older =
+            |tombstone: &Tombstone| tombstone.at > value.began || value.loaded.is_some_and(|at| at < tombstone.guard);
+        assert!(!record.deleted.iter().any(older), "{text:?} is served, but was deleted");
+        assert!(self.flushed.iter().all(|at| *at < value.began), "{text:?} is served, but was flushed");
         if state == "HIT" {
-            let reached = |mark: &Mark| older(mark) && mark.spared.as_deref() != text;
-            assert!(!spot.staled.iter().any(reached), "{text:?} is fresh though it was made stale");
+            let reached = |tombstone: &Tombstone| older(tombstone) && tombstone.spared.as_deref() != text;
+            assert!(!record.staled.iter().any(reached), "{text:?} is fresh, but was made stale");
         }
     }
 
     fn compare_lease(&self, key: &'static str) {
-        let (spot, leases) = (&self.spots[key], &self.ours.state.leases);
+        let (record, leases) = (&self.records[key], &self.node.state.leases);
         let until = |lease: Option<(u64, u64)>| lease.filter(|(until, _)| *until > self.mono);
         let lease = leases.lease(0, key.as_bytes()).map(|lease| (lease.until_ms, lease.client));
-        assert_eq!(until(lease), spot.lease.as_ref().map(|lease| (lease.until, lease.client)), "the lease of {key}");
-        let backoff = leases.backoff_ms(0, key.as_bytes(), self.ours.now());
-        assert_eq!(backoff, spot.backoff.map(|(until, _)| until - self.mono), "the back-off of {key}");
-        assert_eq!(leases.waiters_of(0, key.as_bytes()), spot.queue.len(), "who waits for {key}");
-        assert!(spot.queue.is_empty() || spot.lease.is_some(), "nobody waits where nobody loads");
+        assert_eq!(until(lease), record.lease.as_ref().map(|lease| (lease.until, lease.client)), "the lease of {key}");
+        let backoff = leases.backoff_ms(0, key.as_bytes(), self.node.now());
+        assert_eq!(backoff, record.backoff.map(|(until, _)| until - self.mono), "the back-off of {key}");
+        assert_eq!(leases.waiters_of(0, key.as_bytes()), record.queue.len(), "the waiters of {key}");
+        assert!(record.queue.is_empty() || record.lease.is_some(), "waiters without a lease");
     }
 
     fn compare_counters(&self) {
-        let ours = self.ours.state.stats.all();
+        let node = self.node.state.stats.all();
         let ends = [
-            ("fills", ours.fills),
-            ("fills_stale", ours.fills_stale),
-            ("fills_lost", ours.fills_lost),
-            ("fills_failed", ours.fills_failed),
-            ("leases_released", ours.leases_released),
-            ("leases_voided", ours.leases_voided),
-            ("leases_expired", ours.leases_expired),
+            ("fills", node.fills),
+            ("fills_stale", node.fills_stale),
+            ("fills_lost", node.fills_lost),
+            ("fills_failed", node.fills_failed),
+            ("leases_released", node.leases_released),
+            ("leases_voided", node.leases_voided),
+            ("leases_expired", node.leases_expired),
         ];
         let waits = [
-            ("waits_served", ours.waits_served),
-            ("waits_promoted", ours.waits_promoted),
-            ("waits_timed_out", ours.waits_timed_out),
-            ("waits_dropped", ours.waits_dropped),
+            ("waits_served", node.waits_served),
+            ("waits_promoted", node.waits_promoted),
+            ("waits_timed_out", node.waits_timed_out),
+            ("waits_dropped", node.waits_dropped),
         ];
         let others = [
-            ("leases_granted", ours.leases_granted),
-            ("leases_early", ours.leases_early),
-            ("fills_late", ours.fills_late),
-            ("fills_unknown", ours.fills_unknown),
+            ("leases_granted", node.leases_granted),
+            ("leases_early", node.leases_early),
+            ("fills_late", node.fills_late),
+            ("fills_unknown", node.fills_unknown),
         ];
         for (name, count) in ends.iter().chain(&waits).chain(&others) {
             assert_eq!(*count, self.count.get(name).copied().unwrap_or(0), "{name}");
         }
         let sum = |counts: &[(&str, u64)]| counts.iter().map(|(_, count)| count).sum::<u64>();
-        assert_eq!(ours.leases_granted, sum(&ends) + self.ours.state.leases.live(), "each lease has one end");
-        assert_eq!(ours.waits, sum(&waits), "each wait has one end");
-        let misses = ours.misses_cold + ours.misses_expired + ours.misses_invalidated + ours.misses_evicted;
-        let requests = ours.hits + ours.stale_hits + ours.absent_hits + misses + ours.busy;
+        assert_eq!(node.leases_granted, sum(&ends) + self.node.state.leases.live(), "each lease has one end");
+        assert_eq!(node.waits, sum(&waits), "each wait has one end");
+        let misses = node.misses_cold + node.misses_expired + node.misses_invalidated + node.misses_evicted;
+        let requests = node.hits + node.stale_hits + node.absent_hits + misses + node.busy;
         assert_eq!(requests, self.requests, "each request counts once");
     }
 
-    // ------------------------------------------------------------------ small things
+    // ------------------------------------------------------------------ helpers
 
-    fn spot(&mut self, key: &'static str) -> &mut Spot {
-        self.spots.get_mut(key).unwrap()
+    fn record(&mut self, key: &'static str) -> &mut KeyRecord {
+        self.records.get_mut(key).unwrap()
     }
 
-    fn say(&mut self, line: &str) -> String {
-        self.ours.call_as(OPERATOR, line)
+    fn call(&mut self, line: &str) -> String {
+        self.node.call_as(OPERATOR, line)
     }
 
-    fn next_moment(&mut self) -> u64 {
-        self.moment += 1;
-        self.moment
+    fn next_time(&mut self) -> u64 {
+        self.time += 1;
+        self.time
     }
 
-    /// One of the last loads.
+    /// A recent load.
     fn recent(&self, nth: usize) -> Option<usize> {
         let least = self.loads.len().saturating_sub(5);
         (!self.loads.is_empty()).then(|| self.loads.len() - 1 - nth % (self.loads.len() - least))
@@ -1080,19 +1084,19 @@ impl World {
 
     fn holds(&self, load: usize) -> bool {
         let Load { key, role, .. } = self.loads[load];
-        role == self.role && self.spots[key].lease.as_ref().is_some_and(|lease| lease.load == load)
+        role == self.role && self.records[key].lease.as_ref().is_some_and(|lease| lease.load == load)
     }
 
     fn is_parked(&self, client: u64) -> bool {
-        self.spots.values().any(|spot| spot.queue.iter().any(|waiter| waiter.request.client == client))
+        self.records.values().any(|record| record.queue.iter().any(|waiter| waiter.request.client == client))
     }
 
-    fn mark(&mut self, guard: u64) -> Mark {
+    fn tombstone(&mut self, guard: u64) -> Tombstone {
         let guard = if guard > 0 { self.mono + guard } else { 0 };
-        Mark { at: self.next_moment(), guard, wall: self.wall, spared: None }
+        Tombstone { at: self.next_time(), guard, wall: self.wall, spared: None }
     }
 
-    /// A text that tells whose it is.
+    /// A unique value, recorded with its key and load.
     fn value(&mut self, key: &'static str, began: u64, loaded: Option<u64>) -> String {
         let text = format!("v{}", self.values.len());
         self.values.insert(text.clone(), Value { key, began, loaded });
@@ -1134,7 +1138,7 @@ fn now(
     Decision::Now(Expected { state, value, token, fresh_ms, lease_ms })
 }
 
-/// An answer of `GETLOCK`, or of `GET` with `STATE`, taken apart.
+/// A parsed reply of `GETLOCK`, or of `GET` with `STATE`.
 struct Answer<'a> {
     state: &'a str,
     value: Option<String>,
@@ -1146,7 +1150,7 @@ struct Answer<'a> {
 impl<'a> Answer<'a> {
     fn parse(text: &'a str) -> Self {
         let parts: Vec<_> = text.trim_matches(['[', ']']).split(", ").collect();
-        let [state, value, token, fresh_ms, lease_ms] = parts[..] else { panic!("an answer of five: {text}") };
+        let [state, value, token, fresh_ms, lease_ms] = parts[..] else { panic!("five fields expected: {text}") };
         let word = |part: &str| (part != "(nil)").then(|| part.trim_matches('"').to_owned());
         let (fresh_ms, lease_ms) = (fresh_ms.parse().unwrap(), lease_ms.parse().unwrap());
         Answer { state, value: word(value), token: word(token), fresh_ms, lease_ms }

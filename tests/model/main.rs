@@ -1,9 +1,9 @@
-//! Random histories under a clock turned by hand: an obviously right cache (`naive.rs`) beside ours, compared by
-//! everything a client can ask, after every step. And a replica, whose clock is wrong by seconds and whose settings are
-//! others, must hold what its primary holds.
+//! Random histories under a simulated clock. After every step the module's core is compared with an obviously right
+//! cache (`naive.rs`) by all commands that read. A replica with a skewed clock and different settings must hold the
+//! same data.
 //!
-//! A failure prints the shortest history that shows it, and its seed is kept in `tests/model/regressions.txt`: commit it.
-//! `PROPTEST_CASES=100000` looks longer.
+//! A failure prints the shortest history that shows it, and its seed is appended to `tests/model/regressions.txt`:
+//! commit it. `PROPTEST_CASES=100000` tests more histories.
 
 mod history;
 mod invalidation;
@@ -13,7 +13,7 @@ mod naive;
 use std::collections::BTreeSet;
 
 use history::{Bytes, KEYS, Kind, Step, history};
-use naive::{Condition, Entry, Held, Lifetime, NEVER, Naive, Read, Said, State, What, WrongType};
+use naive::{Condition, Content, Entry, Held, Lifetime, NEVER, Naive, Read, State, StoreOptions, WrongType};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use smartcache::cache::entry::format;
@@ -34,39 +34,39 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn values_live_and_die_as_the_rules_say(steps in history(Kind::Plain), skew in -5_000..5_000_i64) {
-        let mut both = Both::new(skew);
-        both.configure("codec", "none");
-        steps.0.iter().for_each(|step| both.take(step));
-        both.wake_waiters();
+    fn freshness_follows_rules_and_options(steps in history(Kind::Plain), skew in -5_000..5_000_i64) {
+        let mut pair = Pair::new(skew);
+        pair.configure("codec", "none");
+        steps.0.iter().for_each(|step| pair.apply(step));
+        pair.compare_stored_bytes();
     }
 
     #[test]
-    fn how_values_are_stored_changes_nothing_that_is_read(steps in history(Kind::Packed), skew in -5_000..5_000_i64) {
-        let mut both = Both::new(skew);
-        steps.0.iter().for_each(|step| both.take(step));
-        both.wake_waiters();
+    fn compression_does_not_change_what_is_read(steps in history(Kind::Packed), skew in -5_000..5_000_i64) {
+        let mut pair = Pair::new(skew);
+        steps.0.iter().for_each(|step| pair.apply(step));
+        pair.compare_stored_bytes();
     }
 }
 
-/// Ours, with a replica, and the naive one.
-struct Both {
-    ours: TestNode,
+/// The real node with a replica, and the naive cache.
+struct Pair {
+    node: TestNode,
     replica: TestNode,
     naive: Naive,
     /// How far the replica's clock is ahead.
     skew: i64,
-    /// Something was restored: then stamps, which follow each node's own clock, are no longer the same.
+    /// Something was restored: the stamps of the nodes, which follow their own clocks, may differ.
     restored: bool,
-    /// Something was invalidated: what is restored may be older than that, and then be dead.
+    /// Something was invalidated: a restored entry may be older, and then be dead.
     invalidated: bool,
     softened: bool,
 }
 
-impl Both {
+impl Pair {
     fn new(skew: i64) -> Self {
-        let mut both = Both {
-            ours: TestNode::at(START),
+        let mut pair = Pair {
+            node: TestNode::at(START),
             replica: TestNode::replica_at(START),
             naive: Naive { now: START, ..Naive::default() },
             skew,
@@ -77,31 +77,32 @@ impl Both {
         for (name, value) in
             [("jitter", "90%"), ("default-ttl", "1"), ("swr", "77"), ("max-ttl", "2"), ("codec", "gzip")]
         {
-            both.replica.config(name, value).unwrap(); // none of which may matter there
+            pair.replica.config(name, value).unwrap(); // none of these may have an effect on a replica
         }
-        both.set_clock(START);
-        both
+        pair.set_clock(START);
+        pair
     }
 
-    /// Takes one step on both sides, then compares.
-    fn take(&mut self, step: &Step) {
+    /// Applies one step to both sides, then compares them.
+    fn apply(&mut self, step: &Step) {
         match step {
-            Step::Set(key, Bytes(value), said) => {
-                let answer =
-                    self.say(&[&[b"SET", key.as_bytes(), value], &*slices(&said_words(said, self.naive.now))].concat());
+            Step::Set(key, Bytes(value), options) => {
+                let answer = self.call(
+                    &[&[b"SET", key.as_bytes(), value], &*slices(&option_words(options, self.naive.now))].concat(),
+                );
                 let expected = if value.len() > self.naive.settings.max_value {
                     self.naive.count.refused += 1;
                     self.too_large(value)
                 } else {
                     let outcome = self
                         .naive
-                        .store(key, Some(value), said, &mut |key, from, to| drawn(&mut self.ours, key, from, to));
+                        .store(key, Some(value), options, &mut |key, from, to| drawn(&mut self.node, key, from, to));
                     if outcome.is_some() { "OK".into() } else { "(nil)".into() }
                 };
                 assert_eq!(answer, expected);
             }
             Step::Absent(key, lifetime, tags) => {
-                let said = Said {
+                let options = StoreOptions {
                     lifetime: *lifetime,
                     swr: None,
                     sie: None,
@@ -109,28 +110,28 @@ impl Both {
                     tags: tags.clone(),
                     codec: None,
                 };
-                let answer =
-                    self.say(&[&[b"ABSENT", key.as_bytes()], &*slices(&said_words(&said, self.naive.now))].concat());
+                let answer = self
+                    .call(&[&[b"ABSENT", key.as_bytes()], &*slices(&option_words(&options, self.naive.now))].concat());
                 if self.naive.is_list(key) {
                     assert_eq!(answer, WRONG_TYPE);
                 } else {
-                    self.naive.store(key, None, &said, &mut |key, from, to| drawn(&mut self.ours, key, from, to));
+                    self.naive.store(key, None, &options, &mut |key, from, to| drawn(&mut self.node, key, from, to));
                     assert_eq!(answer, "OK");
                 }
             }
-            Step::Mset(pairs, said) => {
+            Step::Mset(pairs, options) => {
                 let mut words = vec!["MSET".into(), pairs.len().to_string().into_bytes()];
                 pairs.iter().for_each(|(key, Bytes(value))| words.extend([key.as_bytes().to_vec(), value.clone()]));
-                words.extend(said_words(said, self.naive.now));
-                let answer = self.say(&slices(&words));
+                words.extend(option_words(options, self.naive.now));
+                let answer = self.call(&slices(&words));
                 let over = pairs.iter().find(|(_, value)| value.0.len() > self.naive.settings.max_value);
                 let expected = if let Some((_, Bytes(value))) = over {
                     self.naive.count.refused += pairs.len() as u64;
                     self.too_large(value)
                 } else {
-                    let ours = &mut self.ours;
+                    let real = &mut self.node;
                     let store = |(key, Bytes(value)): &(&'static str, Bytes)| {
-                        self.naive.store(key, Some(value), said, &mut |key, from, to| drawn(ours, key, from, to))
+                        self.naive.store(key, Some(value), options, &mut |key, from, to| drawn(real, key, from, to))
                             == Some(true)
                     };
                     pairs.iter().map(store).filter(|fresh| *fresh).count().to_string()
@@ -139,34 +140,34 @@ impl Both {
             }
             Step::Touch(key, lifetime) => {
                 let words = lifetime_words(*lifetime, self.naive.now);
-                let answer = self.say(&[&[b"TOUCH", key.as_bytes()], &*slices(&words)].concat());
+                let answer = self.call(&[&[b"TOUCH", key.as_bytes()], &*slices(&words)].concat());
                 let touched =
-                    self.naive.touch(key, *lifetime, &mut |key, from, to| drawn(&mut self.ours, key, from, to));
+                    self.naive.touch(key, *lifetime, &mut |key, from, to| drawn(&mut self.node, key, from, to));
                 assert_eq!(answer, number(touched.map(usize::from)));
             }
             Step::Del(keys) => {
-                let answer = self.say(&named("DEL", keys));
+                let answer = self.call(&named("DEL", keys));
                 assert_eq!(answer, number(self.naive.del(keys)));
             }
             Step::Stale(keys) => {
-                let answer = self.say(&named("STALE", keys));
+                let answer = self.call(&named("STALE", keys));
                 assert_eq!(answer, number(self.naive.stale(keys)));
             }
             Step::PlainSet(key, px) => {
                 let at = px.map(|ms| self.naive.now + ms);
-                self.ours.plain_set(key, "plain", at);
+                self.node.plain_set(key, "plain", at);
                 self.replica.plain_set(key, "plain", at);
-                let held = Held { what: What::Text(b"plain".to_vec()), expire_at: at.unwrap_or(NEVER) };
+                let held = Held { content: Content::Text(b"plain".to_vec()), expire_at: at.unwrap_or(NEVER) };
                 self.naive.keys.insert(key, held);
             }
             Step::PlainList(key) => {
-                self.ours.plain_list(key);
+                self.node.plain_list(key);
                 self.replica.plain_list(key);
-                self.naive.keys.insert(key, Held { what: What::List, expire_at: NEVER });
+                self.naive.keys.insert(key, Held { content: Content::List, expire_at: NEVER });
             }
             Step::Pexpire(key, ms) => {
                 let at = self.naive.now + ms;
-                self.ours.pexpireat(key, at);
+                self.node.pexpireat(key, at);
                 self.replica.pexpireat(key, at);
                 self.naive.keys.entry(key).and_modify(|held| held.expire_at = at);
             }
@@ -177,17 +178,18 @@ impl Both {
                 let small = |(header, stored): &(Vec<u8>, Vec<u8>)| {
                     format::decode(header).is_ok_and(|header| header.raw_len(stored) <= 250)
                 };
-                let written = self.ours.written(from.as_bytes());
+                let written = self.node.written(from.as_bytes());
                 if written.as_ref().is_some_and(|written| !small(written)) {
-                    return; // over what max-value sometimes is, and then refused
+                    return; // may exceed max-value, and then be refused
                 }
                 if let Some((mut header, stored)) = written {
                     let stamp = u64::from_le_bytes(header[5..13].try_into().unwrap());
-                    header[5..13].copy_from_slice(&(stamp + 10_000_000).to_le_bytes()); // its clock is ahead
+                    // The clock of the other node is ahead.
+                    header[5..13].copy_from_slice(&(stamp + 10_000_000).to_le_bytes());
                     let words: [&[u8]; 4] = [b"STORE", to.as_bytes(), &header, &stored];
-                    // The server replicates RESTORE as it was said.
+                    // The server replicates RESTORE verbatim.
                     assert_eq!(
-                        (self.ours.call_words(&words), self.replica.call_words(&words)),
+                        (self.node.call_words(&words), self.replica.call_words(&words)),
                         ("OK".into(), "OK".into())
                     );
                     self.restored = true;
@@ -196,20 +198,20 @@ impl Both {
             }
             Step::RuleSet(rule) => {
                 let words = rule_words(rule);
-                assert_eq!(self.say(&slices(&words)), "OK");
+                assert_eq!(self.call(&slices(&words)), "OK");
                 self.naive.set_rule(rule.clone());
             }
             Step::RuleDel(name) => {
-                let answer = self.say(&[b"RULE", b"DEL", name.as_bytes()]);
+                let answer = self.call(&[b"RULE", b"DEL", name.as_bytes()]);
                 assert_eq!(answer, usize::from(self.naive.del_rule(name)).to_string());
             }
             Step::Config(name, value) => self.configure(name, value),
             Step::Advance(ms) => self.set_clock(self.naive.now + ms),
-            Step::TurnBack(ms) => self.set_clock(self.naive.now - ms),
-            Step::RunWorkers => self.ours.run_workers(),
+            Step::SetClockBack(ms) => self.set_clock(self.naive.now - ms),
+            Step::RunWorkers => self.node.run_workers(),
             Step::ReapTags => {
-                let now = self.ours.now();
-                self.ours.state.reap(usize::MAX, now);
+                let now = self.node.now();
+                self.node.state.reap(usize::MAX, now);
             }
             Step::Invalidate(tag, soft) => {
                 if *soft && std::mem::replace(&mut self.softened, true) {
@@ -222,16 +224,16 @@ impl Both {
                     None => words.push(b"ALL"),
                 }
                 words.extend(soft.then_some(&b"SOFT"[..]));
-                assert_eq!(self.say(&words), self.naive.invalidate(*tag, *soft).to_string());
+                assert_eq!(self.call(&words), self.naive.invalidate(*tag, *soft).to_string());
             }
             Step::Sweep => {
-                self.ours.state.sweep.ask(0, Walk::Keys, 0);
-                self.ours.sweep();
-                self.obey();
+                self.node.state.sweep.ask(0, Walk::Keys, 0);
+                self.node.sweep();
+                self.replicate();
                 self.naive.sweep();
             }
             Step::ResetStat => {
-                assert_eq!(self.say(&[b"RESETSTAT"]), "OK");
+                assert_eq!(self.call(&[b"RESETSTAT"]), "OK");
                 self.naive.count = Default::default();
             }
         }
@@ -240,31 +242,31 @@ impl Both {
         self.compare_entries();
         self.compare_counters();
         self.compare_replica();
-        self.ours.state.tags.validate();
+        self.node.state.tags.validate();
     }
 
-    /// Runs a command on ours, and has the replica obey what it replicated.
-    fn say(&mut self, words: &[&[u8]]) -> String {
-        let answer = self.ours.call_words(words);
-        self.obey();
+    /// Runs a command on the node, and replicates its effects.
+    fn call(&mut self, words: &[&[u8]]) -> String {
+        let answer = self.node.call_words(words);
+        self.replicate();
         answer
     }
 
-    fn obey(&mut self) {
-        for words in std::mem::take(&mut self.ours.replicated) {
-            let obeyed = self.replica.obey(&slices(&words));
-            assert!(!obeyed.starts_with("(error)"), "the replica says {obeyed}");
+    fn replicate(&mut self) {
+        for words in std::mem::take(&mut self.node.replicated) {
+            let reply = self.replica.obey(&slices(&words));
+            assert!(!reply.starts_with("(error)"), "the replica replied {reply}");
         }
     }
 
     fn set_clock(&mut self, ms: u64) {
         self.naive.now = ms;
-        self.ours.set_clock(ms);
+        self.node.set_clock(ms);
         self.replica.set_clock(ms.saturating_add_signed(self.skew));
     }
 
     fn configure(&mut self, name: &str, value: &str) {
-        self.ours.config(name, value).unwrap();
+        self.node.config(name, value).unwrap();
         let ms = || (value.parse::<f64>().unwrap() * 1_000.0) as u64;
         let settings = &mut self.naive.settings;
         match name {
@@ -275,7 +277,7 @@ impl Both {
             "sie" => settings.sie = ms(),
             "jitter" => settings.jitter = value != "0",
             "max-value" => settings.max_value = if value == "250" { 250 } else { 512 << 20 },
-            _ => {} // how values are stored
+            _ => {} // settings of how values are stored
         }
     }
 
@@ -291,52 +293,52 @@ impl Both {
             for stale in [false, true] {
                 let expected = self.naive.get(key, stale);
                 let words: &[&[u8]] = &[b"GET", key.as_bytes(), b"STATE", b"STALE"];
-                let answer = self.say(&words[..if stale { 4 } else { 3 }]);
-                assert_eq!(answer, shown(expected), "GET {key} STATE, STALE: {stale}");
+                let answer = self.call(&words[..if stale { 4 } else { 3 }]);
+                assert_eq!(answer, read_reply(expected), "GET {key} STATE, STALE: {stale}");
 
                 let expected = self.naive.get(key, stale).map_or(WRONG_TYPE.into(), |read| bulk(read.value));
                 let words: &[&[u8]] = &[b"GET", key.as_bytes(), b"STALE"];
-                assert_eq!(self.say(&words[..if stale { 3 } else { 2 }]), expected, "GET {key}, STALE: {stale}");
+                assert_eq!(self.call(&words[..if stale { 3 } else { 2 }]), expected, "GET {key}, STALE: {stale}");
             }
         }
         let values: Vec<_> = KEYS.iter().map(|key| bulk(self.naive.mget(key))).collect();
-        assert_eq!(self.say(&named("MGET", &KEYS)), format!("[{}]", values.join(", ")));
+        assert_eq!(self.call(&named("MGET", &KEYS)), format!("[{}]", values.join(", ")));
         let readable: Vec<_> = KEYS.into_iter().filter(|key| !self.naive.is_list(key)).collect();
         if readable.len() < KEYS.len() {
-            assert_eq!(self.say(&named("MISSING", &KEYS)), WRONG_TYPE);
+            assert_eq!(self.call(&named("MISSING", &KEYS)), WRONG_TYPE);
         }
         if !readable.is_empty() {
             let missing = readable.iter().filter(|key| self.naive.is_missing(key));
             let missing: Vec<_> = missing.map(|key| format!("\"{key}\"")).collect();
-            assert_eq!(self.say(&named("MISSING", &readable)), format!("[{}]", missing.join(", ")));
+            assert_eq!(self.call(&named("MISSING", &readable)), format!("[{}]", missing.join(", ")));
         }
     }
 
-    /// What `INSPECT` says, and what all entries together amount to.
+    /// Compares `INSPECT` of each key, and the totals over all entries.
     fn compare_entries(&mut self) {
         let (mut entries, mut raw, mut stored, mut overhead) = (0, 0, 0, 0);
         let mut tags = BTreeSet::new();
         for key in KEYS {
-            let map = self.say(&[b"INSPECT", key.as_bytes()]);
+            let map = self.call(&[b"INSPECT", key.as_bytes()]);
             let number = |name: &str| field_of(&map, name).parse::<usize>().unwrap();
-            let Some(Held { what, expire_at }) = self.naive.keys.get(key) else {
+            let Some(Held { content, expire_at }) = self.naive.keys.get(key) else {
                 assert_eq!(map, "(nil)");
                 continue;
             };
-            assert_eq!(self.ours.expire_at(key).unwrap_or(NEVER), *expire_at, "{key}");
-            let entry = match what {
-                What::List => {
+            assert_eq!(self.node.expire_at(key).unwrap_or(NEVER), *expire_at, "{key}");
+            let entry = match content {
+                Content::List => {
                     assert_eq!(map, WRONG_TYPE);
                     continue;
                 }
-                What::Text(_) => {
+                Content::Text(_) => {
                     assert_eq!(
                         (field_of(&map, "kind"), field_of(&map, "state")),
                         ("\"string\"".into(), "\"fresh\"".into())
                     );
                     continue;
                 }
-                What::Entry(entry) => entry,
+                Content::Entry(entry) => entry,
             };
             for (name, expected) in self.naive.inspect(entry) {
                 assert_eq!(field_of(&map, name), expected, "INSPECT {key}: {name}");
@@ -350,17 +352,17 @@ impl Both {
             overhead += if entry.swr > 0 || entry.sie > 0 { 12 } else { 0 };
             tags.extend(entry.tags.iter().map(|tag| tag.as_bytes().to_vec()));
         }
-        let totals = self.ours.state.live.totals();
+        let totals = self.node.state.live.totals();
         assert_eq!((totals.entries, totals.raw_bytes), (entries as u64, raw as u64));
         assert_eq!((totals.stored_bytes, totals.allocated_bytes), (stored as u64, (stored + overhead) as u64));
-        let known = self.ours.state.tags.len();
-        assert!(known >= tags.len(), "no tag in use is forgotten");
-        self.ours.state.tags.reap(usize::MAX, |_, _| true);
-        assert_eq!(self.ours.state.tags.len(), tags.len(), "and all others are");
+        let known = self.node.state.tags.len();
+        assert!(known >= tags.len(), "no tag in use is removed");
+        self.node.state.tags.reap(usize::MAX, |_, _| true);
+        assert_eq!(self.node.state.tags.len(), tags.len(), "unused tags are removed");
     }
 
     fn compare_counters(&mut self) {
-        let map = self.say(&[b"STATS"]);
+        let map = self.call(&[b"STATS"]);
         let count = &self.naive.count;
         let misses = count.cold + count.expired + count.invalidated;
         for (name, expected) in [
@@ -381,42 +383,48 @@ impl Both {
         }
     }
 
-    /// At the same time of the day the replica says the same, but for how values are stored: its worker has its own pace.
+    /// With the same clock the replica gives the same replies, except how values are stored: its workers run
+    /// independently.
     fn compare_replica(&mut self) {
         self.replica.set_clock(self.naive.now);
         for key in KEYS {
             for words in [&[b"GET", key.as_bytes(), b"STATE"][..], &[b"GET", key.as_bytes(), b"STALE"]] {
-                assert_eq!(self.replica.call_words(words), self.ours.call_words(words));
-                let _ = self.naive.get(key, words.ends_with(&[b"STALE"])); // ours has counted it
+                assert_eq!(self.replica.call_words(words), self.node.call_words(words));
+                let _ = self.naive.get(key, words.ends_with(&[b"STALE"])); // keeps the counters equal
             }
-            let (there, here) =
-                (self.replica.call_words(&[b"INSPECT", key.as_bytes()]), self.say(&[b"INSPECT", key.as_bytes()]));
+            let (on_replica, on_primary) =
+                (self.replica.call_words(&[b"INSPECT", key.as_bytes()]), self.call(&[b"INSPECT", key.as_bytes()]));
             for name in ["kind", "state", "raw_bytes", "age_ms", "fresh_ms", "swr_ms", "sie_ms", "rule", "tags"] {
                 if name != "age_ms" || !self.restored {
-                    assert_eq!(field_of(&there, name), field_of(&here, name), "{key}: {name} on the replica");
+                    assert_eq!(
+                        field_of(&on_replica, name),
+                        field_of(&on_primary, name),
+                        "{key}: {name} on the replica"
+                    );
                 }
             }
-            assert_eq!(self.replica.expire_at(key), self.ours.expire_at(key), "{key}");
+            assert_eq!(self.replica.expire_at(key), self.node.expire_at(key), "{key}");
         }
         self.replica.set_clock(self.naive.now.saturating_add_signed(self.skew));
         self.replica.state.tags.validate();
     }
 
-    /// When all workers are done, primary and replica write the same bytes.
-    fn wake_waiters(&mut self) {
+    /// Once all workers are done, primary and replica store the same bytes.
+    fn compare_stored_bytes(&mut self) {
         self.replica.set_clock(self.naive.now);
-        self.ours.run_workers();
+        self.node.run_workers();
         self.replica.run_workers();
         for key in KEYS {
-            let [mut there, mut here] = [&mut self.replica, &mut self.ours].map(|node| node.written(key.as_bytes()));
+            let [mut on_replica, mut on_primary] =
+                [&mut self.replica, &mut self.node].map(|node| node.written(key.as_bytes()));
             if self.restored {
-                for (header, _) in [&mut there, &mut here].into_iter().flatten() {
+                for (header, _) in [&mut on_replica, &mut on_primary].into_iter().flatten() {
                     header[5..13].fill(0); // the stamp
                 }
             }
-            assert_eq!(there, here, "{key}");
+            assert_eq!(on_replica, on_primary, "{key}");
         }
-        for offload in [&self.ours.state.offload, &self.replica.state.offload] {
+        for offload in [&self.node.state.offload, &self.replica.state.offload] {
             let ends = offload.counters;
             assert_eq!(ends.admitted, ends.swapped + ends.not_worth + ends.dropped + ends.lost);
             assert_eq!(offload.queued_bytes(), 0);
@@ -425,7 +433,7 @@ impl Both {
 }
 
 impl Naive {
-    /// The fields of `INSPECT` that it knows, as they are shown.
+    /// The fields of `INSPECT` that the naive cache knows, as text.
     fn inspect(&self, entry: &Entry) -> [(&'static str, String); 7] {
         let quoted = |text: &str| format!("\"{text}\"");
         let state = match entry.state(self.now) {
@@ -447,9 +455,9 @@ impl Naive {
     }
 }
 
-/// How ours drew the end of a key's freshness, which must lie where jitter allows it.
-fn drawn(ours: &mut TestNode, key: &str, earliest: u64, latest: u64) -> u64 {
-    let fresh_until = ours.now().ms() + ours.inspect(key, "fresh_ms").parse::<u64>().unwrap();
+/// The end of freshness that the real node drew for a key, checked against the range that jitter allows.
+fn drawn(node: &mut TestNode, key: &str, earliest: u64, latest: u64) -> u64 {
+    let fresh_until = node.now().ms() + node.inspect(key, "fresh_ms").parse::<u64>().unwrap();
     assert!((earliest..=latest).contains(&fresh_until), "{fresh_until} is not from {earliest} to {latest}");
     fresh_until
 }
@@ -470,7 +478,7 @@ fn bulk(value: Option<Vec<u8>>) -> String {
     value.map_or("(nil)".into(), |value| format!("\"{}\"", value.escape_ascii()))
 }
 
-fn shown(read: Result<Read, WrongType>) -> String {
+fn read_reply(read: Result<Read, WrongType>) -> String {
     match read {
         Err(WrongType) => WRONG_TYPE.into(),
         Ok(Read { state, value, fresh_ms }) => format!("[{state}, {}, (nil), {fresh_ms}, 0]", bulk(value)),
@@ -488,24 +496,24 @@ fn lifetime_words(lifetime: Lifetime, now: u64) -> Vec<Vec<u8>> {
     line.split(' ').map(Into::into).collect()
 }
 
-fn said_words(said: &Said, now: u64) -> Vec<Vec<u8>> {
-    let mut words = lifetime_words(said.lifetime, now);
+fn option_words(options: &StoreOptions, now: u64) -> Vec<Vec<u8>> {
+    let mut words = lifetime_words(options.lifetime, now);
     let mut add = |line: String| words.extend(line.split(' ').map(|word| word.as_bytes().to_vec()));
-    if let Some(ms) = said.swr {
+    if let Some(ms) = options.swr {
         add(format!("SWR {ms}ms"));
     }
-    if let Some(ms) = said.sie {
+    if let Some(ms) = options.sie {
         add(format!("SIE {ms}ms"));
     }
-    match said.condition {
+    match options.condition {
         Some(Condition::Nx) => add("NX".into()),
         Some(Condition::Xx) => add("XX".into()),
         None => {}
     }
-    if !said.tags.is_empty() {
-        add(format!("TAGS {} {}", said.tags.len(), said.tags.join(" ")));
+    if !options.tags.is_empty() {
+        add(format!("TAGS {} {}", options.tags.len(), options.tags.join(" ")));
     }
-    if let Some(codec) = said.codec {
+    if let Some(codec) = options.codec {
         add(format!("CODEC {codec}"));
     }
     words
@@ -517,7 +525,9 @@ fn rule_words(rule: &naive::Rule) -> Vec<Vec<u8>> {
     for (word, ms) in times.into_iter().chain([("NEGATIVE", rule.negative)]) {
         line += &ms.map_or(String::new(), |ms| format!(" {word} {ms}ms"));
     }
-    line += &rule.halves.map_or(String::new(), |halves| format!(" SCALE {}", halves as f64 / 2.0));
+    line += &rule
+        .scale_in_halves
+        .map_or(String::new(), |scale_in_halves| format!(" SCALE {}", scale_in_halves as f64 / 2.0));
     line += rule.jitter.map_or("", |jitter| if jitter { " JITTER 0.5" } else { " JITTER 0" });
     line += if rule.tags { " TAG t:{1}" } else { "" };
     line.split(' ').map(|word| word.as_bytes().to_vec()).collect()

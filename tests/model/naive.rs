@@ -1,10 +1,10 @@
-//! A cache so simple that it is obviously right: a map, and the rules of the commands' page in plain words.
+//! A cache so simple that it is obviously right: a map and the semantics of `docs/commands.md`.
 //!
-//! It has no codecs, no workers, no stamps and no replication. Times are milliseconds; [`NEVER`] is no end.
+//! It has no codecs, workers, stamps or replication. Times are milliseconds; [`NEVER`] means no end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A moment that does not come.
+/// The time that is never reached.
 pub(super) const NEVER: u64 = u64::MAX;
 
 /// The whole cache.
@@ -13,23 +13,23 @@ pub(super) struct Naive {
     pub(super) now: u64,
     pub(super) keys: BTreeMap<&'static str, Held>,
     pub(super) settings: Settings,
-    /// The oldest first.
+    /// Oldest first.
     pub(super) rules: Vec<Rule>,
     pub(super) count: Count,
     pub(super) rules_made: u32,
     /// Keys that the server has let expire.
-    pub(super) gone_by_itself: BTreeSet<&'static str>,
+    pub(super) expired_keys: BTreeSet<&'static str>,
 }
 
-/// What a key holds, and when the server deletes it.
+/// The content of a key, and when the server deletes it.
 #[derive(Clone)]
 pub(super) struct Held {
-    pub(super) what: What,
+    pub(super) content: Content,
     pub(super) expire_at: u64,
 }
 
 #[derive(Clone)]
-pub(super) enum What {
+pub(super) enum Content {
     Entry(Entry),
     Text(Vec<u8>),
     List,
@@ -37,14 +37,14 @@ pub(super) enum What {
 
 #[derive(Clone)]
 pub(super) struct Entry {
-    /// `None`: the origin has nothing.
+    /// `None`: an absent entry.
     pub(super) value: Option<Vec<u8>>,
     pub(super) fresh_until: u64,
-    /// `STALE` ended its freshness.
+    /// Made stale by command.
     pub(super) ended: bool,
-    /// A hard invalidation has hit it.
+    /// Hit by a hard invalidation.
     pub(super) dead: bool,
-    /// The tags by whose invalidation it was hit; `*` is all.
+    /// The tags whose invalidation hit it; `*` stands for `ALL`.
     pub(super) hit_by: Vec<String>,
     pub(super) swr: u64,
     pub(super) sie: u64,
@@ -53,14 +53,14 @@ pub(super) struct Entry {
     pub(super) rule: Option<u32>,
 }
 
-/// The settings that matter to it; 0 is none, as for the settings themselves.
+/// The settings that affect it; 0 means none, as in the settings themselves.
 pub(super) struct Settings {
     pub(super) default_ttl: u64,
     pub(super) max_ttl: u64,
     pub(super) negative_ttl: u64,
     pub(super) swr: u64,
     pub(super) sie: u64,
-    /// 50 % or none.
+    /// 50 % or 0.
     pub(super) jitter: bool,
     pub(super) max_value: usize,
 }
@@ -79,22 +79,22 @@ impl Default for Settings {
     }
 }
 
-/// A rule for the keys that begin with `prefix`.
+/// A rule for the keys with this prefix.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rule {
     pub(super) number: u32,
     pub(super) name: &'static str,
     pub(super) prefix: &'static str,
     pub(super) ttl: Option<u64>,
-    /// The scale, in halves.
-    pub(super) halves: Option<u64>,
+    /// `SCALE` × 2.
+    pub(super) scale_in_halves: Option<u64>,
     pub(super) min: Option<u64>,
     pub(super) max: Option<u64>,
     pub(super) jitter: Option<bool>,
     pub(super) swr: Option<u64>,
     pub(super) sie: Option<u64>,
     pub(super) negative: Option<u64>,
-    /// Tags its keys with `t:` and what comes after the prefix.
+    /// Tags its keys with `t:` and the rest of the key after the prefix.
     pub(super) tags: bool,
 }
 
@@ -105,7 +105,7 @@ pub(super) enum Lifetime {
     Base(u64),
     /// `PX`
     In(u64),
-    /// `PXAT`, as seen from now; may be past.
+    /// `PXAT`, relative to now; may be in the past.
     At(i64),
     Persist,
 }
@@ -116,15 +116,15 @@ pub(super) enum Condition {
     Xx,
 }
 
-/// What a storing command says.
+/// The options of a command that stores.
 #[derive(Clone, Debug)]
-pub(super) struct Said {
+pub(super) struct StoreOptions {
     pub(super) lifetime: Lifetime,
     pub(super) swr: Option<u64>,
     pub(super) sie: Option<u64>,
     pub(super) condition: Option<Condition>,
     pub(super) tags: Vec<&'static str>,
-    /// Not for this cache.
+    /// Ignored by this cache.
     pub(super) codec: Option<&'static str>,
 }
 
@@ -135,7 +135,7 @@ pub(super) enum State {
     Dead,
 }
 
-/// What has been counted.
+/// Counters.
 #[derive(Default)]
 pub(super) struct Count {
     pub(super) hits: u64,
@@ -149,7 +149,7 @@ pub(super) struct Count {
     pub(super) refused: u64,
 }
 
-/// What a `GET` with `STATE` says.
+/// The reply of `GET … STATE`.
 #[derive(Debug, PartialEq)]
 pub(super) struct Read {
     pub(super) state: &'static str,
@@ -160,7 +160,7 @@ pub(super) struct Read {
 /// The key holds another type.
 pub(super) struct WrongType;
 
-/// Where jitter lets a moment fall, and how the real cache drew it for a key.
+/// Given a key and the range that jitter allows, returns the end of freshness that the real cache drew.
 pub(super) type Drawn<'a> = &'a mut dyn FnMut(&str, u64, u64) -> u64;
 
 impl Entry {
@@ -178,7 +178,7 @@ impl Entry {
     }
 
     /// When the server may delete it.
-    fn gone_at(&self) -> u64 {
+    fn expire_at(&self) -> u64 {
         let window = if self.value.is_some() { self.swr.max(self.sie) } else { 0 };
         self.fresh_until.saturating_add(window)
     }
@@ -189,7 +189,7 @@ impl Naive {
         self.rules.iter().find(|rule| key.starts_with(rule.prefix))
     }
 
-    /// Keeps its place in the order, and its number, when one of that name is there.
+    /// Replaces a rule of the same name, which keeps its position and number.
     pub(super) fn set_rule(&mut self, mut rule: Rule) {
         match self.rules.iter_mut().find(|old| old.name == rule.name) {
             Some(old) => {
@@ -210,33 +210,32 @@ impl Naive {
         self.rules.len() < before
     }
 
-    /// What the server does by itself.
+    /// Active expiry of the server.
     pub(super) fn expire(&mut self) {
-        self.gone_by_itself
-            .extend(self.keys.iter().filter(|(_, held)| held.expire_at <= self.now).map(|(key, _)| *key));
+        self.expired_keys.extend(self.keys.iter().filter(|(_, held)| held.expire_at <= self.now).map(|(key, _)| *key));
         self.keys.retain(|_, held| held.expire_at > self.now);
-        // An entry takes along what was remembered of its key.
-        self.gone_by_itself.retain(|key| !matches!(self.keys.get(key), Some(Held { what: What::Entry(_), .. })));
+        // The removal of an entry ends the record of its key.
+        self.expired_keys.retain(|key| !matches!(self.keys.get(key), Some(Held { content: Content::Entry(_), .. })));
     }
 
-    /// The earliest and the latest moment at which freshness may end.
+    /// The earliest and the latest end of freshness.
     fn deadline(&self, key: &str, absent: bool, lifetime: Lifetime) -> (u64, u64) {
         let settings = &self.settings;
         let rule = self.rule_of(key).cloned().unwrap_or_default();
         let jitter = rule.jitter.unwrap_or(settings.jitter);
-        let unless_0 = |ms: u64| if ms == 0 { NEVER } else { ms };
-        let (halves, min, max) = match absent {
+        let or_never = |ms: u64| if ms == 0 { NEVER } else { ms };
+        let (scale_in_halves, min, max) = match absent {
             true => (2, 0, NEVER),
-            false => (rule.halves.unwrap_or(2), rule.min.unwrap_or(0), rule.max.unwrap_or(NEVER)),
+            false => (rule.scale_in_halves.unwrap_or(2), rule.min.unwrap_or(0), rule.max.unwrap_or(NEVER)),
         };
         let default = match absent {
             true => rule.negative.unwrap_or(settings.negative_ttl),
-            false => rule.ttl.unwrap_or(unless_0(settings.default_ttl)),
+            false => rule.ttl.unwrap_or(or_never(settings.default_ttl)),
         };
-        let most = max.min(unless_0(settings.max_ttl));
+        let limit = max.min(or_never(settings.max_ttl));
         let exactly = |ms: u64| (ms, ms);
         let from_base = |base: u64| {
-            let four_times = base * halves * 2;
+            let four_times = base * scale_in_halves * 2;
             let (least, most) = match jitter {
                 true => (four_times / 8, (four_times * 3).div_ceil(8)),
                 false => exactly(four_times.div_ceil(4)),
@@ -250,20 +249,22 @@ impl Naive {
             Lifetime::In(ms) => exactly(ms),
             Lifetime::Persist => exactly(NEVER),
             Lifetime::At(offset) => {
-                let at = self.now.saturating_add_signed(offset).min(self.now.saturating_add(most));
+                let at = self.now.saturating_add_signed(offset).min(self.now.saturating_add(limit));
                 return (at, at);
             }
         };
-        (self.now.saturating_add(least.min(most)), self.now.saturating_add(longest.min(most)))
+        (self.now.saturating_add(least.min(limit)), self.now.saturating_add(longest.min(limit)))
     }
 
     fn allows(&self, key: &str, condition: Option<Condition>) -> bool {
-        let (fresh, stale) = match self.keys.get(key).map(|held| &held.what) {
+        let (fresh, stale) = match self.keys.get(key).map(|held| &held.content) {
             None => (false, false),
-            Some(What::Text(_)) => (true, false),
-            Some(What::List) => return condition.is_none(),
-            Some(What::Entry(entry)) if entry.value.is_none() => (false, false),
-            Some(What::Entry(entry)) => (entry.state(self.now) == State::Fresh, entry.state(self.now) == State::Stale),
+            Some(Content::Text(_)) => (true, false),
+            Some(Content::List) => return condition.is_none(),
+            Some(Content::Entry(entry)) if entry.value.is_none() => (false, false),
+            Some(Content::Entry(entry)) => {
+                (entry.state(self.now) == State::Fresh, entry.state(self.now) == State::Stale)
+            }
         };
         match condition {
             None => true,
@@ -272,35 +273,35 @@ impl Naive {
         }
     }
 
-    /// `SET`, or with no value `ABSENT`. True when it is stored, false when its moment is past; `None` when refused.
+    /// `SET`, or `ABSENT` without a value. True when stored, false when the end is in the past, `None` when refused.
     pub(super) fn store(
         &mut self,
         key: &'static str,
         value: Option<&[u8]>,
-        said: &Said,
+        options: &StoreOptions,
         drawn: Drawn<'_>,
     ) -> Option<bool> {
-        if !self.allows(key, said.condition) {
+        if !self.allows(key, options.condition) {
             self.count.refused += 1;
             return None;
         }
-        let (earliest, latest) = self.deadline(key, value.is_none(), said.lifetime);
+        let (earliest, latest) = self.deadline(key, value.is_none(), options.lifetime);
         if latest <= self.now {
             self.keys.remove(key);
             return Some(false);
         }
         let fresh_until = if earliest == latest { latest } else { drawn(key, earliest, latest) };
         let rule = self.rule_of(key).cloned();
-        let of_rule = |what: fn(&Rule) -> Option<u64>| rule.as_ref().and_then(what);
+        let of_rule = |field: fn(&Rule) -> Option<u64>| rule.as_ref().and_then(field);
         let (swr, sie) = match value {
             None => (0, 0),
             Some(_) => (
-                said.swr.or(of_rule(|rule| rule.swr)).unwrap_or(self.settings.swr),
-                said.sie.or(of_rule(|rule| rule.sie)).unwrap_or(self.settings.sie),
+                options.swr.or(of_rule(|rule| rule.swr)).unwrap_or(self.settings.swr),
+                options.sie.or(of_rule(|rule| rule.sie)).unwrap_or(self.settings.sie),
             ),
         };
         let mut tags = Vec::new();
-        let own = said.tags.iter().map(|tag| tag.to_string());
+        let own = options.tags.iter().map(|tag| tag.to_string());
         let made = rule.iter().filter(|rule| rule.tags).map(|rule| format!("t:{}", &key[rule.prefix.len()..]));
         for tag in own.chain(made) {
             if !tags.contains(&tag) {
@@ -319,7 +320,7 @@ impl Naive {
             tags,
             rule,
         };
-        self.keys.insert(key, Held { expire_at: entry.gone_at(), what: What::Entry(entry) });
+        self.keys.insert(key, Held { expire_at: entry.expire_at(), content: Content::Entry(entry) });
         match value {
             Some(_) => self.count.sets += 1,
             None => self.count.absents += 1,
@@ -328,27 +329,27 @@ impl Naive {
     }
 
     pub(super) fn touch(&mut self, key: &'static str, lifetime: Lifetime, drawn: Drawn<'_>) -> Result<bool, WrongType> {
-        let absent = match self.keys.get(key).map(|held| &held.what) {
-            Some(What::List) => return Err(WrongType),
-            Some(What::Entry(entry)) if entry.state(self.now) == State::Fresh => entry.value.is_none(),
+        let absent = match self.keys.get(key).map(|held| &held.content) {
+            Some(Content::List) => return Err(WrongType),
+            Some(Content::Entry(entry)) if entry.state(self.now) == State::Fresh => entry.value.is_none(),
             _ => return Ok(false),
         };
         let (earliest, latest) = self.deadline(key, absent, lifetime);
         if latest <= self.now {
             self.keys.remove(key);
-        } else if let Some(Held { what: What::Entry(entry), expire_at }) = self.keys.get_mut(key) {
+        } else if let Some(Held { content: Content::Entry(entry), expire_at }) = self.keys.get_mut(key) {
             entry.fresh_until = if earliest == latest { latest } else { drawn(key, earliest, latest) };
-            *expire_at = entry.gone_at();
+            *expire_at = entry.expire_at();
         }
         Ok(true)
     }
 
-    /// `INVALIDATE` of a tag, or of everything: how many it hits that nothing had hit before. Of everything those count,
-    /// too, whose time is over.
+    /// `INVALIDATE` of a tag, or `ALL`. Returns the number of entries that no invalidation had hit before; `ALL` also
+    /// counts entries that are no longer fresh.
     pub(super) fn invalidate(&mut self, tag: Option<&str>, soft: bool) -> usize {
         let mut hits = 0;
         for held in self.keys.values_mut() {
-            let What::Entry(entry) = &mut held.what else { continue };
+            let Content::Entry(entry) = &mut held.content else { continue };
             if tag.is_some_and(|tag| !entry.tags.iter().any(|own| own == tag)) {
                 continue;
             }
@@ -370,68 +371,68 @@ impl Naive {
         hits
     }
 
-    /// Frees what may never be served again.
+    /// Frees dead entries.
     pub(super) fn sweep(&mut self) {
         let now = self.now;
-        self.keys.retain(|_, held| !matches!(&held.what, What::Entry(entry) if entry.state(now) == State::Dead));
+        self.keys.retain(|_, held| !matches!(&held.content, Content::Entry(entry) if entry.state(now) == State::Dead));
     }
 
-    /// The same entry under another key, and under the rule of that key.
+    /// Copies an entry to another key, whose rule it gets.
     pub(super) fn restore(&mut self, from: &str, to: &'static str) {
         let rule = self.rule_of(to).map(|rule| rule.number);
-        if let Some(Held { what: What::Entry(entry), expire_at }) = self.keys.get(from).cloned() {
-            self.keys.insert(to, Held { what: What::Entry(Entry { rule, ..entry }), expire_at });
+        if let Some(Held { content: Content::Entry(entry), expire_at }) = self.keys.get(from).cloned() {
+            self.keys.insert(to, Held { content: Content::Entry(Entry { rule, ..entry }), expire_at });
         }
     }
 
-    fn any_list(&self, keys: &[&'static str]) -> bool {
-        keys.iter().any(|key| matches!(self.keys.get(key), Some(Held { what: What::List, .. })))
+    fn any_is_list(&self, keys: &[&'static str]) -> bool {
+        keys.iter().any(|key| matches!(self.keys.get(key), Some(Held { content: Content::List, .. })))
     }
 
     pub(super) fn del(&mut self, keys: &[&'static str]) -> Result<usize, WrongType> {
-        if self.any_list(keys) {
+        if self.any_is_list(keys) {
             return Err(WrongType);
         }
         let now = self.now;
-        let there = |held: &Held| !matches!(&held.what, What::Entry(entry) if entry.state(now) == State::Dead);
-        Ok(keys.iter().filter_map(|key| self.keys.remove(key)).filter(there).count())
+        let not_dead = |held: &Held| !matches!(&held.content, Content::Entry(entry) if entry.state(now) == State::Dead);
+        Ok(keys.iter().filter_map(|key| self.keys.remove(key)).filter(not_dead).count())
     }
 
     pub(super) fn stale(&mut self, keys: &[&'static str]) -> Result<usize, WrongType> {
-        if self.any_list(keys) {
+        if self.any_is_list(keys) {
             return Err(WrongType);
         }
         let mut were_fresh = 0;
         for key in keys {
-            if let Some(Held { what: What::Entry(entry), .. }) = self.keys.get_mut(key)
+            if let Some(Held { content: Content::Entry(entry), .. }) = self.keys.get_mut(key)
                 && entry.state(self.now) == State::Fresh
             {
                 entry.ended = true;
-                entry.fresh_until = entry.fresh_until.min(self.now); // its windows count from now
+                entry.fresh_until = entry.fresh_until.min(self.now); // the windows start now
                 were_fresh += 1;
             }
         }
         Ok(were_fresh)
     }
 
-    /// `GET`, counted.
+    /// `GET`, with counting.
     pub(super) fn get(&mut self, key: &str, stale: bool) -> Result<Read, WrongType> {
         let miss = Read { state: "MISS", value: None, fresh_ms: 0 };
         let Some(held) = self.keys.get(key) else {
-            *(if self.gone_by_itself.contains(key) { &mut self.count.expired } else { &mut self.count.cold }) += 1;
+            *(if self.expired_keys.contains(key) { &mut self.count.expired } else { &mut self.count.cold }) += 1;
             return Ok(miss);
         };
         let left = |until: u64| {
             let first = until.min(held.expire_at);
             if first == NEVER { -1 } else { (first - self.now) as i64 }
         };
-        let entry = match &held.what {
-            What::List => return Err(WrongType),
-            What::Text(text) => {
+        let entry = match &held.content {
+            Content::List => return Err(WrongType),
+            Content::Text(text) => {
                 self.count.hits += 1;
                 return Ok(Read { state: "HIT", value: Some(text.clone()), fresh_ms: left(NEVER) });
             }
-            What::Entry(entry) => entry,
+            Content::Entry(entry) => entry,
         };
         Ok(match (entry.state(self.now), &entry.value) {
             (State::Fresh, Some(value)) => {
@@ -469,15 +470,15 @@ impl Naive {
     }
 
     pub(super) fn is_list(&self, key: &str) -> bool {
-        matches!(self.keys.get(key).map(|held| &held.what), Some(What::List))
+        matches!(self.keys.get(key).map(|held| &held.content), Some(Content::List))
     }
 
     pub(super) fn is_missing(&self, key: &str) -> bool {
-        match self.keys.get(key).map(|held| &held.what) {
-            Some(What::Entry(entry)) => entry.state(self.now) != State::Fresh,
-            Some(What::Text(_)) => false,
+        match self.keys.get(key).map(|held| &held.content) {
+            Some(Content::Entry(entry)) => entry.state(self.now) != State::Fresh,
+            Some(Content::Text(_)) => false,
             None => true,
-            Some(What::List) => unreachable!("MISSING answers WRONGTYPE, the caller has asked"),
+            Some(Content::List) => unreachable!("MISSING answers WRONGTYPE; the caller checks for lists"),
         }
     }
 }
