@@ -2,7 +2,7 @@
 
 use crate::support::{Conn, Server, skip};
 
-/// A connection of a user with these rules.
+/// A connection authenticated as a user with these rules.
 #[track_caller]
 fn login(s: &Server, rules: &str) -> Conn {
     s.ok(&format!("ACL SETUSER ada reset on nopass {rules}"));
@@ -123,7 +123,7 @@ fn a_script_has_the_rights_of_its_user() {
     assert!(reply.is_error(), "{reply}");
 }
 
-/// As `COMMAND INFO` says: `ACL CAT` leaves modules out on some servers.
+/// From `COMMAND INFO`, because `ACL CAT` omits modules on some servers.
 fn categories(s: &Server, command: &str) -> Vec<String> {
     s.ok(&format!("COMMAND INFO {command}")).array()[0].array()[6].texts()
 }
@@ -132,7 +132,7 @@ fn categories(s: &Server, command: &str) -> Vec<String> {
 fn reads_and_writes_are_in_the_servers_categories() {
     let s = Server::start();
     if !s.since((7, 2), (7, 2)) {
-        skip!(s, "it puts no module command into a category (7.2 and later do)");
+        skip!(s, "modules have no ACL categories there (7.2 and later have)");
     }
     for name in ["get", "mget", "missing", "inspect"] {
         let categories = categories(&s, &format!("smartcache.{name}"));
@@ -154,7 +154,7 @@ fn reads_and_writes_are_in_the_servers_categories() {
 fn all_commands_are_in_a_category_of_their_own() {
     let s = Server::start();
     if !s.since((7, 4), (8, 0)) {
-        skip!(s, "a module cannot make a category there (Redis 7.4, Valkey 8.0 and later can)");
+        skip!(s, "a module cannot add a category there (Redis 7.4, Valkey 8.0 and later can)");
     }
     for command in super::commands::COMMANDS {
         let categories = categories(&s, command);
@@ -196,14 +196,14 @@ fn leases_need_read_and_write_permission_on_the_key() {
     for keys in ["~app:*", "%RW~app:*", "%R~app:* %W~app:*"] {
         let mut ada = login(&s, &format!("+@all {keys}"));
         if keys == "%R~app:* %W~app:*" && ada.call("SMARTCACHE.GETLOCK app:1").is_error() {
-            continue; // the server looks for one pattern that grants both
+            continue; // some servers require one pattern that grants both
         }
         allowed(&mut ada, "SMARTCACHE.GETLOCK app:1");
         allowed(&mut ada, "SMARTCACHE.UNLOCK app:1 x");
         allowed(&mut ada, "SMARTCACHE.EXTEND app:1 x 5");
         refused(&mut ada, "SMARTCACHE.GETLOCK other");
     }
-    assert_eq!(s.stat("leases"), 0, "who may not ask gets no lease");
+    assert_eq!(s.stat("leases"), 0, "a refused caller gets no lease");
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_lease_is_granted_and_filled_with_the_rights_for_just_that() {
 fn leases_are_in_the_categories_of_reading_and_writing() {
     let s = Server::start();
     if !s.since((7, 2), (7, 2)) {
-        skip!(s, "it puts no module command into a category (7.2 and later do)");
+        skip!(s, "modules have no ACL categories there (7.2 and later have)");
     }
     for name in ["getlock", "unlock", "extend"] {
         let categories = categories(&s, &format!("smartcache.{name}"));
@@ -230,7 +230,7 @@ fn leases_are_in_the_categories_of_reading_and_writing() {
         }
     }
     assert!(categories(&s, "smartcache.stamp").iter().any(|c| c == "@read"));
-    // Whoever is denied one of both is denied them.
+    // A user denied one of the two categories is denied these commands.
     for rules in ["~* +@all -@write", "~* +@all -@read"] {
         let mut ada = login(&s, rules);
         for line in ["SMARTCACHE.GETLOCK k", "SMARTCACHE.UNLOCK k x", "SMARTCACHE.EXTEND k x 5"] {
@@ -243,21 +243,21 @@ fn leases_are_in_the_categories_of_reading_and_writing() {
 }
 
 #[test]
-fn a_user_who_is_deleted_while_it_waits_is_gone() {
+fn a_user_deleted_while_waiting_is_disconnected() {
     let s = Server::start();
     let token = s.getlock("k").token().to_owned();
     let mut ada = login(&s, "~* +@all");
     ada.send_getlock("k WAIT 60");
     s.wait_for_waiters(1);
     s.ok("ACL DELUSER ada");
-    assert!(ada.receive().is_err(), "its connection is closed");
+    assert!(ada.receive().is_err(), "the connection is closed");
     s.wait_for_waiters(0);
     assert_eq!(s.fill("k", "v", &token), "OK");
     s.assert_quiet();
 }
 
 #[test]
-fn to_invalidate_a_tag_takes_permission_to_write_its_pseudo_key_and_for_all_on_all_keys() {
+fn invalidating_a_tag_needs_write_permission_on_its_pseudo_key_and_all_on_all_keys() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v TAGS 2 app:1 other");
     let mut ada = login(&s, "+@all ~app:* %W~smartcache:tag:app:*");
@@ -277,14 +277,14 @@ fn to_invalidate_a_tag_takes_permission_to_write_its_pseudo_key_and_for_all_on_a
 }
 
 #[test]
-fn to_invalidate_prefixes_takes_permission_on_all_that_begin_so_and_for_patterns_on_all_keys() {
+fn invalidating_a_prefix_needs_permission_on_its_keys_and_a_pattern_on_all_keys() {
     let s = Server::start();
-    // Where the server cannot say what holds of all keys under a prefix, all keys are wanted.
-    let tells = s.since((8, 0), (9, 1));
+    // Servers that cannot check all keys under a prefix require permission on all keys.
+    let prefix_permissions = s.since((8, 0), (9, 1));
     for rules in ["+@all ~app:*", "+@all %W~app:*", "+@all ~a* %R~*", "+@all ~other:* ~app:*"] {
         let mut ada = login(&s, rules);
         for what in ["PREFIXES 1 app:", "PREFIXES 2 app:1 app:2"] {
-            match tells {
+            match prefix_permissions {
                 true => allowed(&mut ada, &format!("SMARTCACHE.INVALIDATE {what}")),
                 false => refused(&mut ada, &format!("SMARTCACHE.INVALIDATE {what}")),
             }
@@ -308,14 +308,14 @@ fn to_invalidate_prefixes_takes_permission_on_all_that_begin_so_and_for_patterns
     }
     let mut ada = login(&s, "~app:* +@all");
     let error = ada.call("SMARTCACHE.INVALIDATE PREFIXES 1 other:");
-    let wanted = if tells { "begin with" } else { "all keys" };
+    let wanted = if prefix_permissions { "begin with" } else { "all keys" };
     assert!(error.error().contains(wanted), "{error}");
     let error = ada.call("SMARTCACHE.INVALIDATE PATTERNS 1 app:*");
     assert!(error.error().contains("all keys"), "{error}");
 }
 
 #[test]
-fn what_may_block_is_denied_as_the_servers_own_is_and_does_no_harm_where_nobody_can_wait() {
+fn blocking_commands_are_in_the_blocking_category_and_do_not_block_in_scripts() {
     let s = Server::start();
     s.ok("MULTI");
     s.ok("SMARTCACHE.INVALIDATE ALL WAIT 60");
@@ -323,7 +323,7 @@ fn what_may_block_is_denied_as_the_servers_own_is_and_does_no_harm_where_nobody_
     let script = s.call_args(&[b"EVAL", b"return redis.call('SMARTCACHE.INVALIDATE', 'ALL', 'WAIT', '60')", b"0"]);
     assert_eq!(script.int(), 0);
     if !s.since((7, 2), (7, 2)) {
-        skip!(s, "it puts no module command into a category (7.2 and later do)");
+        skip!(s, "modules have no ACL categories there (7.2 and later have)");
     }
     let mut ada = login(&s, "~* +@all -@blocking");
     for line in ["XREAD STREAMS k 0", "SMARTCACHE.INVALIDATE ALL", "SMARTCACHE.GETLOCK k", "SMARTCACHE.PREVIEW ALL"] {
@@ -334,7 +334,7 @@ fn what_may_block_is_denied_as_the_servers_own_is_and_does_no_harm_where_nobody_
 }
 
 #[test]
-fn to_preview_takes_permission_to_read_what_it_names() {
+fn preview_needs_read_permission_on_what_it_names() {
     let s = Server::start();
     s.ok("SMARTCACHE.MSET 2 app:1 v other:1 v TAGS 1 app:t");
     let mut ada = login(&s, "+@all ~app:* %R~smartcache:tag:app:*");
@@ -347,10 +347,10 @@ fn to_preview_takes_permission_to_read_what_it_names() {
         let error = ada.call(&format!("SMARTCACHE.PREVIEW {what}"));
         assert_eq!(error.error(), format!("NOPERM this user has no {missing}"));
     }
-    let tells = s.since((8, 0), (9, 1));
+    let prefix_permissions = s.since((8, 0), (9, 1));
     for rules in ["+@all ~app:*", "+@all %R~app:*", "+@all ~other:* %R~a*", "+@all %W~* %R~app:*"] {
         let mut ada = login(&s, rules);
-        match tells {
+        match prefix_permissions {
             true => allowed(&mut ada, "SMARTCACHE.PREVIEW PREFIXES 1 app:"),
             false => refused(&mut ada, "SMARTCACHE.PREVIEW PREFIXES 1 app:"),
         }
@@ -372,7 +372,7 @@ fn to_preview_takes_permission_to_read_what_it_names() {
 }
 
 #[test]
-fn who_may_only_read_may_preview_and_who_is_denied_the_command_may_not_invalidate() {
+fn readers_may_preview_and_users_denied_the_command_may_not_invalidate() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET app:1 v TAGS 1 t");
     let mut ada = login(&s, "~* +@all -smartcache.invalidate");

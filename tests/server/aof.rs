@@ -1,4 +1,4 @@
-//! AOF, with and without RDB preamble: every effect is in it, and nothing is decided twice.
+//! AOF, with and without RDB preamble: every effect is in it, and replay decides nothing again.
 
 use crate::rdb::{assert_unchanged, fill, picture};
 use crate::support::{Server, args, resp, wait_until};
@@ -61,7 +61,7 @@ fn a_rewritten_file_finds_everything() {
 }
 
 #[test]
-fn every_writing_command_is_in_it() {
+fn the_effect_of_every_write_is_in_it() {
     for conf in BOTH {
         let mut s = Server::with(conf);
         for line in [
@@ -114,7 +114,7 @@ fn jitter_is_drawn_once() {
 }
 
 #[test]
-fn settings_and_rules_of_today_do_not_change_yesterdays_entries() {
+fn current_settings_and_rules_do_not_change_stored_entries() {
     let mut s = Server::with("appendonly yes\nappendfsync always\naof-use-rdb-preamble no");
     s.ok("SMARTCACHE.SET k v TAGS 1 t");
     let before = picture(&s, &["k".to_owned()]);
@@ -133,7 +133,7 @@ fn effects_are_written_as_one_internal_command() {
     let stores: Vec<_> = commands.iter().filter(|c| c[0].eq_ignore_ascii_case(b"SMARTCACHE.STORE")).collect();
     assert_eq!(stores.len(), 1);
     assert_eq!(stores[0][1], b"k");
-    // Compressed: "smaller on the wire than the client's own command".
+    // Compressed: smaller than the client's own command.
     assert!(stores[0][2..].iter().map(Vec::len).sum::<usize>() < value.len() / 2);
     assert!(!commands.iter().any(|c| c[0].eq_ignore_ascii_case(b"SMARTCACHE.SET")));
 }
@@ -176,7 +176,7 @@ fn a_transaction_is_one_in_the_file() {
     s.ok("EXEC");
     let commands = commands(&s);
     let names = commands.iter().map(|c| String::from_utf8_lossy(&c[0]).to_uppercase());
-    let names: Vec<String> = names.filter(|n| n != "SELECT").collect(); // it stands before or inside
+    let names: Vec<String> = names.filter(|n| n != "SELECT").collect(); // it may be before or inside the transaction
     let multi = names.iter().position(|n| n == "MULTI").expect("it is a transaction");
     assert_eq!(names[multi..], ["MULTI", "SMARTCACHE.STORE", "SMARTCACHE.STORE", "EXEC"]);
     s.restart();
@@ -226,7 +226,7 @@ fn a_file_that_ends_in_the_middle_of_a_command_is_loaded_up_to_there() {
 }
 
 #[test]
-fn what_a_script_stored_is_in_it() {
+fn stores_of_scripts_are_in_it() {
     let mut s = Server::with(BOTH[0]);
     s.ok("EVAL \"redis.call('SMARTCACHE.SET', KEYS[1], 'v') redis.call('SMARTCACHE.ABSENT', KEYS[2])\" 2 a b");
     let keys = ["a".to_owned(), "b".to_owned()];
@@ -236,7 +236,7 @@ fn what_a_script_stored_is_in_it() {
 }
 
 #[test]
-fn what_was_invalidated_stays_so() {
+fn invalidated_entries_stay_invalidated() {
     for conf in BOTH {
         for rewritten in [false, true] {
             let mut s = Server::with(conf);
@@ -254,12 +254,12 @@ fn what_was_invalidated_stays_so() {
             let expected = reads.map(|line| s.call(line).to_string());
             if rewritten {
                 rewrite(&s);
-                let said = || commands(&s).iter().any(|words| words[0] == b"SMARTCACHE.MARK");
+                let has_marks = || commands(&s).iter().any(|words| words[0] == b"SMARTCACHE.MARK");
                 if conf.contains("preamble no") {
-                    wait_until("the marks are said once more", said);
+                    wait_until("the marks are emitted again", has_marks);
                 } else {
                     s.ok("SMARTCACHE.SET e v");
-                    assert!(!said(), "they are in the preamble");
+                    assert!(!has_marks(), "they are in the preamble");
                 }
             }
             s.restart();
@@ -268,13 +268,17 @@ fn what_was_invalidated_stays_so() {
             one.call("SELECT 1");
             assert!(one.call("SMARTCACHE.GET d").is_nil());
             let token = one.getlock("d").token().to_owned();
-            assert_eq!(one.call(&format!("SMARTCACHE.SET d v TOKEN {token}")).text(), "STALE", "the guard stands");
+            assert_eq!(
+                one.call(&format!("SMARTCACHE.SET d v TOKEN {token}")).text(),
+                "STALE",
+                "the guard still applies"
+            );
         }
     }
 }
 
 #[test]
-fn thousands_of_marks_are_said_in_turns_behind_a_rewritten_file() {
+fn thousands_of_marks_are_emitted_in_batches_after_a_rewrite() {
     const TAGS: usize = 3_000;
     let mut s = Server::with(&format!("{}\nsmartcache.sweep-effort 0", BOTH[0].replace("always", "no")));
     let mut conn = s.connect();
@@ -288,7 +292,7 @@ fn thousands_of_marks_are_said_in_turns_behind_a_rewritten_file() {
     (0..2 * TAGS).for_each(|_| assert!(!conn.receive().expect("an answer").is_error()));
     rewrite(&s);
     let marks = || commands(&s).iter().filter(|words| words[0] == b"SMARTCACHE.MARK").count();
-    wait_until("each mark is said once more", || marks() >= TAGS);
+    wait_until("each mark is emitted again", || marks() >= TAGS);
     s.restart();
     let mut conn = s.connect();
     for key in keys {
@@ -297,7 +301,7 @@ fn thousands_of_marks_are_said_in_turns_behind_a_rewritten_file() {
 }
 
 #[test]
-fn what_was_dead_when_the_file_was_rewritten_is_still_there_to_be_renamed() {
+fn entries_that_were_dead_at_a_rewrite_can_be_renamed_later() {
     for conf in BOTH {
         let mut s = Server::with(&format!("{conf}\nsmartcache.sweep-effort 0"));
         s.ok("SMARTCACHE.MSET 3 a v b v c v TAGS 1 t SWR 100");
@@ -308,7 +312,7 @@ fn what_was_dead_when_the_file_was_rewritten_is_still_there_to_be_renamed() {
         s.ok("COPY b copied REPLACE");
         s.ok("MOVE c 1");
         s.restart();
-        assert!(!s.log().contains("CRITICAL"), "{conf}: each command of the file is carried out");
+        assert!(!s.log().contains("CRITICAL"), "{conf}: a command of the file failed");
         assert!(s.call("SMARTCACHE.GET renamed STALE").is_nil(), "{conf}");
         assert!(s.call("SMARTCACHE.GET copied STALE").is_nil(), "{conf}");
         s.ok("SELECT 1");

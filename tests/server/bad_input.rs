@@ -1,8 +1,8 @@
-//! Bad input: each a clear error that names the word, with nothing changed.
+//! Bad input: each case is an error that names the argument and changes nothing.
 
 use crate::support::{Server, args};
 
-/// A server with an entry `k`, a plain string, and a list: what must not change.
+/// A server with the entry `k`, a plain string and a list, which must not change.
 fn prepared() -> Server {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v PERSIST SWR 5 TAGS 1 t");
@@ -16,7 +16,7 @@ fn everything(s: &Server) -> String {
     format!("{}\n{}\n{}", s.digest(), s.portrait("k"), s.ok("SMARTCACHE.RULE LIST"))
 }
 
-/// Each line must answer `ERR …` with the word in it, and change nothing.
+/// The error of each line must start with `ERR`, contain the word, and change nothing.
 #[track_caller]
 fn assert_refused(s: &Server, lines: &[(&str, &str)]) {
     let before = everything(s);
@@ -86,7 +86,7 @@ fn repeated_options_are_syntax_errors_near_the_word() {
     ] {
         let words: Vec<&str> = line.split(' ').collect();
         let word = words.iter().skip(1).find(|w| words.iter().filter(|x| x == w).count() == 2);
-        let word = if line.contains("TTL") { "TTL" } else { word.expect("a word stands there twice") };
+        let word = if line.contains("TTL") { "TTL" } else { word.expect("an option is repeated") };
         let word = ["ACCEPT", "SWR", "SIE", "TAGS", "CODEC", "SCALE"]
             .into_iter()
             .find(|w| line.matches(w).count() == 2)
@@ -142,14 +142,14 @@ fn an_option_without_its_value_is_named() {
         let word = line.rsplit(' ').next().unwrap_or_default();
         let before = everything(&s);
         let reply = s.call(&format!("SMARTCACHE.{line}"));
-        // Some are too short for their command, which the server says itself.
+        // Some have too few arguments, which the server itself refuses.
         let fits = reply.error().contains(word) || reply.error().starts_with("ERR wrong number of arguments");
         assert!(fits, "{line}\n{reply}");
         assert_eq!(everything(&s), before);
     }
 }
 
-/// What is no duration (and no number either).
+/// Neither durations nor numbers.
 const NO_NUMBERS: [&str; 16] = [
     "-1",
     "0",
@@ -170,7 +170,7 @@ const NO_NUMBERS: [&str; 16] = [
 ];
 
 #[test]
-fn what_is_no_duration_is_named() {
+fn an_invalid_duration_is_named() {
     let s = prepared();
     for word in NO_NUMBERS.iter().chain(&["ms", "-5s", "0ms", "0.0", "5mm", "9999999999999d"]) {
         for line in [
@@ -188,7 +188,7 @@ fn what_is_no_duration_is_named() {
 }
 
 #[test]
-fn what_is_no_window_is_named() {
+fn an_invalid_window_is_named() {
     let s = prepared();
     for word in NO_NUMBERS.iter().filter(|w| **w != "0") {
         for line in [
@@ -203,11 +203,11 @@ fn what_is_no_window_is_named() {
 }
 
 #[test]
-fn what_is_no_time_in_seconds_or_milliseconds_is_named() {
+fn an_invalid_time_in_seconds_or_milliseconds_is_named() {
     let s = prepared();
     for word in NO_NUMBERS.iter().chain(&["5h", "9223372036854775807"]) {
         for option in ["EX", "PX", "EXAT", "PXAT"] {
-            // The largest number of milliseconds is a moment, however far away.
+            // The largest number of milliseconds is a valid time.
             if *word == "9223372036854775807" && (option == "PXAT" || option == "PX") {
                 continue;
             }
@@ -218,7 +218,7 @@ fn what_is_no_time_in_seconds_or_milliseconds_is_named() {
 }
 
 #[test]
-fn what_is_no_fraction_or_factor_is_named() {
+fn an_invalid_fraction_or_factor_is_named() {
     let s = prepared();
     for word in ["-0.1", "1.5", "101%", "abc", "", "nan", "inf", "%", "1e400"] {
         refused_word(&s, &["RULE", "SET", "x", "MATCH", "*", "JITTER"], word);
@@ -232,7 +232,7 @@ fn what_is_no_fraction_or_factor_is_named() {
 }
 
 #[test]
-fn what_is_no_count_is_named() {
+fn an_invalid_count_is_named() {
     let s = prepared();
     for word in ["-1", "0", "abc", "", "1.5", "99999999999999999999", "9223372036854775807", "3", " 2", "+2"] {
         let before = everything(&s);
@@ -264,11 +264,11 @@ fn refused_word(s: &Server, line: &[&str], word: &str) {
     words.extend(line[1..].iter().map(|w| w.as_bytes()));
     words.push(word.as_bytes());
     let reply = s.call_args(&words);
-    let said = format!("{} '{word}'", line.join(" "));
-    assert!(reply.is_error(), "{said} should be refused\n{reply}");
-    assert!(reply.error().starts_with("ERR "), "{said}\n{reply}");
-    assert!(reply.error().contains(word), "{said}: the error should name the word\n{reply}");
-    assert_eq!(everything(s), before, "{said} changed something");
+    let shown = format!("{} '{word}'", line.join(" "));
+    assert!(reply.is_error(), "{shown} should be refused\n{reply}");
+    assert!(reply.error().starts_with("ERR "), "{shown}\n{reply}");
+    assert!(reply.error().contains(word), "{shown}: the error should name the word\n{reply}");
+    assert_eq!(everything(s), before, "{shown} changed something");
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn a_wrong_count_of_tags_is_refused() {
             ("SET k w TAGS 3 a b", "3"),
             ("SET k w TAGS 2 a", "2"),
             ("SET k w TAGS 1", "1"),
-            // One tag too few in the count: what is left over is no option.
+            // The count is one too low: the rest is no option.
             ("SET k w TAGS 1 a b", "b"),
             ("ABSENT k TAGS 2 a", "2"),
             ("MSET 1 k w TAGS 2 a", "2"),
@@ -297,7 +297,7 @@ fn tags_are_1_to_255_bytes_and_at_most_64() {
         let reply = s.call_args(args!["SMARTCACHE.SET", "k", "w", "TAGS", "1", tag]);
         assert!(reply.is_error() && reply.error().starts_with("ERR "), "{reply}");
         assert!(reply.error().contains(word), "{reply}");
-        // A long word is not thrown back whole at whoever reads the log.
+        // A long argument is shortened in the error.
         assert!(reply.error().len() < 400, "{reply}");
         assert_eq!(everything(&s), before);
     }
@@ -316,7 +316,7 @@ fn tags_are_1_to_255_bytes_and_at_most_64() {
 #[test]
 fn tags_of_templates_obey_the_same_limits() {
     let s = prepared();
-    // 64 of the command's own and one of the rule's: whatever is done, there are never more than 64.
+    // 64 from the command and one from the rule: either way there are never more than 64.
     s.ok("SMARTCACHE.RULE SET r MATCH * TAG extra");
     let many: Vec<String> = (0..64).map(|i| format!("t{i}")).collect();
     let mut words: Vec<&[u8]> = vec![b"SMARTCACHE.SET", b"new", b"w", b"TAGS", b"64"];
@@ -328,7 +328,7 @@ fn tags_of_templates_obey_the_same_limits() {
     } else {
         assert_eq!(s.inspect("new", "tags").array().len(), 64);
     }
-    // A key so long that its template's tag is.
+    // A key so long that the tag of its template is too long.
     s.ok("SMARTCACHE.RULE SET r MATCH long:* TAG t:{1}");
     let key = format!("long:{}", "x".repeat(1_000));
     let reply = s.call_args(args!["SMARTCACHE.SET", key, "w"]);
@@ -365,7 +365,7 @@ fn a_value_over_max_value_is_refused() {
     ] {
         let reply = s.call_args(line);
         assert!(reply.error().starts_with("ERR value "), "{reply}");
-        // "says how to put it right"
+        // the error names the remedy
         assert!(reply.error().contains("max-value"), "{reply}");
         assert_eq!(everything(&s), before);
     }
@@ -436,8 +436,8 @@ fn a_key_of_another_type_answers_wrongtype_and_stays() {
 }
 
 #[test]
-fn words_are_shown_safely() {
-    // A reply is one line: what the user said must not break the protocol, or be taken for a format.
+fn arguments_in_errors_are_escaped() {
+    // A reply is one line: an argument must not break the protocol or be used as a format string.
     let s = prepared();
     for word in ["bo\r\ngus", "%s%n%s", "\0\x01", "'quoted'"] {
         let reply = s.call_args(args!["SMARTCACHE.SET", "k", "w", word]);
@@ -450,7 +450,7 @@ fn words_are_shown_safely() {
 }
 
 #[test]
-fn empty_words_everywhere_are_answered() {
+fn empty_arguments_everywhere_are_answered() {
     let s = Server::start();
     for line in [
         "GET \"\"",
@@ -479,7 +479,7 @@ fn empty_words_everywhere_are_answered() {
 }
 
 #[test]
-fn random_words_never_break_anything() {
+fn random_arguments_never_break_anything() {
     use rand::{Rng, SeedableRng};
     let s = Server::start();
     let words = [
@@ -551,7 +551,7 @@ fn random_words_never_break_anything() {
 }
 
 #[test]
-fn wrong_words_of_getlock_unlock_and_extend_are_named_and_grant_nothing() {
+fn wrong_arguments_of_getlock_unlock_and_extend_are_named_and_grant_nothing() {
     let s = prepared();
     assert_refused(
         &s,
@@ -601,7 +601,7 @@ fn wrong_words_of_getlock_unlock_and_extend_are_named_and_grant_nothing() {
 }
 
 #[test]
-fn the_longest_lock_and_wait_are_taken() {
+fn the_longest_lock_and_wait_are_accepted() {
     let s = Server::start();
     let first = s.getlock("k LOCK 36500d WAIT 36500d BETA 0");
     assert_eq!(first.brief(), "MISS +");
@@ -609,7 +609,7 @@ fn the_longest_lock_and_wait_are_taken() {
     assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", "k", first.token(), "36500d"]).int(), 1);
     assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "k", first.token(), "BACKOFF", "36500d"]).int(), 1);
     assert_eq!(waiter[0].got().brief(), "BUSY");
-    // Timers of so far away are no reason to forget those that come soon.
+    // Distant timers must not delay near ones.
     s.getlock("far LOCK 36500d");
     let mut soon = s.park(1, |_| "far WAIT 50ms".to_owned());
     assert_eq!(soon[0].got().brief(), "BUSY");
@@ -661,7 +661,7 @@ fn a_token_that_is_not_one_is_lost_and_never_an_error() {
     }
     assert_eq!(s.call_args(args!["SMARTCACHE.SET", "new", "w", "SINCE", token]).text(), "LOST", "a token is no stamp");
     assert_eq!(everything(&s), before);
-    assert_eq!(s.inspect("new", "lease").text(), "held", "and the lease is still out");
+    assert_eq!(s.inspect("new", "lease").text(), "held", "the lease is still held");
     assert_eq!(s.fill("new", "v", &token), "OK");
     assert_eq!(three.call_args(args!["SMARTCACHE.SET", "new", "v", "TOKEN", elsewhere]).text(), "OK");
 }
@@ -673,7 +673,7 @@ fn leases_of_a_key_that_holds_something_else() {
     assert!(s.call("SMARTCACHE.GETLOCK list WAIT 100").error().starts_with("WRONGTYPE"));
     assert_eq!(s.getlock("plain WAIT 100").brief(), "HIT v", "a plain string is read as a fresh entry");
     let token = s.getlock("later LOCK 100").token().to_owned();
-    s.ok("CONFIG SET smartcache.guard-native no"); // or the server's own write would be noticed as such
+    s.ok("CONFIG SET smartcache.guard-native no"); // else the native write would void the lease
     s.ok("LPUSH later a");
     assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", "later", token, "5"]).int(), 1);
     assert_eq!(s.fill("later", "v", &token), "LOST");

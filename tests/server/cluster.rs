@@ -1,10 +1,9 @@
-//! Clusters: what keys of different slots may do together, what happens to leases when a slot moves, and what primaries
-//! tell each other.
+//! Clusters: commands with keys of several slots, leases of slots that move, and messages between primaries.
 
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::support::cluster::wait_until_all_are_heard;
+use crate::support::cluster::wait_for_bus_links;
 use crate::support::{Cluster, Server, args, wait_until};
 
 fn cluster_of_one() -> Server {
@@ -44,7 +43,7 @@ fn keys_of_different_slots_are_refused_as_always() {
     }
 }
 
-/// Two nodes that know each other; the first has all slots.
+/// Two connected nodes; the first has all slots.
 pub(crate) fn cluster_of_two() -> (Server, Server) {
     let (a, b) = (Server::setup().cluster().start(), Server::setup().cluster().start());
     a.ok("CLUSTER ADDSLOTSRANGE 0 16383");
@@ -57,23 +56,23 @@ pub(crate) fn cluster_of_two() -> (Server, Server) {
             nodes.lines().filter(|line| line.contains("master") && !line.contains("handshake")).count() == 2
         });
     }
-    wait_until_all_are_heard(&[&a, &b]);
+    wait_for_bus_links(&[&a, &b]);
     [&a, &b].into_iter().for_each(|node| drop(node.ok("SMARTCACHE.RESETSTAT")));
     (a, b)
 }
 
-/// Gives a slot to another node, as resharding does in its last step.
+/// Assigns a slot to another node, like the last step of resharding.
 fn move_slot(slot: i64, from: &Server, to: &Server) {
     let id = to.ok("CLUSTER MYID").text();
     to.ok(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", from.ok("CLUSTER MYID").text()));
     for node in [to, from] {
-        // Whoever has not yet heard that the other is a primary refuses.
+        // Refused until the node knows that the other is a primary.
         wait_until("the slot is moved", || !node.call(&format!("CLUSTER SETSLOT {slot} NODE {id}")).is_error());
     }
 }
 
 #[test]
-fn a_slot_that_leaves_leaves_nobody_waiting_and_what_was_loaded_before_is_not_trusted_when_it_comes_back() {
+fn when_a_slot_leaves_waiters_are_answered_and_earlier_loads_are_not_trusted() {
     let (a, b) = cluster_of_two();
     let slot = a.ok("CLUSTER KEYSLOT moving").int();
     let token = a.call("SMARTCACHE.GETLOCK moving LOCK 100").array()[2].text();
@@ -91,7 +90,7 @@ fn a_slot_that_leaves_leaves_nobody_waiting_and_what_was_loaded_before_is_not_tr
     b.ok("SMARTCACHE.DEL moving");
 
     move_slot(slot, &b, &a);
-    wait_until("the first node distrusts what was loaded before", || {
+    wait_until("the first node does not trust earlier loads", || {
         let answer = a.call_args(args!["SMARTCACHE.SET", "{moving}other", "v", "SINCE", stamp]);
         !answer.is_error() && answer.text() == "STALE"
     });
@@ -101,12 +100,12 @@ fn a_slot_that_leaves_leaves_nobody_waiting_and_what_was_loaded_before_is_not_tr
     assert_eq!(a.call_args(args!["SMARTCACHE.SET", "moving", "v", "TOKEN", token]).text(), "OK");
 }
 
-// ---- what primaries tell each other ----
+// ---- messages between primaries ----
 
-/// What `src/host/bus.rs` sends and receives by.
+/// The message type of `src/host/bus.rs`.
 const KIND: u8 = 203;
 
-/// A message as `src/cache/bus.rs` draws it.
+/// A message in the format of `src/cache/bus.rs`.
 fn message(life: u64, number: u64, db: i32, words: &[&str]) -> Vec<u8> {
     let mut bytes = b"SmCa\x01".to_vec();
     bytes.extend(life.to_le_bytes());
@@ -134,12 +133,12 @@ fn bus(node: &Server) -> (i64, i64, i64) {
 #[track_caller]
 fn wait_for_rules(cluster: &Cluster, wanted: &[&str]) {
     for node in cluster.nodes() {
-        wait_until("every node has these rules, and no others", || rules(node) == wanted);
+        wait_until("every node has exactly these rules", || rules(node) == wanted);
     }
 }
 
 #[test]
-fn a_rule_is_passed_on_to_all_primaries_once_and_comes_to_replicas_from_theirs() {
+fn a_rule_is_passed_on_to_all_primaries_once_and_replicated_by_each() {
     let mut cluster = Cluster::start("appendonly yes");
     cluster.primaries[0].ok("SMARTCACHE.RULE SET a MATCH a:* TTL 10m TAG all");
     wait_for_rules(&cluster, &["a"]);
@@ -152,21 +151,21 @@ fn a_rule_is_passed_on_to_all_primaries_once_and_comes_to_replicas_from_theirs()
     assert_eq!(cluster.primaries[2].ok("SMARTCACHE.RULE DEL nosuch").int(), 0);
     assert!(cluster.primaries[2].call("SMARTCACHE.RULE SET c").is_error());
     assert!(cluster.replicas[0].call("SMARTCACHE.RULE SET c MATCH c").error().starts_with("READONLY"));
-    sleep(Duration::from_millis(300)); // for whatever should not come
+    sleep(Duration::from_millis(300)); // time for messages that must not arrive
 
-    // Sent: one of the first, one of the second, two of the third, and none again by whoever received them.
-    let told: Vec<_> = cluster.nodes().map(bus).collect();
-    assert_eq!(told, [(1, 3, 0), (1, 3, 0), (2, 2, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0)]);
+    // Sent: one by the first, one by the second, two by the third; receivers send nothing.
+    let counters: Vec<_> = cluster.nodes().map(bus).collect();
+    assert_eq!(counters, [(1, 3, 0), (1, 3, 0), (2, 2, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0)]);
 
-    // What an AOF says is not passed on: the other nodes know it.
+    // Commands replayed from an AOF are not passed on: the other nodes have them.
     cluster.primaries[1].ok("SMARTCACHE.RULE SET late MATCH x");
     wait_for_rules(&cluster, &["b", "late"]);
     cluster.primaries[0].restart();
     cluster.wait_until_whole();
     wait_for_rules(&cluster, &["b", "late"]);
     assert_eq!(bus(&cluster.primaries[0]), (0, 0, 0));
-    cluster.wait_until_all_are_heard();
-    // Its numbers start anew, in another life.
+    cluster.wait_for_bus_links();
+    // Its numbering restarts after a restart.
     cluster.primaries[0].ok("SMARTCACHE.RULE DEL late");
     wait_for_rules(&cluster, &["b"]);
 }
@@ -203,13 +202,13 @@ fn a_replica_that_is_promoted_has_what_was_passed_on() {
     assert_eq!(rules(new), ["r"]);
     cluster.primaries[0].ok("SMARTCACHE.RULE SET s MATCH *");
     wait_for_rules(&cluster, &["r", "s"]);
-    assert_eq!((bus(new).1, bus(old).1), (1, 1), "each had one as a primary");
+    assert_eq!((bus(new).1, bus(old).1), (1, 1), "each received one as a primary");
     new.ok("SMARTCACHE.RULE DEL r");
     wait_for_rules(&cluster, &["s"]);
 }
 
 #[test]
-fn what_comes_while_nothing_may_be_written_is_run_afterwards_in_order() {
+fn messages_received_while_writes_are_paused_run_afterwards_in_order() {
     let cluster = Cluster::start("");
     let (from, to) = (&cluster.primaries[0], &cluster.primaries[1]);
     to.ok("CLIENT PAUSE 60000 WRITE");
@@ -226,7 +225,7 @@ fn what_comes_while_nothing_may_be_written_is_run_afterwards_in_order() {
         wait_until("the last wins", || node.ok("SMARTCACHE.RULE GET r2").field("ttl").int() == 300_000);
     }
 
-    // While a script runs the server goes on reading messages.
+    // While a script runs the server still reads messages.
     let busy = "local t = redis.call('TIME') while true do local n = redis.call('TIME') \
                 if (n[1] - t[1]) * 1000 + (n[2] - t[2]) / 1000 > 1500 then break end end \
                 return #redis.call('SMARTCACHE.RULE', 'LIST')";
@@ -241,11 +240,11 @@ fn what_comes_while_nothing_may_be_written_is_run_afterwards_in_order() {
 
 #[track_caller]
 fn wait_for_rules_of(node: &Server, wanted: &[&str]) {
-    wait_until("the node has these rules, and no others", || rules(node) == wanted);
+    wait_until("the node has exactly these rules", || rules(node) == wanted);
 }
 
 #[test]
-fn a_primary_that_was_away_lacks_what_it_missed_and_hears_of_the_next() {
+fn a_restarted_primary_lacks_missed_messages_and_receives_the_next() {
     let mut cluster = Cluster::start("cluster-node-timeout 60000");
     cluster.primaries[1].kill();
     cluster.primaries[0].ok("SMARTCACHE.RULE SET missed MATCH *");
@@ -253,8 +252,8 @@ fn a_primary_that_was_away_lacks_what_it_missed_and_hears_of_the_next() {
     cluster.primaries[1].restart();
     cluster.wait_until_whole();
     assert_eq!(rules(&cluster.primaries[1]), [""; 0], "the bus is best effort");
-    cluster.wait_until_all_are_heard();
-    assert_eq!(rules(&cluster.primaries[1]), [""; 0], "nobody tells it again");
+    cluster.wait_for_bus_links();
+    assert_eq!(rules(&cluster.primaries[1]), [""; 0], "nothing is sent again");
     cluster.primaries[0].ok("SMARTCACHE.RULE SET missed MATCH *");
     wait_for_rules(&cluster, &["missed"]);
 }
@@ -262,7 +261,7 @@ fn a_primary_that_was_away_lacks_what_it_missed_and_hears_of_the_next() {
 /// Keys of all three primaries.
 const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-/// Stores all of them where they belong, with a tag.
+/// Stores all of them on their primaries, with a tag.
 fn store_all(cluster: &Cluster) {
     for key in KEYS {
         cluster.of(key).ok(&format!("SMARTCACHE.SET {key} v SWR 10m TAGS 1 t"));
@@ -276,7 +275,7 @@ fn states(cluster: &Cluster) -> Vec<String> {
 }
 
 #[test]
-fn an_invalidation_said_to_one_primary_ends_entries_on_all_and_goes_no_further() {
+fn an_invalidation_on_one_primary_applies_on_all_and_is_passed_on_once() {
     let cluster = Cluster::start("");
     for node in &cluster.primaries {
         node.ok("CONFIG SET smartcache.sweep-effort 0");
@@ -296,9 +295,9 @@ fn an_invalidation_said_to_one_primary_ends_entries_on_all_and_goes_no_further()
         let elsewhere = cluster.of("a");
         let key = format!("{{a}}loading{n}");
         let token = elsewhere.call_args(args!["SMARTCACHE.GETLOCK", key]).array()[2].text();
-        let said_to = &cluster.primaries[n % 3];
-        let hit = said_to.ok(&format!("SMARTCACHE.INVALIDATE {what}")).int();
-        assert!(hit == 0 || KEYS.len() as i64 > hit, "only its own are counted: {hit}");
+        let target = &cluster.primaries[n % 3];
+        let hit = target.ok(&format!("SMARTCACHE.INVALIDATE {what}")).int();
+        assert!(hit == 0 || KEYS.len() as i64 > hit, "only local entries are counted: {hit}");
         for key in KEYS {
             wait_until(&format!("{key} is {state} after {what}"), || cluster.of(key).state(key) == state);
         }
@@ -314,21 +313,21 @@ fn an_invalidation_said_to_one_primary_ends_entries_on_all_and_goes_no_further()
         wait_until("also on the replicas", replicas_too);
         let fill = elsewhere.call_args(args!["SMARTCACHE.SET", key, "v", "TOKEN", token, "TAGS", "1", "t"]);
         let concerned = what.starts_with("TAGS") || what.starts_with("ALL");
-        assert_eq!(fill.text(), if concerned { "STALE" } else { "OK" }, "{what}: a load that had begun");
+        assert_eq!(fill.text(), if concerned { "STALE" } else { "OK" }, "{what}: a load that began before it");
     }
-    sleep(Duration::from_millis(300)); // for whatever should not come
-    let told: Vec<_> = cluster.nodes().map(bus).collect();
-    assert_eq!(told, [(2, 4, 0), (2, 4, 0), (2, 4, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0)]);
+    sleep(Duration::from_millis(300)); // time for messages that must not arrive
+    let counters: Vec<_> = cluster.nodes().map(bus).collect();
+    assert_eq!(counters, [(2, 4, 0), (2, 4, 0), (2, 4, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0)]);
     assert!(cluster.nodes().all(|node| node.log().matches("<smartcache>").count() == 0));
 }
 
 #[test]
-fn in_a_transaction_an_invalidation_is_passed_on_once_and_only_what_its_caller_may_say() {
+fn in_a_transaction_an_invalidation_is_passed_on_once_and_only_if_permitted() {
     let cluster = Cluster::start("");
     store_all(&cluster);
     let node = &cluster.primaries[0];
     for other in cluster.primaries.iter() {
-        // Elsewhere the user may not: it is asked where it speaks.
+        // On the other nodes the user has no permission: it is checked on the node that gets the command.
         let may = if std::ptr::eq(other, node) { "%W~smartcache:tag:t" } else { "" };
         other.ok(&format!("ACL SETUSER shop on nopass +@all resetkeys ~other {may}"));
     }
@@ -340,10 +339,10 @@ fn in_a_transaction_an_invalidation_is_passed_on_once_and_only_what_its_caller_m
     for line in ["MULTI", "SMARTCACHE.INVALIDATE TAGS 1 t", "EXEC"] {
         assert!(!conn.call(line).is_error());
     }
-    wait_until("all are ended", || states(&cluster).iter().all(|state| state == "dead" || state == "nothing"));
+    wait_until("all are invalidated", || states(&cluster).iter().all(|state| state == "dead" || state == "nothing"));
     sleep(Duration::from_millis(100));
-    let told: Vec<_> = cluster.primaries.iter().map(|node| (bus(node), node.stat("invalidations"))).collect();
-    assert_eq!(told, [((1, 0, 0), 1), ((0, 1, 0), 1), ((0, 1, 0), 1)]);
+    let counters: Vec<_> = cluster.primaries.iter().map(|node| (bus(node), node.stat("invalidations"))).collect();
+    assert_eq!(counters, [((1, 0, 0), 1), ((0, 1, 0), 1), ((0, 1, 0), 1)]);
 }
 
 #[test]
@@ -358,13 +357,13 @@ fn more_tags_than_a_message_holds_go_in_several() {
     words.extend(tags.iter().map(String::as_str));
     let node = &cluster.primaries[2];
     assert!(!node.call_args(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>()).is_error());
-    wait_until("all are ended", || states(&cluster).iter().all(|state| state == "dead" || state == "nothing"));
-    let told = || cluster.primaries.iter().map(bus).collect::<Vec<_>>() == [(0, 3, 0), (0, 3, 0), (3, 0, 0)];
-    wait_until("all of three messages have come", told);
+    wait_until("all are invalidated", || states(&cluster).iter().all(|state| state == "dead" || state == "nothing"));
+    let counters_match = || cluster.primaries.iter().map(bus).collect::<Vec<_>>() == [(0, 3, 0), (0, 3, 0), (3, 0, 0)];
+    wait_until("all three messages have arrived", counters_match);
 }
 
 #[test]
-fn a_replica_that_is_promoted_knows_what_was_invalidated_before() {
+fn a_promoted_replica_has_earlier_invalidations() {
     let mut cluster = Cluster::start("cluster-node-timeout 1500");
     for node in cluster.nodes() {
         node.ok("CONFIG SET smartcache.sweep-effort 0");
@@ -372,7 +371,7 @@ fn a_replica_that_is_promoted_knows_what_was_invalidated_before() {
     store_all(&cluster);
     let at = cluster.primaries.iter().position(|node| std::ptr::eq(node, cluster.of("a"))).expect("a primary");
     cluster.primaries[(at + 1) % 3].ok("SMARTCACHE.INVALIDATE TAGS 1 t SOFT");
-    wait_until("it has come", || cluster.of("a").state("a") == "stale");
+    wait_until("the message has arrived", || cluster.of("a").state("a") == "stale");
     assert_eq!(cluster.primaries[at].ok("WAIT 1 10000").int(), 1);
     cluster.primaries[at].kill();
     let new = &cluster.replicas[at];
@@ -380,7 +379,7 @@ fn a_replica_that_is_promoted_knows_what_was_invalidated_before() {
     wait_until("it serves", || !new.call("SMARTCACHE.GET a").is_error());
     assert_eq!(new.state("a"), "stale");
     cluster.primaries[(at + 1) % 3].ok("SMARTCACHE.INVALIDATE TAGS 1 t");
-    wait_until("it hears of the next one itself", || new.state("a") == "dead");
+    wait_until("it receives the next message itself", || new.state("a") == "dead");
     assert_eq!(bus(new), (0, 1, 0));
 }
 
@@ -397,9 +396,9 @@ fn a_slot_that_moves_brings_nothing_back() {
     let slot = a.ok("CLUSTER KEYSLOT {m}").int();
     a.ok("SMARTCACHE.INVALIDATE TAGS 1 {m}hard");
     a.ok("SMARTCACHE.INVALIDATE TAGS 1 {m}soft SOFT");
-    wait_until("the other node has heard of both", || bus(&b).1 == 2);
+    wait_until("the other node has received both messages", || bus(&b).1 == 2);
 
-    // The message is sent, and the node that the slot leaves has not run it yet when the entry goes.
+    // The entry leaves before its node has run the message that was sent.
     a.ok("CLIENT PAUSE 60000 WRITE");
     b.ok("SMARTCACHE.INVALIDATE TAGS 1 {m}late");
     sleep(Duration::from_millis(200));
@@ -413,9 +412,9 @@ fn a_slot_that_moves_brings_nothing_back() {
         assert!(!reply.is_error(), "{reply}");
     }
     a.ok("CLIENT UNPAUSE");
-    wait_until("the message has been run", || bus(&a).1 == 1);
+    wait_until("the message has run", || bus(&a).1 == 1);
 
-    // And the same by the server's own way, with what is left there.
+    // The same with MIGRATE, for the keys that are left.
     for key in keys {
         a.call_args(args!["DEL", key]);
     }
@@ -452,7 +451,7 @@ fn what_migrates_after_it_was_invalidated_is_not_fresh_where_it_arrives() {
 }
 
 #[test]
-fn forged_messages_change_nothing_that_they_should_not() {
+fn forged_messages_have_no_effect_on_data() {
     let (a, b) = cluster_of_two();
     let id = b.ok("CLUSTER MYID").text();
     let lost = |n: i64| wait_until("it is counted", || bus(&a).2 == n);
@@ -465,7 +464,7 @@ fn forged_messages_change_nothing_that_they_should_not() {
     a.forge(&id, KIND, &good);
     a.forge(&id, KIND, &message(1, 2, 0, &["smartcache.rule", "set", "two", "match", "2"]));
     wait_for_rules_of(&a, &["two"]);
-    assert_eq!(bus(&a), (1, 2, 0), "what came twice was run once");
+    assert_eq!(bus(&a), (1, 2, 0), "a repeated message runs once");
     wait_for_rules_of(&b, &[""; 0]);
 
     a.forge(&"0".repeat(40), KIND, &message(1, 3, 0, &["SMARTCACHE.RULE", "SET", "stranger", "MATCH", "r"]));
@@ -510,8 +509,8 @@ fn forged_messages_change_nothing_that_they_should_not() {
     assert_eq!((rules(&a), a.ok("DBSIZE").int()), (vec!["two".to_owned()], 0));
     assert!(a.log().matches("<smartcache>").count() < 30, "the log is not filled");
 
-    // The server took the forger's connection for the other node's, and closed that one: it is made anew.
-    wait_until("what the other node says is heard again", || {
+    // The server took the forged connection for the other node's and closed the real one, which is re-established.
+    wait_until("messages of the other node arrive again", || {
         b.ok("SMARTCACHE.RULE SET after MATCH *");
         rules(&a) == ["after", "two"]
     });

@@ -1,4 +1,4 @@
-//! What the server knows of our commands: flags, arity, keys, docs.
+//! The server's view of our commands: flags, arity, keys, docs.
 
 use super::commands::COMMANDS;
 use crate::support::{Reply, Server};
@@ -30,7 +30,7 @@ fn reads_are_readonly_and_writes_are_write() {
         assert!(!flags.iter().any(|f| f == other), "{name} is {other}: {flags:?}");
         assert!(!fast || flags.iter().any(|f| f == "fast"), "{name} is not fast: {flags:?}");
     }
-    // Leases change no data: they must go on under MISCONF, NOREPLICAS, CLIENT PAUSE WRITE and OOM.
+    // Leases change no data: they must work under MISCONF, NOREPLICAS, CLIENT PAUSE WRITE and OOM.
     for name in ["getlock", "unlock", "extend"] {
         let flags = flags(&s, &format!("smartcache.{name}"));
         assert!(!flags.iter().any(|f| ["readonly", "write", "denyoom"].contains(&f.as_str())), "{name}: {flags:?}");
@@ -39,15 +39,18 @@ fn reads_are_readonly_and_writes_are_write() {
     assert!(flags(&s, "smartcache.mset").iter().any(|f| f == "denyoom"), "MSET allocates");
     for name in ["set", "absent"] {
         let flags = flags(&s, &format!("smartcache.{name}"));
-        assert!(!flags.iter().any(|f| f == "denyoom"), "{name} asks for itself: a token must be spent also then");
+        assert!(
+            !flags.iter().any(|f| f == "denyoom"),
+            "{name} checks memory itself, because a token must be spent even then"
+        );
     }
 }
 
 #[test]
-fn every_command_is_there_and_test_commands_are_not() {
+fn every_command_exists_and_test_commands_do_not() {
     let s = Server::start();
     for name in COMMANDS {
-        assert!(!s.ok(&format!("COMMAND INFO {name}")).array()[0].is_nil(), "{name} is not there");
+        assert!(!s.ok(&format!("COMMAND INFO {name}")).array()[0].is_nil(), "{name} does not exist");
     }
     assert!(s.ok("COMMAND INFO SMARTCACHE.PANIC").array()[0].is_nil());
     assert!(s.call("SMARTCACHE.PANIC").error().starts_with("ERR unknown command"));
@@ -99,7 +102,7 @@ fn keys_are_found() {
 }
 
 #[test]
-fn what_happens_to_the_keys_is_declared() {
+fn the_access_to_keys_is_declared() {
     let s = Server::start();
     for (line, wanted, never) in [
         ("SMARTCACHE.GET k", "RO", "RW"),
@@ -117,15 +120,15 @@ fn what_happens_to_the_keys_is_declared() {
     ] {
         let reply = s.ok(&format!("COMMAND GETKEYSANDFLAGS {line}"));
         let flags = reply.array()[0].array()[1].texts();
-        // A store over an old value may be declared OW or RW; both are writes without access.
-        let said = |f: &str| flags.iter().any(|x| x.eq_ignore_ascii_case(f));
-        let fits = said(wanted) || (wanted == "update" && said("OW"));
-        assert!(fits && !said(never), "{line}: {flags:?}");
+        // A store over an old value may be declared OW or RW: both are writes without access.
+        let declared = |f: &str| flags.iter().any(|x| x.eq_ignore_ascii_case(f));
+        let fits = declared(wanted) || (wanted == "update" && declared("OW"));
+        assert!(fits && !declared(never), "{line}: {flags:?}");
     }
 }
 
 #[test]
-fn a_wrong_number_of_words_is_refused_for_each_command() {
+fn a_wrong_number_of_arguments_is_refused_for_each_command() {
     let s = Server::start();
     for line in [
         "GET",

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::support::{Server, args, assert_within, skip};
 
-/// Name and default, from the table of settings.
+/// Names and defaults, as in docs/config.md.
 const DEFAULTS: [(&str, &str); 21] = [
     ("default-ttl", "3600"),
     ("max-ttl", "0"),
@@ -160,7 +160,7 @@ fn a_setting_can_stand_in_the_configuration_file() {
 }
 
 #[test]
-fn a_wrong_value_in_the_file_stops_the_start_and_says_why() {
+fn a_wrong_value_in_the_file_prevents_the_start_and_is_logged() {
     let gone = Server::setup().conf("smartcache.default-ttl soon").try_start().err().expect("it must not start");
     gone.assert_refused();
     assert!(gone.log.contains("default-ttl"), "the log does not name the setting:\n{}", gone.log);
@@ -183,7 +183,7 @@ fn a_line_in_the_file_wins_over_a_module_argument() {
 }
 
 #[test]
-fn a_wrong_module_argument_stops_the_start_and_is_named() {
+fn a_wrong_module_argument_prevents_the_start_and_is_named() {
     for (args, word) in
         [("bogus 1", "bogus"), ("default-ttl", "default-ttl"), ("default-ttl soon", "soon"), ("codec brotli", "brotli")]
     {
@@ -260,7 +260,7 @@ fn a_load_that_began_longer_ago_than_max_load_is_not_trusted() {
     let s = Server::with("smartcache.max-load 100ms");
     let (token, stamp) = (s.getlock("k LOCK 100").token().to_owned(), s.call("SMARTCACHE.STAMP").text());
     let began = std::time::Instant::now();
-    crate::support::wait_until("it is too long ago", || began.elapsed().as_millis() > 150);
+    crate::support::wait_until("max-load has passed", || began.elapsed().as_millis() > 150);
     assert_eq!(s.fill("k", "v", &token), "STALE");
     assert_eq!(s.call_args(args!["SMARTCACHE.SET", "k", "v", "SINCE", stamp]).text(), "STALE");
     assert_eq!(s.call("EXISTS k").int(), 0);
@@ -271,12 +271,12 @@ fn a_load_that_began_longer_ago_than_max_load_is_not_trusted() {
 #[test]
 fn a_guard_also_distrusts_loads_that_begin_within_it() {
     let s = Server::with("smartcache.guard 1s");
-    // In one breath: what stalls a test must not outlast the guard.
+    // In a script, so that a stall of the test cannot outlast the guard.
     let script = "if ARGV[1] ~= '' then redis.call(ARGV[1], KEYS[1]) end \
                   local token = redis.call('SMARTCACHE.GETLOCK', KEYS[1])[3]['ok'] \
                   return redis.call('SMARTCACHE.SET', KEYS[1], 'v', 'TOKEN', token)";
     let load_after = |line: &str, key: &str| s.call_args(args!["EVAL", script, "1", key, line]).text();
-    // What was invalidated before this life is not known: so a guard begins with it.
+    // Invalidations before the start are unknown: so the server starts with a guard.
     let mut tried = 0;
     crate::support::wait_until("the guard of the start is over", || {
         tried += 1;
@@ -285,7 +285,7 @@ fn a_guard_also_distrusts_loads_that_begin_within_it() {
     assert_eq!(load_after("SMARTCACHE.DEL", "deleted"), "STALE");
     assert_eq!(load_after("SMARTCACHE.STALE", "staled"), "STALE");
     assert_eq!(load_after("", "another"), "OK");
-    // A write-through says what is so now.
+    // A write-through is current.
     s.ok("SMARTCACHE.SET deleted v");
     assert_eq!(s.getlock("deleted").brief(), "HIT v");
 }

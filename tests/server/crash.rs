@@ -1,4 +1,4 @@
-//! `kill -9`, and back from what was on disk.
+//! `kill -9`, and recovery from disk.
 
 use crate::rdb::{assert_unchanged, fill, picture};
 use crate::support::{Server, args, wait_until};
@@ -24,7 +24,7 @@ fn with_appendfsync_always_nothing_that_was_answered_is_lost() {
 }
 
 #[test]
-fn killed_while_it_writes_it_comes_back_with_all_that_was_answered() {
+fn a_kill_during_a_pipeline_loses_nothing_that_was_answered() {
     let mut s = Server::with("appendonly yes\nappendfsync always");
     let mut answered = 0;
     for round in 0..3 {
@@ -35,7 +35,7 @@ fn killed_while_it_writes_it_comes_back_with_all_that_was_answered() {
             let value = format!("{round} {value}");
             conn.send(args!["SMARTCACHE.SET", key, value]).expect("it is sent");
         }
-        // Killed in the middle of the pipeline: some answers have come, some never will.
+        // Killed in the middle of the pipeline: only some answers have arrived.
         for _ in 0..100 * (round + 1) {
             assert_eq!(conn.receive().expect("a reply").text(), "OK");
             answered += 1;
@@ -50,7 +50,7 @@ fn killed_while_it_writes_it_comes_back_with_all_that_was_answered() {
 }
 
 #[test]
-fn from_an_rdb_it_comes_back_as_of_the_last_save() {
+fn a_restart_from_an_rdb_has_the_state_of_the_last_save() {
     let mut s = Server::start();
     let keys = fill(&s);
     let before = picture(&s, &keys);
@@ -64,7 +64,7 @@ fn from_an_rdb_it_comes_back_as_of_the_last_save() {
 }
 
 #[test]
-fn killed_during_a_background_save_the_old_file_is_whole() {
+fn a_kill_during_a_background_save_keeps_the_old_file() {
     let mut s = Server::with("rdb-key-save-delay 1000");
     for i in 0..500 {
         s.call_args(args!["SMARTCACHE.SET", format!("k{i}"), "v"]);
@@ -81,7 +81,7 @@ fn killed_during_a_background_save_the_old_file_is_whole() {
 
 #[test]
 fn after_a_restart_new_entries_are_newer_than_old_ones() {
-    // The clock never goes back: what is stored now can be made stale and replaced as ever.
+    // The clock never goes back: new entries can be made stale and replaced.
     let mut s = Server::with("appendonly yes\nappendfsync always");
     s.ok("SMARTCACHE.SET k v SWR 1000");
     s.restart();
@@ -109,7 +109,7 @@ fn a_clean_shutdown_in_the_middle_of_compressing_is_clean() {
 }
 
 #[test]
-fn what_was_loaded_under_a_lease_survives_and_the_leases_do_not() {
+fn filled_values_survive_and_leases_do_not() {
     for conf in [
         "appendonly yes\nappendfsync always\naof-use-rdb-preamble no",
         "appendonly yes\nappendfsync always",
@@ -151,7 +151,7 @@ fn what_was_loaded_under_a_lease_survives_and_the_leases_do_not() {
                 assert!(waiter.receive().is_err());
             }
             waiters.clear();
-            // Nothing of the former life is trusted any more, and the key is free.
+            // Tokens and stamps from before the restart are not trusted, and the key is free.
             for (key, token) in ["k", "absent", "staled", "out"].iter().zip(&tokens) {
                 assert_eq!(s.fill(key, "w", token), "LOST", "{key}");
                 assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", key, token, "BACKOFF", "9"]).int(), 0);
@@ -171,9 +171,9 @@ fn what_was_loaded_under_a_lease_survives_and_the_leases_do_not() {
 }
 
 #[test]
-fn when_saving_fails_leases_go_on() {
+fn leases_work_while_saving_fails() {
     let s = Server::with("save 3600 1000000");
-    // What the server wants to write to is a directory.
+    // The file that the server wants to write is a directory.
     std::fs::create_dir(s.path("dump.rdb")).expect("a directory");
     s.ok("SET x v");
     s.ok("BGSAVE");
@@ -182,7 +182,7 @@ fn when_saving_fails_leases_go_on() {
     let token = s.getlock("k LOCK 100").token().to_owned();
     let mut waiters = s.park(2, |_| "k WAIT 100".to_owned());
     assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", "k", token, "50"]).int(), 1);
-    // The server refuses the store before we see it.
+    // The server refuses the store before the module sees it.
     assert!(s.call_args(args!["SMARTCACHE.SET", "k", "v", "TOKEN", token]).error().starts_with("MISCONF"));
     assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "k", token]).int(), 1);
     let next = waiters[0].got();

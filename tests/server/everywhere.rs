@@ -1,5 +1,5 @@
-//! The programs of `docs/cluster.md`, as files in `examples/cluster/`, which ask every primary: each is run against a real
-//! cluster of six, also while a primary hangs and while one is down, and all must say the same.
+//! The programs of `docs/cluster.md` in `examples/cluster/`, which query every primary. Each runs against a real
+//! cluster of six nodes, also while a primary hangs and while one is down, and all must give the same results.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,22 +14,22 @@ use crate::support::{Cluster, Server, skip};
 #[allow(unreachable_pub, missing_docs)]
 mod invalidate_everywhere;
 
-/// What a program has said: whether it was content, and of each primary the answer, or that there was none.
-struct Said {
-    content: bool,
+/// The output of a program: success, and the answer or the failure of each primary.
+struct Output {
+    success: bool,
     answered: BTreeMap<String, String>,
     failed: BTreeMap<String, String>,
 }
 
-/// Runs a program, given some nodes and the words of a command.
-type Run<'a> = dyn Fn(&[String], &[&str]) -> Said + 'a;
+/// Runs a program with some nodes and a command.
+type Run<'a> = dyn Fn(&[String], &[&str]) -> Output + 'a;
 
 fn address(node: &Server) -> String {
     format!("127.0.0.1:{}", node.port())
 }
 
-fn every_primary_is_asked_and_those_that_do_not_answer_are_named(run: &Run<'_>) {
-    // None is given up, and no replica takes its place, while the test lasts.
+fn every_primary_is_queried_and_those_that_do_not_answer_are_named(run: &Run<'_>) {
+    // No failover during the test.
     let mut cluster = Cluster::start("cluster-node-timeout 60000");
     let all: Vec<_> = cluster.primaries.iter().map(address).collect();
     let words = ["SMARTCACHE.INVALIDATE", "TAGS", "2", "t", "u"];
@@ -37,38 +37,38 @@ fn every_primary_is_asked_and_those_that_do_not_answer_are_named(run: &Run<'_>) 
         cluster.of(key).ok(&format!("SMARTCACHE.SET {key} v TAGS 1 t"));
     }
 
-    let said = run(&all, &words);
-    assert!(said.content && said.failed.is_empty());
-    assert!(said.answered.keys().eq(sorted(&all)), "{:?}", said.answered);
+    let output = run(&all, &words);
+    assert!(output.success && output.failed.is_empty());
+    assert!(output.answered.keys().eq(sorted(&all)), "{:?}", output.answered);
     for key in ["a", "b", "c", "d", "e", "f"] {
         assert!(cluster.of(key).ok(&format!("SMARTCACHE.GET {key}")).is_nil());
     }
 
     let replicas: Vec<_> = cluster.replicas.iter().map(address).collect();
-    let said = run(&replicas, &words);
-    assert!(said.content && said.answered.keys().eq(sorted(&all)), "any node knows the primaries");
+    let output = run(&replicas, &words);
+    assert!(output.success && output.answered.keys().eq(sorted(&all)), "any node lists the primaries");
 
-    let said = run(&all, &["SMARTCACHE.INVALIDATE", "TAGS", "1", "t", "SPEED", "5"]);
-    assert!(!said.content && said.answered.is_empty() && said.failed.keys().eq(sorted(&all)));
-    assert!(said.failed.values().all(|error| error.contains("syntax error near 'SPEED'")), "{:?}", said.failed);
+    let output = run(&all, &["SMARTCACHE.INVALIDATE", "TAGS", "1", "t", "SPEED", "5"]);
+    assert!(!output.success && output.answered.is_empty() && output.failed.keys().eq(sorted(&all)));
+    assert!(output.failed.values().all(|error| error.contains("syntax error near 'SPEED'")), "{:?}", output.failed);
 
     cluster.primaries[1].pause();
     let began = Instant::now();
-    let said = run(&all, &words);
+    let output = run(&all, &words);
     cluster.primaries[1].resume();
-    assert!(!said.content && said.failed.keys().eq([&all[1]]), "{:?}", said.failed);
-    assert!(said.answered.keys().eq(sorted(&[all[0].clone(), all[2].clone()])), "the others are not held up");
+    assert!(!output.success && output.failed.keys().eq([&all[1]]), "{:?}", output.failed);
+    assert!(output.answered.keys().eq(sorted(&[all[0].clone(), all[2].clone()])), "the others are not delayed");
     assert!(began.elapsed() < Duration::from_secs(20), "it took {:?}", began.elapsed());
 
     cluster.primaries[0].kill();
-    let said = run(&all, &words);
-    assert!(!said.content && said.failed.keys().eq([&all[0]]), "{:?}", said.failed);
-    assert!(said.answered.keys().eq(sorted(&all[1..])), "{:?}", said.answered);
+    let output = run(&all, &words);
+    assert!(!output.success && output.failed.keys().eq([&all[0]]), "{:?}", output.failed);
+    assert!(output.answered.keys().eq(sorted(&all[1..])), "{:?}", output.answered);
 
     cluster.primaries[0].restart();
     cluster.wait_until_whole();
-    let said = run(&all, &words);
-    assert!(said.content && said.answered.keys().eq(sorted(&all)), "and then it is everywhere");
+    let output = run(&all, &words);
+    assert!(output.success && output.answered.keys().eq(sorted(&all)), "it reaches all of them again");
 }
 
 fn sorted(addresses: &[String]) -> impl Iterator<Item = &String> {
@@ -77,7 +77,7 @@ fn sorted(addresses: &[String]) -> impl Iterator<Item = &String> {
 
 #[test]
 fn python() {
-    every_primary_is_asked_and_those_that_do_not_answer_are_named(&|nodes, words| {
+    every_primary_is_queried_and_those_that_do_not_answer_are_named(&|nodes, words| {
         let mut command = Command::new("python3");
         command.arg(example("py")).env("PYTHONPATH", installed("python", "redis")).env("PYTHONDONTWRITEBYTECODE", "1");
         finish(command, nodes, words)
@@ -86,13 +86,13 @@ fn python() {
 
 #[test]
 fn node() {
-    // Modules are looked for beside the file that asks for them.
+    // Modules are resolved relative to the importing file.
     let dir = tempfile::tempdir().expect("a directory");
     let modules = installed("node", "node_modules/redis").join("node_modules");
     symlink(modules, dir.path().join("node_modules")).expect("a link");
     let program = dir.path().join("invalidate_everywhere.mjs");
     fs::copy(example("mjs"), &program).expect("copied");
-    every_primary_is_asked_and_those_that_do_not_answer_are_named(&|nodes, words| {
+    every_primary_is_queried_and_those_that_do_not_answer_are_named(&|nodes, words| {
         let mut command = Command::new("node");
         command.arg(&program);
         finish(command, nodes, words)
@@ -101,20 +101,20 @@ fn node() {
 
 #[test]
 fn rust() {
-    every_primary_is_asked_and_those_that_do_not_answer_are_named(&|nodes, words| {
+    every_primary_is_queried_and_those_that_do_not_answer_are_named(&|nodes, words| {
         let nodes: Vec<_> = nodes.iter().map(String::as_str).collect();
-        let replies = invalidate_everywhere::everywhere(&nodes, words).expect("some node knows the primaries");
-        let mut said = Said { content: true, answered: BTreeMap::new(), failed: BTreeMap::new() };
+        let replies = invalidate_everywhere::everywhere(&nodes, words).expect("a node lists the primaries");
+        let mut output = Output { success: true, answered: BTreeMap::new(), failed: BTreeMap::new() };
         for (node, reply) in replies {
             match reply {
-                Ok(reply) => said.answered.insert(node, format!("{reply:?}")),
+                Ok(reply) => output.answered.insert(node, format!("{reply:?}")),
                 Err(error) => {
-                    said.content = false;
-                    said.failed.insert(node, error.to_string())
+                    output.success = false;
+                    output.failed.insert(node, error.to_string())
                 }
             };
         }
-        said
+        output
     });
 }
 
@@ -125,7 +125,7 @@ fn go() {
     if !program.exists() {
         skip!(Server::start(), "there is no Go, or its packages could not be fetched (see `scripts/setup clients`)");
     }
-    every_primary_is_asked_and_those_that_do_not_answer_are_named(&|nodes, words| {
+    every_primary_is_queried_and_those_that_do_not_answer_are_named(&|nodes, words| {
         finish(Command::new(&program), nodes, words)
     });
 }
@@ -134,9 +134,9 @@ fn example(ending: &str) -> std::path::PathBuf {
     root().join("examples/cluster").join(format!("invalidate_everywhere.{ending}"))
 }
 
-/// What a program says: `host:port answer` on one side, `host:port FAILED: why` on the other.
+/// Parses the output: `host:port answer` on stdout, `host:port FAILED: why` on stderr.
 #[track_caller]
-fn finish(mut command: Command, nodes: &[String], words: &[&str]) -> Said {
+fn finish(mut command: Command, nodes: &[String], words: &[&str]) -> Output {
     command.env("REDIS_NODES", nodes.join(",")).args(words);
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; `scripts/setup clients` installs it"));
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -144,5 +144,5 @@ fn finish(mut command: Command, nodes: &[String], words: &[&str]) -> Said {
         let halves = text.lines().map(|line| line.split_once(between).unwrap_or_else(|| panic!("{out}\n{err}")));
         halves.map(|(node, rest)| (node.to_owned(), rest.to_owned())).collect()
     };
-    Said { content: output.status.success(), answered: lines(&out, " "), failed: lines(&err, " FAILED: ") }
+    Output { success: output.status.success(), answered: lines(&out, " "), failed: lines(&err, " FAILED: ") }
 }

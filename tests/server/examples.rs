@@ -1,19 +1,21 @@
 //! The programs that the pages show, run against a real server.
 //!
-//! Those of `docs/leases.md`, the cache-aside reads in `examples/leases/`, must all do the same. A small program in each language (`examples/callers.*`) calls what the page shows, as it is told over a pipe:
+//! The cache-aside programs of `docs/leases.md`, in `examples/leases/`, must all behave the same. A small program in
+//! each language (`examples/callers.*`) calls the example, which is included unchanged. It reads commands line by line:
 //!
 //! ```text
-//! read KEY CALLERS MS WHAT     so many callers, one every 5 milliseconds; the origin takes MS milliseconds and then has
-//!                              WHAT: bytes in hex, `nothing`, or `fail`. Answer: what they got, and how many got it
-//! loads                        how often the origin was asked since the start
+//! read KEY CALLERS MS WHAT     CALLERS callers, one every 5 milliseconds; a load takes MS milliseconds and returns
+//!                              WHAT: bytes in hex, `nothing`, or `fail`. Answer: each result with the number of
+//!                              callers
+//! loads                        the number of loads since the start
 //! ```
 //!
 //! The local caches of `docs/client-side-caching.md`, in `examples/client-side/`, are called by `examples/local.py`:
 //!
 //! ```text
-//! get KEY TAG…                 the value, or `nothing`, or why not
-//! has KEY                      whether a copy is kept
-//! meanwhile KEY TAG NAME       a value that is on its way while the server says that NAME has changed
+//! get KEY TAG…                 the value, or `nothing`, or an error
+//! has KEY                      whether a copy is cached
+//! meanwhile KEY TAG NAME       a read during which the server reports that NAME has changed
 //! ```
 
 use std::collections::BTreeMap;
@@ -34,59 +36,59 @@ use crate::support::{Conn, Flavour, Reply, SOON, Server, args, skip, wait_until}
 #[allow(unreachable_pub, missing_docs)]
 mod cache_aside;
 
-/// Bytes that no text is made of.
+/// Bytes that are not UTF-8.
 const OLD: &str = "00ff0d0a2a31";
 const NEW: &str = "c328";
 
 // ---- what every example does ----
 
-fn a_cold_key_is_loaded_once_whoever_asks(s: &mut Server, callers: &mut dyn Callers) {
+fn a_cold_key_is_loaded_once_for_all_callers(s: &mut Server, callers: &mut dyn Callers) {
     assert_eq!(callers.read("k", 20, 300, OLD), format!("{OLD}*20"));
     assert_eq!((s.stat("leases_granted"), s.stat("fills"), s.stat("busy")), (1, 1, 0));
     assert_eq!(callers.read("k", 20, 0, NEW), format!("{OLD}*20"), "a hit");
     assert_eq!(callers.loads(), 1);
 }
 
-fn nothing_is_remembered(s: &mut Server, callers: &mut dyn Callers) {
+fn an_absence_is_cached(s: &mut Server, callers: &mut dyn Callers) {
     assert_eq!(callers.read("k", 3, 100, "nothing"), "nothing*3");
     assert_eq!(callers.read("k", 1, 0, NEW), "nothing*1");
     assert_eq!((callers.loads(), s.stat("absents")), (1, 1));
 }
 
-fn what_is_stale_is_used_and_loaded_in_the_background(s: &mut Server, callers: &mut dyn Callers) {
+fn a_stale_value_is_used_and_refreshed_in_the_background(s: &mut Server, callers: &mut dyn Callers) {
     callers.read("k", 1, 0, OLD);
     s.ok("SMARTCACHE.STALE k");
-    assert_eq!(callers.read("k", 1, 100, NEW), format!("{OLD}*1"), "nobody waits");
+    assert_eq!(callers.read("k", 1, 100, NEW), format!("{OLD}*1"), "the caller does not wait");
     wait_until("it is fresh again", || s.state("k") == "fresh");
     assert_eq!(callers.read("k", 1, 0, OLD), format!("{NEW}*1"));
     assert_eq!(callers.loads(), 2);
     s.ok("SMARTCACHE.STALE k");
-    assert_eq!(callers.read("k", 1, 0, "fail"), format!("{NEW}*1"), "that the refresh fails is nobody's trouble");
+    assert_eq!(callers.read("k", 1, 0, "fail"), format!("{NEW}*1"), "a failing refresh affects no caller");
     wait_until("it has failed", || s.stat("fills_failed") == 1);
 }
 
-fn a_load_that_fails_backs_off_and_the_caller_hears_of_it(s: &mut Server, callers: &mut dyn Callers) {
+fn a_load_that_fails_backs_off_and_the_caller_gets_the_error(s: &mut Server, callers: &mut dyn Callers) {
     assert_eq!(callers.read("k", 1, 0, "fail"), "failed*1");
     assert_eq!((s.stat("fills_failed"), s.stat("leases_granted")), (1, 1));
     assert_eq!(callers.read("k", 1, 0, NEW), format!("{NEW}*1"), "after the back-off");
     assert_eq!((s.stat("fills"), callers.loads()), (1, 2));
 }
 
-fn whoever_waits_in_vain_loads_and_does_not_store(s: &mut Server, callers: &mut dyn Callers) {
+fn a_caller_whose_wait_times_out_loads_without_storing(s: &mut Server, callers: &mut dyn Callers) {
     s.ok("SMARTCACHE.GETLOCK k LOCK 10m");
     assert_eq!(callers.read("k", 2, 0, NEW), format!("{NEW}*2"));
     assert_eq!((callers.loads(), s.stat("sets"), s.stat("leases_granted")), (2, 0, 1));
     assert!(s.stat("busy") >= 2);
 }
 
-fn whoever_is_told_to_ask_again_does(s: &mut Server, callers: &mut dyn Callers) {
+fn a_caller_that_gets_busy_retries(s: &mut Server, callers: &mut dyn Callers) {
     let token = s.ok("SMARTCACHE.GETLOCK k").array()[2].text();
     s.call_args(args!["SMARTCACHE.UNLOCK", "k", token, "BACKOFF", "500ms"]);
     assert_eq!(callers.read("k", 1, 0, NEW), format!("{NEW}*1"));
     assert_eq!((s.stat("fills"), s.state("k")), (1, "fresh".into()));
 }
 
-fn a_cache_that_is_away_is_done_without(s: &mut Server, callers: &mut dyn Callers) {
+fn an_unreachable_cache_is_bypassed(s: &mut Server, callers: &mut dyn Callers) {
     assert_eq!(callers.read("k", 5, 0, OLD), format!("{OLD}*5"));
     s.kill();
     let began = Instant::now();
@@ -99,39 +101,39 @@ fn a_cache_that_is_away_is_done_without(s: &mut Server, callers: &mut dyn Caller
     assert_eq!(callers.read("k", 1, 0, NEW), format!("{OLD}*1"));
 }
 
-fn a_cache_that_does_not_answer_is_done_without(s: &mut Server, callers: &mut dyn Callers) {
+fn an_unresponsive_cache_is_bypassed(s: &mut Server, callers: &mut dyn Callers) {
     callers.read("k", 1, 0, OLD);
     let mut other = s.connect();
     let began = Instant::now();
     other.send(args!["DEBUG", "SLEEP", "5"]).expect("sent");
     let ping =
         || Conn::open_for(&s.path("s"), Duration::from_millis(50)).and_then(|mut conn| conn.try_call(&[b"PING"]));
-    wait_until("it sleeps", || ping().is_err());
+    wait_until("the server sleeps", || ping().is_err());
     let got = callers.read("k", 1, 0, NEW);
-    // Unless this machine slept as long itself.
+    // Unless this machine stalled as long itself.
     assert!(got == format!("{NEW}*1") || began.elapsed() > Duration::from_secs(5), "{got}");
-    other.receive().expect("it is awake");
+    other.receive().expect("the server is awake");
 }
 
 // ---- in each language ----
 
-/// Hands the names of the tests above to a macro.
+/// Passes the names of the tests above to a macro.
 macro_rules! with_all {
     ($to:ident $($words:tt)*) => {
         $to! { $($words)*
-            a_cold_key_is_loaded_once_whoever_asks
-            nothing_is_remembered
-            what_is_stale_is_used_and_loaded_in_the_background
-            a_load_that_fails_backs_off_and_the_caller_hears_of_it
-            whoever_waits_in_vain_loads_and_does_not_store
-            whoever_is_told_to_ask_again_does
-            a_cache_that_is_away_is_done_without
-            a_cache_that_does_not_answer_is_done_without
+            a_cold_key_is_loaded_once_for_all_callers
+            an_absence_is_cached
+            a_stale_value_is_used_and_refreshed_in_the_background
+            a_load_that_fails_backs_off_and_the_caller_gets_the_error
+            a_caller_whose_wait_times_out_loads_without_storing
+            a_caller_that_gets_busy_retries
+            an_unreachable_cache_is_bypassed
+            an_unresponsive_cache_is_bypassed
         }
     };
 }
 
-/// Each as a test of its own.
+/// Each as its own test.
 macro_rules! in_language {
     ($language:ident $($test:ident)*) => {
         mod $language {
@@ -153,7 +155,7 @@ with_all!(in_language python);
 with_all!(in_language node);
 with_all!(in_language rust);
 
-/// All in one, since all are left out where there is no Go.
+/// All in one test, since all are skipped without Go.
 macro_rules! in_go {
     ($($test:ident)*) => {
         #[test]
@@ -161,7 +163,7 @@ macro_rules! in_go {
             // `scripts/setup` builds it.
             let program = root().join(".clients/go/callers");
             if !program.exists() {
-                skip!(Server::start(), "there is no Go, or its packages could not be fetched (see `scripts/setup clients`)");
+                skip!(Server::start(), "Go or its packages are missing (see `scripts/setup clients`)");
             }
             $(in_time(|| {
                 let mut s = Server::setup().tcp().start();
@@ -176,11 +178,11 @@ with_all!(in_go);
 
 // ---- local caches ----
 
-/// How long a push may take on its way. It takes a millisecond or so; this machine does other things besides.
+/// Time limit of a push, which takes about a millisecond on an idle machine.
 const AT_ONCE: Duration = Duration::from_millis(200);
 
-fn a_copy_goes_at_once_with_its_tag_and_not_with_another(s: &Server, cache: &mut Program) {
-    s.ok("CONFIG SET smartcache.sweep-effort 0"); // so it is not the sweep
+fn a_copy_is_dropped_at_once_with_its_tag_and_not_with_another(s: &Server, cache: &mut Program) {
+    s.ok("CONFIG SET smartcache.sweep-effort 0"); // so that the sweep does not drop it
     for how in ["", " SOFT", " SOFT OVER 1h"] {
         s.ok("SMARTCACHE.SET app:1 v SWR 100 TAGS 2 t u");
         kept(cache, "app:1 t u");
@@ -192,7 +194,7 @@ fn a_copy_goes_at_once_with_its_tag_and_not_with_another(s: &Server, cache: &mut
     assert_eq!(cache.ask("get app:1 t u"), "nothing");
 }
 
-fn a_copy_goes_as_its_key_is_swept(s: &Server, cache: &mut Program) {
+fn a_copy_is_dropped_when_its_key_is_swept(s: &Server, cache: &mut Program) {
     for what in
         ["PREFIXES 1 app:", "PREFIXES 1 app: SOFT OVER 1h", "PATTERNS 1 *:1", "PATTERNS 1 a* SOFT", "ALL", "ALL SOFT"]
     {
@@ -205,7 +207,7 @@ fn a_copy_goes_as_its_key_is_swept(s: &Server, cache: &mut Program) {
     }
 }
 
-fn a_copy_goes_with_what_happens_to_its_key(s: &Server, cache: &mut Program) {
+fn a_copy_is_dropped_when_its_key_changes(s: &Server, cache: &mut Program) {
     for what in
         ["SMARTCACHE.SET app:1 w", "SMARTCACHE.STALE app:1", "SMARTCACHE.DEL app:1", "RENAME app:1 b", "FLUSHDB"]
     {
@@ -219,10 +221,10 @@ fn a_copy_lives_no_longer_than_its_freshness(s: &Server, cache: &mut Program) {
     s.ok("SMARTCACHE.SET app:1 v TTL 6s SWR 1h");
     kept(cache, "app:1");
     wait_until("it is not used any more", || cache.ask("get app:1") == "nothing");
-    assert_eq!(s.state("app:1"), "stale", "of which nobody is told");
+    assert_eq!(s.state("app:1"), "stale", "the server sends nothing then");
 }
 
-fn what_changes_on_its_way_is_not_kept(_: &Server, cache: &mut Program) {
+fn a_value_that_changes_on_its_way_is_not_kept(_: &Server, cache: &mut Program) {
     for (named, stays) in [
         ("smartcache:tag:t", "no"),
         ("app:1", "no"),
@@ -235,7 +237,7 @@ fn what_changes_on_its_way_is_not_kept(_: &Server, cache: &mut Program) {
     }
 }
 
-fn who_hears_nothing_keeps_nothing(s: &Server, cache: &mut Program) {
+fn without_invalidation_messages_nothing_is_kept(s: &Server, cache: &mut Program) {
     s.ok("SMARTCACHE.SET app:1 v TAGS 1 t");
     kept(cache, "app:1 t");
     dropped(cache, "app:1", AT_ONCE, || {
@@ -247,7 +249,7 @@ fn who_hears_nothing_keeps_nothing(s: &Server, cache: &mut Program) {
 #[track_caller]
 fn kept(cache: &mut Program, key_and_tags: &str) {
     let key = key_and_tags.split(' ').next().expect("a key");
-    // What is told of an earlier change may come in between.
+    // A message of an earlier change may arrive in between.
     wait_until("a copy is kept", || {
         assert_eq!(cache.ask(&format!("get {key_and_tags}")), "v");
         thread::sleep(Duration::from_millis(20));
@@ -260,11 +262,11 @@ fn dropped(cache: &mut Program, key: &str, within: Duration, when: impl FnOnce()
     when();
     let began = Instant::now();
     while cache.ask(&format!("has {key}")) == "yes" {
-        assert!(began.elapsed() < within, "the copy of {key} is still there after {within:?}");
+        assert!(began.elapsed() < within, "the copy of {key} is still cached after {within:?}");
     }
 }
 
-/// Each with each.
+/// Each test with each program.
 macro_rules! local_caches {
     ($($cache:ident: $($test:ident)*;)*) => {
         $(mod $cache {
@@ -283,22 +285,22 @@ macro_rules! local_caches {
 
 local_caches! {
     with_redis_py:
-        a_copy_goes_at_once_with_its_tag_and_not_with_another
-        a_copy_goes_as_its_key_is_swept
-        a_copy_goes_with_what_happens_to_its_key
+        a_copy_is_dropped_at_once_with_its_tag_and_not_with_another
+        a_copy_is_dropped_when_its_key_is_swept
+        a_copy_is_dropped_when_its_key_changes
         a_copy_lives_no_longer_than_its_freshness
-        what_changes_on_its_way_is_not_kept
-        who_hears_nothing_keeps_nothing;
+        a_value_that_changes_on_its_way_is_not_kept
+        without_invalidation_messages_nothing_is_kept;
     raw:
-        a_copy_goes_at_once_with_its_tag_and_not_with_another
-        a_copy_goes_as_its_key_is_swept
-        a_copy_goes_with_what_happens_to_its_key
+        a_copy_is_dropped_at_once_with_its_tag_and_not_with_another
+        a_copy_is_dropped_when_its_key_is_swept
+        a_copy_is_dropped_when_its_key_changes
         a_copy_lives_no_longer_than_its_freshness
-        who_hears_nothing_keeps_nothing;
+        without_invalidation_messages_nothing_is_kept;
 }
 
 #[test]
-fn the_cache_in_redis_py_keeps_replies_once_it_is_told_to_and_drops_them_as_they_are_swept() {
+fn the_cache_of_redis_py_keeps_replies_when_enabled_and_drops_swept_keys() {
     let s = Server::setup().tcp().conf("smartcache.sweep-effort 0").start();
     s.ok("SMARTCACHE.SET k v TAGS 1 t");
     let mut cache = local_cache(&s, "built_in");
@@ -309,7 +311,7 @@ fn the_cache_in_redis_py_keeps_replies_once_it_is_told_to_and_drops_them_as_they
     }
     assert_eq!((cache.ask("get k"), cache.ask("has k")), ("v".into(), "yes".into()));
     s.ok("SMARTCACHE.INVALIDATE TAGS 1 t");
-    assert_eq!(cache.ask("get k"), "v", "it knows nothing of tags");
+    assert_eq!(cache.ask("get k"), "v", "it does not track tags");
     s.ok("CONFIG SET smartcache.sweep-effort 5%");
     wait_until("the key is swept", || cache.ask("get k") == "nothing");
 }
@@ -322,8 +324,8 @@ fn local_cache(s: &Server, name: &str) -> Program {
     Program::start(s, command, None)
 }
 
-/// The programs have time-outs of a second and more, as people want them. A failure on a machine that stood still while
-/// it happened says nothing about them: then once more.
+/// The programs have time-outs of a second and more. A failure on a machine that stalled meanwhile proves nothing: then
+/// the test runs once more.
 fn in_time(test: impl Fn()) {
     for last in [false, false, false, true] {
         let over = AtomicBool::new(false);
@@ -345,7 +347,7 @@ fn in_time(test: impl Fn()) {
         if last || stood_still < Duration::from_millis(200) {
             resume_unwind(why);
         }
-        eprintln!("once more, since this machine stood still for {stood_still:?}");
+        eprintln!("once more, since this machine stalled for {stood_still:?}");
     }
 }
 
@@ -362,7 +364,7 @@ fn python(s: &Server) -> Program {
     Program::start(s, command, None)
 }
 
-/// Modules are looked for beside the file that asks for them.
+/// Modules are resolved relative to the importing file.
 fn node(s: &Server) -> Program {
     let dir = tempfile::tempdir().expect("a directory");
     symlink(installed("node", "node_modules/redis").join("node_modules"), dir.path().join("node_modules"))
@@ -392,14 +394,14 @@ fn here(file: &str) -> PathBuf {
 pub(crate) fn installed(language: &str, package: &str) -> PathBuf {
     let folder = root().join(".clients").join(language);
     let package = folder.join(package);
-    assert!(package.exists(), "there is no {}: `scripts/setup clients` fetches it", package.display());
+    assert!(package.exists(), "{} is missing: `scripts/setup clients` fetches it", package.display());
     folder
 }
 
-/// A program that is told line by line what to do.
+/// A program that reads commands line by line.
 struct Program {
     child: Child,
-    says: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
     _dir: Option<tempfile::TempDir>,
 }
 
@@ -418,15 +420,15 @@ impl Program {
         }
         let mut child =
             command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}; `scripts/setup clients` installs it"));
-        let says = BufReader::new(child.stdout.take().expect("it is piped"));
-        Program { child, says, _dir: dir }
+        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        Program { child, stdout, _dir: dir }
     }
 
     #[track_caller]
     fn ask(&mut self, line: &str) -> String {
         let stdin = self.child.stdin.as_mut().expect("it is piped");
         let mut answer = String::new();
-        let asked = writeln!(stdin, "{line}").and_then(|()| self.says.read_line(&mut answer));
+        let asked = writeln!(stdin, "{line}").and_then(|()| self.stdout.read_line(&mut answer));
         assert!(asked.is_ok() && answer.ends_with('\n'), "{line}: the program has ended: {asked:?} {answer:?}");
         answer.trim_end().to_owned()
     }
@@ -451,7 +453,7 @@ impl Drop for Program {
     }
 }
 
-/// The example in Rust needs no program of its own.
+/// The example in Rust needs no separate program.
 struct Threads {
     cache: Arc<cache_aside::Cache>,
     loads: Arc<AtomicUsize>,

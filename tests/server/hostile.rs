@@ -1,22 +1,21 @@
-//! Bytes from elsewhere: damaged dumps, files and payloads are refused or read, and never break the server.
+//! Damaged dumps, files and payloads: each is refused or read, and none breaks the server.
 
 use crate::support::{Reply, Server, args, wait_until};
 
 const CRC: crc::Crc<u64> = crc::Crc::<u64>::new(&crc::CRC_64_REDIS);
 
-/// Version and checksum, which the server puts behind the value.
+/// Length of version and checksum at the end of a dump.
 const FOOTER: usize = 2 + 8;
 
-/// The first byte of a dump says which type follows. A dump that claims to be of one of the server's own types would
-/// be read by the server's code, not ours.
+/// Length of the type at the start of a dump. A dump with a native type would be read by the server, not by the module.
 const TYPE: usize = 1;
 
-/// A damaged dump with a right checksum, so that it reaches the module's own parser.
+/// A damaged dump with a correct checksum, so that it reaches the module's parser.
 fn resealed(value_and_version: &[u8]) -> Vec<u8> {
     [value_and_version, &CRC.checksum(value_and_version).to_le_bytes()].concat()
 }
 
-/// Dumps of small entries that differ in what they carry.
+/// Dumps of small entries of all kinds.
 fn dumps(s: &Server) -> Vec<(&'static str, Vec<u8>)> {
     let value = "a value that shrinks ".repeat(20);
     s.ok("SMARTCACHE.SET bare v PERSIST CODEC none");
@@ -36,7 +35,7 @@ fn dumps(s: &Server) -> Vec<(&'static str, Vec<u8>)> {
         .into()
 }
 
-/// Restores a damaged dump. When it is taken, everything one can do with it must be answered.
+/// Restores a damaged dump. If that succeeds, every command on the key must be answered.
 fn try_restore(s: &Server, dump: &[u8]) -> bool {
     let reply = s.call_args(args!["RESTORE", "victim", "0", dump, "REPLACE"]);
     if reply.is_error() {
@@ -66,13 +65,13 @@ fn a_dump_cut_at_any_byte_is_refused() {
     let s = Server::start();
     for (key, dump) in dumps(&s) {
         let before = s.digest();
-        // As the server sees it: the checksum is wrong.
+        // With a wrong checksum, for the server.
         for len in 0..dump.len() {
             assert!(!try_restore(&s, &dump[..len]), "{key} cut at {len}");
         }
-        // And with a right one, so that the module sees it.
+        // With a correct one, for the module.
         let (value, version) = (&dump[..dump.len() - FOOTER], &dump[dump.len() - FOOTER..dump.len() - 8]);
-        // (Of the last few bytes the footer can take the place, by chance; then it has to be survived.)
+        // (The footer may happen to replace the last few bytes; then the dump may be accepted.)
         for len in TYPE..value.len() {
             let cut = resealed(&[&value[..len], version].concat());
             assert!(!try_restore(&s, &cut) || len + FOOTER >= value.len(), "{key} cut at {len}");
@@ -92,7 +91,7 @@ fn every_bit_of_a_small_dump_can_be_flipped() {
             flipped[bit / 8] ^= 1 << (bit % 8);
             try_restore(&s, &resealed(&flipped));
         }
-        // A flip the checksum sees is refused by the server itself.
+        // The checksum lets the server itself refuse the flip.
         for bit in 0..dump.len() * 8 {
             let mut flipped = dump.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -121,7 +120,7 @@ fn every_byte_of_a_small_dump_can_be_anything() {
                 changed[at] = byte;
                 try_restore(&s, &resealed(&changed));
             }
-            // A run of eight: lengths, times and stamps at their extremes.
+            // Eight equal bytes: lengths, times and stamps at their extremes.
             for byte in [0, 0x7f, 0xff] {
                 let mut changed = body.to_vec();
                 let end = (at + 8).min(dump.len() - FOOTER);
@@ -182,20 +181,20 @@ fn a_forged_size_takes_no_memory() {
 
 #[test]
 fn a_bomb_is_not_unpacked_beyond_max_value() {
-    // Stored where large values are welcome, restored where they are not: 64 MB of zeros in a few kilobytes.
-    let (there, here) = (Server::start(), Server::with("smartcache.max-value 1mb"));
+    // Stored with a large max-value, restored with a small one: 64 MB of zeros in a few kilobytes.
+    let (source, target) = (Server::start(), Server::with("smartcache.max-value 1mb"));
     for codec in ["gzip", "zstd", "lz4"] {
         let zeros = vec![0_u8; 64_000_000];
-        there.call_args(args!["SMARTCACHE.SET", "k", zeros, "CODEC", codec]);
-        wait_until("it is compressed", || there.inspect("k", "codec").text() == codec);
-        let dump = there.ok("DUMP k");
+        source.call_args(args!["SMARTCACHE.SET", "k", zeros, "CODEC", codec]);
+        wait_until("it is compressed", || source.inspect("k", "codec").text() == codec);
+        let dump = source.ok("DUMP k");
         assert!(dump.bytes().len() < 2_000_000);
-        let before = here.info_number("used_memory_peak");
-        here.call_args(args!["RESTORE", "k", "0", dump.bytes(), "REPLACE"]);
-        let got = here.call("SMARTCACHE.GET k");
-        // Refused, or a miss, or an error: but not the value.
+        let before = target.info_number("used_memory_peak");
+        target.call_args(args!["RESTORE", "k", "0", dump.bytes(), "REPLACE"]);
+        let got = target.call("SMARTCACHE.GET k");
+        // Refused, a miss, or an error, but never the value.
         assert!(got.is_nil() || got.is_error(), "{codec}: {} bytes came back", got.bytes().len());
-        let after = here.info_number("used_memory_peak");
+        let after = target.info_number("used_memory_peak");
         assert!(after < before + 20_000_000, "{codec}: the peak went from {before} to {after}");
     }
 }
@@ -207,7 +206,7 @@ fn stores(s: &Server) -> Vec<Vec<Vec<u8>>> {
     commands.into_iter().filter(|c| c[0].eq_ignore_ascii_case(b"SMARTCACHE.STORE")).collect()
 }
 
-fn say(s: &Server, words: &[Vec<u8>]) -> Reply {
+fn call(s: &Server, words: &[Vec<u8>]) -> Reply {
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     s.call_args(&words)
 }
@@ -223,7 +222,7 @@ fn a_damaged_payload_of_the_internal_command_is_refused_or_read() {
         for len in 0..store[2].len() {
             let mut cut = store.clone();
             cut[2].truncate(len);
-            let reply = say(&s, &cut);
+            let reply = call(&s, &cut);
             assert!(reply.is_error() && reply.error().starts_with("ERR"), "{key}, header cut at {len}: {reply}");
         }
         assert_eq!(s.portrait(&key), before);
@@ -242,7 +241,7 @@ fn a_damaged_payload_of_the_internal_command_is_refused_or_read() {
         }
         for mut words in damaged {
             words[1] = b"victim".to_vec();
-            if !say(&s, &words).is_error() {
+            if !call(&s, &words).is_error() {
                 s.call("SMARTCACHE.GET victim STALE STATE");
                 s.call("SMARTCACHE.INSPECT victim");
                 s.call("DUMP victim");
@@ -260,13 +259,13 @@ fn the_internal_command_takes_its_own_bytes_back() {
         let key = String::from_utf8_lossy(&store[1]).into_owned();
         let before = s.portrait(&key);
         s.ok(&format!("DEL {key}"));
-        let reply = say(&s, &store);
+        let reply = call(&s, &store);
         assert!(!reply.is_error(), "{key}: {reply}");
         assert_eq!(s.portrait(&key), before, "{key}");
     }
 }
 
-/// A small file without a checksum (the server then checks none), so that damage reaches the parsers.
+/// A small file without a checksum, so that damage reaches the parsers.
 fn small_rdb() -> (Vec<u8>, std::ops::Range<usize>) {
     let s = Server::with("rdbchecksum no");
     s.ok("SMARTCACHE.RULE SET r MATCH k* SWR 5");
@@ -304,13 +303,13 @@ fn a_file_cut_anywhere_is_refused_and_not_crashed_over() {
 #[test]
 fn a_file_with_a_flipped_bit_is_refused_or_loaded_and_not_crashed_over() {
     let (file, ours) = small_rdb();
-    // Every bit would be a thousand servers: every byte of the entry, a different bit each time; two for the aux data.
+    // Every bit would take a thousand servers: one bit of every byte of the entry, two for the aux data.
     for at in ours.clone() {
         let mut flipped = file.clone();
         flipped[at] ^= 1 << (at % 8);
         load(&flipped);
     }
-    // The aux section, if there is one, lies before the keys: from the rule's name on.
+    // The aux section, if any, is before the keys: from the rule's name on.
     if let Some(rule) = file[..ours.start].windows(2).position(|w| w == b"k*") {
         for at in rule.saturating_sub(24)..(rule + 24).min(ours.start - 16) {
             let mut flipped = file.clone();

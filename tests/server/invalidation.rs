@@ -1,11 +1,11 @@
-//! Invalidation on real servers: what survives, what the sweep does to a running server, and who waits for it.
+//! Invalidation on real servers: what survives, the sweep on a running server, and callers that wait for it.
 
 use crate::support::{Conn, Reply, Server, args, resp, wait_until};
 
-/// Frees nothing until it is told to: what is dead stays for a look.
+/// Disables the sweep, so that dead entries can be inspected.
 const UNSWEPT: &str = "smartcache.sweep-effort 0";
 
-/// Stores so many keys with this prefix, in few commands.
+/// Stores `count` keys with this prefix, in few commands.
 fn store_many(conn: &mut Conn, prefix: &str, count: usize, rest: &str) {
     for from in (0..count).step_by(1_000) {
         let to = count.min(from + 1_000);
@@ -19,7 +19,7 @@ fn store_many(conn: &mut Conn, prefix: &str, count: usize, rest: &str) {
     }
 }
 
-/// Says a line, and does not wait for the answer.
+/// Sends a command without waiting for the answer.
 #[track_caller]
 fn send(conn: &mut Conn, line: &str) {
     let words = resp::split(line);
@@ -47,11 +47,11 @@ fn in_step(primary: &Server, replica: &Server) {
 
 // ---- what survives ----
 
-/// How something is named (with its own name in it), and how it is ended.
+/// Selectors with a name to fill in, and modes.
 const NAMED: [&str; 3] = ["TAGS 1 {}", "PREFIXES 1 {}:", "PATTERNS 1 {}:*"];
 const ENDED: [&str; 4] = ["", "SOFT", "SOFT OVER 1000000", "SOFT OVER 1ms"];
 
-/// A name for each way, the words of its invalidation, and its keys.
+/// For each selector and mode: a name, the invalidation, and two keys.
 fn ways() -> Vec<(String, String, [String; 2])> {
     let mut all = Vec::new();
     for (i, named) in NAMED.iter().enumerate() {
@@ -64,8 +64,8 @@ fn ways() -> Vec<(String, String, [String; 2])> {
     all
 }
 
-/// In database 0 something ended in every way, and something stored since under each name; in database 1 all is stale, in
-/// 2 all is dead and some guards stand.
+/// Database 0: an entry invalidated in every way, and a newer one under each name. Database 1: everything is stale.
+/// Database 2: everything is dead, and there are guards.
 fn end_in_every_way(s: &Server) {
     for (name, invalidate, [old, new]) in ways() {
         s.ok(&format!("SMARTCACHE.SET {old} v TTL 9000 SWR 9000 TAGS 1 {name}"));
@@ -83,13 +83,13 @@ fn end_in_every_way(s: &Server) {
     two.call("SMARTCACHE.INVALIDATE PATTERNS 1 *:guarded SOFT GUARD 10000");
 }
 
-/// All of it is as it is to be.
+/// All entries have their expected states.
 #[track_caller]
 fn assert_ended(s: &Server, when: &str) {
     for (_, invalidate, [old, new]) in ways() {
         let state = if invalidate.ends_with("OVER 1000000") {
             let left = s.fresh_ms(&old);
-            // Its own end is 9,000 s away, and a ramp of 1,000,000 s may well end later than that.
+            // Its own TTL is 9,000 s, and a ramp of 1,000,000 s may end later.
             assert!(left <= 9_000_000, "{when}: {invalidate}: {old} is fresh for {left} ms");
             "fresh"
         } else if invalidate.contains("SOFT") {
@@ -97,7 +97,7 @@ fn assert_ended(s: &Server, when: &str) {
         } else {
             "dead"
         };
-        // A rewritten AOF does not hold what is dead.
+        // A rewritten AOF does not contain dead entries.
         let held = if s.state(&old) == "nothing" { "dead".to_owned() } else { s.state(&old) };
         assert_eq!(held, state, "{when}: {invalidate}: {old}");
         assert_eq!(s.call(&format!("SMARTCACHE.GET {old}")).is_nil(), state != "fresh", "{when}: {old}");
@@ -110,7 +110,7 @@ fn assert_ended(s: &Server, when: &str) {
     assert!(two.call("SMARTCACHE.GET all STALE").is_nil(), "{when}");
 }
 
-/// The guards of database 2 stand, on a primary.
+/// The guards of database 2 apply; on a primary.
 #[track_caller]
 fn assert_guarded(s: &Server, when: &str) {
     let mut two = at(s, 2);
@@ -122,13 +122,13 @@ fn assert_guarded(s: &Server, when: &str) {
     }
 }
 
-/// What is dead is swept, and nothing else, and it stays so.
+/// Dead entries are swept, and nothing else.
 #[track_caller]
 fn assert_swept(s: &Server, when: &str) {
     sweep(s);
     let dead = ways().iter().filter(|(_, words, _)| !words.contains("SOFT")).count();
     let left = 2 * ways().len() - dead;
-    wait_until(&format!("{when}: the dead are swept"), || s.call("DBSIZE").int() == left as i64);
+    wait_until(&format!("{when}: dead entries are swept"), || s.call("DBSIZE").int() == left as i64);
     wait_until("the sweep has ended", || s.stat("sweep_backlog") == 0);
     assert_eq!(at(s, 1).call("DBSIZE").int(), 1, "{when}");
     wait_until("there, too", || at(s, 2).call("DBSIZE").int() == 0);
@@ -190,7 +190,7 @@ fn every_kind_survives_a_restart_from_an_aof_and_from_a_rewritten_one() {
 }
 
 #[test]
-fn every_kind_is_the_replicas_too_and_of_those_that_come_later_or_from_afar() {
+fn every_kind_reaches_replicas_new_ones_and_replicas_of_replicas() {
     let primary = Server::setup().tcp().conf(UNSWEPT).start();
     let early = Server::replica_of(&primary, UNSWEPT);
     let below = Server::replica_of(&early, UNSWEPT);
@@ -201,10 +201,10 @@ fn every_kind_is_the_replicas_too_and_of_those_that_come_later_or_from_afar() {
     wait_until("the last is in step", || primary.info("master_repl_offset") == below.info("slave_repl_offset"));
     for (name, replica) in [("early", &early), ("late", &late), ("below", &below)] {
         assert_ended(replica, name);
-        sweep(replica); // which a replica does not care about
+        sweep(replica); // no effect on a replica
     }
     assert!(late.call("SMARTCACHE.INVALIDATE ALL").error().starts_with("READONLY"));
-    // A full resync of one that knew it all.
+    // A full resync of a replica that was in sync.
     early.ok("REPLICAOF NO ONE");
     early.ok("CONFIG SET smartcache.sweep-effort 0");
     early.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port()));
@@ -215,7 +215,7 @@ fn every_kind_is_the_replicas_too_and_of_those_that_come_later_or_from_afar() {
         replica.ok("REPLICAOF NO ONE");
         replica.ok("CONFIG SET smartcache.sweep-effort 0");
         if name != "late" && name != "below" {
-            assert_ended(replica, name); // the others may have swept by now
+            assert_ended(replica, name); // the others may have been swept by now
         }
         assert_guarded(replica, name);
         assert_swept(replica, name);
@@ -223,16 +223,16 @@ fn every_kind_is_the_replicas_too_and_of_those_that_come_later_or_from_afar() {
 }
 
 #[test]
-fn a_key_that_migrates_takes_its_verdict_along() {
+fn a_migrated_key_stays_invalidated() {
     let (a, b) = crate::cluster::cluster_of_two();
     for node in [&a, &b] {
         node.ok("CONFIG SET smartcache.sweep-effort 0");
-        // The other hears of the invalidations, too: what arrives is older than them but for less than this.
+        // The other node receives the invalidations too: without this the arriving entries would count as newer.
         node.ok("CONFIG SET smartcache.skew 1ms");
     }
     let longer_than_the_skew = std::time::Duration::from_millis(20);
     for (round, (key, how)) in [("dead", ""), ("stale", "SOFT"), ("ramp", "SOFT OVER 1ms")].into_iter().enumerate() {
-        wait_until("the other has heard", || b.stat("bus_received") == 4 * round as i64);
+        wait_until("the other node has received them", || b.stat("bus_received") == 4 * round as i64);
         std::thread::sleep(longer_than_the_skew);
         for (n, what) in ["TAGS 1 t", "PREFIXES 1 {x}", "PATTERNS 1 {x}*", "ALL"].iter().enumerate() {
             let key = format!("{{x}}{key}{n}");
@@ -240,7 +240,7 @@ fn a_key_that_migrates_takes_its_verdict_along() {
             a.ok(&format!("SMARTCACHE.INVALIDATE {what} {how}"));
         }
     }
-    wait_until("the other has heard", || b.stat("bus_received") == 12);
+    wait_until("the other node has received them", || b.stat("bus_received") == 12);
     std::thread::sleep(longer_than_the_skew);
     a.ok("SMARTCACHE.SET {x}fresh v TTL 9000 TAGS 1 t");
     let slot = a.ok("CLUSTER KEYSLOT {x}").int();
@@ -260,14 +260,14 @@ fn a_key_that_migrates_takes_its_verdict_along() {
         let expected =
             match &*key {
                 "{x}fresh" => "fresh",
-                // Killed by what came after it.
+                // Killed by a later invalidation.
                 key if key.contains("dead") || key.contains("stale") || key.contains("ramp") => {
                     if key.contains("dead") { "dead" } else { "stale" }
                 }
                 _ => panic!("{key}"),
             };
         let state = b.state(&key);
-        // What is dead need not arrive at all.
+        // Dead entries need not arrive.
         assert!(state == expected || (expected == "dead" && state == "nothing"), "{key} is {state}, not {expected}");
     }
 }
@@ -296,17 +296,17 @@ fn every_form_is_answered_alike_in_both_protocols() {
         for line in ["MULTI", "SMARTCACHE.INVALIDATE PREFIXES 1 k: WAIT 60", "SMARTCACHE.INVALIDATE ALL WAIT 60"] {
             assert!(!conn.call(line).is_error());
         }
-        assert_eq!(conn.call("EXEC"), Reply::Array(vec![Reply::Int(0), Reply::Int(0)]), "nobody waits in MULTI");
+        assert_eq!(conn.call("EXEC"), Reply::Array(vec![Reply::Int(0), Reply::Int(0)]), "WAIT does not block in MULTI");
     }
     let lua = "return redis.call('SMARTCACHE.INVALIDATE', 'PATTERNS', '1', 'k:*', 'WAIT', '60')";
-    assert_eq!(s.call_args(args!["EVAL", lua, "0"]).int(), 0, "nor in a script");
+    assert_eq!(s.call_args(args!["EVAL", lua, "0"]).int(), 0, "WAIT does not block in a script");
     s.assert_quiet();
 }
 
 // ---- waiting for the sweep ----
 
 #[test]
-fn who_waits_is_told_what_the_sweep_has_found() {
+fn wait_returns_what_the_sweep_has_found() {
     let s = Server::start();
     let mut conn = s.connect();
     for (what, rest) in
@@ -319,14 +319,14 @@ fn who_waits_is_told_what_the_sweep_has_found() {
             let all = if what == "ALL" { 4_000 } else { 3_000 };
             assert_eq!(s.ok(&format!("SMARTCACHE.INVALIDATE {what} {how} WAIT 60")).int(), all, "{what} {how}");
             if how.is_empty() {
-                assert_eq!(s.call("DBSIZE").int(), 4_000 - all, "{what}: by then all of it is gone");
+                assert_eq!(s.call("DBSIZE").int(), 4_000 - all, "{what}: all of it is swept by then");
             }
         }
     }
     s.assert_quiet();
 }
 
-/// A server whose sweep has far to go and stands still, and a caller who waits for it.
+/// A server whose sweep is disabled, and a caller that waits for it.
 fn waiting(line: &str) -> (Server, Conn, i64) {
     let s = Server::with(UNSWEPT);
     let mut conn = s.connect();
@@ -338,14 +338,14 @@ fn waiting(line: &str) -> (Server, Conn, i64) {
 }
 
 #[test]
-fn who_waits_can_be_unblocked_or_hang_up_and_the_sweep_goes_on() {
+fn a_waiting_caller_can_be_unblocked_or_disconnect_and_the_sweep_continues() {
     for what in ["PREFIXES 1 k:", "TAGS 1 t", "ALL"] {
         let line = format!("SMARTCACHE.INVALIDATE {what} WAIT 100");
         let known = if what.starts_with("PREFIXES") { 0 } else { 2_000 };
         let (s, mut conn, id) = waiting(&line);
         assert_eq!(s.ok(&format!("CLIENT UNBLOCK {id}")).int(), 1);
-        assert_eq!(conn.receive().expect("an answer").int(), known, "{what}: as if its time were over");
-        assert_eq!(conn.call("PING").text(), "PONG", "one answer, and no other");
+        assert_eq!(conn.receive().expect("an answer").int(), known, "{what}: like a time-out");
+        assert_eq!(conn.call("PING").text(), "PONG", "exactly one answer");
 
         send(&mut conn, &line);
         wait_until("it waits again", || s.info("blocked_clients") == "1");
@@ -356,7 +356,7 @@ fn who_waits_can_be_unblocked_or_hang_up_and_the_sweep_goes_on() {
         send(&mut other, &line);
         wait_until("another waits", || s.info("blocked_clients") == "1");
         drop(other);
-        wait_until("it is forgotten", || s.info("blocked_clients") == "0");
+        wait_until("it is dropped", || s.info("blocked_clients") == "0");
         sweep(&s);
         wait_until("all is swept", || s.call("DBSIZE").int() == 0);
         s.assert_quiet();
@@ -364,7 +364,7 @@ fn who_waits_can_be_unblocked_or_hang_up_and_the_sweep_goes_on() {
 }
 
 #[test]
-fn who_previews_can_hang_up_or_be_unblocked_in_the_middle() {
+fn a_previewing_caller_can_disconnect_or_be_unblocked() {
     let s = Server::with(UNSWEPT);
     let mut conn = s.connect();
     store_many(&mut conn, "k:", 50_000, "");
@@ -390,7 +390,7 @@ fn who_previews_can_hang_up_or_be_unblocked_in_the_middle() {
 
 // ---- the sweep ----
 
-/// Waits until some of so many keys are gone, and not all; false when it was too quick.
+/// Waits until some of the keys are swept but not all; false when all are.
 fn in_the_middle(conn: &mut Conn, of: i64) -> bool {
     loop {
         match conn.call("DBSIZE").int() {
@@ -402,7 +402,7 @@ fn in_the_middle(conn: &mut Conn, of: i64) -> bool {
 }
 
 #[test]
-fn twenty_thousand_keys_are_deleted_as_a_client_would() {
+fn the_sweep_deletes_twenty_thousand_keys_like_a_client() {
     let primary = Server::setup().tcp().conf(UNSWEPT).conf("notify-keyspace-events Kg").start();
     let replica = Server::replica_of(&primary, "");
     let mut conn = primary.connect();
@@ -422,20 +422,20 @@ fn twenty_thousand_keys_are_deleted_as_a_client_would() {
         wait_until("there, too", || replica.call("DBSIZE").int() == 0);
         let event = listener.message();
         assert_eq!(event.array()[2].text(), "del", "{what}");
-        let mut told: Vec<String> = Vec::new();
+        let mut notified: Vec<String> = Vec::new();
         for push in tracker.pushes() {
-            told.extend(push.array()[1].texts());
+            notified.extend(push.array()[1].texts());
         }
-        told.sort();
-        assert_eq!(told, ["k:0", "k:1", "k:2"], "{what}");
+        notified.sort();
+        assert_eq!(notified, ["k:0", "k:1", "k:2"], "{what}");
         wait_until("the sweep has ended", || primary.stat("sweep_backlog") == 0);
         primary.ok("CONFIG SET smartcache.sweep-effort 0");
         assert_eq!(primary.stat("entries"), 0);
         in_step(&primary, &replica);
         assert_eq!(replica.stat("entries"), 0);
     }
-    let told = primary.info("cmdstat_unlink");
-    assert!(told.is_empty() || !told.contains("calls=80000"), "it is no command of a client");
+    let calls = primary.info("cmdstat_unlink");
+    assert!(calls.is_empty() || !calls.contains("calls=80000"), "no client sent UNLINK");
     assert!(replica.info("cmdstat_unlink").contains("calls=80000"), "{}", replica.info("cmdstat_unlink"));
 }
 
@@ -453,7 +453,7 @@ fn while_writes_are_paused_nothing_is_deleted() {
         primary.ok("CLIENT PAUSE 100000 WRITE");
         let left = primary.call("DBSIZE").int();
         primary.ok("CONFIG SET smartcache.sweep-effort 100%");
-        // Others are served meanwhile, and a preview, which walks as the sweep does, goes on.
+        // Other commands are served meanwhile, and a preview, which walks like the sweep, continues.
         assert_eq!(primary.call("SMARTCACHE.PREVIEW ALL").field("entries").int(), 0);
         assert_eq!(primary.call("DBSIZE").int(), left, "{what}");
         primary.ok("CLIENT UNPAUSE");
@@ -484,7 +484,7 @@ fn a_restart_in_the_middle_of_a_sweep_does_not_end_it() {
 }
 
 #[test]
-fn databases_that_change_places_in_the_middle_of_a_sweep_are_swept_to_the_end() {
+fn databases_swapped_in_the_middle_of_a_sweep_are_swept_to_the_end() {
     let s = Server::with(UNSWEPT);
     let (mut zero, mut one) = (s.connect(), at(&s, 1));
     for what in ["TAGS 1 t", "PREFIXES 1 go:", "ALL"] {
@@ -506,7 +506,7 @@ fn databases_that_change_places_in_the_middle_of_a_sweep_are_swept_to_the_end() 
 }
 
 #[test]
-fn a_flush_in_the_middle_of_a_sweep_is_the_end_of_it() {
+fn a_flush_in_the_middle_of_a_sweep_ends_it() {
     let s = Server::with(UNSWEPT);
     let mut conn = s.connect();
     for (flush, what) in [("FLUSHALL ASYNC", "TAGS 1 t"), ("FLUSHDB ASYNC", "PATTERNS 1 k*"), ("FLUSHALL SYNC", "ALL")]
@@ -522,7 +522,7 @@ fn a_flush_in_the_middle_of_a_sweep_is_the_end_of_it() {
         assert!(!waits.receive().expect("an answer").is_error());
         sweep(&s);
         wait_until("the sweep has ended", || s.stat("sweep_backlog") == 0);
-        assert_eq!(conn.call("DBSIZE").int(), 500, "{flush}: what came later stays");
+        assert_eq!(conn.call("DBSIZE").int(), 500, "{flush}: later entries stay");
         assert_eq!(conn.call("SMARTCACHE.INVALIDATE TAGS 1 t").int(), 500, "{flush}");
         wait_until("all is swept", || s.call("DBSIZE").int() == 0);
         s.ok("CONFIG SET smartcache.sweep-effort 0");
@@ -532,7 +532,7 @@ fn a_flush_in_the_middle_of_a_sweep_is_the_end_of_it() {
 // ---- bounds ----
 
 #[test]
-fn patterns_built_to_explode_do_not_on_a_key_of_a_megabyte() {
+fn adversarial_patterns_match_a_key_of_a_megabyte_in_bounded_time() {
     let s = Server::start();
     let key = "a".repeat(1_000_000);
     s.call_args(args!["SMARTCACHE.SET", key, "v"]);
@@ -541,14 +541,14 @@ fn patterns_built_to_explode_do_not_on_a_key_of_a_megabyte() {
         assert_eq!(s.call_args(args!["SMARTCACHE.INVALIDATE", "PATTERNS", "1", pattern]).int(), 0);
         assert_eq!(s.call_args(args!["SMARTCACHE.GET", key]).text(), "v", "{pattern} does not match");
     }
-    // Bounded: some thousand reads, where what is left of exponential or of cubic time would not end at all.
+    // Bounded: thousands of reads finish; exponential or cubic time would not.
     assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
     s.call_args(args!["SMARTCACHE.INVALIDATE", "PATTERNS", "1", "*a*a*a*a*a*a*a*a*a"]);
     assert!(s.call_args(args!["SMARTCACHE.GET", key]).is_nil());
     wait_until("it is swept", || s.call("DBSIZE").int() == 0);
 }
 
-/// `SMARTCACHE_ONE_OFF_TAGS=10000000` takes as many.
+/// `SMARTCACHE_ONE_OFF_TAGS=10000000` sets their number.
 #[test]
 fn a_hundred_thousand_tags_used_once_leave_nothing_behind() {
     let many = std::env::var("SMARTCACHE_ONE_OFF_TAGS").map_or(100_000, |many| many.parse().expect("a number of tags"));
@@ -570,10 +570,10 @@ fn a_hundred_thousand_tags_used_once_leave_nothing_behind() {
     s.ok("SMARTCACHE.DEL k");
     let mut left = s.stat("tags");
     while left > before.0 {
-        wait_until("more of the tags are forgotten", || s.stat("tags") < left);
+        wait_until("more of the tags are removed", || s.stat("tags") < left);
         left = s.stat("tags");
     }
-    wait_until("and what they took", || s.stat("index_bytes") <= before.1 + 10_000);
+    wait_until("and their memory is freed", || s.stat("index_bytes") <= before.1 + 10_000);
     drop(conn);
-    wait_until("and the server's memory", || used() <= before.2 + 1_000_000);
+    wait_until("and the server's memory too", || used() <= before.2 + 1_000_000);
 }

@@ -1,16 +1,16 @@
-//! The server's own commands on our entries, and the events our commands raise.
+//! Native commands on our entries, and the events that our commands raise.
 
 use crate::support::{Conn, Server, args, assert_within, wait_until};
 
 /// Listens to all events of database 0, module class included.
 fn listener(s: &Server) -> Conn {
-    s.ok("CONFIG SET notify-keyspace-events KEA"); // "A" has the module class in it, and no key misses
+    s.ok("CONFIG SET notify-keyspace-events KEA"); // "A" includes the module class but not key misses
     let mut conn = s.connect();
     conn.call("PSUBSCRIBE __keyevent@0__:*");
     conn
 }
 
-/// What `line` raises: `event key`, in order.
+/// The events that `line` raises: `event key`, in order.
 #[track_caller]
 fn events(s: &Server, conn: &mut Conn, line: &str) -> Vec<String> {
     s.ok(line);
@@ -115,7 +115,7 @@ fn expiry_raises_the_servers_event() {
     }
 }
 
-/// An entry with everything on it.
+/// An entry with every property.
 fn rich(s: &Server, key: &str) {
     let value = "a value that shrinks ".repeat(50);
     let reply = s.call_args(args![
@@ -147,7 +147,7 @@ fn rename_keeps_everything() {
 }
 
 #[test]
-fn what_comes_to_a_name_that_was_invalidated_is_dead_there_and_counts_once_a_walk_has_met_it() {
+fn an_entry_moved_to_an_invalidated_name_is_dead_and_freed_by_the_next_walk() {
     let s = Server::start();
     for key in ["renamed", "copied", "moved", "alive"] {
         s.ok(&format!("SMARTCACHE.SET {key} v PERSIST TAGS 1 t"));
@@ -165,7 +165,7 @@ fn what_comes_to_a_name_that_was_invalidated_is_dead_there_and_counts_once_a_wal
         assert_eq!(s.ok(&format!("SMARTCACHE.GET {key}")).to_string(), "(nil)");
     }
     s.ok("SELECT 0");
-    wait_until("a copy is swept, though nobody asks", || s.ok("EXISTS old:copied").int() == 0);
+    wait_until("a copy is swept without a read", || s.ok("EXISTS old:copied").int() == 0);
     assert_eq!(s.ok("SMARTCACHE.GET alive:too").text(), "v");
     s.ok("SMARTCACHE.INVALIDATE PREFIXES 1 nobodys WAIT 5");
     assert_eq!(s.ok("EXISTS old:renamed").int(), 0, "the next walk over all keys has freed it");
@@ -233,24 +233,24 @@ fn dump_and_restore_are_a_round_trip() {
 
 #[test]
 fn a_dump_goes_to_another_server() {
-    let (here, there) = (Server::start(), Server::start());
-    rich(&here, "k");
-    let dump = here.ok("DUMP k");
-    assert_eq!(there.call_args(args!["RESTORE", "k", "100000", dump.bytes()]).text(), "OK");
-    let value = here.call("SMARTCACHE.GET k");
-    assert_eq!(there.call("SMARTCACHE.GET k"), value);
-    let mut tags = there.inspect("k", "tags").texts();
+    let (source, target) = (Server::start(), Server::start());
+    rich(&source, "k");
+    let dump = source.ok("DUMP k");
+    assert_eq!(target.call_args(args!["RESTORE", "k", "100000", dump.bytes()]).text(), "OK");
+    let value = source.call("SMARTCACHE.GET k");
+    assert_eq!(target.call("SMARTCACHE.GET k"), value);
+    let mut tags = target.inspect("k", "tags").texts();
     tags.sort();
     assert_eq!(tags, ["a", "b\0"]);
 }
 
 #[test]
-fn a_restored_entry_that_was_over_stays_over() {
+fn a_restored_entry_that_had_expired_stays_expired() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v PX 500");
     let dump = s.ok("DUMP k");
-    wait_until("it is over", || s.call("EXISTS k").int() == 0);
-    // Restored without an end: the entry's own field still knows.
+    wait_until("it has expired", || s.call("EXISTS k").int() == 0);
+    // Restored without a TTL: the entry's own field still has it.
     s.call_args(args!["RESTORE", "k", "0", dump.bytes()]);
     assert!(s.call("SMARTCACHE.GET k STALE").is_nil());
 }
@@ -280,7 +280,7 @@ fn persist_does_not_make_an_entry_fresh_for_ever() {
 }
 
 #[test]
-fn the_type_has_its_name_and_can_be_scanned_for() {
+fn the_type_has_a_name_that_scan_accepts() {
     let s = Server::start();
     s.ok("SMARTCACHE.MSET 2 a v b v");
     s.ok("SET plain v");
@@ -305,7 +305,7 @@ fn the_type_has_its_name_and_can_be_scanned_for() {
 }
 
 #[test]
-fn object_knows_our_entries() {
+fn object_works_on_our_entries() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v");
     assert_eq!(s.ok("OBJECT REFCOUNT k").int(), 1);
@@ -349,10 +349,10 @@ fn memory_usage_follows_the_stored_bytes() {
 
 #[test]
 fn a_small_entry_costs_little_more_than_a_native_string() {
-    // The promise: at most 48 bytes more, averaged over sizes 0 to 2,000.
+    // The budget: at most 48 bytes more, averaged over sizes 0 to 2,000.
     let s = Server::start();
     let cost = |s: &Server, ours: bool| {
-        s.ok("FLUSHALL SYNC"); // some servers free in the background, and `used_memory` would still fall
+        s.ok("FLUSHALL SYNC"); // some servers free in the background, which would lower `used_memory` later
         let before = s.info_number("used_memory") as i64;
         for i in 0..2_000_usize {
             let (key, value) = (format!("key:{i:08}"), vec![b'v'; i]);
@@ -364,7 +364,7 @@ fn a_small_entry_costs_little_more_than_a_native_string() {
         }
         (s.info_number("used_memory") as i64 - before) / 2_000
     };
-    cost(&s, true); // whatever is allocated once
+    cost(&s, true); // allocations that happen once
     let (native, ours) = (cost(&s, false), cost(&s, true));
     assert!(ours <= native + 48, "an entry costs {ours} bytes, a native string {native}");
 }
@@ -406,7 +406,7 @@ fn debug_reload_changes_nothing() {
 }
 
 #[test]
-fn other_commands_do_not_mind_our_type() {
+fn other_commands_cope_with_our_type() {
     let s = Server::start();
     rich(&s, "k");
     s.ok("DEBUG OBJECT k");

@@ -1,5 +1,5 @@
 //! The module inside real servers. Every expectation comes from the command reference; where that is silent a test
-//! says what a Redis user would expect, and why.
+//! states what a Redis user would expect, and why.
 //!
 //! Run it with `make test`, or `cargo test --test server` once the module is built (`cargo build --release`).
 //! Which test belongs where: `tests/README.md`.

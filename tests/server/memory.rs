@@ -22,7 +22,7 @@ fn entries_are_evicted_when_memory_is_full() {
         }
         assert!(s.info_number("evicted_keys") > 500, "{policy}");
         assert!(s.info_number("used_memory") < limit + 1_000_000, "{policy}");
-        s.ok("CONFIG SET maxmemory 0"); // or the next command evicts again
+        s.ok("CONFIG SET maxmemory 0"); // so that the next command does not evict
         assert_eq!(s.stat("entries"), s.ok("DBSIZE").int(), "{policy}");
     }
 }
@@ -56,7 +56,7 @@ fn without_eviction_a_store_answers_oom_and_the_old_entry_is_intact() {
         assert!(reply.is_error() && reply.error().starts_with("OOM"), "{line}\n{reply}");
     }
     assert_eq!((s.digest(), s.portrait("k")), (digest, portrait));
-    // Reading and deleting go on.
+    // Reads and deletes still work.
     s.play(
         r#"
         > SMARTCACHE.GET k
@@ -75,7 +75,7 @@ fn without_eviction_a_store_answers_oom_and_the_old_entry_is_intact() {
 }
 
 #[test]
-fn a_flush_in_the_background_gives_all_memory_back() {
+fn a_flush_in_the_background_frees_all_memory() {
     let s = Server::start();
     let fill = || {
         for i in 0..2_000 {
@@ -90,7 +90,7 @@ fn a_flush_in_the_background_gives_all_memory_back() {
     fill();
     s.ok("FLUSHALL ASYNC");
     wait_until("all is freed", || s.stat("entries") == 0);
-    wait_until("memory is back", || s.info_number("used_memory") < before + 500_000);
+    wait_until("memory is freed", || s.info_number("used_memory") < before + 500_000);
 }
 
 #[test]
@@ -173,12 +173,12 @@ fn memory_reports_are_about_right() {
     }
     let used = s.info_number("used_memory") - before;
     assert_within!(used, 5_000_000..=7_000_000);
-    let told: i64 = (0..1_000).map(|i| s.ok(&format!("MEMORY USAGE k{i}")).int()).sum();
-    assert_within!(told as u64, used * 8 / 10..=used * 12 / 10);
+    let reported: i64 = (0..1_000).map(|i| s.ok(&format!("MEMORY USAGE k{i}")).int()).sum();
+    assert_within!(reported as u64, used * 8 / 10..=used * 12 / 10);
 }
 
 #[test]
-fn out_of_memory_leases_go_on_and_those_who_wait_are_handed_the_value() {
+fn when_out_of_memory_leases_work_and_waiters_get_the_value() {
     let s = Server::with("maxmemory-policy noeviction\nsmartcache.max-waiters 100");
     s.ok("SMARTCACHE.SET there v");
     let value = "a value that shrinks ".repeat(30);
@@ -203,7 +203,7 @@ fn out_of_memory_leases_go_on_and_those_who_wait_are_handed_the_value() {
             assert_eq!((got.brief(), got.fresh_ms), (expected.clone(), 0), "waiter {i}");
         }
         assert_eq!(s.call("EXISTS k").int(), 0);
-        // The lease is spent: the next one is asked to load.
+        // The lease has ended: the next caller loads.
         let next = s.getlock("k");
         assert_eq!(next.brief(), "MISS +");
         s.ok("CONFIG SET maxmemory 0");
@@ -215,9 +215,9 @@ fn out_of_memory_leases_go_on_and_those_who_wait_are_handed_the_value() {
 }
 
 #[test]
-fn those_who_wait_cost_the_cache_none_of_its_entries() {
+fn waiters_do_not_cause_evictions() {
     let s = Server::with("maxmemory-policy allkeys-lru\nmaxclients 5000");
-    // The tables that leases need once, before memory is counted.
+    // Allocates the tables for leases before memory is measured.
     let token = s.getlock("k LOCK 100").token().to_owned();
     s.ok("SMARTCACHE.DEL k");
     assert_eq!(s.fill("k", "v", &token), "STALE");
@@ -251,7 +251,7 @@ fn waiting_leaks_nothing_however_it_ends() {
     for cycle in 0..260 {
         let token = s.getlock("k LOCK 100").token().to_owned();
         let mut conns = s.park(8, |_| "k WAIT 100".to_owned());
-        // Some more will not wait for long, and may have been answered by the time that a few leave.
+        // Some waits are short and may have ended by the time that a few callers leave.
         for _ in 0..4 {
             let mut conn = s.connect();
             conn.send_getlock("k WAIT 5ms");
@@ -278,6 +278,6 @@ fn waiting_leaks_nothing_however_it_ends() {
             used.push(s.info_number("used_memory"));
         }
     }
-    // 3,000 callers have waited in between. (The server keeps some 36 KB for each of the dozen who did at once.)
+    // 3,000 callers have waited in between. (The server keeps some 36 KB for each of a dozen concurrent ones.)
     assert!(used[1] < used[0] + 600_000, "used_memory grew from {} to {}", used[0], used[1]);
 }

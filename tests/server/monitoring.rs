@@ -1,6 +1,5 @@
-//! What `docs/operations.md` says about Prometheus and Grafana, done with the real programs: redis_exporter with
-//! `scripts/exporter.lua`, Prometheus with `scripts/prometheus.yml`, promtool for the alerts. `scripts/setup monitoring`
-//! installs them.
+//! The setup of `docs/operations.md` with the real programs: redis_exporter with `scripts/exporter.lua`, Prometheus
+//! with `scripts/prometheus.yml`, promtool for the alerts. `scripts/setup monitoring` installs them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,17 +14,17 @@ use smartcache::cache::stats::health::REASONS;
 
 use crate::support::{SOON, Server, free_port, skip, wait_until};
 
-/// The user that `docs/operations.md` gives the exporter.
+/// The exporter's user in `docs/operations.md`.
 const EXPORTER_ACL: &str = "ACL SETUSER exporter on >password +ping +client|setname +info +config|get +slowlog +latency +eval +smartcache.stats";
-/// What changes by itself between two looks.
+/// Metrics that change by themselves between two scrapes.
 const RESTLESS: &[&str] =
     &["smartcache_uptime_seconds", "smartcache_counting_seconds", "smartcache_requests_per_second"];
 
 #[test]
-fn the_exporter_hands_on_every_number() {
+fn the_exporter_exposes_every_number() {
     let s = busy_server();
     let Some(exporter) = Exporter::start(&s, &["-redis.user", "exporter", "-redis.password", "password"]) else {
-        skip!(s, "there is no redis_exporter (Debian: prometheus-redis-exporter; `scripts/setup monitoring`)");
+        skip!(s, "redis_exporter is missing (Debian: prometheus-redis-exporter; `scripts/setup monitoring`)");
     };
     let scrape = exporter.scrape();
     let steady = |numbers: BTreeMap<String, f64>| -> BTreeMap<String, f64> {
@@ -33,44 +32,45 @@ fn the_exporter_hands_on_every_number() {
     };
     let mut handed = handed(&scrape);
     assert_eq!(handed.remove("smartcache_up"), Some(1.0));
-    let told = s.ok("SMARTCACHE.STATS RULES PROMETHEUS").text();
-    let told = told.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').expect("a sample"));
-    let told = told.map(|(name, number)| (name.to_owned(), number.parse().expect("a number"))).collect();
-    assert_eq!(steady(handed.clone()), steady(told), "{scrape}");
+    let direct = s.ok("SMARTCACHE.STATS RULES PROMETHEUS").text();
+    let direct =
+        direct.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').expect("a sample"));
+    let direct = direct.map(|(name, number)| (name.to_owned(), number.parse().expect("a number"))).collect();
+    assert_eq!(steady(handed.clone()), steady(direct), "{scrape}");
 
-    // And by the map, whose names are others.
+    // The map of STATS has the same numbers under other names.
     for (rule, hits, misses) in [("user", 2.0, 2.0), ("idle-1.2:3", 0.0, 0.0), ("(none)", 1.0, 0.0)] {
         assert_eq!(handed[&format!("smartcache_hits_total{{rule=\"{rule}\"}}")], hits, "{rule}");
         assert_eq!(handed[&format!("smartcache_misses_total{{rule=\"{rule}\"}}")], misses, "{rule}");
     }
-    // Each reason of HEALTH, whether it is given or not: a series that came and went would leave an alert hanging.
+    // Each reason of HEALTH is always exported: an alert on a series that disappears would not resolve.
     let health = |number: f64| {
         let named = REASONS.iter().map(move |(code, ..)| (format!("smartcache_health{{reason=\"{code}\"}}"), number));
         named.collect::<BTreeMap<_, _>>()
     };
-    let told = |handed: &BTreeMap<String, f64>| {
+    let reasons = |handed: &BTreeMap<String, f64>| {
         let of_health = handed.iter().filter(|(name, _)| name.starts_with("smartcache_health"));
         of_health.map(|(name, number)| (name.clone(), *number)).collect::<BTreeMap<_, _>>()
     };
-    assert_eq!(told(&handed), health(0.0));
-    make_unwell(&s);
+    assert_eq!(reasons(&handed), health(0.0));
+    provoke_a_warning(&s);
     let mut wanted = health(0.0);
     wanted.insert("smartcache_health{reason=\"fills_refused\"}".into(), 1.0);
-    assert_eq!(told(&self::handed(&exporter.scrape())), wanted);
+    assert_eq!(reasons(&self::handed(&exporter.scrape())), wanted);
 
     assert!(scrape.contains("\nredis_up 1\n"), "{scrape}");
-    assert_eq!(s.ok("ACL LOG").array().len(), 0, "the user may do what the exporter asks for");
+    assert_eq!(s.ok("ACL LOG").array().len(), 0, "the user may run every command of the exporter");
 
-    // Its lint (3) has words for many of the exporter's own names. That it cannot be parsed would be another matter (1).
-    let Some((code, said)) = promtool(&["check", "metrics"], &scrape) else {
-        skip!(s, "there is no promtool (Debian: prometheus; `scripts/setup monitoring`) to judge the scrape");
+    // Exit code 3: lint warnings about the exporter's own names. Exit code 1: cannot be parsed.
+    let Some((code, output)) = promtool(&["check", "metrics"], &scrape) else {
+        skip!(s, "promtool is missing (Debian: prometheus; `scripts/setup monitoring`)");
     };
-    assert!(matches!(code, Some(0 | 3)), "{code:?}: {said}");
-    assert!(!said.contains("redis_script_values") && !said.contains("smartcache"), "{said}");
+    assert!(matches!(code, Some(0 | 3)), "{code:?}: {output}");
+    assert!(!output.contains("redis_script_values") && !output.contains("smartcache"), "{output}");
 }
 
 #[test]
-fn a_server_without_the_module_is_up_and_says_so() {
+fn a_server_without_the_module_is_exported_as_such() {
     for s in [Server::setup().without_module().tcp().start(), busy_server()] {
         let mut words = &[][..];
         if s.call("SMARTCACHE.STATS").is_error() {
@@ -80,7 +80,7 @@ fn a_server_without_the_module_is_up_and_says_so() {
             words = &["-redis.user", "exporter", "-redis.password", "password"];
         }
         let Some(exporter) = Exporter::start(&s, words) else {
-            skip!(s, "there is no redis_exporter (Debian: prometheus-redis-exporter; `scripts/setup monitoring`)");
+            skip!(s, "redis_exporter is missing (Debian: prometheus-redis-exporter; `scripts/setup monitoring`)");
         };
         let scrape = exporter.scrape();
         assert_eq!(handed(&scrape), BTreeMap::from([("smartcache_up".to_owned(), 0.0)]));
@@ -89,10 +89,10 @@ fn a_server_without_the_module_is_up_and_says_so() {
 }
 
 #[test]
-fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
+fn the_dashboard_and_the_alerts_query_existing_metrics() {
     let s = busy_server();
     let Some(exporter) = Exporter::start(&s, &[]) else {
-        skip!(s, "there is no redis_exporter (Debian: prometheus-redis-exporter; `scripts/setup monitoring`)");
+        skip!(s, "redis_exporter is missing (Debian: prometheus-redis-exporter; `scripts/setup monitoring`)");
     };
     let scrape = exporter.scrape();
     let name = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();
@@ -106,15 +106,15 @@ fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
             words.filter(|word| word.starts_with("smartcache_") || word.starts_with("redis_")).collect();
         assert!(!metrics.is_empty(), "{whence}: {query}");
         for metric in metrics {
-            assert!(exposed.contains(metric), "{whence} asks for {metric}, which the exporter does not expose");
+            assert!(exposed.contains(metric), "{whence} queries {metric}, which the exporter does not expose");
         }
     }
 
     let Some(prometheus) = Prometheus::start(exporter.port) else {
-        skip!(s, "there is no Prometheus (Debian: prometheus; `scripts/setup monitoring`) to ask the queries");
+        skip!(s, "Prometheus is missing (Debian: prometheus; `scripts/setup monitoring`)");
     };
-    // The rule is a label, as if Prometheus had scraped STATS itself, and nothing of the exporter's way is left.
-    s.ok("SMARTCACHE.GET idle:1"); // else HEALTH would warn of a rule that never matches, where the next takes long
+    // The rule is a label, as if Prometheus had scraped STATS itself; no label of the exporter is left.
+    s.ok("SMARTCACHE.GET idle:1"); // else HEALTH may warn of a rule that never matches
     wait_until("Prometheus has scraped twice", || {
         s.ok("SMARTCACHE.GET user:1");
         !prometheus.ask("rate(smartcache_requests_total[1m])").is_empty()
@@ -128,26 +128,26 @@ fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
         prometheus.ask("smartcache_entries").iter().map(|one| one["metric"]["rule"].to_string()).collect();
     assert_eq!(rules, BTreeSet::from(["\"(none)\"", "\"idle-1.2:3\"", "\"user\""].map(str::to_owned)));
     assert_eq!(prometheus.ask("smartcache_up")[0]["value"][1], "1");
-    // What HEALTH warns of comes and goes, and its series stay.
+    // Warnings of HEALTH come and go, but their series stay.
     let reasons = |query: &str| -> BTreeSet<String> {
         let reason = |one: &Value| one["metric"]["reason"].as_str().expect("a reason").to_owned();
         prometheus.ask(query).iter().map(reason).collect()
     };
     let all: BTreeSet<_> = REASONS.iter().map(|(code, ..)| (*code).to_owned()).collect();
     assert_eq!((reasons("smartcache_health"), reasons("smartcache_health > 0")), (all.clone(), BTreeSet::new()));
-    make_unwell(&s);
+    provoke_a_warning(&s);
     let warned = BTreeSet::from(["fills_refused".to_owned()]);
-    wait_until("the warning has come", || reasons("smartcache_health > 0") == warned);
+    wait_until("the warning appears", || reasons("smartcache_health > 0") == warned);
     wait_until("its alert waits for five minutes", || {
         reasons("ALERTS{alertname=\"SmartCacheHealth\",alertstate=\"pending\"}") == warned
     });
     let labels = prometheus.ask("smartcache_health > 0")[0]["metric"].as_object().expect("labels").clone();
     assert_eq!(labels.keys().collect::<Vec<_>>(), ["__name__", "instance", "job", "reason"]);
     s.ok("SMARTCACHE.RESETSTAT");
-    wait_until("the warning has gone", || reasons("smartcache_health > 0").is_empty());
+    wait_until("the warning is resolved", || reasons("smartcache_health > 0").is_empty());
     assert_eq!(reasons("smartcache_health"), all);
-    wait_until("its alert has gone", || prometheus.ask("ALERTS{alertname=\"SmartCacheHealth\"}").is_empty());
-    s.ok("SMARTCACHE.MGET user:1 user:2 other"); // after the reset there is something to see again
+    wait_until("its alert is resolved", || prometheus.ask("ALERTS{alertname=\"SmartCacheHealth\"}").is_empty());
+    s.ok("SMARTCACHE.MGET user:1 user:2 other"); // counters to show after the reset
     assert!(prometheus.ask("{__name__=~'redis_script.*'}").is_empty());
 
     for (whence, query) in panels() {
@@ -155,18 +155,18 @@ fn the_dashboard_and_the_alerts_ask_for_what_is_there() {
             .iter()
             .fold(query, |query, (variable, value)| query.replace(variable, value));
         let found = prometheus.ask(&query);
-        // The one that shows a limit only where there is one.
+        // Shows a limit only where one is set.
         assert!(!found.is_empty() || query.contains("redis_memory_max_bytes"), "{whence} shows nothing: {query}");
     }
     let loaded = prometheus.get("/api/v1/rules")["data"]["groups"][0]["rules"].as_array().expect("rules").len();
     assert_eq!(loaded, alerts().len());
     for (_, query) in alerts() {
-        prometheus.ask(&query); // or it panics
+        prometheus.ask(&query); // panics on an error
     }
 }
 
 #[test]
-fn alerts_fire_when_they_should_and_else_do_not() {
+fn alerts_fire_when_they_should_and_only_then() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::copy(root().join("scripts/alerts.yml"), dir.path().join("alerts.yml")).expect("copied");
     let played = root().join("tests/server/monitoring/alerts.test.yml");
@@ -174,16 +174,16 @@ fn alerts_fire_when_they_should_and_else_do_not() {
     fs::copy(played, &path).expect("copied");
     let alerts = root().join("scripts/alerts.yml");
     for words in [["check", "rules", &alerts.to_string_lossy()], ["test", "rules", &path.to_string_lossy()]] {
-        let Some((code, said)) = promtool(&words, "") else {
-            skip!(Server::start(), "there is no promtool (Debian: prometheus; `scripts/setup monitoring`)");
+        let Some((code, output)) = promtool(&words, "") else {
+            skip!(Server::start(), "promtool is missing (Debian: prometheus; `scripts/setup monitoring`)");
         };
-        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(code, Some(0), "{output}");
     }
 }
 
-// ---- what there is ----
+// ---- test data ----
 
-/// Three rows with something in most columns.
+/// Three rows with values in most columns.
 fn busy_server() -> Server {
     let s = Server::setup().tcp().start();
     s.ok(EXPORTER_ACL);
@@ -198,8 +198,8 @@ fn busy_server() -> Server {
     s
 }
 
-/// Five loads that come home with tokens of nobody: one reason of HEALTH.
-fn make_unwell(s: &Server) {
+/// Five fills with invalid tokens: one reason of HEALTH.
+fn provoke_a_warning(s: &Server) {
     (0..5).for_each(|_| assert_eq!(s.fill("other", "v", "bogus"), "LOST"));
 }
 
@@ -221,7 +221,7 @@ fn panels() -> Vec<(String, String)> {
     found
 }
 
-/// The alerts' names and expressions: of YAML only as much as the file needs.
+/// The names and expressions of the alerts; parses only the YAML that the file uses.
 fn alerts() -> Vec<(String, String)> {
     let text = fs::read_to_string(root().join("scripts/alerts.yml")).expect("it is there");
     let alerts = text.split("- alert: ").skip(1).map(|alert| {
@@ -233,7 +233,7 @@ fn alerts() -> Vec<(String, String)> {
     alerts.collect()
 }
 
-/// What the script has handed to the exporter: `smartcache_hits_total{rule="user"}` and its number.
+/// The metrics of the script: `smartcache_hits_total{rule="user"}` and its value.
 fn handed(scrape: &str) -> BTreeMap<String, f64> {
     let samples = scrape.lines().filter_map(|line| line.strip_prefix("redis_script_values{"));
     let parsed = samples.map(|line| {
@@ -245,7 +245,7 @@ fn handed(scrape: &str) -> BTreeMap<String, f64> {
     parsed.collect()
 }
 
-/// What promtool says; `None` where there is none.
+/// Exit code and output of promtool; `None` without promtool.
 fn promtool(words: &[&str], input: &str) -> Option<(Option<i32>, String)> {
     let mut command = Command::new(installed(&["promtool"])?);
     command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -270,7 +270,7 @@ struct Exporter {
 }
 
 impl Exporter {
-    /// `None` where there is none.
+    /// `None` if it is not installed.
     fn start(s: &Server, words: &[&str]) -> Option<Exporter> {
         let program = installed(&["prometheus-redis-exporter", "redis_exporter"])?;
         let daemon = Daemon::start(|port| {
@@ -295,7 +295,7 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    /// `None` where there is none.
+    /// `None` if it is not installed.
     fn start(exporter: u16) -> Option<Prometheus> {
         let program = installed(&["prometheus"])?;
         let dir = tempfile::tempdir().expect("a directory");
@@ -332,7 +332,7 @@ impl Prometheus {
     }
 }
 
-/// A program that listens on a port of this machine, and ends with the test.
+/// A program that listens on a local port and ends with the test.
 struct Daemon {
     port: u16,
     child: Child,
@@ -343,14 +343,15 @@ impl Daemon {
     #[track_caller]
     fn start(command: impl Fn(u16) -> Command) -> Daemon {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut said = String::new();
-        // A port that was free a moment ago may be taken by now: then it ends by itself.
+        let mut log_text = String::new();
+        // The free port may be taken meanwhile: then the program exits.
         for _ in 0..4 {
             let port = free_port();
             let mut command = command(port);
             let log = || fs::OpenOptions::new().create(true).append(true).open(dir.path().join("log")).expect("a log");
             command.stdin(Stdio::null()).stdout(log()).stderr(log());
-            // SAFETY: prctl is async-signal-safe and touches nothing of ours. It ends the program with the test's thread.
+            // SAFETY: prctl is async-signal-safe and touches nothing of ours. It ends the program with the test's
+            // thread.
             unsafe {
                 command.pre_exec(|| {
                     libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -366,9 +367,9 @@ impl Daemon {
             if !ended {
                 return Daemon { port, child, _dir: dir };
             }
-            said = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+            log_text = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
         }
-        panic!("it does not start:\n{said}")
+        panic!("it does not start:\n{log_text}")
     }
 }
 
@@ -379,7 +380,7 @@ impl Drop for Daemon {
     }
 }
 
-/// The body of what answers 200. HTTP/1.0: it ends where the connection ends.
+/// The body of a response with status 200. In HTTP/1.0 it ends with the connection.
 fn http(port: u16, path: &str) -> io::Result<String> {
     let mut conn = TcpStream::connect(("127.0.0.1", port))?;
     conn.set_read_timeout(Some(SOON))?;

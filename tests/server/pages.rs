@@ -1,9 +1,9 @@
-//! The sessions that pages show, played: what a page says that a server answers, it answers.
+//! Runs the sessions in the docs: the server must answer what the page shows.
 //!
-//! A session is a block of a page that begins with the prompt of `redis-cli`, which names the database as well. All
-//! sessions of a page are played on one server, with the settings of `scripts/redis.conf` and a replica, each on a
-//! connection of its own. What differs from run to run may differ: a number of three digits and more is a time or a
-//! size, and may be half as much or twice as much; a stamp or a token stands for the one that was answered here.
+//! A session is a block that begins with the prompt of `redis-cli`, which also shows the database. All sessions of a
+//! page run on one server with the settings of `scripts/redis.conf` and a replica, each on its own connection. Values
+//! that vary may differ: a number of three or more digits is a time or a size, and may be between half and twice as
+//! large; a stamp or a token stands for the actual one.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::support::resp::split;
 use crate::support::{Server, wait_until};
 
-/// What the prompt of `redis-cli` begins with.
+/// The start of the prompt of `redis-cli`.
 const PROMPT: &str = "127.0.0.1:6379";
 
 #[test]
@@ -29,7 +29,7 @@ fn what_the_page_about_invalidation_shows_is_what_happens() {
     assert!(play("docs/invalidation.md") >= 40);
 }
 
-/// How many commands of a page were played.
+/// Runs the sessions of a page; returns the number of commands.
 fn play(page: &str) -> usize {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let conf = fs::read_to_string(root.join("scripts/redis.conf")).expect("the settings");
@@ -37,13 +37,13 @@ fn play(page: &str) -> usize {
     let s = Server::setup().tcp().conf(&ours.join("\n")).start();
     let _replica = Server::replica_of(&s, "");
     let text = fs::read_to_string(root.join(page)).expect("the page");
-    let mut opaque: Vec<(String, String)> = Vec::new(); // as it is shown, and as it is
+    let mut opaque: Vec<(String, String)> = Vec::new(); // shown and actual
     let mut played = 0;
     for block in text.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("text\n")) {
         let mut conn = s.connect();
         let mut lines = block.lines().peekable();
         while let Some(line) = lines.next_if(|line| line.starts_with(PROMPT)) {
-            let (_, command) = line.split_once("> ").expect("a prompt ends so");
+            let (_, command) = line.split_once("> ").expect("the end of the prompt");
             let command = opaque.iter().fold(command.to_owned(), |line, (shown, got)| line.replace(shown, got));
             let mut expected = Vec::new();
             while let Some(line) = lines.next_if(|line| !line.starts_with(PROMPT)) {
@@ -53,7 +53,7 @@ fn play(page: &str) -> usize {
             let got = conn.call_args(&words.iter().map(Vec::as_slice).collect::<Vec<_>>()).to_string();
             assert!(
                 alike(&expected.join("\n"), &got, &mut opaque),
-                "\n{page}\n> {command}\nit says:\n{}\nthe server says:\n{got}\n",
+                "\n{page}\n> {command}\nthe page shows:\n{}\nthe server answers:\n{got}\n",
                 expected.join("\n")
             );
             if command.contains("appendonly") {
@@ -65,7 +65,7 @@ fn play(page: &str) -> usize {
     played
 }
 
-/// Whether an answer is the one that is shown; what is opaque in it is remembered.
+/// Whether the answer matches the shown one; records opaque values.
 fn alike(shown: &str, got: &str, opaque: &mut Vec<(String, String)>) -> bool {
     let (shown, got): (Vec<&str>, Vec<&str>) = (shown.split_whitespace().collect(), got.split_whitespace().collect());
     shown.len() == got.len()

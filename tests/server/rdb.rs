@@ -1,8 +1,8 @@
-//! RDB: what is saved is there after a restart, and only that.
+//! RDB: a restart restores exactly what was saved.
 
 use crate::support::{Server, args, assert_within, skip, wait_until};
 
-/// One entry of each kind; answers their keys.
+/// Stores one entry of each kind; returns their keys.
 pub(crate) fn fill(s: &Server) -> Vec<String> {
     let value = "a value that shrinks ".repeat(50);
     let mut keys = Vec::new();
@@ -53,12 +53,12 @@ pub(crate) fn fill(s: &Server) -> Vec<String> {
     keys
 }
 
-/// Everything that must survive: digest, portraits, ends.
+/// Everything that must survive: digest, `INSPECT`, expiry.
 pub(crate) fn picture(s: &Server, keys: &[String]) -> String {
     let mut text = s.digest();
     for key in keys {
         if key == "large" && s.ok("EXISTS large").int() == 1 {
-            // How it is stored may change a moment after it was loaded.
+            // Its compression may run after loading.
             wait_until("the large one is compressed", || s.inspect("large", "codec").text() == "zstd");
         }
         text += &format!("\n{key}: {}{key}: ends {}", s.portrait(key), s.ok(&format!("PEXPIRETIME {key}")));
@@ -66,7 +66,7 @@ pub(crate) fn picture(s: &Server, keys: &[String]) -> String {
     text
 }
 
-/// Insists on the same picture, and shows the lines that differ.
+/// Asserts the same picture, and shows the lines that differ.
 #[track_caller]
 pub(crate) fn assert_unchanged(s: &Server, keys: &[String], before: &str) {
     let after = picture(s, keys);
@@ -92,7 +92,7 @@ fn a_saved_server_comes_back_as_it_was() {
 }
 
 #[test]
-fn a_background_save_is_as_good() {
+fn a_background_save_saves_everything() {
     let mut s = Server::start();
     let keys = fill(&s);
     let before = picture(&s, &keys);
@@ -161,7 +161,7 @@ fn configured_rules_are_not_saved() {
 }
 
 #[test]
-fn what_ends_while_the_server_is_down_is_gone() {
+fn what_expires_while_the_server_is_down_is_gone() {
     let mut s = Server::start();
     s.ok("SMARTCACHE.SET short v PX 300");
     s.ok("SMARTCACHE.SET stale v PX 300 SWR 1000");
@@ -183,7 +183,7 @@ fn what_ends_while_the_server_is_down_is_gone() {
 fn a_file_with_nothing_of_ours_loads_without_the_module() {
     let s = Server::start();
     if !s.since((7, 2), (7, 2)) {
-        skip!(s, "it writes a module's aux section even when there is nothing to say (7.2 and later do not)");
+        skip!(s, "it writes a module's aux section even if it is empty (7.2 and later do not)");
     }
     s.ok("SMARTCACHE.SET k v");
     s.ok("SMARTCACHE.DEL k");
@@ -241,21 +241,21 @@ fn many_entries_survive() {
     assert_eq!(s.inspect("k77", "tags").texts(), ["t27"]);
 }
 
-/// The first version's files are read for ever. They were written by Redis 7.0.15, whose format every server reads.
+/// Files of the first version remain readable. They were written by Redis 7.0.15, whose format every server reads.
 #[test]
 fn a_file_of_the_first_version_is_read_for_ever() {
     let rdb = include_bytes!("../golden/rdb/v1/redis-7.0.rdb");
     holds_the_golden_entries(&Server::setup().file("dump.rdb", rdb).start());
 }
 
-/// A file of commands alone, as `aof-use-rdb-preamble no` makes it; servers take over a file of that name.
+/// A file of commands only, as with `aof-use-rdb-preamble no`; servers upgrade a file of that name.
 #[test]
 fn an_aof_of_the_first_version_is_read_for_ever() {
     let aof = include_bytes!("../golden/aof/v1/redis-7.0.aof");
     holds_the_golden_entries(&Server::setup().conf("appendonly yes").file("appendonly.aof", aof).start());
 }
 
-/// What both golden files were made of.
+/// The entries in both golden files.
 #[track_caller]
 fn holds_the_golden_entries(s: &Server) {
     let license = &include_str!("../golden/rdb/v1/text.txt").repeat(2);
@@ -288,7 +288,7 @@ fn holds_the_golden_entries(s: &Server) {
 }
 
 #[test]
-fn what_was_invalidated_stays_so() {
+fn invalidated_entries_stay_invalidated() {
     let mut s = Server::with("save 1000 1");
     s.ok("CONFIG SET smartcache.sweep-effort 0");
     s.ok("SMARTCACHE.MSET 2 a v b v TAGS 1 t SWR 100");
@@ -301,6 +301,6 @@ fn what_was_invalidated_stays_so() {
     s.ok("SAVE");
     s.restart();
     assert_eq!(reads.map(|line| s.call(line).to_string()), expected);
-    assert_eq!(s.call("SMARTCACHE.INVALIDATE TAGS 1 t").int(), 1, "what is loaded is counted");
+    assert_eq!(s.call("SMARTCACHE.INVALIDATE TAGS 1 t").int(), 1, "loaded entries are counted");
     wait_until("what was dead in the file is swept", || s.call("DBSIZE").int() == 0);
 }

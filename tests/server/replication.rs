@@ -3,7 +3,7 @@
 use crate::rdb::{assert_unchanged, fill, picture};
 use crate::support::{Server, args, assert_within, wait_until};
 
-/// Waits until the replica has all that the primary wrote.
+/// Waits until the replica has applied all writes of the primary.
 #[track_caller]
 fn in_step(primary: &Server, replica: &Server) {
     wait_until("the replica is in step", || {
@@ -18,12 +18,12 @@ fn pair(conf: &str) -> (Server, Server) {
     (primary, replica)
 }
 
-/// `DUMP` is the entry to the last byte: stamp, times, windows, tags, stored bytes.
+/// `DUMP` contains every byte of an entry: stamp, times, windows, tags, stored bytes.
 #[track_caller]
 fn assert_same(primary: &Server, replica: &Server, keys: &[String]) {
     in_step(primary, replica);
     if keys.iter().any(|key| key == "large") {
-        // Each node compresses it for itself.
+        // Each node compresses it by itself.
         wait_until("the large one is compressed", || replica.inspect("large", "codec").text() == "zstd");
     }
     for key in keys {
@@ -31,7 +31,7 @@ fn assert_same(primary: &Server, replica: &Server, keys: &[String]) {
         assert_eq!(
             primary.ok(&format!("PEXPIRETIME {key}")),
             replica.ok(&format!("PEXPIRETIME {key}")),
-            "{key} ends at another time"
+            "{key} expires at another time"
         );
         assert_eq!(primary.ok(&format!("DUMP {key}")), replica.ok(&format!("DUMP {key}")), "{key}");
     }
@@ -49,7 +49,7 @@ fn a_new_replica_gets_everything() {
 }
 
 #[test]
-fn a_disk_based_sync_is_as_good() {
+fn a_disk_based_sync_transfers_everything() {
     let primary = Server::setup().tcp().conf("repl-diskless-sync no").start();
     let keys = fill(&primary);
     let replica = Server::replica_of(&primary, "repl-diskless-load disabled");
@@ -57,7 +57,7 @@ fn a_disk_based_sync_is_as_good() {
 }
 
 #[test]
-fn a_diskless_load_is_as_good() {
+fn a_diskless_load_transfers_everything() {
     let primary = Server::setup().tcp().conf("repl-diskless-sync yes").start();
     let keys = fill(&primary);
     primary.ok("SMARTCACHE.RULE SET r MATCH r*");
@@ -177,7 +177,7 @@ fn a_replica_serves_reads_and_refuses_writes() {
 }
 
 #[test]
-fn what_ends_on_the_primary_is_not_served_by_the_replica() {
+fn what_expires_on_the_primary_is_not_served_by_the_replica() {
     let (primary, replica) = pair("");
     primary.ok("SMARTCACHE.SET k v PX 100");
     primary.ok("SMARTCACHE.SET stale v PX 100 SWR 1000");
@@ -220,8 +220,8 @@ fn a_replica_of_a_replica_gets_the_same() {
 fn a_replica_writes_its_own_aof() {
     let primary = Server::setup().tcp().start();
     let mut replica = Server::replica_of(&primary, "appendonly yes\nappendfsync always\naof-use-rdb-preamble no");
-    // After a sync the server writes a new base in the background; only then is everything in the file.
-    wait_until("the AOF stands", || {
+    // After a sync the server writes a new base file in the background.
+    wait_until("the AOF is complete", || {
         replica.info("aof_rewrite_in_progress") == "0" && replica.info("aof_rewrite_scheduled") == "0"
     });
     let keys = fill(&primary);
@@ -270,7 +270,7 @@ fn writing_during_a_pause_waits_and_then_arrives() {
     let (primary, replica) = pair("");
     primary.ok("SMARTCACHE.SET k v");
     let value = "a value that shrinks ".repeat(20_000);
-    primary.call_args(args!["SMARTCACHE.SET", "large", value]); // its compression may fall into the pause
+    primary.call_args(args!["SMARTCACHE.SET", "large", value]); // it may be compressed during the pause
     primary.ok("CLIENT PAUSE 300 WRITE");
     let mut writer = primary.connect();
     writer.send(args!["SMARTCACHE.SET", "k", "w"]).expect("it is sent");
@@ -288,7 +288,7 @@ fn wait_counts_our_writes() {
 }
 
 #[test]
-fn a_server_that_becomes_a_replica_forgets_the_rules_of_its_past() {
+fn a_server_that_becomes_a_replica_drops_its_own_rules() {
     let primary = Server::setup().tcp().start();
     primary.ok("SMARTCACHE.SET k v");
     let replica = Server::setup().tcp().start();
@@ -323,9 +323,9 @@ fn a_replica_serves_what_needs_no_token_and_grants_none() {
             assert!(reply.is_error() && reply.error().starts_with("READONLY"), "{key} {words}\n{reply}");
         }
     }
-    // A stamp is for a store, which is the primary's.
+    // Stamps are for stores, which only the primary accepts.
     assert!(replica.call("SMARTCACHE.STAMP").error().starts_with("READONLY"));
-    // No lease is out there: nothing to give back, nothing to lengthen, and nothing to back off from.
+    // A replica holds no leases: UNLOCK and EXTEND have no effect.
     for line in ["UNLOCK loading {}", "UNLOCK loading {} BACKOFF 100", "EXTEND loading {} 100", "UNLOCK loading x"] {
         assert_eq!(replica.ok(&format!("SMARTCACHE.{}", line.replace("{}", &token))).int(), 0, "{line}");
     }
@@ -375,7 +375,7 @@ fn after_a_failover_tokens_of_the_old_primary_are_lost_and_the_next_reader_loads
     assert_eq!(replica.fill("k", "older", &token), "LOST");
     assert_eq!(replica.call_args(args!["SMARTCACHE.SET", "other", "v", "SINCE", stamp]).text(), "LOST");
     assert_eq!(replica.call_args(args!["SMARTCACHE.UNLOCK", "k", token, "BACKOFF", "100"]).int(), 0);
-    assert_eq!(replica.stat("waiters"), 2, "a foreign token concerns nobody");
+    assert_eq!(replica.stat("waiters"), 2, "a foreign token affects no waiter");
     assert_eq!(replica.fill("k", "v", new.token()), "OK");
     for waiter in &mut waiters {
         assert_eq!(waiter.got().brief(), "HIT v");
@@ -383,7 +383,7 @@ fn after_a_failover_tokens_of_the_old_primary_are_lost_and_the_next_reader_loads
 }
 
 #[test]
-fn a_primary_that_becomes_a_replica_sends_everybody_away_and_forgets_its_tokens() {
+fn a_demoted_primary_rejects_waiters_and_forgets_its_tokens() {
     let other = Server::setup().tcp().start();
     let s = Server::setup().tcp().start();
     let port = other.call("CONFIG GET port").field("port").text();
@@ -393,7 +393,7 @@ fn a_primary_that_becomes_a_replica_sends_everybody_away_and_forgets_its_tokens(
         let mut conns = s.park(150, |_| "k WAIT 100".to_owned());
         s.ok(&format!("REPLICAOF 127.0.0.1 {port}"));
         for conn in &mut conns {
-            // The server itself says so, before it tells us, and hangs up: on all versions so far.
+            // All versions so far answer this themselves before they notify the module, and close the connection.
             let reply = conn.receive().expect("an answer");
             assert!(reply.error().starts_with("UNBLOCKED"), "{reply}");
             assert!(conn.receive().is_err(), "the connection is closed");
@@ -413,14 +413,14 @@ fn a_primary_that_becomes_a_replica_sends_everybody_away_and_forgets_its_tokens(
 }
 
 #[test]
-fn without_enough_replicas_leases_go_on() {
+fn leases_work_without_enough_replicas() {
     let s = Server::with("min-replicas-to-write 1");
     assert!(s.call("SET k v").error().starts_with("NOREPLICAS"));
     let token = s.getlock("k LOCK 100").token().to_owned();
     assert_eq!(s.getlock("k").brief(), "BUSY");
     let mut waiters = s.park(2, |_| "k WAIT 100".to_owned());
     assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", "k", token, "50"]).int(), 1);
-    // The server refuses the store before we see it.
+    // The server refuses the store before the module sees it.
     assert!(s.call_args(args!["SMARTCACHE.SET", "k", "v", "TOKEN", token]).error().starts_with("NOREPLICAS"));
     assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "k", token]).int(), 1);
     let next = waiters[0].got();
@@ -432,7 +432,7 @@ fn without_enough_replicas_leases_go_on() {
 }
 
 #[test]
-fn an_invalidation_is_the_replicas_too_and_stays_so_when_it_is_promoted() {
+fn an_invalidation_is_replicated_and_survives_a_promotion() {
     let (primary, replica) = pair("");
     primary.ok("CONFIG SET smartcache.sweep-effort 0");
     primary.ok("SMARTCACHE.MSET 2 a v b v TAGS 1 t SWR 100");
@@ -447,7 +447,7 @@ fn an_invalidation_is_the_replicas_too_and_stays_so_when_it_is_promoted() {
     assert_eq!(replica.call("DBSIZE").int(), 3, "a replica sweeps nothing");
     let second = Server::replica_of(&primary, "");
     in_step(&primary, &second);
-    assert_eq!(reads.map(|line| second.call(line).to_string()), expected, "also when it comes later");
+    assert_eq!(reads.map(|line| second.call(line).to_string()), expected, "also on a later replica");
     replica.ok("REPLICAOF NO ONE");
     assert_eq!(reads.map(|line| replica.call(line).to_string()), expected);
     wait_until("what is dead is swept now", || replica.call("DBSIZE").int() == 2);

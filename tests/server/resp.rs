@@ -79,9 +79,9 @@ fn a_pipeline_is_answered_in_order() {
     }
 }
 
-/// State and token are simple strings, the rest bulk, nil or integer: whether it is said at once or to one who waited.
+/// State and token are simple strings, the rest bulk, nil or integer, for immediate and for deferred replies.
 #[test]
-fn getlock_has_one_shape_in_both_and_for_those_who_waited() {
+fn getlock_has_one_shape_in_both_protocols_and_for_waiters() {
     let s = Server::start();
     for protocol in [2, 3] {
         let mut conn = if protocol == 3 { s.connect3() } else { s.connect() };

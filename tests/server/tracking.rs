@@ -1,4 +1,4 @@
-//! `CLIENT TRACKING`: what was read through `GET` and `MGET` is remembered, and its change is told.
+//! `CLIENT TRACKING`: keys read by `GET` and `MGET` are tracked, and their changes notified.
 
 use crate::support::{Conn, Reply, Server, wait_until};
 
@@ -9,7 +9,7 @@ fn tracking(s: &Server) -> Conn {
     conn
 }
 
-/// The keys that were said to be invalid since the last call.
+/// The keys in invalidation messages since the last call.
 #[track_caller]
 fn invalidated(conn: &mut Conn) -> Vec<String> {
     let mut keys = Vec::new();
@@ -25,7 +25,7 @@ fn invalidated(conn: &mut Conn) -> Vec<String> {
 }
 
 #[test]
-fn every_write_tells_those_who_read_the_key() {
+fn every_write_notifies_readers_of_the_key() {
     let s = Server::start();
     let mut reader = tracking(&s);
     for write in [
@@ -45,27 +45,27 @@ fn every_write_tells_those_who_read_the_key() {
         assert_eq!(reader.call("SMARTCACHE.GET k").text(), "v");
         assert!(invalidated(&mut reader).is_empty(), "before {write}");
         s.ok(write);
-        let told = invalidated(&mut reader);
+        let notified = invalidated(&mut reader);
         let expected = if write == "FLUSHDB" { "(all)" } else { "k" };
-        assert_eq!(told, [expected], "after {write}");
+        assert_eq!(notified, [expected], "after {write}");
     }
 }
 
 #[test]
-fn mget_remembers_every_key() {
+fn mget_tracks_every_key() {
     let s = Server::start();
     s.ok("SMARTCACHE.MSET 3 a 1 b 2 c 3");
     let mut reader = tracking(&s);
     reader.call("SMARTCACHE.MGET a b nothing");
     s.ok("SMARTCACHE.MSET 4 a 1 b 2 c 3 nothing 4");
     assert_eq!(invalidated(&mut reader), ["a", "b", "nothing"]);
-    // Told once: it has to read again to be told again.
+    // Notified once: a client must read again to be notified again.
     s.ok("SMARTCACHE.SET a 2");
     assert!(invalidated(&mut reader).is_empty());
 }
 
 #[test]
-fn a_read_that_found_nothing_is_remembered_too() {
+fn a_miss_is_tracked_too() {
     let s = Server::start();
     let mut reader = tracking(&s);
     assert!(reader.call("SMARTCACHE.GET k").is_nil());
@@ -74,7 +74,7 @@ fn a_read_that_found_nothing_is_remembered_too() {
 }
 
 #[test]
-fn reads_with_options_are_remembered() {
+fn reads_with_options_are_tracked() {
     let s = Server::start();
     let mut reader = tracking(&s);
     for line in ["SMARTCACHE.GET k STALE", "SMARTCACHE.GET k STATE", "SMARTCACHE.GET k ACCEPT gzip,zstd STATE STALE"] {
@@ -86,7 +86,7 @@ fn reads_with_options_are_remembered() {
 }
 
 #[test]
-fn what_changes_nothing_tells_nobody() {
+fn commands_without_effect_notify_nobody() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v");
     let mut reader = tracking(&s);
@@ -100,16 +100,16 @@ fn what_changes_nothing_tells_nobody() {
 }
 
 #[test]
-fn the_end_of_a_life_is_told() {
+fn expiry_is_notified() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v PX 1000");
     let mut reader = tracking(&s);
     reader.call("SMARTCACHE.GET k");
-    wait_until("the key expires and the reader hears of it", || invalidated(&mut reader) == ["k"]);
+    wait_until("the key expires and the reader is notified", || invalidated(&mut reader) == ["k"]);
 }
 
 #[test]
-fn compressing_a_large_value_later_tells_nobody() {
+fn background_compression_notifies_nobody() {
     let s = Server::start();
     let mut reader = tracking(&s);
     let value = "a value that shrinks ".repeat(50_000);
@@ -120,7 +120,7 @@ fn compressing_a_large_value_later_tells_nobody() {
 }
 
 #[test]
-fn broadcast_mode_hears_of_every_key_with_its_prefix() {
+fn broadcast_mode_notifies_of_every_key_with_the_prefix() {
     let s = Server::start();
     let mut listener = s.connect3();
     listener.call("CLIENT TRACKING ON BCAST PREFIX app:");
@@ -129,7 +129,7 @@ fn broadcast_mode_hears_of_every_key_with_its_prefix() {
 }
 
 #[test]
-fn a_fill_tells_those_who_read_the_key_and_a_lease_does_not() {
+fn a_fill_notifies_readers_of_the_key_and_a_lease_does_not() {
     let s = Server::start();
     let mut reader = tracking(&s);
     let track = |reader: &mut Conn| reader.call("SMARTCACHE.GET k");
@@ -143,7 +143,7 @@ fn a_fill_tells_those_who_read_the_key_and_a_lease_does_not() {
     track(&mut reader);
     assert_eq!(s.fill("k", "v", &token), "OK");
     assert_eq!(s.fill("k", "v", "nonsense"), "LOST");
-    assert!(invalidated(&mut reader).is_empty(), "answered the same again, and nothing is written");
+    assert!(invalidated(&mut reader).is_empty(), "a retry writes nothing");
     s.ok("SMARTCACHE.DEL k");
     assert_eq!(invalidated(&mut reader), ["k"]);
     track(&mut reader);

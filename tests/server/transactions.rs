@@ -81,7 +81,7 @@ fn commands_in_a_transaction_answer_together() {
 }
 
 #[test]
-fn a_wrong_number_of_words_spoils_the_transaction_as_always() {
+fn a_wrong_number_of_arguments_aborts_the_transaction() {
     let s = Server::start();
     s.ok("MULTI");
     assert!(s.call("SMARTCACHE.SET k").is_error());
@@ -141,7 +141,7 @@ fn functions_read_and_write() {
 }
 
 #[test]
-fn a_script_that_speaks_resp3_gets_maps() {
+fn a_script_in_resp3_gets_maps() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v");
     let script = "redis.setresp(3) return redis.call('SMARTCACHE.INSPECT', KEYS[1])['map']['kind']";
@@ -167,7 +167,7 @@ fn in_a_transaction_nothing_waits() {
     let briefs: Vec<String> = answers.array().iter().map(|reply| Got::of(reply).brief()).collect();
     assert_eq!(briefs, ["BUSY", "MISS +", "BUSY", "BUSY"]);
     assert_eq!(s.stat("waits"), 0);
-    // Those who wait are answered by what a transaction does.
+    // Commands in a transaction answer waiters.
     let mut waiters = s.park(2, |_| "k WAIT 100".to_owned());
     conn.call("MULTI");
     conn.call_args(args!["SMARTCACHE.SET", "k", "v", "TOKEN", token]);
@@ -191,7 +191,7 @@ fn in_scripts_and_functions_nothing_waits() {
         assert_eq!(s.call_args(args!["FCALL", "ask", "1", key]).text(), "BUSY");
     }
     assert_eq!(s.stat("waits"), 0);
-    // A script loads and fills like anybody else, and those who wait are answered.
+    // A script loads and fills like any client, and waiters are answered.
     let mut waiters = s.park(2, |_| "k WAIT 100".to_owned());
     let fill = "return redis.call('SMARTCACHE.SET', KEYS[1], 'v', 'TOKEN', ARGV[1])";
     assert_eq!(s.call_args(args!["EVAL", fill, "1", "k", token]).text(), "OK");
@@ -221,13 +221,13 @@ fn leases_change_no_watched_key_and_a_fill_does() {
     watched("SMARTCACHE.GETLOCK k OWNER me", false);
     watched(&format!("SMARTCACHE.EXTEND k {token} 50"), false);
     watched(&format!("SMARTCACHE.SET k v TOKEN {token}"), true);
-    watched(&format!("SMARTCACHE.SET k v TOKEN {token}"), false); // answered the same, and nothing is written
+    watched(&format!("SMARTCACHE.SET k v TOKEN {token}"), false); // a retry writes nothing
     watched("SMARTCACHE.GETLOCK k", false);
     s.ok("SMARTCACHE.DEL k");
     let token = s.getlock("k").token().to_owned();
     watched(&format!("SMARTCACHE.UNLOCK k {token} BACKOFF 1ms"), false);
     watched(&format!("SMARTCACHE.SET k v TOKEN {}", "x".repeat(32)), false);
-    // A connection that watches may ask itself.
+    // A watching connection may call GETLOCK itself.
     let mut own = s.connect();
     own.call("WATCH other");
     let token = own.getlock("other").token().to_owned();

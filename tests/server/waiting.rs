@@ -1,15 +1,14 @@
-//! Callers that the server keeps waiting (`GETLOCK … WAIT`): however they are answered, and however they leave, nobody
-//! hangs and nothing leaks.
+//! Callers parked in the server (`GETLOCK … WAIT`): however they are answered or leave, none hangs and nothing leaks.
 
 use crate::support::lease::crowd;
 use crate::support::{Conn, Got, Reply, Server, args, assert_within, wait_until};
 
-/// A server that lets in as many as come.
+/// A server that accepts any number of waiters.
 fn roomy(conf: &str) -> Server {
     Server::with(&format!("maxclients 8000\nsmartcache.max-waiters 8000\n{conf}"))
 }
 
-/// Bytes that no codec makes smaller, the same for the same seed.
+/// Incompressible bytes, deterministic for a seed.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut x = seed | 1;
     let mut next = || {
@@ -21,7 +20,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-/// What each is answered, in short.
+/// The answer of each in short form.
 #[track_caller]
 fn briefs(conns: &mut [Conn]) -> Vec<String> {
     conns.iter_mut().map(|conn| conn.got().brief()).collect()
@@ -63,7 +62,7 @@ fn thousands_wait_for_one_key_and_one_store_answers_them_all() {
     }
     s.assert_quiet();
     assert_eq!((s.stat("waits"), s.stat("waits_served")), (count as i64, count as i64));
-    // One load; a caller that waited counts once, by its answer.
+    // One load; a waiter counts once, by its answer.
     assert_eq!((s.stat("leases_granted"), s.stat("misses"), s.stat("hits")), (1, 1, count as i64 + 1));
     for conn in conns.iter_mut().step_by(97) {
         assert_eq!(conn.getlock("k").state, "HIT");
@@ -88,7 +87,7 @@ fn large_values_reach_every_waiter_whole() {
 }
 
 #[test]
-fn what_is_said_behind_a_wait_is_answered_behind_it() {
+fn commands_pipelined_after_a_wait_are_answered_after_it() {
     let s = Server::start();
     let token = s.getlock("k").token().to_owned();
     let mut conn = s.connect();
@@ -105,7 +104,7 @@ fn what_is_said_behind_a_wait_is_answered_behind_it() {
 }
 
 #[test]
-fn an_absence_answers_all_who_wait_and_so_does_a_store_without_token() {
+fn an_absence_answers_all_waiters_and_so_does_a_store_without_token() {
     let s = Server::start();
     let token = s.getlock("k").token().to_owned();
     let mut conns = s.park(3, |_| "k WAIT 60".to_owned());
@@ -124,7 +123,7 @@ fn an_absence_answers_all_who_wait_and_so_does_a_store_without_token() {
 }
 
 #[test]
-fn whatever_frees_the_lease_without_a_value_makes_the_first_in_line_load() {
+fn when_a_lease_ends_without_a_value_the_first_waiter_loads() {
     let s = Server::start();
     for how in ["UNLOCK", "DEL", "STALE", "PXAT", "native DEL", "deadline"] {
         let lock = if how == "deadline" { "LOCK 300ms" } else { "" };
@@ -134,7 +133,7 @@ fn whatever_frees_the_lease_without_a_value_makes_the_first_in_line_load() {
             "UNLOCK" => assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "k", token]).int(), 1),
             "DEL" => assert_eq!(s.ok("SMARTCACHE.DEL k").int(), 0),
             "STALE" => assert_eq!(s.ok("SMARTCACHE.STALE k").int(), 0),
-            // Stored and over at once: nothing is there, and nobody loads.
+            // Stored with an end in the past: nothing is stored and no lease is held.
             "PXAT" => {
                 assert_eq!(s.call_args(args!["SMARTCACHE.SET", "k", "v", "PXAT", "1", "TOKEN", token]).text(), "OK");
             }
@@ -144,8 +143,8 @@ fn whatever_frees_the_lease_without_a_value_makes_the_first_in_line_load() {
         let first = conns[0].got();
         assert_eq!(first.brief(), "MISS +", "{how}");
         assert_within!(first.lease_ms, 15_000..=20_000);
-        assert_eq!(s.stat("waiters"), 3, "{how}: one is handed the lease, the others wait on");
-        assert_eq!(s.getlock("k").brief(), "BUSY", "{how}: a new reader does not push in");
+        assert_eq!(s.stat("waiters"), 3, "{how}: one gets the lease, the others still wait");
+        assert_eq!(s.getlock("k").brief(), "BUSY", "{how}: a new reader does not overtake");
         assert_eq!(s.fill("k", "v", first.token()), "OK", "{how}");
         assert_eq!(briefs(&mut conns[1..]), ["HIT v"; 3], "{how}");
         s.ok("SMARTCACHE.DEL k");
@@ -154,7 +153,7 @@ fn whatever_frees_the_lease_without_a_value_makes_the_first_in_line_load() {
 }
 
 #[test]
-fn a_load_that_failed_answers_all_who_wait_at_once() {
+fn a_failed_load_answers_all_waiters_at_once() {
     let s = Server::start();
     let token = s.getlock("k").token().to_owned();
     let mut conns = s.park(5, |_| "k WAIT 60".to_owned());
@@ -165,7 +164,7 @@ fn a_load_that_failed_answers_all_who_wait_at_once() {
         assert_within!(got.lease_ms, 20_000..=50_000);
     }
     assert_eq!(s.inspect("k", "lease").text(), "backoff");
-    // Inside the windows they get the stale copy instead.
+    // Inside the windows they get the stale value instead.
     s.ok("SMARTCACHE.SET k old SIE 1000");
     s.ok("SMARTCACHE.STALE k");
     let token = s.getlock("k").token().to_owned();
@@ -176,7 +175,7 @@ fn a_load_that_failed_answers_all_who_wait_at_once() {
 }
 
 #[test]
-fn each_is_told_busy_when_its_own_time_is_over() {
+fn each_waiter_gets_busy_when_its_own_wait_ends() {
     let s = roomy("");
     let token = s.getlock("k LOCK 100").token().to_owned();
     let words = |i: usize| match i % 3 {
@@ -216,7 +215,7 @@ fn past_swr_but_inside_sie_one_waits_and_gets_the_stale_copy_instead_of_busy() {
 }
 
 #[test]
-fn waiting_inside_swr_is_not_waiting() {
+fn inside_swr_wait_does_not_block() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k old SWR 1000");
     s.ok("SMARTCACHE.STALE k");
@@ -226,16 +225,16 @@ fn waiting_inside_swr_is_not_waiting() {
 }
 
 #[test]
-fn who_says_its_owner_gets_the_same_token_again_and_is_the_holder_then() {
+fn an_owner_gets_its_token_again_and_becomes_the_holder() {
     let s = Server::start();
     let token = s.connect().getlock("k OWNER me").token().to_owned();
-    // The connection is gone, and so is the reply: another one asks again.
+    // The connection and the reply are lost: another connection retries.
     let mut again = s.connect();
     assert_eq!(again.getlock("k OWNER me WAIT 60").token(), token);
     assert_eq!(again.getlock("k OWNER you").brief(), "BUSY");
-    // Now this connection holds the lease: somebody else's read that is multiplexed over it must not wait for itself.
+    // Now this connection holds the lease: another read multiplexed over it must not wait for itself.
     assert_eq!(again.getlock("k WAIT 60").brief(), "BUSY");
-    // A waiter that is promoted has its name.
+    // A promoted waiter has its owner.
     let mut conns = s.park(2, |i| format!("k WAIT 60 OWNER w{i}"));
     assert_eq!(again.call_args(args!["SMARTCACHE.UNLOCK", "k", token]).int(), 1);
     let promoted = conns[0].got();
@@ -248,7 +247,7 @@ fn who_says_its_owner_gets_the_same_token_again_and_is_the_holder_then() {
 // ---- leaving ----
 
 #[test]
-fn those_who_disconnect_are_forgotten_and_the_others_are_answered() {
+fn disconnected_waiters_are_dropped_and_the_others_are_answered() {
     let s = roomy("");
     let token = s.getlock("k LOCK 100").token().to_owned();
     let mut conns = s.park(300, |_| "k WAIT 100".to_owned());
@@ -266,7 +265,7 @@ fn those_who_disconnect_are_forgotten_and_the_others_are_answered() {
 }
 
 #[test]
-fn a_killed_waiter_is_forgotten() {
+fn a_killed_waiter_is_dropped() {
     let s = Server::start();
     let token = s.getlock("k").token().to_owned();
     let mut victim = s.connect();
@@ -283,7 +282,7 @@ fn a_killed_waiter_is_forgotten() {
 }
 
 #[test]
-fn client_unblock_ends_a_wait_as_if_its_time_were_over_or_with_an_error() {
+fn client_unblock_ends_a_wait_like_a_timeout_or_with_an_error() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET copy old SIE 1000");
     s.ok("SMARTCACHE.STALE copy");
@@ -302,18 +301,18 @@ fn client_unblock_ends_a_wait_as_if_its_time_were_over_or_with_an_error() {
             _ => assert_eq!(Got::of(&reply).brief(), expected, "{how}"),
         }
         assert_eq!(s.stat("waiters"), 0);
-        assert_eq!(s.ok(&format!("CLIENT UNBLOCK {id}{how}")).int(), 0, "it does not wait any more");
-        assert_eq!(conn.call("PING").text(), "PONG", "the connection goes on");
+        assert_eq!(s.ok(&format!("CLIENT UNBLOCK {id}{how}")).int(), 0, "it no longer waits");
+        assert_eq!(conn.call("PING").text(), "PONG", "the connection still works");
     }
     assert_eq!((s.fill("k", "v", &k), s.fill("copy", "v", &copy)), ("OK".into(), "OK".into()));
     assert_eq!(conn.getlock("k").brief(), "HIT v");
     s.assert_quiet();
 }
 
-/// The store, and what happens to those it answers, come in one breath: the server has been told to go on with the first
-/// of them and has not done so yet, and the answers of the last wait for their turn.
+/// The store and the disconnects arrive in one pipeline: the first waiters are unblocked but not yet answered, and the
+/// answers of the last are still queued.
 #[test]
-fn who_leaves_when_its_answer_is_on_its_way_harms_nobody() {
+fn leaving_while_the_answer_is_on_its_way_is_harmless() {
     let s = roomy("");
     for round in 0..4 {
         let token = s.getlock("k").token().to_owned();
@@ -326,7 +325,7 @@ fn who_leaves_when_its_answer_is_on_its_way_harms_nobody() {
             }
         }
         s.wait_for_waiters(300);
-        // Some of the first and some of the last: of the others nobody is touched.
+        // Some of the first and some of the last; the others are not disturbed.
         let touched = |i: usize| !(4..296).contains(&i);
         let mut pipeline = crate::support::resp::encode(args!["SMARTCACHE.SET", "k", "v", "TOKEN", token]);
         for id in ids.iter().enumerate().filter(|(i, _)| touched(*i)).map(|(_, id)| id.to_string()) {
@@ -351,7 +350,7 @@ fn who_leaves_when_its_answer_is_on_its_way_harms_nobody() {
                 continue;
             }
             match round {
-                0 => {} // closed, before or after the answer
+                0 => {} // closed before or after the answer
                 1 => {
                     let reply = reply.expect("an answer, or an error");
                     assert!(reply.is_error() || Got::of(&reply).brief() == "HIT v", "waiter {i}: {reply}");
@@ -369,7 +368,7 @@ fn who_leaves_when_its_answer_is_on_its_way_harms_nobody() {
 }
 
 #[test]
-fn who_is_killed_at_the_moment_of_its_promotion_does_not_take_the_lease_along() {
+fn a_waiter_killed_at_its_promotion_does_not_keep_the_lease() {
     let s = Server::start();
     let token = s.getlock("k").token().to_owned();
     let mut victim = s.connect();
@@ -389,7 +388,7 @@ fn who_is_killed_at_the_moment_of_its_promotion_does_not_take_the_lease_along() 
     s.assert_quiet();
 }
 
-// ---- what happens around them ----
+// ---- other events ----
 
 #[test]
 fn a_flush_frees_the_lease_and_the_first_in_line_loads() {
@@ -423,7 +422,7 @@ fn each_database_has_its_own_leases_and_a_flush_concerns_its_own() {
         conn.send_getlock("k WAIT 60");
         s.wait_for_waiters(3 + i as i64);
     }
-    assert_eq!(s.fill("k", "v", &there), "LOST", "a token is of one database");
+    assert_eq!(s.fill("k", "v", &there), "LOST", "a token is valid in one database");
     assert_eq!(s.stat("waiters"), 4);
 
     s.ok("SELECT 5");
@@ -443,7 +442,7 @@ fn each_database_has_its_own_leases_and_a_flush_concerns_its_own() {
 }
 
 #[test]
-fn swapdb_serves_those_who_find_their_key_and_lets_another_load_elsewhere() {
+fn swapdb_serves_waiters_that_find_their_key_and_lets_one_load_elsewhere() {
     let s = Server::start();
     let mut one = s.connect();
     one.call("SELECT 1");
@@ -461,7 +460,7 @@ fn swapdb_serves_those_who_find_their_key_and_lets_another_load_elsewhere() {
     assert_eq!(s.fill("k", "older", &k), "STALE", "loaded for another set of keys");
     assert_eq!(s.fill("other", "older", &other), "LOST");
     s.assert_quiet();
-    // Databases that have nothing to do with it.
+    // Unrelated databases.
     let token = s.getlock("new").token().to_owned();
     let mut conns = s.park(1, |_| "new WAIT 60".to_owned());
     s.ok("SWAPDB 2 3");
@@ -471,7 +470,7 @@ fn swapdb_serves_those_who_find_their_key_and_lets_another_load_elsewhere() {
 }
 
 #[test]
-fn what_the_server_itself_puts_under_the_key_serves_those_who_wait_for_it() {
+fn native_writes_serve_the_waiters_of_the_key() {
     let s = Server::start();
     for (line, expected) in [
         ("SET k v", "HIT v"),
@@ -490,7 +489,7 @@ fn what_the_server_itself_puts_under_the_key_serves_those_who_wait_for_it() {
         let mut conns = s.park(3, |_| "k WAIT 100".to_owned());
         s.ok(line);
         assert_eq!(briefs(&mut conns), [expected; 3], "{line}");
-        // Written later than the load began.
+        // Written after the load began.
         assert_eq!(s.fill("k", "older", &token), "LOST", "{line}");
         s.assert_quiet();
         s.ok("FLUSHALL");
@@ -498,17 +497,17 @@ fn what_the_server_itself_puts_under_the_key_serves_those_who_wait_for_it() {
 }
 
 #[test]
-fn what_the_server_itself_takes_away_lets_the_next_load() {
+fn native_deletes_let_the_next_waiter_load() {
     let s = Server::start();
     for line in ["UNLINK k", "MOVE k 1", "RENAME k other", "GETDEL k", "PEXPIRE k -1", "EXPIREAT k 1"] {
-        // A stale copy is there, or GETLOCK would find nothing that could be taken away.
+        // A stale value exists, so that there is something to delete.
         s.ok("SMARTCACHE.SET k old SIE 1000");
         s.ok("SMARTCACHE.STALE k");
         let token = s.getlock("k LOCK 100").token().to_owned();
         let mut conns = s.park(2, |_| "k WAIT 100".to_owned());
         let reply = s.call(line);
         if line.starts_with("GETDEL") {
-            // It wants a string; but it was about to delete, so it counts as if it had: one load too many at worst.
+            // It fails on an entry, but counts as a delete all the same: at worst one load too many.
             assert!(reply.is_error(), "{reply}");
         } else {
             assert!(!reply.is_error(), "{line}: {reply}");
@@ -524,14 +523,14 @@ fn what_the_server_itself_takes_away_lets_the_next_load() {
 }
 
 #[test]
-fn a_list_that_comes_in_between_is_nothing_to_serve() {
+fn a_list_written_meanwhile_is_not_served() {
     let s = Server::start();
     let token = s.getlock("k LOCK 300").token().to_owned();
     let mut conns = s.park(2, |_| "k WAIT 100".to_owned());
     s.ok("LPUSH k a");
     assert!(s.call("SMARTCACHE.GETLOCK k").error().starts_with("WRONGTYPE"));
     assert_eq!(s.fill("k", "older", &token), "LOST");
-    // Nobody is told to load what could not be stored; who asks again learns why.
+    // No waiter loads what could not be stored; a retry gets the error.
     for conn in &mut conns {
         assert_eq!(conn.got().brief(), "BUSY");
     }
@@ -540,7 +539,7 @@ fn a_list_that_comes_in_between_is_nothing_to_serve() {
 }
 
 #[test]
-fn saving_and_rewriting_go_on_beside_those_who_wait() {
+fn saving_and_rewriting_work_while_callers_wait() {
     let s = Server::with("appendonly yes\nappendfsync no\nrdb-key-save-delay 2000");
     for i in 0..200 {
         s.ok(&format!("SMARTCACHE.SET k{i} v"));
@@ -576,7 +575,7 @@ fn debug_reload_leaves_nobody_hanging() {
     let token = s.getlock("k LOCK 100").token().to_owned();
     let mut conns = s.park(3, |_| "k WAIT 100".to_owned());
     s.ok("DEBUG RELOAD");
-    // To us the keys were flushed, and then there were others.
+    // For the module this is a flush followed by a load.
     let first = conns[0].got();
     assert_eq!(first.brief(), "MISS +");
     assert_eq!(s.fill("k", "older", &token), "STALE");
@@ -587,7 +586,7 @@ fn debug_reload_leaves_nobody_hanging() {
 }
 
 #[test]
-fn a_shutdown_does_not_wait_for_those_who_wait() {
+fn a_shutdown_does_not_wait_for_waiters() {
     let mut s = roomy("appendonly yes\nappendfsync always");
     for how in ["SHUTDOWN NOSAVE", "SHUTDOWN SAVE", "SHUTDOWN NOW NOSAVE FORCE"] {
         let ends = s.log().matches("bye bye").count();
@@ -602,13 +601,13 @@ fn a_shutdown_does_not_wait_for_those_who_wait() {
         }
         s.wait_for_end();
         s.restart();
-        assert_eq!(s.fill("k", "v", &token), "LOST", "{how}: a token of a former life");
+        assert_eq!(s.fill("k", "v", &token), "LOST", "{how}: a token from before the restart");
         s.assert_quiet();
     }
 }
 
 #[test]
-fn a_pause_of_writes_is_none_for_leases() {
+fn leases_work_while_writes_are_paused() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v");
     let held = s.getlock("held LOCK 100").token().to_owned();
@@ -617,7 +616,7 @@ fn a_pause_of_writes_is_none_for_leases() {
     assert_eq!(s.getlock("k").brief(), "HIT v");
     let new = s.getlock("new LOCK 100").token().to_owned();
     assert_eq!(s.getlock("new").brief(), "BUSY");
-    assert_eq!(conns[0].got().brief(), "BUSY", "time-outs go on");
+    assert_eq!(conns[0].got().brief(), "BUSY", "time-outs still run");
     let mut late = s.park(1, |_| "new WAIT 100".to_owned());
     assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", "held", held, "50"]).int(), 1);
     assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "new", new]).int(), 1);
@@ -629,12 +628,13 @@ fn a_pause_of_writes_is_none_for_leases() {
     assert_eq!(conns[1].got().brief(), "HIT v");
 }
 
-// ---- circles ----
+// ---- deadlocks ----
 
 #[test]
 fn nobody_waits_for_its_own_connection() {
     let s = Server::start();
-    // Several callers multiplexed over one connection: the second would wait for the first, whose fill could never come.
+    // Several callers multiplexed over one connection: the second would wait for the first, whose fill could never
+    // come.
     let mut conn = s.connect();
     for _ in 0..3 {
         conn.send_getlock("k WAIT 100");
@@ -642,7 +642,7 @@ fn nobody_waits_for_its_own_connection() {
     let token = conn.got().token().to_owned();
     assert_eq!(briefs_of(&mut conn, 2), ["BUSY"; 2]);
     assert_eq!(conn.call_args(args!["SMARTCACHE.SET", "k", "v", "TOKEN", token]).text(), "OK");
-    // A promoted waiter holds its lease, too.
+    // A promoted waiter holds its lease too.
     let token = s.getlock("other").token().to_owned();
     conn.send_getlock("other WAIT 100");
     s.wait_for_waiters(1);
@@ -668,10 +668,10 @@ fn connections_that_would_wait_for_each_other_do_not() {
                 s.wait_for_waiters(i as i64 + 1);
             }
         }
-        // The last would close the circle.
+        // The last would close the ring.
         assert_eq!(conns[ring - 1].got().brief(), "BUSY", "a ring of {ring}");
         assert_eq!(s.stat("waiters"), ring as i64 - 1);
-        // It goes on, and so does everybody else, one after the other.
+        // All continue, one after the other.
         for i in (0..ring).rev() {
             let reply = conns[i].call_args(args!["SMARTCACHE.SET", format!("k{i}"), "v", "TOKEN", tokens[i]]);
             assert_eq!(reply.text(), "OK");
@@ -685,7 +685,7 @@ fn connections_that_would_wait_for_each_other_do_not() {
 }
 
 #[test]
-fn a_chain_is_no_circle() {
+fn a_chain_is_no_deadlock() {
     let s = Server::start();
     let mut conns: Vec<Conn> = (0..5).map(|_| s.connect()).collect();
     let tokens: Vec<String> = (0..5).map(|i| conns[i].getlock(&format!("k{i}")).token().to_owned()).collect();
@@ -693,7 +693,7 @@ fn a_chain_is_no_circle() {
         conns[i].send_getlock(&format!("k{} WAIT 100", i + 1));
         s.wait_for_waiters(i as i64 + 1);
     }
-    // Whoever stands outside may wait for any of them; in another database a key is another key.
+    // A connection outside the chain may wait for any of them; a key of another database is another key.
     let mut outside = s.park(1, |_| "k0 WAIT 100".to_owned());
     for i in (0..5).rev() {
         conns[i].call_args(args!["SMARTCACHE.SET", format!("k{i}"), "v", "TOKEN", tokens[i]]);
@@ -707,9 +707,9 @@ fn a_chain_is_no_circle() {
 
 // ---- limits ----
 
-/// Who is parked and who is told `BUSY` when so many ask.
+/// The number of parked callers out of `count`; the others get `BUSY`.
 #[track_caller]
-fn let_in(s: &Server, count: usize) -> i64 {
+fn parked_of(s: &Server, count: usize) -> i64 {
     let token = s.getlock("limit LOCK 100").token().to_owned();
     let mut conns: Vec<Conn> = (0..count).map(|_| s.connect()).collect();
     let mut busy = 0;
@@ -733,24 +733,24 @@ fn let_in(s: &Server, count: usize) -> i64 {
 }
 
 #[test]
-fn how_many_may_wait_follows_from_connections_and_memory_unless_it_is_said() {
+fn the_limit_of_waiters_follows_from_connections_and_memory_unless_set() {
     let s = Server::with("maxclients 300");
-    assert_eq!(let_in(&s, 40), 30, "a tenth of maxclients");
+    assert_eq!(parked_of(&s, 40), 30, "a tenth of maxclients");
     s.ok("CONFIG SET maxclients 200");
-    assert_eq!(let_in(&s, 40), 20);
+    assert_eq!(parked_of(&s, 40), 20);
     // 5 % of maxmemory at 36 KB each.
     s.ok(&format!("CONFIG SET maxmemory-policy allkeys-lru maxmemory {}", 36 * 1024 * 20 * 18));
-    assert_eq!(let_in(&s, 40), 18);
+    assert_eq!(parked_of(&s, 40), 18);
     s.ok("CONFIG SET smartcache.max-waiters 33");
-    assert_eq!(let_in(&s, 40), 33, "what is said counts");
+    assert_eq!(parked_of(&s, 40), 33, "the setting wins");
     s.ok("CONFIG SET smartcache.max-waiters 0");
-    assert_eq!(let_in(&s, 40), 18);
+    assert_eq!(parked_of(&s, 40), 18);
     s.ok("CONFIG SET maxmemory 0");
-    assert_eq!(let_in(&s, 40), 20);
+    assert_eq!(parked_of(&s, 40), 20);
 }
 
 #[test]
-fn more_than_so_many_leases_are_not_out_and_nobody_waits_for_one() {
+fn max_leases_bounds_leases_and_nobody_waits_for_a_free_one() {
     let s = Server::with("smartcache.max-leases 2");
     s.ok("SMARTCACHE.SET stale old SWR 1000 SIE 1000");
     s.ok("SMARTCACHE.STALE stale");
@@ -762,12 +762,12 @@ fn more_than_so_many_leases_are_not_out_and_nobody_waits_for_one() {
         assert_within!(got.lease_ms, 1..=10_000);
     }
     assert_eq!(s.stat("waits"), 0);
-    // Waiting for one that is out is something else.
+    // Waiting for a held lease is still possible.
     let mut conns = s.park(1, |_| "a WAIT 100".to_owned());
     assert_eq!(s.fill("a", "v", &a), "OK");
     assert_eq!(conns[0].got().brief(), "HIT v");
     assert_eq!(s.getlock("c").brief(), "MISS +");
-    wait_until("a lease that has run out does not count", || s.getlock("d").brief() == "MISS +");
+    wait_until("an expired lease does not count", || s.getlock("d").brief() == "MISS +");
     s.ok("CONFIG SET smartcache.max-leases 100");
     assert_eq!(s.getlock("e").brief(), "MISS +");
     s.ok("FLUSHALL");
@@ -791,7 +791,7 @@ fn a_rule_caps_the_loads_of_its_keys() {
 // ---- everything at once ----
 
 #[test]
-fn whatever_is_mixed_the_counts_add_up_and_all_are_answered() {
+fn under_mixed_load_counters_add_up_and_all_are_answered() {
     let s = roomy("");
     s.ok("SMARTCACHE.RULE SET r MATCH *3 FILLS 1 SWR 1000");
     let mut seed = 12_345_u64;
@@ -820,7 +820,7 @@ fn whatever_is_mixed_the_counts_add_up_and_all_are_answered() {
             },
             6 if !asking.is_empty() => {
                 let at = draw(asking.len() as u64) as usize;
-                asking.swap_remove(at); // it leaves, waiting or answered
+                asking.swap_remove(at); // it disconnects, waiting or answered
                 idle.push(s.connect());
             }
             7 | 8 if !tokens.is_empty() => {
@@ -850,7 +850,7 @@ fn whatever_is_mixed_the_counts_add_up_and_all_are_answered() {
         }
     }
     for (key, mut conn) in asking {
-        // Whoever gets a token here gives it back, or the next would have to wait for its end.
+        // Tokens granted here are unlocked, so that the next round does not wait for them.
         if let Some(token) = conn.got().token {
             s.call_args(args!["SMARTCACHE.UNLOCK", key, token]);
         }

@@ -22,7 +22,7 @@ fn what_is_known_not_to_exist_is_an_entry_without_a_value() {
 }
 
 #[test]
-fn it_lives_a_minute_unless_told_otherwise() {
+fn it_is_fresh_for_a_minute_by_default() {
     let s = Server::start();
     s.ok("SMARTCACHE.ABSENT k");
     assert_within!(s.fresh_ms("k"), 30_000..=60_000);
@@ -43,7 +43,7 @@ fn a_rule_has_its_own_negative_ttl_and_only_jitter_applies() {
     s.ok("SMARTCACHE.RULE SET r MATCH * NEGATIVE 100 SCALE 5 MIN 1h MAX 2h SWR 1h SIE 1h");
     s.ok("SMARTCACHE.ABSENT k");
     assert_within!(s.fresh_ms("k"), 70_000..=100_000);
-    // No windows, whatever the rule says.
+    // No windows, whatever the rule has.
     assert_within!(s.pttl("k"), 70_000..=100_000);
 
     s.ok("SMARTCACHE.RULE SET r MATCH * NEGATIVE 1000 JITTER 50%");

@@ -3,7 +3,7 @@
 use crate::support::Server;
 
 #[test]
-fn it_counts_what_was_there() {
+fn it_counts_existing_keys() {
     Server::start().play(
         r#"
         > SMARTCACHE.SET fresh v
@@ -27,7 +27,7 @@ fn it_counts_what_was_there() {
 }
 
 #[test]
-fn a_key_said_twice_counts_once() {
+fn a_repeated_key_counts_once() {
     Server::start().play(
         r#"
         > SMARTCACHE.SET k v

@@ -3,7 +3,7 @@
 use crate::support::{Server, args, assert_within, wait_until};
 
 #[test]
-fn a_lease_that_is_out_ends_when_it_is_told_to() {
+fn a_held_lease_gets_a_new_end() {
     let s = Server::start();
     let token = s.call("SMARTCACHE.GETLOCK k LOCK 5 OWNER me").array()[2].text();
     assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", "k", token, "100"]).int(), 1);
@@ -24,7 +24,7 @@ fn a_lease_that_has_ended_is_not_revived_but_its_fill_may_still_come() {
 }
 
 #[test]
-fn those_who_wait_wait_for_the_new_end() {
+fn waiters_wait_for_the_new_end() {
     let s = Server::start();
     let token = s.getlock("k LOCK 100").token().to_owned();
     let mut conns = s.park(2, |_| "k WAIT 100 LOCK 100".to_owned());

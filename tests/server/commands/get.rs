@@ -24,7 +24,7 @@ fn a_fresh_value_is_served() {
 }
 
 #[test]
-fn a_key_that_is_not_there_is_nil() {
+fn a_missing_key_is_nil() {
     Server::start().play(
         r#"
         > SMARTCACHE.GET k
@@ -54,7 +54,7 @@ fn a_fresh_value_is_served_until_its_ttl_ends() {
 }
 
 #[test]
-fn inside_a_window_only_those_who_ask_for_stale_are_served() {
+fn inside_a_window_only_reads_with_stale_are_served() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET swr v PX 1 SWR 100");
     s.ok("SMARTCACHE.SET sie v PX 1 SIE 100");
@@ -66,7 +66,7 @@ fn inside_a_window_only_those_who_ask_for_stale_are_served() {
 }
 
 #[test]
-fn past_its_windows_nobody_is_served() {
+fn past_its_windows_nothing_is_served() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v PX 1 SWR 30ms SIE 60ms");
     wait_until("the windows end", || s.call("SMARTCACHE.GET k STALE").is_nil());
@@ -138,7 +138,7 @@ fn a_key_of_another_type_is_refused() {
 }
 
 #[test]
-fn state_tells_a_hit_with_the_time_left() {
+fn state_shows_a_hit_with_the_time_left() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v TTL 100 SWR 50");
     s.play(
@@ -155,7 +155,7 @@ fn state_tells_a_hit_with_the_time_left() {
 }
 
 #[test]
-fn state_tells_stale_and_gives_the_value_only_to_those_who_take_stale() {
+fn state_shows_stale_and_the_value_only_with_stale() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v TTL 100 SWR 100");
     s.ok("SMARTCACHE.STALE k");
@@ -178,7 +178,7 @@ fn state_tells_stale_and_gives_the_value_only_to_those_who_take_stale() {
 }
 
 #[test]
-fn state_tells_absent_from_missing() {
+fn state_distinguishes_absent_from_miss() {
     let s = Server::start();
     s.ok("SMARTCACHE.ABSENT k TTL 100");
     s.play(
@@ -202,7 +202,7 @@ fn state_tells_absent_from_missing() {
 
 #[test]
 fn an_entry_without_end_has_minus_one_ms_left() {
-    // Said of plain strings only; PTTL and this should agree.
+    // The reference has this for plain strings only; it should agree with PTTL.
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v PERSIST");
     assert_eq!(s.call("SMARTCACHE.GET k STATE").array()[3].int(), -1);
@@ -311,12 +311,12 @@ fn a_large_value_is_compressed_a_moment_later_and_reads_the_same() {
     assert!(s.call("SMARTCACHE.GET k").bytes() == value);
     assert_within!(s.inspect("k", "stored_bytes").int(), 1..=500_000);
     assert_eq!(s.inspect("k", "raw_bytes").int(), 1_000_000);
-    // The swap is representation only: to everybody else nothing was written.
+    // Only the representation changes: for everything else nothing was written.
     assert_eq!(s.digest(), digest);
 }
 
 #[test]
-fn reading_does_not_lengthen_a_life() {
+fn reading_does_not_extend_the_lifetime() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v TTL 100");
     let before = s.ok("PEXPIRETIME k").int();

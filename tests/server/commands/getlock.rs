@@ -16,7 +16,7 @@ fn one_caller_loads_and_the_others_wait_in_the_server() {
     assert_eq!((answer.array()[0].text(), answer.array()[1].text()), ("HIT".into(), "v".into()));
 }
 
-/// A load under way, and what its fill is answered after these commands of another client.
+/// The answer to a fill after these commands of another client during the load.
 fn fill_after(s: &Server, lines: &[&str]) -> String {
     let token = s.call("SMARTCACHE.GETLOCK k").array()[2].text();
     let mut other = s.connect();
@@ -77,15 +77,15 @@ fn each_state_is_answered_as_the_reference_says() {
 }
 
 #[test]
-fn inspect_tells_who_loads_and_who_waits() {
+fn inspect_shows_the_lease_and_the_waiters() {
     let s = Server::start();
-    let told =
+    let leases =
         |key: &str| (s.inspect(key, "lease").text(), s.inspect(key, "waiters").int(), s.inspect(key, "kind").text());
     assert!(s.call("SMARTCACHE.INSPECT k").is_nil());
     let token = s.getlock("k LOCK 100").token().to_owned();
-    assert_eq!(told("k"), ("held".into(), 0, "none".into()));
+    assert_eq!(leases("k"), ("held".into(), 0, "none".into()));
     let mut conns = s.park(3, |_| "k WAIT 100".to_owned());
-    assert_eq!(told("k"), ("held".into(), 3, "none".into()));
+    assert_eq!(leases("k"), ("held".into(), 3, "none".into()));
     let requests = s.stat("requests");
     s.call("SMARTCACHE.INSPECT k");
     assert_eq!(s.stat("requests"), requests, "it counts no hit");
@@ -93,7 +93,7 @@ fn inspect_tells_who_loads_and_who_waits() {
     for conn in &mut conns {
         conn.got();
     }
-    assert_eq!(told("k"), ("none".into(), 0, "value".into()));
+    assert_eq!(leases("k"), ("none".into(), 0, "value".into()));
     assert!(s.inspect("k", "load_ms").int() >= 0);
 }
 
@@ -116,12 +116,12 @@ fn the_same_fill_sent_again_is_answered_the_same() {
 fn a_load_that_outlives_its_lease_is_stored_unless_a_later_one_was() {
     let s = Server::start();
     let slow = s.getlock("k LOCK 1ms").token().to_owned();
-    wait_until("its lease has run out", || s.stat("leases") == 0);
+    wait_until("its lease has expired", || s.stat("leases") == 0);
     let next = s.getlock("k").token().to_owned();
     assert_eq!(s.fill("k", "slow", &slow), "OK");
     assert_eq!(s.fill("k", "next", &next), "OK", "granted later");
     let slow = s.getlock("other LOCK 1ms").token().to_owned();
-    wait_until("its lease has run out", || s.stat("leases") == 0);
+    wait_until("its lease has expired", || s.stat("leases") == 0);
     let next = s.getlock("other").token().to_owned();
     assert_eq!(s.fill("other", "next", &next), "OK");
     assert_eq!(s.fill("other", "slow", &slow), "LOST");
@@ -132,20 +132,20 @@ fn a_load_that_outlives_its_lease_is_stored_unless_a_later_one_was() {
 }
 
 #[test]
-fn an_eager_reader_of_a_fresh_value_is_picked_to_load_it_early() {
+fn a_high_beta_refreshes_a_fresh_value_early() {
     let s = Server::start();
     let token = s.getlock("k").token().to_owned();
     assert_eq!(s.call_args(args!["SMARTCACHE.SET", "k", "v", "PX", "2000", "TOKEN", token]).text(), "OK");
     assert_eq!(s.getlock("k BETA 1000000").brief(), "HIT v", "not in the first half of its life");
     let mut early = None;
-    wait_until("somebody is picked", || {
+    wait_until("an early refresh is granted", || {
         let got = s.getlock("k BETA 1000000");
         early = Some(got.clone());
         got.token.is_some()
     });
-    let early = early.expect("it was picked");
+    let early = early.expect("an early refresh");
     if early.state != "HIT" {
-        return; // a machine that stood still for a second: its life is over
+        return; // the machine stalled for a second: the entry has expired
     }
     assert_eq!(s.inspect("k", "lease").text(), "early");
     assert_eq!(s.getlock("k BETA 1000000").brief(), "HIT v", "one at a time");

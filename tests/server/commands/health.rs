@@ -26,17 +26,17 @@ fn texts(s: &Server, code: &str) -> Vec<String> {
     of_code.map(|reason| reason.field("text").text()).collect()
 }
 
-fn is_well(s: &Server) -> bool {
+fn is_ok(s: &Server) -> bool {
     s.ok("SMARTCACHE.HEALTH").field("status").text() == "ok"
 }
 
-fn many(s: &Server, count: usize, words: impl Fn(usize) -> String) {
+fn repeat(s: &Server, count: usize, words: impl Fn(usize) -> String) {
     let mut conn = s.connect();
     (0..count).for_each(|i| drop(conn.call(&words(i))));
 }
 
 #[test]
-fn an_idle_server_is_well_in_both_protocols() {
+fn an_idle_server_is_ok_in_both_protocols() {
     let s = Server::start();
     for mut conn in [s.connect(), s.connect3()] {
         let health = conn.call("SMARTCACHE.HEALTH");
@@ -58,31 +58,31 @@ fn an_idle_server_is_well_in_both_protocols() {
 }
 
 #[test]
-fn a_low_hit_rate_is_told_with_numbers_and_its_setting() {
+fn a_low_hit_rate_is_reported_with_numbers_and_its_setting() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v");
-    many(&s, 10, |_| "SMARTCACHE.GET k".into());
-    many(&s, 89, |i| format!("SMARTCACHE.GET cold{i}"));
-    assert!(is_well(&s), "too few to mean anything");
+    repeat(&s, 10, |_| "SMARTCACHE.GET k".into());
+    repeat(&s, 89, |i| format!("SMARTCACHE.GET cold{i}"));
+    assert!(is_ok(&s), "too few requests to judge");
     s.ok("SMARTCACHE.GET cold");
     let text = texts(&s, "hit_rate").remove(0);
     assert!(text.contains("10% of 100 requests, below smartcache.health-hit-rate (50%)"), "{text}");
     assert_eq!(s.ok("SMARTCACHE.HEALTH").field("hit_rate").float(), 10.0);
     assert_eq!((s.info("smartcache_health"), s.info("smartcache_health_reasons")), ("warn".into(), "1".into()));
     s.ok("CONFIG SET smartcache.health-hit-rate 10%");
-    assert!(is_well(&s));
+    assert!(is_ok(&s));
     s.ok("CONFIG SET smartcache.health-hit-rate 0.5");
     s.ok("SMARTCACHE.RESETSTAT");
-    assert!(is_well(&s));
+    assert!(is_ok(&s));
 }
 
 #[test]
-fn loads_longer_than_their_lock_are_told_with_rule_and_time() {
+fn loads_longer_than_their_lock_are_reported_with_rule_and_time() {
     let s = Server::start();
     s.ok("SMARTCACHE.RULE SET slow MATCH slow:* LOCK 20ms");
     for (key, count) in [("slow:1", 1), ("slow:2", 2)] {
         let token = s.ok(&format!("SMARTCACHE.GETLOCK {key}")).array()[2].text();
-        wait_until("it runs out", || s.stat("leases_expired") == count);
+        wait_until("the lease expires", || s.stat("leases_expired") == count);
         assert_eq!(s.ok(&format!("SMARTCACHE.SET {key} v TOKEN {token}")).text(), "OK");
     }
     let text = texts(&s, "leases_expired").remove(0);
@@ -92,19 +92,19 @@ fn loads_longer_than_their_lock_are_told_with_rule_and_time() {
 }
 
 #[test]
-fn refused_leases_and_fills_are_told() {
+fn refused_leases_and_fills_are_reported() {
     let s = Server::start();
     s.ok("SMARTCACHE.RULE SET tight MATCH t:* FILLS 1");
-    many(&s, 6, |i| format!("SMARTCACHE.GETLOCK t:{i}"));
+    repeat(&s, 6, |i| format!("SMARTCACHE.GETLOCK t:{i}"));
     let text = texts(&s, "leases_refused").remove(0);
     assert!(text.starts_with("Rule 'tight': 5 requests for a lease were refused"), "{text}");
-    many(&s, 5, |i| format!("SMARTCACHE.SET k{i} v TOKEN bogus"));
+    repeat(&s, 5, |i| format!("SMARTCACHE.SET k{i} v TOKEN bogus"));
     let text = texts(&s, "fills_refused").remove(0);
     assert!(text.contains("5 LOST") && text.contains("5 of the tokens were never given by this server"), "{text}");
 }
 
 #[test]
-fn memory_close_to_its_limit_and_evictions_are_told() {
+fn memory_close_to_its_limit_and_evictions_are_reported() {
     let s = Server::with("maxmemory-policy noeviction");
     s.ok("SMARTCACHE.RULE SET page MATCH k*");
     for i in 0..200 {
@@ -136,7 +136,7 @@ fn memory_close_to_its_limit_and_evictions_are_told() {
 }
 
 #[test]
-fn what_is_evicted_past_its_freshness_or_is_not_ours_is_not_missed() {
+fn evicting_stale_entries_or_plain_strings_is_not_reported() {
     let s = Server::with("maxmemory-policy allkeys-random");
     for i in 0..100 {
         let value = vec![b'v'; 10_000];
@@ -152,18 +152,18 @@ fn what_is_evicted_past_its_freshness_or_is_not_ours_is_not_missed() {
     s.ok("CONFIG SET maxmemory 0");
     assert_eq!(s.stat("keys_evicted") as u64, s.info_number("evicted_keys"));
     assert_eq!(s.stat("entries_evicted"), 0);
-    assert!(is_well(&s));
+    assert!(is_ok(&s));
 }
 
 #[test]
-fn rules_that_never_match_or_never_compress_are_told() {
+fn rules_that_never_match_or_never_compress_are_reported() {
     let s = Server::start();
     s.ok("SMARTCACHE.RULE SET dead MATCH nosuch:*");
     s.ok("SMARTCACHE.RULE SET img MATCH img:*");
     let noise: Vec<u8> = (0..300_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let mut conn = s.connect();
     (0..50).for_each(|_| drop(conn.call_args(args!["SMARTCACHE.SET", "img:1", noise])));
-    many(&s, 1_000, |_| "SMARTCACHE.GET img:1".into());
+    repeat(&s, 1_000, |_| "SMARTCACHE.GET img:1".into());
     let [unmatched] = &texts(&s, "rule_unmatched")[..] else { panic!("{}", s.ok("SMARTCACHE.HEALTH")) };
     assert!(unmatched.starts_with("Rule 'dead' (MATCH 'nosuch:*') has matched none of 1050 keys"), "{unmatched}");
     let [shrinks] = &texts(&s, "rule_incompressible")[..] else { panic!("{}", s.ok("SMARTCACHE.HEALTH")) };
@@ -171,19 +171,19 @@ fn rules_that_never_match_or_never_compress_are_told() {
 }
 
 #[test]
-fn a_rule_that_comes_in_a_file_is_met_when_it_comes() {
+fn a_rule_loaded_from_a_file_counts_keys_from_then_on() {
     let mut s = Server::with("appendonly yes\nappendfsync always");
     s.ok("SMARTCACHE.RULE SET kept MATCH k*");
     s.ok("SMARTCACHE.RULE SET dead MATCH nosuch:*");
     s.ok("SMARTCACHE.SET k v");
     s.restart();
-    many(&s, 1_000, |_| "SMARTCACHE.GET other".into());
+    repeat(&s, 1_000, |_| "SMARTCACHE.GET other".into());
     let all = texts(&s, "rule_unmatched");
     assert!(all.len() == 1 && all[0].starts_with("Rule 'dead'"), "{all:?}");
 }
 
 #[test]
-fn a_panic_is_told_until_resetstat() {
+fn a_panic_is_reported_until_resetstat() {
     let Some(path) = std::env::var_os("SMARTCACHE_TEST_MODULE") else {
         skip!(Server::start(), "SMARTCACHE_TEST_MODULE names no module built with `--features test-commands`");
     };
@@ -192,20 +192,20 @@ fn a_panic_is_told_until_resetstat() {
     assert!(s.call("SMARTCACHE.PANIC").is_error());
     assert!(texts(&s, "panics")[0].starts_with("A panic was caught since start or RESETSTAT"));
     s.ok("SMARTCACHE.RESETSTAT");
-    assert!(is_well(&s));
+    assert!(is_ok(&s));
 }
 
 #[test]
-fn a_replica_tells_of_itself_and_a_restart_begins_anew() {
+fn a_replica_reports_its_own_health_and_a_restart_starts_over() {
     let mut s = Server::setup().tcp().start();
-    many(&s, 150, |i| format!("SMARTCACHE.GET cold{i}"));
+    repeat(&s, 150, |i| format!("SMARTCACHE.GET cold{i}"));
     let replica = Server::replica_of(&s, "");
-    assert!(is_well(&replica) && !is_well(&s));
-    many(&replica, 150, |i| format!("SMARTCACHE.GET cold{i}"));
+    assert!(is_ok(&replica) && !is_ok(&s));
+    repeat(&replica, 150, |i| format!("SMARTCACHE.GET cold{i}"));
     assert_eq!(texts(&replica, "hit_rate").len(), 1);
     drop(replica);
     s.restart();
-    assert!(is_well(&s));
+    assert!(is_ok(&s));
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn it_answers_in_transactions_and_scripts_and_takes_no_words() {
 }
 
 #[test]
-fn info_of_everything_asks_the_server_about_itself_and_comes_to_an_end() {
+fn info_everything_does_not_recurse() {
     let s = Server::start();
     for line in ["INFO everything", "INFO modules", "INFO all"] {
         assert!(s.ok(line).text().contains("redis_version") || line == "INFO modules");

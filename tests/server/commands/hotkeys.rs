@@ -14,8 +14,8 @@ fn the_hottest_key_comes_first_with_its_share() {
     for _ in 0..3 {
         s.ok("SMARTCACHE.MGET hot warm hot");
     }
-    let told = s.ok("SMARTCACHE.HOTKEYS");
-    let [hot, warm] = told.array() else { panic!("{told}") };
+    let reply = s.ok("SMARTCACHE.HOTKEYS");
+    let [hot, warm] = reply.array() else { panic!("{reply}") };
     assert_eq!((hot.field("key").text(), hot.field("requests").int(), hot.field("hits").int()), ("hot".into(), 6, 0));
     assert_eq!(
         (warm.field("key").text(), warm.field("requests").int(), warm.field("hits").int()),
@@ -43,7 +43,7 @@ fn of_the_true_top_20_of_a_zipf_stream_18_are_named_with_shares_within_a_tenth()
         conn.send_raw(&pipeline).unwrap();
         keys.iter().for_each(|_| drop(conn.receive().unwrap()));
     }
-    let told: HashMap<String, f64> = s
+    let reported: HashMap<String, f64> = s
         .ok("SMARTCACHE.HOTKEYS COUNT 20")
         .array()
         .iter()
@@ -53,7 +53,7 @@ fn of_the_true_top_20_of_a_zipf_stream_18_are_named_with_shares_within_a_tenth()
     truth.sort_unstable_by(|a, b| b.cmp(a));
     let mut named = 0;
     for (count, key) in &truth[..20] {
-        let Some(share) = told.get(&format!("k{key}")) else { continue };
+        let Some(share) = reported.get(&format!("k{key}")) else { continue };
         named += 1;
         let exact = *count as f64 / 400_000.0;
         assert!((share - exact).abs() <= exact / 10.0, "k{key}: {share} for {exact}");
@@ -65,7 +65,7 @@ fn of_the_true_top_20_of_a_zipf_stream_18_are_named_with_shares_within_a_tenth()
 fn it_is_dangerous() {
     let s = Server::start();
     if !s.since((7, 2), (7, 2)) {
-        skip!(s, "it does not let modules put commands into categories");
+        skip!(s, "modules have no ACL categories there");
     }
     let info = s.ok("COMMAND INFO smartcache.hotkeys").to_string();
     assert!(info.contains("@dangerous"), "{info}");

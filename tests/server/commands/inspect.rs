@@ -22,7 +22,7 @@ const FIELDS: [&str; 16] = [
 ];
 
 #[test]
-fn it_says_everything_about_a_value() {
+fn it_shows_everything_about_a_value() {
     let s = Server::start();
     let value = "a value that shrinks ".repeat(100);
     s.ok("SMARTCACHE.RULE SET r MATCH k*");
@@ -47,12 +47,12 @@ fn it_says_everything_about_a_value() {
 }
 
 #[test]
-fn nothing_is_nil() {
+fn a_missing_key_is_nil() {
     assert!(Server::start().call("SMARTCACHE.INSPECT nothing").is_nil());
 }
 
 #[test]
-fn every_kind_and_state_has_its_word() {
+fn every_kind_and_state_has_its_name() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET fresh v");
     s.ok("SMARTCACHE.SET stale v SWR 100");
@@ -75,7 +75,7 @@ fn every_kind_and_state_has_its_word() {
 }
 
 #[test]
-fn what_turned_stale_by_itself_says_so() {
+fn an_entry_past_its_ttl_is_shown_as_stale() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v PX 1 SIE 100");
     wait_until("it turns stale", || s.state("k") == "stale");
@@ -84,7 +84,7 @@ fn what_turned_stale_by_itself_says_so() {
 
 #[test]
 fn memory_is_what_memory_usage_says() {
-    // Silent in the reference; the two would be a riddle if they differed by more than the key and the server's own.
+    // Not in the reference; the two should differ only by the key and the server's own structures.
     let s = Server::start();
     s.call_args(args!["SMARTCACHE.SET", "k", "v".repeat(10_000), "CODEC", "none"]);
     let usage = s.ok("MEMORY USAGE k").int();

@@ -2,7 +2,7 @@
 
 use crate::support::{Server, wait_until};
 
-/// A server that frees nothing: what is dead stays for a look.
+/// A server without a sweep, so that dead entries can be inspected.
 fn unswept() -> Server {
     let s = Server::start();
     s.ok("CONFIG SET smartcache.sweep-effort 0");
@@ -10,7 +10,7 @@ fn unswept() -> Server {
 }
 
 #[test]
-fn what_holds_the_tag_is_gone_for_everybody_at_once() {
+fn tagged_entries_are_not_served_from_then_on() {
     let s = unswept();
     s.play(
         r#"
@@ -108,14 +108,14 @@ fn each_database_is_invalidated_by_itself() {
     assert!(zero.call("SMARTCACHE.GET k").is_nil());
     assert_eq!(one.call("SMARTCACHE.GET k").text(), "v");
     zero.call("SWAPDB 0 1");
-    assert_eq!(zero.call("SMARTCACHE.GET k").text(), "v", "marks go with the keys they are about");
+    assert_eq!(zero.call("SMARTCACHE.GET k").text(), "v", "marks move with their database");
     assert!(one.call("SMARTCACHE.GET k").is_nil());
-    wait_until("the dead one is swept where it is now", || one.call("DBSIZE").int() == 0);
+    wait_until("the dead entry is swept where it is now", || one.call("DBSIZE").int() == 0);
     assert_eq!(zero.call("SMARTCACHE.INVALIDATE TAGS 1 t").int(), 1);
 }
 
 #[test]
-fn what_moves_house_takes_its_verdict_along() {
+fn a_moved_entry_stays_invalidated() {
     let s = unswept();
     let dead = |s: &Server, key: &str| {
         s.ok(&format!("SMARTCACHE.SET {key} v TAGS 1 t"));
@@ -134,12 +134,12 @@ fn what_moves_house_takes_its_verdict_along() {
     s.ok("RENAME renamed again");
     assert!(s.call("SMARTCACHE.GET again").is_nil());
     for key in ["moved", "copied", "restored"] {
-        assert!(one.call(&format!("SMARTCACHE.GET {key}")).is_nil(), "{key} is alive again");
+        assert!(one.call(&format!("SMARTCACHE.GET {key}")).is_nil(), "{key} is served again");
     }
 }
 
 #[test]
-fn what_moves_house_is_counted_where_it_is() {
+fn a_moved_entry_is_counted_where_it_is() {
     let s = unswept();
     let mut one = s.connect();
     one.call("SELECT 1");
@@ -151,11 +151,11 @@ fn what_moves_house_is_counted_where_it_is() {
     assert_eq!(
         s.call("SMARTCACHE.INVALIDATE TAGS 1 t").int(),
         2,
-        "c and the copy: the server does not tell where e and b went"
+        "c and the copy: the server does not notify where e and b went"
     );
-    assert!(s.call("SMARTCACHE.GET e").is_nil(), "though it is hit");
+    assert!(s.call("SMARTCACHE.GET e").is_nil(), "it is hit all the same");
     assert_eq!(one.call("SMARTCACHE.INVALIDATE ALL").int(), 0);
-    assert!(one.call("SMARTCACHE.GET b").is_nil(), "though it is hit");
+    assert!(one.call("SMARTCACHE.GET b").is_nil(), "it is hit all the same");
     s.ok("SMARTCACHE.MSET 2 a v b v TAGS 1 t");
     s.ok("FLUSHALL");
     s.ok("SMARTCACHE.SET a v TAGS 1 t");
@@ -163,7 +163,7 @@ fn what_moves_house_is_counted_where_it_is() {
 }
 
 #[test]
-fn trackers_hear_of_the_tag_at_once_and_of_each_key_as_it_is_swept() {
+fn trackers_are_notified_of_the_tag_at_once_and_of_each_swept_key() {
     let s = unswept();
     let (mut tags, mut keys) = (s.connect3(), s.connect3());
     tags.call("CLIENT TRACKING ON BCAST PREFIX smartcache:tag:");
@@ -171,15 +171,15 @@ fn trackers_hear_of_the_tag_at_once_and_of_each_key_as_it_is_swept() {
     s.ok("SMARTCACHE.SET k v TAGS 1 t");
     keys.call("SMARTCACHE.GET k");
     s.ok("SMARTCACHE.INVALIDATE TAGS 1 t");
-    let told = tags.message();
-    assert_eq!(told.array()[1].texts(), ["smartcache:tag:t"]);
+    let message = tags.message();
+    assert_eq!(message.array()[1].texts(), ["smartcache:tag:t"]);
     s.ok("CONFIG SET smartcache.sweep-effort 5%");
-    let told = keys.message();
-    assert_eq!(told.array()[1].texts(), ["k"]);
+    let message = keys.message();
+    assert_eq!(message.array()[1].texts(), ["k"]);
 }
 
 #[test]
-fn a_transaction_and_a_script_may_say_it() {
+fn it_works_in_transactions_and_scripts() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v TAGS 1 t");
     s.play(
@@ -202,7 +202,7 @@ fn a_transaction_and_a_script_may_say_it() {
 }
 
 #[test]
-fn a_pause_does_not_end_the_server_and_the_sweep_goes_on_afterwards() {
+fn a_pause_does_not_crash_the_server_and_the_sweep_continues_afterwards() {
     let primary = Server::setup().tcp().start();
     let replica = Server::replica_of(&primary, "");
     wait_until("the replica is up", || replica.info("master_link_status") == "up");
@@ -214,23 +214,23 @@ fn a_pause_does_not_end_the_server_and_the_sweep_goes_on_afterwards() {
     primary.ok("CLIENT PAUSE 300 WRITE");
     primary.ok("CONFIG SET smartcache.sweep-effort 100%");
     wait_until("all is swept", || primary.call("DBSIZE").int() == 0);
-    wait_until("there, too", || replica.call("DBSIZE").int() == 0);
+    wait_until("the replica too", || replica.call("DBSIZE").int() == 0);
 }
 
 #[test]
-fn without_any_effort_nothing_is_freed_though_somebody_waits() {
+fn with_sweep_effort_0_nothing_is_freed_even_with_wait() {
     let s = unswept();
     for n in 0..100 {
         s.ok(&format!("SMARTCACHE.SET k{n} v TAGS 1 t"));
     }
-    assert_eq!(s.ok("SMARTCACHE.INVALIDATE PREFIXES 1 k WAIT 300ms").int(), 0, "in vain");
+    assert_eq!(s.ok("SMARTCACHE.INVALIDATE PREFIXES 1 k WAIT 300ms").int(), 0, "nothing was freed");
     assert_eq!(s.ok("SMARTCACHE.INVALIDATE TAGS 1 t WAIT 100ms").int(), 0);
-    assert_eq!(s.ok("SMARTCACHE.PREVIEW ALL").field("entries").int(), 0, "who looks does not free");
+    assert_eq!(s.ok("SMARTCACHE.PREVIEW ALL").field("entries").int(), 0, "PREVIEW frees nothing");
     assert_eq!(s.call("DBSIZE").int(), 100);
 }
 
 #[test]
-fn what_a_slope_ends_later_is_freed_also_after_a_restart_and_by_a_promoted_replica() {
+fn what_a_ramp_ends_is_freed_also_after_a_restart_and_by_a_promoted_replica() {
     let fill = |s: &Server| {
         for what in ["TAGS 1 t", "PREFIXES 1 k", "ALL"] {
             for n in 0..20 {

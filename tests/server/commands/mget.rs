@@ -3,7 +3,7 @@
 use crate::support::{Server, args, wait_until};
 
 #[test]
-fn values_come_in_order_and_nil_where_there_is_none() {
+fn values_are_returned_in_order_with_nil_for_missing_keys() {
     Server::start().play(
         r#"
         > SMARTCACHE.MSET 2 a 1 b 2

@@ -3,7 +3,7 @@
 use crate::support::{Server, wait_until};
 
 #[test]
-fn those_without_a_fresh_entry_come_in_order() {
+fn keys_without_a_fresh_entry_are_returned_in_order() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET fresh v");
     s.ok("SMARTCACHE.ABSENT absent");

@@ -1,4 +1,4 @@
-//! One file a command, named as its file in `src/commands`.
+//! One file per command, named like its file in `src/commands`.
 
 mod absent;
 mod del;

@@ -51,9 +51,9 @@ fn options_apply_to_every_key() {
 }
 
 #[test]
-fn numkeys_parts_pairs_from_options() {
+fn numkeys_separates_pairs_from_options() {
     let s = Server::start();
-    // A key called like an option, and a value too.
+    // A key and a value with names of options.
     s.play(
         r#"
         > SMARTCACHE.MSET 2 TTL 5 NX EX PERSIST
@@ -129,8 +129,8 @@ fn a_moment_already_past_stores_nothing_fresh() {
 }
 
 #[test]
-fn a_key_said_twice_ends_with_the_last_value() {
-    // Silent in the reference: as MSET.
+fn a_repeated_key_gets_the_last_value() {
+    // Not in the reference: like MSET.
     let s = Server::start();
     s.ok("SMARTCACHE.MSET 2 k one k two");
     assert_eq!(s.call("SMARTCACHE.GET k").text(), "two");

@@ -12,7 +12,7 @@ fn filled() -> Server {
 }
 
 #[test]
-fn what_would_be_hit_is_told_and_nothing_changes() {
+fn it_reports_what_would_be_hit_and_changes_nothing() {
     let s = filled();
     for (what, entries) in [
         ("TAGS 1 all", 30),
@@ -23,18 +23,18 @@ fn what_would_be_hit_is_told_and_nothing_changes() {
         ("ALL", 30),
         ("TAGS 1 nobodys", 0),
     ] {
-        let told = s.call(&format!("SMARTCACHE.PREVIEW {what}"));
-        assert_eq!(told.field("entries").int(), entries, "{what}");
-        assert_eq!(told.field("sample").array().len() as i64, entries.min(10), "{what}");
-        assert!(told.field("bytes").int() >= entries * 40, "{what}");
-        assert_eq!(told.field("origin_ms").int(), 0, "{what}");
+        let preview = s.call(&format!("SMARTCACHE.PREVIEW {what}"));
+        assert_eq!(preview.field("entries").int(), entries, "{what}");
+        assert_eq!(preview.field("sample").array().len() as i64, entries.min(10), "{what}");
+        assert!(preview.field("bytes").int() >= entries * 40, "{what}");
+        assert_eq!(preview.field("origin_ms").int(), 0, "{what}");
     }
     assert_eq!(s.call("SMARTCACHE.INVALIDATE ALL").int(), 30, "nothing was hit");
-    assert_eq!(s.call("SMARTCACHE.PREVIEW ALL").field("entries").int(), 0, "what is dead would not be hit");
+    assert_eq!(s.call("SMARTCACHE.PREVIEW ALL").field("entries").int(), 0, "dead entries are not counted");
 }
 
 #[test]
-fn what_loading_anew_would_take_is_known_of_what_was_loaded_under_a_lease() {
+fn origin_ms_is_known_of_entries_loaded_under_a_lease() {
     let s = Server::start();
     let lease = s.getlock("k");
     std::thread::sleep(std::time::Duration::from_millis(30)); // the load
@@ -43,7 +43,7 @@ fn what_loading_anew_would_take_is_known_of_what_was_loaded_under_a_lease() {
 }
 
 #[test]
-fn nobody_can_wait_for_it_in_a_transaction_or_a_script() {
+fn it_is_refused_in_transactions_and_scripts() {
     let s = filled();
     s.ok("MULTI");
     s.ok("SMARTCACHE.PREVIEW ALL");

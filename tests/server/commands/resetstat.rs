@@ -21,7 +21,7 @@ fn resetstat_zeroes_counters_and_leaves_entries() {
 }
 
 #[test]
-fn what_is_loaded_or_waited_for_meanwhile_counts_by_its_end() {
+fn loads_and_waits_in_progress_count_when_they_end() {
     let s = Server::start();
     let token = s.getlock("k").token().to_owned();
     let mut waiting = s.park(1, |_| "k WAIT 60".into());

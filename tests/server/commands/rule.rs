@@ -7,7 +7,7 @@ fn order(s: &Server) -> Vec<String> {
     s.ok("SMARTCACHE.RULE LIST").array().iter().map(|rule| rule.field("name").text()).collect()
 }
 
-/// Which rule a key gets: what EXPLAIN says, checked against what an entry says.
+/// The rule of a key by `RULE EXPLAIN`, checked against that of a stored entry.
 fn rule_of(s: &Server, key: &str) -> String {
     let name = |r: &crate::support::Reply| if r.is_nil() { "-".to_owned() } else { r.text() };
     let explained = name(&s.call_args(args!["SMARTCACHE.RULE", "EXPLAIN", key]).field("rule"));
@@ -125,7 +125,7 @@ fn jitter_is_drawn_within_its_fraction_and_held_inside_min_and_max() {
 }
 
 #[test]
-fn windows_come_from_the_rule_unless_said() {
+fn windows_come_from_the_rule_unless_the_command_sets_them() {
     let s = Server::with("smartcache.swr 5\nsmartcache.sie 5");
     s.ok("SMARTCACHE.RULE SET r MATCH * SWR 20 SIE 30");
     s.ok("SMARTCACHE.SET k v");
@@ -139,7 +139,7 @@ fn windows_come_from_the_rule_unless_said() {
 }
 
 #[test]
-fn codec_and_minsize_come_from_the_rule_unless_said() {
+fn codec_and_minsize_come_from_the_rule_unless_the_command_sets_them() {
     let s = Server::start();
     let value = "a value that shrinks ".repeat(20);
     s.ok("SMARTCACHE.RULE SET r MATCH * CODEC gzip MINSIZE 100");
@@ -161,7 +161,7 @@ fn templates_make_tags_from_the_key() {
     let mut tags = s.inspect("app:acme:user:42", "tags").texts();
     tags.sort();
     assert_eq!(tags, ["fixed", "own", "tenant:acme", "user:42"]);
-    // An absent entry matches too: "gives every matching entry a tag".
+    // Absent entries match too: every matching entry gets the tag.
     s.ok("SMARTCACHE.ABSENT app:x:user:");
     assert!(s.inspect("app:x:user:", "tags").texts().contains(&"tenant:x".to_owned()));
 }
@@ -201,7 +201,7 @@ fn patterns_match_as_in_keys() {
 }
 
 #[test]
-fn any_of_several_patterns_will_do() {
+fn one_matching_pattern_suffices() {
     let s = Server::start();
     s.ok("SMARTCACHE.RULE SET profile MATCH *:profile MATCH *:profile:* SCALE 2");
     for key in ["user:1:profile", "user:1:profile:small"] {
@@ -229,7 +229,7 @@ fn no_pattern_takes_exponential_time() {
     let s = Server::start();
     s.ok(&format!("SMARTCACHE.RULE SET r MATCH {}b", "*a".repeat(30)));
     let key = "a".repeat(5_000);
-    // A naive matcher would need longer than the universe has existed; the harness fails after a minute.
+    // A naive matcher would take exponential time; the connection times out after a minute.
     assert_eq!(rule_of(&s, &key), "-");
 }
 
@@ -316,7 +316,7 @@ fn rules_can_be_configured() {
 }
 
 #[test]
-fn configured_rules_know_the_same_words() {
+fn configured_rules_take_the_same_options() {
     let s = Server::start();
     let json = r#"[{"name":"r","match":["k*"],"priority":3,"ttl":"10m","scale":0.5,"min":1,"max":"1d","jitter":"10%",
         "swr":"30s","sie":60,"negative":"5s","lock":"3s","beta":0.5,"codec":"gzip","minsize":100,"fills":4,
@@ -339,7 +339,7 @@ fn a_configured_rule_wins_over_a_commanded_one_and_cannot_be_deleted_by_command(
     assert_within!(s.fresh_ms("k"), 970_000..=1_000_000);
     let refused = s.call("SMARTCACHE.RULE DEL r");
     assert!(refused.error().contains("smartcache.rules"), "{refused}");
-    // Taken out of the configuration, the commanded one is there again, or was never lost.
+    // Removed from the configuration, the rule set by command applies again.
     s.call_args(args!["CONFIG", "SET", "smartcache.rules", ""]);
     s.ok("SMARTCACHE.SET k v");
     assert_within!(s.fresh_ms("k"), 70_000..=100_000);
@@ -351,7 +351,7 @@ fn names_and_patterns_may_be_any_bytes() {
     let s = Server::start();
     let (name, pattern, key) = (&b"\xff\0name"[..], &b"\xfe\r\n*"[..], &b"\xfe\r\nkey"[..]);
     let reply = s.call_args(args!["SMARTCACHE.RULE", "SET", name, "MATCH", pattern]);
-    // Names are written to JSON and logs, so they may be refused, but then by an error that says so.
+    // Names are written to JSON and logs, so they may be refused, with an error.
     if reply.is_error() {
         assert!(reply.error().starts_with("ERR"), "{reply}");
         return;

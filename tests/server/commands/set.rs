@@ -49,7 +49,7 @@ fn every_unit_of_a_duration_is_understood() {
 }
 
 #[test]
-fn each_way_to_say_a_lifetime_works() {
+fn each_lifetime_option_works() {
     let s = Server::start();
     let now = unix_ms();
     for lifetime in [
@@ -140,7 +140,7 @@ fn a_new_value_does_not_inherit_the_old_lifetime() {
 }
 
 #[test]
-fn max_ttl_bounds_every_way_to_say_a_lifetime() {
+fn max_ttl_bounds_every_lifetime_option() {
     let s = Server::with("smartcache.max-ttl 100");
     let late = unix_ms() + 100_000_000;
     for lifetime in ["", "TTL 1h", "EX 3600", "PX 3600000", &format!("EXAT {}", late / 1000), &format!("PXAT {late}")] {
@@ -257,7 +257,7 @@ fn xx_stores_only_where_something_fresh_or_stale_is() {
 }
 
 #[test]
-fn nothing_changes_where_nx_or_xx_says_no() {
+fn nothing_changes_when_nx_or_xx_refuses() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v EX 100 TAGS 1 t");
     let (digest, portrait, end) = (s.digest(), s.portrait("k"), s.ok("PEXPIRETIME k"));
@@ -302,7 +302,7 @@ fn the_servers_set_overwrites_an_entry() {
 }
 
 #[test]
-fn tags_are_counted_so_that_one_may_be_called_like_an_option() {
+fn a_tag_may_have_the_name_of_an_option() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v TAGS 3 TTL NX 5 TTL 100");
     let mut tags = s.inspect("k", "tags").texts();
@@ -325,8 +325,8 @@ fn sixty_four_tags_of_255_bytes_are_stored() {
 }
 
 #[test]
-fn a_tag_said_twice_is_one_tag() {
-    // Silent in the reference: a tag is a name, and an entry has it or not.
+fn a_repeated_tag_is_one_tag() {
+    // Not in the reference: an entry has a tag or not.
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v TAGS 3 a b a");
     let mut tags = s.inspect("k", "tags").texts();

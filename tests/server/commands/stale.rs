@@ -78,7 +78,7 @@ fn only_what_was_fresh_is_counted() {
 }
 
 #[test]
-fn plain_strings_are_out_of_its_reach() {
+fn plain_strings_are_not_affected() {
     Server::start().play(
         r#"
         > SET plain v

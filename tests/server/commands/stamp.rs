@@ -24,7 +24,7 @@ fn a_stamp_is_good_for_any_key_and_database_and_any_number_of_times() {
             assert_eq!(reply.text(), "OK", "{key} in {db}");
         }
     }
-    // What was written later, by whomever, is not replaced by what was loaded before.
+    // A later write of any client is not replaced by an earlier load.
     s.ok("SMARTCACHE.SET a new");
     s.ok("SET b new");
     for key in ["a", "b"] {
@@ -36,7 +36,7 @@ fn a_stamp_is_good_for_any_key_and_database_and_any_number_of_times() {
 }
 
 #[test]
-fn a_store_since_a_stamp_answers_those_who_wait() {
+fn a_store_since_a_stamp_answers_waiters() {
     let s = Server::start();
     let token = s.getlock("k LOCK 100").token().to_owned();
     let mut conns = s.park(2, |_| "k WAIT 100".to_owned());

@@ -148,7 +148,7 @@ fn uptime_grows() {
 }
 
 #[test]
-fn what_is_read_in_a_script_or_transaction_counts_once() {
+fn reads_in_scripts_and_transactions_count_once() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v");
     s.ok("EVAL \"return redis.call('SMARTCACHE.GET', KEYS[1])\" 1 k");
@@ -158,8 +158,8 @@ fn what_is_read_in_a_script_or_transaction_counts_once() {
     assert_eq!(s.stat("hits"), 2);
 }
 
-/// Runs a program that reads `text`; `None` when there is no such program, else whether it was content, and what it said.
-fn judged_by(program: &str, args: &[&str], text: &str) -> Option<(bool, String)> {
+/// Runs a program that reads `text`. Returns success and output; `None` if there is no such program.
+fn parsed_by(program: &str, args: &[&str], text: &str) -> Option<(bool, String)> {
     let mut child = Command::new(program)
         .args(args)
         .stdin(Stdio::piped())
@@ -167,16 +167,16 @@ fn judged_by(program: &str, args: &[&str], text: &str) -> Option<(bool, String)>
         .stderr(Stdio::piped())
         .spawn()
         .ok()?;
-    // It may end without reading all.
+    // It may exit without reading everything.
     let _ = child.stdin.take().expect("it is piped").write_all(text.as_bytes());
     let out = child.wait_with_output().expect("it ends");
     Some((out.status.success(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned()))
 }
 
-/// What no rule can be called: should one ever be, it must not break the texts.
+/// No rule can have this name; still it must not break the formats.
 const STRANGE: &str = "a\"b\\c\nd\re\u{1}\u{7f}é{}# '";
 
-/// The text with a rule of that name, written by the same function of the core.
+/// The output with a rule of that name, written by the same function of the core.
 fn strange(format: &str) -> String {
     let mut node = TestNode::at(1_000);
     let now = node.now();
@@ -197,21 +197,21 @@ fn texts(s: &Server, format: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_json_parser_of_others_reads_the_json() {
+fn another_parser_accepts_the_json() {
     let s = Server::start();
     for text in texts(&s, "JSON") {
-        let Some((good, said)) = judged_by("python3", &["-m", "json.tool"], &text) else {
-            skip!(s, "there is no python3 whose json.tool could judge");
+        let Some((ok, output)) = parsed_by("python3", &["-m", "json.tool"], &text) else {
+            skip!(s, "python3 is missing");
         };
-        assert!(good && said.contains("\"requests\""), "{said}\n{text}");
+        assert!(ok && output.contains("\"requests\""), "{output}\n{text}");
     }
     let name = "import json, sys; assert list(json.load(sys.stdin)) == [sys.argv[1]]";
-    let (good, said) = judged_by("python3", &["-c", name, STRANGE], &strange("JSON")).expect("python3 was there");
-    assert!(good, "{said}");
+    let (ok, output) = parsed_by("python3", &["-c", name, STRANGE], &strange("JSON")).expect("python3 exists");
+    assert!(ok, "{output}");
 }
 
 #[test]
-fn a_prometheus_parser_of_others_reads_the_text() {
+fn another_parser_accepts_the_prometheus_text() {
     const PARSE: &str = "
 import sys
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -219,19 +219,19 @@ metrics = list(parse(sys.stdin.read()))
 assert metrics and all(m.samples and m.documentation and m.type in ('counter', 'gauge') for m in metrics)
 ";
     let s = Server::start();
-    let client = judged_by("python3", &["-c", "import prometheus_client"], "").is_some_and(|(found, _)| found);
-    let promtool = judged_by("promtool", &["--version"], "").is_some();
+    let client = parsed_by("python3", &["-c", "import prometheus_client"], "").is_some_and(|(found, _)| found);
+    let promtool = parsed_by("promtool", &["--version"], "").is_some();
     if !client && !promtool {
-        skip!(s, "neither promtool (Debian: prometheus) nor Python's prometheus_client is there to judge");
+        skip!(s, "promtool (Debian: prometheus) and Python's prometheus_client are missing");
     }
     for text in texts(&s, "PROMETHEUS") {
         if client {
-            let (good, said) = judged_by("python3", &["-c", PARSE], &text).expect("python3 was there");
-            assert!(good, "{said}\n{text}");
+            let (ok, output) = parsed_by("python3", &["-c", PARSE], &text).expect("python3 exists");
+            assert!(ok, "{output}\n{text}");
         }
         if promtool {
-            let (good, said) = judged_by("promtool", &["check", "metrics"], &text).expect("promtool was there");
-            assert!(good, "{said}\n{text}");
+            let (ok, output) = parsed_by("promtool", &["check", "metrics"], &text).expect("promtool exists");
+            assert!(ok, "{output}\n{text}");
         }
     }
 }
@@ -256,7 +256,7 @@ fn rows_by_rule_sum_to_the_whole_in_both_protocols() {
 }
 
 #[test]
-fn what_is_not_known_is_refused() {
+fn unknown_rules_and_windows_are_refused() {
     let s = Server::start();
     s.play(
         r#"
@@ -273,7 +273,7 @@ fn what_is_not_known_is_refused() {
 }
 
 #[test]
-fn evicted_and_expired_keys_are_told_from_unknown_ones() {
+fn misses_of_evicted_and_expired_keys_are_not_cold() {
     let s = Server::with("maxmemory-policy allkeys-random");
     s.ok("SMARTCACHE.SET short v PX 20");
     wait_until("it has expired", || s.ok("EXISTS short").int() == 0);
@@ -301,7 +301,7 @@ fn evicted_and_expired_keys_are_told_from_unknown_ones() {
 }
 
 #[test]
-fn what_was_invalidated_is_told_from_what_was_never_there_also_when_it_is_freed() {
+fn misses_of_invalidated_keys_are_not_cold_even_once_freed() {
     let s = Server::setup().tcp().start();
     let replica = Server::replica_of(&s, "");
     let kinds = |s: &Server| ["misses_invalidated", "misses_cold"].map(|kind| s.stat(kind));
@@ -323,7 +323,7 @@ fn what_was_invalidated_is_told_from_what_was_never_there_also_when_it_is_freed(
             node.assert_counts_add_up();
         }
     }
-    // What is stored again and deleted is no longer what was invalidated.
+    // A key that is stored again and deleted no longer counts as invalidated.
     s.ok("SMARTCACHE.SET tagged v");
     s.ok("SMARTCACHE.DEL tagged");
     s.ok("SMARTCACHE.GET tagged");
@@ -334,7 +334,7 @@ fn what_was_invalidated_is_told_from_what_was_never_there_also_when_it_is_freed(
 }
 
 #[test]
-fn waits_have_percentiles_and_hits_are_worth_their_load() {
+fn waits_have_percentiles_and_hits_save_load_time() {
     let s = Server::start();
     let token = s.ok("SMARTCACHE.GETLOCK k").array()[2].text();
     let mut waiter = s.connect();

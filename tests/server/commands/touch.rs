@@ -3,7 +3,7 @@
 use crate::support::{Server, assert_within, wait_until};
 
 #[test]
-fn it_starts_the_lifetime_of_a_fresh_entry_anew() {
+fn it_restarts_the_lifetime_of_a_fresh_entry() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v EX 100");
     for (lifetime, ms) in [("TTL 200", 200_000), ("EX 300", 300_000), ("PX 50000", 50_000), ("", 3_600_000)] {
@@ -72,7 +72,7 @@ fn the_rule_applies_to_a_base_as_in_set() {
 
 #[test]
 fn a_moment_already_past_ends_the_entry() {
-    // Silent in the reference: as EXPIRE with a moment that has been.
+    // Not in the reference: like EXPIRE with a time in the past.
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v");
     s.ok("SMARTCACHE.TOUCH k EXAT 1");

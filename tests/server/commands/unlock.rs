@@ -3,7 +3,7 @@
 use crate::support::{Server, args, assert_within, wait_until};
 
 #[test]
-fn a_lease_given_back_is_free_and_a_second_time_it_is_no_lease() {
+fn an_unlocked_lease_is_free_and_cannot_be_unlocked_again() {
     let s = Server::start();
     let token = s.call("SMARTCACHE.GETLOCK k").array()[2].text();
     assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "k", token]).int(), 1);
@@ -18,7 +18,7 @@ fn a_load_that_failed_backs_off_until_something_is_stored_or_deleted() {
         let token = s.getlock("k").token().to_owned();
         assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "k", token, "BACKOFF", "50"]).int(), 1);
         let got = s.getlock("k WAIT 100");
-        assert_eq!(got.brief(), "BUSY", "nobody is granted a lease, and nobody waits");
+        assert_eq!(got.brief(), "BUSY", "no lease is granted, and nobody waits");
         assert_within!(got.lease_ms, 20_000..=50_000);
         assert_eq!(s.inspect("k", "lease").text(), "backoff");
         s.ok(end);
@@ -28,10 +28,10 @@ fn a_load_that_failed_backs_off_until_something_is_stored_or_deleted() {
 }
 
 #[test]
-fn a_back_off_counts_also_after_the_lease_ran_out() {
+fn a_back_off_applies_also_after_the_lease_expired() {
     let s = Server::start();
     let token = s.getlock("k LOCK 1ms").token().to_owned();
-    wait_until("it has run out", || s.call("SMARTCACHE.INSPECT k").is_nil());
+    wait_until("it has expired", || s.call("SMARTCACHE.INSPECT k").is_nil());
     assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "k", token, "BACKOFF", "50"]).int(), 0);
     assert_eq!(s.getlock("k").brief(), "BUSY");
 }
@@ -41,5 +41,5 @@ fn a_back_off_ends_by_itself() {
     let s = Server::start();
     let token = s.getlock("k").token().to_owned();
     assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "k", token, "BACKOFF", "50ms"]).int(), 1);
-    wait_until("somebody may load again", || s.getlock("k").brief() == "MISS +");
+    wait_until("a load is allowed again", || s.getlock("k").brief() == "MISS +");
 }

@@ -1,4 +1,4 @@
-// Calls examples/leases/cache_aside.go as tests/server/examples.rs says.
+// Calls examples/leases/cache_aside.go as tests/server/examples.rs describes.
 package main
 
 import (
@@ -62,12 +62,12 @@ func read(key string, callers, ms int, what string) string {
 	for _, answer := range answers {
 		counts[answer]++
 	}
-	var said []string
+	var results []string
 	for answer, n := range counts {
-		said = append(said, fmt.Sprintf("%s*%d", answer, n))
+		results = append(results, fmt.Sprintf("%s*%d", answer, n))
 	}
-	sort.Strings(said)
-	return strings.Join(said, " ")
+	sort.Strings(results)
+	return strings.Join(results, " ")
 }
 
 func main() {

@@ -1,4 +1,4 @@
-// Calls examples/leases/cache_aside.mjs as tests/server/examples.rs says.
+// Calls examples/leases/cache_aside.mjs as tests/server/examples.rs describes.
 
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,4 +1,4 @@
-"""Calls examples/leases/cache_aside.py as tests/server/examples.rs says."""
+"""Calls examples/leases/cache_aside.py as tests/server/examples.rs describes."""
 
 import sys
 import threading

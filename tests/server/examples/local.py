@@ -1,4 +1,4 @@
-"""Calls the programs of examples/client-side as tests/server/examples.rs says."""
+"""Calls the programs of examples/client-side as tests/server/examples.rs describes."""
 
 import os
 import sys
@@ -40,7 +40,7 @@ else:
         return copy is not None and copy.value is not None
 
     def meanwhile(key, tag, named):
-        """While the value is on its way, the server says that this has changed."""
+        """Reads while the server reports that this has changed."""
 
         def ask():
             copies.drop([named.encode()] if named != "everything" else None)

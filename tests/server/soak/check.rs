@@ -1,23 +1,22 @@
-//! Walks a recorded history and finds what must not be in it. Knows nothing of how the module works: only the words of
-//! the command reference, and when they were said and answered.
+//! Checks a recorded history against the command reference. Uses only the commands, their answers and the times; it
+//! knows nothing of the implementation.
 //!
-//! All that is known of a command is that it was carried out between being sent and being answered. So each rule complains
-//! only of what is **certain**: *A came before B* means that A had been answered before B was sent. What a lost connection
-//! had asked for may have been carried out, or not.
+//! A command runs at some time between being sent and being answered. So each rule reports only what is **certain**: *A
+//! happened before B* means that A was answered before B was sent. A command of a lost connection may have run or not.
 //!
-//! Commands are read in the place (database and key) that they concern. Two kinds of intervals of a lease are used:
+//! Commands are grouped by key and database. Two kinds of intervals of a lease are used:
 //!
 //! ```text
 //!  GETLOCK sent      token received                     lease_ms after sent        lease_ms after received
 //!      │                   │                                   │                         │
-//!      │                   ├── certainly out ──────────────────┤                         │
-//!      ├── possibly out ───┼───────────────────────────────────┼─────────────────────────┤
+//!      │                   ├── certainly held ─────────────────┤                         │
+//!      ├── possibly held ──┼───────────────────────────────────┼─────────────────────────┤
 //!                          │     … until the first command that may end it was sent
 //!                                … until the first command that must end it was answered
 //! ```
 //!
-//! A caller that waits too long is told from a machine that stands still by *ticks*: a connection that asks `PING` every
-//! few milliseconds. Where many of them were answered in time, server and test were both awake.
+//! *Ticks*, a connection that sends `PING` every few milliseconds, distinguish a caller that waits too long from a
+//! stalled machine: where many of them were answered in time, server and test were both running.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -25,18 +24,18 @@ use super::history::{Step, ms};
 use super::origin::is_absent;
 
 const MS: u64 = 1_000_000;
-/// How far the server's clocks may lag behind ours, at most.
+/// Maximum lag of the server's clocks behind the test's clock.
 const LAG: u64 = 200 * MS;
-/// How much too early a lease may seem to end: servers without a finer clock reckon in steps of 4 ms or 10 ms.
+/// How much too early a lease may seem to end: some servers have clock steps of 4 ms or 10 ms.
 const COARSE: u64 = 10 * MS;
-/// A tick that took no longer was prompt.
+/// Maximum duration of a prompt tick.
 const PROMPT: u64 = 20 * MS;
-/// How long an answer may be on its way, in time and in ticks, until we say that it was not sent.
+/// How long an answer may take, in time and in ticks, before it counts as not sent.
 const ON_ITS_WAY: (u64, usize) = (150 * MS, 20);
-/// What a lease lasts whose length nobody has told us.
+/// The assumed duration of a lease whose `LOCK` is unknown.
 const UNKNOWN_LOCK: u64 = 10_000 * MS;
 
-/// A rule was broken: by which steps, in plain words.
+/// A violated rule: a description, and the steps.
 #[derive(Debug)]
 pub(crate) struct Violation {
     pub(crate) rule: Rule,
@@ -46,9 +45,9 @@ pub(crate) struct Violation {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rule {
-    /// Nothing whose load began before an invalidation that means it is served as fresh (`judge.rs`).
+    /// Nothing is served as fresh whose load began before an invalidation that names it (`judge.rs`).
     EndedIsNotFresh,
-    /// Nothing is served that was invalidated hard; what was so softly only within its windows (`judge.rs`).
+    /// After a hard invalidation nothing is served, after a soft one only within the windows (`judge.rs`).
     EndedIsNotServed,
     /// Nothing invalidated is served as fresh, nothing deleted is served at all.
     InvalidatedIsNotServed,
@@ -56,35 +55,35 @@ pub(crate) enum Rule {
     ServedWasStored,
     /// What is served is within its lifetime and windows.
     ServedIsInTime,
-    /// Each request gets one answer, unless its connection is gone, and no error but those that were asked for.
+    /// Each request gets one answer, unless its connection is closed, and only expected errors.
     OneAnswerEach,
     /// Answers come in time: at once, or when `WAIT` is over.
     AnswersComeInTime,
     /// No two live leases on one key.
     OneLease,
-    /// A load begun before an invalidation is not stored as fresh after it.
+    /// A load that began before an invalidation is not stored as fresh after it.
     DistrustedLoads,
     /// A fill never replaces one that was granted or written later.
     OvertakenLoads,
-    /// The same fill sent again is answered the same.
+    /// The same fill sent retried is answered the same.
     RetriedFills,
-    /// Tokens of another key, or made up, are `LOST`.
+    /// Tokens of other keys and invalid tokens are `LOST`.
     ForeignTokens,
-    /// A fill is stored if nothing happened to its key, in time or late.
+    /// A fill, in time or late, is stored if nothing happened to its key.
     GoodFillsAreStored,
-    /// `BUSY` only while somebody loads, or has failed to.
+    /// `BUSY` only during a lease or a back-off.
     BusyHasACause,
-    /// Nobody is parked while nobody loads.
+    /// No caller is parked without a lease.
     NobodyIsForgotten,
-    /// An ended lease goes to the first who waits, before any new reader.
+    /// An ended lease goes to the first waiter, before any new reader.
     FirstInLine,
-    /// A store answers all who wait.
+    /// A store answers all waiters.
     AStoreAnswersAll,
-    /// What the server counts adds up, and is what the clients have seen.
+    /// The server's counters add up, and agree with the clients' answers.
     CountersAddUp,
 }
 
-/// What a step asked for.
+/// A parsed command.
 #[derive(Debug)]
 enum Act<'h> {
     GetLock {
@@ -208,7 +207,7 @@ impl<'h> Act<'h> {
     }
 }
 
-/// What came back of a read: its state, what it served, and the token with the length of its lease.
+/// A parsed answer of a read: state, value, token and `lease_ms`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ParsedAnswer<'h> {
     pub(super) state: &'h str,
@@ -226,26 +225,26 @@ impl<'h> ParsedAnswer<'h> {
     }
 }
 
-/// `a1@17#482`: the key, the version, and the value itself, which no two stores share.
+/// `a1@17#482`: key, version, and a number unique to the store.
 fn version_of(value: &str) -> Option<(&str, u64)> {
     let (key, rest) = value.split_once('@')?;
     Some((key, rest.split_once('#')?.0.parse().ok()?))
 }
 
-/// Something that says that what was loaded before is not to be trusted: with the origin's version of that moment.
+/// An event after which earlier loads are not trusted, with the origin's version at that time.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
+struct Invalidation {
     at: usize,
     sent: u64,
-    /// `u64::MAX` when nobody knows whether it was carried out.
+    /// `u64::MAX` if it is unknown whether it ran.
     ended: u64,
     version: u64,
     hard: bool,
-    /// A flush, or databases that change places: what stands under the key is not what matters.
-    sweeping: bool,
+    /// A flush or `SWAPDB`, which concerns the key whatever it holds.
+    whole_db: bool,
 }
 
-/// A token that somebody got.
+/// A granted token.
 #[derive(Clone, Copy, Debug)]
 struct Grant<'h> {
     at: usize,
@@ -255,100 +254,100 @@ struct Grant<'h> {
     lease: u64,
     early: bool,
     waited: bool,
-    again: bool,
+    retried: bool,
 }
 
-/// A read of a place.
+/// A read of a key.
 #[derive(Clone, Copy)]
 struct Read<'h> {
     at: usize,
     parsed: ParsedAnswer<'h>,
 }
 
-/// All that concerns one key of one database, in the order in which it was sent.
+/// All steps that concern one key of one database, in the order in which they were sent.
 #[derive(Default)]
-struct Place<'h> {
-    marks: Vec<Mark>,
+struct KeyHistory<'h> {
+    invalidations: Vec<Invalidation>,
     swaps: Vec<usize>,
     reads: Vec<Read<'h>>,
     /// `GETLOCK`s, answered or not.
-    asks: Vec<usize>,
+    getlocks: Vec<usize>,
     grants: Vec<Grant<'h>>,
     stores: Vec<(usize, Stored<'h>)>,
     unlocks: Vec<(usize, &'h str, Option<u64>)>,
     extends: Vec<(usize, &'h str, u64)>,
-    /// The server's own commands that change something about the key.
-    touches: Vec<usize>,
+    /// Native commands that change the key.
+    native_writes: Vec<usize>,
     reloads: Vec<usize>,
-    /// What was done to the key of the same name in other databases: (sent, ended). Late loads may be refused for it.
+    /// Events of the same key in other databases: (sent, ended). Late loads may be refused because of them.
     namesakes: Vec<(u64, u64)>,
 }
 
-type Where<'h> = (u8, &'h str);
+type Location<'h> = (u8, &'h str);
 
-/// The history, read once.
-struct Book<'h> {
+/// The parsed history.
+struct ParsedHistory<'h> {
     steps: &'h [Step],
     acts: Vec<Act<'h>>,
-    places: BTreeMap<Where<'h>, Place<'h>>,
-    /// The origin: of each key its versions, and when each was begun and done.
+    keys_by_db: BTreeMap<Location<'h>, KeyHistory<'h>>,
+    /// The origin's versions of each key, with the begin and end of each write.
     writes: HashMap<&'h str, Vec<(u64, u64, u64)>>,
     /// By value: every step that stored it.
     values: HashMap<&'h str, Vec<(usize, Stored<'h>)>>,
     stamps: HashMap<&'h str, usize>,
     /// Prompt ticks, in order.
     ticks: Vec<(u64, u64)>,
-    /// When leases were refused for lack of room.
-    narrow: Vec<(u64, u64)>,
-    /// Loads that came late and were refused without a cause, by place.
+    /// When leases were refused by a limit.
+    lease_refusals: Vec<(u64, u64)>,
+    /// Late fills that were refused without a cause, by key.
     late_refusals: Vec<Vec<(String, Vec<usize>)>>,
     found: Vec<Violation>,
 }
 
-/// Walks the history, which must be in the order in which the steps were sent.
+/// Checks the history, whose steps must be in the order in which they were sent.
 pub(crate) fn check(steps: &[Step]) -> Vec<Violation> {
-    let mut book = Book::read(steps);
-    book.one_answer_each();
-    book.answers_come_in_time();
-    let places = std::mem::take(&mut book.places);
-    for ((db, key), place) in &places {
-        let mut view = View { book: &mut book, db: *db, key, place };
+    let mut history = ParsedHistory::read(steps);
+    history.one_answer_each();
+    history.answers_come_in_time();
+    let keys_by_db = std::mem::take(&mut history.keys_by_db);
+    for ((db, key), records) in &keys_by_db {
+        let mut view = KeyView { history: &mut history, db: *db, key, records };
         view.invalidated_is_not_served();
         view.served_was_stored_and_is_in_time();
         view.one_lease();
         view.fills();
         view.waiting();
     }
-    book.places = places;
-    book.late_fills_are_stored();
-    book.counters_add_up();
-    book.found.sort_by_key(|violation| violation.rule);
-    book.found
+    history.keys_by_db = keys_by_db;
+    history.late_fills_are_stored();
+    history.counters_add_up();
+    history.found.sort_by_key(|violation| violation.rule);
+    history.found
 }
 
-impl<'h> Book<'h> {
+impl<'h> ParsedHistory<'h> {
     fn read(steps: &'h [Step]) -> Self {
         let acts: Vec<Act<'h>> = steps.iter().map(|step| Act::of(&step.words)).collect();
-        let mut book = Book {
+        let mut history = ParsedHistory {
             steps,
             acts,
-            places: BTreeMap::new(),
+            keys_by_db: BTreeMap::new(),
             writes: HashMap::new(),
             values: HashMap::new(),
             stamps: HashMap::new(),
             ticks: Vec::new(),
-            narrow: Vec::new(),
+            lease_refusals: Vec::new(),
             late_refusals: Vec::new(),
             found: Vec::new(),
         };
-        book.find_places();
-        book.fill_places();
-        book.introduce_namesakes();
-        book
+        history.find_keys();
+        history.assign_steps();
+        history.link_namesakes();
+        history
     }
 
-    /// Which keys there are, and what the origin had when.
-    fn find_places(&mut self) {
+    /// Finds the keys, and the versions of the origin.
+    fn find_keys(&mut self) {
         let steps = self.steps;
         for (step, act) in steps.iter().zip(&self.acts) {
             let keys: Vec<&'h str> = match act {
@@ -357,7 +356,7 @@ impl<'h> Book<'h> {
                 _ => vec![],
             };
             for key in keys {
-                self.places.entry((step.db, key)).or_default();
+                self.keys_by_db.entry((step.db, key)).or_default();
             }
             match act {
                 Act::Write { key, version } => {
@@ -368,10 +367,10 @@ impl<'h> Book<'h> {
                     self.ticks.push((step.sent, step.ended));
                 }
                 Act::Setting { usual: false, name } if name.ends_with("max-leases") => {
-                    self.narrow.push((step.sent, u64::MAX));
+                    self.lease_refusals.push((step.sent, u64::MAX));
                 }
                 Act::Setting { usual: true, name } if name.ends_with("max-leases") => {
-                    if let Some(last) = self.narrow.last_mut() {
+                    if let Some(last) = self.lease_refusals.last_mut() {
                         last.1 = step.ended;
                     }
                 }
@@ -380,31 +379,34 @@ impl<'h> Book<'h> {
         }
     }
 
-    fn fill_places(&mut self) {
+    fn assign_steps(&mut self) {
         let steps = self.steps;
-        let mut seen: HashMap<Where<'h>, BTreeSet<&'h str>> = HashMap::new();
+        let mut seen: HashMap<Location<'h>, BTreeSet<&'h str>> = HashMap::new();
         for (at, step) in steps.iter().enumerate() {
-            // Where the server's own commands are watched, nobody can tell in which database they delete or write.
+            // Native commands are observed without their database.
             if let Some(name @ ("DEL" | "UNLINK" | "SET" | "RENAME" | "PEXPIRE")) = step.words.split(' ').next() {
                 let key = step.words[name.len()..].trim_start().split(' ').next().unwrap_or_default();
-                self.places.iter_mut().filter(|((_, of), _)| *of == key).for_each(|(_, place)| place.touches.push(at));
+                self.keys_by_db
+                    .iter_mut()
+                    .filter(|((_, of), _)| *of == key)
+                    .for_each(|(_, records)| records.native_writes.push(at));
             }
-            let mark = |version, hard, sweeping| Mark {
+            let invalidation = |version, hard, whole_db| Invalidation {
                 at,
                 sent: step.sent,
                 ended: if step.is_answered() && !step.answer.starts_with("error") { step.ended } else { u64::MAX },
                 version,
                 hard,
-                sweeping,
+                whole_db,
             };
             match &self.acts[at] {
                 Act::GetLock { key, wait, .. } => {
-                    let place = self.places.entry((step.db, key)).or_default();
-                    place.asks.push(at);
+                    let records = self.keys_by_db.entry((step.db, key)).or_default();
+                    records.getlocks.push(at);
                     let Some(parsed) = ParsedAnswer::of(&step.answer) else { continue };
-                    place.reads.push(Read { at, parsed });
+                    records.reads.push(Read { at, parsed });
                     if let Some(token) = parsed.token {
-                        place.grants.push(Grant {
+                        records.grants.push(Grant {
                             at,
                             token,
                             sent: step.sent,
@@ -412,7 +414,7 @@ impl<'h> Book<'h> {
                             lease: parsed.lease,
                             early: matches!(parsed.state, "HIT" | "ABSENT"),
                             waited: *wait > 0,
-                            again: !seen.entry((step.db, key)).or_default().insert(token),
+                            retried: !seen.entry((step.db, key)).or_default().insert(token),
                         });
                     }
                 }
@@ -421,14 +423,14 @@ impl<'h> Book<'h> {
                         (true, answer) => ParsedAnswer::of(answer),
                         (false, "nil" | "gone" | "left" | "silence") => None,
                         (false, answer) if answer.starts_with("error") => None,
-                        // With STALE nobody tells which of the two it is: at least it must be servable at all.
+                        // With STALE the answer does not show the state: the entry must at least be servable.
                         (false, value) => {
                             let state = if *stale { "STALE" } else { "HIT" };
                             Some(ParsedAnswer { state, value: Some(value), token: None, lease: 0 })
                         }
                     };
                     if let Some(parsed) = parsed {
-                        self.places.entry((step.db, key)).or_default().reads.push(Read { at, parsed });
+                        self.keys_by_db.entry((step.db, key)).or_default().reads.push(Read { at, parsed });
                     }
                 }
                 Act::Store(all) => {
@@ -437,91 +439,100 @@ impl<'h> Book<'h> {
                             self.values.entry(value).or_default().push((at, stored));
                         }
                         let version = self.version_before(stored.key, step.sent);
-                        let place = self.places.entry((step.db, stored.key)).or_default();
-                        place.stores.push((at, stored));
+                        let records = self.keys_by_db.entry((step.db, stored.key)).or_default();
+                        records.stores.push((at, stored));
                         if stored.claim == Claim::None {
-                            place.marks.push(mark(version, true, false));
+                            records.invalidations.push(invalidation(version, true, false));
                         }
                     }
                 }
                 Act::Unlock { key, token, backoff } => {
-                    self.places.entry((step.db, key)).or_default().unlocks.push((at, token, *backoff));
+                    self.keys_by_db.entry((step.db, key)).or_default().unlocks.push((at, token, *backoff));
                 }
                 Act::Extend { key, token, by } => {
-                    self.places.entry((step.db, key)).or_default().extends.push((at, token, *by));
+                    self.keys_by_db.entry((step.db, key)).or_default().extends.push((at, token, *by));
                 }
                 Act::Stamp => drop(self.stamps.insert(&step.answer, at)),
                 Act::Invalidate { keys, hard } => {
                     for key in keys.clone() {
                         let version = self.version_before(key, step.sent);
-                        self.places.entry((step.db, key)).or_default().marks.push(mark(version, *hard, false));
+                        self.keys_by_db
+                            .entry((step.db, key))
+                            .or_default()
+                            .invalidations
+                            .push(invalidation(version, *hard, false));
                     }
                 }
                 Act::Flush { all } => {
                     let all = *all;
-                    let places: Vec<_> = self.places.keys().filter(|(db, _)| all || *db == step.db).copied().collect();
-                    for place in places {
-                        let version = self.version_before(place.1, step.sent);
-                        self.places.entry(place).or_default().marks.push(mark(version, true, true));
+                    let locations: Vec<_> =
+                        self.keys_by_db.keys().filter(|(db, _)| all || *db == step.db).copied().collect();
+                    for location in locations {
+                        let version = self.version_before(location.1, step.sent);
+                        self.keys_by_db
+                            .entry(location)
+                            .or_default()
+                            .invalidations
+                            .push(invalidation(version, true, true));
                     }
                 }
                 Act::Swap(a, b) => {
-                    for (_, place) in self.places.iter_mut().filter(|((db, _), _)| db == a || db == b) {
-                        // It distrusts loads, but says nothing of the origin.
-                        place.marks.push(mark(0, true, true));
-                        place.swaps.push(at);
+                    for (_, records) in self.keys_by_db.iter_mut().filter(|((db, _), _)| db == a || db == b) {
+                        // It makes loads distrusted, but is no write of the origin.
+                        records.invalidations.push(invalidation(0, true, true));
+                        records.swaps.push(at);
                     }
                 }
-                Act::Reload => self.places.values_mut().for_each(|place| place.reloads.push(at)),
+                Act::Reload => self.keys_by_db.values_mut().for_each(|records| records.reloads.push(at)),
                 _ => {}
             }
         }
     }
 
-    fn introduce_namesakes(&mut self) {
+    fn link_namesakes(&mut self) {
         let steps = self.steps;
-        let done: Vec<(Where<'h>, Vec<(u64, u64)>)> = (self.places.iter())
-            .map(|(at, place)| {
-                let marks = place.marks.iter().map(|mark| mark.at);
-                let all = marks.chain(place.stores.iter().map(|(at, _)| *at));
+        let done: Vec<(Location<'h>, Vec<(u64, u64)>)> = (self.keys_by_db.iter())
+            .map(|(at, records)| {
+                let invalidations = records.invalidations.iter().map(|invalidation| invalidation.at);
+                let all = invalidations.chain(records.stores.iter().map(|(at, _)| *at));
                 let until = |step: &Step| if step.is_answered() { step.ended } else { u64::MAX };
                 (*at, all.map(|at| (steps[at].sent, until(&steps[at]))).collect())
             })
             .collect();
         for ((db, key), times) in done {
-            for (_, place) in self.places.iter_mut().filter(|((other, name), _)| *name == key && *other != db) {
-                place.namesakes.extend(&times);
+            for (_, records) in self.keys_by_db.iter_mut().filter(|((other, name), _)| *name == key && *other != db) {
+                records.namesakes.extend(&times);
             }
         }
     }
 
-    /// The newest version of the origin that was there before this moment.
+    /// The newest version of the origin before this time.
     fn version_before(&self, key: &str, moment: u64) -> u64 {
         let Some(writes) = self.writes.get(key) else { return 1 };
         let count = writes.partition_point(|(_, done, _)| *done < moment);
         if count == 0 { 1 } else { writes[count - 1].2 }
     }
 
-    /// The newest version of the origin that could be loaded until this moment.
+    /// The newest version of the origin that could be loaded until this time.
     fn version_until(&self, key: &str, moment: u64) -> u64 {
         let Some(writes) = self.writes.get(key) else { return 1 };
         let count = writes.partition_point(|(begun, _, _)| *begun <= moment);
         if count == 0 { 1 } else { writes[count - 1].2 }
     }
 
-    /// How many prompt ticks lie wholly between two moments.
+    /// The number of prompt ticks entirely between two times.
     fn ticks_between(&self, from: u64, to: u64) -> usize {
         let first = self.ticks.partition_point(|(sent, _)| *sent < from);
         let last = self.ticks.partition_point(|(_, ended)| *ended <= to);
         last.saturating_sub(first)
     }
 
-    /// Whether so much time lies between two moments, and server and test were awake, that an answer must have come.
+    /// Whether an answer must have arrived between two times, since server and test were running.
     fn too_long(&self, from: u64, to: u64) -> bool {
         to.saturating_sub(from) >= ON_ITS_WAY.0 && self.ticks_between(from, to) >= ON_ITS_WAY.1
     }
 
-    fn complain(&mut self, rule: Rule, what: String, steps: &[usize]) {
+    fn report(&mut self, rule: Rule, what: String, steps: &[usize]) {
         self.found.push(Violation { rule, what, steps: steps.to_vec() });
     }
 
@@ -541,12 +552,10 @@ impl<'h> Book<'h> {
             let step = &self.steps[at];
             let what = match (&*step.answer, &self.acts[at]) {
                 ("silence", _) => "no answer came".to_owned(),
-                ("gone", _) if !killed.contains(&step.conn) => {
-                    "the connection was closed, and nobody had asked for that".to_owned()
-                }
+                ("gone", _) if !killed.contains(&step.conn) => "the connection was closed without a cause".to_owned(),
                 ("gone" | "left", _) => continue,
                 (answer, Act::Echo(word)) if answer != *word => {
-                    "this is not the answer to that: one came too many or too few before it".to_owned()
+                    "not the answer to this command: an earlier answer is missing or superfluous".to_owned()
                 }
                 (answer, _) if answer.starts_with("error") => {
                     let asked_for = answer.starts_with("error UNBLOCKED") && unblocked.contains(&step.conn)
@@ -557,15 +566,15 @@ impl<'h> Book<'h> {
                     if asked_for {
                         continue;
                     }
-                    "an error that nobody has to expect".to_owned()
+                    "an unexpected error".to_owned()
                 }
                 (answer, Act::GetLock { .. }) => match ParsedAnswer::of(answer) {
-                    Some(parsed) if is_as_promised(&parsed) => continue,
-                    _ => "an answer that the reference does not know".to_owned(),
+                    Some(parsed) if is_documented(&parsed) => continue,
+                    _ => "an answer that is not in the reference".to_owned(),
                 },
                 _ => continue,
             };
-            self.complain(Rule::OneAnswerEach, what, &[at]);
+            self.report(Rule::OneAnswerEach, what, &[at]);
         }
     }
 
@@ -580,23 +589,23 @@ impl<'h> Book<'h> {
             let due = step.sent + wait;
             if &*step.answer != "left" && step.ended > due && self.too_long(due, step.ended) {
                 let late = ms(step.ended - due);
-                let what = format!("the answer came {late:.0} ms after it was due, while others were answered");
-                self.complain(Rule::AnswersComeInTime, what, &[at]);
+                let what = format!("the answer came {late:.0} ms after it was due, while other commands were answered");
+                self.report(Rule::AnswersComeInTime, what, &[at]);
             }
         }
     }
 
     // ---- late fills ----
 
-    /// Two keys may share a slot of the table of deletes, and then each has its late loads refused for the other's sake: one
-    /// run in a thousand. So it takes three keys.
+    /// Two keys may share a slot of the tombstone table, and then late fills of one are refused because of the other:
+    /// one run in a thousand. So it takes three keys.
     fn late_fills_are_stored(&mut self) {
         let late = std::mem::take(&mut self.late_refusals);
         if late.len() < 3 {
             return;
         }
         for (what, steps) in late.into_iter().flatten() {
-            self.complain(Rule::GoodFillsAreStored, what, &steps);
+            self.report(Rule::GoodFillsAreStored, what, &steps);
         }
     }
 
@@ -639,15 +648,15 @@ impl<'h> Book<'h> {
         }
         for (name, (least, most)) in self.seen_by_clients() {
             if !(least..=most).contains(&of(name)) {
-                wrong.push(format!("{name} is {}, but the clients have seen {least} to {most}", of(name)));
+                wrong.push(format!("{name} is {}, but the clients' answers imply {least} to {most}", of(name)));
             }
         }
         for what in wrong {
-            self.complain(Rule::CountersAddUp, what, &[at]);
+            self.report(Rule::CountersAddUp, what, &[at]);
         }
     }
 
-    /// What the counters must be at least and at most, by what the clients were told.
+    /// The range of each counter that follows from the clients' answers.
     fn seen_by_clients(&self) -> BTreeMap<&'static str, (u64, u64)> {
         let states = ["hits", "stale_hits", "absent_hits", "misses", "busy"];
         let others = ["requests", "leases_granted", "leases_early", "leases_released", "fills_failed", "fills_unknown"];
@@ -658,10 +667,10 @@ impl<'h> Book<'h> {
             *least += u64::from(certain);
             *most += 1;
         };
-        let granted: BTreeSet<(Where<'h>, &str)> = self
-            .places
+        let granted: BTreeSet<(Location<'h>, &str)> = self
+            .keys_by_db
             .iter()
-            .flat_map(|(at, place)| place.grants.iter().map(move |grant| (*at, grant.token)))
+            .flat_map(|(at, records)| records.grants.iter().map(move |grant| (*at, grant.token)))
             .collect();
         for (at, step) in self.steps.iter().enumerate() {
             let answered = step.is_answered() && !step.answer.starts_with("error");
@@ -709,8 +718,8 @@ impl<'h> Book<'h> {
                 _ => {}
             }
         }
-        for place in self.places.values() {
-            for grant in place.grants.iter().filter(|grant| !grant.again) {
+        for records in self.keys_by_db.values() {
+            for grant in records.grants.iter().filter(|grant| !grant.retried) {
                 count("leases_granted", true);
                 if grant.early {
                     count("leases_early", true);
@@ -721,8 +730,8 @@ impl<'h> Book<'h> {
     }
 }
 
-/// Whether state, value and token go together as the table of the reference says.
-fn is_as_promised(parsed: &ParsedAnswer<'_>) -> bool {
+/// Whether the combination of state, value and token is in the table of the reference.
+fn is_documented(parsed: &ParsedAnswer<'_>) -> bool {
     match parsed.state {
         "HIT" | "STALE" => parsed.value.is_some(),
         "ABSENT" => parsed.value.is_none(),
@@ -732,16 +741,15 @@ fn is_as_promised(parsed: &ParsedAnswer<'_>) -> bool {
     }
 }
 
-/// One place, and the book it stands in.
-struct View<'v, 'h> {
-    book: &'v mut Book<'h>,
+/// One key of the history.
+struct KeyView<'v, 'h> {
+    history: &'v mut ParsedHistory<'h>,
     db: u8,
     key: &'h str,
-    place: &'v Place<'h>,
+    records: &'v KeyHistory<'h>,
 }
 
-/// For a list of steps by the moment they ended: of all that ended after (or before) a moment, the one that was sent
-/// first (or last).
+/// Steps sorted by their end: finds, of all that ended after (or before) a time, the one that was sent first (or last).
 struct ByEnd {
     ends: Vec<u64>,
     first_sent_from: Vec<(u64, usize)>,
@@ -777,9 +785,9 @@ impl ByEnd {
     }
 }
 
-impl<'h> View<'_, 'h> {
+impl<'h> KeyView<'_, 'h> {
     fn step(&self, at: usize) -> &'h Step {
-        &self.book.steps[at]
+        &self.history.steps[at]
     }
 
     fn name(&self) -> String {
@@ -791,40 +799,46 @@ impl<'h> View<'_, 'h> {
     fn invalidated_is_not_served(&mut self) {
         enum Event {
             Swap,
-            Mark(Mark),
+            Invalidation(Invalidation),
             Read(usize),
         }
         let swaps: Vec<(u64, u64)> =
-            self.place.swaps.iter().map(|at| (self.step(*at).sent, self.step(*at).ended)).collect();
+            self.records.swaps.iter().map(|at| (self.step(*at).sent, self.step(*at).ended)).collect();
         let swap_within = |from: u64, to: u64| swaps.iter().any(|(sent, ended)| *sent < to && *ended > from);
         let mut events: Vec<(u64, Event)> = Vec::new();
         events.extend(swaps.iter().map(|(_, ended)| (*ended, Event::Swap)));
-        events.extend(self.place.marks.iter().filter(|m| m.ended < u64::MAX).map(|m| (m.ended, Event::Mark(*m))));
-        events.extend(self.place.reads.iter().enumerate().map(|(n, read)| (self.step(read.at).sent, Event::Read(n))));
+        events.extend(
+            self.records
+                .invalidations
+                .iter()
+                .filter(|m| m.ended < u64::MAX)
+                .map(|m| (m.ended, Event::Invalidation(*m))),
+        );
+        events.extend(self.records.reads.iter().enumerate().map(|(n, read)| (self.step(read.at).sent, Event::Read(n))));
         events.sort_by_key(|(moment, _)| *moment);
 
-        // The newest version that each kind of mark speaks of, and the step.
+        // The newest version of each kind of event, and the step.
         let (mut any, mut hard) = ((0, 0), (0, 0));
         let mut found = Vec::new();
         for (_, event) in events {
             match event {
-                // What was in the other database may have been invalidated less hard.
+                // The entry in the other database may only have been made stale.
                 Event::Swap => hard = (0, 0),
-                Event::Mark(mark) => {
-                    let seen = (mark.version, mark.at);
+                Event::Invalidation(invalidation) => {
+                    let seen = (invalidation.version, invalidation.at);
                     any = any.max(seen);
-                    if mark.hard && !swap_within(mark.sent, mark.ended) {
+                    if invalidation.hard && !swap_within(invalidation.sent, invalidation.ended) {
                         hard = hard.max(seen);
                     }
                 }
                 Event::Read(n) => {
-                    let Read { at, parsed } = self.place.reads[n];
+                    let Read { at, parsed } = self.records.reads[n];
                     let step = self.step(at);
                     if parsed.state == "ABSENT" {
-                        let latest = self.book.version_until(self.key, step.ended);
+                        let latest = self.history.version_until(self.key, step.ended);
                         if !(any.0..=latest).any(is_absent) {
                             let what = format!(
-                                "{} was ABSENT, but since version {} was told of, the origin has always had something",
+                                "{} was ABSENT, but the origin has always had a value since version {}, of which the cache was notified",
                                 self.name(),
                                 any.0
                             );
@@ -835,10 +849,10 @@ impl<'h> View<'_, 'h> {
                     let Some((value, (_, version))) = parsed.value.and_then(|v| Some((v, version_of(v)?))) else {
                         continue;
                     };
-                    let plain = self.book.values.get(value).is_some_and(|all| all.iter().any(|(_, one)| one.plain));
+                    let plain = self.history.values.get(value).is_some_and(|all| all.iter().any(|(_, one)| one.plain));
                     let limit = match parsed.state {
                         "HIT" if !plain => any,
-                        // Only what is hard reaches what is stale already, or a string; and only where it was.
+                        // Only a hard invalidation affects stale entries and strings, and only in their database.
                         "HIT" | "STALE" if swap_within(step.sent, step.ended) => continue,
                         "HIT" | "STALE" => hard,
                         _ => continue,
@@ -852,7 +866,7 @@ impl<'h> View<'_, 'h> {
                             limit.0
                         );
                         let mut steps: Vec<usize> = self
-                            .book
+                            .history
                             .values
                             .get(value)
                             .map(|all| all.iter().map(|(at, _)| *at).collect())
@@ -864,22 +878,22 @@ impl<'h> View<'_, 'h> {
             }
         }
         for (what, steps) in found {
-            self.book.complain(Rule::InvalidatedIsNotServed, what, &steps);
+            self.history.report(Rule::InvalidatedIsNotServed, what, &steps);
         }
     }
 
     fn served_was_stored_and_is_in_time(&mut self) {
-        for read in &self.place.reads {
+        for read in &self.records.reads {
             let (at, parsed) = (read.at, read.parsed);
             let Some(value) = parsed.value else { continue };
             let step = self.step(at);
-            let stored = self.book.values.get(value).cloned().unwrap_or_default();
+            let stored = self.history.values.get(value).cloned().unwrap_or_default();
             let mut steps: Vec<usize> = stored.iter().map(|(at, _)| *at).collect();
             steps.push(at);
             let right_key = version_of(value).is_some_and(|(key, version)| {
-                key == self.key && version <= self.book.version_until(self.key, step.ended)
+                key == self.key && version <= self.history.version_until(self.key, step.ended)
             });
-            // Whether it may have been stored at all, and may have been fresh then.
+            // Whether it may have been stored at all, and stored as fresh.
             let (mut may_be, mut may_be_fresh, mut latest) = (false, false, 0);
             let mut length = (0, 0);
             for (store, one) in &stored {
@@ -899,7 +913,7 @@ impl<'h> View<'_, 'h> {
             }
             let name = self.name();
             let what = if !right_key {
-                format!("{name} was served with what is not its value")
+                format!("{name} was served with a value that cannot be its own")
             } else if !may_be {
                 format!("{name} was served with a value that was never stored")
             } else if parsed.state == "HIT" && !may_be_fresh {
@@ -908,32 +922,36 @@ impl<'h> View<'_, 'h> {
                 String::new()
             };
             if !what.is_empty() {
-                self.book.complain(Rule::ServedWasStored, what, &steps);
+                self.history.report(Rule::ServedWasStored, what, &steps);
                 continue;
             }
             let until = latest + length.0 + if parsed.state == "STALE" { length.1 } else { 0 };
             if step.sent > until + LAG {
                 let late = ms(step.sent - until);
-                let what = format!("{name} was served as {} {late:.0} ms after that time was over", parsed.state);
-                self.book.complain(Rule::ServedIsInTime, what, &steps);
+                let what = format!("{name} was served as {} {late:.0} ms after the end of that time", parsed.state);
+                self.history.report(Rule::ServedIsInTime, what, &steps);
             }
         }
     }
 
     // ---- leases ----
 
-    /// What may end whichever lease is out, by the moment it ended.
-    fn enders(&self) -> ByEnd {
-        let place = self.place;
+    /// Steps that may end a lease, by their end.
+    fn lease_enders(&self) -> ByEnd {
+        let records = self.records;
         let sent_ended = |at: &usize| (self.step(*at).sent, self.end_of(*at), *at);
-        let mut all: Vec<_> = place.marks.iter().map(|mark| (mark.sent, mark.ended, mark.at)).collect();
-        all.extend(place.touches.iter().chain(&place.reloads).map(sent_ended));
-        let stores = place.stores.iter().map(|(at, _)| at).filter(|at| &*self.step(**at).answer != "LOST");
+        let mut all: Vec<_> = records
+            .invalidations
+            .iter()
+            .map(|invalidation| (invalidation.sent, invalidation.ended, invalidation.at))
+            .collect();
+        all.extend(records.native_writes.iter().chain(&records.reloads).map(sent_ended));
+        let stores = records.stores.iter().map(|(at, _)| at).filter(|at| &*self.step(**at).answer != "LOST");
         all.extend(stores.map(sent_ended));
         ByEnd::new(all)
     }
 
-    /// When it was certainly over: never, if it was not answered.
+    /// When the step had certainly run: never, if it was not answered.
     fn end_of(&self, at: usize) -> u64 {
         let step = self.step(at);
         if step.is_answered() { step.ended } else { u64::MAX }
@@ -942,23 +960,23 @@ impl<'h> View<'_, 'h> {
     /// Steps that name this token: fills, `UNLOCK`, `EXTEND`.
     fn uses(&self) -> HashMap<&'h str, Vec<usize>> {
         let mut uses: HashMap<&'h str, Vec<usize>> = HashMap::new();
-        for (at, stored) in &self.place.stores {
+        for (at, stored) in &self.records.stores {
             if let Claim::Token(token) = stored.claim {
                 uses.entry(token).or_default().push(*at);
             }
         }
-        for (at, token, _) in &self.place.unlocks {
+        for (at, token, _) in &self.records.unlocks {
             uses.entry(token).or_default().push(*at);
         }
-        for (at, token, _) in &self.place.extends {
+        for (at, token, _) in &self.records.extends {
             uses.entry(token).or_default().push(*at);
         }
         uses
     }
 
-    /// When leases were certainly out: (from, until, token, the step that says so).
-    fn certainly_out(&self) -> Vec<(u64, u64, &'h str, usize)> {
-        let enders = self.enders();
+    /// When leases were certainly held: (from, until, token, step).
+    fn certainly_held(&self) -> Vec<(u64, u64, &'h str, usize)> {
+        let enders = self.lease_enders();
         let uses = self.uses();
         let mut out = Vec::new();
         let mut add = |from: (u64, u64, usize), lease: u64, token: &'h str| {
@@ -973,11 +991,11 @@ impl<'h> View<'_, 'h> {
                 out.push((ended, until, token, at));
             }
         };
-        for grant in self.place.grants.iter().filter(|grant| !grant.early) {
+        for grant in self.records.grants.iter().filter(|grant| !grant.early) {
             add((grant.sent, grant.ended, grant.at), grant.lease, grant.token);
         }
-        let granted: BTreeSet<&str> = self.place.grants.iter().filter(|g| !g.early).map(|g| g.token).collect();
-        for (at, token, by) in &self.place.extends {
+        let granted: BTreeSet<&str> = self.records.grants.iter().filter(|g| !g.early).map(|g| g.token).collect();
+        for (at, token, by) in &self.records.extends {
             if &*self.step(*at).answer == "1" && granted.contains(token) {
                 add((self.step(*at).sent, self.step(*at).ended, *at), *by, token);
             }
@@ -988,18 +1006,18 @@ impl<'h> View<'_, 'h> {
 
     fn one_lease(&mut self) {
         let mut latest: Option<(u64, u64, &str, usize)> = None;
-        for now in self.certainly_out() {
+        for now in self.certainly_held() {
             if let Some(before) = latest
                 && before.1 > now.0
                 && before.2 != now.2
             {
                 let what = format!(
-                    "{} was leased twice at once: the first lease was out until {:.3} at least, the second from {:.3}",
+                    "{} was leased twice at once: the first lease was held until {:.3} at least, the second from {:.3}",
                     self.name(),
                     ms(before.1),
                     ms(now.0)
                 );
-                self.book.complain(Rule::OneLease, what, &[before.3, now.3]);
+                self.history.report(Rule::OneLease, what, &[before.3, now.3]);
             }
             if latest.is_none_or(|before| before.1 < now.1) {
                 latest = Some(now);
@@ -1010,7 +1028,7 @@ impl<'h> View<'_, 'h> {
     // ---- fills ----
 
     fn fills(&mut self) {
-        /// A load that came home: when it began, the step of its first attempt.
+        /// A fill: when its load began, and the step of its first attempt.
         struct Fill<'h> {
             begun: (u64, u64, usize),
             at: usize,
@@ -1018,9 +1036,9 @@ impl<'h> View<'_, 'h> {
         }
         let mut firsts: HashMap<&str, usize> = HashMap::new();
         let mut fills: Vec<Fill<'h>> = Vec::new();
-        let granted: HashMap<&str, &Grant<'h>> = self.place.grants.iter().rev().map(|g| (g.token, g)).collect();
+        let granted: HashMap<&str, &Grant<'h>> = self.records.grants.iter().rev().map(|g| (g.token, g)).collect();
         let (mut found, mut late) = (Vec::new(), Vec::new());
-        for (at, stored) in &self.place.stores {
+        for (at, stored) in &self.records.stores {
             let step = self.step(*at);
             let begun = match stored.claim {
                 Claim::Token(token) => match granted.get(token) {
@@ -1033,7 +1051,7 @@ impl<'h> View<'_, 'h> {
                         continue;
                     }
                 },
-                Claim::Since(stamp) => match self.book.stamps.get(stamp) {
+                Claim::Since(stamp) => match self.history.stamps.get(stamp) {
                     Some(at) => (self.step(*at).sent, self.step(*at).ended, *at),
                     None => continue,
                 },
@@ -1053,39 +1071,45 @@ impl<'h> View<'_, 'h> {
             }
             fills.push(Fill { begun, at: *at, claim: stored.claim });
         }
-        for (at, token, answer) in (self.place.unlocks.iter().map(|(at, token, _)| (at, token)))
-            .chain(self.place.extends.iter().map(|(at, token, _)| (at, token)))
+        for (at, token, answer) in (self.records.unlocks.iter().map(|(at, token, _)| (at, token)))
+            .chain(self.records.extends.iter().map(|(at, token, _)| (at, token)))
             .map(|(at, token)| (*at, *token, &*self.step(*at).answer))
         {
             if answer == "1" && !granted.contains_key(token) {
-                found.push((
-                    Rule::ForeignTokens,
-                    format!("{} knew a token that is not its own", self.name()),
-                    vec![at],
-                ));
+                found.push((Rule::ForeignTokens, format!("{} accepted a token of another key", self.name()), vec![at]));
             }
         }
 
-        let answered_marks = self.place.marks.iter().filter(|mark| mark.ended < u64::MAX);
-        let marks = ByEnd::new(answered_marks.clone().map(|mark| (mark.sent, mark.ended, mark.at)).collect());
+        let answered_invalidations =
+            self.records.invalidations.iter().filter(|invalidation| invalidation.ended < u64::MAX);
+        let invalidations = ByEnd::new(
+            answered_invalidations
+                .clone()
+                .map(|invalidation| (invalidation.sent, invalidation.ended, invalidation.at))
+                .collect(),
+        );
         let is_ok = |at: usize| {
             let step = self.step(at);
             let count = step.words.split(' ').nth(1).filter(|_| step.words.contains("MSET"));
             &*step.answer == "OK" || count == Some(&*step.answer)
         };
-        // By the moment they were answered: when the loads that were stored had begun to be asked for.
+        // By the time of the answer: when the loads that were stored had been requested.
         let oks = ByEnd::new(
             fills.iter().filter(|f| is_ok(f.at)).map(|f| (f.begun.0, self.step(f.at).ended, f.at)).collect(),
         );
         let sweeps = |from: u64, to: u64| {
-            let marks = self.place.marks.iter().any(|mark| mark.sweeping && mark.sent < to && mark.ended > from);
-            marks || self.place.reloads.iter().any(|at| self.step(*at).sent < to && self.end_of(*at) > from)
+            let invalidations = self
+                .records
+                .invalidations
+                .iter()
+                .any(|invalidation| invalidation.whole_db && invalidation.sent < to && invalidation.ended > from);
+            invalidations || self.records.reloads.iter().any(|at| self.step(*at).sent < to && self.end_of(*at) > from)
         };
         let causes = self.causes();
         for fill in &fills {
             let step = self.step(fill.at);
             let (asked, got, begun_at) = fill.begun;
-            if let Some((sent, mark)) = marks.last_sent_of_those_ended_before(step.sent)
+            if let Some((sent, invalidation)) = invalidations.last_sent_of_those_ended_before(step.sent)
                 && sent > got
                 && is_ok(fill.at)
             {
@@ -1093,7 +1117,7 @@ impl<'h> View<'_, 'h> {
                     "a load of {} was stored as fresh, though between its beginning and its end the key was invalidated or written",
                     self.name()
                 );
-                found.push((Rule::DistrustedLoads, what, vec![begun_at, mark, fill.at]));
+                found.push((Rule::DistrustedLoads, what, vec![begun_at, invalidation, fill.at]));
             }
             if let Some((sent, other)) = oks.last_sent_of_those_ended_before(step.sent)
                 && sent > got
@@ -1112,9 +1136,9 @@ impl<'h> View<'_, 'h> {
                     .iter()
                     .any(|(sent, ended, claim)| *claim != fill.claim && *sent < step.ended && *ended > asked)
             {
-                let given_back = self.place.unlocks.iter().any(|(at, of, _)| *of == token && *at < fill.at);
-                let in_time = !given_back && step.ended < asked + granted[token].lease.saturating_sub(COARSE);
-                if !in_time && self.place.namesakes.iter().any(|(sent, ended)| *sent < step.ended && *ended > asked) {
+                let unlocked = self.records.unlocks.iter().any(|(at, of, _)| *of == token && *at < fill.at);
+                let in_time = !unlocked && step.ended < asked + granted[token].lease.saturating_sub(COARSE);
+                if !in_time && self.records.namesakes.iter().any(|(sent, ended)| *sent < step.ended && *ended > asked) {
                     continue;
                 }
                 let when = if in_time { "in time" } else { "late" };
@@ -1130,34 +1154,42 @@ impl<'h> View<'_, 'h> {
             }
         }
         for (rule, what, steps) in found {
-            self.book.complain(rule, what, &steps);
+            self.history.report(rule, what, &steps);
         }
         if !late.is_empty() {
-            self.book.late_refusals.push(late);
+            self.history.late_refusals.push(late);
         }
     }
 
-    /// What may be a reason not to trust a load: (sent, ended, claim).
+    /// Possible causes not to trust a load: (sent, ended, claim).
     fn causes(&self) -> Vec<(u64, u64, Claim<'h>)> {
-        let place = self.place;
-        let mut causes: Vec<_> = place.marks.iter().map(|m| (m.sent, m.ended, Claim::None)).collect();
-        causes.extend(place.stores.iter().map(|(at, one)| (self.step(*at).sent, self.end_of(*at), one.claim)));
+        let records = self.records;
+        let mut causes: Vec<_> = records.invalidations.iter().map(|m| (m.sent, m.ended, Claim::None)).collect();
+        causes.extend(records.stores.iter().map(|(at, one)| (self.step(*at).sent, self.end_of(*at), one.claim)));
         causes.extend(
-            place.touches.iter().chain(&place.reloads).map(|at| (self.step(*at).sent, self.end_of(*at), Claim::None)),
+            records
+                .native_writes
+                .iter()
+                .chain(&records.reloads)
+                .map(|at| (self.step(*at).sent, self.end_of(*at), Claim::None)),
         );
         causes
     }
 
     // ---- waiting ----
 
-    /// When somebody may have been loading, or have failed to: (from, until, step). `tight`: the answer to one who waited
-    /// was not long on its way, so its lease began shortly before.
-    fn possibly_out(&self, tight: bool) -> Vec<(u64, u64, usize)> {
-        let place = self.place;
+    /// When a lease or a back-off may have existed: (from, until, step). `tight`: the answer to a waiter did not take
+    /// long, so its lease began shortly before.
+    fn possibly_held(&self, tight: bool) -> Vec<(u64, u64, usize)> {
+        let records = self.records;
         let mut out = Vec::new();
-        // What certainly ends whichever lease is out, by when it was sent.
-        let mut ends: Vec<(u64, u64)> =
-            place.marks.iter().filter(|mark| mark.ended < u64::MAX).map(|mark| (mark.sent, mark.ended)).collect();
+        // Steps that certainly end a lease, by when they were sent.
+        let mut ends: Vec<(u64, u64)> = records
+            .invalidations
+            .iter()
+            .filter(|invalidation| invalidation.ended < u64::MAX)
+            .map(|invalidation| (invalidation.sent, invalidation.ended))
+            .collect();
         ends.sort_unstable();
         let uses = self.uses();
         let close = |from: u64, until: u64, known_at: u64, token: &str| {
@@ -1173,7 +1205,7 @@ impl<'h> View<'_, 'h> {
             }
             (from, until)
         };
-        for grant in &place.grants {
+        for grant in &records.grants {
             let sent = match tight && grant.waited {
                 true => grant.sent.max(grant.ended.saturating_sub(ON_ITS_WAY.0)),
                 false => grant.sent,
@@ -1181,22 +1213,22 @@ impl<'h> View<'_, 'h> {
             let (from, until) = close(sent, grant.ended + grant.lease + LAG / 2, grant.ended, grant.token);
             out.push((from, until, grant.at));
         }
-        for (at, token, by) in &place.extends {
+        for (at, token, by) in &records.extends {
             let step = self.step(*at);
             if &*step.answer != "0" {
                 let (from, until) = close(step.sent, step.ended + by + LAG / 2, step.ended, token);
                 out.push((from, until, *at));
             }
         }
-        for (at, _, backoff) in &place.unlocks {
+        for (at, _, backoff) in &records.unlocks {
             if let Some(backoff) = backoff {
                 out.push((self.step(*at).sent, self.step(*at).ended + backoff + LAG / 2, *at));
             }
         }
-        for at in &place.asks {
+        for at in &records.getlocks {
             let step = self.step(*at);
             if !step.is_answered() || step.answer.starts_with("error") {
-                let Act::GetLock { lock, .. } = self.book.acts[*at] else { continue };
+                let Act::GetLock { lock, .. } = self.history.acts[*at] else { continue };
                 let from = if tight { step.sent.max(step.ended.saturating_sub(ON_ITS_WAY.0)) } else { step.sent };
                 out.push((from, step.ended + lock.unwrap_or(UNKNOWN_LOCK) + LAG, *at));
             }
@@ -1207,11 +1239,11 @@ impl<'h> View<'_, 'h> {
 
     fn waiting(&mut self) {
         let mut found = Vec::new();
-        let out = self.possibly_out(false);
-        let tight = self.possibly_out(true);
+        let out = self.possibly_held(false);
+        let tight = self.possibly_held(true);
         let longest = |out: &[(u64, u64, usize)]| out.iter().map(|(from, until, _)| until - from).max().unwrap_or(0);
         let (longest_out, longest_tight) = (longest(&out), longest(&tight));
-        // Those that touch this stretch of time.
+        // The intervals that overlap this one.
         fn touching(
             out: &[(u64, u64, usize)],
             longest: u64,
@@ -1225,18 +1257,19 @@ impl<'h> View<'_, 'h> {
                 .filter(move |(_, until, _)| *until >= from)
         }
 
-        for at in &self.place.asks {
+        for at in &self.records.getlocks {
             let step = self.step(*at);
-            let narrow = || self.book.narrow.iter().any(|(from, to)| *from < step.ended && *to > step.sent);
+            let lease_refusals =
+                || self.history.lease_refusals.iter().any(|(from, to)| *from < step.ended && *to > step.sent);
             if step.answer.starts_with("BUSY")
                 && touching(&out, longest_out, step.sent, step.ended).next().is_none()
-                && !narrow()
+                && !lease_refusals()
             {
-                let what = format!("{} was BUSY, though nobody can have been loading it", self.name());
+                let what = format!("{} was BUSY without a possible lease or back-off", self.name());
                 found.push((Rule::BusyHasACause, what, vec![*at]));
             }
 
-            let Act::GetLock { wait, .. } = self.book.acts[*at] else { continue };
+            let Act::GetLock { wait, .. } = self.history.acts[*at] else { continue };
             if wait == 0 {
                 continue;
             }
@@ -1244,7 +1277,7 @@ impl<'h> View<'_, 'h> {
             let mut gaps = Vec::new();
             for (from, until, own) in touching(&tight, longest_tight, step.sent, step.ended) {
                 if *own == *at && *from < step.ended.saturating_sub(ON_ITS_WAY.0) {
-                    continue; // of what it got itself only the end counts
+                    continue; // its own lease counts only from its end
                 }
                 if *from > free_from {
                     gaps.push((free_from, *from));
@@ -1254,9 +1287,9 @@ impl<'h> View<'_, 'h> {
             if step.ended > free_from {
                 gaps.push((free_from, step.ended));
             }
-            if let Some((from, to)) = gaps.into_iter().find(|(from, to)| self.book.too_long(*from, *to)) {
+            if let Some((from, to)) = gaps.into_iter().find(|(from, to)| self.history.too_long(*from, *to)) {
                 let what = format!(
-                    "a caller was parked for {} from {:.3} to {:.3} while nobody can have been loading it",
+                    "a caller was parked for {} from {:.3} to {:.3} without a possible lease",
                     self.name(),
                     ms(from),
                     ms(to)
@@ -1266,41 +1299,42 @@ impl<'h> View<'_, 'h> {
         }
         self.first_in_line(&mut found);
         for (rule, what, steps) in found {
-            self.book.complain(rule, what, &steps);
+            self.history.report(rule, what, &steps);
         }
     }
 
     fn first_in_line(&self, found: &mut Vec<(Rule, String, Vec<usize>)>) {
-        // A few ticks: by then the server has read what was sent before.
-        let before = |a: u64, b: u64| self.book.ticks_between(a, b) >= 3;
-        let parked: Vec<usize> = (self.place.asks.iter().copied())
-            .filter(|at| matches!(self.book.acts[*at], Act::GetLock { wait, .. } if wait > 0))
+        // After a few ticks the server has read what was sent before.
+        let before = |a: u64, b: u64| self.history.ticks_between(a, b) >= 3;
+        let parked: Vec<usize> = (self.records.getlocks.iter().copied())
+            .filter(|at| matches!(self.history.acts[*at], Act::GetLock { wait, .. } if wait > 0))
             .collect();
         let longest = parked.iter().map(|at| self.step(*at).ended - self.step(*at).sent).max().unwrap_or(0);
         let waiting_at = |moment: u64| {
             let first = parked.partition_point(|at| self.step(*at).sent < moment.saturating_sub(longest));
             parked[first..].iter().copied().take_while(move |at| self.step(*at).sent < moment)
         };
-        // Whoever says its name may be given again what was granted to a connection that is lost.
-        let first = |grant: &&Grant<'_>| !grant.again && !grant.early && !self.step(grant.at).words.contains(" OWNER ");
-        for grant in self.place.grants.iter().filter(first) {
+        // With OWNER a caller may get retried a lease that was granted to a lost connection.
+        let first =
+            |grant: &&Grant<'_>| !grant.retried && !grant.early && !self.step(grant.at).words.contains(" OWNER ");
+        for grant in self.records.grants.iter().filter(first) {
             let overtaken = waiting_at(grant.sent).find(|at| {
                 let waiter = self.step(*at);
-                // It was still parked when the other was answered: so much longer that no answer can have been on its way,
-                // or it was given what was only stored after that.
-                let served = ParsedAnswer::of(&waiter.answer).and_then(|parsed| self.book.values.get(parsed.value?));
+                // It was still parked when the other was answered: for so long that no answer can have been on its way,
+                // or it got a value that was stored only later.
+                let served = ParsedAnswer::of(&waiter.answer).and_then(|parsed| self.history.values.get(parsed.value?));
                 let stored_since =
                     served.is_some_and(|all| all.iter().all(|(at, _)| self.step(*at).sent > grant.ended));
                 before(waiter.sent, grant.sent)
                     && waiter.ended > grant.ended
-                    && (stored_since || self.book.too_long(grant.ended, waiter.ended))
+                    && (stored_since || self.history.too_long(grant.ended, waiter.ended))
             });
             if let Some(at) = overtaken {
-                let what = format!("a caller got the lease of {} before one who waited longer", self.name());
+                let what = format!("a caller got the lease of {} before one that had waited longer", self.name());
                 found.push((Rule::FirstInLine, what, vec![at, grant.at]));
             }
         }
-        for (at, stored) in &self.place.stores {
+        for (at, stored) in &self.records.stores {
             let step = self.step(*at);
             if &*step.answer != "OK" || stored.plain {
                 continue;
@@ -1309,17 +1343,18 @@ impl<'h> View<'_, 'h> {
                 let waiter = self.step(*at);
                 before(waiter.sent, step.sent)
                     && waiter.ended > step.ended
-                    && self.book.too_long(step.ended, waiter.ended)
+                    && self.history.too_long(step.ended, waiter.ended)
             });
             if let Some(waiter) = left {
                 // A retry stores nothing.
-                let first = |token| self.place.stores.iter().find(|(_, s)| s.claim == Claim::Token(token)).map(|s| s.0);
+                let first =
+                    |token| self.records.stores.iter().find(|(_, s)| s.claim == Claim::Token(token)).map(|s| s.0);
                 if let Claim::Token(token) = stored.claim
                     && first(token) != Some(*at)
                 {
                     continue;
                 }
-                let what = format!("a caller waited on for {} after it had been stored", self.name());
+                let what = format!("a caller still waited for {} after it had been stored", self.name());
                 found.push((Rule::AStoreAnswersAll, what, vec![waiter, *at]));
             }
         }

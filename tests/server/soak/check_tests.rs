@@ -1,10 +1,9 @@
-//! For each rule of the checker a history that breaks it and one that nearly does: a checker that cannot fail is worth
-//! nothing, and neither is one that fails too easily.
+//! For each rule of the checker a history that violates it and one that nearly does.
 
 use super::check::{Rule, check};
 use super::history::Step;
 
-/// Lines of a history: in milliseconds when it was sent and answered, who, where, the words, the answer.
+/// Parses lines of a history: sent and answered in ms, connection, database, command, answer.
 fn steps(lines: &str) -> Vec<Step> {
     let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
     let mut steps: Vec<Step> =
@@ -13,7 +12,7 @@ fn steps(lines: &str) -> Vec<Step> {
     steps
 }
 
-/// The rules that a history breaks. While it lasts there is a tick every 3 ms.
+/// The rules that a history violates; a tick every 3 ms is added.
 fn broken(lines: &str) -> Vec<Rule> {
     let mut all = steps(lines);
     let end = all.iter().map(|step| step.ended).max().unwrap_or(0);
@@ -25,24 +24,24 @@ fn broken(lines: &str) -> Vec<Rule> {
     rules
 }
 
-/// The history breaks this rule and no other.
+/// The history violates this rule and no other.
 #[track_caller]
 fn breaks(rule: Rule, lines: &str) {
     assert_eq!(broken(lines), [rule], "{lines}");
 }
 
-/// The history breaks nothing.
+/// The history violates no rule.
 #[track_caller]
 fn keeps(lines: &str) {
     assert_eq!(broken(lines), [], "{lines}");
 }
 
-/// Version 1 is stored, version 2 is written and this is said of it at 20 ms; what comes after is the case.
-fn told_by(says: &str, lines: &str) -> String {
+/// Version 1 is stored, version 2 is written, and at 20 ms the cache gets this command; `lines` follow.
+fn after_invalidation(command: &str, lines: &str) -> String {
     format!(
         "1 2 c5 db0 | SMARTCACHE.SET a a@1#1 PX 5000 SWR 5000ms | OK
          10 11 c0 db0 | WRITE a 2 | done
-         20 21 c6 db0 | {says}
+         20 21 c6 db0 | {command}
          {lines}"
     )
 }
@@ -50,7 +49,7 @@ fn told_by(says: &str, lines: &str) -> String {
 #[test]
 fn what_was_invalidated_is_not_served_as_fresh() {
     let hit = "30 31 c7 db0 | SMARTCACHE.GET a | a@1#1";
-    for says in [
+    for command in [
         "SMARTCACHE.DEL a | 1",
         "SMARTCACHE.STALE a | 1",
         "DEL a | 1",
@@ -58,30 +57,30 @@ fn what_was_invalidated_is_not_served_as_fresh() {
         "FLUSHALL | OK",
         "SMARTCACHE.SET a a@2#2 PX 50 | OK",
     ] {
-        breaks(Rule::InvalidatedIsNotServed, &told_by(says, hit));
-        // Asked before the answer was there.
-        keeps(&told_by(says, "20.5 31 c7 db0 | SMARTCACHE.GET a | a@1#1"));
+        breaks(Rule::InvalidatedIsNotServed, &after_invalidation(command, hit));
+        // Read before the answer arrived.
+        keeps(&after_invalidation(command, "20.5 31 c7 db0 | SMARTCACHE.GET a | a@1#1"));
     }
     for state in ["HIT", "STALE"] {
         let answer = format!("30 31 c7 db0 | SMARTCACHE.GETLOCK a | {state} a@1#1 nil 0 20");
-        breaks(Rule::InvalidatedIsNotServed, &told_by("SMARTCACHE.DEL a | 1", &answer));
+        breaks(Rule::InvalidatedIsNotServed, &after_invalidation("SMARTCACHE.DEL a | 1", &answer));
     }
-    keeps(&told_by("SMARTCACHE.DEL b | 1", hit));
-    keeps(&told_by("SMARTCACHE.DEL a | gone\n 25 25 c9 db0 | CLIENT KILL ID 6 | 1", hit));
+    keeps(&after_invalidation("SMARTCACHE.DEL b | 1", hit));
+    keeps(&after_invalidation("SMARTCACHE.DEL a | gone\n 25 25 c9 db0 | CLIENT KILL ID 6 | 1", hit));
 }
 
 #[test]
-fn what_was_made_stale_may_be_served_as_stale() {
+fn entries_made_stale_may_be_served_as_stale() {
     let stale = "30 31 c7 db0 | SMARTCACHE.GETLOCK a | STALE a@1#1 nil 0 20";
     let lease = "22 23 c8 db0 | SMARTCACHE.GETLOCK a LOCK 100ms | STALE a@1#1 T 0 100\n";
-    keeps(&told_by("SMARTCACHE.STALE a | 1", &format!("{lease}{stale}")));
-    breaks(Rule::InvalidatedIsNotServed, &told_by("FLUSHDB SYNC | OK", stale));
-    // What was in the other database had only been made stale.
-    keeps(&told_by("FLUSHDB SYNC | OK", &format!("24 25 c9 db1 | SWAPDB 0 1 | OK\n{stale}")));
+    keeps(&after_invalidation("SMARTCACHE.STALE a | 1", &format!("{lease}{stale}")));
+    breaks(Rule::InvalidatedIsNotServed, &after_invalidation("FLUSHDB SYNC | OK", stale));
+    // The entry in the other database had only been made stale.
+    keeps(&after_invalidation("FLUSHDB SYNC | OK", &format!("24 25 c9 db1 | SWAPDB 0 1 | OK\n{stale}")));
 }
 
 #[test]
-fn strings_are_out_of_reach_of_soft_invalidation() {
+fn soft_invalidation_does_not_affect_strings() {
     let history = "1 2 c5 db0 | SET a a@1#1 PX 5000 | OK
         10 11 c0 db0 | WRITE a 2 | done
         20 21 c6 db0 | SMARTCACHE.STALE a | 0
@@ -89,7 +88,7 @@ fn strings_are_out_of_reach_of_soft_invalidation() {
     keeps(history);
     let deleted = history.replace("SMARTCACHE.STALE a | 0", "SMARTCACHE.DEL a | 1");
     breaks(Rule::InvalidatedIsNotServed, &deleted);
-    // What was deleted was in the other database by then, or came from there.
+    // The deleted entry had moved to the other database, or came from there.
     keeps(&format!("{deleted}\n 24 25 c9 db1 | SWAPDB 0 1 | OK"));
 }
 
@@ -130,8 +129,8 @@ fn only_what_was_stored_is_served() {
 
 #[test]
 fn nothing_is_served_after_its_time() {
-    let history = |when: &str, says: &str| {
-        format!("1 2 c5 db0 | SMARTCACHE.SET a a@1#1 PX 100 SWR 300ms SIE 500ms | OK\n{when} c7 db0 | {says}")
+    let history = |when: &str, command: &str| {
+        format!("1 2 c5 db0 | SMARTCACHE.SET a a@1#1 PX 100 SWR 300ms SIE 500ms | OK\n{when} c7 db0 | {command}")
     };
     keeps(&history("110 111", "SMARTCACHE.GET a | a@1#1"));
     breaks(Rule::ServedIsInTime, &history("310 311", "SMARTCACHE.GET a | a@1#1"));
@@ -166,7 +165,7 @@ fn answers_come_when_they_are_due() {
 }
 
 #[test]
-fn a_machine_that_stands_still_is_not_the_servers_fault() {
+fn a_stalled_machine_is_not_the_servers_fault() {
     let late = steps(
         "1 2 c4 db0 | SMARTCACHE.GETLOCK a LOCK 2000ms | MISS nil T 0 2000
          5 900 c5 db0 | SMARTCACHE.GETLOCK a WAIT 100ms | BUSY nil nil 0 20
@@ -205,7 +204,7 @@ fn an_early_lease_may_be_followed_by_another() {
     );
 }
 
-/// A load under lease `T` that began at 2 ms and comes home at 50 ms.
+/// A load under lease `T` that began at 2 ms and is stored at 50 ms.
 fn load(meanwhile: &str, answer: &str) -> String {
     format!(
         "1 2 c5 db0 | SMARTCACHE.GETLOCK a LOCK 20ms | MISS nil T 0 20
@@ -216,17 +215,17 @@ fn load(meanwhile: &str, answer: &str) -> String {
 
 #[test]
 fn a_load_that_was_invalidated_is_not_stored_as_fresh() {
-    for says in [
+    for command in [
         "SMARTCACHE.DEL a | 0",
         "SMARTCACHE.STALE a | 0",
         "FLUSHALL | OK",
         "SWAPDB 0 1 | OK",
         "SMARTCACHE.SET a a@1#9 PX 1 | OK",
     ] {
-        breaks(Rule::DistrustedLoads, &load(&format!("10 11 c6 db0 | {says}"), "OK"));
-        keeps(&load(&format!("10 11 c6 db0 | {says}"), "LOST"));
-        keeps(&load(&format!("1.5 11 c6 db0 | {says}"), "OK"));
-        keeps(&load(&format!("45 50.5 c6 db0 | {says}"), "OK"));
+        breaks(Rule::DistrustedLoads, &load(&format!("10 11 c6 db0 | {command}"), "OK"));
+        keeps(&load(&format!("10 11 c6 db0 | {command}"), "LOST"));
+        keeps(&load(&format!("1.5 11 c6 db0 | {command}"), "OK"));
+        keeps(&load(&format!("45 50.5 c6 db0 | {command}"), "OK"));
     }
     breaks(
         Rule::DistrustedLoads,
@@ -291,7 +290,7 @@ fn late_fills_are_stored_too_when_nothing_happened() {
 }
 
 #[test]
-fn a_lease_given_back_is_as_good_as_over() {
+fn an_unlocked_lease_has_ended() {
     let history = "1 2 c5 db0 | SMARTCACHE.GETLOCK a LOCK 100ms | MISS nil T 0 100
         10 11 c5 db0 | SMARTCACHE.UNLOCK a T | 1
         50 51 c5 db0 | SMARTCACHE.SET a a@1#1 PX 100 TOKEN T | LOST";
@@ -333,7 +332,7 @@ fn nobody_is_parked_while_nobody_loads() {
 }
 
 #[test]
-fn who_waits_longest_is_the_next_to_load() {
+fn the_first_waiter_is_the_next_to_load() {
     let history = |waited_until: &str| {
         format!(
             "1 2 c5 db0 | SMARTCACHE.GETLOCK a LOCK 1000ms | MISS nil T 0 1000
@@ -344,7 +343,7 @@ fn who_waits_longest_is_the_next_to_load() {
     };
     breaks(Rule::FirstInLine, &history("500"));
     keeps(&history("130"));
-    // What it is given in the end was stored after the other had got the lease.
+    // Its value was stored after the other caller had got the lease.
     let served = |sent: &str| {
         let store = format!("{sent} 124 c7 db0 | SMARTCACHE.SET a a@1#1 PX 700 TOKEN U | OK");
         history("125").replace("BUSY nil nil 0 20", "HIT a@1#1 nil 700 0") + "\n" + &store
@@ -354,7 +353,7 @@ fn who_waits_longest_is_the_next_to_load() {
 }
 
 #[test]
-fn a_store_answers_all_who_wait() {
+fn a_store_answers_all_waiters() {
     let history = |waited_until: &str| {
         format!(
             "1 2 c5 db0 | SMARTCACHE.GETLOCK a LOCK 1000ms | MISS nil T 0 1000

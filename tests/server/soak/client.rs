@@ -1,4 +1,4 @@
-//! Those who make the chaos: readers that load, writers, operators, and one who only asks for the time.
+//! The clients of the soak: readers that load, writers, operators, and a ticker.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use super::history::Step;
 use super::origin::{Key, World, is_absent};
 use crate::support::{Conn, Reply, resp};
 
-/// Longer than any answer may take: then the checker says who was left without one.
+/// Longer than any answer may take; the checker reports who got none.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Somebody with a connection, which may be lost, and a record of all that was said.
+/// A client with a connection, which may be lost, and a record of its commands and answers.
 pub(crate) struct Client {
     pub(super) world: Arc<World>,
     pub(super) rng: StdRng,
@@ -26,7 +26,7 @@ pub(crate) struct Client {
     db: u8,
     /// Whether its connections may be killed.
     mortal: bool,
-    /// Whether it talks to the replica.
+    /// Whether it is connected to the replica.
     pub(super) at_the_replica: bool,
     pub(super) steps: Vec<Step>,
 }
@@ -45,7 +45,7 @@ impl Client {
 
     // ---- roles ----
 
-    /// Reads, loads and writes until it is over, in every way that a client may.
+    /// Reads, loads and writes until the end, in every way that a client may.
     pub(crate) fn live(mut self) -> Vec<Step> {
         while !self.world.is_over() {
             let world = self.world.clone();
@@ -57,19 +57,19 @@ impl Client {
                 84..88 => self.load_since(key, db),
                 88..90 => self.load_batch(db),
                 90..97 => self.write(key),
-                97 => drop(self.say(db, words!["SMARTCACHE.DEL", key.name])),
-                98 => drop(self.say(db, words!["SMARTCACHE.STALE", key.name])),
-                _ => self.hang_up(),
+                97 => drop(self.call(db, words!["SMARTCACHE.DEL", key.name])),
+                98 => drop(self.call(db, words!["SMARTCACHE.STALE", key.name])),
+                _ => self.disconnect(),
             }
             let pause = self.rng.random_range(0..8);
             self.pause(pause);
         }
-        self.say_and_check(0, None); // whatever is still on its way would come before this answer
-        self.hang_up();
+        self.call_with_echo(0, None); // answers still on their way arrive before this one
+        self.disconnect();
         self.steps
     }
 
-    /// Disturbs everybody, now and then.
+    /// Disturbs the others from time to time.
     pub(crate) fn operate(mut self) -> Vec<Step> {
         while !self.world.is_over() {
             let pause = self.rng.random_range(5..60);
@@ -80,43 +80,43 @@ impl Client {
             let key = world.any_key(&mut self.rng);
             let db = *key.dbs.choose(&mut self.rng).expect("a key has a database");
             match self.rng.random_range(0..100) {
-                0..30 => drop(self.say(0, words!["CLIENT", "KILL", "ID", victim])),
-                30..45 => drop(self.say(0, words!["CLIENT", "UNBLOCK", victim])),
-                45..50 => drop(self.say(0, words!["CLIENT", "UNBLOCK", victim, "ERROR"])),
+                0..30 => drop(self.call(0, words!["CLIENT", "KILL", "ID", victim])),
+                30..45 => drop(self.call(0, words!["CLIENT", "UNBLOCK", victim])),
+                45..50 => drop(self.call(0, words!["CLIENT", "UNBLOCK", victim, "ERROR"])),
                 50..58 => {
                     let how = ["SYNC", "ASYNC"].choose(&mut self.rng).expect("two ways");
-                    drop(self.say(db, words!["FLUSHDB", how]));
+                    drop(self.call(db, words!["FLUSHDB", how]));
                 }
                 58..68 => {
                     let _alone = world.swap.write().unwrap_or_else(PoisonError::into_inner);
-                    drop(self.say(0, words!["SWAPDB", 2, 3]));
+                    drop(self.call(0, words!["SWAPDB", 2, 3]));
                 }
-                68..76 => drop(self.say(db, words!["RENAME", key.name, "aside"])),
+                68..76 => drop(self.call(db, words!["RENAME", key.name, "aside"])),
                 76..86 => {
                     let ms = self.rng.random_range(1..200);
-                    drop(self.say(db, words!["PEXPIRE", key.name, ms]));
+                    drop(self.call(db, words!["PEXPIRE", key.name, ms]));
                 }
                 86..90 => self.set_for_a_while("max-leases", "4", "100000"),
                 90..94 => self.set_for_a_while("max-waiters", "3", "0"),
                 94..97 => self.set_for_a_while("lock", "50ms", "300ms"),
-                97 => drop(self.say(0, words!["BGSAVE"])),
-                98 => drop(self.say(0, words!["DEBUG", "RELOAD"])),
-                _ => drop(self.say(0, words!["FLUSHALL"])),
+                97 => drop(self.call(0, words!["BGSAVE"])),
+                98 => drop(self.call(0, words!["DEBUG", "RELOAD"])),
+                _ => drop(self.call(0, words!["FLUSHALL"])),
             }
         }
         self.steps
     }
 
-    /// Asks every few milliseconds whether the server is there: what came between two such steps was seen by it.
+    /// Sends `PING` every few milliseconds: proof that server and test were running.
     pub(crate) fn tick(mut self) -> Vec<Step> {
         while !self.world.is_over() {
-            self.say(0, words!["PING"]);
+            self.call(0, words!["PING"]);
             self.pause(3);
         }
         self.steps
     }
 
-    // ---- what clients do ----
+    // ---- operations ----
 
     /// The cache-aside read.
     fn read_aside(&mut self, key: &Key, db: u8) {
@@ -139,9 +139,9 @@ impl Client {
         }
         if self.once_in(20) {
             let within = self.rng.random_range(0..wait + 20);
-            return self.say_and_leave(db, ask, within);
+            return self.call_and_disconnect(db, ask, within);
         }
-        let answer = if self.once_in(8) { self.say_and_check(db, Some(ask)) } else { self.say(db, ask) };
+        let answer = if self.once_in(8) { self.call_with_echo(db, Some(ask)) } else { self.call(db, ask) };
         match answer.split(' ').nth(2) {
             Some(token) if token != "nil" && !answer.starts_with("error") => self.load(key, db, token),
             _ if answer.starts_with("BUSY") => {
@@ -152,7 +152,7 @@ impl Client {
         }
     }
 
-    /// Loads, and brings home what was loaded, or does not.
+    /// Loads, and then stores, unlocks, extends or abandons.
     fn load(&mut self, key: &Key, db: u8, token: &str) {
         let takes = if self.once_in(10) { self.rng.random_range(100..450) } else { self.rng.random_range(0..60) };
         let at = self.rng.random_range(0..=takes);
@@ -160,15 +160,15 @@ impl Client {
         let version = key.load();
         self.pause(takes - at);
         match self.rng.random_range(0..100) {
-            0..8 => drop(self.say(db, words!["SMARTCACHE.UNLOCK", key.name, token])),
+            0..8 => drop(self.call(db, words!["SMARTCACHE.UNLOCK", key.name, token])),
             8..14 => {
                 let ms = self.rng.random_range(10..200);
-                drop(self.say(db, words!["SMARTCACHE.UNLOCK", key.name, token, "BACKOFF", format!("{ms}ms")]));
+                drop(self.call(db, words!["SMARTCACHE.UNLOCK", key.name, token, "BACKOFF", format!("{ms}ms")]));
                 if self.once_in(4) {
                     self.store(key, db, version, &["TOKEN", token], 1);
                 }
             }
-            14..20 => self.hang_up(),
+            14..20 => self.disconnect(),
             20..24 => {}
             24..28 => {
                 let other = self.world.clone();
@@ -182,7 +182,7 @@ impl Client {
             }
             28..34 => {
                 let ms = self.rng.random_range(5..200);
-                drop(self.say(db, words!["SMARTCACHE.EXTEND", key.name, token, format!("{ms}ms")]));
+                drop(self.call(db, words!["SMARTCACHE.EXTEND", key.name, token, format!("{ms}ms")]));
                 self.pause(ms / 3);
                 self.store(key, db, version, &["TOKEN", token], 1);
             }
@@ -191,7 +191,7 @@ impl Client {
         }
     }
 
-    /// Stores this version, some times over.
+    /// Stores this version `times` times.
     fn store(&mut self, key: &Key, db: u8, version: u64, claim: &[&str], times: usize) -> bool {
         let mut set = match is_absent(version) {
             true => words!["SMARTCACHE.ABSENT", key.name],
@@ -204,12 +204,12 @@ impl Client {
         set.extend(claim.iter().map(|word| word.to_string()));
         let mut acknowledged = false;
         for _ in 0..times {
-            acknowledged |= &*self.say(db, set.clone()) == "OK";
+            acknowledged |= &*self.call(db, set.clone()) == "OK";
         }
         acknowledged
     }
 
-    /// In milliseconds: short, so that much is loaded, or such that others have the time to meddle.
+    /// In milliseconds: short, so that there are many loads, or long enough for others to interfere.
     fn lifetime(&mut self) -> u64 {
         let most = if self.once_in(3) { 1_000 } else { 100 };
         self.rng.random_range(5..most)
@@ -241,14 +241,14 @@ impl Client {
                 .iter()
                 .map(|word| word.to_string()),
         );
-        self.say(db, get);
+        self.call(db, get);
     }
 
     /// A load without a lease.
     fn load_since(&mut self, key: &Key, db: u8) {
-        let stamp = self.say(db, words!["SMARTCACHE.STAMP"]);
+        let stamp = self.call(db, words!["SMARTCACHE.STAMP"]);
         if stamp.len() < 20 {
-            return; // none came
+            return; // no answer
         }
         let version = key.load();
         let takes = self.rng.random_range(0..60);
@@ -256,9 +256,9 @@ impl Client {
         self.store(key, db, version, &["SINCE", &stamp], 1);
     }
 
-    /// Several at once.
+    /// Loads several keys at once.
     fn load_batch(&mut self, db: u8) {
-        let stamp = self.say(db, words!["SMARTCACHE.STAMP"]);
+        let stamp = self.call(db, words!["SMARTCACHE.STAMP"]);
         if stamp.len() < 20 {
             return;
         }
@@ -280,11 +280,11 @@ impl Client {
         }
         set.extend(words!["PX", self.lifetime(), "SINCE", stamp]);
         if !loaded.is_empty() {
-            self.say(db, set);
+            self.call(db, set);
         }
     }
 
-    /// Writes the origin, and tells the cache in all databases of the key until each has acknowledged it.
+    /// Writes the origin, and then invalidates the key in all its databases until each has acknowledged it.
     fn write(&mut self, key: &Key) {
         let world = self.world.clone();
         let _one = key.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -302,46 +302,46 @@ impl Client {
         let how = self.rng.random_range(0..if world.guards_native { 12 } else { 8 });
         for db in key.dbs {
             loop {
-                let said = match how {
-                    0..3 => self.say(*db, words!["SMARTCACHE.DEL", key.name]),
-                    3..6 => self.say(*db, words!["SMARTCACHE.STALE", key.name]),
+                let answer = match how {
+                    0..3 => self.call(*db, words!["SMARTCACHE.DEL", key.name]),
+                    3..6 => self.call(*db, words!["SMARTCACHE.STALE", key.name]),
                     6..8 => match self.store(key, *db, version, &[], 1) {
                         true => "OK".into(),
                         false => "gone".into(),
                     },
-                    8..10 => self.say(*db, words!["DEL", key.name]),
-                    10 => self.say(*db, words!["UNLINK", key.name]),
+                    8..10 => self.call(*db, words!["DEL", key.name]),
+                    10 => self.call(*db, words!["UNLINK", key.name]),
                     _ => {
                         let set = words!["SET", key.name, self.value(key, version), "PX", self.lifetime()];
-                        self.say(*db, set)
+                        self.call(*db, set)
                     }
                 };
-                if &*said != "gone" && !said.starts_with("error") {
+                if &*answer != "gone" && !answer.starts_with("error") {
                     break;
                 }
             }
         }
     }
 
-    /// A setting is what it should not be, for a while.
+    /// Changes a setting for a while.
     fn set_for_a_while(&mut self, name: &str, odd: &str, usual: &str) {
-        self.say(0, words!["CONFIG", "SET", format!("smartcache.{name}"), odd]);
+        self.call(0, words!["CONFIG", "SET", format!("smartcache.{name}"), odd]);
         let ms = self.rng.random_range(20..200);
         self.pause(ms);
-        self.say(0, words!["CONFIG", "SET", format!("smartcache.{name}"), usual]);
+        self.call(0, words!["CONFIG", "SET", format!("smartcache.{name}"), usual]);
     }
 
-    // ---- talking ----
+    // ---- connection ----
 
-    /// Says something and records what comes of it.
-    pub(super) fn say(&mut self, db: u8, words: Vec<String>) -> Box<str> {
+    /// Sends a command and records the answer.
+    pub(super) fn call(&mut self, db: u8, words: Vec<String>) -> Box<str> {
         let bytes: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
-        self.say_bytes(db, &bytes, &words).0
+        self.call_bytes(db, &bytes, &words).0
     }
 
-    /// Says any bytes, which are written down as these words; the answer as it came, too.
-    pub(super) fn say_bytes(&mut self, db: u8, bytes: &[&[u8]], words: &[String]) -> (Box<str>, Option<Reply>) {
-        self.be_there(db);
+    /// Sends any bytes, recorded as these words. Also returns the raw reply.
+    pub(super) fn call_bytes(&mut self, db: u8, bytes: &[&[u8]], words: &[String]) -> (Box<str>, Option<Reply>) {
+        self.connect_and_select(db);
         let sent = self.world.now();
         let reply = self.conn.as_mut().map(|conn| conn.try_call(bytes));
         let bulk = reply.as_ref().and_then(|reply| reply.as_ref().ok()).cloned();
@@ -350,10 +350,9 @@ impl Client {
         (answer, bulk)
     }
 
-    /// Says something and, in the same breath, something else whose answer is known: so that an answer too many or too
-    /// few is noticed.
-    fn say_and_check(&mut self, db: u8, words: Option<Vec<String>>) -> Box<str> {
-        self.be_there(db);
+    /// Sends a command and `ECHO` in one pipeline, so that a missing or superfluous answer is noticed.
+    fn call_with_echo(&mut self, db: u8, words: Option<Vec<String>>) -> Box<str> {
+        self.connect_and_select(db);
         let echo = words!["ECHO", format!("e{}", self.rng.random::<u32>())];
         let sent = self.world.now();
         let mut both = Vec::new();
@@ -376,9 +375,9 @@ impl Client {
         answer
     }
 
-    /// Says something and closes the connection: when the answer has come, or before.
-    pub(super) fn say_and_leave(&mut self, db: u8, words: Vec<String>, within_ms: u64) {
-        self.be_there(db);
+    /// Sends a command and closes the connection, after the answer or before it.
+    pub(super) fn call_and_disconnect(&mut self, db: u8, words: Vec<String>, within_ms: u64) {
+        self.connect_and_select(db);
         let sent = self.world.now();
         let Some(conn) = &mut self.conn else { return };
         let was_sent = conn.send(&words.iter().map(String::as_bytes).collect::<Vec<_>>());
@@ -388,11 +387,11 @@ impl Client {
             answer => answer,
         };
         self.record(sent, &words, answer);
-        self.hang_up();
+        self.disconnect();
     }
 
     fn record(&mut self, sent: u64, words: &[String], answer: Box<str>) {
-        // Of a value its name.
+        // Only the name of a value.
         let shown: Vec<&str> = words.iter().map(|word| word.split(' ').next().unwrap_or_default()).collect();
         let mut shown = shown.join(" ");
         if self.at_the_replica {
@@ -407,24 +406,24 @@ impl Client {
         match reply {
             Some(Ok(reply)) => text(&reply).into(),
             Some(Err(e)) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                self.hang_up();
+                self.disconnect();
                 "silence".into()
             }
             Some(Err(_)) | None => {
-                self.hang_up();
+                self.disconnect();
                 "gone".into()
             }
         }
     }
 
-    /// Connects, if need be, and selects the database.
-    fn be_there(&mut self, db: u8) {
+    /// Connects if needed, and selects the database.
+    fn connect_and_select(&mut self, db: u8) {
         let since = Instant::now();
         while self.conn.is_none() {
             let opened = Conn::open_for(&self.world.socket(self.at_the_replica), PATIENCE);
             let mut conn = match opened {
                 Ok(conn) => conn,
-                // It is being restarted.
+                // The server is being restarted.
                 Err(e) if since.elapsed() > PATIENCE => panic!("no connection: {e}"),
                 Err(_) => {
                     self.pause(2);
@@ -439,12 +438,12 @@ impl Client {
             }
         }
         if self.db != db {
-            self.db = db; // it is the next step that counts
-            self.say_select(db);
+            self.db = db; // counts from the next step
+            self.select_db(db);
         }
     }
 
-    fn say_select(&mut self, db: u8) {
+    fn select_db(&mut self, db: u8) {
         let words = words!["SELECT", db];
         let sent = self.world.now();
         let reply = self.conn.as_mut().map(|conn| conn.try_call(&[b"SELECT", words[1].as_bytes()]));
@@ -452,11 +451,11 @@ impl Client {
         let lost = !answer.starts_with("OK");
         self.record(sent, &words, answer);
         if lost {
-            self.be_there(db);
+            self.connect_and_select(db);
         }
     }
 
-    pub(super) fn hang_up(&mut self) {
+    pub(super) fn disconnect(&mut self) {
         self.conn = None;
         self.world.conns.lock().unwrap_or_else(PoisonError::into_inner).retain(|id| *id != self.id);
     }
@@ -472,7 +471,7 @@ impl Client {
     }
 }
 
-/// A reply in one line; of a value its name.
+/// A reply in one line; values are shortened to their names.
 pub(crate) fn text(reply: &Reply) -> String {
     match reply {
         Reply::Nil => "nil".to_owned(),

@@ -1,21 +1,21 @@
-//! What was said, what was answered, and when: one line a step, which a person can read and the checker reads back.
+//! The recorded history: command, answer and times, one line per step, readable by people and by the checker.
 //!
 //! ```text
 //! 12.031000 12.940000 c17 db0 | SMARTCACHE.GETLOCK a1 LOCK 100ms WAIT 50ms | MISS nil dG9rZW4 0 100
-//!  sent      answered  who     |  the words                                 |  the answer
+//!  sent      answered  client  |  command                                   |  answer
 //! ```
 //!
-//! Times are milliseconds of the one clock of the test. Of a value only its name is written down, not what it is padded
-//! with. Answers that are none: `gone` (the server closed the connection), `left` (we did), `silence` (nothing came).
+//! Times are milliseconds of the test's clock. Values are shortened to their names, without padding. Instead of an
+//! answer: `gone` (the server closed the connection), `left` (the client did), `silence` (a time-out).
 
 use std::fmt;
 
-/// Something that was said, or that happened, with its beginning and its end in nanoseconds.
+/// A command or an event, with its begin and end in nanoseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Step {
     pub(crate) sent: u64,
     pub(crate) ended: u64,
-    /// The server's number of the connection; 0 for the origin and the test itself.
+    /// The server's id of the connection; 0 for the origin and the test itself.
     pub(crate) conn: u64,
     pub(crate) db: u8,
     pub(crate) words: Box<str>,

@@ -1,19 +1,19 @@
-//! Walks the record of the storm and finds what was served though it had been invalidated before that was asked. Knows
-//! nothing of how the module works: only the words of the command reference, and when they were said and answered.
+//! Checks the history of the storm: nothing may be served that had been invalidated before the read. Uses only the
+//! commands, their answers and the times; it knows nothing of the implementation.
 //!
-//! Each value is stored once and says its name, so for each it is known when its load had certainly begun: when the lease
-//! or the stamp had been received, or else when the store was answered. It is *ended* by an invalidation that was sent after
-//! that (or within whose `GUARD` it began) and that means it:
+//! Each value is stored once and contains its name. So it is known when its load had certainly begun: when the lease or
+//! the stamp had been received, or else when the store was answered. A value is *ended* by an invalidation that was
+//! sent after that (or within whose `GUARD` it began) and that names it:
 //!
 //! ```text
-//!  as it is read: by key, tags (those of the store, and of the rule), prefix, pattern, or with all of the database,
-//!                 whenever it came there
-//!  as it was stored: under that key, in that database, if it can have left only later
+//!  as it is read: by key, tags (of the store and of the rule), prefix, pattern, or with the whole
+//!                 database, whenever it arrived there
+//!  as it was stored: under that key, in that database, if it can have moved only later
 //! ```
 //!
-//! *Certain* only: an invalidation counts when it was answered before the read was sent; with `OVER` when that is past,
-//! too. Databases are told apart by what they hold, through all swaps. Of a replica, and of a replica that has taken over
-//! from a primary that was killed, only that is expected which `WAIT` had confirmed.
+//! Only what is *certain* counts: an invalidation that was answered before the read was sent, and whose `OVER` has
+//! passed. Databases are followed through all swaps. For reads from a replica, or from one that replaced a killed
+//! primary, only invalidations confirmed by `WAIT` count.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,47 +21,47 @@ use super::check::{ParsedAnswer, Rule, Violation, duration};
 use super::history::{Step, ms};
 
 const MS: u64 = 1_000_000;
-/// How far the server's clocks may lag behind ours, or behind each other.
+/// Maximum lag of the servers' clocks behind the test's clock, or behind each other.
 const LAG: u64 = 200 * MS;
-/// How much too early a guard may seem to end: servers without a finer clock reckon in steps of 4 ms or 10 ms.
+/// How much too early a guard may seem to end: some servers have clock steps of 4 ms or 10 ms.
 const COARSE: u64 = 15 * MS;
 
-/// What an invalidation names.
+/// The selector of an invalidation.
 #[derive(Clone, Debug)]
-enum Names<'h> {
+enum Selector<'h> {
     Tags(Vec<&'h str>),
     Prefixes(Vec<&'h str>),
     Patterns(Vec<&'h str>),
     Key(&'h str),
     All,
-    /// All there is: what moves about may come back from elsewhere.
-    Settled,
+    /// `FLUSHDB`: only the keys that are never moved, since others may come back from the other database.
+    Unmoved,
 }
 
-/// Something that ends what it names.
+/// An event that ends the values that it names.
 #[derive(Clone, Debug)]
 struct End<'h> {
     at: usize,
-    place: usize,
+    database: usize,
     sent: u64,
     ended: u64,
-    names: Names<'h>,
+    names: Selector<'h>,
     hard: bool,
     over: u64,
     guard: u64,
-    /// When `WAIT` had confirmed it.
+    /// When `WAIT` confirmed it.
     confirmed: Option<u64>,
 }
 
-/// A value, by its name.
+/// A stored value.
 #[derive(Clone, Debug)]
 struct Stored<'h> {
     key: &'h str,
-    /// Where it was stored, if that is certain.
-    place: Option<usize>,
+    /// The database where it was stored, if that is certain.
+    database: Option<usize>,
     /// All attempts.
     steps: Vec<usize>,
-    /// When its load had certainly begun; and the step.
+    /// When its load had certainly begun, and the step.
     begun: (u64, usize),
     claimed: bool,
     tags: Vec<&'h str>,
@@ -71,21 +71,21 @@ struct Stored<'h> {
 struct Judge<'h> {
     steps: &'h [Step],
     words: Vec<Vec<&'h str>>,
-    /// When the databases changed places.
+    /// When the databases were swapped.
     swaps: Vec<(u64, u64)>,
-    /// When a primary was killed for good.
+    /// When a primary was killed for a failover.
     losses: Vec<(u64, u64)>,
     ends: Vec<End<'h>>,
     values: HashMap<&'h str, Stored<'h>>,
-    /// Stores of an absence, by place and key.
+    /// Stores of absent entries, by database and key.
     absences: HashMap<(usize, &'h str), Vec<Stored<'h>>>,
-    /// When what may have brought elsewhere what stands under a key was sent.
-    leavings: HashMap<&'h str, Vec<u64>>,
+    /// When commands that may have moved or copied a key were sent.
+    departures: HashMap<&'h str, Vec<u64>>,
     longest_guard: u64,
     found: Vec<Violation>,
 }
 
-/// Walks the history, which must be in the order in which the steps were sent.
+/// Checks the history, whose steps must be in the order in which they were sent.
 pub(crate) fn judge(steps: &[Step]) -> Vec<Violation> {
     let mut judge = Judge::read(steps);
     judge.reads();
@@ -95,7 +95,7 @@ pub(crate) fn judge(steps: &[Step]) -> Vec<Violation> {
     judge.found
 }
 
-/// How many keys were read, and how many of them were served as fresh, as stale, and as absent.
+/// The number of reads, and of those served as fresh, as stale and as absent.
 pub(crate) fn served(steps: &[Step]) -> BTreeMap<&'static str, usize> {
     let mut count = BTreeMap::new();
     for step in steps {
@@ -113,7 +113,7 @@ pub(crate) fn served(steps: &[Step]) -> BTreeMap<&'static str, usize> {
     count
 }
 
-/// What a step has read: from the replica, key, state, value.
+/// The reads of a step: (from the replica, key, state, value).
 fn reads_of(step: &Step) -> Vec<(bool, &str, &str, Option<&str>)> {
     let words: Vec<&str> = step.words.split(' ').collect();
     let (of_replica, words) = match words.split_first() {
@@ -134,7 +134,7 @@ fn reads_of(step: &Step) -> Vec<(bool, &str, &str, Option<&str>)> {
             .into_iter()
             .collect(),
         ["SMARTCACHE.GET", key, rest @ ..] => {
-            // With STALE nobody tells which of the two it is: at least it must be servable at all.
+            // With STALE the answer does not show the state: the entry must at least be servable.
             let state = if !some(&step.answer) {
                 "MISS"
             } else if rest.contains(&"STALE") {
@@ -169,7 +169,7 @@ impl<'h> Judge<'h> {
             ends: Vec::new(),
             values: HashMap::new(),
             absences: HashMap::new(),
-            leavings: HashMap::new(),
+            departures: HashMap::new(),
             longest_guard: 0,
             found: Vec::new(),
         };
@@ -178,8 +178,8 @@ impl<'h> Judge<'h> {
         judge
     }
 
-    /// Which of the two databases this is, if they did not change places meanwhile.
-    fn place(&self, step: &Step) -> Option<usize> {
+    /// Which of the two databases this is, unless they were swapped meanwhile.
+    fn database(&self, step: &Step) -> Option<usize> {
         let swapped = self.swaps.partition_point(|(_, ended)| *ended <= step.sent);
         let meanwhile = self.swaps.get(swapped).is_some_and(|(sent, _)| *sent < step.ended);
         (!meanwhile).then_some((usize::from(step.db) + swapped) % 2)
@@ -192,7 +192,7 @@ impl<'h> Judge<'h> {
             if !step.is_answered() || step.answer.starts_with("error") {
                 continue;
             }
-            // By the same connection, which had asked for nothing else since.
+            // By the same connection, without a command in between.
             if words[..] != ["WAIT", "1", "500"] {
                 if words[0] != "SMARTCACHE.INVALIDATE" {
                     latest.remove(&step.conn);
@@ -208,21 +208,21 @@ impl<'h> Judge<'h> {
                 words[from + 1..][..count].to_vec()
             };
             let (names, hard) = match words[..] {
-                ["SMARTCACHE.INVALIDATE", "TAGS", ..] => (Names::Tags(names(2)), !words.contains(&"SOFT")),
-                ["SMARTCACHE.INVALIDATE", "PREFIXES", ..] => (Names::Prefixes(names(2)), !words.contains(&"SOFT")),
-                ["SMARTCACHE.INVALIDATE", "PATTERNS", ..] => (Names::Patterns(names(2)), !words.contains(&"SOFT")),
-                ["SMARTCACHE.INVALIDATE", ..] => (Names::All, !words.contains(&"SOFT")),
-                ["SMARTCACHE.DEL", key] => (Names::Key(key), true),
-                ["SMARTCACHE.STALE", key] => (Names::Key(key), false),
-                ["FLUSHDB", ..] => (Names::Settled, true),
+                ["SMARTCACHE.INVALIDATE", "TAGS", ..] => (Selector::Tags(names(2)), !words.contains(&"SOFT")),
+                ["SMARTCACHE.INVALIDATE", "PREFIXES", ..] => (Selector::Prefixes(names(2)), !words.contains(&"SOFT")),
+                ["SMARTCACHE.INVALIDATE", "PATTERNS", ..] => (Selector::Patterns(names(2)), !words.contains(&"SOFT")),
+                ["SMARTCACHE.INVALIDATE", ..] => (Selector::All, !words.contains(&"SOFT")),
+                ["SMARTCACHE.DEL", key] => (Selector::Key(key), true),
+                ["SMARTCACHE.STALE", key] => (Selector::Key(key), false),
+                ["FLUSHDB", ..] => (Selector::Unmoved, true),
                 _ => continue,
             };
-            let Some(place) = self.place(step) else { continue };
+            let Some(database) = self.database(step) else { continue };
             let (over, guard) = (after("OVER").unwrap_or(0), after("GUARD").unwrap_or(0));
             self.longest_guard = self.longest_guard.max(guard);
             latest.insert(step.conn, self.ends.len());
             let (sent, ended) = (step.sent, step.ended);
-            self.ends.push(End { at, place, sent, ended, names, hard, over, guard, confirmed: None });
+            self.ends.push(End { at, database, sent, ended, names, hard, over, guard, confirmed: None });
         }
     }
 
@@ -238,7 +238,7 @@ impl<'h> Judge<'h> {
                 }
                 ["SMARTCACHE.STAMP"] if step.is_answered() => drop(claims.insert(&step.answer, (step.ended, at))),
                 ["RENAME" | "COPY" | "MOVE" | "DUMP", key, ..] => {
-                    self.leavings.entry(key).or_default().push(step.sent);
+                    self.departures.entry(key).or_default().push(step.sent);
                 }
                 ["SMARTCACHE.SET", key, value, ..] => self.stored(at, key, Some(value), &claims),
                 ["SMARTCACHE.ABSENT", key, ..] => self.stored(at, key, None, &claims),
@@ -270,22 +270,29 @@ impl<'h> Judge<'h> {
             tags.push(OF_RULE[number.parse::<usize>().unwrap_or(0).min(6)]);
         }
         let windows = ["SWR", "SIE"].iter().filter_map(|name| after(name)).map(duration).max().unwrap_or(0);
-        let new =
-            Stored { key, place: self.place(step), steps: vec![at], begun, claimed: claim.is_some(), tags, windows };
+        let new = Stored {
+            key,
+            database: self.database(step),
+            steps: vec![at],
+            begun,
+            claimed: claim.is_some(),
+            tags,
+            windows,
+        };
         match value {
             Some(value) => {
                 let known = self.values.entry(value).or_insert(new);
                 if known.steps != [at] {
                     known.steps.push(at);
-                    // Sent again without a claim it counts as loaded again.
+                    // Without a claim a repeated store counts as a new load.
                     known.begun = known.begun.max(begun);
                 }
             }
             None => {
-                for place in 0..2 {
-                    if new.place.is_none_or(|own| own == place) {
-                        let all = self.absences.entry((place, key)).or_default();
-                        // A fill that is sent again is answered as it was.
+                for database in 0..2 {
+                    if new.database.is_none_or(|own| own == database) {
+                        let all = self.absences.entry((database, key)).or_default();
+                        // A repeated fill gets the same answer.
                         let same =
                             |known: &&mut Stored<'_>| claim.is_some() && self.steps[known.steps[0]].words == step.words;
                         match all.iter_mut().rev().take(20).find(same) {
@@ -298,59 +305,59 @@ impl<'h> Judge<'h> {
         }
     }
 
-    /// Whether an invalidation that was answered at all is known to whoever was asked by this step.
+    /// Whether an answered invalidation must be known to the server that this step read from.
     fn is_known(&self, end: &End<'_>, step: &Step, of_replica: bool) -> bool {
         let lost = |(sent, ended): &(u64, u64)| {
-            *sent < step.ended && end.sent < *ended && end.confirmed.is_none_or(|moment| moment >= *sent)
+            *sent < step.ended && end.sent < *ended && end.confirmed.is_none_or(|at| at >= *sent)
         };
-        if of_replica && end.confirmed.is_none_or(|moment| moment >= step.sent) {
+        if of_replica && end.confirmed.is_none_or(|at| at >= step.sent) {
             return false;
         }
         end.ended < step.sent && !self.losses.iter().any(lost)
     }
 
-    /// Whether it ends the value as it is read under this key, in this place.
-    fn ends(&self, end: &End<'_>, stored: &Stored<'_>, key: &str, place: usize) -> bool {
-        let here = end.place == place && Self::names(end, stored, key);
-        // Under the key for which it was loaded: then it was ended there, wherever it went since.
-        let there = || Some(end.place) == stored.place && Self::names(end, stored, stored.key);
+    /// Whether it ends the value as it is read under this key, in this database.
+    fn ends(&self, end: &End<'_>, stored: &Stored<'_>, key: &str, database: usize) -> bool {
+        let ended_where_read = end.database == database && Self::names(end, stored, key);
+        // Ended under the key for which it was loaded, wherever it moved since.
+        let ended_where_stored = || Some(end.database) == stored.database && Self::names(end, stored, stored.key);
         if stored.begun.0 < end.sent {
-            return here || (there() && !self.may_have_left(stored, end.ended));
+            return ended_where_read || (ended_where_stored() && !self.may_have_moved(stored, end.ended));
         }
-        // A guard distrusts loads for what it names, and not what comes from elsewhere.
-        stored.claimed && stored.begun.0 < end.sent + end.guard.saturating_sub(COARSE) && there()
+        // A guard applies to loads of what it names, not to moved entries.
+        stored.claimed && stored.begun.0 < end.sent + end.guard.saturating_sub(COARSE) && ended_where_stored()
     }
 
     fn names(end: &End<'_>, stored: &Stored<'_>, key: &str) -> bool {
         match &end.names {
-            Names::All => true,
-            Names::Tags(tags) => tags.iter().any(|tag| stored.tags.contains(tag)),
-            Names::Prefixes(prefixes) => prefixes.iter().any(|prefix| key.starts_with(prefix)),
-            Names::Patterns(patterns) => patterns.iter().any(|pattern| fits(pattern.as_bytes(), key.as_bytes())),
-            Names::Key(name) => *name == key,
-            Names::Settled => key.starts_with('w'),
+            Selector::All => true,
+            Selector::Tags(tags) => tags.iter().any(|tag| stored.tags.contains(tag)),
+            Selector::Prefixes(prefixes) => prefixes.iter().any(|prefix| key.starts_with(prefix)),
+            Selector::Patterns(patterns) => patterns.iter().any(|pattern| matches(pattern.as_bytes(), key.as_bytes())),
+            Selector::Key(name) => *name == key,
+            Selector::Unmoved => key.starts_with('w'),
         }
     }
 
-    /// Whether the value may have gone elsewhere, until this moment, from where it was stored.
-    fn may_have_left(&self, stored: &Stored<'_>, until: u64) -> bool {
+    /// Whether the value may have moved, until this time, from where it was stored.
+    fn may_have_moved(&self, stored: &Stored<'_>, until: u64) -> bool {
         let since = stored.steps.iter().map(|at| self.steps[*at].sent).min().unwrap_or(0);
         let left = |sent: &u64| (since..=until).contains(sent);
-        self.leavings.get(stored.key).is_some_and(|all| all.iter().any(left))
+        self.departures.get(stored.key).is_some_and(|all| all.iter().any(left))
     }
 
-    /// The invalidation that has certainly ended the value, by what this step may serve of it.
+    /// The invalidation that has certainly ended the value, so that this step must not serve it in this state.
     fn ended(&self, stored: &Stored<'_>, key: &str, state: &str, step: &Step, of_replica: bool) -> Option<&End<'h>> {
-        let place = self.place(step)?;
+        let database = self.database(step)?;
         let until = self.ends.partition_point(|end| end.sent < step.sent);
         self.ends[..until].iter().rev().take_while(|end| end.sent + self.longest_guard >= stored.begun.0).find(|end| {
             let now_fresh = !end.hard && end.over > 0 && step.sent < end.ended + end.over + LAG;
             let may_be = match state {
                 "HIT" | "ABSENT" => now_fresh,
-                // Within its windows, from the moment on at which it ended.
+                // Within its windows, from the time at which it ended.
                 _ => !end.hard && step.sent < end.ended + end.over + stored.windows + LAG,
             };
-            !may_be && self.is_known(end, step, of_replica) && self.ends(end, stored, key, place)
+            !may_be && self.is_known(end, step, of_replica) && self.ends(end, stored, key, database)
         })
     }
 
@@ -361,7 +368,7 @@ impl<'h> Judge<'h> {
                 match (state, value) {
                     ("HIT" | "STALE", Some(value)) => {
                         let Some(stored) = self.values.get(value) else {
-                            let what = format!("'{key}' was served with {value}, which nobody has stored");
+                            let what = format!("'{key}' was served with {value}, which was never stored");
                             found.push((Rule::ServedWasStored, what, vec![at]));
                             continue;
                         };
@@ -380,15 +387,15 @@ impl<'h> Judge<'h> {
                         }
                     }
                     ("ABSENT", _) => {
-                        let Some(place) = self.place(step) else { continue };
-                        let all = self.absences.get(&(place, key)).map_or(&[][..], Vec::as_slice);
+                        let Some(database) = self.database(step) else { continue };
+                        let all = self.absences.get(&(database, key)).map_or(&[][..], Vec::as_slice);
                         let before = all.partition_point(|stored| self.steps[stored.steps[0]].sent < step.ended);
-                        let stands = |stored: &Stored<'_>| {
+                        let is_alive = |stored: &Stored<'_>| {
                             !matches!(&*self.steps[stored.steps[0]].answer, "LOST" | "STALE")
                                 && self.ended(stored, key, state, step, of_replica).is_none()
                         };
-                        if !all[..before].iter().rev().any(stands) {
-                            let what = format!("'{key}' was ABSENT, though whatever said so had been invalidated");
+                        if !all[..before].iter().rev().any(is_alive) {
+                            let what = format!("'{key}' was ABSENT, though the absence had been invalidated");
                             found.push((Rule::EndedIsNotFresh, what, vec![at]));
                         }
                     }
@@ -396,14 +403,14 @@ impl<'h> Judge<'h> {
                 }
             }
         }
-        self.complain(found);
+        self.report(found);
     }
 
     /// A load that was invalidated meanwhile is not stored as fresh.
     fn fills(&mut self) {
         let mut found = Vec::new();
         let all = self.values.values().chain(self.absences.values().flatten());
-        for stored in all.filter(|stored| stored.claimed && stored.place.is_some()) {
+        for stored in all.filter(|stored| stored.claimed && stored.database.is_some()) {
             let at = stored.steps[0];
             let step = &self.steps[at];
             let all_of_them = self.words[at].get(1).filter(|_| self.words[at][0] == "SMARTCACHE.MSET");
@@ -417,7 +424,7 @@ impl<'h> Judge<'h> {
         }
         found.sort_by_key(|(_, _, steps)| steps[2]);
         found.dedup_by_key(|(_, _, steps)| steps[2]);
-        self.complain(found);
+        self.report(found);
     }
 
     fn errors(&mut self) {
@@ -444,38 +451,39 @@ impl<'h> Judge<'h> {
             if let Some(error) = step.answer.strip_prefix("error ")
                 && !expected.iter().any(|start| error.starts_with(start))
             {
-                found.push((Rule::OneAnswerEach, "an error that nobody has to expect".to_owned(), vec![at]));
+                found.push((Rule::OneAnswerEach, "an unexpected error".to_owned(), vec![at]));
             } else if &*step.answer == "silence" {
                 found.push((Rule::OneAnswerEach, "no answer came".to_owned(), vec![at]));
             }
         }
-        self.complain(found);
+        self.report(found);
     }
 
-    fn complain(&mut self, found: Vec<(Rule, String, Vec<usize>)>) {
+    fn report(&mut self, found: Vec<(Rule, String, Vec<usize>)>) {
         self.found.extend(found.into_iter().map(|(rule, what, steps)| Violation { rule, what, steps }));
     }
 }
 
-/// What the rule `u:*` with `TAG of:{1}` adds.
+/// The tags that the rule `u:*` with `TAG of:{1}` adds.
 const OF_RULE: [&str; 7] = ["", "of:1", "of:2", "of:3", "of:4", "of:5", "of:6"];
 
-/// Whether a pattern (`*`, `?`, `[ab]`) means a key.
-fn fits(pattern: &[u8], key: &[u8]) -> bool {
+/// Whether a pattern (`*`, `?`, `[ab]`) matches a key.
+fn matches(pattern: &[u8], key: &[u8]) -> bool {
     match pattern {
         [] => key.is_empty(),
-        [b'*', rest @ ..] => (0..=key.len()).any(|skipped| fits(rest, &key[skipped..])),
+        [b'*', rest @ ..] => (0..=key.len()).any(|skipped| matches(rest, &key[skipped..])),
         [b'[', rest @ ..] => {
             let end = rest.iter().position(|b| *b == b']').unwrap_or(rest.len());
-            key.first().is_some_and(|b| rest[..end].contains(b)) && fits(&rest[(end + 1).min(rest.len())..], &key[1..])
+            key.first().is_some_and(|b| rest[..end].contains(b))
+                && matches(&rest[(end + 1).min(rest.len())..], &key[1..])
         }
-        [first, rest @ ..] => key.first().is_some_and(|b| *first == b'?' || first == b) && fits(rest, &key[1..]),
+        [first, rest @ ..] => key.first().is_some_and(|b| *first == b'?' || first == b) && matches(rest, &key[1..]),
     }
 }
 
 #[test]
-fn patterns_mean_what_they_say() {
-    for (pattern, key, means) in [
+fn patterns_match_as_documented() {
+    for (pattern, key, expected) in [
         ("u:*", "u:1", true),
         ("*4", "w:4", true),
         ("*4", "w:41", false),
@@ -485,6 +493,6 @@ fn patterns_mean_what_they_say() {
         ("?:2", "uu:2", false),
         ("*:[13]", "u:3", true),
     ] {
-        assert_eq!(fits(pattern.as_bytes(), key.as_bytes()), means, "{pattern} {key}");
+        assert_eq!(matches(pattern.as_bytes(), key.as_bytes()), expected, "{pattern} {key}");
     }
 }

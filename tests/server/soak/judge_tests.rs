@@ -1,4 +1,4 @@
-//! The judge judged: for each rule histories that break it, and some that nearly do.
+//! For each rule of the judge histories that violate it, and some that nearly do.
 
 use super::check::Rule;
 use super::history::Step;
@@ -23,31 +23,31 @@ fn keeps(lines: &str) {
     assert_eq!(broken(lines), [], "{lines}");
 }
 
-/// A value with tags `t1` and `of:1` is stored, this happens, and it is fresh at 30 ms.
-fn then_fresh(happens: &str) -> String {
+/// A value with tags `t1` and `of:1` is stored, `event` happens, and it is served as fresh at 30 ms.
+fn then_fresh(event: &str) -> String {
     format!(
         "1 2 c5 db0 | SMARTCACHE.SET u:1 u:1#1 PX 5000 SWR 500ms TAGS 1 t1 | OK
-         {happens}
+         {event}
          30 31 c7 db0 | SMARTCACHE.GET u:1 | u:1#1"
     )
 }
 
 #[test]
-fn what_is_named_is_not_served_as_fresh() {
+fn an_invalidated_entry_is_not_served_as_fresh() {
     for names in ["TAGS 1 t1", "TAGS 2 t3 of:1", "PREFIXES 1 u:", "PREFIXES 2 v: u:1", "PATTERNS 1 *:[13]", "ALL"] {
-        let said = |how: &str| then_fresh(&format!("10 11 c6 db0 | SMARTCACHE.INVALIDATE {names}{how} | 1"));
-        breaks(Rule::EndedIsNotFresh, &said(""));
-        breaks(Rule::EndedIsNotFresh, &said(" SOFT"));
-        breaks(Rule::EndedIsNotFresh, &said(" GUARD 5ms WAIT 1ms"));
-        keeps(&said(" SOFT OVER 50ms"));
-        keeps(&said("").replace("c6 db0", "c6 db1"));
-        keeps(&said("").replace("10 11 ", "10 30.5 "));
-        keeps(&said("").replace("10 11 ", "1.5 11 "));
-        keeps(&said("").replace("| 1\n", "| gone\n"));
+        let invalidated = |how: &str| then_fresh(&format!("10 11 c6 db0 | SMARTCACHE.INVALIDATE {names}{how} | 1"));
+        breaks(Rule::EndedIsNotFresh, &invalidated(""));
+        breaks(Rule::EndedIsNotFresh, &invalidated(" SOFT"));
+        breaks(Rule::EndedIsNotFresh, &invalidated(" GUARD 5ms WAIT 1ms"));
+        keeps(&invalidated(" SOFT OVER 50ms"));
+        keeps(&invalidated("").replace("c6 db0", "c6 db1"));
+        keeps(&invalidated("").replace("10 11 ", "10 30.5 "));
+        keeps(&invalidated("").replace("10 11 ", "1.5 11 "));
+        keeps(&invalidated("").replace("| 1\n", "| gone\n"));
         for read in
             ["GETLOCK u:1 | HIT u:1#1 nil 50 0", "GET u:1 STATE | HIT u:1#1 nil 50 0", "MGET v:1 u:1 | nil u:1#1"]
         {
-            breaks(Rule::EndedIsNotFresh, &said("").replace("GET u:1 | u:1#1", read));
+            breaks(Rule::EndedIsNotFresh, &invalidated("").replace("GET u:1 | u:1#1", read));
         }
     }
     for names in ["TAGS 1 t2", "TAGS 1 of:2", "PREFIXES 1 v:", "PATTERNS 1 ?:2"] {
@@ -56,13 +56,13 @@ fn what_is_named_is_not_served_as_fresh() {
 }
 
 #[test]
-fn a_slope_ends_some_time() {
+fn a_ramp_ends_within_its_duration() {
     let history = then_fresh("10 11 c6 db0 | SMARTCACHE.INVALIDATE ALL SOFT OVER 50ms | 1");
     breaks(Rule::EndedIsNotFresh, &history.replace("30 31", "300 301"));
 }
 
 #[test]
-fn what_is_hard_is_not_served_as_stale_and_what_is_soft_is_within_its_windows() {
+fn hard_is_not_served_as_stale_and_soft_only_within_the_windows() {
     let history = |how: &str, when: &str| {
         then_fresh(&format!("10 11 c6 db0 | SMARTCACHE.INVALIDATE TAGS 1 t1{how} | 1")).replace(
             "30 31 c7 db0 | SMARTCACHE.GET u:1 | u:1#1",
@@ -76,7 +76,7 @@ fn what_is_hard_is_not_served_as_stale_and_what_is_soft_is_within_its_windows() 
 }
 
 #[test]
-fn what_counts_is_when_the_load_began() {
+fn the_begin_of_the_load_counts() {
     let load = |claim: &str, inv: &str| {
         format!(
             "1 2 c5 db0 | SMARTCACHE.GETLOCK u:1 | MISS nil T 0 300
@@ -88,7 +88,7 @@ fn what_counts_is_when_the_load_began() {
     for claim in ["TOKEN T", "SINCE S"] {
         breaks(Rule::DistrustedLoads, &load(claim, "10 11"));
         keeps(&load(claim, "10 11").replace("| OK", "| STALE"));
-        // It began within the guard, or (as coarse clocks see it) perhaps after that.
+        // It began within the guard, or (with coarse clocks) perhaps after it.
         breaks(Rule::DistrustedLoads, &load(claim, "0.1 0.2"));
         keeps(&load(claim, "0.1 0.2").replace("20ms", "15ms"));
     }
@@ -96,7 +96,7 @@ fn what_counts_is_when_the_load_began() {
 }
 
 #[test]
-fn what_was_ended_stays_so_wherever_it_goes() {
+fn an_invalidated_entry_stays_invalidated_wherever_it_moves() {
     let inv = "10 11 c6 db0 | SMARTCACHE.INVALIDATE PREFIXES 1 u: | 0\n";
     let moved = "15 16 c6 db0 | RENAME u:1 v:1 | OK\n";
     let read = |history: String, db: u8| {
@@ -104,15 +104,15 @@ fn what_was_ended_stays_so_wherever_it_goes() {
     };
     breaks(Rule::EndedIsNotFresh, &read(then_fresh(&format!("{inv}{moved}")), 0));
     breaks(Rule::EndedIsNotFresh, &read(then_fresh(&format!("{inv}{}", moved.replace("RENAME", "COPY"))), 1));
-    // It had left before.
+    // It had moved before.
     keeps(&read(then_fresh(&format!("{inv}{}", moved.replace("15 16", "5 6"))), 0));
-    // What names it where it is counts, whenever it came there.
-    let there = inv.replace("PREFIXES 1 u:", "PREFIXES 1 v:");
-    breaks(Rule::EndedIsNotFresh, &read(then_fresh(&format!("{there}{moved}")), 0));
+    // A selector that names it where it is counts, whenever it arrived there.
+    let by_new_name = inv.replace("PREFIXES 1 u:", "PREFIXES 1 v:");
+    breaks(Rule::EndedIsNotFresh, &read(then_fresh(&format!("{by_new_name}{moved}")), 0));
 }
 
 #[test]
-fn a_guard_is_for_loads_of_what_it_names_and_not_for_what_comes_from_elsewhere() {
+fn a_guard_applies_to_loads_and_not_to_moved_entries() {
     let history = |db: u8| {
         format!(
             "1 2 c6 db0 | SMARTCACHE.INVALIDATE ALL GUARD 100ms | 0
@@ -127,7 +127,7 @@ fn a_guard_is_for_loads_of_what_it_names_and_not_for_what_comes_from_elsewhere()
 }
 
 #[test]
-fn databases_that_change_places_take_their_marks_along() {
+fn swapped_databases_keep_their_invalidations() {
     let inv = "10 11 c6 db0 | SMARTCACHE.INVALIDATE ALL | 1\n";
     let swap = "15 16 c0 db0 | SWAPDB 0 1 | OK\n";
     keeps(&then_fresh(&format!("{}{inv}", swap.replace("15 16", "8 9"))).replace("c7 db0", "c7 db1"));
@@ -136,7 +136,7 @@ fn databases_that_change_places_take_their_marks_along() {
 }
 
 #[test]
-fn a_failover_loses_what_was_not_confirmed() {
+fn a_failover_may_lose_only_what_was_not_confirmed() {
     let inv = "10 11 c6 db0 | SMARTCACHE.INVALIDATE ALL | 1\n";
     let confirmed = "12 13 c6 db0 | WAIT 1 500 | 1\n";
     let lost = "15 16 c0 db0 | FAILOVER | done\n";
@@ -151,7 +151,7 @@ fn a_failover_loses_what_was_not_confirmed() {
 }
 
 #[test]
-fn an_absence_is_ended_too() {
+fn an_absence_is_invalidated_too() {
     let history = |inv: &str| {
         format!(
             "1 2 c5 db0 | SMARTCACHE.ABSENT w:1 PX 500 TAGS 1 t1 | OK
@@ -160,9 +160,9 @@ fn an_absence_is_ended_too() {
         )
     };
     keeps(&history(""));
-    for said in ["SMARTCACHE.INVALIDATE TAGS 1 t1 | 1", "SMARTCACHE.STALE w:1 | 1", "FLUSHDB SYNC | OK"] {
-        breaks(Rule::EndedIsNotFresh, &history(&format!("10 11 c6 db0 | {said}")));
-        keeps(&history(&format!("10 11 c6 db0 | {said}\n12 13 c6 db0 | SMARTCACHE.ABSENT w:1 PX 500 | OK")));
+    for command in ["SMARTCACHE.INVALIDATE TAGS 1 t1 | 1", "SMARTCACHE.STALE w:1 | 1", "FLUSHDB SYNC | OK"] {
+        breaks(Rule::EndedIsNotFresh, &history(&format!("10 11 c6 db0 | {command}")));
+        keeps(&history(&format!("10 11 c6 db0 | {command}\n12 13 c6 db0 | SMARTCACHE.ABSENT w:1 PX 500 | OK")));
     }
 }
 

@@ -1,21 +1,21 @@
-//! The soak: dozens of clients, a few keys, everything that goes wrong at once; and afterwards a checker that walks the
-//! record of all that was said.
+//! The soak: dozens of clients, a few keys, and all kinds of failures at once; afterwards a checker verifies the
+//! recorded history.
 //!
 //! ```text
-//!  origin.rs   what is cached: keys with versions            client.rs   readers, writers, operators, and a tick
-//!  history.rs  what was said, answered, and when             check.rs    the rules, certain cases only
-//!  storm.rs    invalidations, crashes and failovers          judge.rs    what had been invalidated is not served
+//!  origin.rs   the origin: keys with versions                client.rs   readers, writers, operators, and a ticker
+//!  history.rs  commands, answers and times                   check.rs    the rules, certain cases only
+//!  storm.rs    invalidations, crashes and failovers          judge.rs    the rules of invalidations
 //! ```
 //!
-//! Clients die with a lease in hand or parked, loads fail, outlive their lease or come home twice, with tokens of others;
-//! meanwhile keys are written, deleted, made stale, renamed, flushed, databases change places, connections are killed,
-//! settings change. `make soak` runs it for two minutes, `make test` for ten seconds.
+//! Clients die with a lease or parked; loads fail, outlive their lease, or are stored twice or with foreign tokens;
+//! meanwhile keys are written, deleted, made stale, renamed and flushed, databases are swapped, connections are killed,
+//! and settings change. `make soak` runs it for two minutes, `make test` for ten seconds.
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `SMARTCACHE_SOAK_SECONDS` | how long; 10 |
-//! | `SMARTCACHE_SOAK_SEED` | what clients draw their decisions from; else drawn, and printed. How they meet is up to the machine |
-//! | `SMARTCACHE_SOAK_HISTORY` | a file in which an earlier run was recorded: it is checked once more, and nothing is run |
+//! | `SMARTCACHE_SOAK_SECONDS` | duration; default 10 |
+//! | `SMARTCACHE_SOAK_SEED` | seed of the clients' decisions (not of their timing); default random, and printed |
+//! | `SMARTCACHE_SOAK_HISTORY` | the history of an earlier run: it is checked again, nothing is run |
 
 mod check;
 mod check_tests;
@@ -41,12 +41,12 @@ use origin::World;
 
 use crate::support::{SOON, Server};
 
-/// Many to a key: there are 18 places to meet at.
+/// Many clients per key: there are 18 keys in their databases.
 const CLIENTS: u64 = 40;
 /// Steps shown around a violation.
 const SHOWN: usize = 30;
 
-/// Checks an earlier run once more, if one is named; whether that was so.
+/// Checks the history of an earlier run if one is named. Returns whether it did.
 fn checked_again(check: fn(&[Step]) -> Vec<Violation>) -> bool {
     let Ok(file) = std::env::var("SMARTCACHE_SOAK_HISTORY") else { return false };
     let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{file}: {e}"));
@@ -56,7 +56,7 @@ fn checked_again(check: fn(&[Step]) -> Vec<Violation>) -> bool {
     true
 }
 
-/// How long it is to last, and what decisions are drawn from.
+/// Duration, and seed of the decisions.
 fn length_and_seed() -> (Duration, u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seconds = number("SMARTCACHE_SOAK_SECONDS").unwrap_or(10);
@@ -73,18 +73,18 @@ fn nothing_invalidated_is_served_through_crashes_and_failovers() {
     let (lasts, seed) = length_and_seed();
     let mut pair = storm::Pair::start();
     let mut world = World::new(pair.primary.path("s"), false);
-    world.moves = pair.primary.moves_to_where_it_says();
+    world.moves = pair.primary.moves_onto_expired_keys();
     let world = Arc::new(world);
-    pair.tell(&world);
+    pair.publish(&world);
     let start = |n: u64, mortal: bool, role: fn(Client) -> Vec<Step>| {
         let client = Client::new(world.clone(), seed.wrapping_mul(1_000).wrapping_add(n), mortal);
         thread::spawn(move || role(client))
     };
-    let mut all = vec![start(0, false, Client::operate_in_the_storm)];
-    all.extend((1..17).map(|n| start(n, true, Client::load_in_the_storm)));
-    all.extend((17..20).map(|n| start(n, true, Client::invalidate_in_the_storm)));
-    all.extend((20..22).map(|n| start(n, true, Client::move_in_the_storm)));
-    all.extend((22..24).map(|n| start(n, false, Client::read_the_replica)));
+    let mut all = vec![start(0, false, Client::run_operator)];
+    all.extend((1..17).map(|n| start(n, true, Client::run_loader)));
+    all.extend((17..20).map(|n| start(n, true, Client::run_invalidator)));
+    all.extend((20..22).map(|n| start(n, true, Client::run_mover)));
+    all.extend((22..24).map(|n| start(n, false, Client::run_replica_reader)));
     let mut steps = pair.live(&world, seed, lasts);
     world.over.store(true, SeqCst);
     steps.extend(all.into_iter().flat_map(|one| one.join().expect("a client that did not panic")));
@@ -95,11 +95,11 @@ fn nothing_invalidated_is_served_through_crashes_and_failovers() {
     let found = judge::judge(&steps);
     assert!(found.is_empty(), "{}", report(&steps, &found, keep(&steps, seed)));
     let reads: usize = served.values().sum();
-    assert!(20 * served["HIT"] > reads, "so little was fresh that this says nothing: {served:?}");
+    assert!(20 * served["HIT"] > reads, "too few fresh reads to prove anything: {served:?}");
 }
 
 #[test]
-fn nothing_stale_nobody_forgotten_and_counters_that_add_up() {
+fn nothing_stale_is_fresh_nobody_waits_forever_and_counters_add_up() {
     if checked_again(check::check) {
         return;
     }
@@ -107,7 +107,7 @@ fn nothing_stale_nobody_forgotten_and_counters_that_add_up() {
 
     let s = Server::start();
     s.ok("CONFIG SET smartcache.lock 300ms");
-    // Half of the runs have the server's own deletes and writes count, too.
+    // In half of the runs native deletes and writes are observed too.
     let guards_native = seed % 2 == 0;
     s.ok(&format!("CONFIG SET smartcache.guard-native {}", if guards_native { "yes" } else { "no" }));
     let steps = run(&s, guards_native, seed, lasts);
@@ -116,7 +116,7 @@ fn nothing_stale_nobody_forgotten_and_counters_that_add_up() {
     assert!(found.is_empty(), "{}", report(&steps, &found, keep(&steps, seed)));
 }
 
-/// The chaos; what was said, in the order in which it was sent.
+/// Runs all clients. Returns the steps in the order in which they were sent.
 fn run(s: &Server, guards_native: bool, seed: u64, lasts: Duration) -> Vec<Step> {
     let world = Arc::new(World::new(s.path("s"), guards_native));
     let start = |n: u64, mortal: bool, role: fn(Client) -> Vec<Step>| {
@@ -130,7 +130,7 @@ fn run(s: &Server, guards_native: bool, seed: u64, lasts: Duration) -> Vec<Step>
     let mut steps: Vec<Step> =
         all.into_iter().flat_map(|one| one.join().expect("a client that did not panic")).collect();
 
-    // What was left behind ends by itself, or else the checker will say so.
+    // Abandoned leases expire; otherwise the checker reports it.
     let deadline = Instant::now() + SOON;
     while (s.stat("leases") > 0 || s.stat("waiters") > 0) && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(5));
@@ -144,7 +144,7 @@ fn run(s: &Server, guards_native: bool, seed: u64, lasts: Duration) -> Vec<Step>
     steps
 }
 
-/// What happened, in a line.
+/// A summary of the steps in one line.
 fn summary(steps: &[Step]) -> String {
     let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
     for step in steps {
@@ -164,7 +164,7 @@ fn summary(steps: &[Step]) -> String {
     format!("{} steps checked ({})", steps.len(), kinds.join(", "))
 }
 
-/// Writes the history down where it stays.
+/// Saves the history to a file that is kept.
 fn keep(steps: &[Step], seed: u64) -> PathBuf {
     let file = tempfile::Builder::new().prefix(&format!("smartcache-soak-{seed}-")).suffix(".history").tempfile();
     let (mut file, path) = file.expect("a file for the history").keep().expect("it is kept");
@@ -173,7 +173,7 @@ fn keep(steps: &[Step], seed: u64) -> PathBuf {
     path
 }
 
-/// The rules that were broken; for each the shortest case, with what was going on around that key.
+/// The violated rules; for each the shortest case, with the steps around that key.
 fn report(steps: &[Step], found: &[Violation], file: PathBuf) -> String {
     let mut out = format!("{} violations; the whole history is in {}\n", found.len(), file.display());
     let span = |v: &Violation| {
@@ -193,7 +193,7 @@ fn report(steps: &[Step], found: &[Violation], file: PathBuf) -> String {
     for (rule, (violation, times)) in shortest {
         out += &format!("\n{rule:?} ({times} times): {}\n", violation.what);
         let (from, to) = span(violation);
-        // What names the key, or all keys.
+        // Steps that name the key, or all keys.
         let key = violation.steps.last().and_then(|at| steps[*at].words.split(' ').nth(1)).unwrap_or_default();
         let concerned = |step: &Step| {
             let mut words = step.words.split(' ');
@@ -203,7 +203,7 @@ fn report(steps: &[Step], found: &[Violation], file: PathBuf) -> String {
         let around: Vec<usize> = (0..steps.len()).filter(|at| concerned(&steps[*at])).collect();
         let far = around.len().saturating_sub(SHOWN);
         if far > 0 {
-            out += &format!("    … {far} steps that concern it are left out …\n");
+            out += &format!("    … {far} steps of this key are omitted …\n");
         }
         let shown = around[far..].iter().chain(&violation.steps).collect::<std::collections::BTreeSet<_>>();
         for at in shown {

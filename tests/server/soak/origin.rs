@@ -1,11 +1,11 @@
-//! What is cached: an origin whose keys have versions, and what everybody in the soak knows of each other.
+//! The origin, whose keys have versions, and the state that all clients of the soak share.
 //!
-//! A value says what it is: `a1@17#482` is version 17 of `a1`, stored by the 482nd store. Of every seventh version the
-//! origin has nothing.
+//! A value contains its identity: `a1@17#482` is version 17 of `a1`, stored by the 482nd store. Every seventh version
+//! is absent in the origin.
 //!
-//! One writer a key at a time: it writes the origin, and then tells the cache until that is acknowledged. So whoever reads
-//! the cache after that may not get what was there before. (A write-through that two writers race for is no promise of
-//! the cache's, and would make the checker's rules vague.)
+//! One writer per key at a time: it writes the origin, and then invalidates the cache until that is acknowledged. After
+//! that no read may return an earlier version. (The cache guarantees nothing for racing write-throughs, which would
+//! make the checker's rules vague.)
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -15,17 +15,17 @@ use std::time::Instant;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-/// One key of the origin. Those of two databases are the ones that change places with each other.
+/// One key of the origin. Keys of two databases are in the databases that are swapped.
 pub(crate) struct Key {
     pub(crate) name: String,
     pub(crate) dbs: &'static [u8],
     version: AtomicU64,
-    /// Held from the write of the origin until the cache has been told.
+    /// Held from the write of the origin until the cache has acknowledged the invalidation.
     pub(crate) writer: Mutex<()>,
 }
 
 impl Key {
-    /// The origin's version at this moment.
+    /// The origin's current version.
     pub(crate) fn load(&self) -> u64 {
         self.version.load(SeqCst)
     }
@@ -36,25 +36,25 @@ impl Key {
     }
 }
 
-/// Whether the origin has nothing of this version.
+/// Whether this version is absent in the origin.
 pub(crate) fn is_absent(version: u64) -> bool {
     version.is_multiple_of(7)
 }
 
-/// What all threads share.
+/// State shared by all threads.
 pub(crate) struct World {
     pub(crate) keys: Vec<Key>,
-    /// Where the server listens that is the primary now.
+    /// The socket of the current primary.
     pub(crate) socket: Mutex<PathBuf>,
-    /// Where its replica listens, if it has one.
+    /// The socket of its replica, if any.
     pub(crate) replica: Mutex<Option<PathBuf>>,
-    /// Read by writers of keys in two databases, written by who exchanges these.
+    /// Read-locked by writers of keys in two databases, write-locked by swaps.
     pub(crate) swap: RwLock<()>,
     /// The connections that may be killed.
     pub(crate) conns: Mutex<Vec<u64>>,
-    /// The server's own deletes and writes count, too.
+    /// Native deletes and writes are observed too.
     pub(crate) guards_native: bool,
-    /// The server can be trusted with `MOVE`.
+    /// `MOVE` works correctly on this server.
     pub(crate) moves: bool,
     pub(crate) over: AtomicBool,
     stores: AtomicU64,
@@ -86,18 +86,18 @@ impl World {
         }
     }
 
-    /// Where to connect to: the primary, or its replica.
+    /// The socket of the primary, or of its replica.
     pub(crate) fn socket(&self, of_replica: bool) -> PathBuf {
         let replica = self.replica.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|_| of_replica);
         replica.unwrap_or_else(|| self.socket.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
-    /// A number that no value has yet.
+    /// A new number for a value.
     pub(crate) fn next_number(&self) -> u64 {
         self.stores.fetch_add(1, SeqCst) + 1
     }
 
-    /// Now, in nanoseconds since the beginning.
+    /// Nanoseconds since the start.
     pub(crate) fn now(&self) -> u64 {
         self.began.elapsed().as_nanos() as u64
     }

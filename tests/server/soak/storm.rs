@@ -1,17 +1,17 @@
-//! The second soak: invalidations of every kind, while keys are read, loaded, moved about, evicted, saved, and while
-//! servers crash, come back, and hand over to each other.
+//! The second soak: invalidations of every kind, while keys are read, loaded, moved, evicted and saved, and while
+//! servers crash, restart and fail over.
 //!
 //! ```text
-//!  families   u:1 … u:6   tagged by a rule (of:1 …), too      databases 0 and 1, which change places
+//!  families   u:1 … u:6   tagged by a rule (of:1 …), too      databases 0 and 1, which are swapped
 //!             v:1 … v:6   renamed, copied, moved, restored, as the first
-//!             w:1 … w:4   stay where they are: the only ones of which the origin may have nothing
-//!  names      TAGS t0 … t4 of:n    PREFIXES, PATTERNS that mean some of these    ALL
+//!             w:1 … w:4   never moved: the only ones that may be absent in the origin
+//!  names      TAGS t0 … t4 of:n    PREFIXES, PATTERNS that match some of these    ALL
 //! ```
 //!
-//! Two servers: a primary with an AOF that is synced always, and its replica. Now and then the primary is killed and comes
-//! back from its AOF; or hands over (`FAILOVER`); or is killed for good, and the replica takes its place. What asynchronous
-//! replication loses then is no fault: half of the invalidations are followed by the server's own `WAIT`, and only what
-//! that has confirmed must be there.
+//! Two servers: a primary with `appendfsync always`, and its replica. From time to time the primary is killed and
+//! restarts from its AOF; or hands over (`FAILOVER`); or is killed for good, and the replica takes over. Asynchronous
+//! replication may then lose invalidations: half of them are followed by `WAIT`, and only those that it confirmed must
+//! survive.
 
 use std::sync::PoisonError;
 use std::thread;
@@ -26,7 +26,7 @@ use super::history::Step;
 use super::origin::World;
 use crate::support::{SOON, Server, wait_until};
 
-/// What every server of the storm is started with: it may be started anew at any moment.
+/// The configuration of every server, which may be restarted at any time.
 const CONF: &str = "appendonly yes
     appendfsync always
     repl-timeout 10
@@ -35,13 +35,13 @@ const CONF: &str = "appendonly yes
 pub(super) const PREFIXES: [&str; 5] = ["u:", "v:", "w:", "u:1", "v:6"];
 pub(super) const PATTERNS: [&str; 6] = ["?:2", "u:*", "*:[13]", "*4", "[vw]:*", "*:?"];
 
-/// Of the keys that may go anywhere, one.
-fn wanderer(rng: &mut StdRng) -> String {
+/// A random key that may be moved.
+fn movable_key(rng: &mut StdRng) -> String {
     format!("{}:{}", ["u", "v"].choose(rng).expect("two"), rng.random_range(1..=6))
 }
 
 fn any_key(rng: &mut StdRng) -> String {
-    if rng.random_range(0..5) == 0 { format!("w:{}", rng.random_range(1..=4)) } else { wanderer(rng) }
+    if rng.random_range(0..5) == 0 { format!("w:{}", rng.random_range(1..=4)) } else { movable_key(rng) }
 }
 
 fn any_tag(rng: &mut StdRng) -> String {
@@ -67,20 +67,20 @@ impl Pair {
         pair
     }
 
-    /// One whose configuration file does not know of it: restarted it is a primary.
+    /// A replica without `replicaof` in its configuration file: after a restart it is a primary.
     fn replica_of(primary: &Server) -> Server {
         let replica = Server::setup().tcp().conf(CONF).start();
         replica.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port()));
         replica
     }
 
-    /// Waits until both are what they are to be, and each could be restarted from its AOF.
+    /// Waits until both have their roles, and each could be restarted from its AOF.
     fn settle(&self) {
         wait_until("the replica is in step", || {
             self.replica.info("master_link_status") == "up" && self.primary.info("connected_slaves") == "1"
         });
         for s in [&self.primary, &self.replica] {
-            wait_until("the AOF stands", || {
+            wait_until("the AOF is complete", || {
                 s.info("aof_enabled") == "1"
                     && s.info("aof_rewrite_in_progress") == "0"
                     && s.info("aof_rewrite_scheduled") == "0"
@@ -88,7 +88,7 @@ impl Pair {
         }
     }
 
-    /// Everything that was replicated or read from a file could be carried out.
+    /// Checks that every command that was replicated or replayed succeeded.
     fn examine(&self) {
         for s in [&self.primary, &self.replica] {
             let log = s.log();
@@ -96,14 +96,14 @@ impl Pair {
         }
     }
 
-    /// The primary is killed, in the middle of whatever it does, and comes back with all that was answered.
+    /// Kills the primary at any time and restarts it, with everything that was answered.
     fn crash(&mut self, world: &World) -> Step {
         let sent = world.now();
         self.primary.restart();
         event(world, sent, "CRASH")
     }
 
-    /// The primary hands over; nothing is lost.
+    /// The primary hands over to its replica; nothing is lost.
     fn hand_over(&mut self, world: &World) -> Step {
         self.settle();
         let sent = world.now();
@@ -111,33 +111,33 @@ impl Pair {
         wait_until("the replica has taken over", || self.replica.info("role") == "master");
         wait_until("the primary has stepped down", || self.primary.info("role") == "slave");
         std::mem::swap(&mut self.primary, &mut self.replica);
-        self.tell(world);
+        self.publish(world);
         self.settle();
         event(world, sent, "HANDOVER")
     }
 
-    /// The primary is killed for good; what had not arrived is lost.
+    /// Kills the primary for good; what was not replicated is lost.
     fn fail_over(&mut self, world: &World) -> Step {
         self.settle();
         let sent = world.now();
         self.primary.kill();
         self.replica.ok("REPLICAOF NO ONE");
         std::mem::swap(&mut self.primary, &mut self.replica);
-        self.tell(world);
+        self.publish(world);
         let step = event(world, sent, "FAILOVER");
         self.replica = Pair::replica_of(&self.primary);
-        self.tell(world);
+        self.publish(world);
         self.settle();
         step
     }
 
-    /// Says where to go.
-    pub(super) fn tell(&self, world: &World) {
+    /// Publishes the current sockets.
+    pub(super) fn publish(&self, world: &World) {
         *world.socket.lock().unwrap_or_else(PoisonError::into_inner) = self.primary.path("s");
         *world.replica.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.replica.path("s"));
     }
 
-    /// What happens to the servers until it is over.
+    /// Crashes, handovers and failovers until the end.
     pub(super) fn live(&mut self, world: &World, seed: u64, lasts: Duration) -> Vec<Step> {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut steps = Vec::new();
@@ -160,17 +160,17 @@ impl Pair {
 }
 
 fn event(world: &World, sent: u64, what: &str) -> Step {
-    // Their numbers mean other connections by now.
+    // Their ids belong to other connections by now.
     world.conns.lock().unwrap_or_else(PoisonError::into_inner).clear();
     Step { sent, ended: world.now(), conn: 0, db: 0, words: what.into(), answer: "done".into() }
 }
 
 impl Client {
-    /// Says it, and looks for the primary if this is none any more.
-    fn tell(&mut self, db: u8, words: Vec<String>) -> Box<str> {
-        let answer = self.say(db, words);
+    /// Sends a command; reconnects if the server is no longer the primary.
+    fn call_primary(&mut self, db: u8, words: Vec<String>) -> Box<str> {
+        let answer = self.call(db, words);
         if answer.starts_with("error READONLY") || answer.starts_with("error UNBLOCKED") {
-            self.hang_up();
+            self.disconnect();
         }
         if answer.starts_with("error") || &*answer == "gone" {
             self.pause(5);
@@ -183,7 +183,7 @@ impl Client {
     }
 
     /// Reads and loads.
-    pub(super) fn load_in_the_storm(mut self) -> Vec<Step> {
+    pub(super) fn run_loader(mut self) -> Vec<Step> {
         while !self.world.is_over() {
             let (key, db) = (any_key(&mut self.rng), self.any_db());
             match self.rng.random_range(0..100) {
@@ -195,54 +195,54 @@ impl Client {
                     if self.once_in(4) {
                         ask.extend(words!["BETA", self.rng.random_range(0..20)]);
                     }
-                    let answer = self.tell(db, ask);
+                    let answer = self.call_primary(db, ask);
                     if let Some(token) =
                         answer.split(' ').nth(2).filter(|t| *t != "nil" && !answer.starts_with("error"))
                     {
-                        self.bring_home(db, &key, &["TOKEN", token]);
+                        self.store_loaded(db, &key, &["TOKEN", token]);
                     }
                 }
                 45..60 => {
                     let ways: [&[&str]; 4] = [&[], &["STALE"], &["STATE"], &["STATE", "STALE"]];
                     let mut get = words!["SMARTCACHE.GET", key];
                     get.extend(ways.choose(&mut self.rng).expect("four").iter().map(|word| word.to_string()));
-                    self.tell(db, get);
+                    self.call_primary(db, get);
                 }
                 60..72 => {
                     let mut get = words!["SMARTCACHE.MGET"];
                     get.extend((0..self.rng.random_range(2..8)).map(|_| any_key(&mut self.rng)).collect::<Vec<_>>());
-                    self.tell(db, get);
+                    self.call_primary(db, get);
                 }
                 72..82 => {
-                    let stamp = self.tell(db, words!["SMARTCACHE.STAMP"]);
+                    let stamp = self.call_primary(db, words!["SMARTCACHE.STAMP"]);
                     if stamp.len() >= 20 && !stamp.starts_with("error") {
-                        self.bring_home(db, &key, &["SINCE", &stamp]);
+                        self.store_loaded(db, &key, &["SINCE", &stamp]);
                     }
                 }
-                82..90 => self.bring_home(db, &key, &[]),
+                82..90 => self.store_loaded(db, &key, &[]),
                 90..93 => self.store_several(db),
                 93..95 => {
                     let touch = words!["SMARTCACHE.TOUCH", key, "PX", self.rng.random_range(100..3_000)];
-                    self.tell(db, touch);
+                    self.call_primary(db, touch);
                 }
-                95..97 => drop(self.tell(db, words!["EXPIRE", key, 3])),
-                _ => self.hang_up(),
+                95..97 => drop(self.call_primary(db, words!["EXPIRE", key, 3])),
+                _ => self.disconnect(),
             }
             let pause = self.rng.random_range(0..6);
             self.pause(pause);
         }
-        self.hang_up();
+        self.disconnect();
         self.steps
     }
 
-    /// Stores what a load has brought, after a while, once or twice.
-    fn bring_home(&mut self, db: u8, key: &str, claim: &[&str]) {
+    /// Stores the result of a load, after a while, once or twice.
+    fn store_loaded(&mut self, db: u8, key: &str, claim: &[&str]) {
         if !claim.is_empty() {
             let takes = if self.once_in(8) { self.rng.random_range(50..300) } else { self.rng.random_range(0..40) };
             self.pause(takes);
         }
         if self.once_in(15) && claim.first() == Some(&"TOKEN") {
-            self.tell(db, words!["SMARTCACHE.UNLOCK", key, claim[1]]);
+            self.call_primary(db, words!["SMARTCACHE.UNLOCK", key, claim[1]]);
             return;
         }
         let absent = key.starts_with('w') && self.once_in(3);
@@ -253,12 +253,12 @@ impl Client {
         set.extend(self.life(absent));
         set.extend(claim.iter().map(|word| word.to_string()));
         for _ in 0..if self.once_in(6) { 2 } else { 1 } {
-            self.tell(db, set.clone());
+            self.call_primary(db, set.clone());
         }
     }
 
     fn store_several(&mut self, db: u8) {
-        let stamp = self.tell(db, words!["SMARTCACHE.STAMP"]);
+        let stamp = self.call_primary(db, words!["SMARTCACHE.STAMP"]);
         if stamp.len() < 20 || stamp.starts_with("error") {
             return;
         }
@@ -274,27 +274,27 @@ impl Client {
         }
         set.extend(self.life(false));
         set.extend(words!["SINCE", stamp]);
-        self.tell(db, set);
+        self.call_primary(db, set);
     }
 
-    /// Lifetime, windows and tags of what is stored.
+    /// Options of a store: lifetime, windows and tags.
     fn life(&mut self, absent: bool) -> Vec<String> {
-        let mut said = words!["PX", self.rng.random_range(50..3_000)];
+        let mut words = words!["PX", self.rng.random_range(50..3_000)];
         for window in ["SWR", "SIE"] {
             if !absent && self.once_in(2) {
-                said.extend(words![window, format!("{}ms", self.rng.random_range(20..2_000))]);
+                words.extend(words![window, format!("{}ms", self.rng.random_range(20..2_000))]);
             }
         }
         let tags: std::collections::BTreeSet<String> =
             (0..self.rng.random_range(0..4)).map(|_| any_tag(&mut self.rng)).collect();
         if !tags.is_empty() {
-            said.extend(words!["TAGS", tags.len()]);
-            said.extend(tags);
+            words.extend(words!["TAGS", tags.len()]);
+            words.extend(tags);
         }
-        said
+        words
     }
 
-    /// A value that says what it is: `u:1#482`.
+    /// A value that contains its identity: `u:1#482`.
     fn named(&mut self, key: &str) -> String {
         let len = match self.rng.random_range(0..200) {
             0 => 100_000, // compressed by a worker
@@ -304,8 +304,8 @@ impl Client {
         format!("{key}#{} {}", self.world.next_number(), "0123456789".repeat(len / 10))
     }
 
-    /// Invalidates in every way there is.
-    pub(super) fn invalidate_in_the_storm(mut self) -> Vec<Step> {
+    /// Invalidates in every way.
+    pub(super) fn run_invalidator(mut self) -> Vec<Step> {
         while !self.world.is_over() {
             let pause = self.rng.random_range(0..100);
             self.pause(pause);
@@ -313,78 +313,78 @@ impl Client {
             if self.once_in(10) {
                 let key = format!("w:{}", self.rng.random_range(1..=4));
                 let how = ["SMARTCACHE.DEL", "SMARTCACHE.STALE"].choose(&mut self.rng).expect("two");
-                self.tell(db, words![how, key]);
+                self.call_primary(db, words![how, key]);
                 continue;
             }
-            let mut said = words!["SMARTCACHE.INVALIDATE"];
+            let mut words = words!["SMARTCACHE.INVALIDATE"];
             let count = self.rng.random_range(1..=2);
             let names: Vec<String> = match self.rng.random_range(0..100) {
                 0..55 => {
-                    said.push("TAGS".to_owned());
+                    words.push("TAGS".to_owned());
                     (0..count).map(|_| any_tag(&mut self.rng)).collect()
                 }
                 55..73 => {
-                    said.push("PREFIXES".to_owned());
+                    words.push("PREFIXES".to_owned());
                     PREFIXES.choose_multiple(&mut self.rng, count).map(|name| name.to_string()).collect()
                 }
                 73..92 => {
-                    said.push("PATTERNS".to_owned());
+                    words.push("PATTERNS".to_owned());
                     PATTERNS.choose_multiple(&mut self.rng, count).map(|name| name.to_string()).collect()
                 }
                 _ => {
-                    said.push("ALL".to_owned());
+                    words.push("ALL".to_owned());
                     Vec::new()
                 }
             };
             if !names.is_empty() {
-                said.extend(words![names.len()]);
-                said.extend(names);
+                words.extend(words![names.len()]);
+                words.extend(names);
             }
             if self.once_in(2) {
-                said.push("SOFT".to_owned());
+                words.push("SOFT".to_owned());
                 if self.once_in(3) {
-                    said.extend(words!["OVER", format!("{}ms", self.rng.random_range(20..400))]);
+                    words.extend(words!["OVER", format!("{}ms", self.rng.random_range(20..400))]);
                 }
             }
             if self.once_in(5) {
-                said.extend(words!["GUARD", format!("{}ms", self.rng.random_range(20..300))]);
+                words.extend(words!["GUARD", format!("{}ms", self.rng.random_range(20..300))]);
             }
             if self.once_in(6) {
-                said.extend(words!["WAIT", format!("{}ms", self.rng.random_range(20..300))]);
+                words.extend(words!["WAIT", format!("{}ms", self.rng.random_range(20..300))]);
             }
             if self.once_in(25) {
                 let within = self.rng.random_range(0..20);
-                self.say_and_leave(db, said, within);
+                self.call_and_disconnect(db, words, within);
                 continue;
             }
-            let done = self.tell(db, said);
+            let done = self.call_primary(db, words);
             if !done.starts_with("error") && &*done != "gone" && self.once_in(2) {
-                self.tell(db, words!["WAIT", 1, 500]);
+                self.call_primary(db, words!["WAIT", 1, 500]);
             }
         }
-        self.hang_up();
+        self.disconnect();
         self.steps
     }
 
-    /// Has entries move about, by the server's own commands.
-    pub(super) fn move_in_the_storm(mut self) -> Vec<Step> {
+    /// Moves entries with native commands.
+    pub(super) fn run_mover(mut self) -> Vec<Step> {
         let mut dumps: Vec<(String, Vec<u8>, u64)> = Vec::new();
         while !self.world.is_over() {
             let pause = self.rng.random_range(0..12);
             self.pause(pause);
-            let (from, to) = (wanderer(&mut self.rng), wanderer(&mut self.rng));
+            let (from, to) = (movable_key(&mut self.rng), movable_key(&mut self.rng));
             let db = self.any_db();
             match self.rng.random_range(0..100) {
-                0..20 => drop(self.tell(db, words!["RENAME", from, to])),
+                0..20 => drop(self.call_primary(db, words!["RENAME", from, to])),
                 20..45 => {
                     let copy = words!["COPY", from, to, "DB", self.any_db(), "REPLACE"];
-                    self.tell(db, copy);
+                    self.call_primary(db, copy);
                 }
-                45..60 if self.world.moves => drop(self.tell(db, words!["MOVE", from, 1 - db])),
+                45..60 if self.world.moves => drop(self.call_primary(db, words!["MOVE", from, 1 - db])),
                 60..80 => {
                     let words = words!["DUMP", from];
                     let bytes: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
-                    if let (_, Some(crate::support::Reply::Bulk(dump))) = self.say_bytes(db, &bytes, &words) {
+                    if let (_, Some(crate::support::Reply::Bulk(dump))) = self.call_bytes(db, &bytes, &words) {
                         let number = self.world.next_number();
                         if let Some(step) = self.steps.last_mut() {
                             step.answer = format!("dump{number}").into();
@@ -394,110 +394,110 @@ impl Client {
                 }
                 _ => {
                     let Some((_, dump, number)) = dumps.choose(&mut self.rng).cloned() else { continue };
-                    let said = words!["RESTORE", to, 0, format!("dump{number}"), "REPLACE"];
-                    let mut bytes: Vec<&[u8]> = said.iter().map(String::as_bytes).collect();
+                    let words = words!["RESTORE", to, 0, format!("dump{number}"), "REPLACE"];
+                    let mut bytes: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
                     bytes[3] = &dump;
-                    self.say_bytes(db, &bytes, &said);
+                    self.call_bytes(db, &bytes, &words);
                     if dumps.len() > 20 {
                         dumps.remove(0);
                     }
                 }
             }
         }
-        self.hang_up();
+        self.disconnect();
         self.steps
     }
 
-    /// Reads what has arrived at the replica.
-    pub(super) fn read_the_replica(mut self) -> Vec<Step> {
+    /// Reads from the replica.
+    pub(super) fn run_replica_reader(mut self) -> Vec<Step> {
         self.at_the_replica = true;
         while !self.world.is_over() {
             let (key, db) = (any_key(&mut self.rng), self.any_db());
             match self.rng.random_range(0..3) {
-                0 => drop(self.tell(db, words!["SMARTCACHE.GET", key, "STATE", "STALE"])),
-                1 => drop(self.tell(db, words!["SMARTCACHE.GET", key])),
+                0 => drop(self.call_primary(db, words!["SMARTCACHE.GET", key, "STATE", "STALE"])),
+                1 => drop(self.call_primary(db, words!["SMARTCACHE.GET", key])),
                 _ => {
                     let get = words!["SMARTCACHE.MGET", key, any_key(&mut self.rng), any_key(&mut self.rng)];
-                    self.tell(db, get);
+                    self.call_primary(db, get);
                 }
             }
             let pause = self.rng.random_range(0..6);
             self.pause(pause);
             if self.once_in(100) {
-                self.hang_up(); // it may be another one by now
+                self.disconnect(); // another server may be the replica by now
             }
         }
-        self.hang_up();
+        self.disconnect();
         self.steps
     }
 
-    /// Disturbs everybody.
-    pub(super) fn operate_in_the_storm(mut self) -> Vec<Step> {
+    /// Disturbs all clients.
+    pub(super) fn run_operator(mut self) -> Vec<Step> {
         while !self.world.is_over() {
             let pause = self.rng.random_range(20..120);
             self.pause(pause);
             let db = self.any_db();
             let world = self.world.clone();
             if self.once_in(8) {
-                self.swap_in_the_storm();
+                self.swap_databases();
                 continue;
             }
             let _same_servers = world.swap.read().unwrap_or_else(PoisonError::into_inner);
             let victim = world.conns.lock().unwrap_or_else(PoisonError::into_inner).choose(&mut self.rng).copied();
             let Some(victim) = victim else { continue };
             match self.rng.random_range(0..100) {
-                0..25 => drop(self.tell(0, words!["CLIENT", "KILL", "ID", victim])),
-                25..35 => drop(self.tell(0, words!["CLIENT", "UNBLOCK", victim])),
+                0..25 => drop(self.call_primary(0, words!["CLIENT", "KILL", "ID", victim])),
+                25..35 => drop(self.call_primary(0, words!["CLIENT", "UNBLOCK", victim])),
                 35..40 => {
                     let how = ["SYNC", "ASYNC"].choose(&mut self.rng).expect("two ways");
-                    self.tell(db, words!["FLUSHDB", how]);
+                    self.call_primary(db, words!["FLUSHDB", how]);
                 }
-                40..62 => drop(self.tell(0, words!["BGSAVE"])),
+                40..62 => drop(self.call_primary(0, words!["BGSAVE"])),
                 62..69 => {
                     let preamble = ["yes", "no"].choose(&mut self.rng).expect("two ways");
-                    self.tell(0, words!["CONFIG", "SET", "aof-use-rdb-preamble", preamble]);
-                    self.tell(0, words!["BGREWRITEAOF"]);
+                    self.call_primary(0, words!["CONFIG", "SET", "aof-use-rdb-preamble", preamble]);
+                    self.call_primary(0, words!["BGREWRITEAOF"]);
                 }
-                69..73 => drop(self.tell(0, words!["DEBUG", "RELOAD"])),
-                73..78 => drop(self.tell(db, words!["SMARTCACHE.PREVIEW", "ALL"])),
-                78..84 => self.evict_in_the_storm(),
+                69..73 => drop(self.call_primary(0, words!["DEBUG", "RELOAD"])),
+                73..78 => drop(self.call_primary(db, words!["SMARTCACHE.PREVIEW", "ALL"])),
+                78..84 => self.evict_some(),
                 84..90 => {
                     let effort = ["0", "1%", "20%", "100%"].choose(&mut self.rng).expect("four");
-                    self.tell(0, words!["CONFIG", "SET", "smartcache.sweep-effort", effort]);
+                    self.call_primary(0, words!["CONFIG", "SET", "smartcache.sweep-effort", effort]);
                 }
                 90..94 => {
-                    // Whoever unblocks a client that is paused crashes Redis 7.0: so it is over before the next step.
+                    // Unblocking a paused client crashes Redis 7.0: so the pause ends before the next step.
                     let ms = self.rng.random_range(5..60);
-                    self.tell(0, words!["CLIENT", "PAUSE", ms, "WRITE"]);
+                    self.call_primary(0, words!["CLIENT", "PAUSE", ms, "WRITE"]);
                     self.pause(ms);
-                    self.tell(0, words!["CLIENT", "UNPAUSE"]);
+                    self.call_primary(0, words!["CLIENT", "UNPAUSE"]);
                 }
-                _ => drop(self.tell(db, words!["SMARTCACHE.PREVIEW", "TAGS", 2, "t1", "of:2"])),
+                _ => drop(self.call_primary(db, words!["SMARTCACHE.PREVIEW", "TAGS", 2, "t1", "of:2"])),
             }
         }
         self.steps
     }
 
-    /// The databases change places; the servers stay what they are until both know.
-    fn swap_in_the_storm(&mut self) {
+    /// Swaps the databases; no failover until both servers have done so.
+    fn swap_databases(&mut self) {
         let world = self.world.clone();
         let _alone = world.swap.write().unwrap_or_else(PoisonError::into_inner);
-        self.hang_up(); // a connection to the primary, for sure
+        self.disconnect(); // reconnect to the primary
         let sent = world.now();
         let deadline = Instant::now() + SOON;
-        let answer = self.say(0, words!["SWAPDB", 0, 1]);
+        let answer = self.call(0, words!["SWAPDB", 0, 1]);
         self.steps.pop();
-        assert_eq!(&*answer, "OK", "nobody disturbs this");
-        while &*self.say(0, words!["WAIT", 1, 100]) != "1" {
+        assert_eq!(&*answer, "OK", "nothing disturbs this");
+        while &*self.call(0, words!["WAIT", 1, 100]) != "1" {
             assert!(Instant::now() < deadline, "the replica is not in step");
         }
         let words = "SWAPDB 0 1".into();
         self.steps.push(Step { sent, ended: world.now(), conn: 0, db: 0, words, answer });
     }
 
-    /// Memory is short for a moment.
-    fn evict_in_the_storm(&mut self) {
-        let (_, info) = self.say_bytes(0, &[b"INFO", b"memory"], &words!["INFO"]);
+    /// Limits memory for a short time.
+    fn evict_some(&mut self) {
+        let (_, info) = self.call_bytes(0, &[b"INFO", b"memory"], &words!["INFO"]);
         if let Some(step) = self.steps.last_mut() {
             step.answer = "…".into();
         }
@@ -505,11 +505,11 @@ impl Client {
         let info = String::from_utf8_lossy(&info).into_owned();
         let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).and_then(|n| n.parse::<u64>().ok());
         let Some(used) = used else { return };
-        self.tell(0, words!["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]);
-        self.tell(0, words!["CONFIG", "SET", "maxmemory", used - 10_000]);
+        self.call_primary(0, words!["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]);
+        self.call_primary(0, words!["CONFIG", "SET", "maxmemory", used - 10_000]);
         let pause = self.rng.random_range(1..10);
         self.pause(pause);
-        // It must not stay so, wherever the primary is by now.
-        while &*self.tell(0, words!["CONFIG", "SET", "maxmemory", 0]) != "OK" {}
+        // Undo it, wherever the primary is by now.
+        while &*self.call_primary(0, words!["CONFIG", "SET", "maxmemory", 0]) != "OK" {}
     }
 }

@@ -1,4 +1,4 @@
-//! A cluster of six: three primaries with a third of the slots each, and a replica for each.
+//! A cluster of six nodes: three primaries with a third of the slots each, and a replica of each.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{SOON, Server, wait_until};
 
-/// Where each primary's slots begin.
+/// First slot of each primary.
 const STARTS: [u32; 4] = [0, 5_461, 10_923, 16_384];
 
 /// Six nodes; `replicas[n]` follows `primaries[n]`.
@@ -17,7 +17,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// All nodes know each other and are in step. `conf` is for every node.
+    /// Starts a cluster whose nodes are connected and in sync. `conf` is for every node.
     #[track_caller]
     pub(crate) fn start(conf: &str) -> Cluster {
         let start = || Server::setup().cluster().conf(conf).start();
@@ -25,7 +25,7 @@ impl Cluster {
         let replicas: Vec<_> = (0..3).map(|_| start()).collect();
         for (n, node) in primaries.iter().enumerate() {
             node.ok(&format!("CLUSTER ADDSLOTSRANGE {} {}", STARTS[n], STARTS[n + 1] - 1));
-            // Else two of them would have to find out which of them is younger.
+            // Equal epochs would have to be resolved first.
             node.ok(&format!("CLUSTER SET-CONFIG-EPOCH {}", n + 1));
         }
         let all: Vec<&Server> = primaries.iter().chain(&replicas).collect();
@@ -41,7 +41,7 @@ impl Cluster {
         }
         let cluster = Cluster { primaries, replicas };
         cluster.wait_until_whole();
-        cluster.wait_until_all_are_heard();
+        cluster.wait_for_bus_links();
         cluster.nodes().for_each(|node| drop(node.ok("SMARTCACHE.RESETSTAT")));
         cluster
     }
@@ -60,17 +60,17 @@ impl Cluster {
             wait_until("the cluster is up", || node.ok("CLUSTER INFO").text().contains("cluster_state:ok"));
             wait_until("the nodes know each other's roles", || node.known(|line| line.contains("slave")) == 3);
             wait_until("all links are up", || node.known(|line| !line.contains(" disconnected")) == 6);
-            wait_until("the node could be started again", || shards_agree(&node.path("nodes.conf")));
+            wait_until("the node could be restarted", || shards_agree(&node.path("nodes.conf")));
         }
     }
 
-    /// See [`wait_until_all_are_heard`].
+    /// See [`wait_for_bus_links`].
     #[track_caller]
-    pub(crate) fn wait_until_all_are_heard(&self) {
-        wait_until_all_are_heard(&self.primaries.iter().collect::<Vec<_>>());
+    pub(crate) fn wait_for_bus_links(&self) {
+        wait_for_bus_links(&self.primaries.iter().collect::<Vec<_>>());
     }
 
-    /// The primary that has a key.
+    /// The primary of a key.
     #[track_caller]
     pub(crate) fn of(&self, key: &str) -> &Server {
         let slot = self.primaries[0].ok(&format!("CLUSTER KEYSLOT {key}")).int() as u32;
@@ -79,8 +79,8 @@ impl Cluster {
     }
 }
 
-/// Whether replicas are written down in the shards of their primaries, where shards are written down. Valkey 8.0 takes the
-/// file for damaged when they are not, and ends (valkey #2171, #774).
+/// Whether the file lists replicas in the shards of their primaries, if it lists shards. Otherwise Valkey 8.0 considers
+/// the file corrupt and exits (valkey #2171, #774).
 fn shards_agree(file: &Path) -> bool {
     let Ok(text) = std::fs::read_to_string(file) else { return false };
     let shard = |words: &[&str]| words[1].split(',').find_map(|part| part.strip_prefix("shard-id=")).map(str::to_owned);
@@ -89,20 +89,20 @@ fn shards_agree(file: &Path) -> bool {
     nodes.iter().filter(|words| words.len() > 3 && words[3] != "-").all(|words| shard(words) == of(words[3]))
 }
 
-/// Until what each of these primaries passes on comes to the others: a link that is just being made loses what is sent, and
-/// Valkey 9 closes one on which a module's message comes first.
+/// Waits until messages of each of these primaries reach the others: a link that is being established loses messages,
+/// and Valkey 9 closes a link whose first message is a module's.
 #[track_caller]
-pub(crate) fn wait_until_all_are_heard(primaries: &[&Server]) {
+pub(crate) fn wait_for_bus_links(primaries: &[&Server]) {
     for (n, node) in primaries.iter().enumerate() {
         let others = primaries.iter().enumerate().filter(|(at, _)| *at != n);
         let before: Vec<_> = others.map(|(_, other)| (other, other.stat("bus_received"))).collect();
-        wait_until("the other primaries hear this one", || {
+        wait_until("the other primaries receive messages of this one", || {
             node.ok("SMARTCACHE.RULE DEL nosuch");
             std::thread::sleep(Duration::from_millis(50));
             before.iter().all(|(other, before)| other.stat("bus_received") > *before)
         });
     }
-    // What was said more than once may still be on its way.
+    // Repeated messages may still be on their way.
     std::thread::sleep(Duration::from_millis(100));
 }
 
@@ -113,13 +113,13 @@ impl Server {
         self.ok("CONFIG GET cluster-port").texts()[1].clone()
     }
 
-    /// How many lines of `CLUSTER NODES` are like that.
+    /// The number of matching lines of `CLUSTER NODES`.
     #[track_caller]
-    fn known(&self, like: impl Fn(&str) -> bool) -> usize {
-        self.ok("CLUSTER NODES").text().lines().filter(|line| like(line)).count()
+    fn known(&self, matches: impl Fn(&str) -> bool) -> usize {
+        self.ok("CLUSTER NODES").text().lines().filter(|line| matches(line)).count()
     }
 
-    /// Sends bytes as a module's message of another node, as whoever reaches the port of the bus can.
+    /// Sends bytes as a module message of another node, as anyone who reaches the bus port can.
     #[track_caller]
     pub(crate) fn forge(&self, sender: &str, kind: u8, payload: &[u8]) {
         let mut packet = b"RCmb\0\0\0\0".to_vec();
@@ -130,7 +130,7 @@ impl Server {
         packet.extend([0; 2_048 + 40 + 46 + 2 + 30 + 2 + 2]); // slots, primary, addresses
         packet.extend([0, 1, 0, 0, 0, 0]); // flags (a primary), state
         assert_eq!((sender.len(), packet.len()), (40, 2_256));
-        packet.extend([0; 8]); // the module's number: its name has not nine letters
+        packet.extend([0; 8]); // the module id is 0 because its name has not nine letters
         packet.extend((payload.len() as u32).to_be_bytes());
         packet.push(kind);
         packet.extend(payload);

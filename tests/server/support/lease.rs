@@ -1,8 +1,8 @@
-//! What tests of leases have in common: the answer of `GETLOCK` by its parts, parked clients, and the peace afterwards.
+//! Helpers for tests of leases: parsed answers of `GETLOCK`, parked clients, and checks that none is left.
 
 use super::{Conn, Reply, Server, wait_until};
 
-/// The five parts of an answer of `GETLOCK`.
+/// The five fields of an answer of `GETLOCK`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Got {
     pub(crate) state: String,
@@ -27,7 +27,7 @@ impl Got {
         }
     }
 
-    /// The token that must be there.
+    /// The token; panics without one.
     #[track_caller]
     pub(crate) fn token(&self) -> &str {
         self.token.as_deref().unwrap_or_else(|| panic!("a token was expected: {self:?}"))
@@ -47,13 +47,13 @@ impl Got {
 }
 
 impl Conn {
-    /// `SMARTCACHE.GETLOCK` with these words.
+    /// `SMARTCACHE.GETLOCK` with these arguments.
     #[track_caller]
     pub(crate) fn getlock(&mut self, words: &str) -> Got {
         Got::of(&self.call(&format!("SMARTCACHE.GETLOCK {words}")))
     }
 
-    /// Sends `SMARTCACHE.GETLOCK` with these words, and does not wait for the answer.
+    /// Sends `SMARTCACHE.GETLOCK` with these arguments without waiting for the answer.
     #[track_caller]
     pub(crate) fn send_getlock(&mut self, words: &str) {
         let line = super::resp::split(&format!("SMARTCACHE.GETLOCK {words}"));
@@ -67,7 +67,7 @@ impl Conn {
         Got::of(&self.receive().expect("an answer"))
     }
 
-    /// The server's number for this connection.
+    /// The server's id of this connection.
     #[track_caller]
     pub(crate) fn id(&mut self) -> i64 {
         self.call("CLIENT ID").int()
@@ -86,14 +86,14 @@ impl Server {
         self.call_args(super::args!["SMARTCACHE.SET", key, value, "TOKEN", token]).text()
     }
 
-    /// Connections, each parked with `GETLOCK` and the words that its number gets; in this order in the queue.
+    /// Parks `count` connections with `GETLOCK` and the arguments for each number; in this order in the queue.
     #[track_caller]
     pub(crate) fn park(&self, count: usize, words: impl Fn(usize) -> String) -> Vec<Conn> {
         let before = self.stat("waiters");
         let mut conns: Vec<Conn> = (0..count).map(|_| self.connect()).collect();
         for (i, conn) in conns.iter_mut().enumerate() {
             conn.send_getlock(&words(i));
-            // Who is first in line matters to most tests: each is parked before the next asks.
+            // The order of waiters matters to most tests: each is parked before the next.
             if i < 8 {
                 self.wait_for_waiters(before + i as i64 + 1);
             }
@@ -107,7 +107,7 @@ impl Server {
         wait_until(&format!("{count} are parked"), || self.stat("waiters") == count);
     }
 
-    /// Nobody waits, nobody loads, and the server has blocked nobody.
+    /// No waiters, no leases, and no blocked clients.
     #[track_caller]
     pub(crate) fn assert_quiet(&self) {
         wait_until("nobody waits", || self.stat("waiters") == 0);
@@ -116,7 +116,7 @@ impl Server {
         self.assert_counts_add_up();
     }
 
-    /// The equations among the counters that must hold at any moment.
+    /// The equations between counters that must always hold.
     #[track_caller]
     pub(crate) fn assert_counts_add_up(&self) {
         let stats = self.ok("SMARTCACHE.STATS");
@@ -133,7 +133,7 @@ impl Server {
     }
 }
 
-/// How many connections a test may open when it wants so many: the limit on open files is raised as far as it goes.
+/// The number of connections a test may open, at most `wanted`; raises the limit of open files to the maximum.
 pub(crate) fn crowd(wanted: usize) -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid to write to and to read from.
@@ -143,6 +143,6 @@ pub(crate) fn crowd(wanted: usize) -> usize {
         libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
         libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
     }
-    // Other tests run beside this one and open connections of their own; each of ours is one file here, one there.
+    // Other tests run in parallel; each connection takes one file in this process and one in the server.
     wanted.min((limit.rlim_cur as usize).saturating_sub(400) / 2)
 }

@@ -1,4 +1,4 @@
-//! Real servers, one or more to a test: started with the module, told things, ended by the test that started them.
+//! Real servers, one or more per test: started with the module, and killed by the test that started them.
 //!
 //! ```text
 //! let s = Server::start();
@@ -32,13 +32,13 @@ pub(crate) use lease::Got;
 pub(crate) use resp::{Conn, Reply};
 pub(crate) use skip::skip;
 
-/// Words of any bytes: `s.call_args(args!["SMARTCACHE.SET", key, &value])`.
+/// Arguments of any bytes: `s.call_args(args!["SMARTCACHE.SET", key, &value])`.
 macro_rules! args {
     ($($word:expr),* $(,)?) => { &[$(AsRef::<[u8]>::as_ref(&$word)),*] };
 }
 pub(crate) use args;
 
-/// `assert_within!(ttl, 9_000..=10_000)`: a number lies in a range, and the message says which.
+/// `assert_within!(ttl, 9_000..=10_000)`: asserts that a number is in a range; the message shows both.
 macro_rules! assert_within {
     ($value:expr, $range:expr) => {{
         let (value, range) = ($value, $range);
@@ -47,20 +47,20 @@ macro_rules! assert_within {
 }
 pub(crate) use assert_within;
 
-/// How long a test waits for what must come. Generous: it is only reached when something is broken.
+/// Time limit for what must happen. Generous: it is reached only when something is broken.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// Waits for a condition, asking every few milliseconds.
+/// Waits for a condition, checked every few milliseconds.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + SOON;
     while !condition() {
-        assert!(Instant::now() < deadline, "this did not come about within {SOON:?}: {what}");
+        assert!(Instant::now() < deadline, "this did not happen within {SOON:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// What to start: lines of the configuration file, arguments of the module, files that lie there already.
+/// How to start a server: lines of the configuration file, arguments of the module, existing files.
 #[derive(Clone)]
 pub(crate) struct Setup {
     conf: Vec<String>,
@@ -78,7 +78,7 @@ impl Setup {
         self
     }
 
-    /// What stands after the module's path in the `loadmodule` line.
+    /// Arguments of the module in the `loadmodule` line.
     pub(crate) fn module_args(mut self, args: &str) -> Setup {
         self.module_args = args.to_owned();
         self
@@ -117,10 +117,10 @@ impl Setup {
         self.try_start().unwrap_or_else(|gone| panic!("the server did not start: {}\n{}", gone.status, gone.log))
     }
 
-    /// Starts it, or says how it ended instead.
+    /// Starts the server, or returns how it ended.
     #[track_caller]
     pub(crate) fn try_start(self) -> Result<Server, Gone> {
-        // A port that was free a moment ago may be taken by now: then look for another.
+        // The free port may be taken meanwhile: then try another.
         for _ in 0..4 {
             match self.clone().try_once() {
                 Err(gone) if self.tcp && gone.log.contains("Failed listening on port") => continue,
@@ -153,7 +153,7 @@ impl Setup {
             conf.extend(["cluster-enabled yes".to_owned(), format!("cluster-port {}", free_port())]);
         }
         if let Some(module) = &self.module {
-            assert!(module.exists(), "there is no module {}: run `cargo build --release` first", module.display());
+            assert!(module.exists(), "the module {} is missing: run `cargo build --release` first", module.display());
             conf.push(format!("loadmodule {} {}", module.display(), self.module_args));
         }
         conf.extend(self.conf);
@@ -174,7 +174,7 @@ impl Setup {
     }
 }
 
-/// A server that ended by itself, or had given up and was ended.
+/// A server that exited, or gave up and was killed.
 pub(crate) struct Gone {
     pub(crate) status: ExitStatus,
     pub(crate) log: String,
@@ -182,7 +182,7 @@ pub(crate) struct Gone {
 }
 
 impl Gone {
-    /// It said no and went, as opposed to: it crashed.
+    /// Asserts that it refused to start, and did not crash.
     #[track_caller]
     pub(crate) fn assert_refused(&self) {
         assert!(
@@ -200,7 +200,8 @@ pub(crate) enum Flavour {
     Valkey,
 }
 
-/// A running server and one connection to it. Dropping it ends it, and fails the test if it had ended already.
+/// A running server and one connection to it. Dropping it kills the server, and fails the test if it had exited
+/// already.
 pub(crate) struct Server {
     dir: tempfile::TempDir,
     port: u16,
@@ -242,7 +243,7 @@ impl Server {
         replica
     }
 
-    // ---- talking ----
+    // ---- commands ----
 
     #[track_caller]
     pub(crate) fn call(&self, line: &str) -> Reply {
@@ -254,7 +255,7 @@ impl Server {
         self.conn().call_args(words)
     }
 
-    /// Calls, and insists that it is no error.
+    /// Calls, and asserts that the reply is no error.
     #[track_caller]
     pub(crate) fn ok(&self, line: &str) -> Reply {
         let reply = self.call(line);
@@ -268,7 +269,7 @@ impl Server {
         play::play(transcript, |words| self.call_args(words));
     }
 
-    /// A connection of its own.
+    /// A new connection.
     #[track_caller]
     pub(crate) fn connect(&self) -> Conn {
         Conn::open(&self.dir.path().join("s")).expect("a connection")
@@ -288,10 +289,10 @@ impl Server {
         if conn.is_none() {
             *conn = Some(self.connect());
         }
-        std::cell::RefMut::map(conn, |c| c.as_mut().expect("it was opened just now"))
+        std::cell::RefMut::map(conn, |c| c.as_mut().expect("it is opened above"))
     }
 
-    // ---- asking ----
+    // ---- state ----
 
     /// One field of `INFO everything`, or "" when there is none.
     #[track_caller]
@@ -304,7 +305,7 @@ impl Server {
     #[track_caller]
     pub(crate) fn info_number(&self, field: &str) -> u64 {
         let text = self.info(field);
-        text.parse().unwrap_or_else(|_| panic!("INFO says {field}:{text}"))
+        text.parse().unwrap_or_else(|_| panic!("INFO has {field}:{text}"))
     }
 
     /// One field of `SMARTCACHE.INSPECT key`.
@@ -334,13 +335,13 @@ impl Server {
         self.call("SMARTCACHE.STATS").field(field).int()
     }
 
-    /// The digest of all that is stored. Equal digests: nothing changed.
+    /// The digest of all data. Equal digests: nothing changed.
     #[track_caller]
     pub(crate) fn digest(&self) -> String {
         self.ok("DEBUG DIGEST").text()
     }
 
-    /// All that `INSPECT` says of a key but how time passes.
+    /// All fields of `INSPECT` except those that change with time.
     #[track_caller]
     pub(crate) fn portrait(&self, key: &str) -> String {
         let map = self.call_args(args!["SMARTCACHE.INSPECT", key]);
@@ -351,15 +352,15 @@ impl Server {
         still.map(|(name, value)| format!("{name}: {value}\n")).collect()
     }
 
-    /// True from these versions on, by flavour. A number says less than a try: prefer to try where that can be done.
+    /// True from these versions on, by flavour. Prefer to try the feature where possible.
     pub(crate) fn since(&self, redis: (u32, u32), valkey: (u32, u32)) -> bool {
         let (major, minor, _) = self.version;
         (major, minor) >= if self.flavour == Flavour::Valkey { valkey } else { redis }
     }
 
-    /// Valkey 8.1 leaves whoever moves a key onto an expired one in the other database, and has its replica fail with it,
-    /// as soon as any module hears of expired keys (docs/operations.md).
-    pub(crate) fn moves_to_where_it_says(&self) -> bool {
+    /// False on Valkey 8.1: with a module that subscribes to expired keys, `MOVE` onto an expired key leaves the client
+    /// in the other database, and its replica fails (docs/operations.md).
+    pub(crate) fn moves_onto_expired_keys(&self) -> bool {
         !(self.flavour == Flavour::Valkey && (self.version.0, self.version.1) == (8, 1))
     }
 
@@ -386,14 +387,14 @@ impl Server {
         fs::read(self.path("log")).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
     }
 
-    /// From here on a panic inside the module is what the test is about.
+    /// From now on panics in the module are expected.
     pub(crate) fn expect_panics(&self) {
         self.panics_expected.set(true);
     }
 
-    // ---- living and dying ----
+    // ---- life cycle ----
 
-    /// `kill -9`, and waits until it is gone.
+    /// `kill -9`, and waits for the end.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("our own child can be killed");
@@ -402,16 +403,16 @@ impl Server {
         *self.conn.borrow_mut() = None;
     }
 
-    /// Waits until it is gone by itself.
+    /// Waits until the server exits by itself.
     pub(crate) fn wait_for_end(&mut self) {
         if let Some(mut child) = self.child.take() {
             let ended = || child.try_wait().expect("our own child can be asked").is_some();
-            wait_until("the server has ended by itself", ended);
+            wait_until("the server exits by itself", ended);
         }
         *self.conn.borrow_mut() = None;
     }
 
-    /// It does nothing any more until `resume`, and its connections stay.
+    /// Stops the process until `resume`; its connections stay open.
     pub(crate) fn pause(&self) {
         self.send_signal(libc::SIGSTOP);
     }
@@ -426,11 +427,11 @@ impl Server {
         assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, signal) }, 0);
     }
 
-    /// `kill -9` and a new start from what is on disk, with the configuration file as it is now.
+    /// `kill -9` and a restart from disk, with the current configuration file.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
         if let Some(Ok(Some(status))) = self.child.as_mut().map(Child::try_wait) {
-            panic!("before it was to be killed the server ended by itself: {status}\n{}", tail(&self.log()));
+            panic!("the server had exited before it was killed: {status}\n{}", tail(&self.log()));
         }
         self.kill();
         self.try_launch().unwrap_or_else(|gone| panic!("no restart: {}\n{}", gone.status, tail(&gone.log)));
@@ -458,20 +459,20 @@ impl Server {
         let launched = Instant::now();
         let socket = self.dir.path().join("s");
         loop {
-            let child = self.child.as_mut().expect("it was started above");
+            let child = self.child.as_mut().expect("it is started above");
             if let Some(status) = child.try_wait().expect("our own child can be asked") {
                 self.child = None;
                 return Err(Gone { status, log: self.log(), gave_up: false });
             }
-            // Having refused a file that is cut inside a module's data, Redis 7.0 looks through it once more to say what
-            // is wrong, and never ends.
+            // After refusing a file that is cut inside a module's data, Redis 7.0 scans it again for diagnostics and
+            // never ends.
             if launched.elapsed() > Duration::from_millis(500) && self.log().contains("error, aborting now") {
-                let mut child = self.child.take().expect("it was started above");
+                let mut child = self.child.take().expect("it is started above");
                 child.kill().expect("our own child can be killed");
                 let status = child.wait().expect("our own child can be waited for");
                 return Err(Gone { status, log: self.log(), gave_up: true });
             }
-            // While it loads it answers LOADING.
+            // During loading it answers LOADING.
             let ping = Conn::open_for(&socket, Duration::from_secs(1)).and_then(|mut conn| conn.try_call(&[b"PING"]));
             if ping.is_ok_and(|reply| reply == Reply::Simple("PONG".into())) {
                 break;
@@ -489,7 +490,7 @@ impl Server {
         Ok(())
     }
 
-    /// What must hold at the end of every test: it still runs, and nothing in the module panicked.
+    /// Checks at the end of every test: the server still runs, and the module has not panicked.
     fn autopsy(&mut self) -> Result<(), String> {
         let Some(child) = &mut self.child else { return Ok(()) };
         if let Ok(Some(status)) = child.try_wait() {
@@ -498,7 +499,7 @@ impl Server {
         if self.has_module && !self.panics_expected.get() {
             let mut conn = Conn::open(&self.dir.path().join("s")).map_err(|e| e.to_string())?;
             let stats = conn.try_call(&[b"SMARTCACHE.STATS"]).map_err(|e| e.to_string())?;
-            // A user without rights, or a server that loads, cannot say.
+            // A user without permission, or a loading server, gives no answer.
             if !stats.is_error() && stats.field("panics") != Reply::Int(0) {
                 return Err("the module panicked".to_owned());
             }

@@ -1,6 +1,6 @@
-//! Transcripts: what is said after `>`, and under it what the server must answer, printed as `redis-cli` prints it.
+//! Transcripts: commands after `>`, and below each the expected answer as `redis-cli` prints it.
 //!
-//! `…` in an expected line stands for anything, so `(integer) …` is any integer.
+//! `…` in an expected line matches anything, so `(integer) …` is any integer.
 
 use super::resp::{Reply, split};
 
@@ -23,7 +23,7 @@ struct Scene {
     answer: Vec<String>,
 }
 
-/// Lines are indented alike; what is indented further belongs to the answer (a nested array).
+/// All lines have the same indentation; deeper indentation belongs to the answer (a nested array).
 fn scenes(transcript: &str) -> Vec<Scene> {
     let lines: Vec<&str> = transcript.lines().filter(|l| !l.trim().is_empty()).collect();
     let margin = lines.iter().map(|l| l.len() - l.trim_start().len()).min().unwrap_or(0);
@@ -39,7 +39,7 @@ fn scenes(transcript: &str) -> Vec<Scene> {
     scenes
 }
 
-/// `…` matches any text, everything else itself.
+/// `…` matches any text, everything else only itself.
 pub(crate) fn matches(expected: &str, got: &str) -> bool {
     let mut parts = expected.split('…');
     let first = parts.next().unwrap_or_default();
@@ -54,7 +54,7 @@ pub(crate) fn matches(expected: &str, got: &str) -> bool {
 }
 
 #[test]
-fn dots_stand_for_anything() {
+fn dots_match_anything() {
     assert!(matches("(integer) …", "(integer) 12"));
     assert!(matches("(error) ERR … 'x' …", "(error) ERR what is 'x' for?"));
     assert!(!matches("OK", "OK "));

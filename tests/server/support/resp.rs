@@ -1,6 +1,6 @@
-//! The wire, seen as it is: one connection that speaks RESP2 or RESP3, and replies printed as `redis-cli` prints them.
+//! A raw connection in RESP2 or RESP3, and replies printed as by `redis-cli`.
 //!
-//! A client library would hide what these tests are about: the exact reply type, the raw error text, pushes.
+//! A client library would hide what these tests check: the exact reply type, the raw error text, pushes.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,10 +9,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// Longer than any command of a test takes on a busy machine: a test must fail, not hang.
+/// Longer than any command takes on a busy machine: a test must fail, not hang.
 const NO_REPLY: Duration = Duration::from_secs(60);
 
-/// What came over the wire. RESP2's two nils and RESP3's `_` are one `Nil`.
+/// A reply. RESP2's two nils and RESP3's `_` are one `Nil`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
     Nil,
@@ -46,7 +46,7 @@ impl Reply {
         }
     }
 
-    /// A number with a fraction: a double in RESP3, text in RESP2.
+    /// A number with a fraction: a double in RESP3, a string in RESP2.
     #[track_caller]
     pub(crate) fn float(&self) -> f64 {
         match self {
@@ -96,7 +96,7 @@ impl Reply {
         self.array().iter().map(Reply::text).collect()
     }
 
-    /// The pairs of a map: RESP3's own, or the flat array it is in RESP2.
+    /// The pairs of a map: a map in RESP3, a flat array in RESP2.
     #[track_caller]
     pub(crate) fn pairs(&self) -> Vec<(String, Reply)> {
         match self {
@@ -118,7 +118,7 @@ impl Reply {
     }
 }
 
-/// As `redis-cli` prints it: `OK`, `"bulk"`, `(integer) 1`, `(nil)`, `(error) ERR …`, `1) …`, `1# "k" => v`.
+/// As printed by `redis-cli`: `OK`, `"bulk"`, `(integer) 1`, `(nil)`, `(error) ERR …`, `1) …`, `1# "k" => v`.
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -164,15 +164,15 @@ impl Conn {
         Conn::open_for(socket, NO_REPLY)
     }
 
-    /// A connection that waits for replies no longer than `patience`.
-    pub(crate) fn open_for(socket: &Path, patience: Duration) -> std::io::Result<Conn> {
+    /// A connection with this time-out for replies.
+    pub(crate) fn open_for(socket: &Path, timeout: Duration) -> std::io::Result<Conn> {
         let wire = UnixStream::connect(socket)?;
-        wire.set_read_timeout(Some(patience))?;
-        wire.set_write_timeout(Some(patience))?;
+        wire.set_read_timeout(Some(timeout))?;
+        wire.set_write_timeout(Some(timeout))?;
         Ok(Conn { wire: BufReader::new(wire), pushes: VecDeque::new() })
     }
 
-    /// Says the words of a line, quoted as in `redis-cli`.
+    /// Sends a command line, quoted as in `redis-cli`.
     #[track_caller]
     pub(crate) fn call(&mut self, line: &str) -> Reply {
         let words = split(line);
@@ -180,7 +180,7 @@ impl Conn {
         self.call_args(&words)
     }
 
-    /// Says words as they are: any bytes.
+    /// Sends arguments of any bytes.
     #[track_caller]
     pub(crate) fn call_args(&mut self, words: &[&[u8]]) -> Reply {
         self.try_call(words).unwrap_or_else(|e| {
@@ -199,7 +199,7 @@ impl Conn {
         self.wire.get_mut().write_all(&encode(words))
     }
 
-    /// Sends bytes that are commands already.
+    /// Sends encoded commands.
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.wire.get_mut().write_all(bytes)
     }
@@ -214,21 +214,21 @@ impl Conn {
         }
     }
 
-    /// The next reply, if it comes within this time; from then on this is how long the connection waits for replies.
-    pub(crate) fn receive_within(&mut self, patience: Duration) -> std::io::Result<Reply> {
-        self.wire.get_ref().set_read_timeout(Some(patience.max(Duration::from_millis(1))))?;
+    /// The next reply within this time, which remains the connection's time-out.
+    pub(crate) fn receive_within(&mut self, timeout: Duration) -> std::io::Result<Reply> {
+        self.wire.get_ref().set_read_timeout(Some(timeout.max(Duration::from_millis(1))))?;
         self.receive()
     }
 
-    /// The pushes that have come so far. The round trip makes it exact: what the server queued for this client
-    /// before the `PING` arrives before the `PONG`.
+    /// The pushes received so far. A round trip makes it exact: what the server queued for this client before the
+    /// `PING` arrives before the `PONG`.
     #[track_caller]
     pub(crate) fn pushes(&mut self) -> Vec<Reply> {
         self.call("PING");
         self.pushes.drain(..).collect()
     }
 
-    /// The next message of a subscription in RESP2, where it is an array like any other.
+    /// The next message of a subscription in RESP2, where it is a plain array.
     #[track_caller]
     pub(crate) fn message(&mut self) -> Reply {
         self.read().expect("a message")
@@ -287,7 +287,7 @@ fn broken(line: &str) -> std::io::Error {
     std::io::Error::other(format!("not RESP: {line:?}"))
 }
 
-/// A command as it goes over the wire (and into the AOF).
+/// An encoded command, as on the wire and in the AOF.
 pub(crate) fn encode(words: &[&[u8]]) -> Vec<u8> {
     let mut out = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
@@ -298,7 +298,7 @@ pub(crate) fn encode(words: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-/// The commands in a stretch of RESP, such as an AOF file.
+/// Decodes commands in RESP, such as an AOF file.
 pub(crate) fn decode(mut bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
     fn number(bytes: &mut &[u8], kind: u8) -> Option<usize> {
         let end = bytes.windows(2).position(|w| w == b"\r\n")?;
@@ -330,7 +330,7 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
     commands
 }
 
-/// The words of a line: blanks part them, `"…"` keeps them together and knows `\n \r \t \xNN`, `'…'` is literal.
+/// Splits a line into arguments at blanks; `"…"` quotes, with the escapes `\n \r \t \xNN`, and `'…'` is literal.
 pub(crate) fn split(line: &str) -> Vec<Vec<u8>> {
     let mut words = Vec::new();
     let mut rest = line.bytes().peekable();
@@ -359,7 +359,7 @@ pub(crate) fn split(line: &str) -> Vec<Vec<u8>> {
                                     }
                                 }
                                 Some(other) => other,
-                                None => panic!("a line ends in a backslash: {line}"),
+                                None => panic!("the line ends with a backslash: {line}"),
                             }),
                             other => word.push(other),
                         }

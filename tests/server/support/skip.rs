@@ -1,11 +1,11 @@
-//! A test that this server cannot pass says so, and is counted: nothing is left out in silence.
+//! Tests that a server cannot pass are skipped with a reason, and counted.
 
 use std::io::Write;
 use std::sync::Mutex;
 
 use super::Server;
 
-/// `skip!(s, "it was built without active defragmentation")`: ends the test, and says which server and why.
+/// `skip!(s, "it was built without active defragmentation")`: ends the test, and records server and reason.
 macro_rules! skip {
     ($server:expr, $($why:tt)*) => {{
         $crate::support::skip::note(&$server, &format!($($why)*));
@@ -26,7 +26,7 @@ pub(crate) fn note(server: &Server, why: &str) {
     skipped.push(format!("{test}: {}: {why}", server.name()));
 }
 
-/// The test harness keeps the output of tests that pass to itself; this goes to the terminal, after its last line.
+/// Prints after the last line of the test harness, which hides the output of passing tests.
 extern "C" fn report() {
     let skipped = SKIPPED.lock().unwrap_or_else(|e| e.into_inner());
     let mut err = std::io::stderr().lock();
