@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# What the scripts beside it share. Sourced, with the repository's root as the working directory afterwards.
+# Shared by the scripts in this folder. Sourced; changes to the repository's root.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# rustup puts cargo here, and only login shells have it on their PATH.
+# rustup installs cargo here, which only login shells have on their PATH.
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 export PATH
 
-# Where cargo builds.
+# Cargo's target folder.
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 release_module=$target/release/libsmartcache.so
 test_module=$target/debug/libsmartcache.so
@@ -23,12 +23,12 @@ installed_server() {
     fi
     [[ $wanted != "${SERVER:-}" ]] || break
   done
-  echo "no server: ${SERVER:-neither redis-server nor valkey-server} could be found" >&2
+  echo "no server: ${SERVER:-neither redis-server nor valkey-server} found" >&2
   return 1
 }
 
-# Builds what the server suite needs: the module as users get it, one with the command that panics on purpose, the
-# program behind `make top`, and the suite itself.
+# Builds what the server suite needs: the release module, one with the command that panics, the program of `make top`,
+# and the suite itself.
 build_suite() {
   cargo build --release
   cargo build --features test-commands
@@ -36,7 +36,7 @@ build_suite() {
   cargo test --features test-commands --test server --no-run
 }
 
-# Runs the server suite on one server: run_suite EXECUTABLE [words for the test harness].
+# Runs the server suite on one server: run_suite EXECUTABLE [arguments of the test harness].
 run_suite() {
   local server=$1
   shift

@@ -1,16 +1,16 @@
--- Hands SmartCache's numbers to redis_exporter, which drops INFO fields that it does not know:
+-- Passes SmartCache's metrics to redis_exporter, which ignores unknown INFO fields:
 --
 --   prometheus-redis-exporter -script /path/to/exporter.lua
 --
--- The exporter runs this in the server at every scrape (EVAL, or EVAL_RO with -lua-script-read-only), and wants names and
--- numbers in turn. It can give a metric no label but `key`, so the name is what STATS RULES PROMETHEUS has before the
--- number, and scripts/prometheus.yml takes it apart again:
+-- The exporter runs this in the server at every scrape (EVAL, or EVAL_RO with -lua-script-read-only), and expects names
+-- and numbers alternately. It supports only the label `key`, so the name contains the labels as in STATS RULES
+-- PROMETHEUS, and scripts/prometheus.yml splits it:
 --
 --   redis_script_values{key="smartcache_hits_total{rule=\"user\"}"} 17    the exporter
 --   smartcache_hits_total{rule="user"} 17                                 Prometheus
 --
--- An error would make the exporter say redis_up 0. A server without the module, or a user who may not call STATS, is
--- told by smartcache_up 0 instead.
+-- An error would make the exporter report redis_up 0. So a server without the module, or a user without permission for
+-- STATS, is reported as smartcache_up 0.
 
 local text = redis.pcall('SMARTCACHE.STATS', 'RULES', 'PROMETHEUS')
 if type(text) ~= 'string' then
