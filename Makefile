@@ -59,7 +59,7 @@ demo: build ## Show the main job on real records
 top: setup ## Watch a server live, by rule (ARGS="redis://user@host:6379"; ARGS=--help for more)
 	@cargo run --quiet --example top -- $(ARGS)
 
-docs: setup ## Write what in docs/ and README.md follows from the code
+docs: setup ## Write the pages in docs/ that are generated from the code
 	cargo run --quiet --example docs
 
 servers: ## Fetch real servers to test on into .servers/

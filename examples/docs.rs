@@ -1,8 +1,7 @@
-//! Writes the pages that follow from the code: `docs/commands.md`, `docs/config.md`, `docs/statistics.md`, the programs
-//! of `examples/` in other pages, and the files for Prometheus and the reasons of `SMARTCACHE.HEALTH` in
-//! `docs/operations.md`.
+//! Generates docs from the code: `docs/commands.md`, `docs/config.md`, `docs/statistics.md`, the programs of
+//! `examples/` in other pages, and the Prometheus files and the reasons of `SMARTCACHE.HEALTH` in `docs/operations.md`.
 //!
-//! `cargo run --example docs` writes them; with `--check` it only says which are out of date, and fails if any is.
+//! `cargo run --example docs` writes them; with `--check` it only reports which are out of date, and fails if any is.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -15,12 +14,12 @@ use smartcache::commands::COMMANDS;
 use smartcache::commands::spec::{Access, Command, Flag, Keys};
 use smartcache::config::SETTINGS;
 
-/// Lines of a grammar are broken at about this length.
+/// Approximate maximum length of a line of a grammar.
 const GRAMMAR_WIDTH: usize = 90;
-/// What the reasons of `HEALTH` stand between in `docs/operations.md`.
+/// The markers around the reasons of `HEALTH` in `docs/operations.md`.
 const OPEN_REASONS: &str = "<!-- health -->";
 const CLOSE_REASONS: &str = "<!-- /health -->";
-/// The pages that show programs, and those programs in `examples/`, each behind `<!-- example NAME -->`.
+/// The pages that show programs of `examples/`, each after `<!-- example NAME -->`.
 const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "docs/leases.md",
@@ -40,28 +39,29 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["client-side/copies.py", "client-side/with_redis_py.py", "client-side/raw.py", "client-side/built_in.py"],
     ),
 ];
-/// What they are written in, by their endings.
+/// Languages by file extension.
 const LANGUAGES: &[(&str, &str)] = &[("py", "python"), ("mjs", "js"), ("go", "go"), ("rs", "rust")];
-/// What follows each of them.
+/// The marker after each program.
 const EXAMPLE_ENDS: &str = "<!-- /example -->";
-/// The files that `docs/operations.md` shows, each behind `<!-- file PATH -->`.
+/// The files that `docs/operations.md` shows, each after `<!-- file PATH -->`.
 const FILES: &[&str] = &["scripts/prometheus.yml", "scripts/alerts.yml"];
-/// What follows each of them.
+/// The marker after each file.
 const FILE_ENDS: &str = "<!-- /file -->";
-/// The first line of every page that is written whole.
+/// The first line of every fully generated page.
 const NOTICE: &str = "<!-- Written by `make docs` from the code. Change it there. -->\n\n";
 
 const COMMANDS_INTRO: &str = "\
 # Commands
 
-Words are case-insensitive. Options come in any order, after the positional words. Keys, values and tags may hold any
-bytes. In a grammar `[x]` may be left out, `|` separates alternatives, and `…` repeats what stands before it.
+Command and option names are case-insensitive. Options come in any order, after the positional arguments. Keys, values
+and tags may hold any bytes. In a grammar `[x]` is optional, `|` separates alternatives, and `…` repeats the preceding
+item.
 
 | in a grammar | what to write |
 |---|---|
-| duration, ttl, swr, sie, min, max, negative, lock | seconds, also with a fraction (`30`, `0.5`), or a unit: `250ms`, `30s`, `5m`, `2h`, `7d`. At most `36500d`; `0` where the text says so |
-| seconds, milliseconds | a whole number from 1 to 100 years' worth |
-| unix-time-seconds, unix-time-milliseconds | a moment, up to the year 5138 |
+| duration, ttl, swr, sie, min, max, negative, lock | seconds, also with a fraction (`30`, `0.5`), or a unit: `250ms`, `30s`, `5m`, `2h`, `7d`. At most `36500d`; `0` only where documented |
+| seconds, milliseconds | a whole number from 1, at most 100 years |
+| unix-time-seconds, unix-time-milliseconds | a time, up to the year 5138 |
 | fraction | `0.1` or `10%`, from 0 to 1 |
 | factor, beta | a number from 0 to 1000000 |
 | pattern | a glob, exactly as in `KEYS`: `*`, `?`, `[a-c]`, `[^a]`, `\\x` |
@@ -69,26 +69,26 @@ bytes. In a grammar `[x]` may be left out, `|` separates alternatives, and `…`
 Replies and statistics give durations in milliseconds. A *map* is a RESP3 map, and a flat array under RESP2. A number
 with a fraction is a RESP3 double, and a bulk string under RESP2.
 
-A key that holds a plain string is read as a fresh entry. A key of any other type answers `WRONGTYPE`, unless the
-command says otherwise. An error means that nothing has changed; [operations.md](operations.md#errors) lists them.
+A key that holds a plain string is read as a fresh entry. A key of any other type answers `WRONGTYPE`, unless
+stated otherwise. An error means that nothing has changed; [operations.md](operations.md#errors) lists them.
 
-*Permissions* names the ACL categories (of servers that let modules have some: 7.2 and later) and what a user must be
-allowed to do with the keys; [operations.md](operations.md#acl) has grants to copy.
+*Permissions* lists the ACL categories (on servers that support them for modules: 7.2 and later) and the required
+key permissions; [operations.md](operations.md#acl) has grants to copy.
 ";
 
 const CONFIG_INTRO: &str = "\
 # Settings
 
-A setting called `NAME` here is `smartcache.NAME` to the server. Three ways to set it, the later one winning:
+A setting called `NAME` here is `smartcache.NAME` to the server. Three ways to set it, of which the later one wins:
 
-- behind the path in `loadmodule`: `loadmodule libsmartcache.so default-ttl 1h codec lz4`
+- after the path in `loadmodule`: `loadmodule libsmartcache.so default-ttl 1h codec lz4`
 - as a line in the server's configuration file: `smartcache.default-ttl 1h`
 - at run time: `CONFIG SET smartcache.default-ttl 1h`, kept with `CONFIG REWRITE`
 
-Values have units, so quote what the shell or the file would split: `smartcache.rules '[{\"name\":\"a\",\"match\":\"a:*\"}]'`.
+Values have units, so quote values that the shell or the file would split: `smartcache.rules '[{\"name\":\"a\",\"match\":\"a:*\"}]'`.
 `CONFIG GET` shows durations in seconds, fractions in percent and sizes with a unit, whatever was written.
-A value that is not allowed is refused, and the error says what is. A change counts for what is stored from then on;
-entries keep what was decided for them.
+A value that is not allowed is refused, and the error names the allowed ones. A change applies to what is stored from
+then on; stored entries do not change.
 ";
 
 const STATISTICS_INTRO: &str = "\
@@ -96,61 +96,62 @@ const STATISTICS_INTRO: &str = "\
 
 `SMARTCACHE.STATS` returns these numbers as a map. `INFO smartcache` has the same ones with `smartcache_` before the
 name. Counters run since the server started or since `SMARTCACHE.RESETSTAT`; what is measured (entries, bytes) is as of
-now. They belong to one node: they are not saved, and not replicated; a replica counts its own reads. How Prometheus gets
-them, and a live view: [operations.md](operations.md#watching-it).
+now. They belong to one node: they are not saved, and not replicated; a replica counts its own reads. For Prometheus and
+a live view see [operations.md](operations.md#watching-it).
 ";
 
 const STATISTICS_END: &str = "
-`INFO smartcache` adds four that are about this process:
+`INFO smartcache` has four more, about this process:
 
 | field | what it is |
 |---|---|
-| `smartcache_health` | What [`SMARTCACHE.HEALTH`](commands.md#smartcachehealth) says: `ok` or `warn`. |
-| `smartcache_health_reasons` | How many reasons it gives. |
+| `smartcache_health` | The status of [`SMARTCACHE.HEALTH`](commands.md#smartcachehealth): `ok` or `warn`. |
+| `smartcache_health_reasons` | The number of its reasons. |
 | `smartcache_offload_queued_bytes` | Bytes of large values that wait to be compressed in the background, or to be put in place. |
 | `smartcache_defragmented_entries` | Entries that the server's active defragmentation has moved. |
 
-## By rule, lately, and as text
+## By rule, by window, and in other formats
 
-`STATS RULE profile` tells the numbers of one rule, `STATS RULES` those of every rule and of the keys without one, which
-is called `(none)`: no rule can be. They sum to the whole. A hit counts for the rule that its entry was stored under, a
-miss for the one that its key matches now. What a rule has counted that is gone is added to `(none)`.
+`STATS RULE profile` returns the numbers of one rule, `STATS RULES` those of every rule, and of the keys without a rule
+under the name `(none)`, which no rule can have. They sum to the totals. A hit counts for the rule under which its entry
+was stored, a miss for the rule that its key matches now. The counts of a deleted rule are added to `(none)`.
 
-`WINDOW 1m`, `5m` or `1h` tells what was counted lately. A window begins with a slot, so it reaches back up to a second
-(`1m`) or a minute (`5m`, `1h`) farther than it is called. Windows, rates and times follow the monotonic clock: setting
-the wall clock changes none of them. `counting_ms` says over how long the counters count.
+`WINDOW 1m`, `5m` or `1h` returns what was counted in that time. A window starts at the start of a slot, so it is up to
+a second (`1m`) or a minute (`5m`, `1h`) longer than its name. Windows, rates and times follow the monotonic clock:
+setting the wall clock changes none of them. `counting_ms` is the time over which the counters count.
 
 `JSON` has the fields of the map. `PROMETHEUS` is what Prometheus scrapes: `smartcache_` before the name, `_seconds` for
-`_ms` (and the number to it), `_per_second` for `_per_sec`, `_total` behind what only grows, `rule=\"…\"` as a label. `STATS
-RULES PROMETHEUS` is all that a scrape needs: what concerns no key (errors, waiters, uptime) is in it without a label, and
-so is each reason of [`HEALTH`](operations.md#health), 1 or 0, as `smartcache_health{reason=\"…\"}`. Over a window nothing only
-grows: then all are gauges, with `window=\"5m\"` as a label, and health is left out.
+`_ms` (with the value converted), `_per_second` for `_per_sec`, `_total` after counters, `rule=\"…\"` as a label. `STATS
+RULES PROMETHEUS` is all that a scrape needs: the node's own numbers (errors, waiters, uptime) are in it without a label,
+and each reason of [`HEALTH`](operations.md#health), 1 or 0, as `smartcache_health{reason=\"…\"}`. Over a window all are
+gauges, with `window=\"5m\"` as a label, and health is omitted.
 
 ## Why a miss was a miss
 
 | reason | how it is known | how sure |
 |---|---|---|
-| invalidated | the entry is still there, and its freshness was ended by command; or it was so when it went: the sweep frees what is dead | certain; as below |
-| expired | the entry is still there past its time; or the server said that it let the key expire | as below |
-| evicted | the server said that it evicted the key | as below |
-| cold | nothing of the above: never stored, deleted, or gone so long ago that it is forgotten | what is left |
+| invalidated | the entry is still there, and was invalidated by command; or it was when it was removed: the sweep frees dead entries | certain; as below |
+| expired | the entry is still there past its TTL; or the server notified that the key expired | as below |
+| evicted | the server notified that it evicted the key | as below |
+| cold | none of the above: never stored, deleted, or removed so long ago that its record was overwritten | the rest |
 
-The server tells when it evicts a key or lets one expire, and each entry that goes is asked whether it was invalidated.
-That is remembered in one table of 512 KB for the whole node, outside of what the server counts and limits, as 32 bits
-in one of 131,072 slots by a keyed hash of the name. One key is taken for another once in a billion misses. A later key
-may take the slot: after *n* more such keys a reason is still known with the probability exp(−*n* / 131,072), that is 93
-% after 10,000 and 47 % after 100,000. Then the miss is called cold, so the others are never too many; right after an
-invalidation of far more than 100,000 entries most of their misses are cold, too. An entry that is deleted takes the
-reason along, and so does a flush. It costs nothing on a hit or a store, and about 20 ns where a key is evicted,
-expires, is deleted, swept or missed. On a replica keys expire by deletion, so their misses are cold.
+The server notifies the module when it evicts a key or a key expires, and each removed entry is checked for
+invalidation. The reason is kept in one table of 512 KB for the whole node, outside of the memory that the server counts
+and limits, as 32 bits in one of 131,072 slots chosen by a keyed hash of the key. One key is mistaken for another once in
+a billion misses. A later key may overwrite the slot: after *n* more such keys a reason is still known with the
+probability exp(−*n* / 131,072), that is 93 % after 10,000 and 47 % after 100,000. Then the miss counts as cold, so the
+other reasons are never overcounted; right after an invalidation of far more than 100,000 entries most of their misses
+are cold, too. Deleting an entry and a flush remove the reason. The table costs nothing on a hit or a store, and about
+20 ns where a key is evicted, expires, is deleted, swept or missed. On a replica keys expire by deletion, so their
+misses are cold.
 
 ## What it costs
 
 Counting is a few additions where a key is read: no clock is read for it, and nothing is allocated but what a rule
-writes down once a second. Of the 5,190 instructions that the server takes for a GET of 100 bytes 90 are for all of it,
-hot keys included (callgrind, 64 a pipeline, the module built with and without). Memory: 450 bytes for a rule that is
-never used, and at most 122 moments of its past for one that is, each 360 bytes, and 1,000 where callers waited: 44 KB
-for a rule that is read in every second, 120 KB if callers also wait in every second. Idle seconds cost nothing.
+records once a second. Of the 5,190 instructions that the server takes for a GET of 100 bytes 90 are for statistics
+and hot keys (callgrind, pipeline of 64, the module built with and without). Memory: 450 bytes for an unused rule; a used
+rule keeps at most 122 slots of its past, each 360 bytes, or 1,000 bytes if callers waited: 44 KB for a rule that is read
+in every second, 120 KB if callers also wait in every second. Idle seconds cost nothing.
 [`SMARTCACHE.HOTKEYS`](commands.md#smartcachehotkeys) takes about 120 KB.
 
 Percentiles of waits come from a histogram of 160 buckets: exact below 16 ms, then to a sixteenth.
@@ -161,7 +162,7 @@ fn main() -> ExitCode {
         None => false,
         Some("--check") => true,
         Some(other) => {
-            eprintln!("docs: '{other}' is not known; say --check or nothing");
+            eprintln!("docs: unknown argument '{other}': use --check or none");
             return ExitCode::FAILURE;
         }
     };
@@ -191,19 +192,19 @@ fn main() -> ExitCode {
     if stale { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// The commands for people: no internal ones, no containers.
+/// The documented commands: without internal ones and containers.
 fn public() -> impl Iterator<Item = &'static Command> {
     COMMANDS.iter().copied().filter(|command| !command.has(Flag::Internal) && command.run.is_some())
 }
 
-/// A page with `text` between the two markers.
+/// The page with `text` between two markers.
 fn between(page: &str, open: &str, close: &str, text: &str) -> String {
     let (before, rest) = page.split_once(open).unwrap_or_else(|| panic!("the page has no {open}"));
     let (_, after) = rest.split_once(close).unwrap_or_else(|| panic!("the page has no {close} after {open}"));
     format!("{before}{open}\n{text}{close}{after}")
 }
 
-/// A page with the programs that are run by the tests.
+/// The page with the programs of `examples/`, which the tests run.
 fn with_examples(page: &str, paths: &[&str], read: impl Fn(&str) -> String) -> String {
     paths.iter().fold(page.to_owned(), |page, path| {
         let program = read(&format!("examples/{path}"));
@@ -213,14 +214,14 @@ fn with_examples(page: &str, paths: &[&str], read: impl Fn(&str) -> String) -> S
     })
 }
 
-/// A page with the files that the tests hand to Prometheus.
+/// The page with the files for Prometheus, which the tests use.
 fn with_files(page: &str, read: impl Fn(&str) -> String) -> String {
     FILES.iter().fold(page.to_owned(), |page, name| {
         between(&page, &format!("<!-- file {name} -->"), FILE_ENDS, &format!("```yaml\n{}```\n", read(name)))
     })
 }
 
-/// A line for each command, with a link to its section.
+/// One row per command, with a link to its section.
 fn table() -> String {
     let mut out = String::from("| command | what it does |\n|---|---|\n");
     for command in public() {
@@ -272,12 +273,12 @@ fn statistics() -> String {
     out + STATISTICS_END
 }
 
-/// The operations page with the files that it shows, and what `HEALTH` warns of.
+/// The operations page with its files and the reasons of `HEALTH`.
 fn operations(page: &str, read: impl Fn(&str) -> String) -> String {
     between(&with_files(page, read), OPEN_REASONS, CLOSE_REASONS, &reasons())
 }
 
-/// What `HEALTH` warns of.
+/// The table of the reasons of `HEALTH`.
 fn reasons() -> String {
     let mut out = String::from("| code | when | what to do |\n|---|---|---|\n");
     for (code, when, what) in REASONS {
@@ -286,7 +287,7 @@ fn reasons() -> String {
     out
 }
 
-/// What an ACL user needs.
+/// The permissions that an ACL user needs.
 fn permissions(command: &Command) -> String {
     let categories: Vec<_> = command.categories().iter().map(|name| format!("`@{name}`")).collect();
     let keys = match command.keys {
@@ -300,21 +301,21 @@ fn permissions(command: &Command) -> String {
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
-    writeln!(out, "{text}").expect("a String takes everything");
+    writeln!(out, "{text}").expect("writing to a String does not fail");
 }
 
-/// The anchor that a heading gets.
+/// The anchor of a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -".contains(*c));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
-/// A value as code; nothing as a word.
+/// A value as code; `nothing` if empty.
 fn code(value: &str) -> String {
     if value.is_empty() { "nothing".into() } else { format!("`{value}`") }
 }
 
-/// Text in which no character means anything to markdown.
+/// Text with markdown characters escaped.
 fn escaped(text: &str) -> String {
     text.replace('_', "\\_").replace('*', "\\*").replace('|', "\\|").replace('<', "\\<")
 }
@@ -323,7 +324,7 @@ fn ended(text: &str) -> String {
     if text.ends_with('.') { text.into() } else { format!("{text}.") }
 }
 
-/// A grammar on as many lines as it needs, broken between its groups, or at a `|` where a group is long.
+/// The grammar on several lines, broken between groups, or at a `|` in long groups.
 fn wrapped(grammar: &str) -> String {
     let mut groups: Vec<String> = Vec::new();
     let mut depth = 0;
@@ -361,7 +362,7 @@ mod tests {
 
     const PROMPT: &str = "127.0.0.1:6379> ";
 
-    /// The words of a line as a shell takes them apart.
+    /// Splits a line into words like a shell.
     fn words(line: &str) -> Vec<Vec<u8>> {
         let (mut words, mut quote, mut word) = (Vec::new(), None, None::<String>);
         for c in line.chars().chain([' ']) {
@@ -384,12 +385,12 @@ mod tests {
     }
 
     #[test]
-    fn what_the_readme_shows_is_what_happens() {
+    fn the_session_of_the_readme_is_correct() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let readme = fs::read_to_string(root.join("README.md")).unwrap();
         let mut node = TestNode::at(1_000_000);
         let mut shown = 0;
-        let mut token: Option<(String, String)> = None; // as it is shown, and as it is
+        let mut token: Option<(String, String)> = None; // shown and actual
         for block in readme.split("```").skip(1).step_by(2) {
             let mut lines = block.lines().peekable();
             while let Some(line) = lines.next() {
@@ -408,7 +409,7 @@ mod tests {
                 }
                 match &answer[..] {
                     [one] => assert_eq!(&got, one, "{command}"),
-                    // Longer ones show times, which differ: the first line says what was found.
+                    // Longer answers contain times, which differ: the first line has the state.
                     many => assert!(got.contains(many[0].trim_start_matches("1) ")), "{command}: {got}"),
                 }
                 shown += 1;
