@@ -123,7 +123,7 @@ fn go() {
     // `scripts/setup` builds it.
     let program = root().join(".clients/go/invalidate_everywhere");
     if !program.exists() {
-        skip!(Server::start(), "there is no Go, or its packages could not be fetched (see `scripts/setup clients`)");
+        skip!(Server::start(), "Go or its packages are missing (see `scripts/setup clients`)");
     }
     every_primary_is_queried_and_those_that_do_not_answer_are_named(&|nodes, words| {
         finish(Command::new(&program), nodes, words)
