@@ -1,5 +1,10 @@
-use super::*;
+use super::diagnose::{TOLD, comfortable, diagnose};
+use super::phrases::{size, span};
+use super::{Backlog, Facts, Growth, REASONS, RuleFacts};
+use crate::cache::ports::ServerInfo;
 use crate::cache::rules::Policies;
+use crate::cache::stats::Counters;
+use crate::config::Settings;
 use crate::testing::TestNode;
 
 const MB: u64 = 1 << 20;

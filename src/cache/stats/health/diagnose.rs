@@ -1,0 +1,364 @@
+//! The thresholds, and the sentences.
+
+use super::backlog::Growth;
+use super::facts::{Facts, RuleFacts};
+use super::phrases::{counted, plural, size, span};
+use super::reasons::{REASONS, Reason};
+use crate::cache::ports::ServerInfo;
+use crate::cache::rules::{Origin, Rule};
+use crate::cache::stats::{Counters, percent};
+use crate::cache::units::{format_duration, format_fraction, quote};
+
+/// Fewer requests say nothing about a hit rate.
+const ENOUGH_REQUESTS: u64 = 100;
+/// Fewer refusals are slips.
+const FEW: u64 = 5;
+/// As few evictions of fresh entries in five minutes are none.
+const FEW_EVICTIONS: u64 = 10;
+/// So many leases that run out are no accident, even when nobody comes home later to prove it.
+const LOST_LOADS: u64 = 3;
+/// Of a hundred leases so many may run out: loaders die now and then.
+const LEASES_PERCENT: u64 = 1;
+/// Of a hundred loads that come home so many may be refused.
+const FILLS_PERCENT: u64 = 10;
+/// From here on memory is close to its limit.
+const MEMORY_PERCENT: u64 = 90;
+/// A rule that has not matched one of so many keys does not match by chance.
+const UNMATCHED_KEYS: u64 = 1_000;
+/// A backlog that grows by less in five minutes is not worth a sentence.
+const BACKLOG_GROWTH: u64 = 1_000;
+/// Rules that are told for each code.
+pub(super) const TOLD: usize = 5;
+/// A server that started less long ago may still be filling.
+const FILLING_MS: u64 = 300_000;
+
+/// What is wrong, the worst first.
+pub fn diagnose(facts: &Facts<'_>) -> Vec<Reason> {
+    let mut findings = Findings::default();
+    panics(facts, &mut findings);
+    memory(facts, &mut findings);
+    evictions(facts, &mut findings);
+    hit_rate(facts, &mut findings);
+    leases_expired(facts, &mut findings);
+    leases_refused(facts, &mut findings);
+    fills_refused(facts, &mut findings);
+    sweep_backlog(facts, &mut findings);
+    rules_unmatched(facts, &mut findings);
+    rules_incompressible(facts, &mut findings);
+    findings.0
+}
+
+/// The reasons so far.
+#[derive(Default)]
+struct Findings(Vec<Reason>);
+
+impl Findings {
+    fn report(&mut self, code: &'static str, text: String) {
+        debug_assert!(REASONS.iter().any(|(known, ..)| *known == code), "{code}");
+        self.0.push(Reason { code, text });
+    }
+
+    /// What is wrong with the worst rules, by their weight, and how many others there are. `None` weighs nothing.
+    fn report_by_rule(
+        &mut self,
+        code: &'static str,
+        facts: &Facts<'_>,
+        weight: impl Fn(&RuleFacts<'_>) -> Option<u64>,
+        text: impl Fn(&RuleFacts<'_>) -> String,
+        where_to_look: &str,
+    ) {
+        let mut found: Vec<_> = facts.rules.iter().filter_map(|of| Some((weight(of)?, of))).collect();
+        found.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight)); // of equal ones in matching order
+        found.iter().take(TOLD).for_each(|(_, of)| self.report(code, text(of)));
+        let more = found.len().saturating_sub(TOLD) as u64;
+        if more > 0 {
+            self.report(code, format!("The same holds for {more} more {}: {where_to_look}.", plural(more, "rule")));
+        }
+    }
+}
+
+fn panics(facts: &Facts<'_>, findings: &mut Findings) {
+    if facts.panics > 0 {
+        findings.report(
+            "panics",
+            format!(
+                "{} caught since start or RESETSTAT: {} of SmartCache. The server goes on; its log has file and \
+                 line, beside <smartcache>: please report it. SMARTCACHE.RESETSTAT ends this warning.",
+                if facts.panics == 1 { "A panic was".into() } else { format!("{} panics were", facts.panics) },
+                if facts.panics == 1 { "a bug" } else { "bugs" },
+            ),
+        );
+    }
+}
+
+fn memory(facts: &Facts<'_>, findings: &mut Findings) {
+    let ServerInfo { memory_used_bytes: used, memory_max_bytes: max, memory_policy: policy, .. } = facts.server_info;
+    let counted = used.saturating_sub(facts.server_info.memory_uncounted_bytes);
+    let evicts = policy != "noeviction";
+    if *max == 0 || u128::from(counted) * 100 < u128::from(*max) * u128::from(MEMORY_PERCENT) {
+        return;
+    }
+    // At its limit is where a cache that evicts lives; what that costs is another reason.
+    if evicts && facts.lately.keys_evicted > 0 {
+        return;
+    }
+    let then = match policy.as_str() {
+        "noeviction" => {
+            "at the limit stores answer OOM. Raise maxmemory, or CONFIG SET maxmemory-policy allkeys-lfu".into()
+        }
+        policy if policy.starts_with("volatile") => format!(
+            "at the limit keys with an expiry are evicted, and when there are none left stores answer OOM \
+             (maxmemory-policy {policy}). Raise maxmemory, or shorten lifetimes (TTL, SWR, SIE)"
+        ),
+        policy => format!(
+            "at the limit keys are evicted (maxmemory-policy {policy}), fresh ones too. Raise maxmemory, or \
+             shorten lifetimes (TTL, SWR, SIE)"
+        ),
+    };
+    let replica = if facts.replica { " (This is a replica: that counts once it is promoted.)" } else { "" };
+    findings.report(
+        "memory",
+        format!(
+            "Memory is at {}% of maxmemory, {} of {}: {then}.{replica}",
+            percent(counted, *max),
+            size(counted),
+            size(*max),
+        ),
+    );
+}
+
+fn evictions(facts: &Facts<'_>, findings: &mut Findings) {
+    let fresh = facts.lately.entries_evicted;
+    if fresh < FEW_EVICTIONS {
+        return;
+    }
+    let worst = worst(facts, |lately| lately.entries_evicted)
+        .map_or_else(String::new, |(of, count)| format!(", {count} of them of {}", of.name()));
+    let max = facts.server_info.memory_max_bytes;
+    let now = if max > 0 { format!(" (now {})", size(max)) } else { String::new() };
+    findings.report(
+        "evictions",
+        format!(
+            "The server evicted {fresh} fresh entries in the last 5 minutes{worst}; {} missed because of evictions. \
+             MarkTarget is to be kept does not fit: raise maxmemory{now}, or shorten lifetimes (TTL, SWR, SIE) of what is \
+             asked for least.",
+            counted(facts.lately.misses_evicted, "request"),
+        ),
+    );
+}
+
+fn hit_rate(facts: &Facts<'_>, findings: &mut Findings) {
+    let (lately, wanted) = (&facts.lately, facts.settings.health_hit_rate);
+    let requests = lately.requests();
+    if requests < ENOUGH_REQUESTS || lately.served() as f64 >= wanted * requests as f64 {
+        return;
+    }
+    let causes = [
+        (
+            lately.misses_cold,
+            "cold: keys that were never stored, or were deleted. Load what is known to be asked for, and see \
+             what deletes it",
+        ),
+        (
+            lately.misses_expired,
+            "of keys whose time was over: raise their TTL (or smartcache.default-ttl), or give SWR",
+        ),
+        (
+            lately.misses_invalidated,
+            "of entries that were invalidated: do it SOFT and give them SWR, or invalidate what has changed and no more",
+        ),
+        (lately.misses_evicted, "of keys that were evicted: raise maxmemory"),
+        (
+            lately.busy,
+            "told to ask again (BUSY): give GETLOCK a WAIT as long as loads take, and see FILLS, \
+             smartcache.max-leases and smartcache.max-waiters",
+        ),
+    ];
+    // Of equal causes the first.
+    let (count, cause) = causes.into_iter().rev().max_by_key(|(count, _)| *count).expect("there are five");
+    let lost = |lately: &Counters| lately.misses() + lately.busy;
+    let worst = worst(facts, lost).map_or_else(String::new, |(of, count)| {
+        let rate = percent(of.lately.served(), of.lately.requests());
+        format!(" Most are of {}: {count}, with a hit rate of {rate}%.", of.name())
+    });
+    let young = if facts.uptime_ms < FILLING_MS {
+        format!(" (The server started {} ago: the cache may still be filling.)", span(facts.uptime_ms))
+    } else {
+        String::new()
+    };
+    findings.report(
+        "hit_rate",
+        format!(
+            "The hit rate over the last 5 minutes is {}% of {requests} requests, below smartcache.health-hit-rate \
+             ({}). Of the {} others {count} were {cause}.{worst} SMARTCACHE.STATS RULES WINDOW 5m has the \
+             numbers.{young}",
+            percent(lately.served(), requests),
+            format_fraction(wanted),
+            requests - lately.served(),
+        ),
+    );
+}
+
+fn leases_expired(facts: &Facts<'_>, findings: &mut Findings) {
+    let weight = |of: &RuleFacts<'_>| {
+        let (expired, ended) = (of.lately.leases_expired, of.lately.leases_ended());
+        let proven = expired > 0 && of.lately.overdue > 0 || expired >= LOST_LOADS;
+        (proven && expired * 100 >= ended * LEASES_PERCENT).then_some(expired)
+    };
+    let text = |of: &RuleFacts<'_>| {
+        let RuleFacts { lately, policy, .. } = of;
+        let lock_ms = policy.lock_ms;
+        let lock = format_duration(lock_ms);
+        let why = match lately.overdue_ms.checked_div(lately.overdue) {
+            Some(took_ms) => {
+                let enough = format_duration(comfortable(took_ms));
+                let advice = if took_ms < lock_ms {
+                    format!(", so the callers of GETLOCK give a shorter one: let them say LOCK {enough}, or none")
+                } else {
+                    let remedy = of.remedy("LOCK", &enough, "lock");
+                    format!(". Set it above that: {remedy}; or let loaders call SMARTCACHE.EXTEND")
+                };
+                let loads = counted(lately.overdue, "load");
+                format!("{loads} came home later, after {} on average; LOCK is {lock}{advice}", span(took_ms))
+            }
+            None => {
+                let others = of.load_ms().map_or_else(String::new, |took_ms| {
+                    format!(" (those that came in time took {} on average)", span(took_ms))
+                });
+                let remedy = of.remedy("LOCK", &format_duration(lock_ms.saturating_mul(2)), "lock");
+                format!(
+                    "none of their loads came home later{others}. Look for loaders that die; if they only take longer \
+                     than LOCK, which is {lock}, raise it: {remedy}"
+                )
+            }
+        };
+        let (title, leases) = (of.title(), counted(lately.leases_ended(), "lease"));
+        let expired = lately.leases_expired;
+        format!("{title}: {expired} of {leases} ran out in the last 5 minutes, each lets one more caller load; {why}.")
+    };
+    let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m has their leases_expired";
+    findings.report_by_rule("leases_expired", facts, weight, text, where_to_look);
+}
+
+fn leases_refused(facts: &Facts<'_>, findings: &mut Findings) {
+    let weight = |of: &RuleFacts<'_>| Some(of.lately.leases_refused).filter(|refused| *refused >= FEW);
+    let text = |of: &RuleFacts<'_>| {
+        let limit = format!("smartcache.max-leases ({})", facts.settings.max_leases);
+        let (reached, raise) = match of.policy.fills {
+            Some(fills) => (
+                format!("FILLS ({fills}) or {limit}"),
+                of.remedy("FILLS", &(u64::from(fills) * 2).to_string(), "max-leases"),
+            ),
+            None => (limit, "raise that by CONFIG SET".into()),
+        };
+        let took =
+            of.load_ms().map_or_else(String::new, |took_ms| format!(" Loads take {} on average.", span(took_ms)));
+        let (title, refused) = (of.title(), of.lately.leases_refused);
+        format!(
+            "{title}: {refused} requests for a lease were refused in the last 5 minutes, because {reached} was reached; \
+             callers got a stale copy or BUSY.{took} If the origin can take more, {raise}; else give SWR or SIE, \
+             so that there is a stale copy."
+        )
+    };
+    let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m has their leases_refused";
+    findings.report_by_rule("leases_refused", facts, weight, text, where_to_look);
+}
+
+fn fills_refused(facts: &Facts<'_>, findings: &mut Findings) {
+    let weight = |of: &RuleFacts<'_>| {
+        let refused = of.lately.fills_refused();
+        // A late one that was refused counts twice: the share is rather told too small.
+        let home = refused + of.lately.fills + of.lately.fills_late;
+        (refused >= FEW && refused * 100 >= home * FILLS_PERCENT).then_some(refused)
+    };
+    let text = |of: &RuleFacts<'_>| {
+        let lately = &of.lately;
+        let kinds = [
+            (lately.refused_stale, "STALE, because the key was deleted, invalidated or flushed while it was loaded"),
+            (lately.refused_lost, "LOST, because something newer was written or the token was not this server's"),
+            (lately.refused_error, "an error, over smartcache.max-value or out of memory"),
+        ];
+        let kinds = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, kind)| format!("{count} {kind}"));
+        let unknown = match lately.fills_unknown {
+            0 => String::new(),
+            count => format!(
+                " {count} of the tokens were never given by this server in this life: does a client write elsewhere \
+                 than it reads?"
+            ),
+        };
+        format!(
+            "{}: {} loads that came home in the last 5 minutes were not stored as fresh: {}.{unknown}",
+            of.title(),
+            lately.fills_refused(),
+            kinds.collect::<Vec<_>>().join("; "),
+        )
+    };
+    let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m has their fills_refused";
+    findings.report_by_rule("fills_refused", facts, weight, text, where_to_look);
+}
+
+fn sweep_backlog(facts: &Facts<'_>, findings: &mut Findings) {
+    let Some(Growth { by, to }) = facts.backlog.filter(|growth| growth.by >= BACKLOG_GROWTH) else { return };
+    findings.report(
+        "sweep_backlog",
+        format!(
+            "The sweep does not keep up with invalidations: {to} keys wait to be looked at, {by} more than 5 minutes ago. \
+             MarkTarget is dead among them is not served, but takes memory. Raise smartcache.sweep-effort ({}), or invalidate \
+             by tag: a prefix, a pattern and ALL each take a walk over all keys of their database.",
+            format_fraction(facts.settings.sweep_effort),
+        ),
+    );
+}
+
+fn rules_unmatched(facts: &Facts<'_>, findings: &mut Findings) {
+    let weight = |of: &RuleFacts<'_>| of.unmatched.filter(|(keys, _)| *keys >= UNMATCHED_KEYS).map(|_| 0);
+    let text = |of: &RuleFacts<'_>| {
+        let (keys, in_ms) = of.unmatched.unwrap_or_default();
+        let mut patterns = of.rule.into_iter().flat_map(Rule::patterns);
+        let first = patterns.next().map_or_else(String::new, quote);
+        let more = match patterns.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let out = match of.rule {
+            Some(rule) if rule.origin() == Origin::Commanded => format!("SMARTCACHE.RULE DEL {}", rule.name()),
+            _ => "take it out of smartcache.rules".into(),
+        };
+        format!(
+            "{} (MATCH {first}{more}) has matched none of {keys} keys that were asked for or stored in {}. A slip in \
+             the pattern, or another rule comes first: SMARTCACHE.RULE EXPLAIN with a key that it is meant for. If it \
+             is of no use, {out}.",
+            of.title(),
+            span(in_ms),
+        )
+    };
+    let where_to_look = "SMARTCACHE.STATS RULES shows them with zeros only";
+    findings.report_by_rule("rule_unmatched", facts, weight, text, where_to_look);
+}
+
+fn rules_incompressible(facts: &Facts<'_>, findings: &mut Findings) {
+    let weight = |of: &RuleFacts<'_>| of.gave_up.then_some(of.lately.sets);
+    let text = |of: &RuleFacts<'_>| {
+        format!(
+            "{}: its values do not become smaller by smartcache.min-savings ({}) when they are compressed, so most are \
+             not even tried any more. If they are compressed or encrypted already, say so: {}.",
+            of.title(),
+            format_fraction(facts.settings.min_savings),
+            of.remedy("CODEC", "none", "codec"),
+        )
+    };
+    let where_to_look = "SMARTCACHE.STATS RULES shows them with a compression_ratio of 1";
+    findings.report_by_rule("rule_incompressible", facts, weight, text, where_to_look);
+}
+
+/// Who has most of something; nobody where there are no rules.
+fn worst<'f>(facts: &'f Facts<'_>, of: impl Fn(&Counters) -> u64) -> Option<(&'f RuleFacts<'f>, u64)> {
+    let rules = facts.rules.iter().map(|rule| (rule, of(&rule.lately)));
+    rules.max_by_key(|(_, count)| *count).filter(|_| facts.rules.len() > 1)
+}
+
+/// A LOCK that loads of such a length fit into twice, in round numbers.
+pub(super) fn comfortable(took_ms: u64) -> u64 {
+    let step = if took_ms < 500 { 100 } else { 1_000 };
+    took_ms.saturating_mul(2).max(1).div_ceil(step) * step
+}
