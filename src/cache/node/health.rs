@@ -12,15 +12,15 @@ use crate::cache::{Server, State};
 impl State {
     /// Looks at what is judged by its course. To be called at least once a minute.
     pub fn watch(&mut self, now: Now) {
-        if self.backlog.wants(now) {
+        if self.backlog.is_due(now) {
             let waiting = self.sweep_backlog();
-            self.backlog.see(waiting, now);
+            self.backlog.record(waiting, now);
         }
     }
 
     /// How things are at `now`. O(r) for r rules; nothing of the keyspace is looked at.
     pub fn health(&mut self, server: &dyn Server, now: Now) -> Health {
-        self.stats.absorb_all_gone(&self.policies, now);
+        self.stats.absorb_removed_rules(&self.policies, now);
         let server_info = server.server_info();
         let State { stats, policies, settings, live, adaptive, backlog, .. } = &*self;
         let all = stats.all();
@@ -29,13 +29,13 @@ impl State {
             let id = rule.map_or(RuleId::NONE, Rule::id);
             let kept = || live.of_rule(id).entries > 0;
             let compresses = rule.is_some_and(|rule| rule.policy().codec != Choice::Only(CodecId::None));
-            let gave_up = compresses
+            let incompressible = compresses
                 && adaptive.get(usize::from(id.0)).is_some_and(|adaptive| adaptive.gave_up())
-                && stats.lately_of(id, Window::Hour, now).sets > 0;
+                && stats.recent_of(id, Window::Hour, now).sets > 0;
             (
-                stats.lately_of(id, LATELY, now),
+                stats.recent_of(id, HEALTH_WINDOW, now),
                 stats.unmatched(id, eligible, now).filter(|_| rule.is_some() && !kept()),
-                gave_up,
+                incompressible,
             )
         };
         let rules: Vec<_> = policies
@@ -43,28 +43,28 @@ impl State {
             .map(Some)
             .chain([None])
             .map(|rule| {
-                let (lately, unmatched, gave_up) = of(rule);
-                RuleFacts { rule, policy: policies.policy(rule), lately, unmatched, gave_up }
+                let (recent, unmatched, incompressible) = of(rule);
+                RuleFacts { rule, policy: policies.policy(rule), recent, unmatched, incompressible }
             })
             .collect();
-        let lately = stats.lately(LATELY, now);
+        let recent = stats.recent(HEALTH_WINDOW, now);
         let facts = Facts {
             server_info: &server_info,
             replica: server.is_replica(),
             settings,
-            lately,
+            recent,
             rules,
             panics: all.panics,
             backlog: backlog.growth(now),
             uptime_ms: stats.uptime_ms(now),
         };
-        let minute_ms = stats.reach_ms(Window::Minute, now).max(1_000);
+        let minute_ms = stats.counting_ms(Some(Window::Minute), now).max(1_000);
         Health {
             reasons: diagnose(&facts),
-            hit_rate: percent(lately.served(), lately.requests()),
-            error_rate: percent(lately.errors, lately.calls),
+            hit_rate: percent(recent.served(), recent.requests()),
+            error_rate: percent(recent.errors, recent.calls),
             evicted_per_sec: round(
-                stats.lately(Window::Minute, now).keys_evicted as f64 / (minute_ms as f64 / 1_000.0),
+                stats.recent(Window::Minute, now).keys_evicted as f64 / (minute_ms as f64 / 1_000.0),
             ),
             uptime_ms: facts.uptime_ms,
             server_info,

@@ -3,7 +3,7 @@
 use crate::cache::State;
 use crate::cache::clock::Now;
 use crate::cache::ids::RuleId;
-use crate::cache::stats::snapshot::Index;
+use crate::cache::stats::snapshot::IndexTotals;
 use crate::cache::stats::window::Window;
 use crate::cache::stats::*;
 
@@ -17,9 +17,9 @@ impl State {
         }
     }
 
-    fn index(&self) -> Index {
+    fn index(&self) -> IndexTotals {
         let totals = self.invalidations.totals();
-        Index {
+        IndexTotals {
             tags: self.tags.len() as u64,
             members: totals.members,
             prefixes: totals.prefixes,
@@ -32,7 +32,7 @@ impl State {
     pub fn snapshot(&mut self, whose: Whose, window: Option<Window>, now: Now) -> Snapshot {
         let (sweep_backlog, index) = (self.sweep_backlog(), self.index());
         let State { stats, policies, live, leases, .. } = self;
-        stats.absorb_all_gone(policies, now);
+        stats.absorb_removed_rules(policies, now);
         let counted = stats.counted(whose, window, now);
         let all = (live.totals(), leases.live());
         let of = |rule: RuleId| (live.of_rule(rule), leases.of_rule(rule));

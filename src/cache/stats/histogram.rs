@@ -36,7 +36,7 @@ impl Histogram {
     }
 
     /// Both together.
-    pub fn and(&self, other: &Self) -> Self {
+    pub fn plus(&self, other: &Self) -> Self {
         self.with(other, u32::wrapping_add)
     }
 
@@ -105,7 +105,7 @@ mod tests {
         let before = histogram.clone();
         (0..10).for_each(|_| histogram.record(9));
         assert_eq!((histogram.percentile(50), histogram.since(&before).percentile(50)), (1, 9));
-        assert_eq!(histogram.since(&before).and(&before), histogram);
+        assert_eq!(histogram.since(&before).plus(&before), histogram);
     }
 
     proptest! {

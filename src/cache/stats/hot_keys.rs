@@ -22,17 +22,17 @@ use crate::cache::clock::Now;
 const SETS: usize = 128;
 const WAYS: usize = 8;
 /// Longer keys are not named.
-const NAME: usize = 1_024;
+const MAX_NAME: usize = 1_024;
 /// Room for a name that costs no allocation.
-const USUAL_NAME: usize = 64;
+const NAME_CAPACITY: usize = 64;
 /// Requests that are counted one by one in each second.
-const EACH: u32 = 1_000;
+const UNSAMPLED: u32 = 1_000;
 /// Counts are in parts of a request, so that what is small is not forgotten at once.
 const UNIT: u64 = 16;
 /// What the others count for: one of the next four is drawn, so 2.5 on average.
-const SAMPLED: u64 = UNIT * 5 / 2;
+const SAMPLED_WEIGHT: u64 = UNIT * 5 / 2;
 /// How often counts lose a quarter, in milliseconds.
-const FORGET_MS: u64 = 60_000;
+const DECAY_MS: u64 = 60_000;
 
 /// Eight cells. A cell is nobody's as long as its bits are zero.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,7 @@ struct Set {
     bits: [u32; WAYS],
     count: [u64; WAYS],
     /// What the cell's count was when its key got it.
-    before: [u64; WAYS],
+    inherited: [u64; WAYS],
     served: [u64; WAYS],
 }
 
@@ -49,15 +49,15 @@ pub struct HotKeys {
     sets: Vec<Set>,
     names: Vec<Vec<u8>>,
     /// All requests, forgotten like theirs.
-    all: u64,
+    total: u64,
     /// How many requests to go, up to the one that is counted.
     skip: u32,
     /// What it counts for.
     weight: u64,
     /// When this second ends, in milliseconds of the monotonic clock, and how many are still counted one by one in it.
     ends_ms: u64,
-    each: u32,
-    forgot_ms: u64,
+    unsampled: u32,
+    decayed_ms: u64,
     /// A linear congruential generator: good enough to choose by its highest bits.
     random: u64,
     seed: u64,
@@ -87,13 +87,13 @@ impl HotKeys {
     pub fn new(seed: u64, now: Now) -> Self {
         HotKeys {
             sets: vec![Set::default(); SETS],
-            names: (0..SETS * WAYS).map(|_| Vec::with_capacity(USUAL_NAME)).collect(),
-            all: 0,
+            names: (0..SETS * WAYS).map(|_| Vec::with_capacity(NAME_CAPACITY)).collect(),
+            total: 0,
             skip: 1,
             weight: UNIT,
             ends_ms: 0,
-            each: 0,
-            forgot_ms: now.mono_ms(),
+            unsampled: 0,
+            decayed_ms: now.mono_ms(),
             random: seed,
             seed,
         }
@@ -102,12 +102,12 @@ impl HotKeys {
     /// Forgets everything.
     pub fn reset(&mut self, now: Now) {
         self.sets.fill(Set::default());
-        (self.all, self.forgot_ms) = (0, now.mono_ms());
+        (self.total, self.decayed_ms) = (0, now.mono_ms());
     }
 
     /// A key is asked for.
     #[inline(always)]
-    pub fn see(&mut self, name: &[u8], served: bool, now: Now) {
+    pub fn record(&mut self, name: &[u8], served: bool, now: Now) {
         self.skip -= 1; // at least 1 before
         if self.skip == 0 {
             self.count(name, served, now);
@@ -119,9 +119,9 @@ impl HotKeys {
             self.rotate(now);
         }
         let weight = self.weight;
-        self.draw();
-        self.all += weight;
-        if name.len() > NAME {
+        self.draw_next();
+        self.total += weight;
+        if name.len() > MAX_NAME {
             return;
         }
         let hash = hash(self.seed, name);
@@ -145,36 +145,36 @@ impl HotKeys {
     #[cold]
     fn rotate(&mut self, now: Now) {
         self.ends_ms = (now.mono_ms() / 1_000 + 1) * 1_000;
-        self.each = EACH;
-        self.forget(now);
+        self.unsampled = UNSAMPLED;
+        self.decay(now);
     }
 
     /// Decides which request is counted next.
-    fn draw(&mut self) {
-        if self.each > 0 {
-            self.each -= 1;
+    fn draw_next(&mut self) {
+        if self.unsampled > 0 {
+            self.unsampled -= 1;
             (self.skip, self.weight) = (1, UNIT);
         } else {
             self.random = self.random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-            (self.skip, self.weight) = ((self.random >> 62) as u32 + 1, SAMPLED);
+            (self.skip, self.weight) = ((self.random >> 62) as u32 + 1, SAMPLED_WEIGHT);
         }
     }
 
     /// Forgets as much as the time wants that has passed.
-    fn forget(&mut self, now: Now) {
-        let times = now.mono_ms().saturating_sub(self.forgot_ms) / FORGET_MS;
-        self.forgot_ms += times * FORGET_MS;
+    fn decay(&mut self, now: Now) {
+        let times = now.mono_ms().saturating_sub(self.decayed_ms) / DECAY_MS;
+        self.decayed_ms += times * DECAY_MS;
         let left = |count: u64| (0..times.min(100)).fold(count, |count, _| count - count.div_ceil(4));
-        self.all = left(self.all);
+        self.total = left(self.total);
         for (set, names) in self.sets.iter_mut().zip(self.names.chunks_mut(WAYS)) {
             for (way, name) in names.iter_mut().enumerate() {
-                for count in [&mut set.count[way], &mut set.before[way], &mut set.served[way]] {
+                for count in [&mut set.count[way], &mut set.inherited[way], &mut set.served[way]] {
                     *count = left(*count);
                 }
-                if set.count[way] - set.before[way] < UNIT {
-                    (set.bits[way], set.count[way], set.before[way]) = (0, 0, 0);
+                if set.count[way] - set.inherited[way] < UNIT {
+                    (set.bits[way], set.count[way], set.inherited[way]) = (0, 0, 0);
                     name.clear();
-                    name.shrink_to(USUAL_NAME);
+                    name.shrink_to(NAME_CAPACITY);
                 }
             }
         }
@@ -182,12 +182,12 @@ impl HotKeys {
 
     /// The keys that were asked for most, lately, the first of those that are wanted.
     pub fn top(&mut self, count: usize, wanted: impl Fn(&[u8]) -> bool, now: Now) -> Vec<HotKey<'_>> {
-        self.forget(now);
-        let all = self.all;
+        self.decay(now);
+        let total = self.total;
         let cells = self
             .sets
             .iter()
-            .flat_map(|set| (0..WAYS).map(|way| (set.bits[way], set.count[way] - set.before[way], set.served[way])));
+            .flat_map(|set| (0..WAYS).map(|way| (set.bits[way], set.count[way] - set.inherited[way], set.served[way])));
         let mut keys: Vec<_> = cells
             .zip(&self.names)
             .filter(|((bits, count, _), name)| *bits != 0 && *count > 0 && wanted(name))
@@ -195,7 +195,7 @@ impl HotKeys {
                 name,
                 requests: count.div_ceil(UNIT),
                 hits: served.div_ceil(UNIT),
-                share: count as f64 / all as f64,
+                share: count as f64 / total as f64,
             })
             .collect();
         keys.sort_unstable_by(|a, b| b.share.total_cmp(&a.share).then_with(|| a.name.cmp(b.name)));
@@ -210,7 +210,7 @@ impl Set {
     fn take_coldest(&mut self, bits: u32) -> usize {
         let way = (1..WAYS).fold(0, |coldest, way| if self.count[way] < self.count[coldest] { way } else { coldest });
         self.bits[way] = bits;
-        (self.before[way], self.served[way]) = (self.count[way], 0);
+        (self.inherited[way], self.served[way]) = (self.count[way], 0);
         way
     }
 }
@@ -278,7 +278,7 @@ mod tests {
             for i in 0..1_000_000_u64 {
                 let key = random.sample(zipf) as u64;
                 *exact.entry(key).or_default() += 1;
-                hot.see(format!("user:{key}:profile").as_bytes(), true, at(i * 1_000 / a_second));
+                hot.record(format!("user:{key}:profile").as_bytes(), true, at(i * 1_000 / a_second));
             }
             // Nothing is forgotten yet in such a short time, so what is told can be compared.
             assert!(1_000_000 / a_second <= 200);
@@ -291,10 +291,10 @@ mod tests {
     #[test]
     fn a_key_that_was_hot_is_forgotten_and_one_that_is_hot_now_is_told() {
         let mut hot = HotKeys::new(9, at(0));
-        (0..900_u64).for_each(|i| hot.see(b"old", true, at(i)));
+        (0..900_u64).for_each(|i| hot.record(b"old", true, at(i)));
         assert_eq!(hot.top(9, |_| true, at(900))[0], HotKey { name: b"old", requests: 900, hits: 900, share: 1.0 });
         for i in 0..900_u64 {
-            hot.see(b"new", i % 3 == 0, at(300_000 + i));
+            hot.record(b"new", i % 3 == 0, at(300_000 + i));
         }
         let told: Vec<_> =
             hot.top(9, |_| true, at(301_000)).iter().map(|key| (key.name.to_vec(), key.requests)).collect();
@@ -306,9 +306,9 @@ mod tests {
     #[test]
     fn names_are_wanted_or_not_and_long_ones_only_count() {
         let mut hot = HotKeys::new(9, at(0));
-        let long = vec![b'x'; NAME + 1];
+        let long = vec![b'x'; MAX_NAME + 1];
         for name in [&b"a:1"[..], b"a:1", b"b:1", &long, b""] {
-            hot.see(name, true, at(1));
+            hot.record(name, true, at(1));
         }
         let names = |hot: &mut HotKeys, count| -> Vec<_> {
             hot.top(count, |name| name != b"b:1", at(1)).iter().map(|key| (key.name.to_vec(), key.share)).collect()

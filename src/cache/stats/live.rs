@@ -100,7 +100,7 @@ impl Live {
     pub fn on_alloc(&self, entry: EntryRef<'_>) {
         self.count(entry, 1);
         if entry.tags().len() > 0 {
-            let holders = self.holders_now();
+            let holders = self.read_holders();
             for tag in entry.tags() {
                 self.holders_of(&holders, tag).fetch_add(1, Relaxed);
             }
@@ -111,7 +111,7 @@ impl Live {
     pub fn on_free(&self, entry: EntryRef<'_>) {
         self.count(entry, -1);
         if entry.tags().len() > 0 {
-            let holders = self.holders_now();
+            let holders = self.read_holders();
             for tag in entry.tags() {
                 self.holders_of(&holders, tag).fetch_sub(1, Relaxed);
             }
@@ -120,7 +120,7 @@ impl Live {
 
     /// How many entries hold a tag: exact, once the frees under way have ended.
     pub fn holders(&self, tag: TagId) -> u32 {
-        self.holders_of(&self.holders_now(), tag).load(Relaxed)
+        self.holders_of(&self.read_holders(), tag).load(Relaxed)
     }
 
     /// Frees counters of tags from this id on, which no entry holds and none is given meanwhile; not all at once, and none
@@ -144,7 +144,7 @@ impl Live {
     /// The bytes of the counters of tags.
     pub fn bytes(&self) -> usize {
         let made =
-            self.holders_now().iter().take(self.blocks.load(Relaxed)).filter(|block| block.get().is_some()).count();
+            self.read_holders().iter().take(self.blocks.load(Relaxed)).filter(|block| block.get().is_some()).count();
         made * BLOCK * size_of::<AtomicU32>()
     }
 
@@ -170,7 +170,7 @@ impl Live {
         counts.allocated_bytes.fetch_add(sign * entry.allocation().len() as i64, Relaxed);
     }
 
-    fn holders_now(&self) -> RwLockReadGuard<'_, Blocks> {
+    fn read_holders(&self) -> RwLockReadGuard<'_, Blocks> {
         self.holders.read().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -110,7 +110,7 @@ impl MissReasons {
     pub fn left(&self, name: &[u8], rule: RuleId, fresh: bool) {
         self.last.store(self.hash(name) & HASH_BITS | u64::from(rule.0) << 1 | u64::from(fresh), Relaxed);
         let Some(table) = self.table() else { return };
-        let (slot, bits) = self.place(name);
+        let (slot, bits) = self.locate(name);
         if table[slot].load(Relaxed) & !HOW == bits {
             table[slot].store(0, Relaxed);
         }
@@ -123,16 +123,16 @@ impl MissReasons {
 
     /// All keys have gone by command.
     pub fn flushed(&self) {
-        self.table().into_iter().flatten().for_each(|ghost| ghost.store(0, Relaxed));
+        self.table().into_iter().flatten().for_each(|slot| slot.store(0, Relaxed));
     }
 
     /// Why a key is not there, as far as it is known.
     pub fn reason(&self, name: &[u8]) -> MissReason {
         let Some(table) = self.table() else { return MissReason::Cold };
-        let (slot, bits) = self.place(name);
+        let (slot, bits) = self.locate(name);
         match table[slot].load(Relaxed) {
-            ghost if ghost & !HOW != bits => MissReason::Cold,
-            ghost => match ghost & HOW {
+            remembered if remembered & !HOW != bits => MissReason::Cold,
+            remembered => match remembered & HOW {
                 EVICTED => MissReason::Evicted,
                 EXPIRED => MissReason::Expired,
                 _ => MissReason::Invalidated,
@@ -155,12 +155,12 @@ impl MissReasons {
             Room::Own(room) => room.get_or_init(|| (0..SLOTS).map(|_| AtomicU32::new(0)).collect()),
         };
         self.used.store(true, Relaxed);
-        let (slot, bits) = self.place(name);
+        let (slot, bits) = self.locate(name);
         table[slot].store(bits | how, Relaxed);
     }
 
     /// The slot of a name, and the bits that tell it from others there: never zero.
-    fn place(&self, name: &[u8]) -> (usize, u32) {
+    fn locate(&self, name: &[u8]) -> (usize, u32) {
         let hash = self.hash(name);
         let bits = (hash >> 32) as u32 & !HOW;
         (hash as usize % SLOTS, if bits == 0 { HOW + 1 } else { bits })

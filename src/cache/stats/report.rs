@@ -29,17 +29,17 @@ pub fn fields(of_rule: bool) -> impl Iterator<Item = &'static Field> {
 
 /// One object, or of the rules an object of objects by their names.
 pub fn json(sections: &[Section<'_>], by_rule: bool) -> String {
-    let object = |sections: &Section<'_>| {
-        let number = |field: &Field| match (field.read)(&sections.numbers) {
+    let object = |section: &Section<'_>| {
+        let number = |field: &Field| match (field.read)(&section.numbers) {
             Number::Whole(n) => Value::from(n),
             Number::Fraction(x) => Value::from(x),
         };
-        Value::from_iter(fields(sections.rule.is_some()).map(|field| (field.name, number(field))))
+        Value::from_iter(fields(section.rule.is_some()).map(|field| (field.name, number(field))))
     };
     let value = match sections {
         [one] if !by_rule => object(one),
         rules => Value::Object(Map::from_iter(
-            rules.iter().filter_map(|sections| Some((sections.rule?.to_owned(), object(sections)))),
+            rules.iter().filter_map(|section| Some((section.rule?.to_owned(), object(section)))),
         )),
     };
     value.to_string()
@@ -49,36 +49,36 @@ pub fn json(sections: &[Section<'_>], by_rule: bool) -> String {
 /// counted for the node only has no rule. Health has no window: it is judged over its own.
 pub fn prometheus(sections: &[Section<'_>], window: Option<&str>, health: Option<&Health>) -> String {
     let mut text = String::new();
-    let by_rule = sections.iter().any(|sections| sections.rule.is_some());
+    let by_rule = sections.iter().any(|section| section.rule.is_some());
     for field in FIELDS {
         // The whole beside its parts would make every sum twice too much.
         let of_node = field.kind.is_of_node() || !by_rule;
-        let mut lines = sections.iter().filter(|sections| sections.rule.is_none() == of_node).peekable();
+        let mut lines = sections.iter().filter(|section| section.rule.is_none() == of_node).peekable();
         if lines.peek().is_none() {
             continue;
         }
         let grows = field.kind.grows() && window.is_none();
         let (name, scale) = metric(field.name, grows);
-        put(&mut text, format_args!("# HELP {name} {}", escaped(&said(field.means, scale), false)));
-        put(&mut text, format_args!("# TYPE {name} {}", if grows { "counter" } else { "gauge" }));
-        for sections in lines {
-            let rule = sections.rule.map(|rule| format!("rule=\"{}\"", escaped(rule, true)));
+        write_line(&mut text, format_args!("# HELP {name} {}", escaped(&help(field.means, scale), false)));
+        write_line(&mut text, format_args!("# TYPE {name} {}", if grows { "counter" } else { "gauge" }));
+        for section in lines {
+            let rule = section.rule.map(|rule| format!("rule=\"{}\"", escaped(rule, true)));
             let window = window.map(|window| format!("window=\"{window}\""));
             let labels: Vec<_> = rule.into_iter().chain(window).collect();
             let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-            match (field.read)(&sections.numbers) {
-                Number::Whole(n) if scale == 1.0 => put(&mut text, format_args!("{name}{labels} {n}")),
-                Number::Whole(n) => put(&mut text, format_args!("{name}{labels} {}", n as f64 / scale)),
-                Number::Fraction(x) => put(&mut text, format_args!("{name}{labels} {x}")),
+            match (field.read)(&section.numbers) {
+                Number::Whole(n) if scale == 1.0 => write_line(&mut text, format_args!("{name}{labels} {n}")),
+                Number::Whole(n) => write_line(&mut text, format_args!("{name}{labels} {}", n as f64 / scale)),
+                Number::Fraction(x) => write_line(&mut text, format_args!("{name}{labels} {x}")),
             }
         }
     }
     if let Some(health) = health {
-        put(&mut text, format_args!("# HELP {HEALTH} 1 while SMARTCACHE.HEALTH gives this reason, else 0."));
-        put(&mut text, format_args!("# TYPE {HEALTH} gauge"));
+        write_line(&mut text, format_args!("# HELP {HEALTH} 1 while SMARTCACHE.HEALTH gives this reason, else 0."));
+        write_line(&mut text, format_args!("# TYPE {HEALTH} gauge"));
         for (code, ..) in REASONS {
-            let given = u8::from(health.gives(code));
-            put(&mut text, format_args!("{HEALTH}{{reason=\"{code}\"}} {given}"));
+            let given = u8::from(health.has_reason(code));
+            write_line(&mut text, format_args!("{HEALTH}{{reason=\"{code}\"}} {given}"));
         }
     }
     text
@@ -95,7 +95,7 @@ fn metric(field: &str, grows: bool) -> (String, f64) {
 }
 
 /// A definition, with the unit in which is shown here.
-fn said(means: &str, scale: f64) -> String {
+fn help(means: &str, scale: f64) -> String {
     if scale == 1.0 { means.to_owned() } else { means.replacen("Milliseconds", "Seconds", 1) }
 }
 
@@ -113,7 +113,7 @@ fn escaped(text: &str, quoted: bool) -> String {
     out
 }
 
-fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
+fn write_line(text: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(text, "{line}").expect("a String takes everything");
 }
 
@@ -203,12 +203,12 @@ mod tests {
             assert!(
                 text.starts_with("# HELP smartcache_health ") && text.contains("\n# TYPE smartcache_health gauge\n")
             );
-            let sections: Vec<_> = text.lines().skip(2).map(sample).collect();
+            let samples: Vec<_> = text.lines().skip(2).map(sample).collect();
             let given = |code| if code == "panics" && panics > 0 { 1.0 } else { 0.0 };
             let wanted = REASONS
                 .iter()
                 .map(|(code, ..)| (HEALTH.to_owned(), vec![("reason".to_owned(), (*code).to_owned())], given(*code)));
-            assert_eq!(sections, wanted.collect::<Vec<_>>());
+            assert_eq!(samples, wanted.collect::<Vec<_>>());
         }
     }
 

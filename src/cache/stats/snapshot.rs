@@ -33,14 +33,14 @@ pub struct Snapshot {
     pub(crate) leases: u64,
     pub(crate) waiters: u64,
     pub(crate) sweep_backlog: u64,
-    pub(crate) index: Index,
+    pub(crate) index: IndexTotals,
     pub(crate) uptime_ms: u64,
     pub(crate) counting_ms: u64,
 }
 
 /// What serves invalidation, counted.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Index {
+pub(crate) struct IndexTotals {
     pub(crate) tags: u64,
     pub(crate) members: u64,
     pub(crate) prefixes: u64,

@@ -69,18 +69,13 @@ impl Stats {
     }
 
     /// What all rows together have counted in a window.
-    pub fn lately(&self, window: Window, now: Now) -> Counters {
+    pub fn recent(&self, window: Window, now: Now) -> Counters {
         self.rows.iter().fold(Counters::default(), |all, row| all.with(&row.count_over(window, now), u64::wrapping_add))
     }
 
     /// What a rule has counted in a window, or with [`RuleId::NONE`] the keys without.
-    pub fn lately_of(&self, rule: RuleId, window: Window, now: Now) -> Counters {
+    pub fn recent_of(&self, rule: RuleId, window: Window, now: Now) -> Counters {
         self.row(rule).map(|row| row.count_over(window, now)).unwrap_or_default()
-    }
-
-    /// How long a window is that does not reach back behind the start or the reset, in milliseconds.
-    pub fn reach_ms(&self, window: Window, now: Now) -> u64 {
-        now.mono_ms().saturating_sub(window.begins_ms(now).max(self.since_ms))
     }
 
     /// Milliseconds since the module was loaded.
@@ -92,7 +87,7 @@ impl Stats {
     pub fn meet(&mut self, rule: RuleId, eligible: u64, now: Now) {
         let known = self.row_of.get(usize::from(rule.0)).filter(|at| **at != NOWHERE).map(|at| usize::from(*at));
         let at = known.unwrap_or_else(|| self.admit(rule, now));
-        self.rows[at].before = Some((eligible, now.mono_ms()));
+        self.rows[at].rule_changed = Some((eligible, now.mono_ms()));
     }
 
     /// How many keys a rule could have matched of which it matched none, and in how many milliseconds, when the node has
@@ -102,7 +97,7 @@ impl Stats {
         if row.is_some_and(|row| row.current.count != Counters::default()) {
             return None;
         }
-        let (before, since_ms) = row.and_then(|row| row.before).unwrap_or((0, self.since_ms));
+        let (before, since_ms) = row.and_then(|row| row.rule_changed).unwrap_or((0, self.since_ms));
         Some((eligible.saturating_sub(before), now.mono_ms().saturating_sub(since_ms)))
     }
 
@@ -121,17 +116,17 @@ impl Stats {
     pub fn remove_if_idle(&mut self, policies: &Policies, now: Now) {
         self.at(now).node();
         if self.rows.len() > policies.iter().len() + 1 {
-            self.absorb_gone(policies);
+            self.absorb_rows(policies);
         }
     }
 
     /// Adds the rows of rules that are gone to the row of no rule, whatever their number: before numbers are read.
-    pub fn absorb_all_gone(&mut self, policies: &Policies, now: Now) {
+    pub fn absorb_removed_rules(&mut self, policies: &Policies, now: Now) {
         self.at(now).node();
-        self.absorb_gone(policies);
+        self.absorb_rows(policies);
     }
 
-    fn absorb_gone(&mut self, policies: &Policies) {
+    fn absorb_rows(&mut self, policies: &Policies) {
         let mut at = 1;
         while at < self.rows.len() {
             if policies.rule(self.rules[at]).is_some() {
@@ -167,7 +162,7 @@ impl Stats {
             Whose::Node => self.rows.iter(),
             Whose::Rule(rule) => self.row(rule).map_or(&[][..], std::slice::from_ref).iter(),
         };
-        rows.fold(Counted::default(), |all, row| all.and(&row.over(window, now)))
+        rows.fold(Counted::default(), |all, row| all.plus(&row.over(window, now)))
     }
 
     /// For how long has been counted, over a window or since the counters were zero, in milliseconds.
@@ -224,7 +219,7 @@ impl Tally<'_> {
     /// A request for `key` is answered; `served` when with something to use.
     #[inline(always)]
     pub fn asked(&mut self, key: &[u8], served: bool) {
-        self.stats.hot.see(key, served, self.now);
+        self.stats.hot.record(key, served, self.now);
     }
 
     /// A wait has ended.

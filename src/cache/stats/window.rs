@@ -72,10 +72,10 @@ impl Counted {
     }
 
     /// Both together.
-    pub fn and(&self, other: &Self) -> Self {
+    pub fn plus(&self, other: &Self) -> Self {
         Counted {
             count: self.count.with(&other.count, u64::wrapping_add),
-            waits: Arc::new(self.waits.and(&other.waits)),
+            waits: Arc::new(self.waits.plus(&other.waits)),
         }
     }
 }
@@ -88,7 +88,7 @@ pub struct Row {
     /// When the second ends in which they were changed last, in milliseconds of the monotonic clock.
     pub ends_ms: u64,
     /// For a rule's: how many keys the node had met when the rule was made, and when that was. `None`: before counting began.
-    pub before: Option<(u64, u64)>,
+    pub rule_changed: Option<(u64, u64)>,
     seconds: Ring,
     minutes: Ring,
 }
@@ -97,7 +97,13 @@ impl Row {
     /// Zero.
     pub fn new(now: Now) -> Self {
         let ends_ms = (now.mono_ms() / 1_000 + 1) * 1_000;
-        Row { current: Counted::default(), ends_ms, before: None, seconds: Ring::default(), minutes: Ring::default() }
+        Row {
+            current: Counted::default(),
+            ends_ms,
+            rule_changed: None,
+            seconds: Ring::default(),
+            minutes: Ring::default(),
+        }
     }
 
     /// A new second has begun: what was counted up to the end of the old one is written down. (The clock never goes back.)
@@ -118,32 +124,32 @@ impl Row {
     /// What was counted in a window, or in all.
     pub fn over(&self, window: Option<Window>, now: Now) -> Counted {
         let Some(window) = window else { return self.current.clone() };
-        match self.before(window, now) {
-            Before::Everything => Counted::default(),
-            Before::Nothing => self.current.clone(),
-            Before::Some(before) => self.current.since(before),
+        match self.baseline(window, now) {
+            Baseline::Everything => Counted::default(),
+            Baseline::Nothing => self.current.clone(),
+            Baseline::Some(before) => self.current.since(before),
         }
     }
 
     /// The same without how long callers waited, which is most of the work.
     pub fn count_over(&self, window: Window, now: Now) -> Counters {
-        match self.before(window, now) {
-            Before::Everything => Counters::default(),
-            Before::Nothing => self.current.count,
-            Before::Some(before) => self.current.count.with(&before.count, u64::wrapping_sub),
+        match self.baseline(window, now) {
+            Baseline::Everything => Counters::default(),
+            Baseline::Nothing => self.current.count,
+            Baseline::Some(before) => self.current.count.with(&before.count, u64::wrapping_sub),
         }
     }
 
-    fn before(&self, window: Window, now: Now) -> Before<'_> {
+    fn baseline(&self, window: Window, now: Now) -> Baseline<'_> {
         let begins = window.begins_ms(now) / 1_000;
         if self.second() < begins {
-            return Before::Everything;
+            return Baseline::Everything;
         }
         let before = match window {
             Window::Minute => self.seconds.before(begins),
             Window::FiveMinutes | Window::Hour => self.minutes.before(begins / 60),
         };
-        before.map_or(Before::Nothing, Before::Some)
+        before.map_or(Baseline::Nothing, Baseline::Some)
     }
 
     /// Takes over what another row has counted, as if it had been counted here.
@@ -154,14 +160,14 @@ impl Row {
                 row.rotate(now);
             }
         }
-        self.seconds = self.seconds.and(&other.seconds);
-        self.minutes = self.minutes.and(&other.minutes);
-        self.current = self.current.and(&other.current);
+        self.seconds = self.seconds.plus(&other.seconds);
+        self.minutes = self.minutes.plus(&other.minutes);
+        self.current = self.current.plus(&other.current);
     }
 }
 
 /// What of a row's counters was counted before a window.
-enum Before<'r> {
+enum Baseline<'r> {
     Nothing,
     Some(&'r Counted),
     Everything,
@@ -188,13 +194,13 @@ impl Ring {
     }
 
     /// Both together, slot by slot.
-    fn and(&self, other: &Self) -> Self {
+    fn plus(&self, other: &Self) -> Self {
         let mut slots: Vec<u64> = self.0.iter().chain(&other.0).map(|(at, _)| *at).collect();
         slots.sort_unstable();
         slots.dedup();
         let nothing = Counted::default();
         let shown = |ring: &Self, slot: u64| ring.before(slot + 1).unwrap_or(&nothing).clone();
-        Ring(slots.into_iter().map(|slot| (slot, shown(self, slot).and(&shown(other, slot)))).collect())
+        Ring(slots.into_iter().map(|slot| (slot, shown(self, slot).plus(&shown(other, slot)))).collect())
     }
 }
 

@@ -27,16 +27,16 @@ impl Backlog {
     const MINUTES: usize = 6;
 
     /// Milliseconds between two looks: counting is not for nothing where much waits.
-    const EVERY_MS: u64 = 5_000;
+    const SAMPLE_MS: u64 = 5_000;
 
     /// Whether it is time to look again.
-    pub fn wants(&self, now: Now) -> bool {
+    pub fn is_due(&self, now: Now) -> bool {
         now.mono_ms() >= self.next_ms
     }
 
     /// So many keys wait.
-    pub fn see(&mut self, waiting: u64, now: Now) {
-        self.next_ms = now.mono_ms() + Self::EVERY_MS;
+    pub fn record(&mut self, waiting: u64, now: Now) {
+        self.next_ms = now.mono_ms() + Self::SAMPLE_MS;
         let minute = now.mono_ms() / 60_000;
         match self.lows.back_mut() {
             Some((at, low)) if *at == minute => *low = waiting.min(*low),

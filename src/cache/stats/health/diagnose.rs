@@ -10,27 +10,27 @@ use crate::cache::stats::{Counters, percent};
 use crate::cache::units::{format_duration, format_fraction, quote};
 
 /// Fewer requests say nothing about a hit rate.
-const ENOUGH_REQUESTS: u64 = 100;
+const MIN_REQUESTS: u64 = 100;
 /// Fewer refusals are slips.
-const FEW: u64 = 5;
+const MIN_REFUSALS: u64 = 5;
 /// As few evictions of fresh entries in five minutes are none.
-const FEW_EVICTIONS: u64 = 10;
+const MIN_EVICTIONS: u64 = 10;
 /// So many leases that run out are no accident, even when nobody comes home later to prove it.
-const LOST_LOADS: u64 = 3;
+const MIN_EXPIRED_LEASES: u64 = 3;
 /// Of a hundred leases so many may run out: loaders die now and then.
-const LEASES_PERCENT: u64 = 1;
+const EXPIRED_LEASES_PERCENT: u64 = 1;
 /// Of a hundred loads that come home so many may be refused.
-const FILLS_PERCENT: u64 = 10;
+const REFUSED_FILLS_PERCENT: u64 = 10;
 /// From here on memory is close to its limit.
 const MEMORY_PERCENT: u64 = 90;
 /// A rule that has not matched one of so many keys does not match by chance.
-const UNMATCHED_KEYS: u64 = 1_000;
+const MIN_UNMATCHED_KEYS: u64 = 1_000;
 /// A backlog that grows by less in five minutes is not worth a sentence.
-const BACKLOG_GROWTH: u64 = 1_000;
+const MIN_BACKLOG_GROWTH: u64 = 1_000;
 /// Rules that are told for each code.
-pub(super) const TOLD: usize = 5;
+pub(super) const RULES_NAMED: usize = 5;
 /// A server that started less long ago may still be filling.
-const FILLING_MS: u64 = 300_000;
+const WARM_UP_MS: u64 = 300_000;
 
 /// What is wrong, the worst first.
 pub fn diagnose(facts: &Facts<'_>) -> Vec<Reason> {
@@ -69,8 +69,8 @@ impl Findings {
     ) {
         let mut found: Vec<_> = facts.rules.iter().filter_map(|of| Some((weight(of)?, of))).collect();
         found.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight)); // of equal ones in matching order
-        found.iter().take(TOLD).for_each(|(_, of)| self.report(code, text(of)));
-        let more = found.len().saturating_sub(TOLD) as u64;
+        found.iter().take(RULES_NAMED).for_each(|(_, of)| self.report(code, text(of)));
+        let more = found.len().saturating_sub(RULES_NAMED) as u64;
         if more > 0 {
             self.report(code, format!("The same holds for {more} more {}: {where_to_look}.", plural(more, "rule")));
         }
@@ -99,7 +99,7 @@ fn memory(facts: &Facts<'_>, findings: &mut Findings) {
         return;
     }
     // At its limit is where a cache that evicts lives; what that costs is another reason.
-    if evicts && facts.lately.keys_evicted > 0 {
+    if evicts && facts.recent.keys_evicted > 0 {
         return;
     }
     let then = match policy.as_str() {
@@ -128,11 +128,11 @@ fn memory(facts: &Facts<'_>, findings: &mut Findings) {
 }
 
 fn evictions(facts: &Facts<'_>, findings: &mut Findings) {
-    let fresh = facts.lately.entries_evicted;
-    if fresh < FEW_EVICTIONS {
+    let fresh = facts.recent.entries_evicted;
+    if fresh < MIN_EVICTIONS {
         return;
     }
-    let worst = worst(facts, |lately| lately.entries_evicted)
+    let worst = worst(facts, |recent| recent.entries_evicted)
         .map_or_else(String::new, |(of, count)| format!(", {count} of them of {}", of.name()));
     let max = facts.server_info.memory_max_bytes;
     let now = if max > 0 { format!(" (now {})", size(max)) } else { String::new() };
@@ -142,46 +142,46 @@ fn evictions(facts: &Facts<'_>, findings: &mut Findings) {
             "The server evicted {fresh} fresh entries in the last 5 minutes{worst}; {} missed because of evictions. \
              MarkTarget is to be kept does not fit: raise maxmemory{now}, or shorten lifetimes (TTL, SWR, SIE) of what is \
              asked for least.",
-            counted(facts.lately.misses_evicted, "request"),
+            counted(facts.recent.misses_evicted, "request"),
         ),
     );
 }
 
 fn hit_rate(facts: &Facts<'_>, findings: &mut Findings) {
-    let (lately, wanted) = (&facts.lately, facts.settings.health_hit_rate);
-    let requests = lately.requests();
-    if requests < ENOUGH_REQUESTS || lately.served() as f64 >= wanted * requests as f64 {
+    let (recent, wanted) = (&facts.recent, facts.settings.health_hit_rate);
+    let requests = recent.requests();
+    if requests < MIN_REQUESTS || recent.served() as f64 >= wanted * requests as f64 {
         return;
     }
     let causes = [
         (
-            lately.misses_cold,
+            recent.misses_cold,
             "cold: keys that were never stored, or were deleted. Load what is known to be asked for, and see \
              what deletes it",
         ),
         (
-            lately.misses_expired,
+            recent.misses_expired,
             "of keys whose time was over: raise their TTL (or smartcache.default-ttl), or give SWR",
         ),
         (
-            lately.misses_invalidated,
+            recent.misses_invalidated,
             "of entries that were invalidated: do it SOFT and give them SWR, or invalidate what has changed and no more",
         ),
-        (lately.misses_evicted, "of keys that were evicted: raise maxmemory"),
+        (recent.misses_evicted, "of keys that were evicted: raise maxmemory"),
         (
-            lately.busy,
+            recent.busy,
             "told to ask again (BUSY): give GETLOCK a WAIT as long as loads take, and see FILLS, \
              smartcache.max-leases and smartcache.max-waiters",
         ),
     ];
     // Of equal causes the first.
     let (count, cause) = causes.into_iter().rev().max_by_key(|(count, _)| *count).expect("there are five");
-    let lost = |lately: &Counters| lately.misses() + lately.busy;
+    let lost = |recent: &Counters| recent.misses() + recent.busy;
     let worst = worst(facts, lost).map_or_else(String::new, |(of, count)| {
-        let rate = percent(of.lately.served(), of.lately.requests());
+        let rate = percent(of.recent.served(), of.recent.requests());
         format!(" Most are of {}: {count}, with a hit rate of {rate}%.", of.name())
     });
-    let young = if facts.uptime_ms < FILLING_MS {
+    let young = if facts.uptime_ms < WARM_UP_MS {
         format!(" (The server started {} ago: the cache may still be filling.)", span(facts.uptime_ms))
     } else {
         String::new()
@@ -192,33 +192,33 @@ fn hit_rate(facts: &Facts<'_>, findings: &mut Findings) {
             "The hit rate over the last 5 minutes is {}% of {requests} requests, below smartcache.health-hit-rate \
              ({}). Of the {} others {count} were {cause}.{worst} SMARTCACHE.STATS RULES WINDOW 5m has the \
              numbers.{young}",
-            percent(lately.served(), requests),
+            percent(recent.served(), requests),
             format_fraction(wanted),
-            requests - lately.served(),
+            requests - recent.served(),
         ),
     );
 }
 
 fn leases_expired(facts: &Facts<'_>, findings: &mut Findings) {
     let weight = |of: &RuleFacts<'_>| {
-        let (expired, ended) = (of.lately.leases_expired, of.lately.leases_ended());
-        let proven = expired > 0 && of.lately.overdue > 0 || expired >= LOST_LOADS;
-        (proven && expired * 100 >= ended * LEASES_PERCENT).then_some(expired)
+        let (expired, ended) = (of.recent.leases_expired, of.recent.leases_ended());
+        let proven = expired > 0 && of.recent.overdue > 0 || expired >= MIN_EXPIRED_LEASES;
+        (proven && expired * 100 >= ended * EXPIRED_LEASES_PERCENT).then_some(expired)
     };
     let text = |of: &RuleFacts<'_>| {
-        let RuleFacts { lately, policy, .. } = of;
+        let RuleFacts { recent, policy, .. } = of;
         let lock_ms = policy.lock_ms;
         let lock = format_duration(lock_ms);
-        let why = match lately.overdue_ms.checked_div(lately.overdue) {
+        let why = match recent.overdue_ms.checked_div(recent.overdue) {
             Some(took_ms) => {
-                let enough = format_duration(comfortable(took_ms));
+                let enough = format_duration(suggested_lock_ms(took_ms));
                 let advice = if took_ms < lock_ms {
                     format!(", so the callers of GETLOCK give a shorter one: let them say LOCK {enough}, or none")
                 } else {
                     let remedy = of.remedy("LOCK", &enough, "lock");
                     format!(". Set it above that: {remedy}; or let loaders call SMARTCACHE.EXTEND")
                 };
-                let loads = counted(lately.overdue, "load");
+                let loads = counted(recent.overdue, "load");
                 format!("{loads} came home later, after {} on average; LOCK is {lock}{advice}", span(took_ms))
             }
             None => {
@@ -232,8 +232,8 @@ fn leases_expired(facts: &Facts<'_>, findings: &mut Findings) {
                 )
             }
         };
-        let (title, leases) = (of.title(), counted(lately.leases_ended(), "lease"));
-        let expired = lately.leases_expired;
+        let (title, leases) = (of.title(), counted(recent.leases_ended(), "lease"));
+        let expired = recent.leases_expired;
         format!("{title}: {expired} of {leases} ran out in the last 5 minutes, each lets one more caller load; {why}.")
     };
     let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m has their leases_expired";
@@ -241,7 +241,7 @@ fn leases_expired(facts: &Facts<'_>, findings: &mut Findings) {
 }
 
 fn leases_refused(facts: &Facts<'_>, findings: &mut Findings) {
-    let weight = |of: &RuleFacts<'_>| Some(of.lately.leases_refused).filter(|refused| *refused >= FEW);
+    let weight = |of: &RuleFacts<'_>| Some(of.recent.leases_refused).filter(|refused| *refused >= MIN_REFUSALS);
     let text = |of: &RuleFacts<'_>| {
         let limit = format!("smartcache.max-leases ({})", facts.settings.max_leases);
         let (reached, raise) = match of.policy.fills {
@@ -253,7 +253,7 @@ fn leases_refused(facts: &Facts<'_>, findings: &mut Findings) {
         };
         let took =
             of.load_ms().map_or_else(String::new, |took_ms| format!(" Loads take {} on average.", span(took_ms)));
-        let (title, refused) = (of.title(), of.lately.leases_refused);
+        let (title, refused) = (of.title(), of.recent.leases_refused);
         format!(
             "{title}: {refused} requests for a lease were refused in the last 5 minutes, because {reached} was reached; \
              callers got a stale copy or BUSY.{took} If the origin can take more, {raise}; else give SWR or SIE, \
@@ -266,20 +266,20 @@ fn leases_refused(facts: &Facts<'_>, findings: &mut Findings) {
 
 fn fills_refused(facts: &Facts<'_>, findings: &mut Findings) {
     let weight = |of: &RuleFacts<'_>| {
-        let refused = of.lately.fills_refused();
+        let refused = of.recent.fills_refused();
         // A late one that was refused counts twice: the share is rather told too small.
-        let home = refused + of.lately.fills + of.lately.fills_late;
-        (refused >= FEW && refused * 100 >= home * FILLS_PERCENT).then_some(refused)
+        let home = refused + of.recent.fills + of.recent.fills_late;
+        (refused >= MIN_REFUSALS && refused * 100 >= home * REFUSED_FILLS_PERCENT).then_some(refused)
     };
     let text = |of: &RuleFacts<'_>| {
-        let lately = &of.lately;
+        let recent = &of.recent;
         let kinds = [
-            (lately.refused_stale, "STALE, because the key was deleted, invalidated or flushed while it was loaded"),
-            (lately.refused_lost, "LOST, because something newer was written or the token was not this server's"),
-            (lately.refused_error, "an error, over smartcache.max-value or out of memory"),
+            (recent.refused_stale, "STALE, because the key was deleted, invalidated or flushed while it was loaded"),
+            (recent.refused_lost, "LOST, because something newer was written or the token was not this server's"),
+            (recent.refused_error, "an error, over smartcache.max-value or out of memory"),
         ];
         let kinds = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, kind)| format!("{count} {kind}"));
-        let unknown = match lately.fills_unknown {
+        let unknown = match recent.fills_unknown {
             0 => String::new(),
             count => format!(
                 " {count} of the tokens were never given by this server in this life: does a client write elsewhere \
@@ -289,7 +289,7 @@ fn fills_refused(facts: &Facts<'_>, findings: &mut Findings) {
         format!(
             "{}: {} loads that came home in the last 5 minutes were not stored as fresh: {}.{unknown}",
             of.title(),
-            lately.fills_refused(),
+            recent.fills_refused(),
             kinds.collect::<Vec<_>>().join("; "),
         )
     };
@@ -298,7 +298,7 @@ fn fills_refused(facts: &Facts<'_>, findings: &mut Findings) {
 }
 
 fn sweep_backlog(facts: &Facts<'_>, findings: &mut Findings) {
-    let Some(Growth { by, to }) = facts.backlog.filter(|growth| growth.by >= BACKLOG_GROWTH) else { return };
+    let Some(Growth { by, to }) = facts.backlog.filter(|growth| growth.by >= MIN_BACKLOG_GROWTH) else { return };
     findings.report(
         "sweep_backlog",
         format!(
@@ -311,7 +311,7 @@ fn sweep_backlog(facts: &Facts<'_>, findings: &mut Findings) {
 }
 
 fn rules_unmatched(facts: &Facts<'_>, findings: &mut Findings) {
-    let weight = |of: &RuleFacts<'_>| of.unmatched.filter(|(keys, _)| *keys >= UNMATCHED_KEYS).map(|_| 0);
+    let weight = |of: &RuleFacts<'_>| of.unmatched.filter(|(keys, _)| *keys >= MIN_UNMATCHED_KEYS).map(|_| 0);
     let text = |of: &RuleFacts<'_>| {
         let (keys, in_ms) = of.unmatched.unwrap_or_default();
         let mut patterns = of.rule.into_iter().flat_map(Rule::patterns);
@@ -337,7 +337,7 @@ fn rules_unmatched(facts: &Facts<'_>, findings: &mut Findings) {
 }
 
 fn rules_incompressible(facts: &Facts<'_>, findings: &mut Findings) {
-    let weight = |of: &RuleFacts<'_>| of.gave_up.then_some(of.lately.sets);
+    let weight = |of: &RuleFacts<'_>| of.incompressible.then_some(of.recent.sets);
     let text = |of: &RuleFacts<'_>| {
         format!(
             "{}: its values do not become smaller by smartcache.min-savings ({}) when they are compressed, so most are \
@@ -353,12 +353,12 @@ fn rules_incompressible(facts: &Facts<'_>, findings: &mut Findings) {
 
 /// Who has most of something; nobody where there are no rules.
 fn worst<'f>(facts: &'f Facts<'_>, of: impl Fn(&Counters) -> u64) -> Option<(&'f RuleFacts<'f>, u64)> {
-    let rules = facts.rules.iter().map(|rule| (rule, of(&rule.lately)));
+    let rules = facts.rules.iter().map(|rule| (rule, of(&rule.recent)));
     rules.max_by_key(|(_, count)| *count).filter(|_| facts.rules.len() > 1)
 }
 
 /// A LOCK that loads of such a length fit into twice, in round numbers.
-pub(super) fn comfortable(took_ms: u64) -> u64 {
+pub(super) fn suggested_lock_ms(took_ms: u64) -> u64 {
     let step = if took_ms < 500 { 100 } else { 1_000 };
     took_ms.saturating_mul(2).max(1).div_ceil(step) * step
 }

@@ -9,7 +9,7 @@ use crate::cache::stats::window::Window;
 use crate::config::Settings;
 
 /// Over which everything is judged that happens.
-pub const LATELY: Window = Window::FiveMinutes;
+pub const HEALTH_WINDOW: Window = Window::FiveMinutes;
 
 /// How things are.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +35,7 @@ impl Health {
     }
 
     /// Whether this reason is among those that are given.
-    pub fn gives(&self, code: &str) -> bool {
+    pub fn has_reason(&self, code: &str) -> bool {
         self.reasons.iter().any(|reason| reason.code == code)
     }
 }
@@ -50,7 +50,7 @@ pub struct Facts<'a> {
     /// The settings.
     pub settings: &'a Settings,
     /// What the node has counted over five minutes.
-    pub lately: Counters,
+    pub recent: Counters,
     /// The same rule by rule.
     pub rules: Vec<RuleFacts<'a>>,
     /// Panics since start or reset.
@@ -69,11 +69,11 @@ pub struct RuleFacts<'a> {
     /// What it decides.
     pub policy: &'a Policy,
     /// What it has counted over five minutes.
-    pub lately: Counters,
+    pub recent: Counters,
     /// How many keys it could have matched of which it matched none, and in how many milliseconds.
     pub unmatched: Option<(u64, u64)>,
-    /// Its values never shrink, and it has stored some lately.
-    pub gave_up: bool,
+    /// Its values never shrink, and it has stored some recent.
+    pub incompressible: bool,
 }
 
 impl RuleFacts<'_> {
@@ -89,7 +89,7 @@ impl RuleFacts<'_> {
 
     /// How long the loads took that came home in time, on average.
     pub(super) fn load_ms(&self) -> Option<u64> {
-        self.lately.origin_ms.checked_div(self.lately.fills + self.lately.fills_stale + self.lately.fills_lost)
+        self.recent.origin_ms.checked_div(self.recent.fills + self.recent.fills_stale + self.recent.fills_lost)
     }
 
     /// How to have it otherwise. RULE SET replaces the rule whole: the dots stand for its other words.

@@ -20,7 +20,7 @@ mod reasons;
 
 pub use backlog::{Backlog, Growth};
 pub use diagnose::diagnose;
-pub use facts::{Facts, Health, LATELY, RuleFacts};
+pub use facts::{Facts, HEALTH_WINDOW, Health, RuleFacts};
 pub use reasons::{REASONS, Reason};
 
 #[cfg(test)]

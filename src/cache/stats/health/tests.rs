@@ -1,4 +1,4 @@
-use super::diagnose::{TOLD, comfortable, diagnose};
+use super::diagnose::{RULES_NAMED, diagnose, suggested_lock_ms};
 use super::phrases::{size, span};
 use super::{Backlog, Facts, Growth, REASONS, RuleFacts};
 use crate::cache::ports::ServerInfo;
@@ -372,10 +372,13 @@ fn of_many_rules_the_worst_are_told_and_the_others_counted() {
     node.call("SET k v");
     times(&mut node, 1_000, "GET k");
     let all = reasons(&mut node);
-    assert_eq!(all.len(), TOLD + 1);
+    assert_eq!(all.len(), RULES_NAMED + 1);
     assert!(all.iter().all(|(code, _)| *code == "rule_unmatched"));
     assert!(all[0].1.starts_with("Rule 'r0'"));
-    assert_eq!(all[TOLD].1, "The same holds for 4 more rules: SMARTCACHE.STATS RULES shows them with zeros only.");
+    assert_eq!(
+        all[RULES_NAMED].1,
+        "The same holds for 4 more rules: SMARTCACHE.STATS RULES shows them with zeros only."
+    );
 }
 
 #[test]
@@ -421,7 +424,7 @@ fn a_backlog_that_only_grows_for_five_minutes_is_told() {
         for waiting in waiting {
             node.advance(30_000);
             let now = node.now();
-            node.state.backlog.see(*waiting, now);
+            node.state.backlog.record(*waiting, now);
         }
         codes(node)
     };
@@ -467,7 +470,7 @@ fn spans_and_sizes_are_said_as_people_say_them() {
     let spans = [0, 999, 1_000, 14_249, 119_000, 120_000, 7_200_000, 86_400_000 * 3].map(span);
     assert_eq!(spans, ["0 ms", "999 ms", "1 s", "14.2 s", "119 s", "2 min", "2 h", "3 d"]);
     assert_eq!([0, 1_023, 1_024, MB * 3 / 2, 5 << 30].map(size), ["0 bytes", "1023 bytes", "1 KB", "1.5 MB", "5 GB"]);
-    assert_eq!([0, 30, 250, 600, 14_200].map(comfortable), [100, 100, 500, 2_000, 29_000]);
+    assert_eq!([0, 30, 250, 600, 14_200].map(suggested_lock_ms), [100, 100, 500, 2_000, 29_000]);
 }
 
 #[test]
@@ -479,15 +482,15 @@ fn nothing_overflows() {
     let of_rule = RuleFacts {
         rule: None,
         policy: policies.policy(None),
-        lately: most,
+        recent: most,
         unmatched: Some((u64::MAX, u64::MAX)),
-        gave_up: true,
+        incompressible: true,
     };
     let reasons = diagnose(&Facts {
         server_info: &server_info,
         replica: true,
         settings: &settings,
-        lately: most,
+        recent: most,
         rules: vec![of_rule],
         panics: u64::MAX,
         backlog: Some(Growth { by: u64::MAX, to: u64::MAX }),
