@@ -4,7 +4,7 @@ use crate::cache::clock::Now;
 use crate::cache::codec::{Choice, CodecId};
 use crate::cache::ids::RuleId;
 use crate::cache::rules::Rule;
-use crate::cache::stats::health::*;
+use crate::cache::stats::health::{Facts, HEALTH_WINDOW, Health, RuleFacts, diagnose};
 use crate::cache::stats::window::Window;
 use crate::cache::stats::{Counters, percent, round};
 use crate::cache::{Server, State};

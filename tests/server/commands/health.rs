@@ -87,7 +87,7 @@ fn loads_longer_than_their_lock_are_reported_with_rule_and_time() {
     }
     let text = texts(&s, "leases_expired").remove(0);
     assert!(text.starts_with("Rule 'slow': 2 of 2 leases ran out"), "{text}");
-    assert!(text.contains("2 loads came home later, after ") && text.contains("LOCK is 20ms"), "{text}");
+    assert!(text.contains("2 fills arrived late, after ") && text.contains("LOCK is 20ms"), "{text}");
     assert!(text.contains("SMARTCACHE.RULE SET slow ... LOCK "), "{text}");
 }
 
@@ -97,10 +97,10 @@ fn refused_leases_and_fills_are_reported() {
     s.ok("SMARTCACHE.RULE SET tight MATCH t:* FILLS 1");
     repeat(&s, 6, |i| format!("SMARTCACHE.GETLOCK t:{i}"));
     let text = texts(&s, "leases_refused").remove(0);
-    assert!(text.starts_with("Rule 'tight': 5 requests for a lease were refused"), "{text}");
-    repeat(&s, 5, |i| format!("SMARTCACHE.SET k{i} v TOKEN bogus"));
+    assert!(text.starts_with("Rule 'tight': 5 leases were refused"), "{text}");
+    many(&s, 5, |i| format!("SMARTCACHE.SET k{i} v TOKEN bogus"));
     let text = texts(&s, "fills_refused").remove(0);
-    assert!(text.contains("5 LOST") && text.contains("5 of the tokens were never given by this server"), "{text}");
+    assert!(text.contains("5 got LOST") && text.contains("5 tokens were not issued by this server"), "{text}");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn rules_that_never_match_or_never_compress_are_reported() {
     let [unmatched] = &texts(&s, "rule_unmatched")[..] else { panic!("{}", s.ok("SMARTCACHE.HEALTH")) };
     assert!(unmatched.starts_with("Rule 'dead' (MATCH 'nosuch:*') has matched none of 1050 keys"), "{unmatched}");
     let [shrinks] = &texts(&s, "rule_incompressible")[..] else { panic!("{}", s.ok("SMARTCACHE.HEALTH")) };
-    assert!(shrinks.starts_with("Rule 'img': its values do not become smaller"), "{shrinks}");
+    assert!(shrinks.starts_with("Rule 'img': compression does not shrink its values"), "{shrinks}");
 }
 
 #[test]

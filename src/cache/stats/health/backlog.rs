@@ -1,40 +1,40 @@
-//! How the backlog of the sweep grows.
+//! The sweep's backlog over the last minutes: does it only grow?
 
 use std::collections::VecDeque;
 
 use crate::cache::clock::Now;
 
-/// A backlog that only grows.
+/// The growth of a backlog that only grew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Growth {
-    /// By how much in five minutes.
+    /// How many keys were added in five minutes.
     pub by: u64,
-    /// What it is.
+    /// How many keys wait now.
     pub to: u64,
 }
 
-/// How many keys waited to be swept, minute by minute.
+/// How many keys waited for the sweep, minute by minute.
 #[derive(Clone, Debug, Default)]
 pub struct Backlog {
-    /// A minute of the monotonic clock, and the least that waited in it: the last six.
+    /// The last six minutes of the monotonic clock that were sampled, each with its smallest sample.
     lows: VecDeque<(u64, u64)>,
-    /// When it is to be told again, in milliseconds of the monotonic clock.
+    /// When the next sample is due, in milliseconds of the monotonic clock.
     next_ms: u64,
 }
 
 impl Backlog {
-    /// Minutes that are kept: five have passed between the first and the last.
+    /// Minutes kept: five have passed between the first and the last.
     const MINUTES: usize = 6;
 
-    /// Milliseconds between two looks: counting is not for nothing where much waits.
+    /// Milliseconds between samples: computing a large backlog takes time.
     const SAMPLE_MS: u64 = 5_000;
 
-    /// Whether it is time to look again.
+    /// Whether the next sample is due.
     pub fn is_due(&self, now: Now) -> bool {
         now.mono_ms() >= self.next_ms
     }
 
-    /// So many keys wait.
+    /// Records a sample: `waiting` keys wait at `now`.
     pub fn record(&mut self, waiting: u64, now: Now) {
         self.next_ms = now.mono_ms() + Self::SAMPLE_MS;
         let minute = now.mono_ms() / 60_000;
@@ -47,7 +47,7 @@ impl Backlog {
         }
     }
 
-    /// Whether for five minutes there was always something left, and never less than in the minute before.
+    /// The growth over five minutes in which the backlog was never empty and never smaller than in the minute before.
     pub fn growth(&self, now: Now) -> Option<Growth> {
         let ((first, from), (last, to)) = (*self.lows.front()?, *self.lows.back()?);
         let whole = last == now.mono_ms() / 60_000 && last - first == Self::MINUTES as u64 - 1;

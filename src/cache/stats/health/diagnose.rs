@@ -1,4 +1,4 @@
-//! The thresholds, and the sentences.
+//! The diagnosis: which facts make a reason, and its sentence.
 
 use super::backlog::Growth;
 use super::facts::{Facts, RuleFacts};
@@ -9,30 +9,30 @@ use crate::cache::rules::{Origin, Rule};
 use crate::cache::stats::{Counters, percent};
 use crate::cache::units::{format_duration, format_fraction, quote};
 
-/// Fewer requests say nothing about a hit rate.
+/// A hit rate counts only with this many requests.
 const MIN_REQUESTS: u64 = 100;
-/// Fewer refusals are slips.
+/// Fewer refused leases or fills are no reason.
 const MIN_REFUSALS: u64 = 5;
-/// As few evictions of fresh entries in five minutes are none.
+/// Fewer evicted fresh entries are no reason.
 const MIN_EVICTIONS: u64 = 10;
-/// So many leases that run out are no accident, even when nobody comes home later to prove it.
+/// This many expired leases are a reason even without a late fill.
 const MIN_EXPIRED_LEASES: u64 = 3;
-/// Of a hundred leases so many may run out: loaders die now and then.
+/// A smaller share of expired leases is no reason: loaders die now and then.
 const EXPIRED_LEASES_PERCENT: u64 = 1;
-/// Of a hundred loads that come home so many may be refused.
+/// A smaller share of refused fills is no reason.
 const REFUSED_FILLS_PERCENT: u64 = 10;
-/// From here on memory is close to its limit.
+/// From this share of `maxmemory` on, memory is close to its limit.
 const MEMORY_PERCENT: u64 = 90;
-/// A rule that has not matched one of so many keys does not match by chance.
+/// A rule that matches none of this many keys is a reason.
 const MIN_UNMATCHED_KEYS: u64 = 1_000;
-/// A backlog that grows by less in five minutes is not worth a sentence.
+/// A backlog that grows by fewer keys in five minutes is no reason.
 const MIN_BACKLOG_GROWTH: u64 = 1_000;
-/// Rules that are told for each code.
+/// How many rules each code names; the others are only counted.
 pub(super) const RULES_NAMED: usize = 5;
-/// A server that started less long ago may still be filling.
+/// A younger server may still be filling.
 const WARM_UP_MS: u64 = 300_000;
 
-/// What is wrong, the worst first.
+/// What is wrong, the most urgent first.
 pub fn diagnose(facts: &Facts<'_>) -> Vec<Reason> {
     let mut findings = Findings::default();
     panics(facts, &mut findings);
@@ -58,7 +58,7 @@ impl Findings {
         self.0.push(Reason { code, text });
     }
 
-    /// What is wrong with the worst rules, by their weight, and how many others there are. `None` weighs nothing.
+    /// Reports the rules with the largest weights, and how many more there are. A rule whose weight is `None` is well.
     fn report_by_rule(
         &mut self,
         code: &'static str,
@@ -68,7 +68,7 @@ impl Findings {
         where_to_look: &str,
     ) {
         let mut found: Vec<_> = facts.rules.iter().filter_map(|of| Some((weight(of)?, of))).collect();
-        found.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight)); // of equal ones in matching order
+        found.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight)); // stable: equal weights stay in matching order
         found.iter().take(RULES_NAMED).for_each(|(_, of)| self.report(code, text(of)));
         let more = found.len().saturating_sub(RULES_NAMED) as u64;
         if more > 0 {
@@ -82,8 +82,8 @@ fn panics(facts: &Facts<'_>, findings: &mut Findings) {
         findings.report(
             "panics",
             format!(
-                "{} caught since start or RESETSTAT: {} of SmartCache. The server goes on; its log has file and \
-                 line, beside <smartcache>: please report it. SMARTCACHE.RESETSTAT ends this warning.",
+                "{} caught since start or RESETSTAT: {} in SmartCache. The server goes on. Please report it, with the \
+                 file and line that the server's log shows at <smartcache>. SMARTCACHE.RESETSTAT ends this warning.",
                 if facts.panics == 1 { "A panic was".into() } else { format!("{} panics were", facts.panics) },
                 if facts.panics == 1 { "a bug" } else { "bugs" },
             ),
@@ -98,28 +98,28 @@ fn memory(facts: &Facts<'_>, findings: &mut Findings) {
     if *max == 0 || u128::from(counted) * 100 < u128::from(*max) * u128::from(MEMORY_PERCENT) {
         return;
     }
-    // At its limit is where a cache that evicts lives; what that costs is another reason.
+    // A cache that evicts normally runs at its limit; what that costs is the reason `evictions`.
     if evicts && facts.recent.keys_evicted > 0 {
         return;
     }
     let then = match policy.as_str() {
         "noeviction" => {
-            "at the limit stores answer OOM. Raise maxmemory, or CONFIG SET maxmemory-policy allkeys-lfu".into()
+            "At the limit stores answer OOM. Raise maxmemory, or CONFIG SET maxmemory-policy allkeys-lfu".into()
         }
         policy if policy.starts_with("volatile") => format!(
-            "at the limit keys with an expiry are evicted, and when there are none left stores answer OOM \
-             (maxmemory-policy {policy}). Raise maxmemory, or shorten lifetimes (TTL, SWR, SIE)"
+            "At the limit keys with an expiry are evicted; when none are left, stores answer OOM (maxmemory-policy \
+             {policy}). Raise maxmemory, or shorten lifetimes (TTL, SWR, SIE)"
         ),
         policy => format!(
-            "at the limit keys are evicted (maxmemory-policy {policy}), fresh ones too. Raise maxmemory, or \
-             shorten lifetimes (TTL, SWR, SIE)"
+            "At the limit keys are evicted, fresh ones too (maxmemory-policy {policy}). Raise maxmemory, or shorten \
+             lifetimes (TTL, SWR, SIE)"
         ),
     };
-    let replica = if facts.replica { " (This is a replica: that counts once it is promoted.)" } else { "" };
+    let replica = if facts.replica { " (This is a replica: the limit applies once it is promoted.)" } else { "" };
     findings.report(
         "memory",
         format!(
-            "Memory is at {}% of maxmemory, {} of {}: {then}.{replica}",
+            "Memory is at {}% of maxmemory: {} of {}. {then}.{replica}",
             percent(counted, *max),
             size(counted),
             size(*max),
@@ -140,8 +140,8 @@ fn evictions(facts: &Facts<'_>, findings: &mut Findings) {
         "evictions",
         format!(
             "The server evicted {fresh} fresh entries in the last 5 minutes{worst}; {} missed because of evictions. \
-             MarkTarget is to be kept does not fit: raise maxmemory{now}, or shorten lifetimes (TTL, SWR, SIE) of what is \
-             asked for least.",
+             The data does not fit into memory: raise maxmemory{now}, or shorten the lifetimes (TTL, SWR, SIE) of what \
+             is requested least.",
             counted(facts.recent.misses_evicted, "request"),
         ),
     );
@@ -156,30 +156,27 @@ fn hit_rate(facts: &Facts<'_>, findings: &mut Findings) {
     let causes = [
         (
             recent.misses_cold,
-            "cold: keys that were never stored, or were deleted. Load what is known to be asked for, and see \
-             what deletes it",
+            "cold misses: keys that were never stored, or were deleted. Store popular keys in advance, and find out \
+             what deletes them",
         ),
-        (
-            recent.misses_expired,
-            "of keys whose time was over: raise their TTL (or smartcache.default-ttl), or give SWR",
-        ),
+        (recent.misses_expired, "misses of expired entries: raise their TTL (or smartcache.default-ttl), or add SWR"),
         (
             recent.misses_invalidated,
-            "of entries that were invalidated: do it SOFT and give them SWR, or invalidate what has changed and no more",
+            "misses of invalidated entries: invalidate SOFT and add SWR, or invalidate only what has changed",
         ),
-        (recent.misses_evicted, "of keys that were evicted: raise maxmemory"),
+        (recent.misses_evicted, "misses of evicted keys: raise maxmemory"),
         (
             recent.busy,
-            "told to ask again (BUSY): give GETLOCK a WAIT as long as loads take, and see FILLS, \
-             smartcache.max-leases and smartcache.max-waiters",
+            "answered BUSY: give GETLOCK a WAIT as long as loads take, and check FILLS, smartcache.max-leases and \
+             smartcache.max-waiters",
         ),
     ];
-    // Of equal causes the first.
+    // Of equal counts, the first cause.
     let (count, cause) = causes.into_iter().rev().max_by_key(|(count, _)| *count).expect("there are five");
-    let lost = |recent: &Counters| recent.misses() + recent.busy;
-    let worst = worst(facts, lost).map_or_else(String::new, |(of, count)| {
+    let not_served = requests - recent.served();
+    let worst = worst(facts, |recent| recent.misses() + recent.busy).map_or_else(String::new, |(of, count)| {
         let rate = percent(of.recent.served(), of.recent.requests());
-        format!(" Most are of {}: {count}, with a hit rate of {rate}%.", of.name())
+        format!(" {count} of the {not_served} concern {}, with a hit rate of {rate}%.", of.name())
     });
     let young = if facts.uptime_ms < WARM_UP_MS {
         format!(" (The server started {} ago: the cache may still be filling.)", span(facts.uptime_ms))
@@ -190,11 +187,10 @@ fn hit_rate(facts: &Facts<'_>, findings: &mut Findings) {
         "hit_rate",
         format!(
             "The hit rate over the last 5 minutes is {}% of {requests} requests, below smartcache.health-hit-rate \
-             ({}). Of the {} others {count} were {cause}.{worst} SMARTCACHE.STATS RULES WINDOW 5m has the \
-             numbers.{young}",
+             ({}). Of the {not_served} others, {count} were {cause}.{worst} SMARTCACHE.STATS RULES WINDOW 5m shows \
+             the numbers.{young}",
             percent(recent.served(), requests),
             format_fraction(wanted),
-            requests - recent.served(),
         ),
     );
 }
@@ -213,30 +209,30 @@ fn leases_expired(facts: &Facts<'_>, findings: &mut Findings) {
             Some(took_ms) => {
                 let enough = format_duration(suggested_lock_ms(took_ms));
                 let advice = if took_ms < lock_ms {
-                    format!(", so the callers of GETLOCK give a shorter one: let them say LOCK {enough}, or none")
+                    format!(", so callers of GETLOCK set a shorter one: use LOCK {enough} there, or leave it out")
                 } else {
                     let remedy = of.remedy("LOCK", &enough, "lock");
-                    format!(". Set it above that: {remedy}; or let loaders call SMARTCACHE.EXTEND")
+                    format!(". Raise LOCK: {remedy}; or let loaders call SMARTCACHE.EXTEND")
                 };
-                let loads = counted(recent.overdue, "load");
-                format!("{loads} came home later, after {} on average; LOCK is {lock}{advice}", span(took_ms))
+                let fills = counted(recent.overdue, "fill");
+                format!("{fills} arrived late, after {} on average; LOCK is {lock}{advice}", span(took_ms))
             }
             None => {
                 let others = of.load_ms().map_or_else(String::new, |took_ms| {
-                    format!(" (those that came in time took {} on average)", span(took_ms))
+                    format!(" (loads that ended in time took {} on average)", span(took_ms))
                 });
                 let remedy = of.remedy("LOCK", &format_duration(lock_ms.saturating_mul(2)), "lock");
                 format!(
-                    "none of their loads came home later{others}. Look for loaders that die; if they only take longer \
-                     than LOCK, which is {lock}, raise it: {remedy}"
+                    "No fill arrived late{others}. Look for loaders that die; if loads only take longer than LOCK \
+                     ({lock}), raise it: {remedy}"
                 )
             }
         };
         let (title, leases) = (of.title(), counted(recent.leases_ended(), "lease"));
         let expired = recent.leases_expired;
-        format!("{title}: {expired} of {leases} ran out in the last 5 minutes, each lets one more caller load; {why}.")
+        format!("{title}: {expired} of {leases} ran out in the last 5 minutes; each lets one more caller load. {why}.")
     };
-    let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m has their leases_expired";
+    let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m shows their leases_expired";
     findings.report_by_rule("leases_expired", facts, weight, text, where_to_look);
 }
 
@@ -247,53 +243,54 @@ fn leases_refused(facts: &Facts<'_>, findings: &mut Findings) {
         let (reached, raise) = match of.policy.fills {
             Some(fills) => (
                 format!("FILLS ({fills}) or {limit}"),
-                of.remedy("FILLS", &(u64::from(fills) * 2).to_string(), "max-leases"),
+                format!("raise it: {}", of.remedy("FILLS", &(u64::from(fills) * 2).to_string(), "max-leases")),
             ),
-            None => (limit, "raise that by CONFIG SET".into()),
+            None => (limit, "raise it with CONFIG SET".into()),
         };
         let took =
             of.load_ms().map_or_else(String::new, |took_ms| format!(" Loads take {} on average.", span(took_ms)));
         let (title, refused) = (of.title(), of.recent.leases_refused);
         format!(
-            "{title}: {refused} requests for a lease were refused in the last 5 minutes, because {reached} was reached; \
-             callers got a stale copy or BUSY.{took} If the origin can take more, {raise}; else give SWR or SIE, \
-             so that there is a stale copy."
+            "{title}: {refused} leases were refused in the last 5 minutes, because {reached} was reached; callers got \
+             a stale copy or BUSY.{took} If the origin can take more, {raise}; otherwise add SWR or SIE, so that \
+             callers get a stale copy instead of BUSY."
         )
     };
-    let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m has their leases_refused";
+    let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m shows their leases_refused";
     findings.report_by_rule("leases_refused", facts, weight, text, where_to_look);
 }
 
 fn fills_refused(facts: &Facts<'_>, findings: &mut Findings) {
     let weight = |of: &RuleFacts<'_>| {
         let refused = of.recent.fills_refused();
-        // A late one that was refused counts twice: the share is rather told too small.
-        let home = refused + of.recent.fills + of.recent.fills_late;
-        (refused >= MIN_REFUSALS && refused * 100 >= home * REFUSED_FILLS_PERCENT).then_some(refused)
+        // A late fill that was refused counts twice: the share is rather too small than too large.
+        let all = refused + of.recent.fills + of.recent.fills_late;
+        (refused >= MIN_REFUSALS && refused * 100 >= all * REFUSED_FILLS_PERCENT).then_some(refused)
     };
     let text = |of: &RuleFacts<'_>| {
         let recent = &of.recent;
         let kinds = [
-            (recent.refused_stale, "STALE, because the key was deleted, invalidated or flushed while it was loaded"),
-            (recent.refused_lost, "LOST, because something newer was written or the token was not this server's"),
-            (recent.refused_error, "an error, over smartcache.max-value or out of memory"),
+            (recent.refused_stale, "STALE (the key was deleted, invalidated or flushed during the load)"),
+            (recent.refused_lost, "LOST (something newer was written, or the token is not valid here)"),
+            (recent.refused_error, "an error (over smartcache.max-value, or out of memory)"),
         ];
-        let kinds = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, kind)| format!("{count} {kind}"));
+        let kinds = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, kind)| format!("{count} got {kind}"));
         let unknown = match recent.fills_unknown {
             0 => String::new(),
             count => format!(
-                " {count} of the tokens were never given by this server in this life: does a client write elsewhere \
-                 than it reads?"
+                " {} not issued by this server for that key since its last start or change of role: does a client \
+                 write to another server than it reads from?",
+                if count == 1 { "1 token was".into() } else { format!("{count} tokens were") },
             ),
         };
         format!(
-            "{}: {} loads that came home in the last 5 minutes were not stored as fresh: {}.{unknown}",
+            "{}: {} fills were not stored as fresh in the last 5 minutes: {}.{unknown}",
             of.title(),
             recent.fills_refused(),
             kinds.collect::<Vec<_>>().join("; "),
         )
     };
-    let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m has their fills_refused";
+    let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m shows their fills_refused";
     findings.report_by_rule("fills_refused", facts, weight, text, where_to_look);
 }
 
@@ -302,9 +299,9 @@ fn sweep_backlog(facts: &Facts<'_>, findings: &mut Findings) {
     findings.report(
         "sweep_backlog",
         format!(
-            "The sweep does not keep up with invalidations: {to} keys wait to be looked at, {by} more than 5 minutes ago. \
-             MarkTarget is dead among them is not served, but takes memory. Raise smartcache.sweep-effort ({}), or invalidate \
-             by tag: a prefix, a pattern and ALL each take a walk over all keys of their database.",
+            "The sweep does not keep up with invalidations: {to} keys wait to be checked, {by} more than 5 minutes ago. \
+             Dead entries among them are not served, but take memory. Raise smartcache.sweep-effort ({}), or invalidate \
+             by tag: each prefix, pattern or ALL takes a walk over all keys of the database.",
             format_fraction(facts.settings.sweep_effort),
         ),
     );
@@ -320,19 +317,19 @@ fn rules_unmatched(facts: &Facts<'_>, findings: &mut Findings) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let out = match of.rule {
+        let remove = match of.rule {
             Some(rule) if rule.origin() == Origin::Commanded => format!("SMARTCACHE.RULE DEL {}", rule.name()),
-            _ => "take it out of smartcache.rules".into(),
+            _ => "remove it from smartcache.rules".into(),
         };
         format!(
-            "{} (MATCH {first}{more}) has matched none of {keys} keys that were asked for or stored in {}. A slip in \
-             the pattern, or another rule comes first: SMARTCACHE.RULE EXPLAIN with a key that it is meant for. If it \
-             is of no use, {out}.",
+            "{} (MATCH {first}{more}) has matched none of {keys} keys that were requested or stored in {}. The pattern \
+             has a mistake, or another rule comes first: run SMARTCACHE.RULE EXPLAIN with a key that should match. If \
+             the rule is no longer needed, {remove}.",
             of.title(),
             span(in_ms),
         )
     };
-    let where_to_look = "SMARTCACHE.STATS RULES shows them with zeros only";
+    let where_to_look = "SMARTCACHE.STATS RULES shows their counters at 0";
     findings.report_by_rule("rule_unmatched", facts, weight, text, where_to_look);
 }
 
@@ -340,24 +337,24 @@ fn rules_incompressible(facts: &Facts<'_>, findings: &mut Findings) {
     let weight = |of: &RuleFacts<'_>| of.incompressible.then_some(of.recent.sets);
     let text = |of: &RuleFacts<'_>| {
         format!(
-            "{}: its values do not become smaller by smartcache.min-savings ({}) when they are compressed, so most are \
-             not even tried any more. If they are compressed or encrypted already, say so: {}.",
+            "{}: compression does not shrink its values by smartcache.min-savings ({}), so most are stored without an \
+             attempt. If they are compressed or encrypted already, turn compression off: {}.",
             of.title(),
             format_fraction(facts.settings.min_savings),
             of.remedy("CODEC", "none", "codec"),
         )
     };
-    let where_to_look = "SMARTCACHE.STATS RULES shows them with a compression_ratio of 1";
+    let where_to_look = "SMARTCACHE.STATS RULES shows their compression_ratio of 1";
     findings.report_by_rule("rule_incompressible", facts, weight, text, where_to_look);
 }
 
-/// Who has most of something; nobody where there are no rules.
+/// The rule (or the keys without one) with the largest count; `None` when there are no rules to compare.
 fn worst<'f>(facts: &'f Facts<'_>, of: impl Fn(&Counters) -> u64) -> Option<(&'f RuleFacts<'f>, u64)> {
     let rules = facts.rules.iter().map(|rule| (rule, of(&rule.recent)));
     rules.max_by_key(|(_, count)| *count).filter(|_| facts.rules.len() > 1)
 }
 
-/// A LOCK that loads of such a length fit into twice, in round numbers.
+/// A LOCK of twice the load time, rounded up.
 pub(super) fn suggested_lock_ms(took_ms: u64) -> u64 {
     let step = if took_ms < 500 { 100 } else { 1_000 };
     took_ms.saturating_mul(2).max(1).div_ceil(step) * step

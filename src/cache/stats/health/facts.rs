@@ -1,4 +1,4 @@
-//! What a diagnosis rests on, and its result.
+//! The facts that a diagnosis needs, and its result.
 
 use super::backlog::Growth;
 use super::reasons::Reason;
@@ -8,95 +8,96 @@ use crate::cache::stats::Counters;
 use crate::cache::stats::window::Window;
 use crate::config::Settings;
 
-/// Over which everything is judged that happens.
+/// The time over which everything that is counted is judged.
 pub const HEALTH_WINDOW: Window = Window::FiveMinutes;
 
-/// How things are.
+/// The health of the node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {
-    /// What is wrong; nothing when all is well.
+    /// What is wrong; empty when all is well.
     pub reasons: Vec<Reason>,
-    /// Percent of requests answered without a load, over five minutes; 0 for no requests.
+    /// Percentage of requests answered without a load, over five minutes; 0 without requests.
     pub hit_rate: f64,
-    /// Percent of our commands answered with an error, over five minutes.
+    /// Percentage of SmartCache commands answered with an error, over five minutes.
     pub error_rate: f64,
-    /// Keys evicted a second, over the last minute.
+    /// Evicted keys per second, over the last minute.
     pub evicted_per_sec: f64,
-    /// Since the module was loaded.
+    /// Milliseconds since the module was loaded.
     pub uptime_ms: u64,
-    /// The server.
+    /// What the server reports about itself.
     pub server_info: ServerInfo,
 }
 
 impl Health {
-    /// In one word.
+    /// `ok` or `warn`.
     pub fn status(&self) -> &'static str {
         if self.reasons.is_empty() { "ok" } else { "warn" }
     }
 
-    /// Whether this reason is among those that are given.
+    /// Whether this code is among the reasons.
     pub fn has_reason(&self, code: &str) -> bool {
         self.reasons.iter().any(|reason| reason.code == code)
     }
 }
 
-/// What a judgement rests on.
+/// Everything that a diagnosis needs.
 #[derive(Debug)]
 pub struct Facts<'a> {
-    /// The server.
+    /// What the server reports about itself.
     pub server_info: &'a ServerInfo,
-    /// This node is a replica.
+    /// Whether this node is a replica.
     pub replica: bool,
     /// The settings.
     pub settings: &'a Settings,
-    /// What the node has counted over five minutes.
+    /// The counters of the node over [`HEALTH_WINDOW`].
     pub recent: Counters,
-    /// The same rule by rule.
+    /// The facts of each rule, and of the keys without one.
     pub rules: Vec<RuleFacts<'a>>,
-    /// Panics since start or reset.
+    /// Panics since start or `RESETSTAT`.
     pub panics: u64,
-    /// How the backlog of the sweep grows, when it only grows.
+    /// How much the sweep's backlog grew, if it only grew.
     pub backlog: Option<Growth>,
-    /// Since the module was loaded.
+    /// Milliseconds since the module was loaded.
     pub uptime_ms: u64,
 }
 
-/// What is known of a rule, or of the keys without one.
+/// The facts of one rule, or of the keys without one.
 #[derive(Debug)]
 pub struct RuleFacts<'a> {
-    /// Which; `None` for the keys without.
+    /// The rule; `None` for the keys without one.
     pub rule: Option<&'a Rule>,
-    /// What it decides.
+    /// The policy that follows from it.
     pub policy: &'a Policy,
-    /// What it has counted over five minutes.
+    /// Its counters over [`HEALTH_WINDOW`].
     pub recent: Counters,
-    /// How many keys it could have matched of which it matched none, and in how many milliseconds.
+    /// If it matched no key: how many keys it could have matched, and in how many milliseconds.
     pub unmatched: Option<(u64, u64)>,
-    /// Its values never shrink, and it has stored some recent.
+    /// Whether its values never shrink, and it has stored some lately.
     pub incompressible: bool,
 }
 
 impl RuleFacts<'_> {
-    /// At the head of a sentence.
+    /// Its name at the start of a sentence.
     pub(super) fn title(&self) -> String {
         self.rule.map_or_else(|| "Keys without a rule".into(), |rule| format!("Rule '{}'", rule.name()))
     }
 
-    /// Inside of one.
+    /// Its name inside a sentence.
     pub(super) fn name(&self) -> String {
         self.rule.map_or_else(|| "keys without a rule".into(), |rule| format!("rule '{}'", rule.name()))
     }
 
-    /// How long the loads took that came home in time, on average.
+    /// The average time of loads whose fill arrived in time.
     pub(super) fn load_ms(&self) -> Option<u64> {
         self.recent.origin_ms.checked_div(self.recent.fills + self.recent.fills_stale + self.recent.fills_lost)
     }
 
-    /// How to have it otherwise. RULE SET replaces the rule whole: the dots stand for its other words.
-    pub(super) fn remedy(&self, word: &str, value: &str, setting: &str) -> String {
+    /// The command or setting that changes an option. `RULE SET` replaces the whole rule: the dots stand for its other
+    /// options.
+    pub(super) fn remedy(&self, option: &str, value: &str, setting: &str) -> String {
         match self.rule.map(|rule| (rule, rule.origin())) {
-            Some((rule, Origin::Commanded)) => format!("SMARTCACHE.RULE SET {} ... {word} {value}", rule.name()),
-            Some((_, Origin::Configured)) => format!("{word} {value} for it in smartcache.rules"),
+            Some((rule, Origin::Commanded)) => format!("SMARTCACHE.RULE SET {} ... {option} {value}", rule.name()),
+            Some((_, Origin::Configured)) => format!("{option} {value} for this rule in smartcache.rules"),
             None => format!("CONFIG SET smartcache.{setting} {value}"),
         }
     }

@@ -1,16 +1,17 @@
-//! Whether all is well, and if not, what is wrong and what to do about it: sentences for an operator at three in the morning.
+//! Whether all is well, and if not, what is wrong and what to do: sentences for an operator at three in the morning.
 //!
 //! ```text
 //!  counters of the last five minutes ─┐
-//!  what is out, kept, given up        ├─▶ Facts ─▶ judge ─▶ reasons: a code, and a sentence
-//!  the server's account of itself     ┘
+//!  leases, entries, sweep backlog     ├─▶ Facts ─▶ diagnose ─▶ reasons: a code and a sentence each
+//!  what the server reports            ┘
 //! ```
 //!
-//! [`judge`] is told facts and looks nothing up, so that every sentence can be tried. A fact makes a reason only where it is
-//! more than a slip: the thresholds stand below. Times are those of the monotonic clock. What is told of rules is told of the
-//! worst of each code, and the others are counted: a thousand rules do not make a thousand sentences.
+//! [`diagnose`] gets the facts and looks nothing up, so tests reach every sentence. Small numbers give no reason: the
+//! thresholds are constants in `diagnose.rs`. Times are those of the monotonic clock. For each code, only the rules with
+//! the largest numbers get a sentence and the others are counted, so a thousand rules do not make a thousand sentences.
 //!
-//! To add a reason: a row in [`REASONS`], from which the documentation is made, and a function in [`judge`].
+//! To add a reason: add a row to [`REASONS`], from which the documentation is generated, and a function that
+//! [`diagnose`] calls.
 
 mod backlog;
 mod diagnose;

@@ -9,7 +9,7 @@ pub(super) fn plural(count: u64, noun: &str) -> String {
     if count == 1 { noun.into() } else { format!("{noun}s") }
 }
 
-/// A duration to two or three digits, as a person says it.
+/// A duration to two or three digits.
 pub(super) fn span(ms: u64) -> String {
     const SECOND: u64 = 1_000;
     const MINUTE: u64 = 60 * SECOND;
@@ -24,7 +24,7 @@ pub(super) fn span(ms: u64) -> String {
     }
 }
 
-/// A size to one digit after the point, in powers of 1024 as in the server's own settings.
+/// A size to one digit after the point, in powers of 1024 as in the server's settings.
 pub(super) fn size(bytes: u64) -> String {
     let units = [("GB", 1_u64 << 30), ("MB", 1 << 20), ("KB", 1 << 10)];
     match units.into_iter().find(|(_, unit)| bytes >= *unit) {

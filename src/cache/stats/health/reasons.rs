@@ -1,64 +1,64 @@
-//! What may be wrong: the table that the documentation is made from.
+//! What can be wrong: the table from which the documentation is generated.
 
-/// What may be wrong, in the order in which it is told: code, when it is said, what to do.
+/// What can be wrong, in the order of the report: code, condition, what to do.
 pub const REASONS: &[(&str, &str, &str)] = &[
     (
         "panics",
         "A panic was caught since start or RESETSTAT.",
-        "A bug of ours. The server's log has file and line, beside <smartcache>; please report it. The command was answered with an error, the server goes on. RESETSTAT ends the warning.",
+        "A bug in SmartCache. The command was answered with an error, and the server goes on. Please report the bug, with the file and line that the server's log shows at <smartcache>. RESETSTAT ends the warning.",
     ),
     (
         "memory",
-        "used_memory, without what maxmemory does not count, is at 90% of maxmemory or more; with a policy that evicts only as long as nothing has been evicted in the last five minutes.",
-        "Raise maxmemory, or store less: shorter lifetimes, fewer windows. With noeviction stores will answer OOM: for a cache choose allkeys-lfu. With volatile-* only keys with an expiry can go.",
+        "used_memory, without what maxmemory does not count, is 90% of maxmemory or more. With a policy that evicts: only if nothing was evicted in the last five minutes.",
+        "Raise maxmemory, or store less: shorter TTLs and windows. With noeviction, stores answer OOM at the limit: for a cache choose allkeys-lfu. With volatile-*, only keys with an expiry are evicted.",
     ),
     (
         "evictions",
-        "10 entries or more were evicted while they were fresh.",
-        "What is to be kept does not fit. Raise maxmemory, or give the rule that is named a shorter TTL. misses_evicted says how many of them were wanted again: where that is small, memory is well used, and the warning may be lived with.",
+        "10 or more entries were evicted while they were fresh.",
+        "The data does not fit into memory. Raise maxmemory, or give the rule that the text names a shorter TTL. misses_evicted counts the requests for evicted keys: if it is small, memory is used well and you can ignore the warning.",
     ),
     (
         "hit_rate",
-        "Of 100 requests or more fewer than smartcache.health-hit-rate were answered without a load.",
-        "The sentence names the commonest reason, and the rule with most misses. Cold: what is asked for was never stored, or is deleted. Expired: longer TTL, or SWR. Invalidated: SOFT and SWR, or narrower tags. Evicted: more memory. Busy: WAIT, or more FILLS. After a start it is normal for a while.",
+        "There were 100 or more requests, and the share answered without a load is below smartcache.health-hit-rate.",
+        "The text names the most frequent cause, and the rule with the most misses. Cold: the keys were never stored, or were deleted. Expired: raise TTL, or add SWR. Invalidated: use SOFT and SWR, or narrower tags. Evicted: raise maxmemory. Busy: add WAIT, or raise FILLS. Normal for a while after a start.",
     ),
     (
         "leases_expired",
-        "1% of a rule's leases or more ran out, and a load came home after that, or 3 or more did.",
-        "Loads take longer than LOCK, and each lease that runs out sends one more caller to the origin. Set LOCK above the load time that is named, or let loaders call EXTEND. Where nothing came home, look for loaders that die.",
+        "1% or more of a rule's leases ran out, and a fill arrived after that or 3 or more ran out.",
+        "Loads take longer than LOCK, and each lease that runs out sends one more caller to the origin. Set LOCK above the load time that the text names, or let loaders call EXTEND. If no late fill arrived, look for loaders that die.",
     ),
     (
         "leases_refused",
-        "5 times or more a lease was wanted, and FILLS of the rule or smartcache.max-leases was reached.",
-        "The origin is slower than what is asked of it. Raise FILLS if it can take more; else give SWR or SIE, so that callers get a stale copy instead of BUSY.",
+        "5 or more leases were refused because FILLS of the rule or smartcache.max-leases was reached.",
+        "The origin is slower than the demand. Raise FILLS if the origin can take more; otherwise add SWR or SIE, so that callers get a stale copy instead of BUSY.",
     ),
     (
         "fills_refused",
-        "5 loads or more, and a tenth of all that came home, were not stored as fresh: STALE, LOST or an error.",
-        "STALE: keys are deleted or invalidated while they are loaded. LOST: something newer was written, or the token is not this server's (a client that writes to another server than it reads from, a failover). Errors: over smartcache.max-value, or out of memory; the client has the text.",
+        "5 or more fills, and 10% or more of all, were not stored as fresh: answered STALE, LOST or an error.",
+        "STALE: keys are deleted or invalidated while they are loaded. LOST: something newer was written, or the token is not valid on this server (a client writes to another server than it reads from, or there was a failover). Errors: over smartcache.max-value, or out of memory; the client received the text.",
     ),
     (
         "sweep_backlog",
-        "For five minutes the sweep had always keys to look at, and never fewer than in the minute before, but in the end 1000 more. What is put off by OVER does not count.",
-        "What is dead is not served, but takes memory until the sweep comes by. Raise smartcache.sweep-effort, or invalidate by tag: a prefix, a pattern and ALL each take a walk over all keys.",
+        "For five minutes the sweep always had keys to check, never fewer than in the minute before, and 1000 or more were added. Walks deferred by OVER do not count.",
+        "Dead entries are never served, but take memory until the sweep frees them. Raise smartcache.sweep-effort, or invalidate by tag: each prefix, pattern or ALL takes a walk over all keys of the database.",
     ),
     (
         "rule_unmatched",
-        "A rule has matched none of 1000 keys or more that were asked for or stored since it was made (or since start, or RESETSTAT), and no entry is kept under it.",
-        "A pattern with a slip, or another rule comes first: RULE EXPLAIN with a key that it is meant for. If it is of no use any more, RULE DEL.",
+        "A rule matched none of 1000 or more keys that were requested or stored since the rule was set (or since start or RESETSTAT), and no entry in memory was stored under it.",
+        "The pattern has a mistake, or another rule comes first: run RULE EXPLAIN with a key that should match. If the rule is no longer needed, RULE DEL.",
     ),
     (
         "rule_incompressible",
-        "A rule's values were tried 32 times in a row and never became smaller by smartcache.min-savings, and it has stored values in the last hour.",
-        "They are compressed or encrypted already. CODEC none for the rule saves the tries that are still made (3 of 100 stores).",
+        "32 values of a rule in a row did not shrink by smartcache.min-savings, and the rule has stored values in the last hour.",
+        "The values are compressed or encrypted already. CODEC none for the rule saves the attempts that are still made (3 of 100 stores).",
     ),
 ];
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
-    /// What, as one of [`REASONS`].
+    /// One of the codes in [`REASONS`].
     pub code: &'static str,
-    /// The sentence.
+    /// What is wrong, how much, and what to do.
     pub text: String,
 }

@@ -20,7 +20,7 @@ fn reasons(node: &mut TestNode) -> Vec<(&'static str, String)> {
     let now = node.now();
     let health = node.state.health(&node.server, now);
     assert_eq!(health.status(), if health.reasons.is_empty() { "ok" } else { "warn" });
-    assert!(health.reasons.iter().all(|reason| reason.text.is_ascii()), "or redis-cli would show it in numbers");
+    assert!(health.reasons.iter().all(|reason| reason.text.is_ascii()), "redis-cli escapes everything else");
     health.reasons.into_iter().map(|reason| (reason.code, reason.text)).collect()
 }
 
@@ -28,7 +28,7 @@ fn codes(node: &mut TestNode) -> Vec<&'static str> {
     reasons(node).into_iter().map(|(code, _)| code).collect()
 }
 
-/// The only reason there is.
+/// The only reason.
 fn reason(node: &mut TestNode) -> (&'static str, String) {
     let mut all = reasons(node);
     assert_eq!(all.len(), 1, "{all:#?}");
@@ -39,7 +39,7 @@ fn times(node: &mut TestNode, count: usize, line: &str) {
     (0..count).for_each(|i| drop(node.call(&line.replace('#', &i.to_string()))));
 }
 
-/// Loads that take so long under a LOCK.
+/// Loads that take this long, under leases of these options.
 fn loads(node: &mut TestNode, count: usize, words: &str, took_ms: u64) {
     for i in 0..count {
         let key = format!("a:{}:{i}", node.now().mono_ms());
@@ -50,7 +50,7 @@ fn loads(node: &mut TestNode, count: usize, words: &str, took_ms: u64) {
 }
 
 #[test]
-fn codes_are_unique_and_what_is_said_of_them_are_sentences() {
+fn codes_are_unique_and_their_texts_are_sentences() {
     let mut codes: Vec<_> = REASONS.iter().map(|(code, ..)| *code).collect();
     codes.sort_unstable();
     codes.dedup();
@@ -61,7 +61,7 @@ fn codes_are_unique_and_what_is_said_of_them_are_sentences() {
 }
 
 #[test]
-fn an_idle_server_is_well() {
+fn an_idle_server_is_healthy() {
     for mut node in [TestNode::at(0), node(), TestNode::replica_at(5)] {
         let now = node.now();
         let health = node.state.health(&node.server, now);
@@ -85,8 +85,8 @@ fn a_hit_rate_is_judged_by_the_last_five_minutes_and_by_enough_requests() {
     assert_eq!(
         text,
         "The hit rate over the last 5 minutes is 49.5% of 101 requests, below smartcache.health-hit-rate \
-         (50%). Of the 51 others 51 were cold: keys that were never stored, or were deleted. Load what is \
-         known to be asked for, and see what deletes it. SMARTCACHE.STATS RULES WINDOW 5m has the numbers."
+         (50%). Of the 51 others, 51 were cold misses: keys that were never stored, or were deleted. Store popular \
+         keys in advance, and find out what deletes them. SMARTCACHE.STATS RULES WINDOW 5m shows the numbers."
     );
     node.config("health-hit-rate", "45%").unwrap();
     assert!(codes(&mut node).is_empty());
@@ -95,14 +95,14 @@ fn a_hit_rate_is_judged_by_the_last_five_minutes_and_by_enough_requests() {
     node.config("health-hit-rate", "0").unwrap();
     assert!(codes(&mut node).is_empty());
     node.config("health-hit-rate", "50%").unwrap();
-    node.set_clock(0); // which is not asked
+    node.set_clock(0); // health does not use the wall clock
     assert_eq!(codes(&mut node), ["hit_rate"]);
     node.advance(360_000);
     assert!(codes(&mut node).is_empty());
 }
 
 #[test]
-fn of_a_low_hit_rate_the_commonest_cause_and_the_worst_rule_are_named() {
+fn a_low_hit_rate_names_the_most_frequent_cause_and_the_worst_rule() {
     let mut node = node();
     node.call("RULE SET user MATCH u* TTL 1");
     times(&mut node, 80, "SET u# v");
@@ -110,12 +110,12 @@ fn of_a_low_hit_rate_the_commonest_cause_and_the_worst_rule_are_named() {
     times(&mut node, 80, "GET u#");
     times(&mut node, 30, "GET other#");
     let (_, text) = reason(&mut node);
-    assert!(text.contains("Of the 110 others 80 were of keys whose time was over: raise their TTL"), "{text}");
-    assert!(text.contains(" Most are of rule 'user': 80, with a hit rate of 0%."), "{text}");
+    assert!(text.contains("Of the 110 others, 80 were misses of expired entries: raise their TTL"), "{text}");
+    assert!(text.contains(" 80 of the 110 concern rule 'user', with a hit rate of 0%."), "{text}");
 }
 
 #[test]
-fn a_server_that_has_just_started_says_that_it_may_be_filling() {
+fn a_low_hit_rate_right_after_the_start_mentions_that_the_cache_may_be_filling() {
     let mut node = TestNode::at(1_000_000);
     node.advance(14_200);
     times(&mut node, 100, "GET cold#");
@@ -124,7 +124,7 @@ fn a_server_that_has_just_started_says_that_it_may_be_filling() {
 }
 
 #[test]
-fn fresh_entries_that_are_evicted_are_told_with_their_rule_and_what_they_cost() {
+fn evictions_of_fresh_entries_are_reported_with_their_rule_and_the_misses_they_caused() {
     let mut node = node();
     node.server.server_info.memory_max_bytes = 100 * MB;
     node.call("RULE SET page MATCH p*");
@@ -135,7 +135,7 @@ fn fresh_entries_that_are_evicted_are_told_with_their_rule_and_what_they_cost() 
     (0..9).for_each(|i| node.evict(&format!("p{i}")));
     node.plain_set("string", "v", None);
     node.evict("string");
-    assert!(codes(&mut node).is_empty(), "what is stale may go");
+    assert!(codes(&mut node).is_empty(), "stale entries do not count");
     node.evict("p9");
     node.call("GET p9");
     let (code, text) = reason(&mut node);
@@ -143,8 +143,8 @@ fn fresh_entries_that_are_evicted_are_told_with_their_rule_and_what_they_cost() 
     assert_eq!(
         text,
         "The server evicted 10 fresh entries in the last 5 minutes, 10 of them of rule 'page'; 1 request \
-         missed because of evictions. MarkTarget is to be kept does not fit: raise maxmemory (now 100 MB), or \
-         shorten lifetimes (TTL, SWR, SIE) of what is asked for least."
+         missed because of evictions. The data does not fit into memory: raise maxmemory (now 100 MB), or \
+         shorten the lifetimes (TTL, SWR, SIE) of what is requested least."
     );
     assert_eq!((node.stat("entries_evicted"), node.stat("keys_evicted")), ("10".into(), "31".into()));
     node.call("RESETSTAT");
@@ -152,14 +152,14 @@ fn fresh_entries_that_are_evicted_are_told_with_their_rule_and_what_they_cost() 
 }
 
 #[test]
-fn evictions_a_second_are_of_the_last_minute_or_since_the_start() {
+fn evictions_per_second_are_of_the_last_minute_or_since_the_start() {
     let mut node = TestNode::at(1_000_000);
     let rate = |node: &mut TestNode| {
         let now = node.now();
         node.state.health(&node.server, now).evicted_per_sec
     };
     (0..30).for_each(|_| node.evict("k"));
-    assert_eq!(rate(&mut node), 30.0, "at the least of a second");
+    assert_eq!(rate(&mut node), 30.0, "over at least one second");
     node.advance(20_000);
     assert_eq!(rate(&mut node), 1.5);
     node.advance(40_000);
@@ -169,9 +169,9 @@ fn evictions_a_second_are_of_the_last_minute_or_since_the_start() {
 }
 
 #[test]
-fn memory_close_to_its_limit_is_told_with_what_happens_there() {
+fn memory_close_to_its_limit_is_reported_with_what_happens_there() {
     let mut node = node();
-    let mut said = |used, uncounted, policy: &str| {
+    let mut text_at = |used, uncounted, policy: &str| {
         node.server.server_info = ServerInfo {
             memory_used_bytes: used,
             memory_uncounted_bytes: uncounted,
@@ -184,17 +184,23 @@ fn memory_close_to_its_limit_is_told_with_what_happens_there() {
             text
         })
     };
-    assert_eq!(said(900 * MB - 1, 0, "noeviction"), None);
-    assert_eq!(said(1_000 * MB, 101 * MB, "noeviction"), None);
+    assert_eq!(text_at(900 * MB - 1, 0, "noeviction"), None);
+    assert_eq!(text_at(1_000 * MB, 101 * MB, "noeviction"), None);
     assert_eq!(
-        said(900 * MB, 0, "noeviction").unwrap(),
-        "Memory is at 90% of maxmemory, 900 MB of 1000 MB: at the limit stores answer OOM. Raise maxmemory, \
+        text_at(900 * MB, 0, "noeviction").unwrap(),
+        "Memory is at 90% of maxmemory: 900 MB of 1000 MB. At the limit stores answer OOM. Raise maxmemory, \
          or CONFIG SET maxmemory-policy allkeys-lfu."
     );
-    assert!(said(1_024 * MB, 0, "volatile-ttl").unwrap().contains("1 GB of 1000 MB: at the limit keys with an expiry"));
-    assert!(said(999 * MB, 0, "allkeys-lru").unwrap().contains("keys are evicted (maxmemory-policy allkeys-lru)"));
+    assert!(
+        text_at(1_024 * MB, 0, "volatile-ttl").unwrap().contains("1 GB of 1000 MB. At the limit keys with an expiry")
+    );
+    assert!(
+        text_at(999 * MB, 0, "allkeys-lru")
+            .unwrap()
+            .contains("keys are evicted, fresh ones too (maxmemory-policy allkeys-lru)")
+    );
     node.evict("k");
-    assert!(codes(&mut node).is_empty(), "where it evicts, that is how it lives");
+    assert!(codes(&mut node).is_empty(), "an evicting cache normally runs at its limit");
     node.server.server_info.memory_policy = "noeviction".into();
     assert_eq!(codes(&mut node), ["memory"]);
     node.server.server_info.memory_max_bytes = 0;
@@ -202,7 +208,7 @@ fn memory_close_to_its_limit_is_told_with_what_happens_there() {
 }
 
 #[test]
-fn leases_that_run_out_are_told_with_the_rule_and_the_measured_load_time() {
+fn expired_leases_are_reported_with_the_rule_and_the_measured_load_time() {
     let mut node = node();
     node.call("RULE SET slow MATCH a:* LOCK 2");
     loads(&mut node, 3, "", 1_900);
@@ -212,35 +218,32 @@ fn leases_that_run_out_are_told_with_the_rule_and_the_measured_load_time() {
     assert_eq!(code, "leases_expired");
     assert_eq!(
         text,
-        "Rule 'slow': 2 of 5 leases ran out in the last 5 minutes, each lets one more caller load; 2 loads \
-         came home later, after 14.2 s on average; LOCK is 2s. Set it above that: SMARTCACHE.RULE SET slow \
-         ... LOCK 29s; or let loaders call SMARTCACHE.EXTEND."
+        "Rule 'slow': 2 of 5 leases ran out in the last 5 minutes; each lets one more caller load. 2 fills \
+         arrived late, after 14.2 s on average; LOCK is 2s. Raise LOCK: SMARTCACHE.RULE SET slow ... LOCK \
+         29s; or let loaders call SMARTCACHE.EXTEND."
     );
     node.advance(400_000);
     assert!(codes(&mut node).is_empty());
 }
 
 #[test]
-fn a_lease_that_runs_out_is_told_where_its_length_comes_from() {
+fn the_advice_for_expired_leases_names_where_their_length_comes_from() {
     let mut node = node();
     loads(&mut node, 1, "LOCK 100ms", 300);
     let (_, text) = reason(&mut node);
     assert!(text.starts_with("Keys without a rule: 1 of 1 lease ran out"), "{text}");
-    assert!(
-        text.contains("LOCK is 10s, so the callers of GETLOCK give a shorter one: let them say LOCK 600ms"),
-        "{text}"
-    );
+    assert!(text.contains("LOCK is 10s, so callers of GETLOCK set a shorter one: use LOCK 600ms there"), "{text}");
     let mut node = self::node();
     loads(&mut node, 1, "", 20_000);
     assert!(reason(&mut node).1.contains("CONFIG SET smartcache.lock 40s"));
     let mut node = self::node();
     node.config("rules", r#"[{"name":"c","match":"a:*","lock":1}]"#).unwrap();
     loads(&mut node, 1, "", 5_000);
-    assert!(reason(&mut node).1.contains("LOCK 10s for it in smartcache.rules"));
+    assert!(reason(&mut node).1.contains("LOCK 10s for this rule in smartcache.rules"));
 }
 
 #[test]
-fn loads_that_never_come_home_are_told_after_three() {
+fn three_expired_leases_without_a_late_fill_are_reported() {
     let mut node = node();
     loads(&mut node, 1, "", 500);
     times(&mut node, 2, "GETLOCK dead#");
@@ -251,14 +254,11 @@ fn loads_that_never_come_home_are_told_after_three() {
     let (code, text) = reason(&mut node);
     assert_eq!(code, "leases_expired");
     assert!(text.contains("3 of 4 leases ran out"), "{text}");
-    assert!(
-        text.contains("none of their loads came home later (those that came in time took 500 ms on average)"),
-        "{text}"
-    );
+    assert!(text.contains("No fill arrived late (loads that ended in time took 500 ms on average)"), "{text}");
 }
 
 #[test]
-fn a_load_that_is_late_because_its_lease_was_ended_is_not_one_that_ran_out() {
+fn a_fill_that_is_late_because_its_lease_was_voided_is_not_a_sign_of_an_expired_lease() {
     let mut node = node();
     let token = node.token("GETLOCK k");
     node.call("STALE k");
@@ -269,7 +269,7 @@ fn a_load_that_is_late_because_its_lease_was_ended_is_not_one_that_ran_out() {
 }
 
 #[test]
-fn leases_that_are_refused_are_told_with_the_limit() {
+fn refused_leases_are_reported_with_the_limit() {
     let mut node = node();
     node.call("RULE SET tight MATCH t* FILLS 1");
     node.call("GETLOCK t");
@@ -278,11 +278,7 @@ fn leases_that_are_refused_are_told_with_the_limit() {
     node.call("GETLOCK t4");
     let (code, text) = reason(&mut node);
     assert_eq!(code, "leases_refused");
-    assert!(
-        text.starts_with(
-            "Rule 'tight': 5 requests for a lease were refused in the last 5 minutes, because FILLS (1) or"
-        )
-    );
+    assert!(text.starts_with("Rule 'tight': 5 leases were refused in the last 5 minutes, because FILLS (1) or"));
     assert!(text.contains("SMARTCACHE.RULE SET tight ... FILLS 2"), "{text}");
     assert_eq!(node.stat("leases_refused"), "5");
     let mut node = self::node();
@@ -292,7 +288,7 @@ fn leases_that_are_refused_are_told_with_the_limit() {
 }
 
 #[test]
-fn fills_that_are_refused_are_told_with_what_they_were_answered() {
+fn refused_fills_are_reported_with_their_replies() {
     let mut node = node();
     node.config("max-value", "5").unwrap();
     times(&mut node, 2, "SET k v TOKEN bogus#");
@@ -307,11 +303,11 @@ fn fills_that_are_refused_are_told_with_what_they_were_answered() {
     assert_eq!(code, "fills_refused");
     assert_eq!(
         text,
-        "Keys without a rule: 6 loads that came home in the last 5 minutes were not stored as fresh: 3 \
-         STALE, because the key was deleted, invalidated or flushed while it was loaded; 2 LOST, because \
-         something newer was written or the token was not this server's; 1 an error, over \
-         smartcache.max-value or out of memory. 2 of the tokens were never given by this server in this \
-         life: does a client write elsewhere than it reads?"
+        "Keys without a rule: 6 fills were not stored as fresh in the last 5 minutes: 3 got STALE (the key was \
+         deleted, invalidated or flushed during the load); 2 got LOST (something newer was written, or the token is \
+         not valid here); 1 got an error (over smartcache.max-value, or out of memory). 2 tokens were not issued by \
+         this server for that key since its last start or change of role: does a client write to another server \
+         than it reads from?"
     );
     assert_eq!(node.stat("fills_refused"), "6");
     loads(&mut node, 60, "", 1);
@@ -319,14 +315,14 @@ fn fills_that_are_refused_are_told_with_what_they_were_answered() {
 }
 
 #[test]
-fn a_rule_that_never_matches_is_told_once_there_was_enough_to_match() {
+fn a_rule_that_never_matches_is_reported_after_a_thousand_keys() {
     let mut node = node();
     times(&mut node, 1_000, "SET k v");
     node.call("RULE SET dead MATCH nosuch:* MATCH other");
     node.call("RULE SET kept MATCH keep");
     node.call("SET keep v EX 99999");
     node.call("RULE SET late MATCH x*");
-    assert!(codes(&mut node).is_empty(), "what came before it was made does not count");
+    assert!(codes(&mut node).is_empty(), "keys before the rule was set do not count");
     times(&mut node, 499, "SET k v");
     times(&mut node, 499, "GET k");
     assert!(codes(&mut node).is_empty());
@@ -337,9 +333,9 @@ fn a_rule_that_never_matches_is_told_once_there_was_enough_to_match() {
     assert_eq!(code, "rule_unmatched");
     assert_eq!(
         text,
-        "Rule 'dead' (MATCH 'nosuch:*' and 1 more) has matched none of 1000 keys that were asked for or \
-         stored in 3 min. A slip in the pattern, or another rule comes first: SMARTCACHE.RULE EXPLAIN with \
-         a key that it is meant for. If it is of no use, SMARTCACHE.RULE DEL dead."
+        "Rule 'dead' (MATCH 'nosuch:*' and 1 more) has matched none of 1000 keys that were requested or \
+         stored in 3 min. The pattern has a mistake, or another rule comes first: run SMARTCACHE.RULE EXPLAIN \
+         with a key that should match. If the rule is no longer needed, SMARTCACHE.RULE DEL dead."
     );
     node.call("RESETSTAT");
     assert!(codes(&mut node).is_empty());
@@ -352,7 +348,7 @@ fn a_rule_that_never_matches_is_told_once_there_was_enough_to_match() {
 }
 
 #[test]
-fn rules_of_the_configuration_are_met_when_they_are_configured() {
+fn a_configured_rule_counts_from_the_moment_it_is_configured() {
     let mut node = node();
     node.call("SET k v");
     times(&mut node, 1_000, "GET k");
@@ -362,11 +358,11 @@ fn rules_of_the_configuration_are_met_when_they_are_configured() {
     times(&mut node, 1_000, "GET k");
     let (_, text) = reason(&mut node);
     assert!(text.starts_with(r#"Rule 'c' (MATCH '\x01\"\n*') has"#), "{text}");
-    assert!(text.ends_with("If it is of no use, take it out of smartcache.rules."));
+    assert!(text.ends_with("If the rule is no longer needed, remove it from smartcache.rules."));
 }
 
 #[test]
-fn of_many_rules_the_worst_are_told_and_the_others_counted() {
+fn of_many_rules_the_worst_are_named_and_the_others_counted() {
     let mut node = node();
     (0..9).for_each(|i| drop(node.call(&format!("RULE SET r{i} MATCH nosuch{i}"))));
     node.call("SET k v");
@@ -377,12 +373,12 @@ fn of_many_rules_the_worst_are_told_and_the_others_counted() {
     assert!(all[0].1.starts_with("Rule 'r0'"));
     assert_eq!(
         all[RULES_NAMED].1,
-        "The same holds for 4 more rules: SMARTCACHE.STATS RULES shows them with zeros only."
+        "The same holds for 4 more rules: SMARTCACHE.STATS RULES shows their counters at 0."
     );
 }
 
 #[test]
-fn a_rule_whose_values_never_shrink_is_told_while_it_stores() {
+fn a_rule_whose_values_never_shrink_is_reported_while_it_stores() {
     let mut node = node();
     let noise: Vec<u8> = (0..200_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let store = |node: &mut TestNode, count| {
@@ -395,7 +391,7 @@ fn a_rule_whose_values_never_shrink_is_told_while_it_stores() {
     let (code, text) = reason(&mut node);
     assert_eq!(code, "rule_incompressible");
     assert!(text.contains("smartcache.min-savings (20%)"), "{text}");
-    assert!(text.ends_with("say so: SMARTCACHE.RULE SET img ... CODEC none."), "{text}");
+    assert!(text.ends_with("turn compression off: SMARTCACHE.RULE SET img ... CODEC none."), "{text}");
     node.call("RULE SET img MATCH img:* CODEC none");
     assert!(codes(&mut node).is_empty());
     node.call("RULE SET img MATCH img:* CODEC zstd");
@@ -405,20 +401,20 @@ fn a_rule_whose_values_never_shrink_is_told_while_it_stores() {
 }
 
 #[test]
-fn panics_are_told_until_the_counters_are_reset() {
+fn panics_are_reported_until_the_counters_are_reset() {
     let mut node = node();
     let now = node.now();
     node.state.stats.at(now).node().panics += 1;
     node.advance(100_000_000);
     let (code, text) = reason(&mut node);
     assert_eq!(code, "panics");
-    assert!(text.starts_with("A panic was caught since start or RESETSTAT: a bug of SmartCache."), "{text}");
+    assert!(text.starts_with("A panic was caught since start or RESETSTAT: a bug in SmartCache."), "{text}");
     node.call("RESETSTAT");
     assert!(codes(&mut node).is_empty());
 }
 
 #[test]
-fn a_backlog_that_only_grows_for_five_minutes_is_told() {
+fn a_backlog_that_only_grows_for_five_minutes_is_reported() {
     let mut node = node();
     let see = |node: &mut TestNode, waiting: &[u64]| {
         for waiting in waiting {
@@ -429,21 +425,24 @@ fn a_backlog_that_only_grows_for_five_minutes_is_told() {
         codes(node)
     };
     assert!(see(&mut node, &[0; 20]).is_empty());
-    assert!(see(&mut node, &[9_000; 4]).is_empty(), "it has just begun");
-    assert!(see(&mut node, &[9_000, 9_000, 9_000, 9_900, 9_900, 9_900, 9_950, 9_950]).is_empty(), "that is nothing");
+    assert!(see(&mut node, &[9_000; 4]).is_empty(), "it has only begun");
+    assert!(
+        see(&mut node, &[9_000, 9_000, 9_000, 9_900, 9_900, 9_900, 9_950, 9_950]).is_empty(),
+        "it grew by less than 1000"
+    );
     assert_eq!(see(&mut node, &[12_000, 12_000, 12_000]), ["sweep_backlog"]);
     let (_, text) = reason(&mut node);
-    assert!(text.contains("12000 keys wait to be looked at, 3000 more than 5 minutes ago"), "{text}");
-    assert!(see(&mut node, &[11_000, 13_000, 14_000, 15_000]).is_empty(), "it was less for a moment");
+    assert!(text.contains("12000 keys wait to be checked, 3000 more than 5 minutes ago"), "{text}");
+    assert!(see(&mut node, &[11_000, 13_000, 14_000, 15_000]).is_empty(), "it was smaller for a moment");
     assert!(see(&mut node, &[20_000; 20]).is_empty(), "it does not grow");
     node.state.backlog = Backlog::default();
     assert!(see(&mut node, &[1, 1, 2_000, 2_000]).is_empty());
     node.advance(3_600_000);
-    assert!(see(&mut node, &[9_000]).is_empty(), "nobody has looked");
+    assert!(see(&mut node, &[9_000]).is_empty(), "it was not sampled for an hour");
 }
 
 #[test]
-fn a_sweep_that_gets_no_time_is_told_and_one_that_is_put_off_is_not() {
+fn a_sweep_that_gets_no_time_is_reported_and_a_deferred_one_is_not() {
     let mut node = node();
     let minute = |node: &mut TestNode, from: usize| {
         (from..from + 500).for_each(|i| drop(node.call(&format!("SET k{i} v EX 99999"))));
@@ -452,7 +451,7 @@ fn a_sweep_that_gets_no_time_is_told_and_one_that_is_put_off_is_not() {
         node.state.watch(now);
     };
     node.call("INVALIDATE PREFIXES 1 x SOFT OVER 1h");
-    node.sweep(); // it looks once at once, and again in an hour
+    node.sweep(); // walks once now, and once more in an hour
     (0..7).for_each(|i| minute(&mut node, i * 500));
     assert_eq!(reasons(&mut node), []);
     node.call("INVALIDATE PREFIXES 1 y");
@@ -466,7 +465,7 @@ fn a_sweep_that_gets_no_time_is_told_and_one_that_is_put_off_is_not() {
 }
 
 #[test]
-fn spans_and_sizes_are_said_as_people_say_them() {
+fn durations_and_sizes_are_rounded_for_people() {
     let spans = [0, 999, 1_000, 14_249, 119_000, 120_000, 7_200_000, 86_400_000 * 3].map(span);
     assert_eq!(spans, ["0 ms", "999 ms", "1 s", "14.2 s", "119 s", "2 min", "2 h", "3 d"]);
     assert_eq!([0, 1_023, 1_024, MB * 3 / 2, 5 << 30].map(size), ["0 bytes", "1023 bytes", "1 KB", "1.5 MB", "5 GB"]);
