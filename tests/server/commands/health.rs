@@ -98,7 +98,7 @@ fn refused_leases_and_fills_are_reported() {
     repeat(&s, 6, |i| format!("SMARTCACHE.GETLOCK t:{i}"));
     let text = texts(&s, "leases_refused").remove(0);
     assert!(text.starts_with("Rule 'tight': 5 leases were refused"), "{text}");
-    many(&s, 5, |i| format!("SMARTCACHE.SET k{i} v TOKEN bogus"));
+    repeat(&s, 5, |i| format!("SMARTCACHE.SET k{i} v TOKEN bogus"));
     let text = texts(&s, "fills_refused").remove(0);
     assert!(text.contains("5 got LOST") && text.contains("5 tokens were not issued by this server"), "{text}");
 }
