@@ -1,15 +1,15 @@
-//! What is counted, for each rule.
+//! The counters of one rule.
 
+use super::miss_reasons::MissReason;
 use crate::cache::lease::outcomes::ReplyState;
-use crate::cache::stats::miss_reasons::MissReason;
 
-/// The struct of counters as it stands, with arithmetic over all of them.
+/// Declares the struct of counters, with arithmetic over all of them.
 macro_rules! counters {
     ($(#[$about:meta])* pub struct $name:ident { $($(#[$means:meta])* pub $field:ident: u64,)* }) => {
         $(#[$about])* pub struct $name { $($(#[$means])* pub $field: u64,)* }
 
         impl $name {
-            /// Each counter with the same one of `other`.
+            /// Combines each counter with the same counter of `other`.
             pub fn with(&self, other: &Self, f: fn(u64, u64) -> u64) -> Self {
                 $name { $($field: f(self.$field, other.$field),)* }
             }
@@ -18,34 +18,34 @@ macro_rules! counters {
 }
 
 counters! {
-/// What only ever grows, until `RESETSTAT`.
+/// Numbers that only grow, until `RESETSTAT`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Reads answered with a fresh value.
     pub hits: u64,
     /// Reads answered with a stale value.
     pub stale_hits: u64,
-    /// Reads answered by the knowledge that there is none.
+    /// Reads answered from an absent entry.
     pub absent_hits: u64,
-    /// Reads of keys that were not there.
+    /// Reads of keys that are gone without a known reason.
     pub misses_cold: u64,
-    /// Reads of entries whose time was over.
+    /// Reads of expired entries, also of those that are gone.
     pub misses_expired: u64,
-    /// Reads of entries whose freshness was ended by command, also of those that went afterwards.
+    /// Reads of invalidated entries, also of those that are gone.
     pub misses_invalidated: u64,
-    /// Reads of keys that the server has evicted.
+    /// Reads of keys that the server evicted.
     pub misses_evicted: u64,
-    /// Reads told to ask again.
+    /// Reads answered `BUSY`.
     pub busy: u64,
     /// Values stored.
     pub sets: u64,
-    /// Absences stored.
+    /// Absent entries stored.
     pub absents: u64,
-    /// Values not stored: an error, or `NX`/`XX` did not hold.
+    /// Values and absent entries not stored: an error, or `NX` or `XX` was not met.
     pub sets_refused: u64,
     /// Leases granted.
     pub leases_granted: u64,
-    /// Those of them granted while the value was still fresh.
+    /// Leases granted while the value was still fresh.
     pub leases_early: u64,
     /// Leases that ended with a fill answered `OK`.
     pub fills: u64,
@@ -53,65 +53,65 @@ pub struct Counters {
     pub fills_stale: u64,
     /// Leases that ended with a fill answered `LOST`.
     pub fills_lost: u64,
-    /// Leases that ended with a fill that was an error, or with a back-off.
+    /// Leases that ended with a fill answered with an error, or with a back-off.
     pub fills_failed: u64,
-    /// Leases given back.
+    /// Leases released by their holder.
     pub leases_released: u64,
-    /// Leases whose load was not wanted any more.
+    /// Leases whose load was no longer wanted.
     pub leases_voided: u64,
-    /// Leases whose time was over.
+    /// Leases that ran out.
     pub leases_expired: u64,
-    /// Leases wanted and not granted.
+    /// Leases that a limit did not allow.
     pub leases_refused: u64,
-    /// Fills that came after their lease had ended.
+    /// Fills that arrived after their lease had ended.
     pub fills_late: u64,
-    /// Fills with a token that is not ours.
+    /// Fills whose token is not valid here.
     pub fills_unknown: u64,
-    /// Loads that came home and were answered `STALE`.
+    /// Fills, with `TOKEN` or `SINCE`, answered `STALE`.
     pub refused_stale: u64,
-    /// Those answered `LOST`.
+    /// Fills, with `TOKEN` or `SINCE`, answered `LOST`.
     pub refused_lost: u64,
-    /// Those answered with an error.
+    /// Fills, with `TOKEN` or `SINCE`, answered with an error.
     pub refused_error: u64,
-    /// Fills that came after their lease had run out.
+    /// Fills that arrived after their lease had run out.
     pub overdue: u64,
-    /// Time from grant to fill of those, in milliseconds.
+    /// Milliseconds from grant to fill of overdue fills.
     pub overdue_ms: u64,
-    /// Callers that were parked and are no more.
+    /// Waits that have ended.
     pub waits: u64,
-    /// Those answered with something to use.
+    /// Waits that ended with a value or an absent entry.
     pub waits_served: u64,
-    /// Those that became the one who loads.
+    /// Waits that ended with a token.
     pub waits_promoted: u64,
-    /// Those that waited in vain.
+    /// Waits that timed out.
     pub waits_timed_out: u64,
-    /// Those that left, or had nothing left to wait for.
+    /// Waits whose caller left, or had nothing left to wait for.
     pub waits_dropped: u64,
-    /// Time from grant to fill, in milliseconds.
+    /// Milliseconds from grant to fill of loads that ended in time.
     pub origin_ms: u64,
-    /// Load times of what was served, in milliseconds.
+    /// Milliseconds of loading that hits avoided.
     pub origin_ms_saved: u64,
-    /// Invalidations.
+    /// `INVALIDATE` commands.
     pub invalidations: u64,
-    /// Entries they hit.
+    /// Entries that they invalidated.
     pub entries_invalidated: u64,
-    /// Invalidated entries whose memory was freed.
+    /// Dead entries freed by the sweep.
     pub entries_reclaimed: u64,
-    /// Entries that were evicted while they were fresh.
+    /// Entries evicted while they were fresh.
     pub entries_evicted: u64,
-    /// Keys of any kind that were evicted.
+    /// Keys of any type evicted.
     pub keys_evicted: u64,
-    /// Commands of ours that ran, each of them once.
+    /// SmartCache commands that ran.
     pub calls: u64,
-    /// Commands of ours answered with an error.
+    /// SmartCache commands answered with an error.
     pub errors: u64,
     /// Panics caught.
     pub panics: u64,
     /// Messages sent to the other nodes of the cluster.
     pub bus_sent: u64,
-    /// Commands run that other primaries of the cluster passed on.
+    /// Commands from other primaries that ran here.
     pub bus_received: u64,
-    /// Those that were not run.
+    /// Commands not passed on, and messages from other primaries that did not run.
     pub bus_lost: u64,
 }
 }
@@ -122,33 +122,33 @@ impl Counters {
         self.misses_cold + self.misses_expired + self.misses_invalidated + self.misses_evicted
     }
 
-    /// Reads answered with something to use.
+    /// Reads answered with a value or an absent entry.
     pub fn served(&self) -> u64 {
         self.hits + self.stale_hits + self.absent_hits
     }
 
-    /// Reads.
+    /// All reads.
     pub fn requests(&self) -> u64 {
         self.served() + self.misses() + self.busy
     }
 
-    /// Keys that were asked for or stored: each had its chance to match a rule.
+    /// Keys requested or stored: each could have matched a rule.
     pub fn eligible(&self) -> u64 {
         self.requests() + self.sets + self.absents
     }
 
-    /// Leases that ended, in whatever way.
+    /// Leases that have ended, in any way.
     pub fn leases_ended(&self) -> u64 {
-        let home = self.fills + self.fills_stale + self.fills_lost + self.fills_failed;
-        home + self.leases_released + self.leases_voided + self.leases_expired
+        let filled = self.fills + self.fills_stale + self.fills_lost + self.fills_failed;
+        filled + self.leases_released + self.leases_voided + self.leases_expired
     }
 
-    /// Loads that came home and were not stored as fresh.
+    /// Fills that were not stored as fresh.
     pub fn fills_refused(&self) -> u64 {
         self.refused_stale + self.refused_lost + self.refused_error
     }
 
-    /// The counter of reads that got this answer; a miss is counted by its reason.
+    /// The counter of reads with this reply; misses are counted by reason.
     pub fn read(&mut self, state: ReplyState, reason: MissReason) -> &mut u64 {
         match state {
             ReplyState::Hit => &mut self.hits,
@@ -159,7 +159,7 @@ impl Counters {
         }
     }
 
-    /// Where a miss is counted.
+    /// The counter of misses with this reason.
     pub fn miss(&mut self, reason: MissReason) -> &mut u64 {
         match reason {
             MissReason::Cold | MissReason::Gone => &mut self.misses_cold,

@@ -42,12 +42,12 @@ pub struct Field {
 }
 
 /// The percentage that `part` is of `whole`; 0 when `whole` is 0.
-pub fn percent(part: u64, whole: u64) -> f64 {
+pub(in crate::cache) fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { round(100.0 * part as f64 / whole as f64) }
 }
 
 /// Rounded to two digits after the point: enough to read, and short in `INFO`.
-pub fn round(x: f64) -> f64 {
+pub(in crate::cache) fn round(x: f64) -> f64 {
     (x * 100.0).round() / 100.0
 }
 

@@ -1,21 +1,21 @@
-//! How long things took, in constant memory: a histogram whose buckets grow with what they count.
+//! Durations in constant memory: a histogram whose buckets grow with the durations that they count.
 //!
 //! ```text
 //!  ms       0 1 2 … 7 │ 8 9 … 15 │ 16 18 … 30 │ 32 36 … 60 │ …  up to 70 minutes
 //!  width        1     │     1    │      2     │      4     │ …
 //! ```
 //!
-//! Below 16 ms a bucket is one millisecond; above, each doubling has eight. So a percentile is off by at most a sixteenth,
-//! and not at all where it is small. (The idea is Gil Tene's HdrHistogram.)
+//! Below 16 ms a bucket is one millisecond wide; above, each doubling has eight buckets. So a percentile is off by at
+//! most a sixteenth, and small ones are exact. (The idea is that of Gil Tene's HdrHistogram.)
 
-/// Buckets of each doubling.
+/// Buckets per doubling.
 const STEPS: u64 = 8;
-/// The last bucket begins at 2²² − 2¹⁹ ms, and takes everything longer.
+/// The last bucket begins at 2²² − 2¹⁸ ms, and takes everything longer.
 const BUCKETS: usize = 160;
 
-/// How often each length was seen.
+/// How often each duration occurred.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Histogram([u32; BUCKETS]);
+pub(in crate::cache) struct Histogram([u32; BUCKETS]);
 
 impl Default for Histogram {
     fn default() -> Self {
@@ -24,19 +24,19 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Counts one.
-    pub fn record(&mut self, ms: u64) {
+    /// Counts one duration.
+    pub(super) fn record(&mut self, ms: u64) {
         let count = &mut self.0[bucket(ms)];
         *count = count.wrapping_add(1);
     }
 
-    /// What was counted after `earlier`, which was a copy of this one once.
-    pub fn since(&self, earlier: &Self) -> Self {
+    /// What was counted after `earlier`, a former copy of this histogram.
+    pub(super) fn since(&self, earlier: &Self) -> Self {
         self.with(earlier, u32::wrapping_sub)
     }
 
-    /// Both together.
-    pub fn plus(&self, other: &Self) -> Self {
+    /// The sum of both.
+    pub(super) fn plus(&self, other: &Self) -> Self {
         self.with(other, u32::wrapping_add)
     }
 
@@ -44,8 +44,8 @@ impl Histogram {
         Histogram(std::array::from_fn(|at| f(self.0[at], other.0[at])))
     }
 
-    /// The length that this share of all does not exceed: 0 when nothing was counted, else the middle of its bucket.
-    pub fn percentile(&self, percent: u64) -> u64 {
+    /// The duration that this share of all does not exceed, as the middle of its bucket; 0 when nothing was counted.
+    pub(super) fn percentile(&self, percent: u64) -> u64 {
         let all: u64 = self.0.iter().map(|count| u64::from(*count)).sum();
         let wanted = (all * percent).div_ceil(100).max(1);
         let mut seen = 0;
@@ -69,7 +69,7 @@ fn bucket(ms: u64) -> usize {
     (at as usize).min(BUCKETS - 1)
 }
 
-/// The least that falls into a bucket.
+/// The shortest duration of a bucket.
 fn start(at: usize) -> u64 {
     let at = at as u64;
     if at < STEPS { at } else { (STEPS + at % STEPS) << (at / STEPS - 1) }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_length_falls_between_the_start_of_its_bucket_and_the_next() {
+    fn each_duration_falls_between_the_start_of_its_bucket_and_the_next() {
         for ms in (0..5_000).chain((12..22).flat_map(|bits| [(1 << bits) - 1, 1 << bits, (1 << bits) + 1])) {
             let at = bucket(ms);
             assert!(start(at) <= ms && (ms < start(at + 1) || at == BUCKETS - 1), "{ms} is in {at}");
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_counted_is_zero_and_one_is_itself() {
+    fn percentiles_of_nothing_are_zero_and_of_one_duration_that_duration() {
         let mut histogram = Histogram::default();
         assert_eq!((histogram.percentile(50), histogram.percentile(99)), (0, 0));
         histogram.record(5);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_later_is_told_from_what_was_there() {
+    fn later_durations_are_separated_from_earlier_ones() {
         let mut histogram = Histogram::default();
         (0..100).for_each(|_| histogram.record(1));
         let before = histogram.clone();
@@ -116,8 +116,8 @@ mod tests {
             all.sort_unstable();
             for percent in [1, 50, 99, 100] {
                 let exact = all[(all.len() * percent).div_ceil(100).max(1) - 1];
-                let told = histogram.percentile(percent as u64);
-                prop_assert!(told.abs_diff(exact) <= exact / 16, "{percent}: {told} for {exact}");
+                let found = histogram.percentile(percent as u64);
+                prop_assert!(found.abs_diff(exact) <= exact / 16, "{percent}: {found} for {exact}");
             }
         }
     }

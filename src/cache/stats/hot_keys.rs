@@ -1,62 +1,64 @@
-//! Which keys are asked for most, lately, in constant memory and for a few nanoseconds a request.
+//! The keys that are requested most, lately, in constant memory and a few nanoseconds per request.
 //!
 //! Space-Saving (Metwally, Agrawal, El Abbadi: "Efficient computation of frequent and top-k elements in data streams",
 //! ICDT 2005) in a table of 128 sets with 8 cells each:
 //!
 //! ```text
 //!  hash(key) ─▶ set ─▶ a cell with these bits? yes: count it
-//!                       no: the cell with the lowest count is the key's from now on;
-//!                           it goes on from that count, and remembers it as what may be too much
+//!                       no: the key takes over the cell with the lowest count;
+//!                           it continues from that count, and remembers it as inherited
 //! ```
 //!
-//! A key that is asked for often soon has a cell and keeps it, since there is always one with less. Told is what was
-//! counted since it got its cell: never too much, and too little only by what came before.
+//! A key that is requested often soon has a cell and keeps it, because there is always a cell with a lower count. The
+//! report shows a key's count since it got its cell: never too much, and too little only by the requests before that.
 //!
-//! **Sampled:** the first 1,000 requests of every second are counted, and of the others two of five, at random distances,
-//! each for two and a half. **It forgets:** every minute all counts lose a quarter, so half of what was asked for is
-//! forgotten after two and a half minutes. **Memory:** 28 KB for the table, and the names, 64 bytes each at first and at
-//! most 1,024 (longer ones count, but are not named): about 120 KB, never more than 1.2 MB.
+//! **Sampling:** the first 1,000 requests of every second are counted; of the others two of five, at random
+//! distances, each as two and a half. **Decay:** every minute all counts lose a quarter, so half of a count is gone
+//! after two and a half minutes. **Memory:** 28 KB for the table, plus the names, of 64 bytes at first and 1,024 at
+//! most (longer keys count in the total, but have no cell): about 120 KB, never more than 1.2 MB.
 
 use crate::cache::clock::Now;
 
 const SETS: usize = 128;
 const WAYS: usize = 8;
-/// Longer keys are not named.
+/// Longer keys get no cell.
 const MAX_NAME: usize = 1_024;
-/// Room for a name that costs no allocation.
+/// Bytes allocated for each name in advance.
 const NAME_CAPACITY: usize = 64;
-/// Requests that are counted one by one in each second.
+/// Requests of each second that are counted one by one.
 const UNSAMPLED: u32 = 1_000;
-/// Counts are in parts of a request, so that what is small is not forgotten at once.
+/// Counts are in parts of a request, so that small counts survive the decay for a while.
 const UNIT: u64 = 16;
-/// What the others count for: one of the next four is drawn, so 2.5 on average.
+/// The weight of a sampled request: one of the next four is drawn, so it stands for 2.5 on average.
 const SAMPLED_WEIGHT: u64 = UNIT * 5 / 2;
 /// How often counts lose a quarter, in milliseconds.
 const DECAY_MS: u64 = 60_000;
 
-/// Eight cells. A cell is nobody's as long as its bits are zero.
+/// Eight cells. A cell whose bits are zero is free.
 #[derive(Clone, Debug, Default)]
 struct Set {
     bits: [u32; WAYS],
     count: [u64; WAYS],
-    /// What the cell's count was when its key got it.
+    /// The cell's count when its key took it over.
     inherited: [u64; WAYS],
     served: [u64; WAYS],
 }
 
-/// The keys that are asked for most.
+/// The keys that are requested most.
 pub struct HotKeys {
     sets: Vec<Set>,
     names: Vec<Vec<u8>>,
-    /// All requests, forgotten like theirs.
+    /// All requests; decays like the counts of keys.
     total: u64,
-    /// How many requests to go, up to the one that is counted.
+    /// How many requests remain up to the next one that is counted.
     skip: u32,
-    /// What it counts for.
+    /// The weight of that request.
     weight: u64,
-    /// When this second ends, in milliseconds of the monotonic clock, and how many are still counted one by one in it.
+    /// When this second ends, in milliseconds of the monotonic clock.
     ends_ms: u64,
+    /// How many more requests of this second are counted one by one.
     unsampled: u32,
+    /// Up to when counts have decayed, in milliseconds of the monotonic clock.
     decayed_ms: u64,
     /// A linear congruential generator: good enough to choose by its highest bits.
     random: u64,
@@ -69,22 +71,22 @@ impl std::fmt::Debug for HotKeys {
     }
 }
 
-/// A key that is asked for often.
+/// A key that is requested often.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HotKey<'h> {
     /// Its name.
     pub name: &'h [u8],
-    /// How often it was asked for, lately.
+    /// How often it was requested, lately.
     pub requests: u64,
-    /// How often of these it was answered with something to use.
+    /// How many of these requests were hits, of any kind.
     pub hits: u64,
-    /// Its part of all requests, from 0 to 1.
+    /// Its share of all requests, from 0 to 1.
     pub share: f64,
 }
 
 impl HotKeys {
-    /// Nothing was asked for yet.
-    pub fn new(seed: u64, now: Now) -> Self {
+    /// An empty table. The seed keeps clients from choosing which keys share a set.
+    pub(super) fn new(seed: u64, now: Now) -> Self {
         HotKeys {
             sets: vec![Set::default(); SETS],
             names: (0..SETS * WAYS).map(|_| Vec::with_capacity(NAME_CAPACITY)).collect(),
@@ -100,14 +102,14 @@ impl HotKeys {
     }
 
     /// Forgets everything.
-    pub fn reset(&mut self, now: Now) {
+    pub(super) fn reset(&mut self, now: Now) {
         self.sets.fill(Set::default());
         (self.total, self.decayed_ms) = (0, now.mono_ms());
     }
 
-    /// A key is asked for.
+    /// Records a request for a key; `served` if it was a hit of any kind.
     #[inline(always)]
-    pub fn record(&mut self, name: &[u8], served: bool, now: Now) {
+    pub(super) fn record(&mut self, name: &[u8], served: bool, now: Now) {
         self.skip -= 1; // at least 1 before
         if self.skip == 0 {
             self.count(name, served, now);
@@ -141,7 +143,7 @@ impl HotKeys {
         set.served[way] += if served { weight } else { 0 };
     }
 
-    /// A new second has begun.
+    /// Begins a new second.
     #[cold]
     fn rotate(&mut self, now: Now) {
         self.ends_ms = (now.mono_ms() / 1_000 + 1) * 1_000;
@@ -149,7 +151,7 @@ impl HotKeys {
         self.decay(now);
     }
 
-    /// Decides which request is counted next.
+    /// Draws which request is counted next, and its weight.
     fn draw_next(&mut self) {
         if self.unsampled > 0 {
             self.unsampled -= 1;
@@ -160,7 +162,7 @@ impl HotKeys {
         }
     }
 
-    /// Forgets as much as the time wants that has passed.
+    /// Applies the decay of the minutes that have passed.
     fn decay(&mut self, now: Now) {
         let times = now.mono_ms().saturating_sub(self.decayed_ms) / DECAY_MS;
         self.decayed_ms += times * DECAY_MS;
@@ -180,7 +182,7 @@ impl HotKeys {
         }
     }
 
-    /// The keys that were asked for most, lately, the first of those that are wanted.
+    /// The `count` keys with the most requests, of those that are wanted, in falling order.
     pub fn top(&mut self, count: usize, wanted: impl Fn(&[u8]) -> bool, now: Now) -> Vec<HotKey<'_>> {
         self.decay(now);
         let total = self.total;
@@ -205,7 +207,7 @@ impl HotKeys {
 }
 
 impl Set {
-    /// Gives the cell with the lowest count to another key.
+    /// Gives the cell with the lowest count to a new key.
     #[cold]
     fn take_coldest(&mut self, bits: u32) -> usize {
         let way = (1..WAYS).fold(0, |coldest, way| if self.count[way] < self.count[coldest] { way } else { coldest });
@@ -215,7 +217,7 @@ impl Set {
     }
 }
 
-/// A quick hash with a seed: eight bytes a step, each a wide multiplication folded in half.
+/// A fast seeded hash: eight bytes per step, each a wide multiplication folded in half.
 fn hash(seed: u64, name: &[u8]) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |a: u64, b: u64| {
@@ -224,7 +226,7 @@ fn hash(seed: u64, name: &[u8]) -> u64 {
     };
     let (words, rest) = name.as_chunks::<8>();
     let hash = words.iter().fold(name.len() as u64, |hash, word| mix(hash.rotate_left(29), u64::from_le_bytes(*word)));
-    // The last eight bytes, some of them once more, rather than a word that is filled up.
+    // The last eight bytes, overlapping the step before, instead of a padded word.
     let last = match (name.last_chunk::<8>(), rest) {
         (_, []) => 0,
         (Some(last), _) => u64::from_le_bytes(*last),
@@ -251,16 +253,16 @@ mod tests {
         Now::new(5, ms)
     }
 
-    /// The names and shares of the true top 20, and how many of them are named, with the worst error of a share.
+    /// How many of the true top 20 keys are named, and the largest relative error of their shares.
     fn against_exact(hot: &mut HotKeys, exact: &HashMap<u64, u64>, now: Now) -> (usize, f64) {
         let all: u64 = exact.values().sum();
         let mut truth: Vec<_> = exact.iter().map(|(key, count)| (*count, *key)).collect();
         truth.sort_unstable_by(|a, b| b.cmp(a));
-        let told: HashMap<Vec<u8>, f64> =
+        let named_shares: HashMap<Vec<u8>, f64> =
             hot.top(20, |_| true, now).iter().map(|key| (key.name.to_vec(), key.share)).collect();
         let (mut named, mut worst) = (0, 0.0_f64);
         for (count, key) in &truth[..20] {
-            if let Some(share) = told.get(format!("user:{key}:profile").as_bytes()) {
+            if let Some(share) = named_shares.get(format!("user:{key}:profile").as_bytes()) {
                 named += 1;
                 let exact = *count as f64 / all as f64;
                 worst = worst.max((share - exact).abs() / exact);
@@ -280,7 +282,7 @@ mod tests {
                 *exact.entry(key).or_default() += 1;
                 hot.record(format!("user:{key}:profile").as_bytes(), true, at(i * 1_000 / a_second));
             }
-            // Nothing is forgotten yet in such a short time, so what is told can be compared.
+            // The run is so short that its top keys are still those of the whole stream.
             assert!(1_000_000 / a_second <= 200);
             let (named, worst) = against_exact(&mut hot, &exact, at(1_000_000_000 / a_second));
             assert!(named >= 18, "{named} of 20 for {exponent}");
@@ -289,22 +291,22 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_was_hot_is_forgotten_and_one_that_is_hot_now_is_told() {
+    fn a_key_that_was_hot_is_forgotten_and_one_that_is_hot_now_is_reported() {
         let mut hot = HotKeys::new(9, at(0));
         (0..900_u64).for_each(|i| hot.record(b"old", true, at(i)));
         assert_eq!(hot.top(9, |_| true, at(900))[0], HotKey { name: b"old", requests: 900, hits: 900, share: 1.0 });
         for i in 0..900_u64 {
             hot.record(b"new", i % 3 == 0, at(300_000 + i));
         }
-        let told: Vec<_> =
+        let keys: Vec<_> =
             hot.top(9, |_| true, at(301_000)).iter().map(|key| (key.name.to_vec(), key.requests)).collect();
-        assert_eq!(told[0], (b"new".to_vec(), 900));
-        assert!(told[1].1 < 220, "{told:?}");
+        assert_eq!(keys[0], (b"new".to_vec(), 900));
+        assert!(keys[1].1 < 220, "{keys:?}");
         assert!(hot.top(9, |_| true, at(90_000_000)).is_empty());
     }
 
     #[test]
-    fn names_are_wanted_or_not_and_long_ones_only_count() {
+    fn unwanted_names_are_left_out_and_long_ones_only_count_in_the_total() {
         let mut hot = HotKeys::new(9, at(0));
         let long = vec![b'x'; MAX_NAME + 1];
         for name in [&b"a:1"[..], b"a:1", b"b:1", &long, b""] {
@@ -327,6 +329,6 @@ mod tests {
         }
         assert!(seen.len() == SETS && seen.values().all(|count| (50..170).contains(count)), "{seen:?}");
         let padded: std::collections::HashSet<_> = (0..20).map(|len| hash(7, &vec![0; len])).collect();
-        assert_eq!(padded.len(), 20, "zeroes count");
+        assert_eq!(padded.len(), 20, "the number of zero bytes matters");
     }
 }

@@ -1,43 +1,43 @@
-//! Counts of what is alive, right even though entries die anywhere, also on a background thread.
+//! Counts of the entries in memory, exact although entries are freed on any thread.
 //!
-//! Whoever brings an entry to life calls [`Live::born`], whoever frees it [`Live::died`]: the host where the
-//! server takes and frees values, the test keyspace where it does. Only atomics are touched. Counters of tags that are gone
-//! are freed at a moment when nobody counts: the server's main thread never waits, and another only while that frees.
+//! The allocation of an entry calls [`Live::on_alloc`] and its free calls [`Live::on_free`]: in the host where the
+//! server takes and frees values, in the test keyspace likewise. Counting is a few atomic additions. Counters of
+//! removed tags are freed while no other thread counts: the main thread never waits for that, other threads only
+//! while it frees.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::cache::entry::EntryRef;
-use crate::cache::ids::RuleId;
-use crate::cache::ids::TagId;
+use crate::cache::ids::{RuleId, TagId};
 
 /// Tags per block of counters.
 const BLOCK: usize = 4096;
 /// Blocks: room for 16.7 million tags.
 const BLOCKS: usize = 4096;
-/// The most tag names that can be alive at once.
+/// The most tag ids that can be in use at once.
 pub const MAX_TAG_IDS: usize = BLOCK * BLOCKS;
 
-/// Blocks that are freed in one go.
+/// Blocks that one call frees at most.
 const TRIMMED_AT_ONCE: usize = 16;
 
-/// Rules per block of counts.
+/// Rules per block of counters.
 const RULES: usize = 64;
 
 /// The counts of one process.
 #[derive(Debug)]
 pub struct Live {
     rules: Box<[OnceLock<Box<[Counts]>>]>,
-    /// Read by whoever counts, written to free counters.
+    /// Locked for reading to count, for writing to free blocks.
     holders: RwLock<Blocks>,
-    /// Blocks of counters: those from here on are not made.
+    /// No block from this index on is allocated.
     blocks: AtomicUsize,
 }
 
-/// Counters of holders, by tag.
+/// How many entries hold each tag.
 type Blocks = Box<[OnceLock<Box<[AtomicU32]>>]>;
 
-/// The counts of one rule's entries.
+/// The counters of one rule's entries.
 #[derive(Debug, Default)]
 struct Counts {
     entries: AtomicI64,
@@ -46,21 +46,21 @@ struct Counts {
     allocated_bytes: AtomicI64,
 }
 
-/// What [`Live`] counts, at one moment.
+/// The counts at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Entries, the dead ones that still have memory included.
+    /// Entries, including dead ones that are not yet freed.
     pub entries: u64,
-    /// Bytes of their values as clients gave them.
+    /// Bytes of their values as clients sent them.
     pub raw_bytes: u64,
-    /// Bytes of their values as they are stored.
+    /// Bytes of their values as stored.
     pub stored_bytes: u64,
     /// Bytes of their allocations: header, tags and stored value.
     pub allocated_bytes: u64,
 }
 
 impl Totals {
-    /// These without those of some of the entries.
+    /// These totals minus those of some of the entries.
     pub fn without(self, some: Totals) -> Totals {
         self.with(some, u64::saturating_sub)
     }
@@ -96,7 +96,7 @@ impl Default for Live {
 }
 
 impl Live {
-    /// An entry has come to life.
+    /// Counts an entry that was allocated.
     pub fn on_alloc(&self, entry: EntryRef<'_>) {
         self.count(entry, 1);
         if entry.tags().len() > 0 {
@@ -107,7 +107,7 @@ impl Live {
         }
     }
 
-    /// An entry is about to be freed.
+    /// Uncounts an entry that is about to be freed.
     pub fn on_free(&self, entry: EntryRef<'_>) {
         self.count(entry, -1);
         if entry.tags().len() > 0 {
@@ -118,13 +118,13 @@ impl Live {
         }
     }
 
-    /// How many entries hold a tag: exact, once the frees under way have ended.
+    /// How many entries hold a tag: exact once background frees have ended.
     pub fn holders(&self, tag: TagId) -> u32 {
         self.holders_of(&self.read_holders(), tag).load(Relaxed)
     }
 
-    /// Frees counters of tags from this id on, which no entry holds and none is given meanwhile; not all at once, and none
-    /// while somebody counts.
+    /// Frees counters of tags with ids from `made` on, which no entry holds and no entry gets meanwhile. Frees a few
+    /// blocks per call, and none while another thread counts.
     pub fn trim(&self, made: usize) {
         let last = made.div_ceil(BLOCK);
         if self.blocks.load(Relaxed) <= last {
@@ -141,20 +141,20 @@ impl Live {
         }
     }
 
-    /// The bytes of the counters of tags.
+    /// The bytes that counters of tags take.
     pub fn bytes(&self) -> usize {
         let made =
             self.read_holders().iter().take(self.blocks.load(Relaxed)).filter(|block| block.get().is_some()).count();
         made * BLOCK * size_of::<AtomicU32>()
     }
 
-    /// The totals.
+    /// The totals of all entries.
     pub fn totals(&self) -> Totals {
         let blocks = self.rules.iter().filter_map(OnceLock::get);
         blocks.flatten().map(Counts::totals).fold(Totals::default(), |all, one| all.with(one, u64::wrapping_add))
     }
 
-    /// Those of the entries that were stored under a rule.
+    /// The totals of the entries that were stored under a rule.
     pub fn of_rule(&self, rule: RuleId) -> Totals {
         let block = self.rules[usize::from(rule.0) / RULES].get();
         block.map_or_else(Totals::default, |counts| counts[usize::from(rule.0) % RULES].totals())
@@ -193,7 +193,7 @@ mod tests {
     use crate::cache::entry::tests::holding;
 
     #[test]
-    fn counters_of_tags_that_are_gone_are_freed_while_others_count() {
+    fn counters_of_removed_tags_are_freed_while_other_threads_count() {
         let live = Arc::new(Live::default());
         let (first, last) = (TagId(0), TagId(20 * BLOCK as u32 - 1));
         let gone = holding(1, &[first, last]);
@@ -220,6 +220,6 @@ mod tests {
         assert_eq!((live.holders(first), live.totals().entries), (0, 0));
         live.trim(0);
         assert_eq!(live.bytes(), 0);
-        assert_eq!(live.holders(last), 0, "what is asked about begins anew");
+        assert_eq!(live.holders(last), 0, "a freed counter starts at zero");
     }
 }

@@ -1,25 +1,23 @@
-//! Why a key is not there: which ones the server has evicted or let expire, and which were invalidated before they went,
-//! remembered in constant memory.
+//! Why a key is gone: evicted, expired, or invalidated before it left, remembered in constant memory.
 //!
-//! The server says which keys it evicts and which expire; an entry that leaves its key can be asked whether it was
-//! invalidated, as those are that the sweep frees. A few bits of a keyed hash of their names go into one table of 2¹⁷ slots
-//! (512 KB):
+//! The server reports which keys it evicts and which expire; an entry that leaves its key can be checked for being
+//! invalidated, as those that the sweep frees are. A few bits of a keyed hash of the key's name go into one table of
+//! 2¹⁷ slots (512 KB):
 //!
 //! ```text
 //!  slot = hash mod 2¹⁷ ─▶ │ 30 other bits of the hash │ 0: evicted, 1: expired, 2: invalidated │
 //! ```
 //!
-//! A miss looks here for its reason. One name is taken for another once in a billion looks. What is written later into
-//! the same slot replaces what was there: after *n* more keys a reason is still known with the probability `exp(−n/2¹⁷)`
-//! (after 10,000: 93 %; after 100,000: 47 %), else the miss counts as cold. An entry that leaves its key in any other way
-//! takes the key's old reason with it, so nothing needs to be done when something is stored. Databases are not told
-//! apart.
+//! A miss looks up its reason here. One key is taken for another once in a billion look-ups. A later key may
+//! overwrite the slot: after *n* more keys a reason is still known with probability `exp(−n/2¹⁷)` (after 10,000: 93
+//! %; after 100,000: 47 %); otherwise the miss counts as cold. An entry that leaves its key in any other way clears
+//! the key's old reason, so stores have nothing to do here. Databases are not distinguished.
 //!
-//! Beside the table it remembers the one entry that left last, its rule and whether it was fresh: the server lets an entry
-//! leave its key, and says right after it that it has evicted the key.
+//! Beside the table stands the entry that left its key last, with its rule and whether it was fresh: the server first
+//! removes an evicted entry, and reports the eviction right after.
 //!
-//! The host gives the room, as memory that the server does not count: half a megabyte more with the first eviction would
-//! have it evict another fifty entries, and refuse what is stored meanwhile.
+//! The host provides the table in memory that the server does not count: half a megabyte more at the first eviction
+//! would evict another fifty entries, and stores would be refused meanwhile.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -31,42 +29,42 @@ use crate::cache::ids::RuleId;
 /// Why a read found nothing to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissReason {
-    /// The key is not there, and nobody knows why.
+    /// The key is gone for no known reason.
     Cold,
-    /// The key is not there.
+    /// The key is gone; [`MissReasons::reason`] may know why.
     Gone,
-    /// Its time is over, or it cannot be read.
+    /// Its entry expired, or cannot be read.
     Expired,
-    /// Its freshness was ended by command, maybe before it went.
+    /// Its entry was invalidated; it may have left since.
     Invalidated,
-    /// The server has evicted it.
+    /// The server evicted it.
     Evicted,
 }
 
-/// How many keys there is room for.
+/// Slots of the table.
 pub const SLOTS: usize = 1 << 17;
 const EVICTED: u32 = 0;
 const EXPIRED: u32 = 1;
 const INVALIDATED: u32 = 2;
-/// The bits that say how a key went.
+/// The bits that hold the reason.
 const HOW: u32 = 3;
-/// What is kept of a hash beside a rule and a bit.
+/// The bits of a hash that are kept beside a rule and one flag.
 const HASH_BITS: u64 = !0 << 17;
 
-/// Keys that went without a command. Written to by the host's callbacks, which run on the main thread while a command of
-/// ours may hold the state: hence atomics, which never contend.
+/// Why keys are gone. Written by the host's callbacks, which run on the main thread while a command may hold the state:
+/// hence atomics, which never contend.
 pub struct MissReasons {
     key: [u8; 16],
     room: Room,
     used: AtomicBool,
-    /// The entry that left its key last: bits of its name's hash, its rule, and whether it was fresh.
+    /// The entry that left its key last: bits of the name's hash, the rule, and whether it was fresh.
     last: AtomicU64,
 }
 
-/// Where it is written down.
+/// The memory of the table.
 enum Room {
     Given(&'static [AtomicU32; SLOTS]),
-    /// Made with the first key.
+    /// Allocated with the first key.
     Own(OnceLock<Box<[AtomicU32]>>),
 }
 
@@ -77,28 +75,28 @@ impl std::fmt::Debug for MissReasons {
 }
 
 impl MissReasons {
-    /// Nothing has gone. The key keeps clients from choosing which keys share a slot.
+    /// An empty table, allocated when it is first used. The key keeps clients from choosing which keys share a slot.
     pub fn new(key: [u8; 16]) -> Self {
         MissReasons { key, room: Room::Own(OnceLock::new()), used: AtomicBool::new(false), last: AtomicU64::new(0) }
     }
 
-    /// The same in this room, which is all zeroes.
+    /// An empty table in this memory, which is all zeroes.
     pub fn within(room: &'static [AtomicU32; SLOTS], key: [u8; 16]) -> Self {
         MissReasons { room: Room::Given(room), ..MissReasons::new(key) }
     }
 
-    /// Whether there is nothing to remember.
+    /// Whether nothing was ever remembered.
     pub fn is_empty(&self) -> bool {
         !self.used.load(Relaxed)
     }
 
-    /// The server has let a key expire.
+    /// The server let a key expire.
     pub fn expired(&self, name: &[u8]) {
         self.remember(name, EXPIRED);
     }
 
-    /// The server has evicted a key. The rule of the entry that it held and that was fresh, if it did: the server lets an
-    /// entry leave its key before it says why.
+    /// The server evicted a key. Returns the rule of its entry if that was fresh: the server removes an entry before it
+    /// reports why.
     pub fn evicted(&self, name: &[u8]) -> Option<RuleId> {
         self.remember(name, EVICTED);
         let last = self.last.swap(0, Relaxed);
@@ -106,7 +104,7 @@ impl MissReasons {
         was_fresh.then_some(RuleId((last >> 1) as u16))
     }
 
-    /// An entry has left its key: whatever was remembered of the key is of the past.
+    /// An entry left its key: the reason remembered for the key is out of date.
     pub fn left(&self, name: &[u8], rule: RuleId, fresh: bool) {
         self.last.store(self.hash(name) & HASH_BITS | u64::from(rule.0) << 1 | u64::from(fresh), Relaxed);
         let Some(table) = self.table() else { return };
@@ -116,17 +114,17 @@ impl MissReasons {
         }
     }
 
-    /// The entry that has just [left](Self::left) its key could not be served as fresh any more, by command.
+    /// The entry that has just [left](Self::left) its key had been invalidated.
     pub fn invalidated(&self, name: &[u8]) {
         self.remember(name, INVALIDATED);
     }
 
-    /// All keys have gone by command.
+    /// All keys were removed by command.
     pub fn flushed(&self) {
         self.table().into_iter().flatten().for_each(|slot| slot.store(0, Relaxed));
     }
 
-    /// Why a key is not there, as far as it is known.
+    /// Why a key is gone, as far as known.
     pub fn reason(&self, name: &[u8]) -> MissReason {
         let Some(table) = self.table() else { return MissReason::Cold };
         let (slot, bits) = self.locate(name);
@@ -140,7 +138,7 @@ impl MissReasons {
         }
     }
 
-    /// The table, unless there is nothing in it.
+    /// The table, unless it is empty.
     fn table(&self) -> Option<&[AtomicU32]> {
         match &self.room {
             _ if self.is_empty() => None,
@@ -159,7 +157,7 @@ impl MissReasons {
         table[slot].store(bits | how, Relaxed);
     }
 
-    /// The slot of a name, and the bits that tell it from others there: never zero.
+    /// The slot of a name, and the bits that distinguish it from other names there: never zero.
     fn locate(&self, name: &[u8]) -> (usize, u32) {
         let hash = self.hash(name);
         let bits = (hash >> 32) as u32 & !HOW;
@@ -176,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_reason_counts_and_an_entry_that_leaves_takes_it_along() {
+    fn the_last_reason_counts_and_an_entry_that_leaves_clears_it() {
         let miss_reasons = MissReasons::new([3; 16]);
         assert_eq!(miss_reasons.reason(b"k"), MissReason::Cold);
         miss_reasons.evicted(b"k");
@@ -193,7 +191,7 @@ mod tests {
             (MissReason::Invalidated, MissReason::Cold)
         );
         miss_reasons.left(b"k", RuleId(7), true);
-        assert_eq!(miss_reasons.reason(b"k"), MissReason::Cold, "it was stored anew meanwhile");
+        assert_eq!(miss_reasons.reason(b"k"), MissReason::Cold, "it had been stored again");
         assert_eq!(miss_reasons.evicted(b"k"), Some(RuleId(7)));
         assert_eq!(miss_reasons.reason(b"k"), MissReason::Evicted);
         miss_reasons.flushed();
@@ -201,12 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_evicted_is_known_by_the_entry_that_left_just_before() {
+    fn an_eviction_is_matched_with_the_entry_that_left_just_before() {
         let miss_reasons = MissReasons::new([3; 16]);
         assert_eq!(miss_reasons.evicted(b"string"), None);
         miss_reasons.left(b"k", RuleId(65_535), true);
         assert_eq!(miss_reasons.evicted(b"string"), None);
-        assert_eq!(miss_reasons.evicted(b"k"), None, "it had left for another reason");
+        assert_eq!(miss_reasons.evicted(b"k"), None, "another key was evicted in between");
         miss_reasons.left(b"k", RuleId(65_535), true);
         assert_eq!((miss_reasons.evicted(b"k"), miss_reasons.evicted(b"k")), (Some(RuleId(65_535)), None), "once");
         miss_reasons.left(b"k", RuleId(65_535), false);
@@ -214,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn as_much_is_forgotten_as_the_header_says_and_never_taken_for_another() {
+    fn reasons_are_forgotten_as_documented_and_never_taken_for_those_of_another_key() {
         let miss_reasons = MissReasons::new([3; 16]);
         let name = |i: usize| format!("key:{i}").into_bytes();
         (0..20_000).for_each(|i| {

@@ -1,10 +1,11 @@
-//! The numbers of `SMARTCACHE.STATS` as text: JSON, and what Prometheus scrapes.
+//! The numbers of `SMARTCACHE.STATS` as text: JSON, and the format that Prometheus scrapes.
 //!
-//! A metric is called as its field, with `smartcache_` before it; Prometheus wants seconds and not milliseconds, and
-//! `_total` behind what only grows. Over a window nothing only grows: there all are gauges, with the window as a label.
+//! A metric has the name of its field, after `smartcache_`; Prometheus expects seconds instead of milliseconds, and
+//! `_total` behind counters. Over a window nothing only grows: there all metrics are gauges, with the window as a
+//! label.
 //!
-//! What `SMARTCACHE.HEALTH` warns of is a gauge for each reason that there may be, 0 or 1. So a warning that ends is seen to
-//! end, and its series is there before it begins. (The sentences have numbers in them: each would be a series of its own.)
+//! Each reason that `SMARTCACHE.HEALTH` can report is a gauge, 0 or 1. So the series exists before a warning begins,
+//! and shows when it ends. (The sentences contain numbers: each would be a series of its own.)
 
 use std::fmt::Write;
 
@@ -13,7 +14,7 @@ use serde_json::{Map, Value};
 use crate::cache::stats::health::{Health, REASONS};
 use crate::cache::stats::{FIELDS, Field, Number, Snapshot};
 
-/// The numbers of the node, or of one of its rules.
+/// The numbers of the node, or of one rule.
 #[derive(Debug)]
 pub struct Section<'r> {
     /// The rule's name; `None` for the node.
@@ -22,12 +23,12 @@ pub struct Section<'r> {
     pub numbers: Snapshot,
 }
 
-/// The fields of a section: that of a rule leaves out what is counted for the node only.
+/// The fields of a section; that of a rule has no fields of the node.
 pub fn fields(of_rule: bool) -> impl Iterator<Item = &'static Field> {
     FIELDS.iter().filter(move |field| !of_rule || !field.kind.is_of_node())
 }
 
-/// One object, or of the rules an object of objects by their names.
+/// One object; with `by_rule` an object of such objects by rule name.
 pub fn json(sections: &[Section<'_>], by_rule: bool) -> String {
     let object = |section: &Section<'_>| {
         let number = |field: &Field| match (field.read)(&section.numbers) {
@@ -45,13 +46,13 @@ pub fn json(sections: &[Section<'_>], by_rule: bool) -> String {
     value.to_string()
 }
 
-/// The text format of Prometheus, version 0.0.4: of each metric its help, its type, and a line for each section. What is
-/// counted for the node only has no rule. Health has no window: it is judged over its own.
+/// The text format of Prometheus, version 0.0.4: for each metric its help, its type, and a line for each section.
+/// Fields of the node have no rule. Health has no window label: it has a window of its own.
 pub fn prometheus(sections: &[Section<'_>], window: Option<&str>, health: Option<&Health>) -> String {
     let mut text = String::new();
     let by_rule = sections.iter().any(|section| section.rule.is_some());
     for field in FIELDS {
-        // The whole beside its parts would make every sum twice too much.
+        // The node's number beside those of its rules would double every sum.
         let of_node = field.kind.is_of_node() || !by_rule;
         let mut lines = sections.iter().filter(|section| section.rule.is_none() == of_node).peekable();
         if lines.peek().is_none() {
@@ -84,22 +85,22 @@ pub fn prometheus(sections: &[Section<'_>], window: Option<&str>, health: Option
     text
 }
 
-/// What is wrong, by reason.
+/// The metric of health, with the reason as a label.
 const HEALTH: &str = "smartcache_health";
 
-/// The name of a field's metric, and what its number is to be divided by.
+/// The name of a field's metric, and the divisor of its number.
 fn metric(field: &str, grows: bool) -> (String, f64) {
     let name = field.replace("_ms", "_seconds").replace("_per_sec", "_per_second");
     let scale = if field.contains("_ms") { 1_000.0 } else { 1.0 };
     (format!("smartcache_{name}{}", if grows { "_total" } else { "" }), scale)
 }
 
-/// A definition, with the unit in which is shown here.
+/// A definition, in the unit that is shown.
 fn help(means: &str, scale: f64) -> String {
     if scale == 1.0 { means.to_owned() } else { means.replacen("Milliseconds", "Seconds", 1) }
 }
 
-/// Text as it may stand behind HELP, or between the quotes of a label.
+/// Text escaped for HELP, or for a quoted label.
 fn escaped(text: &str, quoted: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -114,7 +115,7 @@ fn escaped(text: &str, quoted: bool) -> String {
 }
 
 fn write_line(text: &mut String, line: std::fmt::Arguments<'_>) {
-    writeln!(text, "{line}").expect("a String takes everything");
+    writeln!(text, "{line}").expect("writing to a String cannot fail");
 }
 
 #[cfg(test)]
@@ -123,7 +124,7 @@ mod tests {
     use crate::cache::stats::Whose;
     use crate::testing::TestNode;
 
-    /// What no rule can be called, and what a label must bear all the same.
+    /// A name that no rule can have; labels must escape it all the same.
     const STRANGE: &str = "a\"b\\c\nd\re\u{1}é{}#";
 
     fn sections(rules: &[Option<&'static str>]) -> Vec<Section<'static>> {
@@ -135,7 +136,7 @@ mod tests {
         rules.iter().map(one).collect()
     }
 
-    /// The labels and the number of a line, read by the grammar of the format.
+    /// The name, labels and number of a line, parsed by the grammar of the format.
     fn sample(line: &str) -> (String, Vec<(String, String)>, f64) {
         let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap());
         let (mut labels, mut rest) = (Vec::new(), rest);
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn strange_names_come_back_from_both_formats() {
+    fn strange_names_survive_both_formats() {
         let rules = sections(&[Some(STRANGE), Some("plain")]);
         let parsed: Value = serde_json::from_str(&json(&rules, true)).unwrap();
         assert_eq!(parsed.as_object().unwrap().keys().collect::<Vec<_>>(), [STRANGE, "plain"]);
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn each_metric_has_its_help_its_type_and_its_lines_together() {
+    fn each_metric_has_its_help_type_and_lines_together() {
         let text = prometheus(&sections(&[None, Some("r")]), None, None);
         let mut lines = text.lines().peekable();
         for field in FIELDS {
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_that_there_may_be_is_told_whether_it_is_given_or_not() {
+    fn each_possible_reason_is_a_gauge_of_0_or_1() {
         let mut node = TestNode::at(1_000);
         let now = node.now();
         for panics in [0, 2] {

@@ -1,21 +1,22 @@
-//! The numbers of the node, or of a rule, at one moment.
+//! The numbers of the node, or of one rule, at one moment.
 
-use crate::cache::ids::RuleId;
-use crate::cache::stats::Counters;
-use crate::cache::stats::histogram::Histogram;
-use crate::cache::stats::live::Totals;
 use std::sync::Arc;
+
+use super::counters::Counters;
+use super::histogram::Histogram;
+use super::live::Totals;
+use crate::cache::ids::RuleId;
 
 /// Whose numbers to report.
 #[derive(Clone, Copy, Debug)]
 pub enum Whose {
-    /// All.
+    /// Those of the node.
     Node,
-    /// Those of one rule, or with [`RuleId::NONE`] of the keys without.
+    /// Those of one rule; with [`RuleId::NONE`] those of the keys without a rule.
     Rule(RuleId),
 }
 
-/// One number that is reported.
+/// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
     /// A whole number.
@@ -24,26 +25,26 @@ pub enum Number {
     Fraction(f64),
 }
 
-/// What a report reads from.
+/// Everything that a report reads from.
 #[derive(Debug)]
 pub struct Snapshot {
-    pub(crate) count: Counters,
-    pub(crate) waits: Arc<Histogram>,
-    pub(crate) totals: Totals,
-    pub(crate) leases: u64,
-    pub(crate) waiters: u64,
-    pub(crate) sweep_backlog: u64,
-    pub(crate) index: IndexTotals,
-    pub(crate) uptime_ms: u64,
-    pub(crate) counting_ms: u64,
+    pub(in crate::cache) count: Counters,
+    pub(in crate::cache) waits: Arc<Histogram>,
+    pub(in crate::cache) totals: Totals,
+    pub(in crate::cache) leases: u64,
+    pub(in crate::cache) waiters: u64,
+    pub(in crate::cache) sweep_backlog: u64,
+    pub(in crate::cache) index: IndexTotals,
+    pub(in crate::cache) uptime_ms: u64,
+    pub(in crate::cache) counting_ms: u64,
 }
 
-/// What serves invalidation, counted.
+/// The sizes of what serves invalidation.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct IndexTotals {
-    pub(crate) tags: u64,
-    pub(crate) members: u64,
-    pub(crate) prefixes: u64,
-    pub(crate) patterns: u64,
-    pub(crate) bytes: u64,
+pub(in crate::cache) struct IndexTotals {
+    pub(in crate::cache) tags: u64,
+    pub(in crate::cache) members: u64,
+    pub(in crate::cache) prefixes: u64,
+    pub(in crate::cache) patterns: u64,
+    pub(in crate::cache) bytes: u64,
 }

@@ -1,41 +1,43 @@
 //! The counters of a node and its rules, and the tally that counts at one moment.
 
+use std::sync::Arc;
+
+use super::counters::Counters;
+use super::hot_keys::HotKeys;
+use super::miss_reasons::{MissReason, MissReasons};
+use super::snapshot::Whose;
+use super::window::{Counted, Row, Window};
 use crate::cache::clock::Now;
 use crate::cache::entry::EntryRef;
 use crate::cache::ids::RuleId;
 use crate::cache::lease::outcomes::WaitOutcome;
 use crate::cache::rules::Policies;
-use crate::cache::stats::Counters;
-use crate::cache::stats::Whose;
-use crate::cache::stats::hot_keys::HotKeys;
-use crate::cache::stats::miss_reasons::MissReason;
-use crate::cache::stats::miss_reasons::MissReasons;
-use crate::cache::stats::window::{Counted, Row, Window};
-use std::sync::Arc;
 
-/// The counters of this node, and since when they count.
+/// The counters of this node and its rules.
 #[derive(Debug)]
 pub struct Stats {
-    /// The first is for keys without a rule, and for what concerns no key.
+    /// The first row is for keys without a rule, and for what concerns no key.
     rows: Vec<Row>,
     /// The rule of each row.
     rules: Vec<RuleId>,
-    /// The row of each rule, by id.
+    /// The index of each rule's row, by rule id.
     row_of: Vec<u16>,
-    /// The keys that are asked for most.
+    /// The keys that are requested most.
     pub hot: HotKeys,
-    /// Why keys are not there.
+    /// Why keys are gone.
     pub miss_reasons: Arc<MissReasons>,
-    /// Commands of ours that ran and are still to be counted: cheaper than to do so at each.
+    /// Commands that ran and are not yet in the counters: cheaper than a row per command.
     pub calls: u64,
+    /// When the counters were zero, in milliseconds of the monotonic clock.
     since_ms: u64,
+    /// When the module was loaded, likewise.
     started_ms: u64,
 }
 
-/// No row yet.
+/// The index of a rule that has no row.
 const NOWHERE: u16 = u16::MAX;
 
-/// The counters at one moment: what is counted now.
+/// Counts what happens at one moment.
 #[derive(Debug)]
 pub struct Tally<'a> {
     stats: &'a mut Stats,
@@ -43,7 +45,7 @@ pub struct Tally<'a> {
 }
 
 impl Stats {
-    /// Zero, as of `now`. The seed keeps clients from choosing which keys share a cell.
+    /// All counters at zero. The seed keeps clients from choosing which hot keys share a set.
     pub fn new(now: Now, seed: u64, miss_reasons: Arc<MissReasons>) -> Self {
         Stats {
             rows: vec![Row::new(now)],
@@ -57,23 +59,23 @@ impl Stats {
         }
     }
 
-    /// What all rows together have counted since start or reset.
+    /// The sum of all rows since start or `RESETSTAT`.
     pub fn all(&self) -> Counters {
         self.rows.iter().fold(Counters::default(), |all, row| all.with(&row.current.count, u64::wrapping_add))
     }
 
-    /// To count what happens at `now`.
+    /// The tally for what happens at `now`.
     #[inline(always)]
     pub fn at(&mut self, now: Now) -> Tally<'_> {
         Tally { stats: self, now }
     }
 
-    /// What all rows together have counted in a window.
+    /// The sum of all rows over a window.
     pub fn recent(&self, window: Window, now: Now) -> Counters {
         self.rows.iter().fold(Counters::default(), |all, row| all.with(&row.count_over(window, now), u64::wrapping_add))
     }
 
-    /// What a rule has counted in a window, or with [`RuleId::NONE`] the keys without.
+    /// The counters of a rule over a window; with [`RuleId::NONE`] of the keys without a rule.
     pub fn recent_of(&self, rule: RuleId, window: Window, now: Now) -> Counters {
         self.row(rule).map(|row| row.count_over(window, now)).unwrap_or_default()
     }
@@ -83,15 +85,16 @@ impl Stats {
         now.mono_ms().saturating_sub(self.started_ms)
     }
 
-    /// A rule was made, or made anew, when the node had [eligible](Counters::eligible) so many keys: from here on it may match.
+    /// A rule was set when the node's counters had this many [eligible](Counters::eligible) keys: it can match those
+    /// after.
     pub fn meet(&mut self, rule: RuleId, eligible: u64, now: Now) {
         let known = self.row_of.get(usize::from(rule.0)).filter(|at| **at != NOWHERE).map(|at| usize::from(*at));
         let at = known.unwrap_or_else(|| self.admit(rule, now));
         self.rows[at].rule_changed = Some((eligible, now.mono_ms()));
     }
 
-    /// How many keys a rule could have matched of which it matched none, and in how many milliseconds, when the node has
-    /// [eligible](Counters::eligible) so many; `None` when the rule has counted anything.
+    /// How many keys a rule could have matched but did not, and in how many milliseconds, when the node's counters have
+    /// this many [eligible](Counters::eligible) keys; `None` if the rule has counted anything.
     pub fn unmatched(&self, rule: RuleId, eligible: u64, now: Now) -> Option<(u64, u64)> {
         let row = self.row(rule);
         if row.is_some_and(|row| row.current.count != Counters::default()) {
@@ -101,7 +104,7 @@ impl Stats {
         Some((eligible.saturating_sub(before), now.mono_ms().saturating_sub(since_ms)))
     }
 
-    /// `RESETSTAT`.
+    /// Sets all counters to zero (`RESETSTAT`).
     pub fn reset(&mut self, now: Now) {
         self.rows = vec![Row::new(now)];
         self.rules.truncate(1);
@@ -111,8 +114,8 @@ impl Stats {
         self.since_ms = now.mono_ms();
     }
 
-    /// Adds what was counted for rules that are gone to the keys without a rule, and the commands that ran to what they are
-    /// counted in. To be called now and then, so that there are never many more rows than rules.
+    /// Adds the rows of removed rules to the row of keys without a rule if there are more rows than rules, and the
+    /// commands that ran to the counters. Call it regularly: it bounds the number of rows.
     pub fn remove_if_idle(&mut self, policies: &Policies, now: Now) {
         self.at(now).node();
         if self.rows.len() > policies.iter().len() + 1 {
@@ -120,7 +123,7 @@ impl Stats {
         }
     }
 
-    /// Adds the rows of rules that are gone to the row of no rule, whatever their number: before numbers are read.
+    /// Adds the rows of all removed rules to the row of keys without a rule. Call it before numbers are read.
     pub fn absorb_removed_rules(&mut self, policies: &Policies, now: Now) {
         self.at(now).node();
         self.absorb_rows(policies);
@@ -142,7 +145,7 @@ impl Stats {
         }
     }
 
-    /// A row for a rule that has none.
+    /// Adds a row for a rule that has none.
     #[cold]
     fn admit(&mut self, rule: RuleId, now: Now) -> usize {
         let id = usize::from(rule.0);
@@ -156,8 +159,8 @@ impl Stats {
         at
     }
 
-    /// What was counted for the node, or for one rule, since start or reset or over a window.
-    pub fn counted(&self, whose: Whose, window: Option<Window>, now: Now) -> Counted {
+    /// The counters of the node or of one rule, since start or `RESETSTAT` or over a window.
+    pub(in crate::cache) fn counted(&self, whose: Whose, window: Option<Window>, now: Now) -> Counted {
         let rows = match whose {
             Whose::Node => self.rows.iter(),
             Whose::Rule(rule) => self.row(rule).map_or(&[][..], std::slice::from_ref).iter(),
@@ -165,7 +168,7 @@ impl Stats {
         rows.fold(Counted::default(), |all, row| all.plus(&row.over(window, now)))
     }
 
-    /// For how long has been counted, over a window or since the counters were zero, in milliseconds.
+    /// How many milliseconds the counters cover: back to the start of the window, or since start or `RESETSTAT`.
     pub fn counting_ms(&self, window: Option<Window>, now: Now) -> u64 {
         let begins_ms = window.map_or(0, |window| window.begins_ms(now)).max(self.since_ms);
         now.mono_ms().saturating_sub(begins_ms)
@@ -206,8 +209,8 @@ impl Tally<'_> {
         &mut row.current
     }
 
-    /// The counters for an entry that is served: it spares a load.
-    #[inline(always)] // with what follows: part of what a hit costs
+    /// The counters for a hit on an entry, which saves a load.
+    #[inline(always)] // part of the cost of a hit
     pub fn served(&mut self, entry: EntryRef<'_>) -> &mut Counters {
         let count = self.of(entry.rule());
         if let Some(load_ms) = entry.load_ms() {
@@ -216,7 +219,7 @@ impl Tally<'_> {
         count
     }
 
-    /// A request for `key` is answered; `served` when with something to use.
+    /// A request for `key` was answered; `served` if with a value or an absent entry.
     #[inline(always)]
     pub fn asked(&mut self, key: &[u8], served: bool) {
         self.stats.hot.record(key, served, self.now);
@@ -237,7 +240,7 @@ impl Tally<'_> {
         } += 1;
     }
 
-    /// Why `name` is not there.
+    /// The reason of a miss of the key `name`, looked up if the key is gone.
     pub fn miss_reason(&self, reason: MissReason, name: &[u8]) -> MissReason {
         if reason == MissReason::Gone { self.stats.miss_reasons.reason(name) } else { reason }
     }

@@ -1,9 +1,8 @@
-use crate::cache::ids::RuleId;
-use crate::cache::stats::Number::Fraction;
-use crate::cache::stats::window::Window;
 use proptest::prelude::*;
 
-use super::*;
+use super::window::Window;
+use super::{Counters, FIELDS, Number, Whose};
+use crate::cache::ids::RuleId;
 use crate::testing::TestNode;
 
 #[test]
@@ -16,12 +15,12 @@ fn field_names_are_unique_and_definitions_are_sentences() {
 }
 
 #[test]
-fn no_requests_give_a_hit_rate_of_zero_and_not_nan() {
+fn numbers_of_an_idle_node_are_finite() {
     let mut node = TestNode::at(0);
     let now = node.now();
     let snapshot = node.state.snapshot(Whose::Node, None, now);
     for field in FIELDS {
-        if let Fraction(x) = (field.read)(&snapshot) {
+        if let Number::Fraction(x) = (field.read)(&snapshot) {
             assert!(x.is_finite(), "{}", field.name);
         }
     }
@@ -29,8 +28,8 @@ fn no_requests_give_a_hit_rate_of_zero_and_not_nan() {
 
 const DAY_MS: u64 = 86_400_000;
 
-/// A random history of those commands that count something, with several callers and keys of three rules, and a wall
-/// clock that jumps.
+/// A random history of the commands that are counted, with several callers, keys under three rules, and a wall clock
+/// that jumps.
 fn histories() -> impl Strategy<Value = Vec<(u8, u8, u16)>> {
     proptest::collection::vec((0..20_u8, 0..6_u8, 0..3_000_u16), 1..120)
 }
@@ -38,7 +37,7 @@ fn histories() -> impl Strategy<Value = Vec<(u8, u8, u16)>> {
 fn take(node: &mut TestNode, tokens: &mut Vec<(String, String)>, (what, which, ms): (u8, u8, u16)) {
     let key = format!("{}:{}", ["a", "b", "none"][usize::from(which) % 3], which / 3);
     let client = u64::from(ms % 5) + 1;
-    // A connection that waits says nothing meanwhile.
+    // A connection that waits sends nothing.
     if node.is_waiting(client) {
         return node.advance(ms.into());
     }
@@ -84,7 +83,7 @@ fn take(node: &mut TestNode, tokens: &mut Vec<(String, String)>, (what, which, m
 
 proptest! {
     #[test]
-    fn all_that_is_counted_adds_up(steps in histories()) {
+    fn counters_add_up(steps in histories()) {
         let mut node = TestNode::at(3 * DAY_MS);
         node.plain_list("list");
         node.call("RULE SET a MATCH a:* LOCK 400ms");

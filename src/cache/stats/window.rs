@@ -1,27 +1,27 @@
-//! What a rule has counted, since start and over the last minute, five minutes or hour.
+//! The counters of a rule, since start and over the last minute, five minutes or hour.
 //!
-//! Counters only grow, so a window is the difference of two moments. What they showed at the end of a second, and of a
-//! minute, is kept in two rings:
+//! Counters only grow, so a window is the difference of two moments. Two rings keep what the counters were at the end
+//! of each second and of each minute:
 //!
 //! ```text
-//!  seconds   … 41 42 43    46 47     what was counted up to the end of that second; idle ones leave nothing
+//!  seconds   … 41 42 43    46 47     the counters at the end of that second; idle seconds leave no slot
 //!  minutes   … 12 13 14 15           the same by minutes
 //!  now       48                      the counters themselves
 //!
 //!  the last minute = now − (what it was 61 seconds ago)
 //! ```
 //!
-//! Nothing is done by a timer: whoever counts first in a new second writes down the old one, which is right, because
-//! nothing was counted in between. Time is that of the monotonic clock, so a wall clock that is set changes nothing.
+//! No timer is needed: the first count in a new second stores the slot of the old one, which is exact because nothing
+//! was counted in between. Times are those of the monotonic clock, so setting the wall clock changes nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::counters::Counters;
+use super::histogram::Histogram;
 use crate::cache::clock::Now;
-use crate::cache::stats::counters::Counters;
-use crate::cache::stats::histogram::Histogram;
 
-/// Slots of each ring that a window may look back over; one more is kept as what they are subtracted from.
+/// How many slots a window can reach back. One older slot is kept as the baseline.
 const SLOTS: u64 = 60;
 
 /// How far back to count.
@@ -35,12 +35,12 @@ pub enum Window {
     Hour,
 }
 
-/// Every window, by the word for it.
+/// Every window, by its name in commands.
 pub const WINDOWS: &[(&str, Window)] = &[("1m", Window::Minute), ("5m", Window::FiveMinutes), ("1h", Window::Hour)];
 
 impl Window {
-    /// Where it begins, in milliseconds of the monotonic clock: at the start of a slot, so it reaches back up to one slot
-    /// farther than it is called.
+    /// When it begins, in milliseconds of the monotonic clock: at the start of a slot, so it reaches back up to one
+    /// slot farther than its name says.
     pub fn begins_ms(self, now: Now) -> u64 {
         let (slots, slot_ms) = match self {
             Window::Minute => (60, 1_000),
@@ -51,18 +51,18 @@ impl Window {
     }
 }
 
-/// What was counted up to some moment.
+/// The counters at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Counted {
+pub(in crate::cache) struct Counted {
     /// The counters.
-    pub count: Counters,
-    /// How long callers waited. Shared with the moments at which it was the same.
-    pub waits: Arc<Histogram>,
+    pub(in crate::cache) count: Counters,
+    /// How long callers waited. Shared between the moments at which it was the same.
+    pub(in crate::cache) waits: Arc<Histogram>,
 }
 
 impl Counted {
     /// What was counted after `earlier`.
-    pub fn since(&self, earlier: &Self) -> Self {
+    pub(super) fn since(&self, earlier: &Self) -> Self {
         let waits = if Arc::ptr_eq(&self.waits, &earlier.waits) {
             Arc::default()
         } else {
@@ -71,8 +71,8 @@ impl Counted {
         Counted { count: self.count.with(&earlier.count, u64::wrapping_sub), waits }
     }
 
-    /// Both together.
-    pub fn plus(&self, other: &Self) -> Self {
+    /// The sum of both.
+    pub(super) fn plus(&self, other: &Self) -> Self {
         Counted {
             count: self.count.with(&other.count, u64::wrapping_add),
             waits: Arc::new(self.waits.plus(&other.waits)),
@@ -82,20 +82,21 @@ impl Counted {
 
 /// The counters of one rule, with their past.
 #[derive(Debug)]
-pub struct Row {
-    /// What they show.
-    pub current: Counted,
-    /// When the second ends in which they were changed last, in milliseconds of the monotonic clock.
-    pub ends_ms: u64,
-    /// For a rule's: how many keys the node had met when the rule was made, and when that was. `None`: before counting began.
-    pub rule_changed: Option<(u64, u64)>,
+pub(super) struct Row {
+    /// The counters now.
+    pub(super) current: Counted,
+    /// When the second of the last count ends, in milliseconds of the monotonic clock.
+    pub(super) ends_ms: u64,
+    /// When the rule was set: the node's [eligible](Counters::eligible) keys, and the moment. `None`: before the
+    /// counters were zero.
+    pub(super) rule_changed: Option<(u64, u64)>,
     seconds: Ring,
     minutes: Ring,
 }
 
 impl Row {
-    /// Zero.
-    pub fn new(now: Now) -> Self {
+    /// All counters at zero.
+    pub(super) fn new(now: Now) -> Self {
         let ends_ms = (now.mono_ms() / 1_000 + 1) * 1_000;
         Row {
             current: Counted::default(),
@@ -106,9 +107,9 @@ impl Row {
         }
     }
 
-    /// A new second has begun: what was counted up to the end of the old one is written down. (The clock never goes back.)
+    /// Begins a new second, and stores the slot of the old one. (The clock never goes back.)
     #[cold]
-    pub fn rotate(&mut self, now: Now) {
+    pub(super) fn rotate(&mut self, now: Now) {
         let (old, new) = (self.second(), now.mono_ms() / 1_000);
         self.seconds.push(old, &self.current, new);
         if old / 60 != new / 60 {
@@ -121,8 +122,8 @@ impl Row {
         self.ends_ms / 1_000 - 1
     }
 
-    /// What was counted in a window, or in all.
-    pub fn over(&self, window: Option<Window>, now: Now) -> Counted {
+    /// What was counted in a window, or since the counters were zero.
+    pub(super) fn over(&self, window: Option<Window>, now: Now) -> Counted {
         let Some(window) = window else { return self.current.clone() };
         match self.baseline(window, now) {
             Baseline::Everything => Counted::default(),
@@ -131,8 +132,8 @@ impl Row {
         }
     }
 
-    /// The same without how long callers waited, which is most of the work.
-    pub fn count_over(&self, window: Window, now: Now) -> Counters {
+    /// The same without the waits, which are most of the work.
+    pub(super) fn count_over(&self, window: Window, now: Now) -> Counters {
         match self.baseline(window, now) {
             Baseline::Everything => Counters::default(),
             Baseline::Nothing => self.current.count,
@@ -152,8 +153,8 @@ impl Row {
         before.map_or(Baseline::Nothing, Baseline::Some)
     }
 
-    /// Takes over what another row has counted, as if it had been counted here.
-    pub fn absorb(&mut self, mut other: Row) {
+    /// Adds the counters and the past of another row to this one.
+    pub(super) fn absorb(&mut self, mut other: Row) {
         let now = Now::new(0, self.ends_ms.max(other.ends_ms) - 1);
         for row in [&mut *self, &mut other] {
             if row.ends_ms <= now.mono_ms() {
@@ -166,19 +167,19 @@ impl Row {
     }
 }
 
-/// What of a row's counters was counted before a window.
+/// How much of a row was counted before a window.
 enum Baseline<'r> {
     Nothing,
     Some(&'r Counted),
     Everything,
 }
 
-/// What was counted up to the end of a second, or minute, in rising order.
+/// The counters at the end of seconds, or of minutes, in rising order.
 #[derive(Debug, Default)]
 struct Ring(VecDeque<(u64, Counted)>);
 
 impl Ring {
-    /// Writes down a slot, and forgets what no window reaches any more from slot `now` on.
+    /// Adds a slot, and removes those that no window reaches from slot `now` on.
     fn push(&mut self, slot: u64, current: &Counted, now: u64) {
         let reach = now.saturating_sub(SLOTS);
         while self.0.get(1).is_some_and(|(at, _)| *at < reach) {
@@ -187,20 +188,20 @@ impl Ring {
         self.0.push_back((slot, current.clone()));
     }
 
-    /// What had been counted when this slot began; `None`: nothing.
+    /// The counters when this slot began; `None` if nothing had been counted.
     fn before(&self, slot: u64) -> Option<&Counted> {
         let known = self.0.partition_point(|(at, _)| *at < slot);
         Some(&self.0.get(known.checked_sub(1)?)?.1)
     }
 
-    /// Both together, slot by slot.
+    /// The sum of both, slot by slot.
     fn plus(&self, other: &Self) -> Self {
         let mut slots: Vec<u64> = self.0.iter().chain(&other.0).map(|(at, _)| *at).collect();
         slots.sort_unstable();
         slots.dedup();
         let nothing = Counted::default();
-        let shown = |ring: &Self, slot: u64| ring.before(slot + 1).unwrap_or(&nothing).clone();
-        Ring(slots.into_iter().map(|slot| (slot, shown(self, slot).plus(&shown(other, slot)))).collect())
+        let at_end = |ring: &Self, slot: u64| ring.before(slot + 1).unwrap_or(&nothing).clone();
+        Ring(slots.into_iter().map(|slot| (slot, at_end(self, slot).plus(&at_end(other, slot)))).collect())
     }
 }
 
@@ -234,16 +235,16 @@ mod tests {
     }
 
     #[test]
-    fn a_window_has_what_was_counted_in_it_and_nothing_older() {
+    fn a_window_counts_what_happened_in_it_and_nothing_older() {
         let mut row = Row::new(at(0));
         hit(&mut row, 500);
         assert_eq!(hits(&row, 900), [1, 1, 1]);
         hit(&mut row, 30_000);
-        assert_eq!(hits(&row, 60_000), [2, 2, 2], "up to a second more than a minute");
+        assert_eq!(hits(&row, 60_000), [2, 2, 2], "a minute and up to a second");
         assert_eq!(hits(&row, 61_000), [1, 2, 2]);
         hit(&mut row, 91_000);
         assert_eq!(hits(&row, 91_999), [1, 3, 3]);
-        assert_eq!(hits(&row, 359_999), [0, 3, 3], "up to a minute more than five");
+        assert_eq!(hits(&row, 359_999), [0, 3, 3], "five minutes and up to one more");
         assert_eq!(hits(&row, 360_000), [0, 1, 3]);
         assert_eq!(hits(&row, 3_659_999), [0, 0, 3]);
         assert_eq!(hits(&row, 3_660_000), [0, 0, 1]);

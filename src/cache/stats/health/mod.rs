@@ -7,8 +7,9 @@
 //! ```
 //!
 //! [`diagnose`] gets the facts and looks nothing up, so tests reach every sentence. Small numbers give no reason: the
-//! thresholds are constants in `diagnose.rs`. Times are those of the monotonic clock. For each code, only the rules with
-//! the largest numbers get a sentence and the others are counted, so a thousand rules do not make a thousand sentences.
+//! thresholds are constants in `diagnose.rs`. Times are those of the monotonic clock. For each code, only the rules
+//! with the largest numbers get a sentence and the others are counted, so a thousand rules do not make a thousand
+//! sentences.
 //!
 //! To add a reason: add a row to [`REASONS`], from which the documentation is generated, and a function that
 //! [`diagnose`] calls.
