@@ -1,29 +1,30 @@
-//! What one node knows beside its keys: one field a subject.
+//! The state of a node beside its keys: one field per subject.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::clock::{Clock, Now};
 use super::cluster::bus::Bus;
-use super::codec;
+use super::codec::offload::Offload;
+use super::codec::{Adaptive, Codecs};
 use super::invalidation::marks::Invalidations;
 use super::invalidation::sweep::Sweep;
-use super::invalidation::tags;
+use super::invalidation::tags::Tags;
 use super::lease::fill::{Answered, FlushEpochs};
 use super::lease::native_commands::Transactions;
 use super::lease::slots::Slots;
 use super::lease::table::Leases;
 use super::lease::token::Secret;
 use super::lease::tombstones::Tombstones;
-use super::random;
+use super::random::Random;
 use super::rules::Policies;
-use super::stats;
+use super::stats::Stats;
 use super::stats::health::Backlog;
 use super::stats::live::Live;
 use super::stats::miss_reasons::MissReasons;
 use crate::config::Settings;
 
-/// What one node knows beside its keys: one per server process, used on its main thread only.
+/// The state of a node beside its keys: one per server process, used on its main thread only.
 pub struct State {
     /// The settings (`CONFIG SET smartcache.*`).
     pub settings: Settings,
@@ -32,60 +33,60 @@ pub struct State {
     /// The source of stamps.
     pub clock: Clock,
     /// Names and ids of tags.
-    pub tags: tags::Tags,
-    /// Counters.
-    pub stats: stats::Stats,
+    pub tags: Tags,
+    /// The counters.
+    pub stats: Stats,
     /// Contexts and buffers for compression on the main thread.
-    pub codecs: codec::Codecs,
-    /// What is waiting to be compressed by the workers.
-    pub offload: codec::offload::Offload,
-    /// How well values compress, rule by rule (by id; 0 is no rule).
-    pub adaptive: Vec<codec::Adaptive>,
-    /// A buffer for headers that are replicated, used again.
+    pub codecs: Codecs,
+    /// Values that wait to be compressed by the workers.
+    pub offload: Offload,
+    /// How well values compress, by rule id; 0 is no rule.
+    pub adaptive: Vec<Adaptive>,
+    /// A buffer for replicated headers, reused.
     pub header: Vec<u8>,
     /// The source of jitter.
-    pub random: random::Random,
-    /// Counts of what is alive, kept by whoever makes and frees entries.
+    pub random: Random,
+    /// Counts of the entries in memory, updated where entries are allocated and freed.
     pub live: Arc<Live>,
-    /// Who loads what, and who waits for it.
+    /// Leases and waiters.
     pub leases: Leases,
-    /// Which loads in flight are not to be trusted, by key.
+    /// Loads in flight that are not trusted, by key.
     pub tombstones: Arc<Tombstones>,
-    /// The same by database.
+    /// Loads in flight that are not trusted, by database.
     pub flush_epochs: FlushEpochs,
-    /// What has been invalidated, and how.
+    /// Invalidation marks and the tag index.
     pub invalidations: Rc<Invalidations>,
-    /// What is to be walked over to free what was invalidated.
+    /// The pending walks that free dead entries.
     pub sweep: Sweep,
     /// The hash slots of this node, in a cluster.
     pub slots: Option<Slots>,
-    /// What fills were answered lately.
+    /// The latest replies to fills, so that a repeated fill gets the same one.
     pub answered: Answered,
-    /// What the server's own transactions hold that have not been executed.
+    /// Native commands queued in the server's transactions.
     pub transactions: Transactions,
-    /// When this life began, in milliseconds of the monotonic clock: at start, or with the last change of role.
+    /// The start or the last change of role, in milliseconds of the monotonic clock: loads before it are not trusted.
     pub began_ms: u64,
-    /// What seals tokens.
+    /// The key that seals tokens.
     pub secret: Secret,
-    /// What the server allows.
+    /// Limits from the server's settings.
     pub limits: Limits,
-    /// What goes round in a cluster.
+    /// Commands passed on between the primaries of a cluster.
     pub bus: Bus,
-    /// How the sweep has kept up lately.
+    /// The course of the sweep's backlog.
     pub backlog: Backlog,
 }
 
-/// What the server's own settings allow, as far as it concerns us.
+/// Limits from the server's own settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// `maxclients`
+    /// `maxclients`; 0 when unknown.
     pub clients: u64,
-    /// `maxmemory` in bytes; 0 without limit.
+    /// `maxmemory` in bytes; 0 without a limit.
     pub memory: u64,
 }
 
 impl State {
-    /// The state of a node that starts at `now`, with default settings. The random bytes must be new for each life.
+    /// The state of a node that starts at `now`, with default settings. The random bytes must be new at every start.
     pub fn new(
         now: Now,
         random: [u8; 16],
@@ -100,13 +101,13 @@ impl State {
             policies: Policies::new(&settings),
             settings,
             clock: Clock::default(),
-            tags: tags::Tags::new(live.clone()),
-            stats: stats::Stats::new(now, (seed >> 32) as u64, miss_reasons),
-            codecs: codec::Codecs::new(),
-            offload: codec::offload::Offload::default(),
+            tags: Tags::new(live.clone()),
+            stats: Stats::new(now, (seed >> 32) as u64, miss_reasons),
+            codecs: Codecs::new(),
+            offload: Offload::default(),
             adaptive: Vec::new(),
             header: Vec::new(),
-            random: random::Random::new((seed ^ seed >> 64) as u64),
+            random: Random::new((seed ^ seed >> 64) as u64),
             live,
             leases: Leases::default(),
             tombstones,

@@ -1,4 +1,4 @@
-//! What a command works with, and one database of the node without a caller.
+//! The context of a command, and of work without a caller.
 
 use crate::cache::clock::Now;
 use crate::cache::cluster::bus::PassOn;
@@ -6,32 +6,32 @@ use crate::cache::effects::{Effect, Effects};
 use crate::cache::ports::{Caller, Keyspace, Reply, Server};
 use crate::cache::state::State;
 
-/// Everything a command works with.
+/// The context of a command.
 pub struct Cx<'a, 'w> {
-    /// The time of this command.
+    /// The time of the command.
     pub now: Now,
-    /// Who calls.
+    /// The caller.
     pub caller: Caller,
-    /// What this node knows.
+    /// The state of the node.
     pub state: &'a mut State,
     /// The keys of the selected database.
     pub keys: &'a mut dyn Keyspace,
-    /// Where the answer goes.
+    /// Where the reply is written.
     pub reply: &'a mut dyn Reply,
-    /// Who serves.
+    /// The server.
     pub server: &'a dyn Server,
-    /// What the host is to do afterwards.
+    /// What the host does afterwards.
     pub effects: &'a mut Effects<'w>,
 }
 
 impl Cx<'_, '_> {
-    /// The selected database, without the caller.
+    /// The selected database, for work that does not depend on the caller.
     pub fn node(&mut self) -> Node<'_> {
         Node { state: self.state, keys: self.keys, db: self.caller.db, now: self.now }
     }
 
-    /// In a cluster, has the other primaries run this command as well. Only what a client says goes round: not what comes
-    /// from a primary or an AOF, and not what was passed on already.
+    /// In a cluster, passes the command on to the other primaries. Only commands of clients are passed on: not those
+    /// from a primary or an AOF, and not those that another primary passed on.
     pub fn pass_on(&mut self, how: PassOn) {
         let Caller { trusted, importing, passed_on, .. } = self.caller;
         if !(trusted || importing || passed_on) {
@@ -40,9 +40,9 @@ impl Cx<'_, '_> {
     }
 }
 
-/// One database of this node, at one moment.
+/// One database of the node, at one moment.
 pub struct Node<'a> {
-    /// What the node knows.
+    /// The state of the node.
     pub state: &'a mut State,
     /// The keys of the database.
     pub keys: &'a mut dyn Keyspace,

@@ -1,4 +1,4 @@
-//! Collects the facts that health is diagnosed from.
+//! Collects the facts from which health is diagnosed.
 
 use crate::cache::clock::Now;
 use crate::cache::codec::{Choice, CodecId};
@@ -6,11 +6,11 @@ use crate::cache::ids::RuleId;
 use crate::cache::rules::Rule;
 use crate::cache::stats::health::{Facts, HEALTH_WINDOW, Health, RuleFacts, diagnose};
 use crate::cache::stats::window::Window;
-use crate::cache::stats::{Counters, percent, round};
+use crate::cache::stats::{percent, round};
 use crate::cache::{Server, State};
 
 impl State {
-    /// Looks at what is judged by its course. To be called at least once a minute.
+    /// Samples the sweep's backlog, whose course is part of health. Call it at least once a minute.
     pub fn watch(&mut self, now: Now) {
         if self.backlog.is_due(now) {
             let waiting = self.sweep_backlog();
@@ -18,60 +18,52 @@ impl State {
         }
     }
 
-    /// How things are at `now`. O(r) for r rules; nothing of the keyspace is looked at.
+    /// The health of the node at `now`. O(r) for r rules; looks at no key.
     pub fn health(&mut self, server: &dyn Server, now: Now) -> Health {
         self.stats.absorb_removed_rules(&self.policies, now);
         let server_info = server.server_info();
-        let State { stats, policies, settings, live, adaptive, backlog, .. } = &*self;
-        let all = stats.all();
-        let eligible = all.eligible();
-        let of = |rule: Option<&'_ Rule>| -> (Counters, Option<(u64, u64)>, bool) {
-            let id = rule.map_or(RuleId::NONE, Rule::id);
-            let kept = || live.of_rule(id).entries > 0;
-            let compresses = rule.is_some_and(|rule| rule.policy().codec != Choice::Only(CodecId::None));
-            let incompressible = compresses
-                && adaptive.get(usize::from(id.0)).is_some_and(|adaptive| adaptive.gave_up())
-                && stats.recent_of(id, Window::Hour, now).sets > 0;
-            (
-                stats.recent_of(id, HEALTH_WINDOW, now),
-                stats.unmatched(id, eligible, now).filter(|_| rule.is_some() && !kept()),
-                incompressible,
-            )
-        };
-        let rules: Vec<_> = policies
-            .iter()
-            .map(Some)
-            .chain([None])
-            .map(|rule| {
-                let (recent, unmatched, incompressible) = of(rule);
-                RuleFacts { rule, policy: policies.policy(rule), recent, unmatched, incompressible }
-            })
-            .collect();
-        let recent = stats.recent(HEALTH_WINDOW, now);
+        let (stats, policies) = (&self.stats, &self.policies);
+        let (all, recent) = (stats.all(), stats.recent(HEALTH_WINDOW, now));
+        let rules = policies.iter().map(Some).chain([None]);
         let facts = Facts {
             server_info: &server_info,
             replica: server.is_replica(),
-            settings,
+            settings: &self.settings,
             recent,
-            rules,
+            rules: rules.map(|rule| self.rule_facts(rule, all.eligible(), now)).collect(),
             panics: all.panics,
-            backlog: backlog.growth(now),
+            backlog: self.backlog.growth(now),
             uptime_ms: stats.uptime_ms(now),
         };
-        let minute_ms = stats.counting_ms(Some(Window::Minute), now).max(1_000);
+        let evicted = stats.recent(Window::Minute, now).keys_evicted;
+        let over_ms = stats.counting_ms(Some(Window::Minute), now).max(1_000);
         Health {
             reasons: diagnose(&facts),
             hit_rate: percent(recent.served(), recent.requests()),
             error_rate: percent(recent.errors, recent.calls),
-            evicted_per_sec: round(
-                stats.recent(Window::Minute, now).keys_evicted as f64 / (minute_ms as f64 / 1_000.0),
-            ),
+            evicted_per_sec: round(evicted as f64 / (over_ms as f64 / 1_000.0)),
             uptime_ms: facts.uptime_ms,
             server_info,
         }
     }
 
-    /// Rules were made, or made anew: from here on they may match.
+    /// The facts of a rule, or of the keys without one, when the node's counters have this many eligible keys.
+    fn rule_facts<'a>(&'a self, rule: Option<&'a Rule>, eligible: u64, now: Now) -> RuleFacts<'a> {
+        let id = rule.map_or(RuleId::NONE, Rule::id);
+        let has_entries = || self.live.of_rule(id).entries > 0;
+        let compresses = rule.is_some_and(|rule| rule.policy().codec != Choice::Only(CodecId::None));
+        RuleFacts {
+            rule,
+            policy: self.policies.policy(rule),
+            recent: self.stats.recent_of(id, HEALTH_WINDOW, now),
+            unmatched: self.stats.unmatched(id, eligible, now).filter(|_| rule.is_some() && !has_entries()),
+            incompressible: compresses
+                && self.adaptive.get(usize::from(id.0)).is_some_and(|adaptive| adaptive.gave_up())
+                && self.stats.recent_of(id, Window::Hour, now).sets > 0,
+        }
+    }
+
+    /// Some rules were set: they can match the keys from now on.
     pub fn meet_rules(&mut self, wanted: impl Fn(&Rule) -> bool, now: Now) {
         let eligible = self.stats.all().eligible();
         for rule in self.policies.iter().filter(|rule| wanted(rule)) {

@@ -1,4 +1,4 @@
-//! What happens to the whole node: flushes, swapped databases, changes of role, a clock that is put right.
+//! Events of the whole node: flushes, swapped databases, changes of role, a corrected clock.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::cache::invalidation::sweep::Walk;
 use crate::cache::lease::fill::Answered;
 use crate::cache::lease::token::Secret;
 
-/// What a parked client costs the server, at most: measured as 35 KB of `used_memory`.
+/// The server's memory per parked client, at most: 35 KB of `used_memory` were measured.
 const WAITER_BYTES: u64 = 36 * 1024;
 
 impl State {
@@ -17,21 +17,21 @@ impl State {
         if self.settings.max_waiters > 0 {
             return self.settings.max_waiters as u64;
         }
-        let of_clients = if self.limits.clients == 0 { u64::MAX } else { self.limits.clients / 10 };
-        let of_memory = if self.limits.memory == 0 { u64::MAX } else { self.limits.memory / 20 / WAITER_BYTES };
-        of_clients.min(of_memory).min(1_000)
+        let by_clients = if self.limits.clients == 0 { u64::MAX } else { self.limits.clients / 10 };
+        let by_memory = if self.limits.memory == 0 { u64::MAX } else { self.limits.memory / 20 / WAITER_BYTES };
+        by_clients.min(by_memory).min(1_000)
     }
 
-    /// A database (or all, without one) was flushed: all leases of it end, and loads in flight are not trusted. Gives the
-    /// keys that somebody waits for: they are to be settled.
+    /// A database was flushed, or without `db` all of them: its leases end, and loads in flight are not trusted.
+    /// Returns the keys that have waiters; the caller wakes these.
     pub fn flushed(&mut self, db: Option<i32>, now: Now) -> Vec<(i32, Arc<[u8]>)> {
         self.invalidations.flushed(db);
         self.sweep.flushed(db);
         self.void_all_loads(db, now)
     }
 
-    /// The keys of a database (or of all) are not those that loads in flight were begun for: all leases of it end, and
-    /// those loads are not trusted. Gives the keys that somebody waits for: they are to be settled.
+    /// The content of a database (or of all) was replaced: its leases end, and loads in flight are not trusted.
+    /// Returns the keys that have waiters; the caller wakes these.
     pub fn void_all_loads(&mut self, db: Option<i32>, now: Now) -> Vec<(i32, Arc<[u8]>)> {
         let stamp = self.clock.stamp(now);
         self.flush_epochs.raise(db, stamp);
@@ -39,14 +39,14 @@ impl State {
         self.leases.void(db, &mut self.stats.at(now))
     }
 
-    /// Two databases have exchanged their keys, and with them what is to be swept.
+    /// Two databases exchanged their keys, and with them their invalidation marks and pending sweeps.
     pub fn swapped(&mut self, a: i32, b: i32) {
         self.invalidations.swap(a, b);
         self.sweep.swapped(a, b);
     }
 
-    /// The role has changed, or another reason why nothing that is in flight may be trusted: all leases end, whoever waits
-    /// is told to ask again, and tokens given so far are worth nothing.
+    /// Ends all leases, answers all waiters with `BUSY`, and makes all tokens issued so far invalid: the role
+    /// changed, or no load in flight can be trusted for another reason.
     pub fn reset_leases(&mut self, secret: [u8; 16], now: Now) {
         self.secret = Secret::new(secret);
         self.began_ms = now.mono_ms();
@@ -57,12 +57,10 @@ impl State {
             self.leases.reject_waiter(id, &mut tally);
         }
     }
-}
 
-impl State {
-    /// The wall clock was more than a day ahead for a while and has been put right: stamps begin anew. What was stored
-    /// meanwhile is dead, since no invalidation to come could reach it; what had been invalidated stays so; loads in flight
-    /// are not trusted.
+    /// Restarts the stamps after the wall clock was more than a day ahead and has been corrected. Entries stored
+    /// meanwhile become dead, because no later invalidation could reach them; invalidated entries stay invalidated;
+    /// loads in flight are not trusted.
     pub fn start_epoch(&mut self, secret: [u8; 16], now: Now) {
         self.clock.start_epoch(now);
         let stamp = self.clock.stamp(now);

@@ -1,14 +1,13 @@
-//! The numbers of the node, or of a rule, at one moment.
+//! Reads the numbers of the node, or of one rule, at one moment.
 
 use crate::cache::State;
 use crate::cache::clock::Now;
 use crate::cache::ids::RuleId;
-use crate::cache::stats::snapshot::IndexTotals;
 use crate::cache::stats::window::Window;
-use crate::cache::stats::*;
+use crate::cache::stats::{IndexTotals, Snapshot, Whose};
 
 impl State {
-    /// The server has evicted a key; it held a fresh entry of that rule, or none.
+    /// Counts an eviction: the server evicted a key, with a fresh entry of this rule or with something else.
     pub fn evicted(&mut self, fresh: Option<RuleId>, now: Now) {
         let mut tally = self.stats.at(now);
         tally.node().keys_evicted += 1;
@@ -17,7 +16,37 @@ impl State {
         }
     }
 
-    fn index(&self) -> IndexTotals {
+    /// The numbers at `now`, since start or `RESETSTAT` or over a window.
+    pub fn snapshot(&mut self, whose: Whose, window: Option<Window>, now: Now) -> Snapshot {
+        let (sweep_backlog, index) = (self.sweep_backlog(), self.index_totals());
+        let State { stats, policies, live, leases, .. } = self;
+        stats.absorb_removed_rules(policies, now);
+        let counted = stats.counted(whose, window, now);
+        let of_node = (live.totals(), leases.live());
+        let of_rule = |rule: RuleId| (live.of_rule(rule), leases.of_rule(rule));
+        let (totals, held) = match whose {
+            Whose::Node => of_node,
+            // All but those of the rules there are: so removed rules count here too.
+            Whose::Rule(RuleId::NONE) => {
+                let rules = policies.iter().map(|rule| of_rule(rule.id()));
+                rules.fold(of_node, |rest, rule| (rest.0.without(rule.0), rest.1 - rule.1))
+            }
+            Whose::Rule(rule) => of_rule(rule),
+        };
+        Snapshot {
+            count: counted.count,
+            waits: counted.waits,
+            totals,
+            leases: held,
+            waiters: leases.waiting() as u64,
+            sweep_backlog,
+            index,
+            uptime_ms: stats.uptime_ms(now),
+            counting_ms: stats.counting_ms(window, now),
+        }
+    }
+
+    fn index_totals(&self) -> IndexTotals {
         let totals = self.invalidations.totals();
         IndexTotals {
             tags: self.tags.len() as u64,
@@ -25,35 +54,6 @@ impl State {
             prefixes: totals.prefixes,
             patterns: totals.patterns,
             bytes: totals.bytes + self.tags.bytes() as u64,
-        }
-    }
-
-    /// The numbers at `now`, since start or reset or over a window.
-    pub fn snapshot(&mut self, whose: Whose, window: Option<Window>, now: Now) -> Snapshot {
-        let (sweep_backlog, index) = (self.sweep_backlog(), self.index());
-        let State { stats, policies, live, leases, .. } = self;
-        stats.absorb_removed_rules(policies, now);
-        let counted = stats.counted(whose, window, now);
-        let all = (live.totals(), leases.live());
-        let of = |rule: RuleId| (live.of_rule(rule), leases.of_rule(rule));
-        let (totals, out) = match whose {
-            Whose::Node => all,
-            // Also those of rules that are gone.
-            Whose::Rule(RuleId::NONE) => {
-                policies.iter().map(|rule| of(rule.id())).fold(all, |all, one| (all.0.without(one.0), all.1 - one.1))
-            }
-            Whose::Rule(rule) => of(rule),
-        };
-        Snapshot {
-            count: counted.count,
-            waits: counted.waits,
-            totals,
-            leases: out,
-            waiters: leases.waiting() as u64,
-            sweep_backlog,
-            index,
-            uptime_ms: stats.uptime_ms(now),
-            counting_ms: stats.counting_ms(window, now),
         }
     }
 }
