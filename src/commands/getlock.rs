@@ -165,7 +165,7 @@ fn reply_without_value(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, decision: Decisio
     let rule = cx.state.policies.id(get.key.name);
     let mut tally = cx.state.stats.at(cx.now);
     let reason = tally.miss_reason(reason, get.key.name);
-    tally.asked(get.key.name, false);
+    tally.record_request(get.key.name, false);
     *tally.of(rule).read(state, reason) += 1;
     write_reply(cx.reply, state, None, get.accept.is_some(), token.as_ref(), 0, decision.lease_ms());
 }

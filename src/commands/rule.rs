@@ -160,7 +160,7 @@ fn set<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let words = std::iter::from_fn(|| args.option());
     let spec = RuleSpec::parse(name, words)?;
     cx.state.policies.set(spec)?;
-    cx.state.meet_rules(|rule| rule.name().as_bytes() == name, cx.now);
+    cx.state.rules_were_set(|rule| rule.name().as_bytes() == name, cx.now);
     cx.effects.push(Effect::ReplicateVerbatim);
     cx.pass_on(PassOn::default());
     cx.reply.simple("OK");

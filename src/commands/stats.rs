@@ -7,7 +7,7 @@ use crate::cache::ids::RuleId;
 use crate::cache::rules::{Policies, Rule};
 use crate::cache::stats::report::{self, Section};
 use crate::cache::stats::window::{WINDOWS, Window};
-use crate::cache::stats::{Number, Snapshot, Whose};
+use crate::cache::stats::{Number, Scope, Snapshot};
 use crate::cache::{Cx, Reply, units};
 
 /// The declaration.
@@ -93,12 +93,12 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let by_rule = matches!(rules, Some(Rules::All));
     let mut sections: Vec<Section<'_>> = Vec::with_capacity(of_rules.len() + 1);
     for (id, name) in &of_rules {
-        sections.push(Section { rule: Some(name), numbers: cx.state.snapshot(Whose::Rule(*id), over, now) });
+        sections.push(Section { rule: Some(name), numbers: cx.state.snapshot(Scope::Rule(*id), over, now) });
     }
     let scraped = format == Some(Format::Prometheus);
     let of_node = of_rules.is_empty() || by_rule && scraped;
     if of_node {
-        sections.push(Section { rule: None, numbers: cx.state.snapshot(Whose::Node, over, now) });
+        sections.push(Section { rule: None, numbers: cx.state.snapshot(Scope::Node, over, now) });
     }
     match format {
         Some(Format::Json) => cx.reply.bulk(report::json(&sections, by_rule).as_bytes()),

@@ -87,9 +87,9 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
             state.codecs.trim();
             let now = clock_now();
             panic::count(&mut state, now);
-            state.watch(now);
+            state.sample_backlog(now);
             let State { stats, policies, .. } = &mut *state;
-            stats.remove_if_idle(policies, now);
+            stats.bound_rows(policies, now);
             filter::refresh(&state, now);
             blocked::rearm_timer(&mut state, now);
         }

@@ -10,7 +10,7 @@ use super::datatype;
 use super::ffi::{Ctx, server, server_may};
 use super::panic::{self, catch_panic};
 use super::state::try_state;
-use crate::cache::stats::{FIELDS, Number, Whose};
+use crate::cache::stats::{FIELDS, Number, Scope};
 
 /// Registers the section.
 pub(super) fn register(ctx: Ctx<'_>) -> Result<(), String> {
@@ -27,7 +27,7 @@ unsafe extern "C" fn report(info: *mut raw::RedisModuleInfoCtx, for_crash_report
         let Some(mut state) = try_state() else { return };
         let now = clock_now();
         panic::count(&mut state, now);
-        let snapshot = state.snapshot(Whose::Node, None, now);
+        let snapshot = state.snapshot(Scope::Node, None, now);
         if let Some(section) = server_may!(RedisModule_InfoAddSection) {
             // SAFETY: `info` is valid during the callback; an empty name makes the module's own section.
             unsafe { section(info, c"".as_ptr()) };

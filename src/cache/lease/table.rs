@@ -329,7 +329,7 @@ impl Leases {
     pub fn reject_waiter(&mut self, id: WaiterId, tally: &mut Tally<'_>) {
         let Some(waiter) = self.waiters.get(&id) else { return };
         tally.of(waiter.rule).busy += 1;
-        tally.asked(&waiter.key, false);
+        tally.record_request(&waiter.key, false);
         self.answer(id, WaitOutcome::Dropped, Answer::ask_again(), tally);
     }
 
@@ -345,7 +345,7 @@ impl Leases {
             }
         }
         self.remove_if_idle(waiter.db, &waiter.key);
-        tally.waited(waiter.rule, how, waiter.since_ms);
+        tally.record_wait(waiter.rule, how, waiter.since_ms);
         true
     }
 

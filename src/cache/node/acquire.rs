@@ -256,11 +256,11 @@ impl Node<'_> {
         let mut tally = self.state.stats.at(self.now);
         let reason = tally.miss_reason(read::miss_reason(slot, judge), key.name);
         let count = match slot {
-            Slot::Entry(entry) if state.is_served() => tally.served(entry),
+            Slot::Entry(entry) if state.is_served() => tally.of_hit(entry),
             _ => tally.of(rule),
         };
         *count.read(state, reason) += 1;
-        tally.asked(key.name, state.is_served());
+        tally.record_request(key.name, state.is_served());
         self.state.leases.answer(id, how, answer, &mut tally);
         true
     }
@@ -291,7 +291,7 @@ impl Node<'_> {
             let mut tally = self.state.stats.at(self.now);
             let count = tally.of(rule);
             *(if value.is_some() { &mut count.hits } else { &mut count.absent_hits }) += 1;
-            tally.asked(key.name, true);
+            tally.record_request(key.name, true);
             self.state.leases.answer(id, WaitOutcome::Served, answer, &mut tally);
         }
     }

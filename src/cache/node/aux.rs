@@ -84,7 +84,7 @@ pub fn load(state: &mut State, now: Now, next: impl FnMut() -> Option<Vec<u8>>) 
     state.clock.follow(stamp, now); // one beyond belief is not followed
     state.policies.clear_commanded();
     specs.into_iter().try_for_each(|spec| state.policies.set(spec)).map_err(|why| why.to_string())?;
-    state.meet_rules(|rule| rule.origin() == Origin::Commanded, now);
+    state.rules_were_set(|rule| rule.origin() == Origin::Commanded, now);
     for _ in 0..if with_marks { strings.number("the number of marks", MOST_MARKS)? } else { 0 } {
         let db = strings.number("the database of a mark", i32::MAX as u64)? as i32;
         let count = strings.number("the number of words", MOST_WORDS)?;

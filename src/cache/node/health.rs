@@ -11,7 +11,7 @@ use crate::cache::{Server, State};
 
 impl State {
     /// Samples the sweep's backlog, whose course is part of health. Call it at least once a minute.
-    pub fn watch(&mut self, now: Now) {
+    pub fn sample_backlog(&mut self, now: Now) {
         if self.backlog.is_due(now) {
             let waiting = self.sweep_backlog();
             self.backlog.record(waiting, now);
@@ -64,10 +64,10 @@ impl State {
     }
 
     /// Some rules were set: they can match the keys from now on.
-    pub fn meet_rules(&mut self, wanted: impl Fn(&Rule) -> bool, now: Now) {
+    pub fn rules_were_set(&mut self, wanted: impl Fn(&Rule) -> bool, now: Now) {
         let eligible = self.stats.all().eligible();
         for rule in self.policies.iter().filter(|rule| wanted(rule)) {
-            self.stats.meet(rule.id(), eligible, now);
+            self.stats.rule_was_set(rule.id(), eligible, now);
         }
     }
 }

@@ -111,8 +111,8 @@ impl Found<'_> {
     pub fn count(&self, key: &[u8], slot: Slot<'_>, policies: &Policies, tally: &mut Tally<'_>) {
         // Nearly always, and part of what a hit costs: as little as can be.
         if let (Found::Hit { .. }, Slot::Entry(entry)) = (self, slot) {
-            tally.asked(key, true);
-            tally.served(entry).hits += 1;
+            tally.record_request(key, true);
+            tally.of_hit(entry).hits += 1;
         } else {
             self.count_other(key, slot, policies, tally);
         }
@@ -120,10 +120,10 @@ impl Found<'_> {
 
     #[inline(never)]
     fn count_other(&self, key: &[u8], slot: Slot<'_>, policies: &Policies, tally: &mut Tally<'_>) {
-        tally.asked(key, !matches!(self, Found::Miss(_)));
+        tally.record_request(key, !matches!(self, Found::Miss(_)));
         match (self, slot) {
-            (Found::Stale { .. }, Slot::Entry(entry)) => tally.served(entry).stale_hits += 1,
-            (Found::Absent { .. }, Slot::Entry(entry)) => tally.served(entry).absent_hits += 1,
+            (Found::Stale { .. }, Slot::Entry(entry)) => tally.of_hit(entry).stale_hits += 1,
+            (Found::Absent { .. }, Slot::Entry(entry)) => tally.of_hit(entry).absent_hits += 1,
             (Found::Miss(reason), _) => {
                 let reason = tally.miss_reason(*reason, key);
                 *tally.of(policies.id(key)).miss(reason) += 1;

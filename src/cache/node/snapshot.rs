@@ -4,7 +4,7 @@ use crate::cache::State;
 use crate::cache::clock::Now;
 use crate::cache::ids::RuleId;
 use crate::cache::stats::window::Window;
-use crate::cache::stats::{IndexTotals, Snapshot, Whose};
+use crate::cache::stats::{IndexTotals, Scope, Snapshot};
 
 impl State {
     /// Counts an eviction: the server evicted a key, with a fresh entry of this rule or with something else.
@@ -17,21 +17,21 @@ impl State {
     }
 
     /// The numbers at `now`, since start or `RESETSTAT` or over a window.
-    pub fn snapshot(&mut self, whose: Whose, window: Option<Window>, now: Now) -> Snapshot {
+    pub fn snapshot(&mut self, scope: Scope, window: Option<Window>, now: Now) -> Snapshot {
         let (sweep_backlog, index) = (self.sweep_backlog(), self.index_totals());
         let State { stats, policies, live, leases, .. } = self;
         stats.absorb_removed_rules(policies, now);
-        let counted = stats.counted(whose, window, now);
+        let counted = stats.counted(scope, window, now);
         let of_node = (live.totals(), leases.live());
         let of_rule = |rule: RuleId| (live.of_rule(rule), leases.of_rule(rule));
-        let (totals, held) = match whose {
-            Whose::Node => of_node,
+        let (totals, held) = match scope {
+            Scope::Node => of_node,
             // All but those of the rules there are: so removed rules count here too.
-            Whose::Rule(RuleId::NONE) => {
+            Scope::Rule(RuleId::NONE) => {
                 let rules = policies.iter().map(|rule| of_rule(rule.id()));
                 rules.fold(of_node, |rest, rule| (rest.0.without(rule.0), rest.1 - rule.1))
             }
-            Whose::Rule(rule) => of_rule(rule),
+            Scope::Rule(rule) => of_rule(rule),
         };
         Snapshot {
             count: counted.count,

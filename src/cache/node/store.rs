@@ -495,7 +495,7 @@ impl State {
         setting.set(&mut self.settings, value)?;
         self.policies.apply(&self.settings);
         if setting.name == "rules" {
-            self.meet_rules(|rule| rule.origin() == Origin::Configured, now);
+            self.rules_were_set(|rule| rule.origin() == Origin::Configured, now);
         }
         let Settings { max_prefixes, max_patterns, max_members, max_tags, .. } = self.settings;
         self.invalidations.set_limits(Limits {

@@ -24,7 +24,7 @@ pub use counters::Counters;
 pub use fields::{FIELDS, Field, Kind};
 pub(in crate::cache) use fields::{percent, round};
 pub(in crate::cache) use snapshot::IndexTotals;
-pub use snapshot::{Number, Snapshot, Whose};
+pub use snapshot::{Number, Scope, Snapshot};
 pub use tally::{Stats, Tally};
 
 #[cfg(test)]

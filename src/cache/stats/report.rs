@@ -121,7 +121,7 @@ fn write_line(text: &mut String, line: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::stats::Whose;
+    use crate::cache::stats::Scope;
     use crate::testing::TestNode;
 
     /// A name that no rule can have; labels must escape it all the same.
@@ -132,7 +132,7 @@ mod tests {
         node.call("GET k");
         let now = node.now();
         let one =
-            |rule: &Option<&'static str>| Section { rule: *rule, numbers: node.state.snapshot(Whose::Node, None, now) };
+            |rule: &Option<&'static str>| Section { rule: *rule, numbers: node.state.snapshot(Scope::Node, None, now) };
         rules.iter().map(one).collect()
     }
 

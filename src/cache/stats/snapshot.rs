@@ -7,9 +7,9 @@ use super::histogram::Histogram;
 use super::live::Totals;
 use crate::cache::ids::RuleId;
 
-/// Whose numbers to report.
+/// Scope numbers to report.
 #[derive(Clone, Copy, Debug)]
-pub enum Whose {
+pub enum Scope {
     /// Those of the node.
     Node,
     /// Those of one rule; with [`RuleId::NONE`] those of the keys without a rule.

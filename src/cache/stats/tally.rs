@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::counters::Counters;
 use super::hot_keys::HotKeys;
 use super::miss_reasons::{MissReason, MissReasons};
-use super::snapshot::Whose;
+use super::snapshot::Scope;
 use super::window::{Counted, Row, Window};
 use crate::cache::clock::Now;
 use crate::cache::entry::EntryRef;
@@ -87,10 +87,10 @@ impl Stats {
 
     /// A rule was set when the node's counters had this many [eligible](Counters::eligible) keys: it can match those
     /// after.
-    pub fn meet(&mut self, rule: RuleId, eligible: u64, now: Now) {
+    pub fn rule_was_set(&mut self, rule: RuleId, eligible: u64, now: Now) {
         let known = self.row_of.get(usize::from(rule.0)).filter(|at| **at != NOWHERE).map(|at| usize::from(*at));
         let at = known.unwrap_or_else(|| self.admit(rule, now));
-        self.rows[at].rule_changed = Some((eligible, now.mono_ms()));
+        self.rows[at].rule_set_at = Some((eligible, now.mono_ms()));
     }
 
     /// How many keys a rule could have matched but did not, and in how many milliseconds, when the node's counters have
@@ -100,7 +100,7 @@ impl Stats {
         if row.is_some_and(|row| row.current.count != Counters::default()) {
             return None;
         }
-        let (before, since_ms) = row.and_then(|row| row.rule_changed).unwrap_or((0, self.since_ms));
+        let (before, since_ms) = row.and_then(|row| row.rule_set_at).unwrap_or((0, self.since_ms));
         Some((eligible.saturating_sub(before), now.mono_ms().saturating_sub(since_ms)))
     }
 
@@ -116,7 +116,7 @@ impl Stats {
 
     /// Adds the rows of removed rules to the row of keys without a rule if there are more rows than rules, and the
     /// commands that ran to the counters. Call it regularly: it bounds the number of rows.
-    pub fn remove_if_idle(&mut self, policies: &Policies, now: Now) {
+    pub fn bound_rows(&mut self, policies: &Policies, now: Now) {
         self.at(now).node();
         if self.rows.len() > policies.iter().len() + 1 {
             self.absorb_rows(policies);
@@ -160,10 +160,10 @@ impl Stats {
     }
 
     /// The counters of the node or of one rule, since start or `RESETSTAT` or over a window.
-    pub(in crate::cache) fn counted(&self, whose: Whose, window: Option<Window>, now: Now) -> Counted {
-        let rows = match whose {
-            Whose::Node => self.rows.iter(),
-            Whose::Rule(rule) => self.row(rule).map_or(&[][..], std::slice::from_ref).iter(),
+    pub(in crate::cache) fn counted(&self, scope: Scope, window: Option<Window>, now: Now) -> Counted {
+        let rows = match scope {
+            Scope::Node => self.rows.iter(),
+            Scope::Rule(rule) => self.row(rule).map_or(&[][..], std::slice::from_ref).iter(),
         };
         rows.fold(Counted::default(), |all, row| all.plus(&row.over(window, now)))
     }
@@ -211,7 +211,7 @@ impl Tally<'_> {
 
     /// The counters for a hit on an entry, which saves a load.
     #[inline(always)] // part of the cost of a hit
-    pub fn served(&mut self, entry: EntryRef<'_>) -> &mut Counters {
+    pub fn of_hit(&mut self, entry: EntryRef<'_>) -> &mut Counters {
         let count = self.of(entry.rule());
         if let Some(load_ms) = entry.load_ms() {
             count.origin_ms_saved += u64::from(load_ms);
@@ -221,12 +221,12 @@ impl Tally<'_> {
 
     /// A request for `key` was answered; `served` if with a value or an absent entry.
     #[inline(always)]
-    pub fn asked(&mut self, key: &[u8], served: bool) {
+    pub fn record_request(&mut self, key: &[u8], served: bool) {
         self.stats.hot.record(key, served, self.now);
     }
 
     /// A wait has ended.
-    pub fn waited(&mut self, rule: RuleId, how: WaitOutcome, since_ms: u64) {
+    pub fn record_wait(&mut self, rule: RuleId, how: WaitOutcome, since_ms: u64) {
         let waited_ms = self.now.mono_ms().saturating_sub(since_ms);
         let current = self.current(rule);
         Arc::make_mut(&mut current.waits).record(waited_ms);

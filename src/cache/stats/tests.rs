@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::window::Window;
-use super::{Counters, FIELDS, Number, Whose};
+use super::{Counters, FIELDS, Number, Scope};
 use crate::cache::ids::RuleId;
 use crate::testing::TestNode;
 
@@ -18,7 +18,7 @@ fn field_names_are_unique_and_definitions_are_sentences() {
 fn numbers_of_an_idle_node_are_finite() {
     let mut node = TestNode::at(0);
     let now = node.now();
-    let snapshot = node.state.snapshot(Whose::Node, None, now);
+    let snapshot = node.state.snapshot(Scope::Node, None, now);
     for field in FIELDS {
         if let Number::Fraction(x) = (field.read)(&snapshot) {
             assert!(x.is_finite(), "{}", field.name);
@@ -93,21 +93,21 @@ proptest! {
             let now = node.now();
             let ids: Vec<_> = node.state.policies.iter().map(|rule| rule.id()).chain([RuleId::NONE]).collect();
             for window in [None, Some(Window::Minute), Some(Window::Hour)] {
-                let whole = node.state.snapshot(Whose::Node, window, now);
+                let whole = node.state.snapshot(Scope::Node, window, now);
                 let rows: Vec<_> =
-                    ids.iter().map(|id| node.state.snapshot(Whose::Rule(*id), window, now)).collect();
+                    ids.iter().map(|id| node.state.snapshot(Scope::Rule(*id), window, now)).collect();
                 let sum = rows.iter().fold(Counters::default(), |sum, row| sum.with(&row.count, |a, b| a + b));
                 prop_assert_eq!(sum, whole.count);
                 prop_assert_eq!(rows.iter().map(|row| row.totals.entries).sum::<u64>(), whole.totals.entries);
                 prop_assert_eq!(rows.iter().map(|row| row.leases).sum::<u64>(), whole.leases);
             }
-            for id in ids.into_iter().map(Whose::Rule).chain([Whose::Node]) {
+            for id in ids.into_iter().map(Scope::Rule).chain([Scope::Node]) {
                 let row = node.state.snapshot(id, None, now);
                 let c = row.count;
                 prop_assert_eq!(c.requests(), c.hits + c.stale_hits + c.absent_hits + c.misses() + c.busy);
                 prop_assert_eq!(c.waits, c.waits_served + c.waits_promoted + c.waits_timed_out + c.waits_dropped);
             }
-            let whole = node.state.snapshot(Whose::Node, None, now);
+            let whole = node.state.snapshot(Scope::Node, None, now);
             let c = whole.count;
             let ended = c.fills + c.fills_stale + c.fills_lost + c.fills_failed + c.leases_released + c.leases_voided + c.leases_expired;
             prop_assert_eq!(c.leases_granted, ended + whole.leases, "each lease ends in one way");

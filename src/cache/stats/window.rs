@@ -89,7 +89,7 @@ pub(super) struct Row {
     pub(super) ends_ms: u64,
     /// When the rule was set: the node's [eligible](Counters::eligible) keys, and the moment. `None`: before the
     /// counters were zero.
-    pub(super) rule_changed: Option<(u64, u64)>,
+    pub(super) rule_set_at: Option<(u64, u64)>,
     seconds: Ring,
     minutes: Ring,
 }
@@ -101,7 +101,7 @@ impl Row {
         Row {
             current: Counted::default(),
             ends_ms,
-            rule_changed: None,
+            rule_set_at: None,
             seconds: Ring::default(),
             minutes: Ring::default(),
         }

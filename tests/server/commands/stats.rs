@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use smartcache::cache::stats::Whose;
+use smartcache::cache::stats::Scope;
 use smartcache::cache::stats::report::{self, Section};
 use smartcache::testing::TestNode;
 
@@ -180,7 +180,7 @@ const STRANGE: &str = "a\"b\\c\nd\re\u{1}\u{7f}é{}# '";
 fn strange(format: &str) -> String {
     let mut node = TestNode::at(1_000);
     let now = node.now();
-    let numbers = node.state.snapshot(Whose::Node, None, now);
+    let numbers = node.state.snapshot(Scope::Node, None, now);
     let sections = [Section { rule: Some(STRANGE), numbers }];
     if format == "JSON" { report::json(&sections, true) } else { report::prometheus(&sections, None, None) }
 }

@@ -448,7 +448,7 @@ fn a_sweep_that_gets_no_time_is_reported_and_a_deferred_one_is_not() {
         (from..from + 500).for_each(|i| drop(node.call(&format!("SET k{i} v EX 99999"))));
         node.advance(60_000);
         let now = node.now();
-        node.state.watch(now);
+        node.state.sample_backlog(now);
     };
     node.call("INVALIDATE PREFIXES 1 x SOFT OVER 1h");
     node.sweep(); // walks once now, and once more in an hour
@@ -460,7 +460,7 @@ fn a_sweep_that_gets_no_time_is_reported_and_a_deferred_one_is_not() {
     node.sweep();
     node.advance(5_000);
     let now = node.now();
-    node.state.watch(now);
+    node.state.sample_backlog(now);
     assert!(codes(&mut node).is_empty());
 }
 
