@@ -95,66 +95,66 @@ const STATISTICS_INTRO: &str = "\
 # Statistics
 
 `SMARTCACHE.STATS` returns these numbers as a map. `INFO smartcache` has the same ones with `smartcache_` before the
-name. Counters run since the server started or since `SMARTCACHE.RESETSTAT`; what is measured (entries, bytes) is as of
-now. They belong to one node: they are not saved, and not replicated; a replica counts its own reads. For Prometheus and
-a live view see [operations.md](operations.md#watching-it).
+name. Counters run since the server started or since `SMARTCACHE.RESETSTAT`; measurements (entries, bytes) are as of
+now. They belong to one node, and are neither saved nor replicated; a replica counts its own reads. For Prometheus and a
+live view see [operations.md](operations.md#watching-it).
 ";
 
 const STATISTICS_END: &str = "
-`INFO smartcache` has four more, about this process:
+`INFO smartcache` adds four numbers of the process:
 
 | field | what it is |
 |---|---|
 | `smartcache_health` | The status of [`SMARTCACHE.HEALTH`](commands.md#smartcachehealth): `ok` or `warn`. |
-| `smartcache_health_reasons` | The number of its reasons. |
-| `smartcache_offload_queued_bytes` | Bytes of large values that wait to be compressed in the background, or to be put in place. |
+| `smartcache_health_reasons` | How many reasons it reports. |
+| `smartcache_offload_queued_bytes` | Bytes of large values that wait to be compressed in the background, or to replace the uncompressed value. |
 | `smartcache_defragmented_entries` | Entries that the server's active defragmentation has moved. |
 
 ## By rule, by window, and in other formats
 
-`STATS RULE profile` returns the numbers of one rule, `STATS RULES` those of every rule, and of the keys without a rule
-under the name `(none)`, which no rule can have. They sum to the totals. A hit counts for the rule under which its entry
-was stored, a miss for the rule that its key matches now. The counts of a deleted rule are added to `(none)`.
+`STATS RULE profile` returns the numbers of one rule, `STATS RULES` those of every rule and of the keys without a rule,
+under the name `(none)`, which no rule can have. They add up to the numbers of the node. A hit counts for the rule that
+its entry was stored under, a miss for the rule that its key matches now. The counts of a removed rule move to `(none)`.
 
-`WINDOW 1m`, `5m` or `1h` returns what was counted in that time. A window starts at the start of a slot, so it is up to
-a second (`1m`) or a minute (`5m`, `1h`) longer than its name. Windows, rates and times follow the monotonic clock:
-setting the wall clock changes none of them. `counting_ms` is the time over which the counters count.
+`WINDOW 1m`, `5m` or `1h` returns what was counted lately. A window begins at a full second (`1m`) or minute (`5m`,
+`1h`), so it covers up to that much more than its name says. Windows, rates and times follow the monotonic clock: setting
+the wall clock changes none of them. `counting_ms` is the time that the counters cover.
 
-`JSON` has the fields of the map. `PROMETHEUS` is what Prometheus scrapes: `smartcache_` before the name, `_seconds` for
-`_ms` (with the value converted), `_per_second` for `_per_sec`, `_total` after counters, `rule=\"…\"` as a label. `STATS
-RULES PROMETHEUS` is all that a scrape needs: the node's own numbers (errors, waiters, uptime) are in it without a label,
-and each reason of [`HEALTH`](operations.md#health), 1 or 0, as `smartcache_health{reason=\"…\"}`. Over a window all are
-gauges, with `window=\"5m\"` as a label, and health is omitted.
+`JSON` has the fields of the map. `PROMETHEUS` is the text that Prometheus scrapes: `smartcache_` before the name,
+`_seconds` instead of `_ms` (and the number in seconds), `_per_second` instead of `_per_sec`, `_total` behind counters,
+`rule=\"…\"` as a label. One scrape of `STATS RULES PROMETHEUS` has everything: the numbers that belong to no key (errors,
+waiters, uptime) are in it without a label, and each reason of [`HEALTH`](operations.md#health) is, 1 or 0, as
+`smartcache_health{reason=\"…\"}`. Over a window no number only grows: then all metrics are gauges, with `window=\"5m\"` as a
+label, and health is left out.
 
 ## Why a miss was a miss
 
 | reason | how it is known | how sure |
 |---|---|---|
-| invalidated | the entry is still there, and was invalidated by command; or it was when it was removed: the sweep frees dead entries | certain; as below |
-| expired | the entry is still there past its TTL; or the server notified that the key expired | as below |
-| evicted | the server notified that it evicted the key | as below |
-| cold | none of the above: never stored, deleted, or removed so long ago that its record was overwritten | the rest |
+| invalidated | the entry is still there and was invalidated; or it was invalidated before it left, as are the dead entries that the sweep frees | certain; as below |
+| expired | the entry is still there and has expired; or the server reported that it let the key expire | as below |
+| evicted | the server reported that it evicted the key | as below |
+| cold | none of the above: never stored, deleted, or gone so long ago that the reason is forgotten | everything else |
 
-The server notifies the module when it evicts a key or a key expires, and each removed entry is checked for
-invalidation. The reason is kept in one table of 512 KB for the whole node, outside of the memory that the server counts
-and limits, as 32 bits in one of 131,072 slots chosen by a keyed hash of the key. One key is mistaken for another once in
-a billion misses. A later key may overwrite the slot: after *n* more such keys a reason is still known with the
-probability exp(−*n* / 131,072), that is 93 % after 10,000 and 47 % after 100,000. Then the miss counts as cold, so the
-other reasons are never overcounted; right after an invalidation of far more than 100,000 entries most of their misses
-are cold, too. Deleting an entry and a flush remove the reason. The table costs nothing on a hit or a store, and about
-20 ns where a key is evicted, expires, is deleted, swept or missed. On a replica keys expire by deletion, so their
-misses are cold.
+The server reports when it evicts a key or lets one expire, and each entry that leaves is checked for invalidation. One
+table of 512 KB for the whole node, outside the memory that the server counts and limits, remembers the reason: 32 bits
+in one of 131,072 slots, chosen by a keyed hash of the name. One key is taken for another once in a billion misses. A
+later key may overwrite the slot: after *n* more such keys a reason is still known with probability exp(−*n* / 131,072),
+which is 93 % after 10,000 and 47 % after 100,000. Otherwise the miss counts as cold, so the other reasons are never
+counted too high; right after an invalidation of far more than 100,000 entries most of their misses count as cold, too.
+Deleting an entry clears its reason, and a flush clears all. Hits and stores pay nothing for it; an eviction, an expiry, a
+deletion, a swept entry or a miss pays about 20 ns. On a replica keys expire by deletion, so their misses are cold.
 
 ## What it costs
 
-Counting is a few additions where a key is read: no clock is read for it, and nothing is allocated but what a rule
-records once a second. Of the 5,190 instructions that the server takes for a GET of 100 bytes 90 are for statistics
-and hot keys (callgrind, pipeline of 64, the module built with and without). Memory: 450 bytes for an unused rule; a used
-rule keeps at most 122 slots of its past, each 360 bytes, or 1,000 bytes if callers waited: 44 KB for a rule that is read
+Counting is a few additions per read: it reads no clock, and allocates only what a rule records once a second. Of the
+5,190 instructions that the server takes for a `GET` of 100 bytes, counting takes 90, hot keys included (callgrind, 64
+commands per pipeline, the module built with and without it). Memory: 450 bytes for a rule that is never used. A used
+rule keeps at most 122 past moments of 360 bytes each, or 1,000 bytes where callers waited: 44 KB for a rule that is read
 in every second, 120 KB if callers also wait in every second. Idle seconds cost nothing.
 [`SMARTCACHE.HOTKEYS`](commands.md#smartcachehotkeys) takes about 120 KB.
 
-Percentiles of waits come from a histogram of 160 buckets: exact below 16 ms, then to a sixteenth.
+Percentiles of waits come from a histogram of 160 buckets: exact below 16 ms, to within a sixteenth above.
 ";
 
 fn main() -> ExitCode {
