@@ -1,5 +1,5 @@
-//! A panic never kills the server, and leaves nobody out of step: proved with a command that exists only in test builds,
-//! and panics or has another command panic at a place of the code.
+//! A panic never kills the server and leaves every connection in step: tested with a command of test builds that
+//! panics, or makes another command panic at a given place in the code.
 
 use std::path::PathBuf;
 
