@@ -8,7 +8,7 @@ use super::spec::{Arg, Command, Flag, Keys, Kind, Run};
 use crate::cache::cluster::bus::PassOn;
 use crate::cache::effects::Effect;
 use crate::cache::error::{Error, Word};
-use crate::cache::invalidation::marks::How;
+use crate::cache::invalidation::mark::How;
 use crate::cache::invalidation::messages::{Invalidation, Selector};
 use crate::cache::node::invalidate::TAG_KEY;
 use crate::cache::{Cx, Right};

@@ -5,7 +5,7 @@ use super::options::{self, LIFETIME, Takes};
 use super::spec::{Access, Arg, Command, Flag, Keys, Run};
 use crate::cache::effects::{Effect, Event};
 use crate::cache::error::Error;
-use crate::cache::invalidation::marks::Verdict;
+use crate::cache::invalidation::mark::Verdict;
 use crate::cache::lease::tombstones::TombstoneKind;
 use crate::cache::{Cx, Judge, Slot};
 

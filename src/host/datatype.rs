@@ -22,7 +22,7 @@ use crate::cache::codec::CodecId;
 use crate::cache::entry::format::{self, Expiry};
 use crate::cache::entry::{Entry, EntryRef, Freshness};
 use crate::cache::ids::RuleId;
-use crate::cache::invalidation::marks::Verdict;
+use crate::cache::invalidation::mark::Verdict;
 use crate::cache::node::aux;
 use crate::cache::node::store::Source;
 

@@ -2,7 +2,8 @@
 
 use crate::cache::clock::Now;
 use crate::cache::entry::{EntryRef, Freshness};
-use crate::cache::invalidation::marks::{Invalidations, Verdict};
+use crate::cache::invalidation::mark::Verdict;
+use crate::cache::invalidation::marks::Invalidations;
 
 /// Judges the entry under one key at one moment, by what it says itself and by what was invalidated. Nothing else may say
 /// what is fresh.

@@ -29,109 +29,22 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::Hasher;
-use std::ops::Bound;
 
-use siphasher::sip::SipHasher13;
-use smallvec::SmallVec;
-
+use super::database::{Database, Limits};
+use super::forgotten::Forgotten;
+use super::mark::{InvalidationMark, MarkTarget, Verdict};
+use super::record::Record;
+use super::summary::{SUMMARY_SLOTS, StampSummary};
+use super::tag_index::TagIndex;
 use crate::cache::clock::{self, Now, Stamp};
 use crate::cache::entry::{EntryMut, EntryRef, Freshness};
-use crate::cache::glob::{Glob, Prefilter};
+use crate::cache::glob::Glob;
 use crate::cache::ids::TagId;
-use crate::cache::invalidation::chunked::Chunked;
-use crate::cache::invalidation::tag_index::TagIndex;
 use crate::cache::lease::token::Token;
 use crate::cache::lease::tombstones::LoadConflict;
 
 /// Databases whose newest marks are told apart. Those beyond share a number with one of these: more entries are looked at.
 const DATABASES: usize = 1024;
-/// For how long a mark is kept at least: no load that is older is likely to be out.
-const KEPT_MS: u64 = 60_000;
-/// Places for tags in a summary: 2 KB.
-const SUMMARY_SLOTS: usize = 256;
-/// Soft marks that are kept of one name.
-const SOFTS: usize = 8;
-/// Stamps of forgotten tags, by a hash of the tag's name.
-const FORGOTTEN: usize = 4096;
-
-/// What is invalidated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MarkTarget<'w> {
-    /// Everything in the database.
-    All,
-    /// What holds the tag.
-    Tag(TagId),
-    /// Keys that begin so.
-    Prefix(&'w [u8]),
-    /// Keys that match.
-    Pattern(&'w [u8]),
-}
-
-/// What an invalidation says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidationMark {
-    /// Its place in the order of things.
-    pub stamp: Stamp,
-    /// When it happened, in milliseconds of Unix time: windows count from then.
-    pub at_ms: u64,
-    /// Dead, or stale.
-    pub how: How,
-    /// Until when loads that begin are not trusted either, in milliseconds of the monotonic clock; 0: they are.
-    pub guard_ms: u64,
-}
-
-/// How an invalidation ends what it hits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// It is dead.
-    Hard,
-    /// It is stale.
-    Soft {
-        /// Each key ends at an offset of its own within so many milliseconds (`OVER`).
-        over_ms: u64,
-    },
-}
-
-impl How {
-    /// When the last key of a ramp that began at `at_ms` ends, in milliseconds of the monotonic clock;
-    /// `None` when that is over, or there is none.
-    pub fn ramp_ends(self, at_ms: u64, now: Now) -> Option<u64> {
-        let How::Soft { over_ms } = self else { return None };
-        let left_ms = at_ms.saturating_add(over_ms).saturating_sub(now.ms()).min(over_ms);
-        (left_ms > 0).then(|| now.mono_ms().saturating_add(left_ms))
-    }
-}
-
-/// What marks make of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nothing.
-    Untouched,
-    /// Stale from then on, in milliseconds of Unix time, and not yet.
-    Later(u64),
-    /// Stale since then, in milliseconds of Unix time.
-    Stale(u64),
-    /// Dead.
-    Dead,
-}
-
-/// How many marks of a kind one database keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Patterns; beyond it the oldest is made one of the whole database.
-    pub patterns: usize,
-    /// Prefixes, likewise.
-    pub prefixes: usize,
-    /// Entries and tags that are listed with each other, in one database (`tag_index.rs`).
-    pub members: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { patterns: 1_024, prefixes: 100_000, members: u64::MAX }
-    }
-}
 
 /// The marks of one node, and the members of its tags.
 pub struct Invalidations {
@@ -146,67 +59,6 @@ pub struct Invalidations {
     deferred_frees: RefCell<Vec<TagIndex>>,
     /// Databases to which something has come that was dead on arrival: no walk has been asked for that finds it.
     dead_on_arrival: RefCell<BTreeSet<i32>>,
-}
-
-/// The marks of a database in few words, which stay in the processor's nearest cache: what is newer than these stamps needs
-/// no closer look. After a tag was invalidated that is nearly every entry with other tags.
-struct StampSummary {
-    /// The newest mark that is no tag's.
-    others: Cell<u64>,
-    /// The newest mark of the tags that share a place, by id.
-    tags: [Cell<u64>; SUMMARY_SLOTS],
-}
-
-#[derive(Default)]
-struct Database {
-    floor: Record,
-    /// The newest stamp of each tag's record, by id: what a read asks first.
-    latest: Chunked<u64>,
-    tags: HashMap<TagId, Record>,
-    prefixes: BTreeMap<Box<[u8]>, Record>,
-    patterns: Vec<(Glob, Record)>,
-    /// The newest stamp among prefixes and patterns.
-    newest_by_name: u64,
-    /// A sweep that began at this stamp has been everywhere.
-    swept: u64,
-    forgotten: Forgotten,
-    tag_index: TagIndex,
-    /// The newest stamp of an entry that has come.
-    newest_here: u64,
-    /// All entries were hit at this stamp; what is older is not counted.
-    counted_since: u64,
-    /// Entries with a later stamp than that.
-    entries: u64,
-    /// Those of them that tags have hit.
-    hit: u64,
-}
-
-/// What is known of the floor, or of one name.
-#[derive(Clone, Debug, Default)]
-struct Record {
-    hard: u64,
-    hard_guard: u64,
-    /// In order; none is older than `hard`.
-    softs: SmallVec<[Soft; 1]>,
-    soft_guard: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Soft {
-    stamp: u64,
-    at_ms: u64,
-    over_ms: u64,
-}
-
-/// The newest marks that were forgotten.
-#[derive(Debug, Default)]
-struct Forgotten {
-    /// Of prefixes and patterns.
-    by_name: u64,
-    /// Of tags, by a hash of the name.
-    tags: Box<[u64]>,
-    /// Of all tags, as saved.
-    any_tag: u64,
 }
 
 impl std::fmt::Debug for Invalidations {
@@ -587,7 +439,7 @@ impl Invalidations {
     pub fn forgot_tag(&self, db: i32, name: &[u8], stamp: Stamp, guard_ms: u64) {
         self.change(db, |marks| {
             marks.forgotten.tag(name, stamp.0);
-            marks.floor.hard_guard = marks.floor.hard_guard.max(guard_ms);
+            marks.floor.extend_guard(guard_ms);
         });
     }
 
@@ -750,322 +602,13 @@ fn raise(cell: &Cell<u64>, stamp: u64) {
     cell.set(cell.get().max(stamp));
 }
 
-impl Default for StampSummary {
-    fn default() -> Self {
-        StampSummary { others: Cell::default(), tags: [const { Cell::new(0) }; SUMMARY_SLOTS] }
-    }
-}
-
-impl StampSummary {
-    fn cells(&self) -> impl Iterator<Item = &Cell<u64>> {
-        self.tags.iter().chain([&self.others])
-    }
-}
-
-impl Database {
-    fn hits_all(&self, stamp: u64) -> bool {
-        stamp >= self.newest_here
-    }
-
-    /// Asks what each read of an older entry asks: a look at a number for each tag.
-    #[inline]
-    fn verdict_by_tags(&self, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
-        let stamp = entry.stamp().0;
-        let mut verdict = Verdict::Untouched;
-        if stamp <= self.floor.newest() {
-            verdict = self.floor.verdict(stamp, name, now);
-        }
-        for tag in entry.tags() {
-            if stamp <= self.latest.get(tag.0 as usize).copied().unwrap_or(0)
-                && let Some(record) = self.tags.get(&tag)
-            {
-                verdict = verdict.and(record.verdict(stamp, name, now));
-            }
-        }
-        verdict
-    }
-
-    #[inline]
-    fn verdict_by_name(&self, name: &[u8], stamp: u64, now: Now) -> Verdict {
-        let mut verdict = Verdict::Untouched;
-        if stamp <= self.newest_by_name {
-            self.by_name(name, |record| verdict = verdict.and(record.verdict(stamp, name, now)));
-        }
-        verdict
-    }
-
-    /// Tells the records of prefixes and patterns that concern a name.
-    fn by_name(&self, name: &[u8], mut tell: impl FnMut(&Record)) {
-        // The longest prefix that sorts before the name; then, since no longer one can be right, among those of what the
-        // two have in common.
-        let mut rest = name;
-        while !self.prefixes.is_empty() {
-            let Some((prefix, record)) =
-                self.prefixes.range::<[u8], _>((Bound::Unbounded, Bound::Included(rest))).next_back()
-            else {
-                break;
-            };
-            let common = prefix.iter().zip(rest).take_while(|(a, b)| a == b).count();
-            if common == prefix.len() {
-                tell(record);
-                match common.checked_sub(1) {
-                    Some(shorter) => rest = &rest[..shorter],
-                    None => break,
-                }
-            } else {
-                rest = &rest[..common];
-            }
-        }
-        if !self.patterns.is_empty() {
-            let prefilter = Prefilter::of(name);
-            let fits = |glob: &Glob| prefilter.has(glob.needs()) && glob.matches(name);
-            self.patterns.iter().filter(|(glob, _)| fits(glob)).for_each(|(_, record)| tell(record));
-        }
-    }
-
-    /// Forgets those prefixes and patterns up to a stamp that may go. Gives the newest stamp and the last guard of them.
-    fn forget_by_name(&mut self, until: u64, may_go: impl Fn(&Record) -> bool) -> Option<(Stamp, u64)> {
-        if self.newest_by_name == 0 {
-            return None;
-        }
-        let (mut newest, mut guard) = (0, 0);
-        let mut stays = |record: &Record| {
-            let goes = record.newest() <= until && may_go(record);
-            if goes {
-                (newest, guard) = (newest.max(record.newest()), guard.max(record.guard()));
-            }
-            !goes
-        };
-        self.prefixes.retain(|_, record| stays(record));
-        self.patterns.retain(|(_, record)| stays(record));
-        if newest == 0 {
-            return None;
-        }
-        self.forgotten.by_name = self.forgotten.by_name.max(newest);
-        let left = self.prefixes.values().chain(self.patterns.iter().map(|(_, record)| record));
-        self.newest_by_name = left.map(Record::newest).max().unwrap_or(0);
-        Some((Stamp(newest), guard))
-    }
-
-    /// Makes the oldest patterns and prefixes one of the whole database, of the same kind, while there are too many.
-    fn fold(&mut self, limits: Limits) {
-        while self.patterns.len() > limits.patterns {
-            let oldest = self.patterns.iter().enumerate().min_by_key(|(_, (_, record))| record.newest());
-            let Some((at, _)) = oldest else { break };
-            let (_, record) = self.patterns.remove(at);
-            self.take_in(&record);
-        }
-        if self.prefixes.len() > limits.prefixes {
-            // A tenth at once: looking for the oldest of so many each time would take long.
-            let mut stamps: Vec<u64> = self.prefixes.values().map(Record::newest).collect();
-            let nth = stamps.len() - 1 - limits.prefixes + limits.prefixes / 10;
-            let (_, bound, _) = stamps.select_nth_unstable(nth);
-            let bound = *bound;
-            let mut old = Vec::new();
-            self.prefixes.retain(|_, record| {
-                let stays = record.newest() > bound;
-                if !stays {
-                    old.push(std::mem::take(record));
-                }
-                stays
-            });
-            old.iter().for_each(|record| self.take_in(record));
-        }
-    }
-
-    /// (What it hits counts as it did: until its memory is freed.)
-    fn take_in(&mut self, record: &Record) {
-        record.marks().for_each(|mark| self.floor.take(mark));
-    }
-}
-
-impl Record {
-    fn of(mark: InvalidationMark) -> Self {
-        let mut record = Record::default();
-        record.take(mark);
-        record
-    }
-
-    fn newest(&self) -> u64 {
-        self.softs.last().map_or(0, |soft| soft.stamp).max(self.hard)
-    }
-
-    /// Until when loads that begin are not trusted.
-    fn guard(&self) -> u64 {
-        self.hard_guard.max(self.soft_guard)
-    }
-
-    /// Takes a mark. A replayed or overtaken one moves nothing back.
-    fn take(&mut self, mark: InvalidationMark) {
-        let stamp = mark.stamp.0;
-        match mark.how {
-            How::Hard => {
-                self.hard = self.hard.max(stamp);
-                self.hard_guard = self.hard_guard.max(mark.guard_ms);
-                self.softs.retain(|soft| soft.stamp > stamp);
-            }
-            How::Soft { over_ms } => {
-                self.soft_guard = self.soft_guard.max(mark.guard_ms);
-                let at = self.softs.partition_point(|soft| soft.stamp < stamp);
-                if stamp > self.hard && self.softs.get(at).is_none_or(|soft| soft.stamp != stamp) {
-                    self.softs.insert(at, Soft { stamp, at_ms: mark.at_ms, over_ms });
-                    self.merge();
-                }
-            }
-        }
-    }
-
-    /// Makes the two soft marks one that are nearest to each other in time, when there are too many: both end with the
-    /// earlier one, at once.
-    fn merge(&mut self) {
-        if self.softs.len() > SOFTS {
-            let gap = |at: &usize| self.softs[*at].at_ms.abs_diff(self.softs[at + 1].at_ms);
-            if let Some(at) = (0..self.softs.len() - 1).min_by_key(gap) {
-                let earlier = self.softs.remove(at);
-                let later = &mut self.softs[at];
-                (later.at_ms, later.over_ms) = (later.at_ms.min(earlier.at_ms), 0);
-            }
-        }
-    }
-
-    fn verdict(&self, stamp: u64, name: &[u8], now: Now) -> Verdict {
-        if stamp <= self.hard {
-            return Verdict::Dead;
-        }
-        let concerned = self.softs.iter().filter(|soft| stamp <= soft.stamp);
-        concerned.fold(Verdict::Untouched, |verdict, soft| verdict.and(soft.verdict(name, now)))
-    }
-
-    fn conflict(&self, name: &[u8], token: Token, now: Now) -> Option<LoadConflict> {
-        if token.mono_ms < self.hard_guard {
-            return Some(LoadConflict::Dead);
-        }
-        match self.verdict(token.stamp.0, name, now) {
-            Verdict::Dead => Some(LoadConflict::Dead),
-            Verdict::Stale(since) => Some(LoadConflict::stale_since(since)),
-            Verdict::Untouched | Verdict::Later(_) if token.mono_ms < self.soft_guard => {
-                Some(LoadConflict::stale_since(self.softs.last().map_or(now.ms(), |soft| soft.at_ms)))
-            }
-            Verdict::Untouched | Verdict::Later(_) => None,
-        }
-    }
-
-    /// What is later than this stamp is of this moment.
-    fn cut(&mut self, stamp: u64) {
-        self.hard = self.hard.min(stamp);
-        self.softs.iter_mut().for_each(|soft| soft.stamp = soft.stamp.min(stamp));
-        self.softs.dedup_by(|later, earlier| {
-            let same = later.stamp == earlier.stamp;
-            if same {
-                (earlier.at_ms, earlier.over_ms) = (earlier.at_ms.min(later.at_ms), 0);
-            }
-            same
-        });
-    }
-
-    /// Whether it may be forgotten, as far as loads are concerned.
-    fn may_go(&self, now: Now, oldest_lease: impl Fn() -> Option<Token>) -> bool {
-        let (newest, guard) = (self.newest(), self.guard());
-        Stamp(newest).ms().saturating_add(KEPT_MS) <= now.ms()
-            && (guard == 0 || guard.saturating_add(KEPT_MS) <= now.mono_ms())
-            && self.is_over(now)
-            && oldest_lease().is_none_or(|lease| lease.stamp.0 > newest && lease.mono_ms >= guard)
-    }
-
-    /// Whether neither a guard nor a ramp of it stands.
-    fn is_over(&self, now: Now) -> bool {
-        self.guard() <= now.mono_ms()
-            && self.softs.iter().all(|soft| soft.at_ms.saturating_add(soft.over_ms) <= now.ms())
-    }
-
-    fn marks(&self) -> impl Iterator<Item = InvalidationMark> + '_ {
-        let hard = InvalidationMark { stamp: Stamp(self.hard), at_ms: 0, how: How::Hard, guard_ms: self.hard_guard };
-        let soft = |soft: &Soft| InvalidationMark {
-            stamp: Stamp(soft.stamp),
-            at_ms: soft.at_ms,
-            how: How::Soft { over_ms: soft.over_ms },
-            guard_ms: self.soft_guard,
-        };
-        // The guard of a soft one outlives it, when a hard one has come after it.
-        let guard = Soft { stamp: self.hard, at_ms: 0, over_ms: 0 };
-        let guard = (self.softs.is_empty() && self.soft_guard > 0).then(|| soft(&guard));
-        (self.hard.max(self.hard_guard) > 0).then_some(hard).into_iter().chain(guard).chain(self.softs.iter().map(soft))
-    }
-}
-
-impl Soft {
-    fn verdict(&self, name: &[u8], now: Now) -> Verdict {
-        if self.over_ms == 0 {
-            return Verdict::Stale(self.at_ms); // a state: also where the clock lags behind it
-        }
-        let at = self.at_ms.saturating_add(ramp_offset(name, self.over_ms));
-        if at <= now.ms() { Verdict::Stale(at) } else { Verdict::Later(at) }
-    }
-}
-
-/// When within a ramp of `over_ms` milliseconds (above 0) a key ends: the same offset on every node.
-fn ramp_offset(name: &[u8], over_ms: u64) -> u64 {
-    hash(name) % over_ms
-}
-
-/// The same on every node.
-fn hash(name: &[u8]) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(name);
-    hasher.finish()
-}
-
-impl Verdict {
-    /// The stricter of two, and of two alike the earlier.
-    #[must_use]
-    pub fn and(self, other: Verdict) -> Verdict {
-        match (self, other) {
-            (Verdict::Dead, _) | (_, Verdict::Dead) => Verdict::Dead,
-            (Verdict::Stale(a), Verdict::Stale(b)) => Verdict::Stale(a.min(b)),
-            (Verdict::Stale(at), _) | (_, Verdict::Stale(at)) => Verdict::Stale(at),
-            (Verdict::Later(a), Verdict::Later(b)) => Verdict::Later(a.min(b)),
-            (Verdict::Later(at), _) | (_, Verdict::Later(at)) => Verdict::Later(at),
-            (Verdict::Untouched, Verdict::Untouched) => Verdict::Untouched,
-        }
-    }
-
-    /// Writes it into an entry.
-    pub fn write(self, entry: &mut EntryMut<'_>) {
-        match self {
-            Verdict::Untouched => {}
-            Verdict::Later(at) => entry.end_by(at),
-            Verdict::Stale(since) => entry.make_stale_since(since),
-            Verdict::Dead => entry.kill(),
-        }
-    }
-}
-
-impl Forgotten {
-    fn tag(&mut self, name: &[u8], stamp: u64) {
-        if self.tags.is_empty() {
-            self.tags = vec![0; FORGOTTEN].into();
-        }
-        let slot = &mut self.tags[hash(name) as usize % FORGOTTEN];
-        *slot = stamp.max(*slot);
-    }
-
-    fn after<'n>(&self, stamp: u64, mut tags: impl Iterator<Item = &'n [u8]>) -> bool {
-        let of = |name: &[u8]| self.tags.get(hash(name) as usize % FORGOTTEN).copied().unwrap_or(0);
-        stamp <= self.by_name || tags.any(|name| stamp <= of(name).max(self.any_tag))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    const NOW: u64 = 1_000_000;
-
-    fn at(ms: u64) -> Now {
-        Now::from_us(ms * 1_000)
-    }
+    use super::super::mark::How;
 
     fn mark(stamp: u64, how: How) -> InvalidationMark {
         InvalidationMark { stamp: Stamp(stamp), at_ms: stamp, how, guard_ms: 0 }
@@ -1093,67 +636,6 @@ mod tests {
                 (1..).zip(&prefixes).filter(|(_, prefix)| name.starts_with(prefix)).map(|(at, _)| at).collect();
             prop_assert_eq!(names(&marks, &name), expected);
         }
-
-        /// Against all marks that were ever taken: never less, and the same as long as none had to be made one.
-        #[test]
-        fn a_record_is_worth_all_marks_that_it_has_taken(
-            taken in proptest::collection::vec((1u64..60, prop_oneof![
-                1 => Just(How::Hard),
-                4 => Just(How::Soft { over_ms: 0 }),
-                3 => (1u64..40).prop_map(|over_ms| How::Soft { over_ms }),
-            ], 0u64..100), 0..25),
-            stamp in 1u64..60,
-            now in 0u64..120,
-        ) {
-            let mut record = Record::default();
-            let mut all = Verdict::Untouched;
-            let (mut softs, mut guard) = (Vec::new(), 0);
-            for (at, how, guard_ms) in &taken {
-                record.take(InvalidationMark { guard_ms: *guard_ms, ..mark(*at, *how) });
-                guard = guard.max(*guard_ms);
-                if stamp <= *at {
-                    all = all.and(match how {
-                        How::Hard => Verdict::Dead,
-                        How::Soft { over_ms } => Soft { stamp: *at, at_ms: *at, over_ms: *over_ms }.verdict(b"k", self::at(now)),
-                    });
-                }
-                if matches!(how, How::Soft { .. }) {
-                    softs.push(*at);
-                }
-            }
-            softs.sort_unstable();
-            // Of two with the same stamp, which do not happen, the first counts.
-            prop_assume!(softs.windows(2).all(|two| two[0] != two[1]));
-            let told = record.verdict(stamp, b"k", self::at(now));
-            prop_assert_eq!(told.and(all), told, "never less than {:?}", all);
-            if softs.len() <= SOFTS {
-                prop_assert_eq!(told, all);
-            }
-            prop_assert_eq!(record.guard(), guard);
-            prop_assert!(record.softs.is_sorted_by_key(|soft| soft.stamp) && record.softs.len() <= SOFTS);
-
-            let mut again = Record::default();
-            record.marks().for_each(|mark| again.take(mark));
-            prop_assert_eq!(again.verdict(stamp, b"k", self::at(now)), told, "as it is saved");
-            prop_assert_eq!(again.guard(), guard);
-        }
-    }
-
-    #[test]
-    fn a_mark_is_forgotten_a_minute_after_it_its_guard_and_its_slope_and_with_no_older_load_out() {
-        let token = |stamp: u64, mono_ms: u64| Some(Token { stamp: Stamp(stamp), mono_ms });
-        let stamp = NOW * 1_000;
-        let plain = Record::of(mark(stamp, How::Hard));
-        assert!(!plain.may_go(at(NOW + KEPT_MS - 1), || None) && plain.may_go(at(NOW + KEPT_MS), || None));
-        assert!(!plain.may_go(at(NOW + KEPT_MS), || token(stamp, 0)), "a load that is older");
-        assert!(plain.may_go(at(NOW + KEPT_MS), || token(stamp + 1, 0)));
-        let guarded = Record::of(InvalidationMark { guard_ms: NOW + 500_000, ..mark(stamp, How::Hard) });
-        assert!(!guarded.may_go(at(NOW + 500_000 + KEPT_MS - 1), || None));
-        let later = at(NOW + 500_000 + KEPT_MS);
-        assert!(guarded.may_go(later, || None) && guarded.may_go(later, || token(stamp + 9, NOW + 500_000)));
-        assert!(!guarded.may_go(later, || token(stamp + 9, NOW + 499_999)), "a load that began inside the guard");
-        let ramp = Record::of(InvalidationMark { at_ms: NOW, ..mark(stamp, How::Soft { over_ms: 500_000 }) });
-        assert!(!ramp.may_go(at(NOW + 499_999), || None) && ramp.may_go(at(NOW + 500_000), || None));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use crate::cache::clock::Stamp;
 use crate::cache::error::Error;
-use crate::cache::invalidation::marks::How;
+use crate::cache::invalidation::mark::How;
 use crate::cache::invalidation::tags::MAX_TAG_LEN;
 use crate::cache::units;
 

@@ -5,7 +5,7 @@ use crate::cache::effects::Effect;
 use crate::cache::entry::Freshness;
 use crate::cache::glob::Glob;
 use crate::cache::ids::TagId;
-use crate::cache::invalidation::marks::{How, InvalidationMark, MarkTarget, Verdict};
+use crate::cache::invalidation::mark::{How, InvalidationMark, MarkTarget, Verdict};
 use crate::cache::invalidation::messages::{Done, Invalidation, MarkMessage, Selector, encode};
 use crate::cache::invalidation::sweep::{Scope, Walk};
 use crate::cache::{Cx, Judge, Key, Slot, State};

@@ -20,7 +20,8 @@ use crate::cache::entry::{Entry, Freshness, MAX_LEN, MAX_TAGS, Parts};
 use crate::cache::error::Error;
 use crate::cache::ids::RuleId;
 use crate::cache::ids::TagId;
-use crate::cache::invalidation::marks::{self, Limits};
+use crate::cache::invalidation::database::Limits;
+use crate::cache::invalidation::mark::Verdict;
 use crate::cache::invalidation::sweep::Walk;
 use crate::cache::invalidation::tags::Tags;
 use crate::cache::lease::fill::{FillVerdict, Filled, Provenance};
@@ -316,7 +317,7 @@ fn put<'w>(
         stored,
     });
     // Loaded before a ramp (`OVER`), it ends at its offset, also when the mark is forgotten.
-    if let marks::Verdict::Later(at) = cx.state.invalidations.verdict(cx.caller.db, key.name, entry.as_ref(), cx.now) {
+    if let Verdict::Later(at) = cx.state.invalidations.verdict(cx.caller.db, key.name, entry.as_ref(), cx.now) {
         entry.as_mut().end_by(at);
     }
     let gone_at = entry.as_ref().gone_at();

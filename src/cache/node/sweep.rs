@@ -3,7 +3,7 @@
 use crate::cache::clock::Now;
 use crate::cache::effects::{Effect, Effects, Event};
 use crate::cache::entry::{EntryRef, Freshness};
-use crate::cache::invalidation::marks::Verdict;
+use crate::cache::invalidation::mark::Verdict;
 use crate::cache::invalidation::sweep::{Job, Walk};
 use crate::cache::{Judge, Key, Keyspace, Slot, State};
 

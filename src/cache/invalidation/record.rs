@@ -1,0 +1,245 @@
+//! What is known of one name, or of a whole database: its hard and soft stamps, and their guards.
+
+use smallvec::SmallVec;
+
+use super::hash::hash;
+use super::mark::{How, InvalidationMark, Verdict};
+use crate::cache::clock::{Now, Stamp};
+use crate::cache::lease::token::Token;
+use crate::cache::lease::tombstones::LoadConflict;
+
+/// For how long a mark is kept at least: no load that is older is likely to be out.
+const KEPT_MS: u64 = 60_000;
+/// Soft marks that are kept of one name.
+const SOFTS: usize = 8;
+
+/// What is known of the floor, or of one name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Record {
+    hard: u64,
+    hard_guard: u64,
+    /// In order; none is older than `hard`.
+    softs: SmallVec<[Soft; 1]>,
+    soft_guard: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Soft {
+    stamp: u64,
+    at_ms: u64,
+    over_ms: u64,
+}
+
+impl Record {
+    pub(super) fn of(mark: InvalidationMark) -> Self {
+        let mut record = Record::default();
+        record.take(mark);
+        record
+    }
+
+    pub(super) fn newest(&self) -> u64 {
+        self.softs.last().map_or(0, |soft| soft.stamp).max(self.hard)
+    }
+
+    /// Until when loads that begin are not trusted.
+    pub(super) fn guard(&self) -> u64 {
+        self.hard_guard.max(self.soft_guard)
+    }
+
+    /// No load that begins until then is trusted.
+    pub(super) fn extend_guard(&mut self, guard_ms: u64) {
+        self.hard_guard = self.hard_guard.max(guard_ms);
+    }
+
+    /// Takes a mark. A replayed or overtaken one moves nothing back.
+    pub(super) fn take(&mut self, mark: InvalidationMark) {
+        let stamp = mark.stamp.0;
+        match mark.how {
+            How::Hard => {
+                self.hard = self.hard.max(stamp);
+                self.hard_guard = self.hard_guard.max(mark.guard_ms);
+                self.softs.retain(|soft| soft.stamp > stamp);
+            }
+            How::Soft { over_ms } => {
+                self.soft_guard = self.soft_guard.max(mark.guard_ms);
+                let at = self.softs.partition_point(|soft| soft.stamp < stamp);
+                if stamp > self.hard && self.softs.get(at).is_none_or(|soft| soft.stamp != stamp) {
+                    self.softs.insert(at, Soft { stamp, at_ms: mark.at_ms, over_ms });
+                    self.merge();
+                }
+            }
+        }
+    }
+
+    /// Makes the two soft marks one that are nearest to each other in time, when there are too many: both end with the
+    /// earlier one, at once.
+    fn merge(&mut self) {
+        if self.softs.len() > SOFTS {
+            let gap = |at: &usize| self.softs[*at].at_ms.abs_diff(self.softs[at + 1].at_ms);
+            if let Some(at) = (0..self.softs.len() - 1).min_by_key(gap) {
+                let earlier = self.softs.remove(at);
+                let later = &mut self.softs[at];
+                (later.at_ms, later.over_ms) = (later.at_ms.min(earlier.at_ms), 0);
+            }
+        }
+    }
+
+    pub(super) fn verdict(&self, stamp: u64, name: &[u8], now: Now) -> Verdict {
+        if stamp <= self.hard {
+            return Verdict::Dead;
+        }
+        let concerned = self.softs.iter().filter(|soft| stamp <= soft.stamp);
+        concerned.fold(Verdict::Untouched, |verdict, soft| verdict.and(soft.verdict(name, now)))
+    }
+
+    pub(super) fn conflict(&self, name: &[u8], token: Token, now: Now) -> Option<LoadConflict> {
+        if token.mono_ms < self.hard_guard {
+            return Some(LoadConflict::Dead);
+        }
+        match self.verdict(token.stamp.0, name, now) {
+            Verdict::Dead => Some(LoadConflict::Dead),
+            Verdict::Stale(since) => Some(LoadConflict::stale_since(since)),
+            Verdict::Untouched | Verdict::Later(_) if token.mono_ms < self.soft_guard => {
+                Some(LoadConflict::stale_since(self.softs.last().map_or(now.ms(), |soft| soft.at_ms)))
+            }
+            Verdict::Untouched | Verdict::Later(_) => None,
+        }
+    }
+
+    /// What is later than this stamp is of this moment.
+    pub(super) fn cut(&mut self, stamp: u64) {
+        self.hard = self.hard.min(stamp);
+        self.softs.iter_mut().for_each(|soft| soft.stamp = soft.stamp.min(stamp));
+        self.softs.dedup_by(|later, earlier| {
+            let same = later.stamp == earlier.stamp;
+            if same {
+                (earlier.at_ms, earlier.over_ms) = (earlier.at_ms.min(later.at_ms), 0);
+            }
+            same
+        });
+    }
+
+    /// Whether it may be forgotten, as far as loads are concerned.
+    pub(super) fn may_go(&self, now: Now, oldest_lease: impl Fn() -> Option<Token>) -> bool {
+        let (newest, guard) = (self.newest(), self.guard());
+        Stamp(newest).ms().saturating_add(KEPT_MS) <= now.ms()
+            && (guard == 0 || guard.saturating_add(KEPT_MS) <= now.mono_ms())
+            && self.is_over(now)
+            && oldest_lease().is_none_or(|lease| lease.stamp.0 > newest && lease.mono_ms >= guard)
+    }
+
+    /// Whether neither a guard nor a ramp of it stands.
+    pub(super) fn is_over(&self, now: Now) -> bool {
+        self.guard() <= now.mono_ms()
+            && self.softs.iter().all(|soft| soft.at_ms.saturating_add(soft.over_ms) <= now.ms())
+    }
+
+    pub(super) fn marks(&self) -> impl Iterator<Item = InvalidationMark> + '_ {
+        let hard = InvalidationMark { stamp: Stamp(self.hard), at_ms: 0, how: How::Hard, guard_ms: self.hard_guard };
+        let soft = |soft: &Soft| InvalidationMark {
+            stamp: Stamp(soft.stamp),
+            at_ms: soft.at_ms,
+            how: How::Soft { over_ms: soft.over_ms },
+            guard_ms: self.soft_guard,
+        };
+        // The guard of a soft one outlives it, when a hard one has come after it.
+        let guard = Soft { stamp: self.hard, at_ms: 0, over_ms: 0 };
+        let guard = (self.softs.is_empty() && self.soft_guard > 0).then(|| soft(&guard));
+        (self.hard.max(self.hard_guard) > 0).then_some(hard).into_iter().chain(guard).chain(self.softs.iter().map(soft))
+    }
+}
+
+impl Soft {
+    fn verdict(&self, name: &[u8], now: Now) -> Verdict {
+        if self.over_ms == 0 {
+            return Verdict::Stale(self.at_ms); // a state: also where the clock lags behind it
+        }
+        let at = self.at_ms.saturating_add(ramp_offset(name, self.over_ms));
+        if at <= now.ms() { Verdict::Stale(at) } else { Verdict::Later(at) }
+    }
+}
+
+/// When within a ramp of `over_ms` milliseconds (above 0) a key ends: the same offset on every node.
+fn ramp_offset(name: &[u8], over_ms: u64) -> u64 {
+    hash(name) % over_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: u64 = 1_000_000;
+
+    fn at(ms: u64) -> Now {
+        Now::from_us(ms * 1_000)
+    }
+
+    fn mark(stamp: u64, how: How) -> InvalidationMark {
+        InvalidationMark { stamp: Stamp(stamp), at_ms: stamp, how, guard_ms: 0 }
+    }
+
+    proptest! {
+        /// Against all marks that were ever taken: never less, and the same as long as none had to be made one.
+        #[test]
+        fn a_record_is_worth_all_marks_that_it_has_taken(
+            taken in proptest::collection::vec((1u64..60, prop_oneof![
+                1 => Just(How::Hard),
+                4 => Just(How::Soft { over_ms: 0 }),
+                3 => (1u64..40).prop_map(|over_ms| How::Soft { over_ms }),
+            ], 0u64..100), 0..25),
+            stamp in 1u64..60,
+            now in 0u64..120,
+        ) {
+            let mut record = Record::default();
+            let mut all = Verdict::Untouched;
+            let (mut softs, mut guard) = (Vec::new(), 0);
+            for (at, how, guard_ms) in &taken {
+                record.take(InvalidationMark { guard_ms: *guard_ms, ..mark(*at, *how) });
+                guard = guard.max(*guard_ms);
+                if stamp <= *at {
+                    all = all.and(match how {
+                        How::Hard => Verdict::Dead,
+                        How::Soft { over_ms } => Soft { stamp: *at, at_ms: *at, over_ms: *over_ms }.verdict(b"k", self::at(now)),
+                    });
+                }
+                if matches!(how, How::Soft { .. }) {
+                    softs.push(*at);
+                }
+            }
+            softs.sort_unstable();
+            // Of two with the same stamp, which do not happen, the first counts.
+            prop_assume!(softs.windows(2).all(|two| two[0] != two[1]));
+            let told = record.verdict(stamp, b"k", self::at(now));
+            prop_assert_eq!(told.and(all), told, "never less than {:?}", all);
+            if softs.len() <= SOFTS {
+                prop_assert_eq!(told, all);
+            }
+            prop_assert_eq!(record.guard(), guard);
+            prop_assert!(record.softs.is_sorted_by_key(|soft| soft.stamp) && record.softs.len() <= SOFTS);
+
+            let mut again = Record::default();
+            record.marks().for_each(|mark| again.take(mark));
+            prop_assert_eq!(again.verdict(stamp, b"k", self::at(now)), told, "as it is saved");
+            prop_assert_eq!(again.guard(), guard);
+        }
+    }
+
+    #[test]
+    fn a_mark_is_forgotten_a_minute_after_it_its_guard_and_its_slope_and_with_no_older_load_out() {
+        let token = |stamp: u64, mono_ms: u64| Some(Token { stamp: Stamp(stamp), mono_ms });
+        let stamp = NOW * 1_000;
+        let plain = Record::of(mark(stamp, How::Hard));
+        assert!(!plain.may_go(at(NOW + KEPT_MS - 1), || None) && plain.may_go(at(NOW + KEPT_MS), || None));
+        assert!(!plain.may_go(at(NOW + KEPT_MS), || token(stamp, 0)), "a load that is older");
+        assert!(plain.may_go(at(NOW + KEPT_MS), || token(stamp + 1, 0)));
+        let guarded = Record::of(InvalidationMark { guard_ms: NOW + 500_000, ..mark(stamp, How::Hard) });
+        assert!(!guarded.may_go(at(NOW + 500_000 + KEPT_MS - 1), || None));
+        let later = at(NOW + 500_000 + KEPT_MS);
+        assert!(guarded.may_go(later, || None) && guarded.may_go(later, || token(stamp + 9, NOW + 500_000)));
+        assert!(!guarded.may_go(later, || token(stamp + 9, NOW + 499_999)), "a load that began inside the guard");
+        let ramp = Record::of(InvalidationMark { at_ms: NOW, ..mark(stamp, How::Soft { over_ms: 500_000 }) });
+        assert!(!ramp.may_go(at(NOW + 499_999), || None) && ramp.may_go(at(NOW + 500_000), || None));
+    }
+}
