@@ -358,11 +358,6 @@ impl Invalidations {
         self.change(db, |marks| marks.swept = marks.swept.max(began.0));
     }
 
-    /// Whether a sweep of the whole database is still wanted.
-    pub fn wants_sweep(&self, db: i32) -> bool {
-        self.with(db, false, |marks| marks.newest_by_name.max(marks.floor.newest()) > marks.swept)
-    }
-
     /// Forgets the marks of a tag that no entry holds, if that is allowed by now: a while after the last, with no guard
     /// and no ramp standing and no lease out that is older. Of each database that had one, `floor` is told the stamp
     /// and the end of the guard before which loads are not trusted from now on. False when it is too soon.

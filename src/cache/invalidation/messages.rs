@@ -130,8 +130,3 @@ pub fn decode<'w>(words: &[&'w [u8]]) -> Result<MarkMessage<'w>, Error> {
     };
     Ok(MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, how, guard_ms }))
 }
-
-/// The words that say that a sweep is done.
-pub fn encode_swept(began: Stamp) -> Vec<Vec<u8>> {
-    encode(&MarkMessage::Swept(began))
-}

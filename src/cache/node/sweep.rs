@@ -4,6 +4,7 @@ use crate::cache::clock::Now;
 use crate::cache::effects::{Effect, Effects, Event};
 use crate::cache::entry::{EntryRef, Freshness};
 use crate::cache::invalidation::mark::Verdict;
+use crate::cache::invalidation::messages::{MarkMessage, encode};
 use crate::cache::invalidation::sweep::{Job, Walk};
 use crate::cache::{Judge, Key, Keyspace, Slot, State};
 
@@ -89,7 +90,7 @@ impl State {
             }
             Walk::Keys => {
                 self.invalidations.swept(job.db, began);
-                Some(crate::cache::invalidation::messages::encode_swept(began))
+                Some(encode(&MarkMessage::Swept(began)))
             }
         }
     }
