@@ -8,7 +8,7 @@ use super::spec::{Arg, Command, Flag, Keys, Kind, Run};
 use crate::cache::cluster::bus::PassOn;
 use crate::cache::effects::Effect;
 use crate::cache::error::{Error, Word};
-use crate::cache::invalidation::mark::How;
+use crate::cache::invalidation::mark::Hardness;
 use crate::cache::invalidation::messages::{Invalidation, Selector};
 use crate::cache::node::invalidate::TAG_KEY;
 use crate::cache::{Cx, Right};
@@ -73,7 +73,7 @@ TAGS needs write permission on the pseudo-key smartcache:tag:TAG for each tag, P
 /// `INVALIDATE selector [SOFT] [OVER d] [GUARD d] [WAIT d]`
 struct Invalidate<'w> {
     selector: Selector<'w>,
-    how: How,
+    hardness: Hardness,
     guard_ms: Option<u64>,
     wait_ms: Option<u64>,
     pass_on: PassOn,
@@ -105,25 +105,25 @@ impl<'w> Invalidate<'w> {
                 return Err(Error::syntax(word));
             }
         }
-        let how = match (soft, over) {
-            (None, None) => How::Hard,
+        let hardness = match (soft, over) {
+            (None, None) => Hardness::Hard,
             (None, Some(_)) => return Err(Error::syntax(over_word)),
-            (Some(()), over) => How::Soft { over_ms: over.unwrap_or(0) },
+            (Some(()), over) => Hardness::Soft { over_ms: over.unwrap_or(0) },
         };
         let missing = || Error::Refused("syntax error: say what: TAGS, PREFIXES, PATTERNS or ALL".into());
         let selector = selector.ok_or_else(missing)?;
-        Ok(Invalidate { selector, how, guard_ms: guard, wait_ms: wait, pass_on })
+        Ok(Invalidate { selector, hardness, guard_ms: guard, wait_ms: wait, pass_on })
     }
 }
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
-    let Invalidate { selector, how, guard_ms, wait_ms, pass_on } = Invalidate::parse(args)?;
+    let Invalidate { selector, hardness, guard_ms, wait_ms, pass_on } = Invalidate::parse(args)?;
     if !cx.caller.has_leave() {
         check_permission(cx, Right::Write, &selector)?;
     }
     let stamp = cx.state.clock.stamp(cx.now);
     let guard_ms = guard_ms.unwrap_or(cx.state.settings.guard_ms);
-    let invalidation = Invalidation { selector, stamp, at_ms: cx.now.ms(), how, guard_ms };
+    let invalidation = Invalidation { selector, stamp, at_ms: cx.now.ms(), hardness, guard_ms };
     let done = invalidation.run(cx);
     cx.pass_on(pass_on);
     let mut tally = cx.state.stats.at(cx.now);

@@ -111,7 +111,7 @@ fn with_verdict(entry: EntryRef<'_>, db: Option<i32>, key: Option<Str<'_>>) -> O
         return None;
     }
     let mut judged = entry.to_entry();
-    verdict.write(&mut judged.as_mut());
+    verdict.apply_to(&mut judged.as_mut());
     Some(judged)
 }
 
@@ -143,7 +143,7 @@ fn load_entry(io: Io<'_>, version: c_int) -> Option<Entry> {
             if let (Some(db), Some(name)) = (io.db(), key)
                 && entry.as_ref().freshness(now) != Freshness::Dead
             {
-                invalidations().joined(db, name, &mut entry.as_mut());
+                invalidations().index_entry(db, name, &mut entry.as_mut());
             }
             Some(entry)
         }
@@ -280,9 +280,9 @@ unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const 
         // SAFETY: the value is one of ours that the server still holds; this is the main thread, and nobody refers to it.
         let mut entry = unsafe { values::entry_mut(value.cast_mut()) };
         let now = cached_now();
-        invalidations().left(db, name, entry.as_ref());
+        invalidations().unindex_entry(db, name, entry.as_ref());
         let verdict = invalidations().verdict(db, name, entry.as_ref(), now);
-        verdict.write(&mut entry);
+        verdict.apply_to(&mut entry);
         let invalidated = entry.as_ref().stale() || matches!(verdict, Verdict::Stale(_) | Verdict::Dead);
         entry.unlist(); // it may live on, under another name or in another database
         let may_evict = caller::may_evict();
@@ -344,7 +344,7 @@ fn copied(entry: EntryRef<'_>, source: Option<Str<'_>>, to: Option<Str<'_>>, dbs
     let rule = to.map_or(RuleId::default(), |name| with_state(|state| rule_of(state, name.bytes())));
     copy.as_mut().set_rule(rule);
     if let (Some((_, db)), Some(name)) = (dbs, to) {
-        invalidations().copied(db, name.bytes(), &mut copy.as_mut(), clock_now());
+        invalidations().index_copy(db, name.bytes(), &mut copy.as_mut(), clock_now());
     }
     values::into_raw(copy).as_ptr()
 }

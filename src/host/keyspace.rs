@@ -165,12 +165,12 @@ impl Keyspace for ServerKeys<'_> {
     fn set(&mut self, key: Key<'_>, mut entry: Entry, expire_at: Option<u64>) {
         let db = self.ctx.selected_db();
         let Opened { key: OpenKey::Write(open), kind, .. } = self.to_write(key) else { return not_writable() };
-        invalidations().joined(db, key.name, &mut entry.as_mut());
+        invalidations().index_entry(db, key.name, &mut entry.as_mut());
         let old = open.set(entry);
         open.set_expire_at(expire_at);
         *kind = open.read().kind();
         if let Some(old) = old {
-            invalidations().left(db, key.name, old.as_ref());
+            invalidations().unindex_entry(db, key.name, old.as_ref());
         }
         written();
     }

@@ -137,7 +137,7 @@ fn go_on(ctx: Ctx<'_>, mut state: RefMut<'static, State>, job: Job) {
 /// The next members of a tag; how many slots were passed, and whether there are more.
 fn members(state: &State, job: Job, tag: TagId) -> (Vec<OwnedStr>, u64, bool) {
     let from = job.passed as usize;
-    let found = state.invalidations.tag_index(job.db, |index| {
+    let found = state.invalidations.with_tag_index(job.db, |index| {
         let to = index.slots(tag).min(from + BATCH);
         let names = (from..to).filter_map(|slot| index.at(tag, slot)).map(OwnedStr::new).collect();
         (names, to.saturating_sub(from) as u64, to < index.slots(tag))

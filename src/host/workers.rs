@@ -215,11 +215,11 @@ fn swap(ctx: Ctx<'_>, done: &Done) -> bool {
         return false;
     }
     let mut packed = entry.repacked(done.codec, done.raw_len, stored);
-    invalidations().joined(done.db, &done.key, &mut packed.as_mut());
+    invalidations().index_entry(done.db, &done.key, &mut packed.as_mut());
     let (swapped, unused) = match key.replace(packed) {
         Ok(old) => (true, old),
         Err(new) => (false, new),
     };
-    invalidations().left(done.db, &done.key, unused.as_ref());
+    invalidations().unindex_entry(done.db, &done.key, unused.as_ref());
     swapped
 }

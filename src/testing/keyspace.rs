@@ -77,7 +77,7 @@ impl Memory {
             self.tombstones.gone(key, entry.as_ref().stamp()); // the server calls `unlink` then
             let fresh = Judge::new(&self.invalidations, self.db, key, self.now).is_fresh(entry.as_ref());
             self.miss_reasons.left(key, entry.as_ref().rule(), fresh);
-            self.invalidations.left(self.db, key, entry.as_ref());
+            self.invalidations.unindex_entry(self.db, key, entry.as_ref());
             self.live.on_free(entry.as_ref());
         }
     }
@@ -87,7 +87,7 @@ impl Memory {
             // An entry is replaced in place.
             Value::Entry(_) => {
                 if let Some((Value::Entry(old), _)) = self.keys.remove(key) {
-                    self.invalidations.left(self.db, key, old.as_ref());
+                    self.invalidations.unindex_entry(self.db, key, old.as_ref());
                     self.live.on_free(old.as_ref());
                 }
             }
@@ -95,7 +95,7 @@ impl Memory {
         }
         if let Value::Entry(entry) = &mut value {
             self.live.on_alloc(entry.as_ref());
-            self.invalidations.joined(self.db, key, &mut entry.as_mut());
+            self.invalidations.index_entry(self.db, key, &mut entry.as_mut());
         }
         self.keys.insert(key.to_vec(), (value, expire_at));
     }

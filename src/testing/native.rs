@@ -43,7 +43,7 @@ impl TestNode {
         self.memory.forget(to.as_bytes());
         self.memory.live.on_alloc(entry.as_ref());
         if !leaves {
-            self.state.invalidations.copied(db, to.as_bytes(), &mut entry.as_mut(), self.now);
+            self.state.invalidations.index_copy(db, to.as_bytes(), &mut entry.as_mut(), self.now);
         }
         self.memory.keys.insert(to.into(), (Value::Entry(entry), expire_at));
         self.memory.select(home);
@@ -102,7 +102,7 @@ impl TestNode {
         let db = self.memory.db;
         let Slot::Entry(entry) = self.memory.peek(Key::named(key)) else { return None };
         let mut told = entry.to_entry();
-        self.state.invalidations.verdict(db, key, entry, self.now).write(&mut told.as_mut());
+        self.state.invalidations.verdict(db, key, entry, self.now).apply_to(&mut told.as_mut());
         Some(told)
     }
 

@@ -111,7 +111,7 @@ impl TestNode {
                     let next = |index: &TagIndex| {
                         (at < index.slots(tag)).then(|| index.at(tag, at).map_or_else(Vec::new, Vec::from))
                     };
-                    self.state.invalidations.tag_index(job.db, next).flatten()
+                    self.state.invalidations.with_tag_index(job.db, next).flatten()
                 }
             };
             let Some(name) = name else {

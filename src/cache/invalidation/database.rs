@@ -32,9 +32,9 @@ impl Default for Limits {
 
 #[derive(Default)]
 pub(super) struct Database {
-    pub(super) floor: Record,
+    pub(super) all: Record,
     /// The newest stamp of each tag's record, by id: what a read asks first.
-    pub(super) latest: Chunked<u64>,
+    pub(super) newest_by_tag: Chunked<u64>,
     pub(super) tags: HashMap<TagId, Record>,
     pub(super) prefixes: BTreeMap<Box<[u8]>, Record>,
     pub(super) patterns: Vec<(Glob, Record)>,
@@ -45,18 +45,18 @@ pub(super) struct Database {
     pub(super) forgotten: Forgotten,
     pub(super) tag_index: TagIndex,
     /// The newest stamp of an entry that has come.
-    pub(super) newest_here: u64,
+    pub(super) newest_entry: u64,
     /// All entries were hit at this stamp; what is older is not counted.
     pub(super) counted_since: u64,
     /// Entries with a later stamp than that.
     pub(super) entries: u64,
     /// Those of them that tags have hit.
-    pub(super) hit: u64,
+    pub(super) hit_entries: u64,
 }
 
 impl Database {
-    pub(super) fn hits_all(&self, stamp: u64) -> bool {
-        stamp >= self.newest_here
+    pub(super) fn is_latest(&self, stamp: u64) -> bool {
+        stamp >= self.newest_entry
     }
 
     /// Asks what each read of an older entry asks: a look at a number for each tag.
@@ -64,14 +64,14 @@ impl Database {
     pub(super) fn verdict_by_tags(&self, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
         let stamp = entry.stamp().0;
         let mut verdict = Verdict::Untouched;
-        if stamp <= self.floor.newest() {
-            verdict = self.floor.verdict(stamp, name, now);
+        if stamp <= self.all.newest() {
+            verdict = self.all.verdict(stamp, name, now);
         }
         for tag in entry.tags() {
-            if stamp <= self.latest.get(tag.0 as usize).copied().unwrap_or(0)
+            if stamp <= self.newest_by_tag.get(tag.0 as usize).copied().unwrap_or(0)
                 && let Some(record) = self.tags.get(&tag)
             {
-                verdict = verdict.and(record.verdict(stamp, name, now));
+                verdict = verdict.or_stricter(record.verdict(stamp, name, now));
             }
         }
         verdict
@@ -81,13 +81,13 @@ impl Database {
     pub(super) fn verdict_by_name(&self, name: &[u8], stamp: u64, now: Now) -> Verdict {
         let mut verdict = Verdict::Untouched;
         if stamp <= self.newest_by_name {
-            self.by_name(name, |record| verdict = verdict.and(record.verdict(stamp, name, now)));
+            self.for_each_match(name, |record| verdict = verdict.or_stricter(record.verdict(stamp, name, now)));
         }
         verdict
     }
 
     /// Tells the records of prefixes and patterns that concern a name.
-    pub(super) fn by_name(&self, name: &[u8], mut tell: impl FnMut(&Record)) {
+    pub(super) fn for_each_match(&self, name: &[u8], mut visit: impl FnMut(&Record)) {
         // The longest prefix that sorts before the name; then, since no longer one can be right, among those of what the
         // two have in common.
         let mut rest = name;
@@ -99,7 +99,7 @@ impl Database {
             };
             let common = prefix.iter().zip(rest).take_while(|(a, b)| a == b).count();
             if common == prefix.len() {
-                tell(record);
+                visit(record);
                 match common.checked_sub(1) {
                     Some(shorter) => rest = &rest[..shorter],
                     None => break,
@@ -111,18 +111,22 @@ impl Database {
         if !self.patterns.is_empty() {
             let prefilter = Prefilter::of(name);
             let fits = |glob: &Glob| prefilter.has(glob.needs()) && glob.matches(name);
-            self.patterns.iter().filter(|(glob, _)| fits(glob)).for_each(|(_, record)| tell(record));
+            self.patterns.iter().filter(|(glob, _)| fits(glob)).for_each(|(_, record)| visit(record));
         }
     }
 
     /// Forgets those prefixes and patterns up to a stamp that may go. Gives the newest stamp and the last guard of them.
-    pub(super) fn forget_by_name(&mut self, until: u64, may_go: impl Fn(&Record) -> bool) -> Option<(Stamp, u64)> {
+    pub(super) fn forget_by_name(
+        &mut self,
+        until: u64,
+        is_forgettable: impl Fn(&Record) -> bool,
+    ) -> Option<(Stamp, u64)> {
         if self.newest_by_name == 0 {
             return None;
         }
         let (mut newest, mut guard) = (0, 0);
         let mut stays = |record: &Record| {
-            let goes = record.newest() <= until && may_go(record);
+            let goes = record.newest() <= until && is_forgettable(record);
             if goes {
                 (newest, guard) = (newest.max(record.newest()), guard.max(record.guard()));
             }
@@ -140,12 +144,12 @@ impl Database {
     }
 
     /// Makes the oldest patterns and prefixes one of the whole database, of the same kind, while there are too many.
-    pub(super) fn fold(&mut self, limits: Limits) {
+    pub(super) fn enforce_limits(&mut self, limits: Limits) {
         while self.patterns.len() > limits.patterns {
             let oldest = self.patterns.iter().enumerate().min_by_key(|(_, (_, record))| record.newest());
             let Some((at, _)) = oldest else { break };
             let (_, record) = self.patterns.remove(at);
-            self.take_in(&record);
+            self.merge_into_all(&record);
         }
         if self.prefixes.len() > limits.prefixes {
             // A tenth at once: looking for the oldest of so many each time would take long.
@@ -161,12 +165,12 @@ impl Database {
                 }
                 stays
             });
-            old.iter().for_each(|record| self.take_in(record));
+            old.iter().for_each(|record| self.merge_into_all(record));
         }
     }
 
     /// (What it hits counts as it did: until its memory is freed.)
-    fn take_in(&mut self, record: &Record) {
-        record.marks().for_each(|mark| self.floor.take(mark));
+    fn merge_into_all(&mut self, record: &Record) {
+        record.marks().for_each(|mark| self.all.add(mark));
     }
 }

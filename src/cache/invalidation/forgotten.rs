@@ -3,7 +3,7 @@
 use super::hash::hash;
 
 /// Stamps of forgotten tags, by a hash of the tag's name.
-const FORGOTTEN: usize = 4096;
+const FORGOTTEN_SLOTS: usize = 4096;
 
 /// The newest marks that were forgotten.
 #[derive(Debug, Default)]
@@ -17,16 +17,16 @@ pub(super) struct Forgotten {
 }
 
 impl Forgotten {
-    pub(super) fn tag(&mut self, name: &[u8], stamp: u64) {
+    pub(super) fn add_tag(&mut self, name: &[u8], stamp: u64) {
         if self.tags.is_empty() {
-            self.tags = vec![0; FORGOTTEN].into();
+            self.tags = vec![0; FORGOTTEN_SLOTS].into();
         }
-        let slot = &mut self.tags[hash(name) as usize % FORGOTTEN];
+        let slot = &mut self.tags[hash(name) as usize % FORGOTTEN_SLOTS];
         *slot = stamp.max(*slot);
     }
 
-    pub(super) fn after<'n>(&self, stamp: u64, mut tags: impl Iterator<Item = &'n [u8]>) -> bool {
-        let of = |name: &[u8]| self.tags.get(hash(name) as usize % FORGOTTEN).copied().unwrap_or(0);
+    pub(super) fn is_older<'n>(&self, stamp: u64, mut tags: impl Iterator<Item = &'n [u8]>) -> bool {
+        let of = |name: &[u8]| self.tags.get(hash(name) as usize % FORGOTTEN_SLOTS).copied().unwrap_or(0);
         stamp <= self.by_name || tags.any(|name| stamp <= of(name).max(self.any_tag))
     }
 }

@@ -25,14 +25,14 @@ pub struct InvalidationMark {
     /// When it happened, in milliseconds of Unix time: windows count from then.
     pub at_ms: u64,
     /// Dead, or stale.
-    pub how: How,
+    pub hardness: Hardness,
     /// Until when loads that begin are not trusted either, in milliseconds of the monotonic clock; 0: they are.
     pub guard_ms: u64,
 }
 
 /// How an invalidation ends what it hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum Hardness {
     /// It is dead.
     Hard,
     /// It is stale.
@@ -42,11 +42,11 @@ pub enum How {
     },
 }
 
-impl How {
+impl Hardness {
     /// When the last key of a ramp that began at `at_ms` ends, in milliseconds of the monotonic clock;
     /// `None` when that is over, or there is none.
     pub fn ramp_ends(self, at_ms: u64, now: Now) -> Option<u64> {
-        let How::Soft { over_ms } = self else { return None };
+        let Hardness::Soft { over_ms } = self else { return None };
         let left_ms = at_ms.saturating_add(over_ms).saturating_sub(now.ms()).min(over_ms);
         (left_ms > 0).then(|| now.mono_ms().saturating_add(left_ms))
     }
@@ -68,7 +68,7 @@ pub enum Verdict {
 impl Verdict {
     /// The stricter of two, and of two alike the earlier.
     #[must_use]
-    pub fn and(self, other: Verdict) -> Verdict {
+    pub fn or_stricter(self, other: Verdict) -> Verdict {
         match (self, other) {
             (Verdict::Dead, _) | (_, Verdict::Dead) => Verdict::Dead,
             (Verdict::Stale(a), Verdict::Stale(b)) => Verdict::Stale(a.min(b)),
@@ -80,7 +80,7 @@ impl Verdict {
     }
 
     /// Writes it into an entry.
-    pub fn write(self, entry: &mut EntryMut<'_>) {
+    pub fn apply_to(self, entry: &mut EntryMut<'_>) {
         match self {
             Verdict::Untouched => {}
             Verdict::Later(at) => entry.end_by(at),

@@ -20,8 +20,8 @@
 //! are kept on the monotonic clock, ramps on the wall clock; only order is judged by stamps.
 //!
 //! Tag ids are server-wide, since entries move between databases, and marks are per database. A tag's mark is forgotten
-//! with its id ([`Invalidations::forget`]), which nothing holds by then; those of prefixes and patterns when a sweep that began
-//! after them has been everywhere ([`Invalidations::swept`]); the floor never. What is loaded or arrives later and is older than a
+//! with its id ([`Invalidations::forget_tag`]), which nothing holds by then; those of prefixes and patterns when a sweep that began
+//! after them has been everywhere ([`Invalidations::finish_sweep`]); the floor never. What is loaded or arrives later and is older than a
 //! forgotten mark is not trusted: more is invalidated, never less.
 //!
 //! Shared with the host's callbacks, which run on the main thread while a command of ours may hold the state: hence the
@@ -43,7 +43,7 @@ use crate::cache::ids::TagId;
 use crate::cache::lease::token::Token;
 use crate::cache::lease::tombstones::LoadConflict;
 
-/// Databases whose newest marks are told apart. Those beyond share a number with one of these: more entries are looked at.
+/// Databases whose newest marks are known apart. Those beyond share a number with one of these: more entries are looked at.
 const DATABASES: usize = 1024;
 
 /// The marks of one node, and the members of its tags.
@@ -53,7 +53,7 @@ pub struct Invalidations {
     summaries: Box<[OnceCell<Box<StampSummary>>]>,
     limits: Cell<Limits>,
     /// Stamps have begun anew in this life: there may be entries with later ones than will be made for long.
-    anew: Cell<bool>,
+    stamps_restarted: Cell<bool>,
     databases: RefCell<BTreeMap<i32, Box<Database>>>,
     /// Lists of databases that were flushed, and the room of many names, to be freed little by little.
     deferred_frees: RefCell<Vec<TagIndex>>,
@@ -73,7 +73,7 @@ impl Default for Invalidations {
             newest: (0..DATABASES).map(|_| Cell::new(0)).collect(),
             summaries: (0..DATABASES).map(|_| OnceCell::new()).collect(),
             limits: Cell::default(),
-            anew: Cell::default(),
+            stamps_restarted: Cell::default(),
             databases: RefCell::default(),
             deferred_frees: RefCell::default(),
             dead_on_arrival: RefCell::default(),
@@ -88,15 +88,15 @@ impl Invalidations {
         if entry.stamp().0 > self.newest[index(db)].get() {
             return entry.freshness(now);
         }
-        self.judged(db, name, entry, now)
+        self.freshness_by_marks(db, name, entry, now)
     }
 
     #[inline(never)]
-    fn judged(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Freshness {
+    fn freshness_by_marks(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Freshness {
         if self.is_unaffected(db, entry) {
             return entry.freshness(now);
         }
-        match self.looked_up(db, name, entry, now) {
+        match self.verdict_by_records(db, name, entry, now) {
             Verdict::Untouched => entry.freshness(now),
             Verdict::Later(at) => entry.freshness(now).until(at, now),
             Verdict::Stale(since) => entry.freshness_stale_since(since, now),
@@ -109,32 +109,32 @@ impl Invalidations {
         if entry.stamp().0 > self.newest[index(db)].get() || self.is_unaffected(db, entry) {
             return Verdict::Untouched;
         }
-        self.looked_up(db, name, entry, now)
+        self.verdict_by_records(db, name, entry, now)
     }
 
     /// The same of an entry for which a few words were not enough.
-    fn looked_up(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
-        if self.anew.get() && !clock::is_believable(entry.stamp(), now) {
+    fn verdict_by_records(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
+        if self.stamps_restarted.get() && !clock::is_believable(entry.stamp(), now) {
             return Verdict::Dead;
         }
-        self.with(db, Verdict::Untouched, |marks| {
+        self.read(db, Verdict::Untouched, |marks| {
             // What `RENAME`, `MOVE` or `COPY` brought may be older than a mark of its name that is forgotten.
             if entry.stamp().0 <= marks.forgotten.by_name && !entry.is_indexed() {
                 return Verdict::Dead;
             }
-            marks.verdict_by_tags(name, entry, now).and(marks.verdict_by_name(name, entry.stamp().0, now))
+            marks.verdict_by_tags(name, entry, now).or_stricter(marks.verdict_by_name(name, entry.stamp().0, now))
         })
     }
 
     /// The same of prefixes and patterns alone, which are forgotten one day: a sweep writes it down.
     pub fn verdict_by_name(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
-        self.with(db, Verdict::Untouched, |marks| marks.verdict_by_name(name, entry.stamp().0, now))
+        self.read(db, Verdict::Untouched, |marks| marks.verdict_by_name(name, entry.stamp().0, now))
     }
 
     /// Writes the verdict into an entry that leaves the reach of these marks.
-    pub fn write_verdict(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>, now: Now) {
+    pub fn apply_verdict(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>, now: Now) {
         let verdict = self.verdict(db, name, entry.as_ref(), now);
-        verdict.write(entry);
+        verdict.apply_to(entry);
     }
 
     /// Why a load of something with these tags, to be stored under `name`, is not to be trusted, if it is not.
@@ -146,8 +146,8 @@ impl Invalidations {
         token: Token,
         now: Now,
     ) -> Option<LoadConflict> {
-        self.with(db, None, |marks| {
-            let mut conflict = marks.floor.conflict(name, token, now);
+        self.read(db, None, |marks| {
+            let mut conflict = marks.all.conflict(name, token, now);
             let mut add = |record: &Record| {
                 conflict = match (conflict, record.conflict(name, token, now)) {
                     (Some(LoadConflict::Dead), _) | (_, Some(LoadConflict::Dead)) => Some(LoadConflict::Dead),
@@ -156,61 +156,62 @@ impl Invalidations {
                 }
             };
             tags.filter_map(|tag| marks.tags.get(&tag)).for_each(&mut add);
-            marks.by_name(name, &mut add);
+            marks.for_each_match(name, &mut add);
             conflict
         })
     }
 
     /// Takes an invalidation. (How many entries it hits is to be asked before.)
-    pub fn mark(&self, db: i32, what: MarkTarget<'_>, mark: InvalidationMark) {
+    pub fn add(&self, db: i32, target: MarkTarget<'_>, mark: InvalidationMark) {
         let limits = self.limits.get();
-        self.change(db, |marks| {
+        self.update(db, |marks| {
             let stamp = mark.stamp.0;
-            let hits_all_members = marks.hits_all(stamp);
-            match what {
+            let is_latest = marks.is_latest(stamp);
+            match target {
                 MarkTarget::All => {
-                    marks.floor.take(mark);
-                    if hits_all_members {
-                        (marks.counted_since, marks.entries, marks.hit) = (stamp.max(marks.counted_since), 0, 0);
+                    marks.all.add(mark);
+                    if is_latest {
+                        (marks.counted_since, marks.entries, marks.hit_entries) =
+                            (stamp.max(marks.counted_since), 0, 0);
                     }
                 }
                 MarkTarget::Tag(tag) => {
                     let record = marks.tags.entry(tag).or_default();
-                    record.take(mark);
-                    *marks.latest.make(tag.0 as usize) = record.newest();
-                    if hits_all_members {
+                    record.add(mark);
+                    *marks.newest_by_tag.make(tag.0 as usize) = record.newest();
+                    if is_latest {
                         marks.tag_index.hit(tag, stamp);
                     }
                 }
                 MarkTarget::Prefix(prefix) => match marks.prefixes.get_mut(prefix) {
-                    Some(record) => record.take(mark),
+                    Some(record) => record.add(mark),
                     None => {
-                        marks.prefixes.insert(prefix.into(), Record::of(mark));
+                        marks.prefixes.insert(prefix.into(), Record::new(mark));
                     }
                 },
                 MarkTarget::Pattern(pattern) => {
                     match marks.patterns.iter_mut().find(|(glob, _)| glob.pattern() == pattern) {
-                        Some((_, record)) => record.take(mark),
-                        None => marks.patterns.push((Glob::new(pattern), Record::of(mark))),
+                        Some((_, record)) => record.add(mark),
+                        None => marks.patterns.push((Glob::new(pattern), Record::new(mark))),
                     }
                 }
             }
-            if matches!(what, MarkTarget::Prefix(_) | MarkTarget::Pattern(_)) {
+            if matches!(target, MarkTarget::Prefix(_) | MarkTarget::Pattern(_)) {
                 marks.newest_by_name = marks.newest_by_name.max(mark.stamp.0);
-                marks.fold(limits);
+                marks.enforce_limits(limits);
             }
         });
         raise(&self.newest[index(db)], mark.stamp.0);
         if let Some(summary) = self.make_summary(db) {
             let tag = |tag: TagId| &summary.tags[tag.0 as usize % SUMMARY_SLOTS];
-            raise(if let MarkTarget::Tag(id) = what { tag(id) } else { &summary.others }, mark.stamp.0);
+            raise(if let MarkTarget::Tag(id) = target { tag(id) } else { &summary.others }, mark.stamp.0);
         }
     }
 
     /// Whether a few words are enough to know that no mark concerns an entry, wherever it stands.
     #[inline]
     fn is_unaffected(&self, db: i32, entry: EntryRef<'_>) -> bool {
-        let Some(summary) = self.summary(db).filter(|_| !self.anew.get()) else { return false };
+        let Some(summary) = self.summary(db).filter(|_| !self.stamps_restarted.get()) else { return false };
         let stamp = entry.stamp().0;
         let is_older = |tag: TagId| stamp > summary.tags[tag.0 as usize % SUMMARY_SLOTS].get();
         // What came unannounced is to be compared with forgotten marks, too.
@@ -226,43 +227,43 @@ impl Invalidations {
     }
 
     /// An entry has come to stand under `name` in a database.
-    pub fn joined(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>) {
+    pub fn index_entry(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>) {
         let most = self.limits.get().members;
-        self.change(db, |marks| {
+        self.update(db, |marks| {
             let (stamp, floor) = (entry.as_ref().counted_stamp(), marks.counted_since);
-            let latest = |tag: TagId| marks.latest.get(tag.0 as usize).copied().unwrap_or(0);
+            let latest = |tag: TagId| marks.newest_by_tag.get(tag.0 as usize).copied().unwrap_or(0);
             let hit = marks.tag_index.join(name, entry, most, latest, floor);
             if stamp > floor {
                 marks.entries += 1;
-                marks.hit += u64::from(hit);
+                marks.hit_entries += u64::from(hit);
             }
-            marks.newest_here = marks.newest_here.max(stamp);
+            marks.newest_entry = marks.newest_entry.max(stamp);
             entry.set_indexed();
         });
     }
 
     /// A copy has come to stand under `name` in a database: the marks of that name may be forgotten before a sweep comes by,
     /// so it is to say itself what they make of it.
-    pub fn copied(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>, now: Now) {
-        self.write_verdict(db, name, entry, now);
+    pub fn index_copy(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>, now: Now) {
+        self.apply_verdict(db, name, entry, now);
         if entry.as_ref().freshness(now) == Freshness::Dead {
             self.dead_on_arrival.borrow_mut().insert(db);
         }
-        self.joined(db, name, entry);
+        self.index_entry(db, name, entry);
     }
 
     /// An entry stands under `name` in a database no more.
-    pub fn left(&self, db: i32, name: &[u8], entry: EntryRef<'_>) {
+    pub fn unindex_entry(&self, db: i32, name: &[u8], entry: EntryRef<'_>) {
         if !entry.is_indexed() {
             return;
         }
-        self.change(db, |marks| {
+        self.update(db, |marks| {
             let (stamp, floor) = (entry.counted_stamp(), marks.counted_since);
             let hit = marks.tag_index.leave(name, entry, floor);
             self.deferred_frees.borrow_mut().extend(marks.tag_index.take_deferred_frees());
             if stamp > floor {
                 marks.entries = marks.entries.saturating_sub(1);
-                marks.hit = marks.hit.saturating_sub(u64::from(hit)).min(marks.entries);
+                marks.hit_entries = marks.hit_entries.saturating_sub(u64::from(hit)).min(marks.entries);
             }
         });
     }
@@ -274,38 +275,39 @@ impl Invalidations {
 
     /// Whether a mark of this stamp is later than every entry that has come: one that is said once more is not, and what it
     /// hits is not counted.
-    pub fn hits_all(&self, db: i32, stamp: Stamp) -> bool {
-        self.with(db, true, |marks| marks.hits_all(stamp.0))
+    pub fn is_latest(&self, db: i32, stamp: Stamp) -> bool {
+        self.read(db, true, |marks| marks.is_latest(stamp.0))
     }
 
     /// How many entries `ALL` would hit that nothing has hit yet.
-    pub fn hits_of_all(&self, db: i32) -> u64 {
-        self.with(db, 0, |marks| marks.entries.saturating_sub(marks.hit))
+    pub fn count_hits_of_all(&self, db: i32) -> u64 {
+        self.read(db, 0, |marks| marks.entries.saturating_sub(marks.hit_entries))
     }
 
     /// How many entries a tag would hit that neither it nor `ALL` has hit yet.
-    pub fn hits_of(&self, db: i32, tag: TagId) -> u64 {
-        self.change(db, |marks| marks.tag_index.hits(tag, marks.counted_since))
+    pub fn count_hits_of_tag(&self, db: i32, tag: TagId) -> u64 {
+        self.update(db, |marks| marks.tag_index.hits(tag, marks.counted_since))
     }
 
-    /// Whether an entry is among those that [`hits_of_all`](Self::hits_of_all) counts.
-    pub fn counts(&self, db: i32, entry: EntryRef<'_>) -> bool {
-        let counts = |marks: &Database| entry.counted_stamp() > marks.counted_since && !marks.tag_index.is_hit(entry);
-        entry.is_indexed() && self.with(db, false, counts)
+    /// Whether an entry is among those that [`count_hits_of_all`](Self::count_hits_of_all) counts.
+    pub fn is_counted(&self, db: i32, entry: EntryRef<'_>) -> bool {
+        let is_counted =
+            |marks: &Database| entry.counted_stamp() > marks.counted_since && !marks.tag_index.is_hit(entry);
+        entry.is_indexed() && self.read(db, false, is_counted)
     }
 
     /// Tags have hit so many entries that nothing had hit.
-    pub fn hit(&self, db: i32, entries: u64) {
-        self.change(db, |marks| marks.hit = (marks.hit + entries).min(marks.entries));
+    pub fn add_hits(&self, db: i32, entries: u64) {
+        self.update(db, |marks| marks.hit_entries = (marks.hit_entries + entries).min(marks.entries));
     }
 
     /// Asks about the members of a database's tags.
-    pub fn tag_index<R>(&self, db: i32, ask: impl FnOnce(&TagIndex) -> R) -> Option<R> {
-        self.with(db, None, |marks| Some(ask(&marks.tag_index)))
+    pub fn with_tag_index<R>(&self, db: i32, read: impl FnOnce(&TagIndex) -> R) -> Option<R> {
+        self.read(db, None, |marks| Some(read(&marks.tag_index)))
     }
 
     /// How many members of a tag are listed, in all databases.
-    pub fn listed(&self, tag: TagId) -> u64 {
+    pub fn count_listed(&self, tag: TagId) -> u64 {
         self.databases.borrow().values().map(|marks| marks.tag_index.len(tag)).sum()
     }
 
@@ -315,7 +317,7 @@ impl Invalidations {
         for (at, marks) in self.databases.borrow_mut().iter_mut() {
             if db.is_none_or(|db| db == *at) {
                 self.deferred_frees.borrow_mut().push(std::mem::take(&mut marks.tag_index));
-                (marks.entries, marks.hit, marks.newest_here) = (0, 0, 0);
+                (marks.entries, marks.hit_entries, marks.newest_entry) = (0, 0, 0);
                 marks.swept = marks.swept.max(marks.newest_by_name);
             }
         }
@@ -354,33 +356,34 @@ impl Invalidations {
 
     /// A sweep that began at this stamp has been everywhere in a database: prefixes and patterns until then have done their
     /// work on what is stored.
-    pub fn swept(&self, db: i32, began: Stamp) {
-        self.change(db, |marks| marks.swept = marks.swept.max(began.0));
+    pub fn finish_sweep(&self, db: i32, began: Stamp) {
+        self.update(db, |marks| marks.swept = marks.swept.max(began.0));
     }
 
     /// Forgets the marks of a tag that no entry holds, if that is allowed by now: a while after the last, with no guard
-    /// and no ramp standing and no lease out that is older. Of each database that had one, `floor` is told the stamp
+    /// and no ramp standing and no lease out that is older. Of each database that had one, `floor` is known the stamp
     /// and the end of the guard before which loads are not trusted from now on. False when it is too soon.
-    pub fn forget(
+    pub fn forget_tag(
         &self,
         tag: TagId,
         name: &[u8],
         now: Now,
         oldest_lease: impl Fn() -> Option<Token>,
-        mut floor: impl FnMut(i32, Stamp, u64),
+        mut raise_flush_epoch: impl FnMut(i32, Stamp, u64),
     ) -> bool {
         let mut databases = self.databases.borrow_mut();
-        let may_go = |marks: &Database| marks.tags.get(&tag).is_none_or(|record| record.may_go(now, &oldest_lease));
-        if !databases.values().all(|marks| may_go(marks)) {
+        let is_forgettable =
+            |marks: &Database| marks.tags.get(&tag).is_none_or(|record| record.is_forgettable(now, &oldest_lease));
+        if !databases.values().all(|marks| is_forgettable(marks)) {
             return false;
         }
         for (db, marks) in databases.iter_mut() {
             marks.tag_index.forget(tag);
             self.deferred_frees.borrow_mut().extend(marks.tag_index.take_deferred_frees());
             if let Some(record) = marks.tags.remove(&tag) {
-                floor(*db, Stamp(record.newest()), record.guard());
-                marks.forgotten.tag(name, record.newest());
-                *marks.latest.make(tag.0 as usize) = 0;
+                raise_flush_epoch(*db, Stamp(record.newest()), record.guard());
+                marks.forgotten.add_tag(name, record.newest());
+                *marks.newest_by_tag.make(tag.0 as usize) = 0;
                 if marks.tags.is_empty() {
                     marks.tags = HashMap::new();
                 }
@@ -389,58 +392,60 @@ impl Invalidations {
         true
     }
 
-    /// Forgets prefixes and patterns whose work is done, as [`forget`](Self::forget) does tags.
+    /// Forgets prefixes and patterns whose work is done, as [`forget_tag`](Self::forget_tag) does tags.
     pub fn forget_swept(
         &self,
         now: Now,
         oldest_lease: impl Fn() -> Option<Token>,
-        mut floor: impl FnMut(i32, Stamp, u64),
+        mut raise_flush_epoch: impl FnMut(i32, Stamp, u64),
     ) {
         for (db, marks) in self.databases.borrow_mut().iter_mut() {
             let swept = marks.swept;
-            if let Some((stamp, guard)) = marks.forget_by_name(swept, |record| record.may_go(now, &oldest_lease)) {
-                floor(*db, stamp, guard);
-                self.shorten(*db, marks);
+            if let Some((stamp, guard)) =
+                marks.forget_by_name(swept, |record| record.is_forgettable(now, &oldest_lease))
+            {
+                raise_flush_epoch(*db, stamp, guard);
+                self.lower_summary(*db, marks);
             }
         }
     }
 
     /// Our primary has forgotten prefixes and patterns up to this stamp, but for those whose guards and ramps still stand.
-    pub fn forget_until(&self, db: i32, stamp: Stamp, now: Now, floor: impl FnOnce(Stamp, u64)) {
-        let forgotten = self.change(db, |marks| {
-            let forgotten = marks.forget_by_name(stamp.0, |record| record.is_over(now));
-            self.shorten(db, marks);
+    pub fn forget_until(&self, db: i32, stamp: Stamp, now: Now, raise_flush_epoch: impl FnOnce(Stamp, u64)) {
+        let forgotten = self.update(db, |marks| {
+            let forgotten = marks.forget_by_name(stamp.0, |record| record.is_past_guard_and_ramp(now));
+            self.lower_summary(db, marks);
             forgotten
         });
         if let Some((stamp, guard)) = forgotten {
-            floor(stamp, guard);
+            raise_flush_epoch(stamp, guard);
         }
     }
 
     /// Marks that are no tag's have become fewer.
-    fn shorten(&self, db: i32, marks: &Database) {
+    fn lower_summary(&self, db: i32, marks: &Database) {
         if let Some(summary) = self.summary(db) {
-            summary.others.set(marks.newest_by_name.max(marks.floor.newest()));
+            summary.others.set(marks.newest_by_name.max(marks.all.newest()));
         }
     }
 
     /// Whether what arrives from elsewhere with these tags may have been hit by a mark that is forgotten.
-    pub fn forgot<'n>(&self, db: i32, stamp: Stamp, tags: impl Iterator<Item = &'n [u8]>) -> bool {
-        self.with(db, false, |marks| marks.forgotten.after(stamp.0, tags))
+    pub fn is_older_than_forgotten<'n>(&self, db: i32, stamp: Stamp, tags: impl Iterator<Item = &'n [u8]>) -> bool {
+        self.read(db, false, |marks| marks.forgotten.is_older(stamp.0, tags))
     }
 
     /// A tag was invalidated at this stamp that no entry holds, and nothing more is to be known of it: a guard is one of
     /// the whole database.
-    pub fn forgot_tag(&self, db: i32, name: &[u8], stamp: Stamp, guard_ms: u64) {
-        self.change(db, |marks| {
-            marks.forgotten.tag(name, stamp.0);
-            marks.floor.extend_guard(guard_ms);
+    pub fn add_forgotten_tag(&self, db: i32, name: &[u8], stamp: Stamp, guard_ms: u64) {
+        self.update(db, |marks| {
+            marks.forgotten.add_tag(name, stamp.0);
+            marks.all.extend_guard(guard_ms);
         });
     }
 
     /// Marks up to these stamps are forgotten by whoever saved this: of names, and of tags.
-    pub fn set_forgotten(&self, db: i32, by_name: Stamp, of_tags: Stamp) {
-        self.change(db, |marks| {
+    pub fn add_forgotten(&self, db: i32, by_name: Stamp, of_tags: Stamp) {
+        self.update(db, |marks| {
             marks.forgotten.by_name = marks.forgotten.by_name.max(by_name.0);
             marks.forgotten.any_tag = marks.forgotten.any_tag.max(of_tags.0);
         });
@@ -448,20 +453,20 @@ impl Invalidations {
     }
 
     /// The newest forgotten marks of each database, of names and of tags, where there are any.
-    pub fn forgotten(&self) -> Vec<(i32, Stamp, Stamp)> {
+    pub fn forgotten_stamps(&self) -> Vec<(i32, Stamp, Stamp)> {
         let databases = self.databases.borrow();
-        let told = databases.iter().filter_map(|(db, marks)| {
+        let stamps = databases.iter().filter_map(|(db, marks)| {
             let forgotten = &marks.forgotten;
             let of_tags = forgotten.tags.iter().copied().max().unwrap_or(0).max(forgotten.any_tag);
             (forgotten.by_name.max(of_tags) > 0).then_some((*db, Stamp(forgotten.by_name), Stamp(of_tags)))
         });
-        told.collect()
+        stamps.collect()
     }
 
     /// Frees the room of tags from this id on, of which there are none any more.
     pub fn trim(&self, tags: usize) {
         for marks in self.databases.borrow_mut().values_mut() {
-            marks.latest.truncate(tags);
+            marks.newest_by_tag.truncate(tags);
             marks.tag_index.trim(tags);
         }
     }
@@ -469,23 +474,23 @@ impl Invalidations {
     /// Stamps begin anew with this one: marks of later ones are of this moment, and entries of later ones are dead. Gives
     /// the databases that have any.
     pub fn start_epoch(&self, stamp: Stamp) -> Vec<i32> {
-        self.anew.set(true);
+        self.stamps_restarted.set(true);
         self.newest.iter().for_each(|newest| newest.set(u64::MAX)); // each entry is looked at from now on
         let mut databases = self.databases.borrow_mut();
         let mut dbs = Vec::new();
         for (db, marks) in databases.iter_mut() {
             dbs.push(*db);
             let patterns = marks.patterns.iter_mut().map(|(_, record)| record);
-            let by_name = marks.prefixes.values_mut().chain(patterns).chain([&mut marks.floor]);
-            by_name.for_each(|record| record.cut(stamp.0));
+            let by_name = marks.prefixes.values_mut().chain(patterns).chain([&mut marks.all]);
+            by_name.for_each(|record| record.clamp_stamps(stamp.0));
             for (tag, record) in &mut marks.tags {
-                record.cut(stamp.0);
-                *marks.latest.make(tag.0 as usize) = record.newest();
+                record.clamp_stamps(stamp.0);
+                *marks.newest_by_tag.make(tag.0 as usize) = record.newest();
             }
             marks.newest_by_name = marks.newest_by_name.min(stamp.0);
             marks.swept = 0;
             marks.tag_index.start_epoch(stamp.0);
-            (marks.newest_here, marks.counted_since, marks.entries, marks.hit) = (0, stamp.0, 0, 0);
+            (marks.newest_entry, marks.counted_since, marks.entries, marks.hit_entries) = (0, stamp.0, 0, 0);
             let Forgotten { by_name, tags, any_tag } = &mut marks.forgotten;
             tags.iter_mut().chain([by_name, any_tag]).for_each(|moment| *moment = stamp.0.min(*moment));
         }
@@ -496,36 +501,37 @@ impl Invalidations {
     pub fn clear(&self) {
         let summaries = self.summaries.iter().filter_map(OnceCell::get).flat_map(|summary| summary.cells());
         self.newest.iter().chain(summaries).for_each(|newest| newest.set(0));
-        self.anew.set(false); // what is loaded and not believable is dead by itself
+        self.stamps_restarted.set(false); // what is loaded and not believable is dead by itself
         let old = std::mem::take(&mut *self.databases.borrow_mut());
         self.deferred_frees.borrow_mut().extend(old.into_values().map(|marks| marks.tag_index));
     }
 
     /// Tells every mark: a hard one and soft ones of the same name are several.
-    pub fn each(&self, mut tell: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
-        self.each_but_tags(&mut tell);
+    pub fn for_each_mark(&self, mut visit: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
+        self.for_each_mark_but_tags(&mut visit);
         for (db, marks) in self.databases.borrow().iter() {
             let mut all =
-                |tag: TagId, record: &Record| record.marks().for_each(|mark| tell(*db, MarkTarget::Tag(tag), mark));
+                |tag: TagId, record: &Record| record.marks().for_each(|mark| visit(*db, MarkTarget::Tag(tag), mark));
             marks.tags.iter().for_each(|(tag, record)| all(*tag, record));
         }
     }
 
     /// The same of all that is no tag's, of which there is never very much.
-    pub fn each_but_tags(&self, mut tell: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
+    pub fn for_each_mark_but_tags(&self, mut visit: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
         for (db, marks) in self.databases.borrow().iter() {
-            let mut all = |what: MarkTarget<'_>, record: &Record| record.marks().for_each(|mark| tell(*db, what, mark));
-            all(MarkTarget::All, &marks.floor);
+            let mut all =
+                |target: MarkTarget<'_>, record: &Record| record.marks().for_each(|mark| visit(*db, target, mark));
+            all(MarkTarget::All, &marks.all);
             marks.prefixes.iter().for_each(|(prefix, record)| all(MarkTarget::Prefix(prefix), record));
             marks.patterns.iter().for_each(|(glob, record)| all(MarkTarget::Pattern(glob.pattern()), record));
         }
     }
 
     /// The same of one tag.
-    pub fn each_of_tag(&self, tag: TagId, mut tell: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
+    pub fn for_each_mark_of_tag(&self, tag: TagId, mut visit: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
         for (db, marks) in self.databases.borrow().iter() {
             let marks = marks.tags.get(&tag).into_iter().flat_map(Record::marks);
-            marks.for_each(|mark| tell(*db, MarkTarget::Tag(tag), mark));
+            marks.for_each(|mark| visit(*db, MarkTarget::Tag(tag), mark));
         }
     }
 
@@ -551,7 +557,7 @@ impl Invalidations {
             let prefixes: usize = marks.prefixes.keys().map(|prefix| prefix.len()).sum();
             let patterns: usize = marks.patterns.iter().map(|(glob, _)| 2 * glob.pattern().len()).sum();
             let by_name = (marks.prefixes.len() + marks.patterns.len()) * (size_of::<Record>() + size_of::<Glob>());
-            let lists = marks.tag_index.bytes() + marks.latest.bytes();
+            let lists = marks.tag_index.bytes() + marks.newest_by_tag.bytes();
             totals.bytes += (records + prefixes + patterns + by_name + lists) as u64;
         }
         totals
@@ -562,15 +568,15 @@ impl Invalidations {
         self.databases.borrow().values().for_each(|marks| marks.tag_index.validate());
     }
 
-    fn with<R>(&self, db: i32, otherwise: R, ask: impl FnOnce(&Database) -> R) -> R {
+    fn read<R>(&self, db: i32, default: R, read: impl FnOnce(&Database) -> R) -> R {
         match self.databases.borrow().get(&db) {
-            Some(marks) => ask(marks),
-            None => otherwise,
+            Some(marks) => read(marks),
+            None => default,
         }
     }
 
-    fn change<R>(&self, db: i32, change: impl FnOnce(&mut Database) -> R) -> R {
-        change(self.databases.borrow_mut().entry(db).or_default())
+    fn update<R>(&self, db: i32, update: impl FnOnce(&mut Database) -> R) -> R {
+        update(self.databases.borrow_mut().entry(db).or_default())
     }
 }
 
@@ -603,15 +609,15 @@ mod tests {
 
     use super::*;
 
-    use super::super::mark::How;
+    use super::super::mark::Hardness;
 
-    fn mark(stamp: u64, how: How) -> InvalidationMark {
-        InvalidationMark { stamp: Stamp(stamp), at_ms: stamp, how, guard_ms: 0 }
+    fn mark(stamp: u64, hardness: Hardness) -> InvalidationMark {
+        InvalidationMark { stamp: Stamp(stamp), at_ms: stamp, hardness, guard_ms: 0 }
     }
 
     fn names(marks: &Invalidations, name: &[u8]) -> Vec<u64> {
         let mut found = Vec::new();
-        marks.with(0, (), |marks| marks.by_name(name, |record| found.push(record.newest())));
+        marks.read(0, (), |marks| marks.for_each_match(name, |record| found.push(record.newest())));
         found.sort_unstable();
         found
     }
@@ -625,7 +631,7 @@ mod tests {
         ) {
             let marks = Invalidations::default();
             for (at, prefix) in prefixes.iter().enumerate() {
-                marks.mark(0, MarkTarget::Prefix(prefix), mark(at as u64 + 1, How::Hard));
+                marks.add(0, MarkTarget::Prefix(prefix), mark(at as u64 + 1, Hardness::Hard));
             }
             let expected: Vec<u64> =
                 (1..).zip(&prefixes).filter(|(_, prefix)| name.starts_with(prefix)).map(|(at, _)| at).collect();
@@ -636,11 +642,12 @@ mod tests {
     #[test]
     fn what_is_forgotten_of_a_tag_concerns_its_name_and_of_names_everything_older() {
         let marks = Invalidations::default();
-        marks.forgot_tag(0, b"t", Stamp(50), 0);
-        let arrives = |stamp, tags: &[&'static [u8]]| marks.forgot(0, Stamp(stamp), tags.iter().copied());
+        marks.add_forgotten_tag(0, b"t", Stamp(50), 0);
+        let arrives =
+            |stamp, tags: &[&'static [u8]]| marks.is_older_than_forgotten(0, Stamp(stamp), tags.iter().copied());
         assert!(arrives(50, &[b"other", b"t"]) && !arrives(51, &[b"t"]) && !arrives(50, &[b"other"]));
-        marks.set_forgotten(0, Stamp(10), Stamp(20));
+        marks.add_forgotten(0, Stamp(10), Stamp(20));
         assert!(arrives(10, &[]) && !arrives(11, &[]) && arrives(20, &[b"other"]) && !arrives(21, &[b"other"]));
-        assert_eq!(marks.forgotten(), [(0, Stamp(10), Stamp(50))]);
+        assert_eq!(marks.forgotten_stamps(), [(0, Stamp(10), Stamp(50))]);
     }
 }

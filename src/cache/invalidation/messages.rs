@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use crate::cache::clock::Stamp;
 use crate::cache::error::Error;
-use crate::cache::invalidation::mark::How;
+use crate::cache::invalidation::mark::Hardness;
 use crate::cache::invalidation::tags::MAX_TAG_LEN;
 use crate::cache::units;
 
@@ -32,7 +32,7 @@ pub struct Invalidation<'w> {
     /// When it happened, in milliseconds of Unix time.
     pub at_ms: u64,
     /// Dead, or stale.
-    pub how: How,
+    pub hardness: Hardness,
     /// For how long from now loads that begin are not trusted either.
     pub guard_ms: u64,
 }
@@ -81,10 +81,10 @@ pub fn encode(said: &MarkMessage<'_>) -> Vec<Vec<u8>> {
         MarkMessage::Swept(stamp) => bare(stamp, "SWEPT", "ALL"),
         MarkMessage::Forget(stamp) => bare(stamp, "FORGET", "PREFIXES"),
         MarkMessage::Forgot(stamp, of_tags) => bare(stamp, "FORGOT", if *of_tags { "TAGS" } else { "PREFIXES" }),
-        MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, how, guard_ms }) => {
-            let (kind, over_ms) = match how {
-                How::Hard => ("HARD", 0),
-                How::Soft { over_ms } => ("SOFT", *over_ms),
+        MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, hardness, guard_ms }) => {
+            let (kind, over_ms) = match hardness {
+                Hardness::Hard => ("HARD", 0),
+                Hardness::Soft { over_ms } => ("SOFT", *over_ms),
             };
             let (word_of, names) = selector.words();
             let head = [number(stamp.0), number(*at_ms), number(*guard_ms), word(kind), number(over_ms), word(word_of)];
@@ -113,9 +113,9 @@ pub fn decode<'w>(words: &[&'w [u8]]) -> Result<MarkMessage<'w>, Error> {
     {
         return Err(Error::invalid("tag", tag, format_args!("a tag has 1 to {MAX_TAG_LEN} bytes")));
     }
-    let how = match kind {
-        b"HARD" => How::Hard,
-        b"SOFT" => How::Soft { over_ms },
+    let hardness = match kind {
+        b"HARD" => Hardness::Hard,
+        b"SOFT" => Hardness::Soft { over_ms },
         b"SWEPT" if empty => return Ok(MarkMessage::Swept(stamp)),
         b"FORGET" if empty => return Ok(MarkMessage::Forget(stamp)),
         b"FORGOT" if empty => return Ok(MarkMessage::Forgot(stamp, selector == b"TAGS")),
@@ -128,5 +128,5 @@ pub fn decode<'w>(words: &[&'w [u8]]) -> Result<MarkMessage<'w>, Error> {
         b"ALL" if empty => Selector::All,
         _ => return Err(Error::syntax(selector)),
     };
-    Ok(MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, how, guard_ms }))
+    Ok(MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, hardness, guard_ms }))
 }

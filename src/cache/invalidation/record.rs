@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::hash::hash;
-use super::mark::{How, InvalidationMark, Verdict};
+use super::mark::{Hardness, InvalidationMark, Verdict};
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::lease::token::Token;
 use crate::cache::lease::tombstones::LoadConflict;
@@ -11,7 +11,7 @@ use crate::cache::lease::tombstones::LoadConflict;
 /// For how long a mark is kept at least: no load that is older is likely to be out.
 const KEPT_MS: u64 = 60_000;
 /// Soft marks that are kept of one name.
-const SOFTS: usize = 8;
+const MAX_SOFTS: usize = 8;
 
 /// What is known of the floor, or of one name.
 #[derive(Clone, Debug, Default)]
@@ -31,9 +31,9 @@ struct Soft {
 }
 
 impl Record {
-    pub(super) fn of(mark: InvalidationMark) -> Self {
+    pub(super) fn new(mark: InvalidationMark) -> Self {
         let mut record = Record::default();
-        record.take(mark);
+        record.add(mark);
         record
     }
 
@@ -52,20 +52,20 @@ impl Record {
     }
 
     /// Takes a mark. A replayed or overtaken one moves nothing back.
-    pub(super) fn take(&mut self, mark: InvalidationMark) {
+    pub(super) fn add(&mut self, mark: InvalidationMark) {
         let stamp = mark.stamp.0;
-        match mark.how {
-            How::Hard => {
+        match mark.hardness {
+            Hardness::Hard => {
                 self.hard = self.hard.max(stamp);
                 self.hard_guard = self.hard_guard.max(mark.guard_ms);
                 self.softs.retain(|soft| soft.stamp > stamp);
             }
-            How::Soft { over_ms } => {
+            Hardness::Soft { over_ms } => {
                 self.soft_guard = self.soft_guard.max(mark.guard_ms);
                 let at = self.softs.partition_point(|soft| soft.stamp < stamp);
                 if stamp > self.hard && self.softs.get(at).is_none_or(|soft| soft.stamp != stamp) {
                     self.softs.insert(at, Soft { stamp, at_ms: mark.at_ms, over_ms });
-                    self.merge();
+                    self.merge_closest_softs();
                 }
             }
         }
@@ -73,8 +73,8 @@ impl Record {
 
     /// Makes the two soft marks one that are nearest to each other in time, when there are too many: both end with the
     /// earlier one, at once.
-    fn merge(&mut self) {
-        if self.softs.len() > SOFTS {
+    fn merge_closest_softs(&mut self) {
+        if self.softs.len() > MAX_SOFTS {
             let gap = |at: &usize| self.softs[*at].at_ms.abs_diff(self.softs[at + 1].at_ms);
             if let Some(at) = (0..self.softs.len() - 1).min_by_key(gap) {
                 let earlier = self.softs.remove(at);
@@ -89,7 +89,7 @@ impl Record {
             return Verdict::Dead;
         }
         let concerned = self.softs.iter().filter(|soft| stamp <= soft.stamp);
-        concerned.fold(Verdict::Untouched, |verdict, soft| verdict.and(soft.verdict(name, now)))
+        concerned.fold(Verdict::Untouched, |verdict, soft| verdict.or_stricter(soft.verdict(name, now)))
     }
 
     pub(super) fn conflict(&self, name: &[u8], token: Token, now: Now) -> Option<LoadConflict> {
@@ -107,7 +107,7 @@ impl Record {
     }
 
     /// What is later than this stamp is of this moment.
-    pub(super) fn cut(&mut self, stamp: u64) {
+    pub(super) fn clamp_stamps(&mut self, stamp: u64) {
         self.hard = self.hard.min(stamp);
         self.softs.iter_mut().for_each(|soft| soft.stamp = soft.stamp.min(stamp));
         self.softs.dedup_by(|later, earlier| {
@@ -120,26 +120,27 @@ impl Record {
     }
 
     /// Whether it may be forgotten, as far as loads are concerned.
-    pub(super) fn may_go(&self, now: Now, oldest_lease: impl Fn() -> Option<Token>) -> bool {
+    pub(super) fn is_forgettable(&self, now: Now, oldest_lease: impl Fn() -> Option<Token>) -> bool {
         let (newest, guard) = (self.newest(), self.guard());
         Stamp(newest).ms().saturating_add(KEPT_MS) <= now.ms()
             && (guard == 0 || guard.saturating_add(KEPT_MS) <= now.mono_ms())
-            && self.is_over(now)
+            && self.is_past_guard_and_ramp(now)
             && oldest_lease().is_none_or(|lease| lease.stamp.0 > newest && lease.mono_ms >= guard)
     }
 
     /// Whether neither a guard nor a ramp of it stands.
-    pub(super) fn is_over(&self, now: Now) -> bool {
+    pub(super) fn is_past_guard_and_ramp(&self, now: Now) -> bool {
         self.guard() <= now.mono_ms()
             && self.softs.iter().all(|soft| soft.at_ms.saturating_add(soft.over_ms) <= now.ms())
     }
 
     pub(super) fn marks(&self) -> impl Iterator<Item = InvalidationMark> + '_ {
-        let hard = InvalidationMark { stamp: Stamp(self.hard), at_ms: 0, how: How::Hard, guard_ms: self.hard_guard };
+        let hard =
+            InvalidationMark { stamp: Stamp(self.hard), at_ms: 0, hardness: Hardness::Hard, guard_ms: self.hard_guard };
         let soft = |soft: &Soft| InvalidationMark {
             stamp: Stamp(soft.stamp),
             at_ms: soft.at_ms,
-            how: How::Soft { over_ms: soft.over_ms },
+            hardness: Hardness::Soft { over_ms: soft.over_ms },
             guard_ms: self.soft_guard,
         };
         // The guard of a soft one outlives it, when a hard one has come after it.
@@ -176,8 +177,8 @@ mod tests {
         Now::from_us(ms * 1_000)
     }
 
-    fn mark(stamp: u64, how: How) -> InvalidationMark {
-        InvalidationMark { stamp: Stamp(stamp), at_ms: stamp, how, guard_ms: 0 }
+    fn mark(stamp: u64, hardness: Hardness) -> InvalidationMark {
+        InvalidationMark { stamp: Stamp(stamp), at_ms: stamp, hardness, guard_ms: 0 }
     }
 
     proptest! {
@@ -185,9 +186,9 @@ mod tests {
         #[test]
         fn a_record_is_worth_all_marks_that_it_has_taken(
             taken in proptest::collection::vec((1u64..60, prop_oneof![
-                1 => Just(How::Hard),
-                4 => Just(How::Soft { over_ms: 0 }),
-                3 => (1u64..40).prop_map(|over_ms| How::Soft { over_ms }),
+                1 => Just(Hardness::Hard),
+                4 => Just(Hardness::Soft { over_ms: 0 }),
+                3 => (1u64..40).prop_map(|over_ms| Hardness::Soft { over_ms }),
             ], 0u64..100), 0..25),
             stamp in 1u64..60,
             now in 0u64..120,
@@ -195,16 +196,16 @@ mod tests {
             let mut record = Record::default();
             let mut all = Verdict::Untouched;
             let (mut softs, mut guard) = (Vec::new(), 0);
-            for (at, how, guard_ms) in &taken {
-                record.take(InvalidationMark { guard_ms: *guard_ms, ..mark(*at, *how) });
+            for (at, hardness, guard_ms) in &taken {
+                record.add(InvalidationMark { guard_ms: *guard_ms, ..mark(*at, *hardness) });
                 guard = guard.max(*guard_ms);
                 if stamp <= *at {
-                    all = all.and(match how {
-                        How::Hard => Verdict::Dead,
-                        How::Soft { over_ms } => Soft { stamp: *at, at_ms: *at, over_ms: *over_ms }.verdict(b"k", self::at(now)),
+                    all = all.or_stricter(match hardness {
+                        Hardness::Hard => Verdict::Dead,
+                        Hardness::Soft { over_ms } => Soft { stamp: *at, at_ms: *at, over_ms: *over_ms }.verdict(b"k", self::at(now)),
                     });
                 }
-                if matches!(how, How::Soft { .. }) {
+                if matches!(hardness, Hardness::Soft { .. }) {
                     softs.push(*at);
                 }
             }
@@ -212,15 +213,15 @@ mod tests {
             // Of two with the same stamp, which do not happen, the first counts.
             prop_assume!(softs.windows(2).all(|two| two[0] != two[1]));
             let told = record.verdict(stamp, b"k", self::at(now));
-            prop_assert_eq!(told.and(all), told, "never less than {:?}", all);
-            if softs.len() <= SOFTS {
+            prop_assert_eq!(told.or_stricter(all), told, "never less than {:?}", all);
+            if softs.len() <= MAX_SOFTS {
                 prop_assert_eq!(told, all);
             }
             prop_assert_eq!(record.guard(), guard);
-            prop_assert!(record.softs.is_sorted_by_key(|soft| soft.stamp) && record.softs.len() <= SOFTS);
+            prop_assert!(record.softs.is_sorted_by_key(|soft| soft.stamp) && record.softs.len() <= MAX_SOFTS);
 
             let mut again = Record::default();
-            record.marks().for_each(|mark| again.take(mark));
+            record.marks().for_each(|mark| again.add(mark));
             prop_assert_eq!(again.verdict(stamp, b"k", self::at(now)), told, "as it is saved");
             prop_assert_eq!(again.guard(), guard);
         }
@@ -230,16 +231,23 @@ mod tests {
     fn a_mark_is_forgotten_a_minute_after_it_its_guard_and_its_slope_and_with_no_older_load_out() {
         let token = |stamp: u64, mono_ms: u64| Some(Token { stamp: Stamp(stamp), mono_ms });
         let stamp = NOW * 1_000;
-        let plain = Record::of(mark(stamp, How::Hard));
-        assert!(!plain.may_go(at(NOW + KEPT_MS - 1), || None) && plain.may_go(at(NOW + KEPT_MS), || None));
-        assert!(!plain.may_go(at(NOW + KEPT_MS), || token(stamp, 0)), "a load that is older");
-        assert!(plain.may_go(at(NOW + KEPT_MS), || token(stamp + 1, 0)));
-        let guarded = Record::of(InvalidationMark { guard_ms: NOW + 500_000, ..mark(stamp, How::Hard) });
-        assert!(!guarded.may_go(at(NOW + 500_000 + KEPT_MS - 1), || None));
+        let plain = Record::new(mark(stamp, Hardness::Hard));
+        assert!(
+            !plain.is_forgettable(at(NOW + KEPT_MS - 1), || None) && plain.is_forgettable(at(NOW + KEPT_MS), || None)
+        );
+        assert!(!plain.is_forgettable(at(NOW + KEPT_MS), || token(stamp, 0)), "a load that is older");
+        assert!(plain.is_forgettable(at(NOW + KEPT_MS), || token(stamp + 1, 0)));
+        let guarded = Record::new(InvalidationMark { guard_ms: NOW + 500_000, ..mark(stamp, Hardness::Hard) });
+        assert!(!guarded.is_forgettable(at(NOW + 500_000 + KEPT_MS - 1), || None));
         let later = at(NOW + 500_000 + KEPT_MS);
-        assert!(guarded.may_go(later, || None) && guarded.may_go(later, || token(stamp + 9, NOW + 500_000)));
-        assert!(!guarded.may_go(later, || token(stamp + 9, NOW + 499_999)), "a load that began inside the guard");
-        let ramp = Record::of(InvalidationMark { at_ms: NOW, ..mark(stamp, How::Soft { over_ms: 500_000 }) });
-        assert!(!ramp.may_go(at(NOW + 499_999), || None) && ramp.may_go(at(NOW + 500_000), || None));
+        assert!(
+            guarded.is_forgettable(later, || None) && guarded.is_forgettable(later, || token(stamp + 9, NOW + 500_000))
+        );
+        assert!(
+            !guarded.is_forgettable(later, || token(stamp + 9, NOW + 499_999)),
+            "a load that began inside the guard"
+        );
+        let ramp = Record::new(InvalidationMark { at_ms: NOW, ..mark(stamp, Hardness::Soft { over_ms: 500_000 }) });
+        assert!(!ramp.is_forgettable(at(NOW + 499_999), || None) && ramp.is_forgettable(at(NOW + 500_000), || None));
     }
 }

@@ -121,9 +121,9 @@ impl Tags {
         self.made
     }
 
-    /// Forgets names that no entry holds and `may_go` lets go, looking at no more than `effort` of them; goes on where it
+    /// Forgets names that no entry holds and `is_forgettable` lets go, looking at no more than `effort` of them; goes on where it
     /// stopped.
-    pub fn reap(&mut self, effort: usize, mut may_go: impl FnMut(TagId, &[u8]) -> bool) {
+    pub fn reap(&mut self, effort: usize, mut is_forgettable: impl FnMut(TagId, &[u8]) -> bool) {
         for _ in 0..effort.min(self.made) {
             let at = self.reaped_up_to;
             self.reaped_up_to = if at + 1 < self.made { at + 1 } else { 0 };
@@ -132,7 +132,7 @@ impl Tags {
                 continue;
             }
             let Some(slot) = self.names.get_mut(at) else { continue };
-            if let Some(name) = slot.take_if(|name| may_go(id, name)) {
+            if let Some(name) = slot.take_if(|name| is_forgettable(id, name)) {
                 self.named -= 1;
                 self.vacant.push(id);
                 let part = self.part(&name);

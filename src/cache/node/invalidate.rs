@@ -5,7 +5,7 @@ use crate::cache::effects::Effect;
 use crate::cache::entry::Freshness;
 use crate::cache::glob::Glob;
 use crate::cache::ids::TagId;
-use crate::cache::invalidation::mark::{How, InvalidationMark, MarkTarget, Verdict};
+use crate::cache::invalidation::mark::{Hardness, InvalidationMark, MarkTarget, Verdict};
 use crate::cache::invalidation::messages::{Done, Invalidation, MarkMessage, Selector, encode};
 use crate::cache::invalidation::sweep::{Scope, Walk};
 use crate::cache::{Cx, Judge, Key, Slot, State};
@@ -45,24 +45,24 @@ impl Invalidation<'_> {
     /// Leaves its marks.
     pub fn mark(&self, state: &mut State, db: i32, now: Now) {
         let guard_ms = if self.guard_ms == 0 { 0 } else { now.mono_ms().saturating_add(self.guard_ms) };
-        let mark = InvalidationMark { stamp: self.stamp, at_ms: self.at_ms, how: self.how, guard_ms };
+        let mark = InvalidationMark { stamp: self.stamp, at_ms: self.at_ms, hardness: self.hardness, guard_ms };
         match &self.selector {
-            Selector::All => state.invalidations.mark(db, MarkTarget::All, mark),
+            Selector::All => state.invalidations.add(db, MarkTarget::All, mark),
             Selector::Prefixes(names) => {
-                names.iter().for_each(|name| state.invalidations.mark(db, MarkTarget::Prefix(name), mark))
+                names.iter().for_each(|name| state.invalidations.add(db, MarkTarget::Prefix(name), mark))
             }
             Selector::Patterns(names) => {
-                names.iter().for_each(|name| state.invalidations.mark(db, MarkTarget::Pattern(name), mark))
+                names.iter().for_each(|name| state.invalidations.add(db, MarkTarget::Pattern(name), mark))
             }
             Selector::Tags(names) => {
                 for name in names {
                     match state.tags.id(name) {
-                        Some(id) => state.invalidations.mark(db, MarkTarget::Tag(id), mark),
+                        Some(id) => state.invalidations.add(db, MarkTarget::Tag(id), mark),
                         // Every id is taken, none by this name: no entry holds it. But loads under way might bring it,
                         // those that a guard is to catch, and what arrives from elsewhere.
                         None => {
                             state.flush_epochs.raise(Some(db), self.stamp);
-                            state.invalidations.forgot_tag(db, name, self.stamp, guard_ms);
+                            state.invalidations.add_forgotten_tag(db, name, self.stamp, guard_ms);
                         }
                     }
                 }
@@ -72,7 +72,7 @@ impl Invalidation<'_> {
 
     /// Asks for the walks that free what it has hit.
     pub fn sweep(&self, state: &mut State, db: i32, now: Now) -> Vec<u64> {
-        let later = self.how.ramp_ends(self.at_ms, now);
+        let later = self.hardness.ramp_ends(self.at_ms, now);
         let walks: Vec<Walk> = match &self.selector {
             Selector::Tags(tags) => {
                 let held = |id: &TagId| state.live.holders(*id) > 0;
@@ -93,26 +93,26 @@ impl Invalidation<'_> {
     /// How many entries it is about to hit that nothing has hit yet.
     fn hits(&self, cx: &mut Cx<'_, '_>) -> u64 {
         let db = cx.caller.db;
-        if !cx.state.invalidations.hits_all(db, self.stamp) {
+        if !cx.state.invalidations.is_latest(db, self.stamp) {
             return 0; // it is said once more, behind what came later
         }
         let tags = match &self.selector {
-            Selector::All => return cx.state.invalidations.hits_of_all(db),
+            Selector::All => return cx.state.invalidations.count_hits_of_all(db),
             Selector::Prefixes(_) | Selector::Patterns(_) => return 0,
             Selector::Tags(tags) => tags,
         };
         let ids: SmallVec<[TagId; 8]> = tags.iter().filter_map(|tag| cx.state.tags.known(tag)).collect();
         let marks = &cx.state.invalidations;
-        let places = |id: TagId| marks.tag_index(db, |index| index.slots(id)).unwrap_or(0);
-        let all_listed = |id: &TagId| marks.tag_index(db, |index| index.lists_all(*id)) != Some(false);
+        let places = |id: TagId| marks.with_tag_index(db, |index| index.slots(id)).unwrap_or(0);
+        let all_listed = |id: &TagId| marks.with_tag_index(db, |index| index.lists_all(*id)) != Some(false);
         let few = ids.iter().map(|id| places(*id)).sum::<usize>() <= LOOKED_AT && ids.iter().all(all_listed);
         let (hits, entries) = if !few {
-            let hits = ids.iter().map(|id| cx.state.invalidations.hits_of(db, *id)).sum();
+            let hits = ids.iter().map(|id| cx.state.invalidations.count_hits_of_tag(db, *id)).sum();
             (hits, hits)
         } else {
             self.look(cx, &ids)
         };
-        cx.state.invalidations.hit(db, entries);
+        cx.state.invalidations.add_hits(db, entries);
         hits
     }
 
@@ -121,14 +121,14 @@ impl Invalidation<'_> {
         let (db, marks) = (cx.caller.db, cx.state.invalidations.clone());
         let (mut hits, mut entries) = (0, 0);
         for tag in tags {
-            for place in 0..marks.tag_index(db, |index| index.slots(*tag)).unwrap_or(0) {
+            for place in 0..marks.with_tag_index(db, |index| index.slots(*tag)).unwrap_or(0) {
                 let name: Option<Box<[u8]>> =
-                    marks.tag_index(db, |index| index.at(*tag, place).map(Into::into)).flatten();
+                    marks.with_tag_index(db, |index| index.at(*tag, place).map(Into::into)).flatten();
                 let Some(name) = name else { continue };
                 let Slot::Entry(entry) = cx.keys.peek(Key::named(&name)) else { continue };
-                let counts = match (self.how, Judge::new(&marks, db, &name, cx.now).freshness(entry)) {
-                    (How::Hard, freshness) => freshness != Freshness::Dead,
-                    (How::Soft { .. }, freshness) => matches!(freshness, Freshness::Fresh { .. }),
+                let counts = match (self.hardness, Judge::new(&marks, db, &name, cx.now).freshness(entry)) {
+                    (Hardness::Hard, freshness) => freshness != Freshness::Dead,
+                    (Hardness::Soft { .. }, freshness) => matches!(freshness, Freshness::Fresh { .. }),
                 };
                 if !entry.tags().any(|own| own == *tag) {
                     continue;
@@ -137,7 +137,7 @@ impl Invalidation<'_> {
                 hits += u64::from(counts && untouched);
                 // Counted once, at the first of the tags that it holds.
                 let first = tags.iter().find(|named| entry.tags().any(|own| own == **named)) == Some(tag);
-                entries += u64::from(first && marks.counts(db, entry));
+                entries += u64::from(first && marks.is_counted(db, entry));
             }
         }
         (hits, entries)
@@ -161,7 +161,7 @@ impl State {
     pub fn walks(&self, selector: &Selector<'_>) -> Vec<Walk> {
         let Selector::Tags(tags) = selector else { return vec![Walk::Keys] };
         let ids: Vec<_> = tags.iter().filter_map(|tag| self.tags.known(tag)).collect();
-        if ids.iter().any(|id| u64::from(self.live.holders(*id)) > self.invalidations.listed(*id)) {
+        if ids.iter().any(|id| u64::from(self.live.holders(*id)) > self.invalidations.count_listed(*id)) {
             return vec![Walk::Keys]; // not all of its members are listed
         }
         ids.into_iter().map(Walk::Members).collect()
@@ -181,9 +181,9 @@ impl State {
             MarkMessage::Invalidation(mut invalidation) => {
                 invalidation.stamp = believable(invalidation.stamp);
                 invalidation.mark(self, db, now);
-                self.sweep_for(db, invalidation.how.ramp_ends(invalidation.at_ms, now));
+                self.sweep_for(db, invalidation.hardness.ramp_ends(invalidation.at_ms, now));
             }
-            MarkMessage::Swept(began) => self.invalidations.swept(db, began),
+            MarkMessage::Swept(began) => self.invalidations.finish_sweep(db, began),
             MarkMessage::Forget(stamp) => {
                 let flush_epochs = &mut self.flush_epochs;
                 self.invalidations.forget_until(db, believable(stamp), now, |stamp, guard_ms| {
@@ -192,10 +192,10 @@ impl State {
                 });
             }
             MarkMessage::Forgot(stamp, true) => {
-                self.invalidations.set_forgotten(db, Stamp::default(), believable(stamp))
+                self.invalidations.add_forgotten(db, Stamp::default(), believable(stamp))
             }
             MarkMessage::Forgot(stamp, false) => {
-                self.invalidations.set_forgotten(db, believable(stamp), Stamp::default())
+                self.invalidations.add_forgotten(db, believable(stamp), Stamp::default())
             }
         }
     }
@@ -204,7 +204,7 @@ impl State {
     pub fn sweep_all(&mut self, now: Now) {
         self.sweep.clear();
         let marks = self.invalidations.clone();
-        marks.each(|db, _, mark| self.sweep_for(db, mark.how.ramp_ends(mark.at_ms, now)));
+        marks.for_each_mark(|db, _, mark| self.sweep_for(db, mark.hardness.ramp_ends(mark.at_ms, now)));
     }
 
     /// Asks for what a mark that was made elsewhere, or earlier, has left to do in a database.
@@ -218,7 +218,7 @@ impl State {
     /// How many times [`each_mark`](Self::each_mark) says something.
     pub fn count_marks(&self) -> u64 {
         let mut marks = 0;
-        self.invalidations.each(|_, _, _| marks += 1);
+        self.invalidations.for_each_mark(|_, _, _| marks += 1);
         marks + self.forgotten_marks().count() as u64
     }
 
@@ -231,7 +231,7 @@ impl State {
 
     /// The same of all that is no tag's, of which there is never very much.
     pub fn each_mark_but_tags(&self, now: Now, each: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
-        self.invalidations.each_but_tags(|db, what, mark| each(db, self.encode_mark(what, mark, now)));
+        self.invalidations.for_each_mark_but_tags(|db, what, mark| each(db, self.encode_mark(what, mark, now)));
         self.forgotten_marks().for_each(|(db, forgotten)| each(db, encode(&forgotten)));
     }
 
@@ -248,7 +248,7 @@ impl State {
                 return Some(id);
             }
             effort -= 1;
-            self.invalidations.each_of_tag(TagId(id as u32), |db, what, mark| {
+            self.invalidations.for_each_mark_of_tag(TagId(id as u32), |db, what, mark| {
                 each(db, self.encode_mark(what, mark, now));
                 effort = effort.saturating_sub(MARK_EFFORT);
             });
@@ -263,13 +263,13 @@ impl State {
             MarkTarget::Prefix(prefix) => Selector::Prefixes(SmallVec::from_slice(&[prefix])),
             MarkTarget::Pattern(pattern) => Selector::Patterns(SmallVec::from_slice(&[pattern])),
         };
-        let InvalidationMark { stamp, at_ms, how, guard_ms } = mark;
+        let InvalidationMark { stamp, at_ms, hardness, guard_ms } = mark;
         let guard_ms = guard_ms.saturating_sub(now.mono_ms());
-        encode(&MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, how, guard_ms }))
+        encode(&MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, hardness, guard_ms }))
     }
 
     fn forgotten_marks(&self) -> impl Iterator<Item = (i32, MarkMessage<'static>)> {
-        let forgotten = self.invalidations.forgotten().into_iter();
+        let forgotten = self.invalidations.forgotten_stamps().into_iter();
         let each = forgotten.flat_map(|(db, by_name, of_tags)| [(db, by_name, false), (db, of_tags, true)]);
         each.filter(|(_, stamp, _)| stamp.0 > 0).map(|(db, stamp, of_tags)| (db, MarkMessage::Forgot(stamp, of_tags)))
     }
@@ -301,7 +301,7 @@ impl State {
             flush_epochs.raise(Some(db), stamp);
             flush_epochs.guard(db, guard_ms);
         };
-        tags.reap(effort, |id, name| invalidations.forget(id, name, now, oldest, &mut floor));
+        tags.reap(effort, |id, name| invalidations.forget_tag(id, name, now, oldest, &mut floor));
         invalidations.trim(tags.made());
     }
 }

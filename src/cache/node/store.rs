@@ -469,11 +469,11 @@ impl State {
                 let stamp = self.clock.arrival(header.stamp, now, self.settings.skew_ms);
                 entry.as_mut().set_header(stamp, header.fresh_until, header.stale());
                 let tags = entry.as_ref().tags().map(|id| self.tags.name(id));
-                if self.invalidations.forgot(db, stamp, tags) {
+                if self.invalidations.is_older_than_forgotten(db, stamp, tags) {
                     entry.as_mut().kill(); // perhaps it was invalidated here, which nobody remembers
                 } else if let Some(key) = key {
                     // What is still remembered may be forgotten before a sweep comes by.
-                    self.invalidations.write_verdict(db, key, &mut entry.as_mut(), now);
+                    self.invalidations.apply_verdict(db, key, &mut entry.as_mut(), now);
                 }
                 if entry.as_ref().freshness(now) == Freshness::Dead {
                     self.sweep.ask(db, Walk::Keys, 0);

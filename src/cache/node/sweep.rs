@@ -51,7 +51,7 @@ impl State {
         if changes {
             sweep.count(job.db, key.name, entry);
             if let Some(mut entry) = keys.edit(key) {
-                by_name.write(&mut entry);
+                by_name.apply_to(&mut entry);
                 effects.changed(key, Effect::ReplicateHeader(key), Event::Stale);
             }
         } else if !entry.stale() && matches!(invalidations.verdict(job.db, key.name, entry, now), Verdict::Stale(_)) {
@@ -59,7 +59,7 @@ impl State {
         }
         if unannounced && let Some(mut entry) = keys.edit(key) {
             // `RENAME` or `MOVE` has brought it, of which nothing is told, and no replica walks.
-            invalidations.joined(job.db, key.name, &mut entry);
+            invalidations.index_entry(job.db, key.name, &mut entry);
             if !changes {
                 effects.push(Effect::ReplicateHeader(key));
             }
@@ -83,13 +83,13 @@ impl State {
         match job.walk {
             Walk::Members(tag) => {
                 // Some of its members may not be in the list.
-                if u64::from(self.live.holders(tag)) > self.invalidations.listed(tag) {
+                if u64::from(self.live.holders(tag)) > self.invalidations.count_listed(tag) {
                     self.sweep.ask(job.db, Walk::Keys, 0);
                 }
                 None
             }
             Walk::Keys => {
-                self.invalidations.swept(job.db, began);
+                self.invalidations.finish_sweep(job.db, began);
                 Some(encode(&MarkMessage::Swept(began)))
             }
         }
@@ -113,7 +113,9 @@ impl State {
 
     fn extent(&self, job: &Job) -> u64 {
         match job.walk {
-            Walk::Members(tag) => self.invalidations.tag_index(job.db, |index| index.slots(tag) as u64).unwrap_or(0),
+            Walk::Members(tag) => {
+                self.invalidations.with_tag_index(job.db, |index| index.slots(tag) as u64).unwrap_or(0)
+            }
             Walk::Keys => self.live.totals().entries,
         }
     }
