@@ -138,9 +138,9 @@ fn go_on(ctx: Ctx<'_>, mut state: RefMut<'static, State>, job: Job) {
 fn members(state: &State, job: Job, tag: TagId) -> (Vec<OwnedStr>, u64, bool) {
     let from = job.passed as usize;
     let found = state.invalidations.with_tag_index(job.db, |index| {
-        let to = index.slots(tag).min(from + BATCH);
-        let names = (from..to).filter_map(|slot| index.at(tag, slot)).map(OwnedStr::new).collect();
-        (names, to.saturating_sub(from) as u64, to < index.slots(tag))
+        let to = index.slot_count(tag).min(from + BATCH);
+        let names = (from..to).filter_map(|slot| index.key_at(tag, slot)).map(OwnedStr::new).collect();
+        (names, to.saturating_sub(from) as u64, to < index.slot_count(tag))
     });
     found.unwrap_or_default()
 }

@@ -109,7 +109,7 @@ impl TestNode {
                 Walk::Members(tag) => {
                     let at = job.passed as usize;
                     let next = |index: &TagIndex| {
-                        (at < index.slots(tag)).then(|| index.at(tag, at).map_or_else(Vec::new, Vec::from))
+                        (at < index.slot_count(tag)).then(|| index.key_at(tag, at).map_or_else(Vec::new, Vec::from))
                     };
                     self.state.invalidations.with_tag_index(job.db, next).flatten()
                 }

@@ -42,9 +42,9 @@ fn samples(tags: &mut Tags) -> Vec<(String, Entry, Expiry)> {
         stored: b"value",
     };
     let nothing = Parts { raw_len: 0, stored: b"", ..plain };
-    let two = [tags.id(b"user:42").unwrap(), tags.id(b"\x00\xff\r\n").unwrap()];
+    let two = [tags.intern(b"user:42").unwrap(), tags.intern(b"\x00\xff\r\n").unwrap()];
     let most: Vec<_> =
-        (0..64).map(|n| tags.id(format!("{n:0>width$}", width = n * 4 + 2).as_bytes()).unwrap()).collect();
+        (0..64).map(|n| tags.intern(format!("{n:0>width$}", width = n * 4 + 2).as_bytes()).unwrap()).collect();
     let every: Vec<u8> = (0..=255).collect();
     let at = Expiry::At(THEN + 100_000);
     let mut samples = vec![
@@ -130,9 +130,9 @@ fn entries_of_every_version_are_readable() {
         let stored = golden(&format!("{FOLDER}/{name}.stored.bin"), entry.as_ref().stored());
 
         let mut reader = tags();
-        reader.id(b"another node numbers its tags differently").unwrap();
+        reader.intern(b"another node numbers its tags differently").unwrap();
         let read = format::decode(&header).unwrap();
-        let back = read.to_entry(|name| reader.id(name), RuleId(0), &stored).unwrap();
+        let back = read.to_entry(|name| reader.intern(name), RuleId(0), &stored).unwrap();
         assert_golden(&format!("{FOLDER}/{name}.txt"), &meaning(back.as_ref(), read.expiry, &reader));
         if written[0] == header[0] {
             assert_eq!(written, header, "{name}: the bytes of a version never change");

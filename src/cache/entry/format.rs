@@ -280,7 +280,7 @@ mod tests {
     }
 
     fn sample(tags: &mut Tags) -> Entry {
-        let ids = [tags.id(b"user:42").unwrap(), tags.id(b"\x00\xff").unwrap()];
+        let ids = [tags.intern(b"user:42").unwrap(), tags.intern(b"\x00\xff").unwrap()];
         Entry::new(Parts {
             stamp: Stamp(1_795_376_053_113_777),
             fresh_until: Some(1_795_376_153_113),
@@ -305,10 +305,10 @@ mod tests {
         encode(entry.as_ref(), &here, Expiry::At(1_795_376_213_113), &mut header);
 
         let mut there = tags();
-        there.id(b"something else").unwrap();
+        there.intern(b"something else").unwrap();
         let read = decode(&header).unwrap();
         assert_eq!(read.expiry, Expiry::At(1_795_376_213_113));
-        let copy = read.to_entry(|name| there.id(name), RuleId(9), entry.as_ref().stored()).unwrap();
+        let copy = read.to_entry(|name| there.intern(name), RuleId(9), entry.as_ref().stored()).unwrap();
         let mut again = Vec::new();
         encode(copy.as_ref(), &there, Expiry::At(1_795_376_213_113), &mut again);
         assert_eq!(again, header);
@@ -334,15 +334,15 @@ mod tests {
         let mut header = vec![VERSION, flag::ABSENT, 0, 0, 0];
         header.extend_from_slice(&[0; 16]);
         let read = decode(&header).unwrap();
-        assert!(read.to_entry(|name| tags().id(name), RuleId(0), b"").is_ok());
-        assert!(read.to_entry(|name| tags().id(name), RuleId(0), b"x").is_err());
+        assert!(read.to_entry(|name| tags().intern(name), RuleId(0), b"").is_ok());
+        assert!(read.to_entry(|name| tags().intern(name), RuleId(0), b"x").is_err());
     }
 
     #[test]
     fn a_codec_of_a_later_version_is_kept() {
         let mut header = vec![VERSION, flag::PACKED, 0, 200, 0];
         header.extend_from_slice(&[0; 20]);
-        let entry = decode(&header).unwrap().to_entry(|name| tags().id(name), RuleId(0), b"?").unwrap();
+        let entry = decode(&header).unwrap().to_entry(|name| tags().intern(name), RuleId(0), b"?").unwrap();
         assert_eq!(entry.as_ref().codec(), None);
     }
 
@@ -356,11 +356,11 @@ mod tests {
             }
             let mut table = tags();
             if let Ok(header) = decode(&bytes)
-                && let Ok(entry) = header.to_entry(|name| table.id(name), RuleId(0), b"")
+                && let Ok(entry) = header.to_entry(|name| table.intern(name), RuleId(0), b"")
             {
                 let mut again = Vec::new();
                 encode(entry.as_ref(), &table, header.expiry, &mut again);
-                let same_meaning = decode(&again).unwrap().to_entry(|name| table.id(name), RuleId(0), b"").unwrap();
+                let same_meaning = decode(&again).unwrap().to_entry(|name| table.intern(name), RuleId(0), b"").unwrap();
                 prop_assert_eq!(same_meaning, entry);
             }
         }
@@ -374,7 +374,7 @@ mod tests {
             let at = at % header.len();
             header[at] ^= 1 << bit;
             if let Ok(read) = decode(&header) {
-                let _ = read.to_entry(|name| table.id(name), RuleId(0), entry.as_ref().stored());
+                let _ = read.to_entry(|name| table.intern(name), RuleId(0), entry.as_ref().stored());
             }
         }
     }

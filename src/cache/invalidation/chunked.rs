@@ -27,7 +27,7 @@ impl<T: Default> Chunked<T> {
     }
 
     /// The element to change.
-    pub fn make(&mut self, at: usize) -> &mut T {
+    pub fn get_or_create(&mut self, at: usize) -> &mut T {
         if self.0.len() <= at / CHUNK {
             self.0.resize_with(at / CHUNK + 1, || None);
         }
@@ -68,8 +68,8 @@ mod tests {
     fn elements_are_where_they_were_put_and_pieces_between_take_no_memory() {
         let mut array = Chunked::<u64>::default();
         assert_eq!((array.get(5), array.bytes()), (None, 0));
-        *array.make(3 * CHUNK + 1) = 7;
-        *array.make(5) = 6;
+        *array.get_or_create(3 * CHUNK + 1) = 7;
+        *array.get_or_create(5) = 6;
         assert_eq!(
             (array.get(5), array.get(6), array.get(CHUNK), array.get(3 * CHUNK + 1)),
             (Some(&6), Some(&0), None, Some(&7))

@@ -178,9 +178,9 @@ impl Invalidations {
                 MarkTarget::Tag(tag) => {
                     let record = marks.tags.entry(tag).or_default();
                     record.add(mark);
-                    *marks.newest_by_tag.make(tag.0 as usize) = record.newest();
+                    *marks.newest_by_tag.get_or_create(tag.0 as usize) = record.newest();
                     if is_latest {
-                        marks.tag_index.hit(tag, stamp);
+                        marks.tag_index.restart_count(tag, stamp);
                     }
                 }
                 MarkTarget::Prefix(prefix) => match marks.prefixes.get_mut(prefix) {
@@ -232,7 +232,7 @@ impl Invalidations {
         self.update(db, |marks| {
             let (stamp, floor) = (entry.as_ref().counted_stamp(), marks.counted_since);
             let latest = |tag: TagId| marks.newest_by_tag.get(tag.0 as usize).copied().unwrap_or(0);
-            let hit = marks.tag_index.join(name, entry, most, latest, floor);
+            let hit = marks.tag_index.add(name, entry, most, latest, floor);
             if stamp > floor {
                 marks.entries += 1;
                 marks.hit_entries += u64::from(hit);
@@ -259,7 +259,7 @@ impl Invalidations {
         }
         self.update(db, |marks| {
             let (stamp, floor) = (entry.counted_stamp(), marks.counted_since);
-            let hit = marks.tag_index.leave(name, entry, floor);
+            let hit = marks.tag_index.remove(name, entry, floor);
             self.deferred_frees.borrow_mut().extend(marks.tag_index.take_deferred_frees());
             if stamp > floor {
                 marks.entries = marks.entries.saturating_sub(1);
@@ -286,7 +286,7 @@ impl Invalidations {
 
     /// How many entries a tag would hit that neither it nor `ALL` has hit yet.
     pub fn count_hits_of_tag(&self, db: i32, tag: TagId) -> u64 {
-        self.update(db, |marks| marks.tag_index.hits(tag, marks.counted_since))
+        self.update(db, |marks| marks.tag_index.count_hits(tag, marks.counted_since))
     }
 
     /// Whether an entry is among those that [`count_hits_of_all`](Self::count_hits_of_all) counts.
@@ -308,7 +308,7 @@ impl Invalidations {
 
     /// How many members of a tag are listed, in all databases.
     pub fn count_listed(&self, tag: TagId) -> u64 {
-        self.databases.borrow().values().map(|marks| marks.tag_index.len(tag)).sum()
+        self.databases.borrow().values().map(|marks| marks.tag_index.count_listed(tag)).sum()
     }
 
     /// A database, or all, was flushed: there is nothing to hit, and nothing left to sweep. What is being loaded is the
@@ -383,7 +383,7 @@ impl Invalidations {
             if let Some(record) = marks.tags.remove(&tag) {
                 raise_flush_epoch(*db, Stamp(record.newest()), record.guard());
                 marks.forgotten.add_tag(name, record.newest());
-                *marks.newest_by_tag.make(tag.0 as usize) = 0;
+                *marks.newest_by_tag.get_or_create(tag.0 as usize) = 0;
                 if marks.tags.is_empty() {
                     marks.tags = HashMap::new();
                 }
@@ -485,11 +485,11 @@ impl Invalidations {
             by_name.for_each(|record| record.clamp_stamps(stamp.0));
             for (tag, record) in &mut marks.tags {
                 record.clamp_stamps(stamp.0);
-                *marks.newest_by_tag.make(tag.0 as usize) = record.newest();
+                *marks.newest_by_tag.get_or_create(tag.0 as usize) = record.newest();
             }
             marks.newest_by_name = marks.newest_by_name.min(stamp.0);
             marks.swept = 0;
-            marks.tag_index.start_epoch(stamp.0);
+            marks.tag_index.restart_counts(stamp.0);
             (marks.newest_entry, marks.counted_since, marks.entries, marks.hit_entries) = (0, stamp.0, 0, 0);
             let Forgotten { by_name, tags, any_tag } = &mut marks.forgotten;
             tags.iter_mut().chain([by_name, any_tag]).for_each(|moment| *moment = stamp.0.min(*moment));
@@ -552,7 +552,7 @@ impl Invalidations {
         for marks in self.databases.borrow().values() {
             totals.prefixes += marks.prefixes.len() as u64;
             totals.patterns += marks.patterns.len() as u64;
-            totals.members += marks.tag_index.memberships();
+            totals.members += marks.tag_index.postings();
             let records = marks.tags.capacity() * (size_of::<TagId>() + size_of::<Record>());
             let prefixes: usize = marks.prefixes.keys().map(|prefix| prefix.len()).sum();
             let patterns: usize = marks.patterns.iter().map(|(glob, _)| 2 * glob.pattern().len()).sum();

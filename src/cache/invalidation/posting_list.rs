@@ -4,19 +4,19 @@
 use crate::cache::invalidation::chunked::{CHUNK, Chunked};
 
 /// So many take no memory of their own.
-const FEW: usize = 3;
-/// Beyond so many the list grows in chunked_list: until then growing copies no more than this.
-const MANY: usize = 1024;
+const MAX_INLINE: usize = 3;
+/// Beyond so many the list grows in long: until then growing copies no more than this.
+const MAX_CONTIGUOUS: usize = 1024;
 
 /// Numbers in the order in which they were added.
 #[derive(Debug)]
 pub enum PostingList {
     /// No more than three, and how many.
-    Few([u32; FEW], u32),
+    Inline([u32; MAX_INLINE], u32),
     /// No more than a thousand, and little room to spare.
-    Several(Vec<u32>),
+    Contiguous(Vec<u32>),
     /// More.
-    Many(Box<ChunkedPostings>),
+    Chunked(Box<ChunkedPostings>),
 }
 
 /// A long list.
@@ -28,7 +28,7 @@ pub struct ChunkedPostings {
 
 impl Default for PostingList {
     fn default() -> Self {
-        PostingList::Few([0; FEW], 0)
+        PostingList::Inline([0; MAX_INLINE], 0)
     }
 }
 
@@ -36,27 +36,27 @@ impl PostingList {
     /// How many there are.
     pub fn count(&self) -> usize {
         match self {
-            PostingList::Few(_, len) => *len as usize,
-            PostingList::Several(slots) => slots.len(),
-            PostingList::Many(chunked_list) => chunked_list.len,
+            PostingList::Inline(_, len) => *len as usize,
+            PostingList::Contiguous(slots) => slots.len(),
+            PostingList::Chunked(long) => long.len,
         }
     }
 
     /// The number at a slot.
     pub fn get(&self, at: usize) -> Option<u32> {
         match self {
-            PostingList::Few(slots, len) => slots[..*len as usize].get(at).copied(),
-            PostingList::Several(slots) => slots.get(at).copied(),
-            PostingList::Many(chunked_list) => chunked_list.slots.get(at).copied().filter(|_| at < chunked_list.len),
+            PostingList::Inline(slots, len) => slots[..*len as usize].get(at).copied(),
+            PostingList::Contiguous(slots) => slots.get(at).copied(),
+            PostingList::Chunked(long) => long.slots.get(at).copied().filter(|_| at < long.len),
         }
     }
 
     /// Puts another one there, if there is such a slot, and answers what it was.
     pub fn replace(&mut self, at: usize, with: u32) -> Option<u32> {
         let slot = match self {
-            PostingList::Few(slots, len) => slots[..*len as usize].get_mut(at),
-            PostingList::Several(slots) => slots.get_mut(at),
-            PostingList::Many(chunked_list) => chunked_list.slots.get_mut(at).filter(|_| at < chunked_list.len),
+            PostingList::Inline(slots, len) => slots[..*len as usize].get_mut(at),
+            PostingList::Contiguous(slots) => slots.get_mut(at),
+            PostingList::Chunked(long) => long.slots.get_mut(at).filter(|_| at < long.len),
         };
         slot.map(|slot| std::mem::replace(slot, with))
     }
@@ -65,29 +65,29 @@ impl PostingList {
     pub fn push(&mut self, number: u32) -> usize {
         let at = self.count();
         match self {
-            PostingList::Few(slots, len) if at < FEW => {
+            PostingList::Inline(slots, len) if at < MAX_INLINE => {
                 slots[at] = number;
                 *len += 1;
             }
-            PostingList::Few(slots, _) => {
-                let mut more = Vec::with_capacity(2 * FEW + 2);
+            PostingList::Inline(slots, _) => {
+                let mut more = Vec::with_capacity(2 * MAX_INLINE + 2);
                 more.extend_from_slice(slots);
                 more.push(number);
-                *self = PostingList::Several(more);
+                *self = PostingList::Contiguous(more);
             }
-            PostingList::Several(slots) if at < MANY => {
+            PostingList::Contiguous(slots) if at < MAX_CONTIGUOUS => {
                 if at == slots.capacity() {
                     slots.reserve_exact(at / 4);
                 }
                 slots.push(number);
             }
-            PostingList::Several(slots) => {
-                let mut chunked_list = ChunkedPostings { slots: Chunked::default(), len: 0 };
-                slots.iter().for_each(|slot| chunked_list.push(*slot));
-                chunked_list.push(number);
-                *self = PostingList::Many(Box::new(chunked_list));
+            PostingList::Contiguous(slots) => {
+                let mut long = ChunkedPostings { slots: Chunked::default(), len: 0 };
+                slots.iter().for_each(|slot| long.push(*slot));
+                long.push(number);
+                *self = PostingList::Chunked(Box::new(long));
             }
-            PostingList::Many(chunked_list) => chunked_list.push(number),
+            PostingList::Chunked(long) => long.push(number),
         }
         at
     }
@@ -99,22 +99,22 @@ impl PostingList {
 
     /// The memory of a long list, to be freed little by little.
     pub fn into_chunked(self) -> Option<ChunkedPostings> {
-        if let PostingList::Many(chunked_list) = self { Some(*chunked_list) } else { None }
+        if let PostingList::Chunked(long) = self { Some(*long) } else { None }
     }
 
     /// The bytes that it has allocated.
     pub fn bytes(&self) -> usize {
         match self {
-            PostingList::Few(..) => 0,
-            PostingList::Several(slots) => slots.capacity() * size_of::<u32>(),
-            PostingList::Many(chunked_list) => chunked_list.bytes(),
+            PostingList::Inline(..) => 0,
+            PostingList::Contiguous(slots) => slots.capacity() * size_of::<u32>(),
+            PostingList::Chunked(long) => long.bytes(),
         }
     }
 }
 
 impl ChunkedPostings {
     fn push(&mut self, number: u32) {
-        *self.slots.make(self.len) = number;
+        *self.slots.get_or_create(self.len) = number;
         self.len += 1;
     }
 
@@ -135,7 +135,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn it_takes_no_more_room_than_a_vector_by_itself() {
+    fn a_posting_list_takes_no_more_room_than_a_vector_by_itself() {
         assert_eq!(size_of::<PostingList>(), size_of::<Vec<u32>>());
     }
 
@@ -145,9 +145,9 @@ mod tests {
         for n in 0..100_000_u32 {
             let at = slots.push(n);
             assert_eq!(at, n as usize);
-            let needed = if n < FEW as u32 { 0 } else { 4 * slots.count() };
+            let needed = if n < MAX_INLINE as u32 { 0 } else { 4 * slots.count() };
             let spare = slots.bytes().saturating_sub(needed);
-            let allowed = if n < FEW as u32 { 0 } else { needed / 4 + 128 };
+            let allowed = if n < MAX_INLINE as u32 { 0 } else { needed / 4 + 128 };
             assert!(spare <= allowed, "{spare} bytes to spare with {} slots", slots.count());
         }
     }
@@ -156,8 +156,8 @@ mod tests {
     fn what_is_long_is_freed_in_parts() {
         let mut slots = PostingList::default();
         (0..10_000).for_each(|n| _ = slots.push(n));
-        let mut chunked_list = slots.into_chunked().expect("it is long");
-        let parts = std::iter::from_fn(|| chunked_list.free_some().then_some(())).count();
+        let mut long = slots.into_chunked().expect("it is long");
+        let parts = std::iter::from_fn(|| long.free_some().then_some(())).count();
         assert!(parts >= 30, "{parts}");
         assert!(PostingList::default().into_chunked().is_none());
     }

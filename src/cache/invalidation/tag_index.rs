@@ -31,18 +31,18 @@ const VACANT: u32 = 1 << 31;
 /// No slot.
 const NONE: u32 = VACANT - 1;
 /// Names whose room may be given back at once: 64 KB.
-const FEW: u32 = 4096;
+const FREED_AT_ONCE: u32 = 4096;
 
 /// The members of one database's tags.
 #[derive(Debug, Default)]
 pub struct TagIndex {
-    names: Chunked<Name>,
+    names: Chunked<NameSlot>,
     /// Names so far: those from here on were never used.
-    made: u32,
-    vacant: Option<u32>,
+    name_ids: u32,
+    vacant_name: Option<u32>,
     named: u32,
     lists: Chunked<TagPostings>,
-    memberships: u64,
+    postings: u64,
     name_bytes: usize,
     list_bytes: usize,
     /// Long lists without members.
@@ -50,15 +50,15 @@ pub struct TagIndex {
 }
 
 #[derive(Debug)]
-enum Name {
+enum NameSlot {
     /// And the next one that is.
     Vacant(Option<u32>),
     Held(Box<[u8]>),
 }
 
-impl Default for Name {
+impl Default for NameSlot {
     fn default() -> Self {
-        Name::Vacant(None)
+        NameSlot::Vacant(None)
     }
 }
 
@@ -83,14 +83,14 @@ impl Default for TagPostings {
 
 impl TagIndex {
     /// An entry has come to stand under `name`: it is listed under each of its tags, unless that makes more than `most`.
-    /// `latest` tells up to which stamp a tag has been invalidated, `floor` up to which all have. True when one of its tags
+    /// `newest_mark` tells up to which stamp a tag has been invalidated, `floor` up to which all have. True when one of its tags
     /// has hit it already.
-    pub fn join(
+    pub fn add(
         &mut self,
         name: &[u8],
         entry: &mut EntryMut<'_>,
-        most: u64,
-        latest: impl Fn(TagId) -> u64,
+        limit: u64,
+        newest_mark: impl Fn(TagId) -> u64,
         floor: u64,
     ) -> bool {
         let count = entry.as_ref().tags().len();
@@ -99,19 +99,19 @@ impl TagIndex {
         }
         let stamp = entry.as_ref().counted_stamp();
         let mut hit = false;
-        let id = if self.memberships + count as u64 <= most { self.keep(name) } else { None };
+        let id = if self.postings + count as u64 <= limit { self.add_name(name) } else { None };
         for at in 0..count {
             let Some(tag) = entry.as_ref().tags().nth(at) else { break };
-            let list = self.lists.make(tag.0 as usize);
+            let list = self.lists.get_or_create(tag.0 as usize);
             if list.live + list.unlisted == 0 {
-                (list.since, list.hits) = (latest(tag), 0);
+                (list.since, list.hits) = (newest_mark(tag), 0);
             }
             list.count_since(floor);
             hit |= stamp <= list.since;
             list.hits += u32::from(stamp > list.since);
             list.unlisted += u32::from(id.is_none());
             let slot = id.map_or(UNLISTED, |id| {
-                self.memberships += 1;
+                self.postings += 1;
                 let had = list.slots.bytes();
                 let slot = list.add(id);
                 self.list_bytes += list.slots.bytes() - had;
@@ -123,14 +123,14 @@ impl TagIndex {
     }
 
     /// A tag has been invalidated at this stamp, which is no older than any member's.
-    pub fn hit(&mut self, tag: TagId, stamp: u64) {
+    pub fn restart_count(&mut self, tag: TagId, stamp: u64) {
         if let Some(list) = self.lists.get_mut(tag.0 as usize) {
             list.count_since(stamp);
         }
     }
 
     /// An entry that has joined stands under `name` no more. True when one of its tags had hit it.
-    pub fn leave(&mut self, name: &[u8], entry: EntryRef<'_>, floor: u64) -> bool {
+    pub fn remove(&mut self, name: &[u8], entry: EntryRef<'_>, floor: u64) -> bool {
         let stamp = entry.counted_stamp();
         let mut hit = false;
         let id = self.id_of(name, entry);
@@ -147,14 +147,14 @@ impl TagIndex {
             } else if let Some(id) = id
                 && list.slots.get(slot as usize) == Some(id)
             {
-                self.memberships -= 1;
+                self.postings -= 1;
                 let had = list.slots.bytes();
                 self.deferred_frees.extend(list.remove(slot));
                 self.list_bytes -= had - list.slots.bytes();
             }
         }
         if let Some(id) = id {
-            self.give_up(id);
+            self.release_name(id);
         }
         hit
     }
@@ -163,11 +163,11 @@ impl TagIndex {
     fn id_of(&self, name: &[u8], entry: EntryRef<'_>) -> Option<u32> {
         let (tag, slot) = entry.tags().zip(entry.slots()).next()?;
         let id = self.lists.get(tag.0 as usize)?.slots.get(slot as usize)?;
-        matches!(self.names.get(id as usize), Some(Name::Held(held)) if **held == *name).then_some(id)
+        matches!(self.names.get(id as usize), Some(NameSlot::Held(held)) if **held == *name).then_some(id)
     }
 
-    /// How many members of a tag its invalidation would hit; `floor` as in [`join`](Self::join).
-    pub fn hits(&mut self, tag: TagId, floor: u64) -> u64 {
+    /// How many members of a tag its invalidation would hit; `floor` as in [`add`](Self::add).
+    pub fn count_hits(&mut self, tag: TagId, floor: u64) -> u64 {
         self.lists.get_mut(tag.0 as usize).map_or(0, |list| {
             list.count_since(floor);
             u64::from(list.hits)
@@ -181,41 +181,41 @@ impl TagIndex {
     }
 
     /// Whether all members of a tag are listed.
-    pub fn lists_all(&self, tag: TagId) -> bool {
+    pub fn lists_every_entry(&self, tag: TagId) -> bool {
         self.lists.get(tag.0 as usize).is_none_or(|list| list.unlisted == 0)
     }
 
     /// Stamps begin anew with this one.
-    pub fn start_epoch(&mut self, stamp: u64) {
+    pub fn restart_counts(&mut self, stamp: u64) {
         let tags: Vec<usize> = self.lists.iter().map(|(tag, _)| tag).collect();
         for tag in tags {
-            let list = self.lists.make(tag);
+            let list = self.lists.get_or_create(tag);
             (list.since, list.hits) = (stamp, 0);
         }
     }
 
     /// How many members of a tag are listed.
-    pub fn len(&self, tag: TagId) -> u64 {
+    pub fn count_listed(&self, tag: TagId) -> u64 {
         self.lists.get(tag.0 as usize).map_or(0, |list| u64::from(list.live))
     }
 
     /// How many slots the list of a tag has: its members are among them.
-    pub fn slots(&self, tag: TagId) -> usize {
+    pub fn slot_count(&self, tag: TagId) -> usize {
         self.lists.get(tag.0 as usize).map_or(0, |list| list.slots.count())
     }
 
     /// The key of the member at a slot of a tag's list, if there is one.
-    pub fn at(&self, tag: TagId, slot: usize) -> Option<&[u8]> {
+    pub fn key_at(&self, tag: TagId, slot: usize) -> Option<&[u8]> {
         let id = self.lists.get(tag.0 as usize)?.slots.get(slot)?;
         match self.names.get(id as usize)? {
-            Name::Held(name) if id & VACANT == 0 => Some(name),
+            NameSlot::Held(name) if id & VACANT == 0 => Some(name),
             _ => None,
         }
     }
 
     /// Entries and tags that are listed with each other.
-    pub fn memberships(&self) -> u64 {
-        self.memberships
+    pub fn postings(&self) -> u64 {
+        self.postings
     }
 
     /// The bytes of the lists and names, without what the allocator adds.
@@ -228,12 +228,12 @@ impl TagIndex {
         let Some(list) = self.lists.get_mut(tag.0 as usize) else { return };
         let list = std::mem::take(list);
         self.list_bytes -= list.slots.bytes();
-        self.memberships -= u64::from(list.live);
+        self.postings -= u64::from(list.live);
         for id in list.slots.iter().filter(|id| id & VACANT == 0) {
-            self.lose(id);
+            self.drop_name(id);
         }
         self.deferred_frees.extend(list.slots.into_chunked());
-        self.rest();
+        self.reset_if_empty();
     }
 
     /// Frees the room of tags from this id on, of which there are none any more.
@@ -243,8 +243,8 @@ impl TagIndex {
 
     /// Frees a part of it; false when nothing is left.
     pub fn free_some(&mut self) -> bool {
-        if let Some(ruin) = self.deferred_frees.last_mut() {
-            if !ruin.free_some() {
+        if let Some(postings) = self.deferred_frees.last_mut() {
+            if !postings.free_some() {
                 self.deferred_frees.pop();
             }
             return true;
@@ -257,42 +257,42 @@ impl TagIndex {
         true
     }
 
-    fn keep(&mut self, name: &[u8]) -> Option<u32> {
-        let id = match self.vacant {
+    fn add_name(&mut self, name: &[u8]) -> Option<u32> {
+        let id = match self.vacant_name {
             Some(id) => id,
-            None if self.made < NONE => {
-                self.made += 1;
-                self.made - 1
+            None if self.name_ids < NONE => {
+                self.name_ids += 1;
+                self.name_ids - 1
             }
             None => return None,
         };
-        let slot = self.names.make(id as usize);
-        if let Name::Vacant(next) = *slot {
-            if self.vacant.is_some() {
-                self.vacant = next;
+        let slot = self.names.get_or_create(id as usize);
+        if let NameSlot::Vacant(next) = *slot {
+            if self.vacant_name.is_some() {
+                self.vacant_name = next;
             }
-            *slot = Name::Held(name.into());
+            *slot = NameSlot::Held(name.into());
         }
         self.named += 1;
         self.name_bytes += name.len();
         Some(id)
     }
 
-    fn give_up(&mut self, id: u32) {
-        if self.lose(id) {
+    fn release_name(&mut self, id: u32) {
+        if self.drop_name(id) {
             if let Some(slot) = self.names.get_mut(id as usize) {
-                *slot = Name::Vacant(self.vacant);
+                *slot = NameSlot::Vacant(self.vacant_name);
             }
-            self.vacant = Some(id);
+            self.vacant_name = Some(id);
         }
-        self.rest();
+        self.reset_if_empty();
     }
 
     /// Gives up a name whose number may stand in other lists, too, and so is not to be another's. False when it was given
     /// up before.
-    fn lose(&mut self, id: u32) -> bool {
-        let Some(slot @ Name::Held(_)) = self.names.get_mut(id as usize) else { return false };
-        if let Name::Held(name) = std::mem::take(slot) {
+    fn drop_name(&mut self, id: u32) -> bool {
+        let Some(slot @ NameSlot::Held(_)) = self.names.get_mut(id as usize) else { return false };
+        if let NameSlot::Held(name) = std::mem::take(slot) {
             self.named -= 1;
             self.name_bytes -= name.len();
         }
@@ -300,38 +300,38 @@ impl TagIndex {
     }
 
     /// Without members no number stands anywhere. The room of many is left to [`take_deferred_frees`](Self::take_deferred_frees).
-    fn rest(&mut self) {
-        if self.named == 0 && self.memberships == 0 && self.made <= FEW {
-            (self.names, self.made, self.vacant) = (Chunked::default(), 0, None);
+    fn reset_if_empty(&mut self) {
+        if self.named == 0 && self.postings == 0 && self.name_ids <= FREED_AT_ONCE {
+            (self.names, self.name_ids, self.vacant_name) = (Chunked::default(), 0, None);
         }
     }
 
     /// The room of long lists that are empty now, and of many names when the last of them is gone: to be freed little by
     /// little, since all at once would hold up the server (ten million: for thirty milliseconds).
     pub fn take_deferred_frees(&mut self) -> Option<TagIndex> {
-        let nameless = self.named == 0 && self.memberships == 0 && self.made > FEW;
+        let nameless = self.named == 0 && self.postings == 0 && self.name_ids > FREED_AT_ONCE;
         if self.deferred_frees.is_empty() && !nameless {
             return None;
         }
         let mut left = TagIndex { deferred_frees: std::mem::take(&mut self.deferred_frees), ..TagIndex::default() };
         if nameless {
-            (left.names, self.made, self.vacant) = (std::mem::take(&mut self.names), 0, None);
+            (left.names, self.name_ids, self.vacant_name) = (std::mem::take(&mut self.names), 0, None);
         }
         Some(left)
     }
 
     /// Checks it against itself; for tests.
     pub fn validate(&self) {
-        let held = self.names.iter().filter(|(_, name)| matches!(name, Name::Held(_))).count();
+        let held = self.names.iter().filter(|(_, name)| matches!(name, NameSlot::Held(_))).count();
         assert_eq!(held, self.named as usize, "names");
-        let (mut memberships, mut list_bytes) = (0, 0);
+        let (mut postings, mut list_bytes) = (0, 0);
         for (tag, list) in self.lists.iter() {
             let listed = list.slots.iter().filter(|id| *id & VACANT == 0);
             assert_eq!(listed.count(), list.live as usize, "members of tag {tag}");
             list_bytes += list.slots.bytes();
-            memberships += u64::from(list.live);
+            postings += u64::from(list.live);
         }
-        assert_eq!((memberships, list_bytes), (self.memberships, self.list_bytes), "memberships and bytes");
+        assert_eq!((postings, list_bytes), (self.postings, self.list_bytes), "postings and bytes");
     }
 }
 
@@ -379,15 +379,17 @@ mod tests {
     }
 
     fn names(index: &TagIndex, tag: u32) -> Vec<Vec<u8>> {
-        let mut names: Vec<_> =
-            (0..index.slots(TagId(tag))).filter_map(|slot| index.at(TagId(tag), slot)).map(Vec::from).collect();
+        let mut names: Vec<_> = (0..index.slot_count(TagId(tag)))
+            .filter_map(|slot| index.key_at(TagId(tag), slot))
+            .map(Vec::from)
+            .collect();
         names.sort();
         names
     }
 
     #[test]
     fn a_name_costs_its_bytes_and_sixteen_however_many_tags_there_are() {
-        assert_eq!(size_of::<Name>(), 16);
+        assert_eq!(size_of::<NameSlot>(), 16);
     }
 
     #[test]
@@ -399,12 +401,12 @@ mod tests {
     fn what_is_over_the_limit_is_counted_and_not_listed() {
         let mut index = TagIndex::default();
         let (mut a, mut b) = (entry(5, &[1, 2]), entry(5, &[1]));
-        index.join(b"a", &mut a.as_mut(), 2, |_| 0, 0);
-        index.join(b"b", &mut b.as_mut(), 2, |_| 0, 0);
-        assert_eq!((names(&index, 1), index.hits(TagId(1), 0)), (vec![b"a".to_vec()], 2));
-        index.leave(b"b", b.as_ref(), 0);
-        index.leave(b"a", a.as_ref(), 0);
-        assert_eq!((index.hits(TagId(1), 0), index.memberships()), (0, 0));
+        index.add(b"a", &mut a.as_mut(), 2, |_| 0, 0);
+        index.add(b"b", &mut b.as_mut(), 2, |_| 0, 0);
+        assert_eq!((names(&index, 1), index.count_hits(TagId(1), 0)), (vec![b"a".to_vec()], 2));
+        index.remove(b"b", b.as_ref(), 0);
+        index.remove(b"a", a.as_ref(), 0);
+        assert_eq!((index.count_hits(TagId(1), 0), index.postings()), (0, 0));
         index.validate();
     }
 
@@ -412,11 +414,11 @@ mod tests {
     fn an_entry_under_another_name_than_it_was_listed_with_takes_nobody_from_the_list() {
         let mut index = TagIndex::default();
         let mut a = entry(5, &[1]);
-        index.join(b"a", &mut a.as_mut(), 9, |_| 0, 0);
-        index.leave(b"renamed", a.as_ref(), 0);
+        index.add(b"a", &mut a.as_mut(), 9, |_| 0, 0);
+        index.remove(b"renamed", a.as_ref(), 0);
         assert_eq!(names(&index, 1), [b"a".to_vec()]);
         index.forget(TagId(1));
-        assert_eq!((names(&index, 1).len(), index.memberships()), (0, 0));
+        assert_eq!((names(&index, 1).len(), index.postings()), (0, 0));
         index.validate();
     }
 
@@ -424,26 +426,26 @@ mod tests {
     fn the_room_of_many_names_and_of_their_list_is_left_to_be_freed_little_by_little() {
         let mut index = TagIndex::default();
         let name = |n: u32| n.to_be_bytes();
-        let mut all: Vec<_> = (0..=FEW).map(|_| entry(5, &[1])).collect();
+        let mut all: Vec<_> = (0..=FREED_AT_ONCE).map(|_| entry(5, &[1])).collect();
         for (n, entry) in (0..).zip(&mut all) {
-            index.join(&name(n), &mut entry.as_mut(), 9_999, |_| 0, 0);
+            index.add(&name(n), &mut entry.as_mut(), 9_999, |_| 0, 0);
         }
         for (n, entry) in (0..).zip(&all) {
             assert!(index.take_deferred_frees().is_none(), "some are held");
-            index.leave(&name(n), entry.as_ref(), 0);
+            index.remove(&name(n), entry.as_ref(), 0);
         }
         let left = index.take_deferred_frees().expect("all are gone");
         assert!(index.take_deferred_frees().is_none());
         let free_some =
             |mut left: TagIndex| std::iter::repeat_with(|| left.free_some()).take_while(|more| *more).count();
-        assert!(free_some(left) >= 34, "of names and of slots seventeen chunked_list each");
+        assert!(free_some(left) >= 34, "of names and of slots seventeen chunks each");
         let mut again = entry(6, &[1]);
-        index.join(b"again", &mut again.as_mut(), 9, |_| 0, 0);
+        index.add(b"again", &mut again.as_mut(), 9, |_| 0, 0);
         assert_eq!(names(&index, 1), [b"again"]);
         index.validate();
 
         for (n, entry) in (0..).zip(&mut all) {
-            index.join(&name(n), &mut entry.as_mut(), 9_999, |_| 0, 0);
+            index.add(&name(n), &mut entry.as_mut(), 9_999, |_| 0, 0);
         }
         assert!(free_some(index) >= 34, "also when all is given up at once, as on FLUSHALL");
     }
@@ -452,18 +454,18 @@ mod tests {
     fn what_was_freed_without_a_word_takes_no_name_from_those_who_come_after_it() {
         let mut index = TagIndex::default();
         let mut lost = entry(5, &[1, 2]); // as on a load that failed: it never leaves
-        index.join(b"lost", &mut lost.as_mut(), 9, |_| 0, 0);
+        index.add(b"lost", &mut lost.as_mut(), 9, |_| 0, 0);
         let mut other = entry(5, &[3]);
-        index.join(b"other", &mut other.as_mut(), 9, |_| 0, 0);
+        index.add(b"other", &mut other.as_mut(), 9, |_| 0, 0);
         index.forget(TagId(1));
         let mut new = entry(6, &[3]);
-        index.join(b"new", &mut new.as_mut(), 9, |_| 0, 0);
+        index.add(b"new", &mut new.as_mut(), 9, |_| 0, 0);
         index.forget(TagId(2));
         assert_eq!(names(&index, 3), [b"new".to_vec(), b"other".to_vec()]);
         index.validate();
-        index.leave(b"new", new.as_ref(), 0);
-        index.leave(b"other", other.as_ref(), 0);
-        assert_eq!((index.named, index.made, index.memberships()), (0, 0, 0));
+        index.remove(b"new", new.as_ref(), 0);
+        index.remove(b"other", other.as_ref(), 0);
+        assert_eq!((index.named, index.name_ids, index.postings()), (0, 0, 0));
     }
 
     proptest! {
@@ -475,18 +477,18 @@ mod tests {
             for (stamp, (key, tags, stays)) in steps.into_iter().enumerate() {
                 let name = format!("key-{key}").into_bytes();
                 if let Some(old) = there.remove(&name) {
-                    index.leave(&name, old.as_ref(), 0);
+                    index.remove(&name, old.as_ref(), 0);
                 }
                 if stays {
                     let mut new = entry(stamp as u64 + 1, &tags.into_iter().collect::<Vec<_>>());
-                    index.join(&name, &mut new.as_mut(), u64::MAX, |_| 0, 0);
+                    index.add(&name, &mut new.as_mut(), u64::MAX, |_| 0, 0);
                     there.insert(name, new);
                 }
                 index.validate();
                 for tag in 0..4 {
                     let expected: Vec<_> =
                         there.iter().filter(|(_, e)| e.as_ref().tags().any(|t| t.0 == tag)).map(|(k, _)| k.clone()).collect();
-                    prop_assert_eq!(index.hits(TagId(tag), 0), expected.len() as u64);
+                    prop_assert_eq!(index.count_hits(TagId(tag), 0), expected.len() as u64);
                     let mut expected = expected;
                     expected.sort();
                     prop_assert_eq!(names(&index, tag), expected);
@@ -494,7 +496,7 @@ mod tests {
             }
             let gone: Vec<_> = std::mem::take(&mut there).into_iter().collect();
             for (name, e) in &gone {
-                index.leave(name, e.as_ref(), 0);
+                index.remove(name, e.as_ref(), 0);
             }
             prop_assert_eq!((index.named, index.name_bytes, index.list_bytes), (0, 0, 0));
         }

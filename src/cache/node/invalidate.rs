@@ -56,7 +56,7 @@ impl Invalidation<'_> {
             }
             Selector::Tags(names) => {
                 for name in names {
-                    match state.tags.id(name) {
+                    match state.tags.intern(name) {
                         Some(id) => state.invalidations.add(db, MarkTarget::Tag(id), mark),
                         // Every id is taken, none by this name: no entry holds it. But loads under way might bring it,
                         // those that a guard is to catch, and what arrives from elsewhere.
@@ -103,8 +103,8 @@ impl Invalidation<'_> {
         };
         let ids: SmallVec<[TagId; 8]> = tags.iter().filter_map(|tag| cx.state.tags.known(tag)).collect();
         let marks = &cx.state.invalidations;
-        let places = |id: TagId| marks.with_tag_index(db, |index| index.slots(id)).unwrap_or(0);
-        let all_listed = |id: &TagId| marks.with_tag_index(db, |index| index.lists_all(*id)) != Some(false);
+        let places = |id: TagId| marks.with_tag_index(db, |index| index.slot_count(id)).unwrap_or(0);
+        let all_listed = |id: &TagId| marks.with_tag_index(db, |index| index.lists_every_entry(*id)) != Some(false);
         let few = ids.iter().map(|id| places(*id)).sum::<usize>() <= LOOKED_AT && ids.iter().all(all_listed);
         let (hits, entries) = if !few {
             let hits = ids.iter().map(|id| cx.state.invalidations.count_hits_of_tag(db, *id)).sum();
@@ -121,9 +121,9 @@ impl Invalidation<'_> {
         let (db, marks) = (cx.caller.db, cx.state.invalidations.clone());
         let (mut hits, mut entries) = (0, 0);
         for tag in tags {
-            for place in 0..marks.with_tag_index(db, |index| index.slots(*tag)).unwrap_or(0) {
+            for place in 0..marks.with_tag_index(db, |index| index.slot_count(*tag)).unwrap_or(0) {
                 let name: Option<Box<[u8]>> =
-                    marks.with_tag_index(db, |index| index.at(*tag, place).map(Into::into)).flatten();
+                    marks.with_tag_index(db, |index| index.key_at(*tag, place).map(Into::into)).flatten();
                 let Some(name) = name else { continue };
                 let Slot::Entry(entry) = cx.keys.peek(Key::named(&name)) else { continue };
                 let counts = match (self.hardness, Judge::new(&marks, db, &name, cx.now).freshness(entry)) {
@@ -243,7 +243,7 @@ impl State {
         now: Now,
         each: &mut dyn FnMut(i32, Vec<Vec<u8>>),
     ) -> Option<usize> {
-        for id in from..self.tags.made() {
+        for id in from..self.tags.id_bound() {
             if effort == 0 {
                 return Some(id);
             }
@@ -302,6 +302,6 @@ impl State {
             flush_epochs.guard(db, guard_ms);
         };
         tags.reap(effort, |id, name| invalidations.forget_tag(id, name, now, oldest, &mut floor));
-        invalidations.trim(tags.made());
+        invalidations.trim(tags.id_bound());
     }
 }

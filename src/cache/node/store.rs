@@ -355,7 +355,7 @@ fn tag_ids(
 ) -> Result<SmallVec<[TagId; 8]>, Error> {
     let mut ids: SmallVec<[TagId; 8]> = SmallVec::new();
     let mut add = |name: &[u8]| {
-        let id = tags.id(name).ok_or_else(|| {
+        let id = tags.intern(name).ok_or_else(|| {
             Error::Refused("too many tags are alive: use fewer names, or raise smartcache.max-tags".into())
         })?;
         if !ids.contains(&id) {
@@ -457,7 +457,7 @@ impl State {
             }
         }
         let rule = key.and_then(|key| self.policies.find(key)).map_or(RuleId::NONE, |rule| rule.id());
-        let tag = if source == Source::Elsewhere { Tags::id } else { Tags::intern_unlimited };
+        let tag = if source == Source::Elsewhere { Tags::intern } else { Tags::intern_unlimited };
         let mut entry = header.to_entry(|name| tag(&mut self.tags, name), rule, stored)?;
         match source {
             Source::Home => {

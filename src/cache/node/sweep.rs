@@ -114,7 +114,7 @@ impl State {
     fn extent(&self, job: &Job) -> u64 {
         match job.walk {
             Walk::Members(tag) => {
-                self.invalidations.with_tag_index(job.db, |index| index.slots(tag) as u64).unwrap_or(0)
+                self.invalidations.with_tag_index(job.db, |index| index.slot_count(tag) as u64).unwrap_or(0)
             }
             Walk::Keys => self.live.totals().entries,
         }

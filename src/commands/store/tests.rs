@@ -33,7 +33,7 @@ fn what_a_primary_sends_is_stored_as_it_is() {
     ] {
         let (mut node, sent) = primary(line);
         let mut replica = TestNode::at(400 * SECOND); // ten minutes slow
-        replica.state.tags.id(b"numbers its tags differently").unwrap();
+        replica.state.tags.intern(b"numbers its tags differently").unwrap();
         assert_eq!(replica.obey(&slices(&sent)), "OK");
         assert_eq!(replica.written(b"k"), node.written(b"k"), "{line}");
         assert_eq!(replica.replicated, [sent], "passed on to its own replicas unchanged");
