@@ -50,7 +50,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
         }
         message => {
             cx.effects.push(crate::cache::effects::Effect::ReplicateVerbatim);
-            cx.state.take_mark(cx.caller.db, message, cx.now);
+            cx.state.apply_mark(cx.caller.db, message, cx.now);
         }
     }
     cx.reply.simple("OK");

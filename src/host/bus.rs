@@ -19,7 +19,7 @@ use super::panic::{catch_panic, try_run};
 use super::pass_on::{KIND, complain, enable};
 use super::state::try_state;
 use super::timer::{self, Timer};
-use crate::cache::cluster::bus::{Message, NodeId, Unread};
+use crate::cache::cluster::bus::{DecodeError, Message, NodeId};
 use crate::commands;
 use crate::commands::spec::Flag;
 
@@ -63,15 +63,15 @@ unsafe extern "C" fn receive(
         }
         let message = match Message::decode(bytes) {
             Ok(message) => message,
-            Err(Unread::Foreign) => return,
-            Err(why) => return lose(sender, &why.to_string(), matches!(why, Unread::Later(_))),
+            Err(DecodeError::Foreign) => return,
+            Err(why) => return lose(sender, &why.to_string(), matches!(why, DecodeError::Newer(_))),
         };
         let kept = match try_state() {
             Some(mut state) => {
                 if !state.bus.is_new(sender, message.life, message.number) {
                     return;
                 }
-                state.bus.keep(bytes)
+                state.bus.enqueue(bytes)
             }
             None => false, // between commands nobody borrows the state
         };
@@ -93,12 +93,12 @@ fn run_waiting(ctx: Ctx<'_>) {
     let began = Instant::now();
     loop {
         let Some(mut state) = try_state() else { return set_timer(LATER_MS) };
-        if !state.bus.has_waiting() {
+        if !state.bus.has_queued() {
             return;
         }
         if ctx.is_replica() {
             // Its new primary has got the messages itself; unless it was none yet when they came.
-            let lost = state.bus.forget_waiting();
+            let lost = state.bus.drop_queued();
             state.stats.at(clock_now()).node().bus_lost += lost as u64;
             return;
         }
@@ -108,7 +108,7 @@ fn run_waiting(ctx: Ctx<'_>) {
         if began.elapsed() > SLICE {
             return set_timer(1);
         }
-        let next = state.bus.take();
+        let next = state.bus.dequeue();
         drop(state);
         if let Some(bytes) = next {
             run(ctx, &bytes);

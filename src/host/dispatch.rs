@@ -217,7 +217,7 @@ fn after_panic<'w>(
 fn give_up_waiting(state: &mut State, effect: &Effect<'_>) {
     match effect {
         Effect::Park(id) => blocked::unpark(state, *id),
-        Effect::Wait(id) => drop(state.sweep.dismiss(*id)),
+        Effect::Wait(id) => drop(state.sweep.cancel_wait(*id)),
         _ => {}
     }
 }

@@ -34,7 +34,7 @@ impl Timer for Reemit {
         let mut marks = Vec::new();
         let mut collect = |db, words| marks.push((db, words));
         if from == 0 {
-            with_state(|state| state.each_mark_but_tags(clock_now(), &mut collect));
+            with_state(|state| state.for_each_mark_but_tags(clock_now(), &mut collect));
             let rules: Vec<_> =
                 with_state(|state| state.policies.commanded().map(|rule| rule.spec().words()).collect());
             for rule in rules {
@@ -44,7 +44,7 @@ impl Timer for Reemit {
             }
         }
         // There may be millions of tags. Invalidations that come meanwhile are replicated as such.
-        let next = with_state(|state| state.each_mark_of_tags(from, TAGS_AT_ONCE, clock_now(), &mut collect));
+        let next = with_state(|state| state.for_each_mark_of_tags(from, TAGS_AT_ONCE, clock_now(), &mut collect));
         for (db, words) in marks {
             if ctx.select_db(db) {
                 replicate::mark(ctx, &words);

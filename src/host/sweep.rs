@@ -76,7 +76,7 @@ fn work(ctx: Ctx<'_>) -> Option<i64> {
     let more_to_free = free_deferred(began);
     let Some(mut state) = try_state() else { return Some(LATER_MS) };
     if ctx.is_replica() {
-        state.sweep.clear(); // its primary frees dead entries, and replicates which marks may go
+        state.sweep.cancel_freeing(); // its primary frees dead entries, and replicates which marks may go
         sweep_timer::take_marks();
     }
     let may_free = may_free(ctx);
@@ -91,9 +91,9 @@ fn work(ctx: Ctx<'_>) -> Option<i64> {
         go_on(ctx, state, job);
         state = try_state()?; // given back by then
     }
-    state.sweep.give_up(clock_now());
+    state.sweep.time_out_waiters(clock_now());
     sweep_waiters::send(&mut state);
-    CURSORS.get().borrow_mut().retain(|id, _| state.sweep.has(*id));
+    CURSORS.get().borrow_mut().retain(|id, _| state.sweep.contains(*id));
     let marks_wait = sweep_timer::has_marks();
     let after_ms = state.next_sweep_timer(began.elapsed(), may_free, more_to_free, marks_wait, clock_now());
     after_ms.map(|ms| ms as i64)
@@ -114,20 +114,20 @@ fn go_on(ctx: Ctx<'_>, mut state: RefMut<'static, State>, job: Job) {
     if job.began.is_none() {
         CURSORS.get().borrow_mut().remove(&job.id); // of a database that was exchanged
     }
-    let job = state.begin(job, clock_now());
+    let job = state.start_walk(job, clock_now());
     let (names, passed, more) = match job.walk {
         _ if !ctx.select_db(job.db) => (Vec::new(), 0, false),
-        Walk::Members(tag) => members(&state, job, tag),
+        Walk::Tag(tag) => members(&state, job, tag),
         Walk::Keys => scan(ctx, &state, job),
     };
-    state.sweep.passed(job, job.passed + passed);
+    state.sweep.advance(job, job.passed + passed);
     if names.is_empty() {
         drop(state);
     } else {
         deal_with(ctx, state, job, &names);
     }
     if !more
-        && let Some(words) = try_state().and_then(|mut state| state.swept(job))
+        && let Some(words) = try_state().and_then(|mut state| state.finish_walk(job))
         && ctx.select_db(job.db)
     {
         replicate::mark(ctx, &words);

@@ -35,7 +35,7 @@ impl Waiters for SweepWaiters {
     }
 
     fn time_out(_: Ctx<'_>, id: SweepWaiterId) -> Option<SweepReply> {
-        try_state().and_then(|mut state| state.sweep.dismiss(id))
+        try_state().and_then(|mut state| state.sweep.cancel_wait(id))
     }
 
     fn gone(id: SweepWaiterId, sent: Option<SweepReply>) {
@@ -43,7 +43,7 @@ impl Waiters for SweepWaiters {
         if sent.is_none()
             && let Some(mut state) = try_state()
         {
-            state.sweep.dismiss(id);
+            state.sweep.cancel_wait(id);
         }
     }
 }
@@ -51,14 +51,14 @@ impl Waiters for SweepWaiters {
 /// Has the server block the caller of the running command. A caller whom the server does not block gets what is known now.
 pub(super) fn wait(reply: &mut ServerReply<'_>, state: &mut State, id: SweepWaiterId) {
     if !blocked_clients::block::<SweepWaiters>(reply, id) {
-        let answer = state.sweep.dismiss(id);
+        let answer = state.sweep.cancel_wait(id);
         SweepWaiters::write(reply, answer.as_ref());
     }
 }
 
 /// Sends the answers that have come. Between two commands only: see `blocked::may_send_between_commands`.
 pub(super) fn send(state: &mut State) {
-    while let Some((id, answer)) = state.sweep.next_answer() {
+    while let Some((id, answer)) = state.sweep.next_reply() {
         CLIENTS.get().borrow_mut().send(id, answer);
     }
 }

@@ -41,10 +41,10 @@ impl TestNode {
     /// The marks that are written after an AOF rewrite, with their databases: in parts, as on a server.
     pub fn marks_as_words(&self) -> Vec<(i32, Vec<Vec<u8>>)> {
         let mut said = Vec::new();
-        self.state.each_mark_but_tags(self.now, &mut |db, words| said.push((db, words)));
+        self.state.for_each_mark_but_tags(self.now, &mut |db, words| said.push((db, words)));
         let mut next = Some(0);
         while let Some(from) = next {
-            next = self.state.each_mark_of_tags(from, 2, self.now, &mut |db, words| said.push((db, words)));
+            next = self.state.for_each_mark_of_tags(from, 2, self.now, &mut |db, words| said.push((db, words)));
         }
         said
     }

@@ -103,10 +103,10 @@ impl TestNode {
             if job.began.is_none() {
                 self.cursors.remove(&job.id);
             }
-            let job = self.state.begin(job, self.now);
+            let job = self.state.start_walk(job, self.now);
             let name = match job.walk {
                 Walk::Keys => self.next_key(job.id),
-                Walk::Members(tag) => {
+                Walk::Tag(tag) => {
                     let at = job.passed as usize;
                     let next = |index: &TagIndex| {
                         (at < index.slot_count(tag)).then(|| index.key_at(tag, at).map_or_else(Vec::new, Vec::from))
@@ -115,13 +115,13 @@ impl TestNode {
                 }
             };
             let Some(name) = name else {
-                if let Some(words) = self.state.swept(job) {
+                if let Some(words) = self.state.finish_walk(job) {
                     self.replicated.push([vec![b"SMARTCACHE.MARK".to_vec()], words].concat());
                 }
                 continue;
             };
             most -= 1;
-            self.state.sweep.passed(job, job.passed + 1);
+            self.state.sweep.advance(job, job.passed + 1);
             let Slot::Entry(entry) = self.memory.peek(Key::named(&name)) else { continue };
             if self.state.is_for_sweep(job, &name, entry, self.now) {
                 let mut effects = Effects::new();
@@ -164,8 +164,8 @@ impl TestNode {
 
     /// Answers callers that waited for the sweep, in `answers`.
     pub fn answer_sweep_waiters(&mut self) {
-        self.state.sweep.give_up(self.now);
-        while let Some((id, late)) = self.state.sweep.next_answer() {
+        self.state.sweep.time_out_waiters(self.now);
+        while let Some((id, late)) = self.state.sweep.next_reply() {
             let Some(client) = self.sweep_waiters.remove(&id) else { continue };
             let mut reply = Transcript::default();
             preview::write_deferred_reply(&mut reply, &late);

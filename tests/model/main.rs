@@ -227,7 +227,7 @@ impl Pair {
                 assert_eq!(self.call(&words), self.naive.invalidate(*tag, *soft).to_string());
             }
             Step::Sweep => {
-                self.node.state.sweep.ask(0, Walk::Keys, 0);
+                self.node.state.sweep.request(0, Walk::Keys, 0);
                 self.node.sweep();
                 self.replicate();
                 self.naive.sweep();

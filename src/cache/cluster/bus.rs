@@ -37,16 +37,16 @@ const LENGTH: usize = 4;
 /// The most bytes of a message. Any rule fits. The bus would take more, but a message goes over the same connection as the
 /// pings by which nodes are found to be alive, and is received in one go on the other's main thread: 256 KB take it 0.2
 /// milliseconds (measured; a small one takes 5 microseconds), before anything is run.
-pub const MOST_BYTES: usize = 256 * 1024;
+pub const MAX_BYTES: usize = 256 * 1024;
 /// The most words of a message.
-pub const MOST_WORDS: usize = 16_384;
+pub const MAX_WORDS: usize = 16_384;
 
 /// Messages that wait because the server may not write just now: beyond so many, or so many bytes, they are lost.
-const MOST_WAITING: usize = 10_000;
-const MOST_WAITING_BYTES: usize = 16 << 20;
+const MAX_WAITING: usize = 10_000;
+const MAX_WAITING_BYTES: usize = 16 << 20;
 
 /// Nodes whose last messages are remembered. (The server recommends no more than a thousand to a cluster.)
-const MOST_SENDERS: usize = 2_048;
+const MAX_SENDERS: usize = 2_048;
 
 /// The name of a node.
 pub type NodeId = [u8; 40];
@@ -75,21 +75,21 @@ pub struct Message<'a> {
 
 /// Why bytes are no message of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unread {
+pub enum DecodeError {
     /// Another module's.
     Foreign,
     /// Of a version to come.
-    Later(u8),
+    Newer(u8),
     /// Not what we send.
     Damaged(&'static str),
 }
 
-impl fmt::Display for Unread {
+impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unread::Foreign => f.write_str("not a message of SmartCache"),
-            Unread::Later(version) => write!(f, "its version is {version}, and this node reads {VERSION}"),
-            Unread::Damaged(why) => f.write_str(why),
+            DecodeError::Foreign => f.write_str("not a message of SmartCache"),
+            DecodeError::Newer(version) => write!(f, "its version is {version}, and this node reads {VERSION}"),
+            DecodeError::Damaged(why) => f.write_str(why),
         }
     }
 }
@@ -103,16 +103,16 @@ pub struct TooLong;
 pub struct Bus {
     life: u64,
     sent: u64,
-    heard: HashMap<NodeId, Heard>,
+    received: HashMap<NodeId, Received>,
     /// Counts what is heard, to tell who was heard of last.
-    moment: u64,
-    waiting: VecDeque<Box<[u8]>>,
-    waiting_bytes: usize,
+    receptions: u64,
+    queue: VecDeque<Box<[u8]>>,
+    queue_bytes: usize,
 }
 
 /// The last messages of a node.
 #[derive(Debug)]
-struct Heard {
+struct Received {
     life: u64,
     newest: u64,
     /// Which of the 64 numbers up to the newest have come; the lowest bit is the newest.
@@ -138,41 +138,43 @@ impl Message<'_> {
     }
 
     /// From bytes, which may be anybody's.
-    pub fn decode(bytes: &[u8]) -> Result<Message<'_>, Unread> {
-        let Some((&MAGIC, mut rest)) = bytes.split_first_chunk() else { return Err(Unread::Foreign) };
+    pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
+        let Some((&MAGIC, mut rest)) = bytes.split_first_chunk() else { return Err(DecodeError::Foreign) };
         match take::<1>(&mut rest)? {
             [VERSION] => {}
-            [0] => return Err(Unread::Damaged("its version is 0")),
-            [later] => return Err(Unread::Later(later)),
+            [0] => return Err(DecodeError::Damaged("its version is 0")),
+            [later] => return Err(DecodeError::Newer(later)),
         }
-        if bytes.len() > MOST_BYTES {
-            return Err(Unread::Damaged("it is too long"));
+        if bytes.len() > MAX_BYTES {
+            return Err(DecodeError::Damaged("it is too long"));
         }
         let (life, number) = (u64::from_le_bytes(take(&mut rest)?), u64::from_le_bytes(take(&mut rest)?));
         let (db, count) = (i32::from_le_bytes(take(&mut rest)?), u32::from_le_bytes(take(&mut rest)?) as usize);
         if db < 0 {
-            return Err(Unread::Damaged("there is no such database"));
+            return Err(DecodeError::Damaged("there is no such database"));
         }
-        if count == 0 || count > MOST_WORDS || count > rest.len() / LENGTH {
-            return Err(Unread::Damaged("so many words cannot be"));
+        if count == 0 || count > MAX_WORDS || count > rest.len() / LENGTH {
+            return Err(DecodeError::Damaged("so many words cannot be"));
         }
         let mut words = Vec::with_capacity(count);
         for _ in 0..count {
             let len = u32::from_le_bytes(take(&mut rest)?) as usize;
-            let Some((word, after)) = rest.split_at_checked(len) else { return Err(Unread::Damaged("it is cut off")) };
+            let Some((word, after)) = rest.split_at_checked(len) else {
+                return Err(DecodeError::Damaged("it is cut off"));
+            };
             words.push(word);
             rest = after;
         }
         if rest.is_empty() {
             Ok(Message { life, number, db, words })
         } else {
-            Err(Unread::Damaged("something follows its last word"))
+            Err(DecodeError::Damaged("something follows its last word"))
         }
     }
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Unread> {
-    let (taken, after) = rest.split_first_chunk().ok_or(Unread::Damaged("it is cut off"))?;
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeError> {
+    let (taken, after) = rest.split_first_chunk().ok_or(DecodeError::Damaged("it is cut off"))?;
     *rest = after;
     Ok(*taken)
 }
@@ -180,7 +182,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Unread> {
 impl PassOn {
     /// The commands to pass on, each of which fits into a message: `words`, of which the first are `name`.
     pub fn commands<'w>(&self, name: &'static str, words: &[&'w [u8]]) -> Result<Vec<Vec<Cow<'w, [u8]>>>, TooLong> {
-        self.commands_within(name, words, MOST_BYTES - HEAD, MOST_WORDS)
+        self.commands_within(name, words, MAX_BYTES - HEAD, MAX_WORDS)
     }
 
     fn commands_within<'w>(
@@ -231,7 +233,7 @@ impl PassOn {
 impl Bus {
     /// Of a node whose life has this number, which no other life has.
     pub fn new(life: u64) -> Self {
-        Bus { life, sent: 0, heard: HashMap::new(), moment: 0, waiting: VecDeque::new(), waiting_bytes: 0 }
+        Bus { life, sent: 0, received: HashMap::new(), receptions: 0, queue: VecDeque::new(), queue_bytes: 0 }
     }
 
     /// The next message to send.
@@ -243,63 +245,63 @@ impl Bus {
     /// Whether a message has not come before. Where that cannot be known any more it counts as new: what is run twice does
     /// less harm than what is not run.
     pub fn is_new(&mut self, sender: &NodeId, life: u64, number: u64) -> bool {
-        self.moment += 1;
-        let at = self.moment;
-        match self.heard.get_mut(sender) {
-            Some(heard) if heard.life == life => {
-                heard.at = at;
-                if let Some(ahead) = number.checked_sub(heard.newest).filter(|ahead| *ahead > 0) {
-                    heard.seen = if ahead < 64 { heard.seen << ahead } else { 0 } | 1;
-                    heard.newest = number;
+        self.receptions += 1;
+        let at = self.receptions;
+        match self.received.get_mut(sender) {
+            Some(received) if received.life == life => {
+                received.at = at;
+                if let Some(ahead) = number.checked_sub(received.newest).filter(|ahead| *ahead > 0) {
+                    received.seen = if ahead < 64 { received.seen << ahead } else { 0 } | 1;
+                    received.newest = number;
                     return true;
                 }
-                let behind = heard.newest - number;
+                let behind = received.newest - number;
                 if behind >= 64 {
                     return false; // links keep the order: so late comes only what has come before
                 }
                 let bit = 1 << behind;
-                let new = heard.seen & bit == 0;
-                heard.seen |= bit;
+                let new = received.seen & bit == 0;
+                received.seen |= bit;
                 new
             }
             _ => {
-                if self.heard.len() >= MOST_SENDERS && !self.heard.contains_key(sender) {
-                    let oldest = self.heard.iter().min_by_key(|(_, heard)| heard.at).map(|(id, _)| *id);
-                    oldest.map(|id| self.heard.remove(&id));
+                if self.received.len() >= MAX_SENDERS && !self.received.contains_key(sender) {
+                    let oldest = self.received.iter().min_by_key(|(_, received)| received.at).map(|(id, _)| *id);
+                    oldest.map(|id| self.received.remove(&id));
                 }
-                self.heard.insert(*sender, Heard { life, newest: number, seen: 1, at });
+                self.received.insert(*sender, Received { life, newest: number, seen: 1, at });
                 true
             }
         }
     }
 
     /// Keeps a message until the server may write; false when there is no room for it.
-    pub fn keep(&mut self, bytes: &[u8]) -> bool {
-        if self.waiting.len() >= MOST_WAITING || self.waiting_bytes + bytes.len() > MOST_WAITING_BYTES {
+    pub fn enqueue(&mut self, bytes: &[u8]) -> bool {
+        if self.queue.len() >= MAX_WAITING || self.queue_bytes + bytes.len() > MAX_WAITING_BYTES {
             return false;
         }
-        self.waiting_bytes += bytes.len();
-        self.waiting.push_back(bytes.into());
+        self.queue_bytes += bytes.len();
+        self.queue.push_back(bytes.into());
         true
     }
 
     /// The first message that is kept.
-    pub fn take(&mut self) -> Option<Box<[u8]>> {
-        let first = self.waiting.pop_front()?;
-        self.waiting_bytes -= first.len();
+    pub fn dequeue(&mut self) -> Option<Box<[u8]>> {
+        let first = self.queue.pop_front()?;
+        self.queue_bytes -= first.len();
         Some(first)
     }
 
     /// Whether messages are kept.
-    pub fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    pub fn has_queued(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     /// Forgets what is kept, as for a node that has become a replica; how many there were.
-    pub fn forget_waiting(&mut self) -> usize {
-        self.waiting_bytes = 0;
-        let n = self.waiting.len();
-        self.waiting = VecDeque::new();
+    pub fn drop_queued(&mut self) -> usize {
+        self.queue_bytes = 0;
+        let n = self.queue.len();
+        self.queue = VecDeque::new();
         n
     }
 }
@@ -343,31 +345,31 @@ mod tests {
     #[test]
     fn what_is_not_ours_or_of_a_later_version_is_told_apart_from_what_is_damaged() {
         let good = Message::encode(1, 1, 0, &["SMARTCACHE.RULE", "DEL", "r"]);
-        assert_eq!(Message::decode(b""), Err(Unread::Foreign));
-        assert_eq!(Message::decode(b"SmC"), Err(Unread::Foreign));
-        assert_eq!(Message::decode(b"hello, other module"), Err(Unread::Foreign));
+        assert_eq!(Message::decode(b""), Err(DecodeError::Foreign));
+        assert_eq!(Message::decode(b"SmC"), Err(DecodeError::Foreign));
+        assert_eq!(Message::decode(b"hello, other module"), Err(DecodeError::Foreign));
         let with = |at: usize, byte: u8| {
             let mut bytes = good.clone();
             bytes[at] = byte;
             bytes
         };
-        assert_eq!(Message::decode(&with(4, 2)), Err(Unread::Later(2)));
-        assert_eq!(Message::decode(b"SmCa\xffwhatever"), Err(Unread::Later(255)), "whatever it looks like");
+        assert_eq!(Message::decode(&with(4, 2)), Err(DecodeError::Newer(2)));
+        assert_eq!(Message::decode(b"SmCa\xffwhatever"), Err(DecodeError::Newer(255)), "whatever it looks like");
         for bytes in
             [with(4, 0), with(24, 0x80), with(25, 0), with(25, 4), with(28, 0x7f), with(29, 200), with(32, 0xff)]
         {
-            assert!(matches!(Message::decode(&bytes), Err(Unread::Damaged(_))), "{bytes:?}");
+            assert!(matches!(Message::decode(&bytes), Err(DecodeError::Damaged(_))), "{bytes:?}");
         }
         for len in 4..good.len() {
-            assert!(matches!(Message::decode(&good[..len]), Err(Unread::Damaged(_))), "{len}");
+            assert!(matches!(Message::decode(&good[..len]), Err(DecodeError::Damaged(_))), "{len}");
         }
         let mut longer = good.clone();
         longer.push(0);
-        assert!(matches!(Message::decode(&longer), Err(Unread::Damaged(_))));
-        let empty = vec![""; MOST_WORDS + 1];
-        assert!(matches!(Message::decode(&Message::encode(1, 1, 0, &empty)), Err(Unread::Damaged(_))));
+        assert!(matches!(Message::decode(&longer), Err(DecodeError::Damaged(_))));
+        let empty = vec![""; MAX_WORDS + 1];
+        assert!(matches!(Message::decode(&Message::encode(1, 1, 0, &empty)), Err(DecodeError::Damaged(_))));
         assert!(Message::decode(&Message::encode(1, 1, 0, &empty[1..])).is_ok());
-        let fits = vec![0; MOST_BYTES - HEAD - LENGTH];
+        let fits = vec![0; MAX_BYTES - HEAD - LENGTH];
         assert!(Message::decode(&Message::encode(1, 1, 0, &[&fits[..]])).is_ok());
         assert!(Message::decode(&Message::encode(1, 1, 0, &[&fits[..], b""])).is_err());
     }
@@ -477,12 +479,12 @@ mod tests {
     fn no_more_senders_are_remembered_than_clusters_have_nodes() {
         let sender = |n: usize| <NodeId>::try_from(format!("{n:0>40}").as_bytes()).unwrap();
         let mut bus = Bus::new(1);
-        for n in 0..MOST_SENDERS {
+        for n in 0..MAX_SENDERS {
             assert!(bus.is_new(&sender(n), 1, 1));
         }
         assert!(!bus.is_new(&sender(0), 1, 1), "heard of again");
-        assert!(bus.is_new(&sender(MOST_SENDERS), 1, 1));
-        assert_eq!(bus.heard.len(), MOST_SENDERS);
+        assert!(bus.is_new(&sender(MAX_SENDERS), 1, 1));
+        assert_eq!(bus.received.len(), MAX_SENDERS);
         assert!(
             !bus.is_new(&sender(0), 1, 1) && bus.is_new(&sender(1), 1, 1),
             "the one that was silent longest is forgotten"
@@ -492,15 +494,15 @@ mod tests {
     #[test]
     fn no_more_is_kept_than_there_is_room_for() {
         let mut bus = Bus::new(1);
-        assert!(bus.keep(b"first") && bus.keep(b"second"));
+        assert!(bus.enqueue(b"first") && bus.enqueue(b"second"));
         assert_eq!(
-            (bus.take().as_deref(), bus.take().as_deref(), bus.take()),
+            (bus.dequeue().as_deref(), bus.dequeue().as_deref(), bus.dequeue()),
             (Some(&b"first"[..]), Some(&b"second"[..]), None)
         );
-        let big = vec![0; MOST_BYTES];
-        let kept = (0..100).filter(|_| bus.keep(&big)).count();
-        assert_eq!(kept, MOST_WAITING_BYTES / MOST_BYTES);
-        assert_eq!((bus.forget_waiting(), bus.has_waiting(), bus.waiting_bytes), (kept, false, 0));
-        assert_eq!((0..=MOST_WAITING).filter(|_| bus.keep(b"x")).count(), MOST_WAITING);
+        let big = vec![0; MAX_BYTES];
+        let kept = (0..100).filter(|_| bus.enqueue(&big)).count();
+        assert_eq!(kept, MAX_WAITING_BYTES / MAX_BYTES);
+        assert_eq!((bus.drop_queued(), bus.has_queued(), bus.queue_bytes), (kept, false, 0));
+        assert_eq!((0..=MAX_WAITING).filter(|_| bus.enqueue(b"x")).count(), MAX_WAITING);
     }
 }

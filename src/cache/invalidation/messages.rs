@@ -39,7 +39,7 @@ pub struct Invalidation<'w> {
 
 /// What came of an invalidation.
 #[derive(Clone, Debug, Default)]
-pub struct Done {
+pub struct InvalidationOutcome {
     /// How many entries it has hit, as far as that is known now.
     pub hits: u64,
     /// The walks that free what it has hit.

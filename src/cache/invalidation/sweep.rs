@@ -28,12 +28,12 @@ const SAMPLE: usize = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Walk {
     /// The listed members of a tag.
-    Members(TagId),
+    Tag(TagId),
     /// All keys of the database.
     Keys,
 }
 
-/// A walk that was asked for.
+/// A walk that was requested for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Job {
     /// Its number.
@@ -99,11 +99,11 @@ struct SweepWaiter {
     scope: Scope,
     jobs: Vec<u64>,
     until_ms: u64,
-    wants: Wants,
+    awaits: Awaited,
 }
 
 #[derive(Debug)]
-enum Wants {
+enum Awaited {
     /// The answer to an invalidation with this stamp, whose reply is known from the start or is counted.
     Hits {
         known: Option<u64>,
@@ -121,15 +121,15 @@ pub struct Sweep {
     /// What is to be walked later, by when.
     later: BTreeMap<(u64, u64), Job>,
     /// Walks that free and have not begun: at once, and later.
-    asked: HashMap<(i32, Walk, bool), (u64, u64)>,
+    requested: HashMap<(i32, Walk, bool), (u64, u64)>,
     last_id: u64,
     sweep_waiters: Vec<SweepWaiter>,
-    answers: VecDeque<(SweepWaiterId, SweepReply)>,
+    replies: VecDeque<(SweepWaiterId, SweepReply)>,
 }
 
 impl Scope {
     /// Whether it means the entry under `name`.
-    pub fn means(&self, name: &[u8], entry: EntryRef<'_>) -> bool {
+    pub fn matches(&self, name: &[u8], entry: EntryRef<'_>) -> bool {
         match self {
             Scope::All => true,
             Scope::Tags(tags) => entry.tags().any(|tag| tags.contains(&tag)),
@@ -143,22 +143,22 @@ impl Job {
     fn lane(&self) -> usize {
         match (self.frees, self.walk) {
             (false, _) => 0,
-            (true, Walk::Members(_)) => 1,
+            (true, Walk::Tag(_)) => 1,
             (true, Walk::Keys) => 2,
         }
     }
 }
 
 impl Sweep {
-    /// Asks for a walk that frees, at once or not before `due_ms`. One that is asked for already and has not begun will do.
-    pub fn ask(&mut self, db: i32, walk: Walk, due_ms: u64) -> u64 {
-        let asked = (db, walk, due_ms > 0);
-        if let Some((was_due, id)) = self.asked.get(&asked).copied() {
+    /// Asks for a walk that frees, at once or not before `due_ms`. One that is requested for already and has not begun will do.
+    pub fn request(&mut self, db: i32, walk: Walk, due_ms: u64) -> u64 {
+        let requested = (db, walk, due_ms > 0);
+        if let Some((was_due, id)) = self.requested.get(&requested).copied() {
             if due_ms > was_due
                 && let Some(mut job) = self.later.remove(&(was_due, id))
             {
                 job.due_ms = due_ms;
-                self.put(job);
+                self.insert(job);
             }
             return id;
         }
@@ -167,13 +167,13 @@ impl Sweep {
 
     fn add(&mut self, db: i32, walk: Walk, frees: bool, due_ms: u64) -> u64 {
         self.last_id += 1;
-        self.put(Job { id: self.last_id, db, walk, frees, due_ms, began: None, passed: 0, extent: 0 });
+        self.insert(Job { id: self.last_id, db, walk, frees, due_ms, began: None, passed: 0, extent: 0 });
         self.last_id
     }
 
-    fn put(&mut self, job: Job) {
+    fn insert(&mut self, job: Job) {
         if job.frees && job.began.is_none() {
-            self.asked.insert((job.db, job.walk, job.due_ms > 0), (job.due_ms, job.id));
+            self.requested.insert((job.db, job.walk, job.due_ms > 0), (job.due_ms, job.id));
         }
         if job.due_ms > 0 {
             self.later.insert((job.due_ms, job.id), job);
@@ -182,20 +182,20 @@ impl Sweep {
         }
     }
 
-    fn forget_asked(&mut self, job: &Job) {
-        let asked = (job.db, job.walk, job.due_ms > 0);
-        if self.asked.get(&asked).is_some_and(|(_, id)| *id == job.id) {
-            self.asked.remove(&asked);
+    fn forget_request(&mut self, job: &Job) {
+        let requested = (job.db, job.walk, job.due_ms > 0);
+        if self.requested.get(&requested).is_some_and(|(_, id)| *id == job.id) {
+            self.requested.remove(&requested);
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = &Job> {
+    fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.lanes.iter().flat_map(BTreeMap::values).chain(self.later.values())
     }
 
-    fn take_all(&mut self) -> Vec<Job> {
-        let jobs = self.all().copied().collect();
-        (self.lanes, self.later, self.asked) = Default::default();
+    fn take_jobs(&mut self) -> Vec<Job> {
+        let jobs = self.jobs().copied().collect();
+        (self.lanes, self.later, self.requested) = Default::default();
         jobs
     }
 
@@ -209,29 +209,29 @@ impl Sweep {
         known: Option<u64>,
         stamp: Stamp,
     ) -> SweepWaiterId {
-        self.admit(db, scope, jobs, until_ms, Wants::Hits { known, counted: 0, stamp })
+        self.add_waiter(db, scope, jobs, until_ms, Awaited::Hits { known, counted: 0, stamp })
     }
 
     /// Looks at what is meant, over these walks.
     pub fn preview(&mut self, db: i32, scope: Scope, walks: &[Walk]) -> SweepWaiterId {
         let jobs = walks.iter().map(|walk| self.add(db, *walk, false, 0)).collect();
-        self.admit(db, scope, jobs, u64::MAX, Wants::Preview(Preview::default()))
+        self.add_waiter(db, scope, jobs, u64::MAX, Awaited::Preview(Preview::default()))
     }
 
-    fn admit(&mut self, db: i32, scope: Scope, jobs: Vec<u64>, until_ms: u64, wants: Wants) -> SweepWaiterId {
+    fn add_waiter(&mut self, db: i32, scope: Scope, jobs: Vec<u64>, until_ms: u64, awaits: Awaited) -> SweepWaiterId {
         self.last_id += 1;
-        self.sweep_waiters.push(SweepWaiter { id: self.last_id, db, scope, jobs, until_ms, wants });
-        self.answer_whoever_is_done();
+        self.sweep_waiters.push(SweepWaiter { id: self.last_id, db, scope, jobs, until_ms, awaits });
+        self.reply_to_finished();
         self.last_id
     }
 
     /// The walk to go on with, if there is one; only previews unless it is `freeing` that is allowed now.
-    pub fn next(&mut self, freeing: bool, now: Now) -> Option<Job> {
+    pub fn next_job(&mut self, freeing: bool, now: Now) -> Option<Job> {
         while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now.mono_ms()) {
             let mut job = first.remove();
-            self.forget_asked(&job);
+            self.forget_request(&job);
             job.due_ms = 0;
-            self.put(job);
+            self.insert(job);
         }
         let lanes = if freeing { &self.lanes[..] } else { &self.lanes[..1] };
         lanes.iter().find_map(|lane| lane.values().next().copied())
@@ -244,31 +244,31 @@ impl Sweep {
     }
 
     /// A walk has come so far.
-    pub fn passed(&mut self, job: Job, passed: u64) {
+    pub fn advance(&mut self, job: Job, passed: u64) {
         if let Some(job) = self.lanes[job.lane()].get_mut(&job.id) {
             job.passed = passed;
         }
     }
 
     /// A walk has been everywhere.
-    pub fn done(&mut self, job: &Job) {
-        self.forget_asked(job);
+    pub fn finish(&mut self, job: &Job) {
+        self.forget_request(job);
         self.lanes[job.lane()].remove(&job.id);
         self.later.remove(&(job.due_ms, job.id));
         self.sweep_waiters.iter_mut().for_each(|waiter| waiter.jobs.retain(|id| *id != job.id));
-        self.answer_whoever_is_done();
+        self.reply_to_finished();
     }
 
     /// A database, or all, was flushed: there is nothing to walk over.
     pub fn flushed(&mut self, db: Option<i32>) {
-        let gone: Vec<_> = self.all().filter(|job| db.is_none_or(|db| job.db == db)).copied().collect();
-        gone.iter().for_each(|job| self.done(job));
+        let gone: Vec<_> = self.jobs().filter(|job| db.is_none_or(|db| job.db == db)).copied().collect();
+        gone.iter().for_each(|job| self.finish(job));
     }
 
     /// This node frees nothing any more: its primary does.
-    pub fn clear(&mut self) {
-        let gone: Vec<_> = self.all().filter(|job| job.frees).copied().collect();
-        gone.iter().for_each(|job| self.done(job));
+    pub fn cancel_freeing(&mut self) {
+        let gone: Vec<_> = self.jobs().filter(|job| job.frees).copied().collect();
+        gone.iter().for_each(|job| self.finish(job));
     }
 
     /// Two databases have exchanged their keys: their walks begin anew.
@@ -278,51 +278,51 @@ impl Sweep {
                 *db = if *db == a { b } else { a };
             }
         };
-        for mut job in self.take_all() {
+        for mut job in self.take_jobs() {
             if job.db == a || job.db == b {
                 (job.began, job.passed, job.extent) = (None, 0, 0);
             }
             other(&mut job.db);
-            self.put(job);
+            self.insert(job);
         }
         self.sweep_waiters.iter_mut().for_each(|one| other(&mut one.db));
     }
 
     /// Answers those whose time is over with what is known.
-    pub fn give_up(&mut self, now: Now) {
+    pub fn time_out_waiters(&mut self, now: Now) {
         let (over, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.sweep_waiters).into_iter().partition(|waiter| waiter.until_ms <= now.mono_ms());
         self.sweep_waiters = rest;
-        over.into_iter().for_each(|waiter| self.answer(waiter));
+        over.into_iter().for_each(|waiter| self.reply(waiter));
     }
 
     /// A waiter is to wait no longer: what it is told, if it was still waiting.
-    pub fn dismiss(&mut self, id: SweepWaiterId) -> Option<SweepReply> {
+    pub fn cancel_wait(&mut self, id: SweepWaiterId) -> Option<SweepReply> {
         if let Some(at) = self.sweep_waiters.iter().position(|waiter| waiter.id == id) {
             let waiter = self.sweep_waiters.remove(at);
-            self.answer(waiter);
+            self.reply(waiter);
         }
-        let at = self.answers.iter().position(|(of, _)| *of == id)?;
-        self.answers.remove(at).map(|(_, late)| late)
+        let at = self.replies.iter().position(|(of, _)| *of == id)?;
+        self.replies.remove(at).map(|(_, late)| late)
     }
 
     /// The next answer to send.
-    pub fn next_answer(&mut self) -> Option<(SweepWaiterId, SweepReply)> {
-        self.answers.pop_front()
+    pub fn next_reply(&mut self) -> Option<(SweepWaiterId, SweepReply)> {
+        self.replies.pop_front()
     }
 
     /// Whether there are answers to send.
-    pub fn has_answers(&self) -> bool {
-        !self.answers.is_empty()
+    pub fn has_replies(&self) -> bool {
+        !self.replies.is_empty()
     }
 
     /// Whether somebody waits: then it is to be fast.
-    pub fn is_waited_for(&self) -> bool {
+    pub fn has_waiters(&self) -> bool {
         !self.sweep_waiters.is_empty()
     }
 
     /// Whether there is such a walk.
-    pub fn has(&self, id: u64) -> bool {
+    pub fn contains(&self, id: u64) -> bool {
         self.lanes.iter().any(|lane| lane.contains_key(&id))
     }
 
@@ -341,57 +341,57 @@ impl Sweep {
     }
 
     /// An entry is freed, or made stale in place: who waits for that counts it.
-    pub fn count(&mut self, db: i32, name: &[u8], entry: EntryRef<'_>) {
+    pub fn count_hit(&mut self, db: i32, name: &[u8], entry: EntryRef<'_>) {
         for waiter in self.sweep_waiters.iter_mut().filter(|waiter| waiter.db == db) {
-            if let Wants::Hits { known: None, counted, stamp } = &mut waiter.wants
+            if let Awaited::Hits { known: None, counted, stamp } = &mut waiter.awaits
                 && entry.stamp() <= *stamp
-                && waiter.scope.means(name, entry)
+                && waiter.scope.matches(name, entry)
             {
                 *counted += 1;
             }
         }
     }
 
-    fn answer_whoever_is_done(&mut self) {
+    fn reply_to_finished(&mut self) {
         if self.sweep_waiters.iter().any(|waiter| waiter.jobs.is_empty()) {
             let (done, rest): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut self.sweep_waiters).into_iter().partition(|waiter| waiter.jobs.is_empty());
             self.sweep_waiters = rest;
-            done.into_iter().for_each(|waiter| self.answer(waiter));
+            done.into_iter().for_each(|waiter| self.reply(waiter));
         }
     }
 
-    fn answer(&mut self, waiter: SweepWaiter) {
+    fn reply(&mut self, waiter: SweepWaiter) {
         // Walks for it alone have no purpose any more.
         self.lanes[0].retain(|id, _| !waiter.jobs.contains(id));
-        let late = match waiter.wants {
-            Wants::Hits { known, counted, .. } => SweepReply::Hits(known.unwrap_or(counted)),
-            Wants::Preview(found) => SweepReply::Preview(found),
+        let late = match waiter.awaits {
+            Awaited::Hits { known, counted, .. } => SweepReply::Hits(known.unwrap_or(counted)),
+            Awaited::Preview(found) => SweepReply::Preview(found),
         };
-        self.answers.push_back((waiter.id, late));
+        self.replies.push_back((waiter.id, late));
     }
 
     /// Whether a walk that only looks is for somebody who asks about the entry under `name`.
-    pub fn is_asked_about(&self, job: Job, name: &[u8], entry: EntryRef<'_>) -> bool {
-        self.sweep_waiters.iter().any(|one| one.jobs.contains(&job.id) && one.scope.means(name, entry))
+    pub fn is_in_a_preview(&self, job: Job, name: &[u8], entry: EntryRef<'_>) -> bool {
+        self.sweep_waiters.iter().any(|one| one.jobs.contains(&job.id) && one.scope.matches(name, entry))
     }
 
     /// Whether a preview counts the entry under `name` at this place of its walk.
-    pub fn counts_in_preview(&self, job: Job, name: &[u8], entry: EntryRef<'_>) -> bool {
+    pub fn is_counted_by_preview(&self, job: Job, name: &[u8], entry: EntryRef<'_>) -> bool {
         let Some(waiter) = self.sweep_waiters.iter().find(|one| one.jobs.contains(&job.id)) else { return false };
         match (&waiter.scope, job.walk) {
             // An entry with several of the tags is in several lists.
-            (Scope::Tags(tags), Walk::Members(tag)) => {
+            (Scope::Tags(tags), Walk::Tag(tag)) => {
                 tags.iter().find(|named| entry.tags().any(|own| own == **named)) == Some(&tag)
             }
-            (scope, _) => scope.means(name, entry),
+            (scope, _) => scope.matches(name, entry),
         }
     }
 
     /// Adds an entry to a preview.
     pub fn add_to_preview(&mut self, job: Job, name: &[u8], bytes: u64, load_ms: u64) {
         let waiter = self.sweep_waiters.iter_mut().find(|one| one.jobs.contains(&job.id));
-        let Some(Wants::Preview(found)) = waiter.map(|waiter| &mut waiter.wants) else { return };
+        let Some(Awaited::Preview(found)) = waiter.map(|waiter| &mut waiter.awaits) else { return };
         found.entries += 1;
         found.bytes += bytes;
         found.origin_ms += load_ms;
@@ -401,8 +401,8 @@ impl Sweep {
     }
 
     /// A walk begins at this stamp, over so many slots or keys: the same, begun.
-    pub fn begin(&mut self, mut job: Job, began: Stamp, extent: u64) -> Job {
-        self.forget_asked(&job); // who asks from now on needs another one
+    pub fn start(&mut self, mut job: Job, began: Stamp, extent: u64) -> Job {
+        self.forget_request(&job); // who asks from now on needs another one
         (job.began, job.extent) = (Some(began), extent);
         self.lanes[job.lane()].insert(job.id, job);
         job

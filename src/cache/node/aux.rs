@@ -47,7 +47,7 @@ pub fn save(state: &State, now: Now, put: &mut dyn FnMut(&[u8])) -> bool {
     rules.iter().for_each(|rule| put(MarkMessage::Words(rule)));
     if marks > 0 {
         put(MarkMessage::Number(marks));
-        state.each_mark(now, &mut |db, mark| {
+        state.for_each_mark(now, &mut |db, mark| {
             put(MarkMessage::Number(db as u64));
             put(MarkMessage::Words(&mark));
         });
@@ -94,7 +94,7 @@ pub fn load(state: &mut State, now: Now, next: impl FnMut() -> Option<Vec<u8>>) 
         }
         let words: Vec<_> = words.iter().map(Vec::as_slice).collect();
         let said = messages::decode(&words).map_err(|why| why.to_string())?;
-        state.take_mark(db, said, now);
+        state.apply_mark(db, said, now);
     }
     Ok(())
 }

@@ -103,7 +103,7 @@ impl State {
     /// Whether the sweep has work now. Called after every command, so the clock is read only if it matters.
     pub fn has_sweep_work(&self, now: impl FnOnce() -> Now) -> bool {
         self.invalidations.has_deferred_frees()
-            || self.sweep.has_answers()
+            || self.sweep.has_replies()
             || self.sweep.next_due().is_some_and(|due| due == 0 || due <= now().mono_ms())
     }
 
@@ -119,7 +119,7 @@ impl State {
             return None;
         }
         let frees = may_free && self.settings.sweep_effort > 0.0;
-        self.sweep.next(frees, now)
+        self.sweep.next_job(frees, now)
     }
 
     /// After how many milliseconds the next slice begins, when this one has worked for `elapsed`; `None` when there is
@@ -150,7 +150,7 @@ impl State {
 
     fn sweep_effort(&self) -> f64 {
         let effort = self.settings.sweep_effort;
-        if self.sweep.is_waited_for() {
+        if self.sweep.has_waiters() {
             return effort.max(EFFORT_WHEN_AWAITED);
         }
         if self.sweep_backlog() > LARGE_BACKLOG { (effort * 2.0).min(1.0) } else { effort }

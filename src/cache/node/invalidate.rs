@@ -6,7 +6,7 @@ use crate::cache::entry::Freshness;
 use crate::cache::glob::Glob;
 use crate::cache::ids::TagId;
 use crate::cache::invalidation::mark::{Hardness, InvalidationMark, MarkTarget, Verdict};
-use crate::cache::invalidation::messages::{Done, Invalidation, MarkMessage, Selector, encode};
+use crate::cache::invalidation::messages::{Invalidation, InvalidationOutcome, MarkMessage, Selector, encode};
 use crate::cache::invalidation::sweep::{Scope, Walk};
 use crate::cache::{Cx, Judge, Key, Slot, State};
 use smallvec::SmallVec;
@@ -16,17 +16,17 @@ use std::cell::OnceCell;
 pub const TAG_KEY: &[u8] = b"smartcache:tag:";
 /// Members that are looked at, one by one, to count what an invalidation hits; with more of them the tags' own counts are
 /// taken, which do not know what other tags have hit.
-const LOOKED_AT: usize = 1_000;
+const COUNTED_ONE_BY_ONE: usize = 1_000;
 /// What saying a mark takes, in looks at tags that have none.
-const MARK_EFFORT: usize = 16;
+const EFFORT_PER_MARK: usize = 16;
 
 impl Invalidation<'_> {
     /// Carries it out.
-    pub fn run(&self, cx: &mut Cx<'_, '_>) -> Done {
+    pub fn run(&self, cx: &mut Cx<'_, '_>) -> InvalidationOutcome {
         let db = cx.caller.db;
-        let hits = self.hits(cx);
+        let hits = self.count_hits(cx);
         cx.effects.push(Effect::ReplicateMark(encode(&MarkMessage::Invalidation(self.clone()))));
-        self.mark(cx.state, db, cx.now);
+        self.add_marks(cx.state, db, cx.now);
         if let Selector::Tags(tags) = &self.selector {
             for tag in tags {
                 cx.effects.push(Effect::SignalTag([TAG_KEY, tag].concat()));
@@ -38,12 +38,12 @@ impl Invalidation<'_> {
                 cx.node().wake_waiters(Key::named(&key));
             }
         }
-        let walks = if cx.server.is_replica() { Vec::new() } else { self.sweep(cx.state, db, cx.now) };
-        Done { hits, walks }
+        let walks = if cx.server.is_replica() { Vec::new() } else { self.request_walks(cx.state, db, cx.now) };
+        InvalidationOutcome { hits, walks }
     }
 
     /// Leaves its marks.
-    pub fn mark(&self, state: &mut State, db: i32, now: Now) {
+    pub fn add_marks(&self, state: &mut State, db: i32, now: Now) {
         let guard_ms = if self.guard_ms == 0 { 0 } else { now.mono_ms().saturating_add(self.guard_ms) };
         let mark = InvalidationMark { stamp: self.stamp, at_ms: self.at_ms, hardness: self.hardness, guard_ms };
         match &self.selector {
@@ -71,27 +71,27 @@ impl Invalidation<'_> {
     }
 
     /// Asks for the walks that free what it has hit.
-    pub fn sweep(&self, state: &mut State, db: i32, now: Now) -> Vec<u64> {
+    pub fn request_walks(&self, state: &mut State, db: i32, now: Now) -> Vec<u64> {
         let later = self.hardness.ramp_ends(self.at_ms, now);
         let walks: Vec<Walk> = match &self.selector {
             Selector::Tags(tags) => {
                 let held = |id: &TagId| state.live.holders(*id) > 0;
-                tags.iter().filter_map(|tag| state.tags.known(tag)).filter(held).map(Walk::Members).collect()
+                tags.iter().filter_map(|tag| state.tags.known(tag)).filter(held).map(Walk::Tag).collect()
             }
             _ => vec![Walk::Keys],
         };
         let mut ids = Vec::new();
         for walk in walks {
-            ids.push(state.sweep.ask(db, walk, 0));
+            ids.push(state.sweep.request(db, walk, 0));
             if let Some(due_ms) = later {
-                state.sweep.ask(db, walk, due_ms);
+                state.sweep.request(db, walk, due_ms);
             }
         }
         ids
     }
 
     /// How many entries it is about to hit that nothing has hit yet.
-    fn hits(&self, cx: &mut Cx<'_, '_>) -> u64 {
+    fn count_hits(&self, cx: &mut Cx<'_, '_>) -> u64 {
         let db = cx.caller.db;
         if !cx.state.invalidations.is_latest(db, self.stamp) {
             return 0; // it is said once more, behind what came later
@@ -103,27 +103,27 @@ impl Invalidation<'_> {
         };
         let ids: SmallVec<[TagId; 8]> = tags.iter().filter_map(|tag| cx.state.tags.known(tag)).collect();
         let marks = &cx.state.invalidations;
-        let places = |id: TagId| marks.with_tag_index(db, |index| index.slot_count(id)).unwrap_or(0);
+        let slots = |id: TagId| marks.with_tag_index(db, |index| index.slot_count(id)).unwrap_or(0);
         let all_listed = |id: &TagId| marks.with_tag_index(db, |index| index.lists_every_entry(*id)) != Some(false);
-        let few = ids.iter().map(|id| places(*id)).sum::<usize>() <= LOOKED_AT && ids.iter().all(all_listed);
+        let few = ids.iter().map(|id| slots(*id)).sum::<usize>() <= COUNTED_ONE_BY_ONE && ids.iter().all(all_listed);
         let (hits, entries) = if !few {
             let hits = ids.iter().map(|id| cx.state.invalidations.count_hits_of_tag(db, *id)).sum();
             (hits, hits)
         } else {
-            self.look(cx, &ids)
+            self.count_one_by_one(cx, &ids)
         };
         cx.state.invalidations.add_hits(db, entries);
         hits
     }
 
     /// The same by looking at each member: how often the tags hit an entry, and how many entries.
-    fn look(&self, cx: &mut Cx<'_, '_>, tags: &[TagId]) -> (u64, u64) {
+    fn count_one_by_one(&self, cx: &mut Cx<'_, '_>, tags: &[TagId]) -> (u64, u64) {
         let (db, marks) = (cx.caller.db, cx.state.invalidations.clone());
         let (mut hits, mut entries) = (0, 0);
         for tag in tags {
-            for place in 0..marks.with_tag_index(db, |index| index.slot_count(*tag)).unwrap_or(0) {
+            for slot in 0..marks.with_tag_index(db, |index| index.slot_count(*tag)).unwrap_or(0) {
                 let name: Option<Box<[u8]>> =
-                    marks.with_tag_index(db, |index| index.key_at(*tag, place).map(Into::into)).flatten();
+                    marks.with_tag_index(db, |index| index.key_at(*tag, slot).map(Into::into)).flatten();
                 let Some(name) = name else { continue };
                 let Slot::Entry(entry) = cx.keys.peek(Key::named(&name)) else { continue };
                 let counts = match (self.hardness, Judge::new(&marks, db, &name, cx.now).freshness(entry)) {
@@ -164,24 +164,24 @@ impl State {
         if ids.iter().any(|id| u64::from(self.live.holders(*id)) > self.invalidations.count_listed(*id)) {
             return vec![Walk::Keys]; // not all of its members are listed
         }
-        ids.into_iter().map(Walk::Members).collect()
+        ids.into_iter().map(Walk::Tag).collect()
     }
 }
 
 impl State {
     /// Takes in what was saved or said beside keys; what is beyond belief counts from now: more is invalidated then, never
     /// less.
-    pub fn take_mark(&mut self, db: i32, said: MarkMessage<'_>, now: Now) {
+    pub fn apply_mark(&mut self, db: i32, message: MarkMessage<'_>, now: Now) {
         // What this node invalidates once it is a primary is later than that sweep, whatever its own clock shows.
-        if matches!(said, MarkMessage::Swept(began) if !self.clock.follow(began, now)) {
+        if matches!(message, MarkMessage::Swept(began) if !self.clock.follow(began, now)) {
             return;
         }
         let mut believable = |stamp: Stamp| if self.clock.follow(stamp, now) { stamp } else { self.clock.stamp(now) };
-        match said {
+        match message {
             MarkMessage::Invalidation(mut invalidation) => {
                 invalidation.stamp = believable(invalidation.stamp);
-                invalidation.mark(self, db, now);
-                self.sweep_for(db, invalidation.hardness.ramp_ends(invalidation.at_ms, now));
+                invalidation.add_marks(self, db, now);
+                self.request_walks_for(db, invalidation.hardness.ramp_ends(invalidation.at_ms, now));
             }
             MarkMessage::Swept(began) => self.invalidations.finish_sweep(db, began),
             MarkMessage::Forget(stamp) => {
@@ -202,20 +202,20 @@ impl State {
 
     /// The role has changed: what a primary may have left is swept, if this node is one now.
     pub fn sweep_all(&mut self, now: Now) {
-        self.sweep.clear();
+        self.sweep.cancel_freeing();
         let marks = self.invalidations.clone();
-        marks.for_each_mark(|db, _, mark| self.sweep_for(db, mark.hardness.ramp_ends(mark.at_ms, now)));
+        marks.for_each_mark(|db, _, mark| self.request_walks_for(db, mark.hardness.ramp_ends(mark.at_ms, now)));
     }
 
     /// Asks for what a mark that was made elsewhere, or earlier, has left to do in a database.
-    fn sweep_for(&mut self, db: i32, ramp_ends: Option<u64>) {
-        self.sweep.ask(db, Walk::Keys, 0);
+    fn request_walks_for(&mut self, db: i32, ramp_ends: Option<u64>) {
+        self.sweep.request(db, Walk::Keys, 0);
         if let Some(due_ms) = ramp_ends {
-            self.sweep.ask(db, Walk::Keys, due_ms);
+            self.sweep.request(db, Walk::Keys, due_ms);
         }
     }
 
-    /// How many times [`each_mark`](Self::each_mark) says something.
+    /// How many times [`for_each_mark`](Self::for_each_mark) says something.
     pub fn count_marks(&self) -> u64 {
         let mut marks = 0;
         self.invalidations.for_each_mark(|_, _, _| marks += 1);
@@ -224,19 +224,19 @@ impl State {
 
     /// Says every mark in the words of the `SMARTCACHE.MARK` that makes it, with its database, and up to which stamps some
     /// were forgotten: one by one, for there may be millions.
-    pub fn each_mark(&self, now: Now, each: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
-        self.each_mark_but_tags(now, each);
-        self.each_mark_of_tags(0, usize::MAX, now, each);
+    pub fn for_each_mark(&self, now: Now, each: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
+        self.for_each_mark_but_tags(now, each);
+        self.for_each_mark_of_tags(0, usize::MAX, now, each);
     }
 
     /// The same of all that is no tag's, of which there is never very much.
-    pub fn each_mark_but_tags(&self, now: Now, each: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
-        self.invalidations.for_each_mark_but_tags(|db, what, mark| each(db, self.encode_mark(what, mark, now)));
+    pub fn for_each_mark_but_tags(&self, now: Now, each: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
+        self.invalidations.for_each_mark_but_tags(|db, target, mark| each(db, self.encode_mark(target, mark, now)));
         self.forgotten_marks().for_each(|(db, forgotten)| each(db, encode(&forgotten)));
     }
 
     /// The same of tags from the id `from` on, until that was `effort`. The id with which to go on, if there are more.
-    pub fn each_mark_of_tags(
+    pub fn for_each_mark_of_tags(
         &self,
         from: usize,
         mut effort: usize,
@@ -248,16 +248,16 @@ impl State {
                 return Some(id);
             }
             effort -= 1;
-            self.invalidations.for_each_mark_of_tag(TagId(id as u32), |db, what, mark| {
-                each(db, self.encode_mark(what, mark, now));
-                effort = effort.saturating_sub(MARK_EFFORT);
+            self.invalidations.for_each_mark_of_tag(TagId(id as u32), |db, target, mark| {
+                each(db, self.encode_mark(target, mark, now));
+                effort = effort.saturating_sub(EFFORT_PER_MARK);
             });
         }
         None
     }
 
-    fn encode_mark(&self, what: MarkTarget<'_>, mark: InvalidationMark, now: Now) -> Vec<Vec<u8>> {
-        let selector = match what {
+    fn encode_mark(&self, target: MarkTarget<'_>, mark: InvalidationMark, now: Now) -> Vec<Vec<u8>> {
+        let selector = match target {
             MarkTarget::All => Selector::All,
             MarkTarget::Tag(id) => Selector::Tags(SmallVec::from_slice(&[self.tags.name(id)])),
             MarkTarget::Prefix(prefix) => Selector::Prefixes(SmallVec::from_slice(&[prefix])),
@@ -280,15 +280,15 @@ impl State {
     pub fn reap(&mut self, effort: usize, now: Now) -> Vec<(i32, Vec<Vec<u8>>)> {
         self.reap_tags(effort, now);
         let State { invalidations, leases, flush_epochs, .. } = self;
-        let mut said = Vec::new();
+        let mut messages = Vec::new();
         let oldest = OnceCell::new();
         let oldest = || *oldest.get_or_init(|| leases.oldest());
         invalidations.forget_swept(now, oldest, |db, stamp, guard_ms| {
             flush_epochs.raise(Some(db), stamp);
             flush_epochs.guard(db, guard_ms);
-            said.push((db, encode(&MarkMessage::Forget(stamp))));
+            messages.push((db, encode(&MarkMessage::Forget(stamp))));
         });
-        said
+        messages
     }
 
     /// The same of tags alone, for a replica: what is brought under a name is judged as its primary judges it, so prefixes

@@ -71,7 +71,7 @@ impl State {
             slots.reset(stamp);
         }
         for db in self.invalidations.start_epoch(stamp) {
-            self.sweep.ask(db, Walk::Keys, 0);
+            self.sweep.request(db, Walk::Keys, 0);
         }
     }
 }

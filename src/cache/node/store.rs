@@ -476,7 +476,7 @@ impl State {
                     self.invalidations.apply_verdict(db, key, &mut entry.as_mut(), now);
                 }
                 if entry.as_ref().freshness(now) == Freshness::Dead {
-                    self.sweep.ask(db, Walk::Keys, 0);
+                    self.sweep.request(db, Walk::Keys, 0);
                 }
             }
         }

@@ -12,7 +12,7 @@ impl State {
     /// Whether a walk has anything to do with the entry under `name`, so that it is worth opening its key.
     pub fn is_for_sweep(&self, job: Job, name: &[u8], entry: EntryRef<'_>, now: Now) -> bool {
         if !job.frees {
-            return self.sweep.is_asked_about(job, name, entry);
+            return self.sweep.is_in_a_preview(job, name, entry);
         }
         !entry.is_indexed()
             || Judge::new(&self.invalidations, job.db, name, now).freshness(entry) == Freshness::Dead
@@ -29,19 +29,19 @@ impl State {
         now: Now,
     ) {
         if !job.frees {
-            return self.look(keys, job, key, now);
+            return self.preview_key(keys, job, key, now);
         }
         let State { invalidations, sweep, stats, .. } = self;
         let Slot::Entry(entry) = keys.peek(key) else { return };
         if Judge::new(invalidations, job.db, key.name, now).freshness(entry) == Freshness::Dead {
-            sweep.count(job.db, key.name, entry);
+            sweep.count_hit(job.db, key.name, entry);
             if keys.remove(key) {
                 stats.at(now).node().entries_reclaimed += 1;
                 effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
             }
             return;
         }
-        let unannounced = !entry.is_indexed();
+        let unindexed = !entry.is_indexed();
         let by_name = invalidations.verdict_by_name(job.db, key.name, entry, now);
         let changes = match by_name {
             Verdict::Stale(since) => !entry.stale() || entry.fresh_until().is_none_or(|end| end > since),
@@ -49,7 +49,7 @@ impl State {
             Verdict::Untouched | Verdict::Dead => false,
         };
         if changes {
-            sweep.count(job.db, key.name, entry);
+            sweep.count_hit(job.db, key.name, entry);
             if let Some(mut entry) = keys.edit(key) {
                 by_name.apply_to(&mut entry);
                 effects.changed(key, Effect::ReplicateHeader(key), Event::Stale);
@@ -57,7 +57,7 @@ impl State {
         } else if !entry.stale() && matches!(invalidations.verdict(job.db, key.name, entry, now), Verdict::Stale(_)) {
             effects.push(Effect::Signal(key)); // its mark stays; but who cached it is to know
         }
-        if unannounced && let Some(mut entry) = keys.edit(key) {
+        if unindexed && let Some(mut entry) = keys.edit(key) {
             // `RENAME` or `MOVE` has brought it, of which nothing is told, and no replica walks.
             invalidations.index_entry(job.db, key.name, &mut entry);
             if !changes {
@@ -67,24 +67,24 @@ impl State {
     }
 
     /// The same for those who only want to know.
-    fn look(&mut self, keys: &mut dyn Keyspace, job: Job, key: Key<'_>, now: Now) {
+    fn preview_key(&mut self, keys: &mut dyn Keyspace, job: Job, key: Key<'_>, now: Now) {
         let Slot::Entry(entry) = keys.peek(key) else { return };
         let load_ms = u64::from(entry.load_ms().unwrap_or(0));
         let alive = Judge::new(&self.invalidations, job.db, key.name, now).freshness(entry) != Freshness::Dead;
-        if alive && self.sweep.counts_in_preview(job, key.name, entry) {
+        if alive && self.sweep.is_counted_by_preview(job, key.name, entry) {
             self.sweep.add_to_preview(job, key.name, keys.memory_bytes(key), load_ms);
         }
     }
 
     /// A walk has been everywhere: what follows from it. The words of a `SMARTCACHE.MARK` for replicas, if they are to know.
-    pub fn swept(&mut self, job: Job) -> Option<Vec<Vec<u8>>> {
-        self.sweep.done(&job);
+    pub fn finish_walk(&mut self, job: Job) -> Option<Vec<Vec<u8>>> {
+        self.sweep.finish(&job);
         let began = job.began.filter(|_| job.frees)?;
         match job.walk {
-            Walk::Members(tag) => {
+            Walk::Tag(tag) => {
                 // Some of its members may not be in the list.
                 if u64::from(self.live.holders(tag)) > self.invalidations.count_listed(tag) {
-                    self.sweep.ask(job.db, Walk::Keys, 0);
+                    self.sweep.request(job.db, Walk::Keys, 0);
                 }
                 None
             }
@@ -98,22 +98,22 @@ impl State {
     /// Asks for walks that free what was dead when it came.
     pub fn sweep_arrivals(&mut self) {
         for db in self.invalidations.take_dead_on_arrival() {
-            self.sweep.ask(db, Walk::Keys, 0);
+            self.sweep.request(db, Walk::Keys, 0);
         }
     }
 
     /// Begins a walk, unless it has begun: the same, begun.
-    pub fn begin(&mut self, job: Job, now: Now) -> Job {
+    pub fn start_walk(&mut self, job: Job, now: Now) -> Job {
         if job.began.is_some() {
             return job;
         }
         let (began, extent) = (self.clock.stamp(now), self.extent(&job));
-        self.sweep.begin(job, began, extent)
+        self.sweep.start(job, began, extent)
     }
 
     fn extent(&self, job: &Job) -> u64 {
         match job.walk {
-            Walk::Members(tag) => {
+            Walk::Tag(tag) => {
                 self.invalidations.with_tag_index(job.db, |index| index.slot_count(tag) as u64).unwrap_or(0)
             }
             Walk::Keys => self.live.totals().entries,
