@@ -9,7 +9,8 @@ use crate::cache::cluster::bus::PassOn;
 use crate::cache::effects::Effect;
 use crate::cache::error::{Error, Word};
 use crate::cache::invalidation::mark::Hardness;
-use crate::cache::invalidation::messages::{Invalidation, Selector};
+use crate::cache::invalidation::messages::Invalidation;
+use crate::cache::invalidation::selector::Selector;
 use crate::cache::node::invalidate::TAG_KEY;
 use crate::cache::{Cx, Right};
 

@@ -68,7 +68,7 @@ unsafe extern "C" fn receive(
         };
         let kept = match try_state() {
             Some(mut state) => {
-                if !state.bus.is_new(sender, message.life, message.number) {
+                if !state.bus.is_new(sender, message.incarnation, message.number) {
                     return;
                 }
                 state.bus.enqueue(bytes)

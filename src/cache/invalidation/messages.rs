@@ -6,21 +6,9 @@ use smallvec::SmallVec;
 use crate::cache::clock::Stamp;
 use crate::cache::error::Error;
 use crate::cache::invalidation::mark::Hardness;
+use crate::cache::invalidation::selector::Selector;
 use crate::cache::invalidation::tags::MAX_TAG_LEN;
 use crate::cache::units;
-
-/// What is named.
-#[derive(Clone, Debug)]
-pub enum Selector<'w> {
-    /// These tags.
-    Tags(SmallVec<[&'w [u8]; 8]>),
-    /// Keys that begin so.
-    Prefixes(SmallVec<[&'w [u8]; 8]>),
-    /// Keys that match.
-    Patterns(SmallVec<[&'w [u8]; 8]>),
-    /// The whole database.
-    All,
-}
 
 /// An invalidation, decided here or by our primary.
 #[derive(Clone, Debug)]
@@ -57,17 +45,6 @@ pub enum MarkMessage<'w> {
     Forgot(Stamp, bool),
     /// Marks of names up to this stamp are forgotten now.
     Forget(Stamp),
-}
-
-impl Selector<'_> {
-    fn words(&self) -> (&'static str, &[&[u8]]) {
-        match self {
-            Selector::Tags(names) => ("TAGS", names),
-            Selector::Prefixes(names) => ("PREFIXES", names),
-            Selector::Patterns(names) => ("PATTERNS", names),
-            Selector::All => ("ALL", &[]),
-        }
-    }
 }
 
 /// The words of a `SMARTCACHE.MARK`, without its name.

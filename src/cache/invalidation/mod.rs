@@ -10,6 +10,7 @@ pub mod marks;
 pub mod messages;
 pub mod posting_list;
 mod record;
+pub mod selector;
 mod summary;
 pub mod sweep;
 pub mod tag_index;

@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::entry::EntryRef;
-use crate::cache::glob::Glob;
 use crate::cache::ids::TagId;
+use crate::cache::invalidation::selector::Scope;
 
 /// Keys in the sample of a preview.
 const SAMPLE: usize = 10;
@@ -79,19 +79,6 @@ pub struct Preview {
     pub origin_ms: u64,
 }
 
-/// Which keys are meant.
-#[derive(Clone, Debug)]
-pub enum Scope {
-    /// All.
-    All,
-    /// What holds one of these tags.
-    Tags(Vec<TagId>),
-    /// What begins with one of these.
-    Prefixes(Vec<Box<[u8]>>),
-    /// What matches one of these.
-    Patterns(Vec<Glob>),
-}
-
 #[derive(Debug)]
 struct SweepWaiter {
     id: SweepWaiterId,
@@ -125,18 +112,6 @@ pub struct Sweep {
     last_id: u64,
     sweep_waiters: Vec<SweepWaiter>,
     replies: VecDeque<(SweepWaiterId, SweepReply)>,
-}
-
-impl Scope {
-    /// Whether it means the entry under `name`.
-    pub fn matches(&self, name: &[u8], entry: EntryRef<'_>) -> bool {
-        match self {
-            Scope::All => true,
-            Scope::Tags(tags) => entry.tags().any(|tag| tags.contains(&tag)),
-            Scope::Prefixes(prefixes) => prefixes.iter().any(|prefix| name.starts_with(prefix)),
-            Scope::Patterns(globs) => globs.iter().any(|glob| glob.matches(name)),
-        }
-    }
 }
 
 impl Job {
