@@ -944,7 +944,7 @@ impl Model {
         self.replica.cron();
         for node in [&mut self.node, &mut self.replica] {
             let totals = node.state.invalidations.totals();
-            assert_eq!((totals.prefixes, totals.patterns, totals.members), (0, 0, 0));
+            assert_eq!((totals.prefixes, totals.patterns, totals.postings), (0, 0, 0));
             assert_eq!((node.state.tags.len(), node.state.live.totals()), (0, Default::default()));
             while node.state.invalidations.free_some() {}
         }

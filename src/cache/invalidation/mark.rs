@@ -1,50 +1,50 @@
-//! One mark: what an invalidation leaves behind, and what marks make of an entry.
+//! One invalidation mark, and the verdict of marks on an entry.
 
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::entry::EntryMut;
 use crate::cache::ids::TagId;
 
-/// What is invalidated.
+/// What a mark affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MarkTarget<'w> {
-    /// Everything in the database.
+    /// Every entry of the database.
     All,
-    /// What holds the tag.
+    /// Entries that carry the tag.
     Tag(TagId),
-    /// Keys that begin so.
+    /// Keys with the prefix.
     Prefix(&'w [u8]),
-    /// Keys that match.
+    /// Keys that match the pattern.
     Pattern(&'w [u8]),
 }
 
-/// What an invalidation says.
+/// The mark of one invalidation: it affects entries whose stamp is not later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidationMark {
-    /// Its place in the order of things.
+    /// When it happened, in the order of events.
     pub stamp: Stamp,
-    /// When it happened, in milliseconds of Unix time: windows count from then.
+    /// The same in milliseconds of Unix time: windows of stale entries count from then.
     pub at_ms: u64,
-    /// Dead, or stale.
+    /// Whether it makes entries dead or stale.
     pub hardness: Hardness,
-    /// Until when loads that begin are not trusted either, in milliseconds of the monotonic clock; 0: they are.
+    /// The end of the guard, in milliseconds of the monotonic clock; 0 without one.
     pub guard_ms: u64,
 }
 
-/// How an invalidation ends what it hits.
+/// What an invalidation makes of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hardness {
-    /// It is dead.
+    /// Dead.
     Hard,
-    /// It is stale.
+    /// Stale.
     Soft {
-        /// Each key ends at an offset of its own within so many milliseconds (`OVER`).
+        /// The length of the ramp (`OVER`); 0: at once.
         over_ms: u64,
     },
 }
 
 impl Hardness {
-    /// When the last key of a ramp that began at `at_ms` ends, in milliseconds of the monotonic clock;
-    /// `None` when that is over, or there is none.
+    /// The end of the ramp that began at `at_ms`, in milliseconds of the monotonic clock; `None` when it has passed or
+    /// there is no ramp.
     pub fn ramp_ends(self, at_ms: u64, now: Now) -> Option<u64> {
         let Hardness::Soft { over_ms } = self else { return None };
         let left_ms = at_ms.saturating_add(over_ms).saturating_sub(now.ms()).min(over_ms);
@@ -52,21 +52,21 @@ impl Hardness {
     }
 }
 
-/// What marks make of an entry.
+/// What marks make of an entry. Moments are in milliseconds of Unix time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing.
+    /// No mark affects it.
     Untouched,
-    /// Stale from then on, in milliseconds of Unix time, and not yet.
+    /// On a ramp: it becomes stale then.
     Later(u64),
-    /// Stale since then, in milliseconds of Unix time.
+    /// Stale since then.
     Stale(u64),
     /// Dead.
     Dead,
 }
 
 impl Verdict {
-    /// The stricter of two, and of two alike the earlier.
+    /// The stricter of two verdicts; of two alike, the earlier.
     #[must_use]
     pub fn or_stricter(self, other: Verdict) -> Verdict {
         match (self, other) {
@@ -79,7 +79,7 @@ impl Verdict {
         }
     }
 
-    /// Writes it into an entry.
+    /// Writes the verdict into the entry's header.
     pub fn apply_to(self, entry: &mut EntryMut<'_>) {
         match self {
             Verdict::Untouched => {}

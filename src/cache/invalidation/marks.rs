@@ -1,63 +1,57 @@
-//! Invalidation marks: what invalidations leave behind, and what they make of an entry.
+//! Invalidation marks: an invalidation stores one stamp, however many entries it ends.
+//!
+//! Entries are not touched. Each carries the stamp at which its load began, and a read compares that with the marks that
+//! affect the entry. Loads are judged by the same comparison when they come home, also by tags that only the fill names.
+//! Varnish does the same with *bans*, and its *ban lurker*, like our sweep (`sweep.rs`), finds the objects that bans have
+//! ended and then drops the bans. Varnish tests an object against every newer ban in turn; here the mark of a tag or
+//! prefix is looked up.
 //!
 //! ```text
-//!  database ─▶ newest stamp of any mark        an entry with a later one: nothing concerns it, one comparison
-//!           ─▶ summary: the same by some bits of a tag's id, and of all that is no tag's; most others pass here
-//!           ─▶ floor     (INVALIDATE ALL)  ┐
-//!           ─▶ tag 0     (by its id)       │
-//!           ─▶ tag 1 …                     ├─ each: hard stamp │ soft stamps, their times and ramps │ guards
-//!           ─▶ prefixes  (sorted)          │
-//!           ─▶ patterns  (a short list)    ┘
+//!  an entry's stamp ─▶ is it later than the newest mark of the database?      ┐ summary.rs: most reads
+//!                   ─▶ later than the summary of its tags, and of all others? ┘ end here
+//!                   ─▶ ALL       ┐
+//!                      tag 0     │
+//!                      tag 1 …   ├─ each: hard stamp │ soft stamps and ramps │ guards    (record.rs)
+//!                      prefixes  │
+//!                      patterns  ┘
 //! ```
 //!
-//! Invalidating is writing one stamp, whatever it hits. An entry is *dead* when one of the marks that concern it has a hard
-//! stamp no earlier than its own, *stale* when only a soft one; with `OVER` from a moment of its own on. An entry carries
-//! the stamp at which its load began: so the same comparison judges what was being loaded meanwhile, also by tags that only
-//! the fill names.
+//! An entry is *dead* when a hard mark that affects it has a stamp no earlier than its own, and *stale* when only a soft
+//! mark has. Stamps decide the order. Ramps count on the wall clock, as windows do; guards on the monotonic clock.
 //!
-//! Hard and soft stamps stand apart, since neither undoes the other, and each only moves forward. Several soft ones are
-//! kept: an entry is stale since the first that concerns it. Guards (loads that begin within them are not trusted either)
-//! are kept on the monotonic clock, ramps on the wall clock; only order is judged by stamps.
+//! Tag ids are server-wide, since entries move between databases; marks are kept per database. A tag's mark is forgotten
+//! with its id, when no entry carries the tag ([`Invalidations::forget_tag`]); marks of prefixes and patterns after a
+//! complete sweep that began later ([`Invalidations::forget_swept`]); the mark of `ALL` never. Loads older than a
+//! forgotten mark are not trusted, and neither are entries that arrive later (`forgotten.rs`).
 //!
-//! Tag ids are server-wide, since entries move between databases, and marks are per database. A tag's mark is forgotten
-//! with its id ([`Invalidations::forget_tag`]), which nothing holds by then; those of prefixes and patterns when a sweep that began
-//! after them has been everywhere ([`Invalidations::finish_sweep`]); the floor never. What is loaded or arrives later and is older than a
-//! forgotten mark is not trusted: more is invalidated, never less.
-//!
-//! Shared with the host's callbacks, which run on the main thread while a command of ours may hold the state: hence the
-//! cells. No method calls out.
+//! The host's callbacks share this with commands that hold the state, all on the main thread: hence the cells. No
+//! method calls back into the host.
 
-use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::database::{Database, Limits};
-use super::forgotten::Forgotten;
 use super::mark::{InvalidationMark, MarkTarget, Verdict};
 use super::record::Record;
-use super::summary::{SUMMARY_SLOTS, StampSummary};
+use super::summary::StampSummaries;
 use super::tag_index::TagIndex;
 use crate::cache::clock::{self, Now, Stamp};
 use crate::cache::entry::{EntryMut, EntryRef, Freshness};
-use crate::cache::glob::Glob;
 use crate::cache::ids::TagId;
 use crate::cache::lease::token::Token;
 use crate::cache::lease::tombstones::LoadConflict;
 
-/// Databases whose newest marks are known apart. Those beyond share a number with one of these: more entries are looked at.
-const DATABASES: usize = 1024;
-
-/// The marks of one node, and the members of its tags.
+/// The invalidation marks and tag indexes of one node.
+#[derive(Default)]
 pub struct Invalidations {
-    newest: Box<[Cell<u64>]>,
-    /// Of the databases below the same number, once one has a mark.
-    summaries: Box<[OnceCell<Box<StampSummary>>]>,
+    summaries: StampSummaries,
     limits: Cell<Limits>,
-    /// Stamps have begun anew in this life: there may be entries with later ones than will be made for long.
+    /// Stamps have restarted in this life: an entry may have a later stamp than the clock will reach for long.
     stamps_restarted: Cell<bool>,
     databases: RefCell<BTreeMap<i32, Box<Database>>>,
-    /// Lists of databases that were flushed, and the room of many names, to be freed little by little.
+    /// Tag indexes of flushed databases, and parts of others that are out of use.
     deferred_frees: RefCell<Vec<TagIndex>>,
-    /// Databases to which something has come that was dead on arrival: no walk has been asked for that finds it.
+    /// Databases in which an entry has arrived dead: no walk has been requested that will find it.
     dead_on_arrival: RefCell<BTreeSet<i32>>,
 }
 
@@ -67,30 +61,18 @@ impl std::fmt::Debug for Invalidations {
     }
 }
 
-impl Default for Invalidations {
-    fn default() -> Self {
-        Invalidations {
-            newest: (0..DATABASES).map(|_| Cell::new(0)).collect(),
-            summaries: (0..DATABASES).map(|_| OnceCell::new()).collect(),
-            limits: Cell::default(),
-            stamps_restarted: Cell::default(),
-            databases: RefCell::default(),
-            deferred_frees: RefCell::default(),
-            dead_on_arrival: RefCell::default(),
-        }
-    }
-}
-
+/// What the marks make of an entry.
 impl Invalidations {
-    /// What the entry under `name` is good for at `now`, marks considered.
+    /// Whether the entry under `name` is fresh, stale or dead at `now`.
     #[inline]
     pub fn freshness(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Freshness {
-        if entry.stamp().0 > self.newest[index(db)].get() {
+        if self.summaries.is_newer_than_marks(db, entry.stamp()) {
             return entry.freshness(now);
         }
         self.freshness_by_marks(db, name, entry, now)
     }
 
+    /// The cold path of [`freshness`](Self::freshness), outlined.
     #[inline(never)]
     fn freshness_by_marks(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Freshness {
         if self.is_unaffected(db, entry) {
@@ -106,38 +88,36 @@ impl Invalidations {
 
     /// What the marks of a database make of the entry under `name`.
     pub fn verdict(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
-        if entry.stamp().0 > self.newest[index(db)].get() || self.is_unaffected(db, entry) {
+        if self.summaries.is_newer_than_marks(db, entry.stamp()) || self.is_unaffected(db, entry) {
             return Verdict::Untouched;
         }
         self.verdict_by_records(db, name, entry, now)
     }
 
-    /// The same of an entry for which a few words were not enough.
+    #[inline]
+    fn is_unaffected(&self, db: i32, entry: EntryRef<'_>) -> bool {
+        !self.stamps_restarted.get() && self.summaries.is_unaffected(db, entry)
+    }
+
     fn verdict_by_records(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
         if self.stamps_restarted.get() && !clock::is_believable(entry.stamp(), now) {
             return Verdict::Dead;
         }
-        self.read(db, Verdict::Untouched, |marks| {
-            // What `RENAME`, `MOVE` or `COPY` brought may be older than a mark of its name that is forgotten.
-            if entry.stamp().0 <= marks.forgotten.by_name && !entry.is_indexed() {
-                return Verdict::Dead;
-            }
-            marks.verdict_by_tags(name, entry, now).or_stricter(marks.verdict_by_name(name, entry.stamp().0, now))
-        })
+        self.read(db, Verdict::Untouched, |database| database.verdict(name, entry, now))
     }
 
-    /// The same of prefixes and patterns alone, which are forgotten one day: a sweep writes it down.
+    /// The part of prefixes and patterns. Their marks are forgotten after a sweep, which writes this into the entry.
     pub fn verdict_by_name(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
-        self.read(db, Verdict::Untouched, |marks| marks.verdict_by_name(name, entry.stamp().0, now))
+        self.read(db, Verdict::Untouched, |database| database.verdict_by_name(name, entry.stamp().0, now))
     }
 
-    /// Writes the verdict into an entry that leaves the reach of these marks.
+    /// Writes the verdict into the header of an entry that leaves the reach of these marks.
     pub fn apply_verdict(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>, now: Now) {
         let verdict = self.verdict(db, name, entry.as_ref(), now);
         verdict.apply_to(entry);
     }
 
-    /// Why a load of something with these tags, to be stored under `name`, is not to be trusted, if it is not.
+    /// Why a load of an entry with these tags, to be stored under `name`, is not trusted, if it is not.
     pub fn conflict(
         &self,
         db: i32,
@@ -146,223 +126,57 @@ impl Invalidations {
         token: Token,
         now: Now,
     ) -> Option<LoadConflict> {
-        self.read(db, None, |marks| {
-            let mut conflict = marks.all.conflict(name, token, now);
-            let mut add = |record: &Record| {
-                conflict = match (conflict, record.conflict(name, token, now)) {
-                    (Some(LoadConflict::Dead), _) | (_, Some(LoadConflict::Dead)) => Some(LoadConflict::Dead),
-                    (Some(LoadConflict::Stale(a)), Some(LoadConflict::Stale(b))) => Some(LoadConflict::Stale(a.min(b))),
-                    (one, other) => one.or(other),
-                }
-            };
-            tags.filter_map(|tag| marks.tags.get(&tag)).for_each(&mut add);
-            marks.for_each_match(name, &mut add);
-            conflict
-        })
+        self.read(db, None, |database| database.conflict(name, tags, token, now))
     }
+}
 
-    /// Takes an invalidation. (How many entries it hits is to be asked before.)
+/// Marks.
+impl Invalidations {
+    /// Adds a mark. (Count its hits before.)
     pub fn add(&self, db: i32, target: MarkTarget<'_>, mark: InvalidationMark) {
         let limits = self.limits.get();
-        self.update(db, |marks| {
-            let stamp = mark.stamp.0;
-            let is_latest = marks.is_latest(stamp);
-            match target {
-                MarkTarget::All => {
-                    marks.all.add(mark);
-                    if is_latest {
-                        (marks.counted_since, marks.entries, marks.hit_entries) =
-                            (stamp.max(marks.counted_since), 0, 0);
-                    }
-                }
-                MarkTarget::Tag(tag) => {
-                    let record = marks.tags.entry(tag).or_default();
-                    record.add(mark);
-                    *marks.newest_by_tag.get_or_create(tag.0 as usize) = record.newest();
-                    if is_latest {
-                        marks.tag_index.restart_count(tag, stamp);
-                    }
-                }
-                MarkTarget::Prefix(prefix) => match marks.prefixes.get_mut(prefix) {
-                    Some(record) => record.add(mark),
-                    None => {
-                        marks.prefixes.insert(prefix.into(), Record::new(mark));
-                    }
-                },
-                MarkTarget::Pattern(pattern) => {
-                    match marks.patterns.iter_mut().find(|(glob, _)| glob.pattern() == pattern) {
-                        Some((_, record)) => record.add(mark),
-                        None => marks.patterns.push((Glob::new(pattern), Record::new(mark))),
-                    }
-                }
-            }
-            if matches!(target, MarkTarget::Prefix(_) | MarkTarget::Pattern(_)) {
-                marks.newest_by_name = marks.newest_by_name.max(mark.stamp.0);
-                marks.enforce_limits(limits);
-            }
-        });
-        raise(&self.newest[index(db)], mark.stamp.0);
-        if let Some(summary) = self.make_summary(db) {
-            let tag = |tag: TagId| &summary.tags[tag.0 as usize % SUMMARY_SLOTS];
-            raise(if let MarkTarget::Tag(id) = target { tag(id) } else { &summary.others }, mark.stamp.0);
-        }
+        self.update(db, |database| database.add(target, mark, limits));
+        self.summaries.add(db, target, mark.stamp);
     }
 
-    /// Whether a few words are enough to know that no mark concerns an entry, wherever it stands.
-    #[inline]
-    fn is_unaffected(&self, db: i32, entry: EntryRef<'_>) -> bool {
-        let Some(summary) = self.summary(db).filter(|_| !self.stamps_restarted.get()) else { return false };
-        let stamp = entry.stamp().0;
-        let is_older = |tag: TagId| stamp > summary.tags[tag.0 as usize % SUMMARY_SLOTS].get();
-        // What came unannounced is to be compared with forgotten marks, too.
-        stamp > summary.others.get() && entry.is_indexed() && entry.tags().all(is_older)
-    }
-
-    fn summary(&self, db: i32) -> Option<&StampSummary> {
-        self.summaries.get(db as usize)?.get().map(|summary| &**summary)
-    }
-
-    fn make_summary(&self, db: i32) -> Option<&StampSummary> {
-        Some(self.summaries.get(db as usize)?.get_or_init(Box::default))
-    }
-
-    /// An entry has come to stand under `name` in a database.
-    pub fn index_entry(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>) {
-        let most = self.limits.get().members;
-        self.update(db, |marks| {
-            let (stamp, floor) = (entry.as_ref().counted_stamp(), marks.counted_since);
-            let latest = |tag: TagId| marks.newest_by_tag.get(tag.0 as usize).copied().unwrap_or(0);
-            let hit = marks.tag_index.add(name, entry, most, latest, floor);
-            if stamp > floor {
-                marks.entries += 1;
-                marks.hit_entries += u64::from(hit);
-            }
-            marks.newest_entry = marks.newest_entry.max(stamp);
-            entry.set_indexed();
-        });
-    }
-
-    /// A copy has come to stand under `name` in a database: the marks of that name may be forgotten before a sweep comes by,
-    /// so it is to say itself what they make of it.
-    pub fn index_copy(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>, now: Now) {
-        self.apply_verdict(db, name, entry, now);
-        if entry.as_ref().freshness(now) == Freshness::Dead {
-            self.dead_on_arrival.borrow_mut().insert(db);
-        }
-        self.index_entry(db, name, entry);
-    }
-
-    /// An entry stands under `name` in a database no more.
-    pub fn unindex_entry(&self, db: i32, name: &[u8], entry: EntryRef<'_>) {
-        if !entry.is_indexed() {
-            return;
-        }
-        self.update(db, |marks| {
-            let (stamp, floor) = (entry.counted_stamp(), marks.counted_since);
-            let hit = marks.tag_index.remove(name, entry, floor);
-            self.deferred_frees.borrow_mut().extend(marks.tag_index.take_deferred_frees());
-            if stamp > floor {
-                marks.entries = marks.entries.saturating_sub(1);
-                marks.hit_entries = marks.hit_entries.saturating_sub(u64::from(hit)).min(marks.entries);
-            }
-        });
-    }
-
-    /// Databases to which something dead has come since this was asked last.
-    pub fn take_dead_on_arrival(&self) -> BTreeSet<i32> {
-        self.dead_on_arrival.take()
-    }
-
-    /// Whether a mark of this stamp is later than every entry that has come: one that is said once more is not, and what it
-    /// hits is not counted.
-    pub fn is_latest(&self, db: i32, stamp: Stamp) -> bool {
-        self.read(db, true, |marks| marks.is_latest(stamp.0))
-    }
-
-    /// How many entries `ALL` would hit that nothing has hit yet.
-    pub fn count_hits_of_all(&self, db: i32) -> u64 {
-        self.read(db, 0, |marks| marks.entries.saturating_sub(marks.hit_entries))
-    }
-
-    /// How many entries a tag would hit that neither it nor `ALL` has hit yet.
-    pub fn count_hits_of_tag(&self, db: i32, tag: TagId) -> u64 {
-        self.update(db, |marks| marks.tag_index.count_hits(tag, marks.counted_since))
-    }
-
-    /// Whether an entry is among those that [`count_hits_of_all`](Self::count_hits_of_all) counts.
-    pub fn is_counted(&self, db: i32, entry: EntryRef<'_>) -> bool {
-        let is_counted =
-            |marks: &Database| entry.counted_stamp() > marks.counted_since && !marks.tag_index.is_hit(entry);
-        entry.is_indexed() && self.read(db, false, is_counted)
-    }
-
-    /// Tags have hit so many entries that nothing had hit.
-    pub fn add_hits(&self, db: i32, entries: u64) {
-        self.update(db, |marks| marks.hit_entries = (marks.hit_entries + entries).min(marks.entries));
-    }
-
-    /// Asks about the members of a database's tags.
-    pub fn with_tag_index<R>(&self, db: i32, read: impl FnOnce(&TagIndex) -> R) -> Option<R> {
-        self.read(db, None, |marks| Some(read(&marks.tag_index)))
-    }
-
-    /// How many members of a tag are listed, in all databases.
-    pub fn count_listed(&self, tag: TagId) -> u64 {
-        self.databases.borrow().values().map(|marks| marks.tag_index.count_listed(tag)).sum()
-    }
-
-    /// A database, or all, was flushed: there is nothing to hit, and nothing left to sweep. What is being loaded is the
-    /// concern of the flush epochs.
-    pub fn flushed(&self, db: Option<i32>) {
-        for (at, marks) in self.databases.borrow_mut().iter_mut() {
-            if db.is_none_or(|db| db == *at) {
-                self.deferred_frees.borrow_mut().push(std::mem::take(&mut marks.tag_index));
-                (marks.entries, marks.hit_entries, marks.newest_entry) = (0, 0, 0);
-                marks.swept = marks.swept.max(marks.newest_by_name);
+    /// Visits every mark. A record of several marks is visited once for each.
+    pub fn for_each_mark(&self, mut visit: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
+        self.for_each_mark_but_tags(&mut visit);
+        for (db, database) in self.databases.borrow().iter() {
+            for (tag, record) in &database.tags {
+                record.marks().for_each(|mark| visit(*db, MarkTarget::Tag(*tag), mark));
             }
         }
     }
 
-    /// Whether anything is left to be freed by [`free_some`](Self::free_some).
-    pub fn has_deferred_frees(&self) -> bool {
-        !self.deferred_frees.borrow().is_empty()
-    }
-
-    /// Frees a part of what a flush, or the last of many members, has left; false when nothing is.
-    pub fn free_some(&self) -> bool {
-        let mut deferred_frees = self.deferred_frees.borrow_mut();
-        if deferred_frees.last_mut().is_some_and(|members| !members.free_some()) {
-            deferred_frees.pop();
+    /// The same without tags: a limited number of marks.
+    pub fn for_each_mark_but_tags(&self, mut visit: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
+        for (db, database) in self.databases.borrow().iter() {
+            let mut each = |target: MarkTarget<'_>, record: &Record| {
+                record.marks().for_each(|mark| visit(*db, target, mark));
+            };
+            each(MarkTarget::All, &database.all);
+            database.prefixes.iter().for_each(|(prefix, record)| each(MarkTarget::Prefix(prefix), record));
+            database.patterns.iter().for_each(|(glob, record)| each(MarkTarget::Pattern(glob.pattern()), record));
         }
-        !deferred_frees.is_empty()
     }
 
-    /// Two databases have exchanged their keys: their marks go with them.
-    pub fn swap(&self, a: i32, b: i32) {
-        let (newest_a, newest_b) = (&self.newest[index(a)], &self.newest[index(b)]);
-        let newest = newest_a.get().max(newest_b.get()); // of both: others may share the numbers
-        newest_a.set(newest);
-        newest_b.set(newest);
-        match (self.make_summary(a), self.make_summary(b)) {
-            (Some(a), Some(b)) => a.cells().zip(b.cells()).for_each(|(a, b)| a.swap(b)),
-            (one, other) => {
-                one.into_iter().chain(other).flat_map(StampSummary::cells).for_each(|cell| cell.set(newest))
-            }
+    /// The same for one tag.
+    pub fn for_each_mark_of_tag(&self, tag: TagId, mut visit: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
+        for (db, database) in self.databases.borrow().iter() {
+            let marks = database.tags.get(&tag).into_iter().flat_map(Record::marks);
+            marks.for_each(|mark| visit(*db, MarkTarget::Tag(tag), mark));
         }
-        let mut databases = self.databases.borrow_mut();
-        let (of_a, of_b) = (databases.remove(&a), databases.remove(&b));
-        databases.extend(of_a.map(|marks| (b, marks)).into_iter().chain(of_b.map(|marks| (a, marks))));
     }
 
-    /// A sweep that began at this stamp has been everywhere in a database: prefixes and patterns until then have done their
-    /// work on what is stored.
-    pub fn finish_sweep(&self, db: i32, began: Stamp) {
-        self.update(db, |marks| marks.swept = marks.swept.max(began.0));
+    /// Whether there is no mark and nothing was forgotten.
+    pub fn is_empty(&self) -> bool {
+        self.summaries.is_empty()
     }
 
-    /// Forgets the marks of a tag that no entry holds, if that is allowed by now: a while after the last, with no guard
-    /// and no ramp standing and no lease out that is older. Of each database that had one, `floor` is known the stamp
-    /// and the end of the guard before which loads are not trusted from now on. False when it is too soon.
+    /// Forgets the marks of a tag that no entry carries; false when it is too soon for that: less than a minute after the
+    /// last, during a guard or ramp, or while an older lease is held. `raise_flush_epoch` gets each database that had
+    /// marks of the tag, the stamp before which loads are not trusted from now on, and the end of the guard.
     pub fn forget_tag(
         &self,
         tag: TagId,
@@ -372,49 +186,43 @@ impl Invalidations {
         mut raise_flush_epoch: impl FnMut(i32, Stamp, u64),
     ) -> bool {
         let mut databases = self.databases.borrow_mut();
-        let is_forgettable =
-            |marks: &Database| marks.tags.get(&tag).is_none_or(|record| record.is_forgettable(now, &oldest_lease));
-        if !databases.values().all(|marks| is_forgettable(marks)) {
+        let mut records = databases.values().filter_map(|database| database.tags.get(&tag));
+        if !records.all(|record| record.is_forgettable(now, &oldest_lease)) {
             return false;
         }
-        for (db, marks) in databases.iter_mut() {
-            marks.tag_index.forget(tag);
-            self.deferred_frees.borrow_mut().extend(marks.tag_index.take_deferred_frees());
-            if let Some(record) = marks.tags.remove(&tag) {
+        for (db, database) in databases.iter_mut() {
+            database.tag_index.forget(tag);
+            self.defer_frees(database);
+            if let Some(record) = database.forget_tag(tag, name) {
                 raise_flush_epoch(*db, Stamp(record.newest()), record.guard());
-                marks.forgotten.add_tag(name, record.newest());
-                *marks.newest_by_tag.get_or_create(tag.0 as usize) = 0;
-                if marks.tags.is_empty() {
-                    marks.tags = HashMap::new();
-                }
             }
         }
         true
     }
 
-    /// Forgets prefixes and patterns whose work is done, as [`forget_tag`](Self::forget_tag) does tags.
+    /// Forgets, under the same conditions, the prefixes and patterns whose entries a sweep has dealt with.
     pub fn forget_swept(
         &self,
         now: Now,
         oldest_lease: impl Fn() -> Option<Token>,
         mut raise_flush_epoch: impl FnMut(i32, Stamp, u64),
     ) {
-        for (db, marks) in self.databases.borrow_mut().iter_mut() {
-            let swept = marks.swept;
-            if let Some((stamp, guard)) =
-                marks.forget_by_name(swept, |record| record.is_forgettable(now, &oldest_lease))
-            {
+        for (db, database) in self.databases.borrow_mut().iter_mut() {
+            let swept = database.swept;
+            let forgotten = database.forget_by_name(swept, |record| record.is_forgettable(now, &oldest_lease));
+            if let Some((stamp, guard)) = forgotten {
                 raise_flush_epoch(*db, stamp, guard);
-                self.lower_summary(*db, marks);
+                self.summaries.lower_others(*db, database.newest_but_tags());
             }
         }
     }
 
-    /// Our primary has forgotten prefixes and patterns up to this stamp, but for those whose guards and ramps still stand.
+    /// Forgets prefixes and patterns up to this stamp, as the primary has, except those with a guard or ramp that this
+    /// node still sees.
     pub fn forget_until(&self, db: i32, stamp: Stamp, now: Now, raise_flush_epoch: impl FnOnce(Stamp, u64)) {
-        let forgotten = self.update(db, |marks| {
-            let forgotten = marks.forget_by_name(stamp.0, |record| record.is_past_guard_and_ramp(now));
-            self.lower_summary(db, marks);
+        let forgotten = self.update(db, |database| {
+            let forgotten = database.forget_by_name(stamp.0, |record| record.is_past_guard_and_ramp(now));
+            self.summaries.lower_others(db, database.newest_but_tags());
             forgotten
         });
         if let Some((stamp, guard)) = forgotten {
@@ -422,155 +230,196 @@ impl Invalidations {
         }
     }
 
-    /// Marks that are no tag's have become fewer.
-    fn lower_summary(&self, db: i32, marks: &Database) {
-        if let Some(summary) = self.summary(db) {
-            summary.others.set(marks.newest_by_name.max(marks.all.newest()));
-        }
+    /// Whether a forgotten mark may have hit an entry that arrives with this stamp and these tags.
+    pub fn forgotten_may_have_hit<'n>(&self, db: i32, stamp: Stamp, tags: impl Iterator<Item = &'n [u8]>) -> bool {
+        self.read(db, false, |database| database.forgotten.may_have_hit(stamp.0, tags))
     }
 
-    /// Whether what arrives from elsewhere with these tags may have been hit by a mark that is forgotten.
-    pub fn is_older_than_forgotten<'n>(&self, db: i32, stamp: Stamp, tags: impl Iterator<Item = &'n [u8]>) -> bool {
-        self.read(db, false, |marks| marks.forgotten.is_older(stamp.0, tags))
-    }
-
-    /// A tag was invalidated at this stamp that no entry holds, and nothing more is to be known of it: a guard is one of
-    /// the whole database.
+    /// Records the mark of a tag that gets no id as forgotten at once. Its guard covers the whole database.
     pub fn add_forgotten_tag(&self, db: i32, name: &[u8], stamp: Stamp, guard_ms: u64) {
-        self.update(db, |marks| {
-            marks.forgotten.add_tag(name, stamp.0);
-            marks.all.extend_guard(guard_ms);
+        self.update(db, |database| {
+            database.forgotten.add_tag(name, stamp.0);
+            database.all.extend_guard(guard_ms);
         });
     }
 
-    /// Marks up to these stamps are forgotten by whoever saved this: of names, and of tags.
+    /// Records that marks up to these stamps were forgotten: of prefixes and patterns, and of tags.
     pub fn add_forgotten(&self, db: i32, by_name: Stamp, of_tags: Stamp) {
-        self.update(db, |marks| {
-            marks.forgotten.by_name = marks.forgotten.by_name.max(by_name.0);
-            marks.forgotten.any_tag = marks.forgotten.any_tag.max(of_tags.0);
-        });
-        raise(&self.newest[index(db)], by_name.0); // what has come unannounced is to be looked at
+        self.update(db, |database| database.forgotten.add(by_name.0, of_tags.0));
+        self.summaries.raise_newest(db, by_name); // entries that are not indexed are compared with it
     }
 
-    /// The newest forgotten marks of each database, of names and of tags, where there are any.
+    /// The newest forgotten marks of each database that has any: of prefixes and patterns, and of tags.
     pub fn forgotten_stamps(&self) -> Vec<(i32, Stamp, Stamp)> {
         let databases = self.databases.borrow();
-        let stamps = databases.iter().filter_map(|(db, marks)| {
-            let forgotten = &marks.forgotten;
-            let of_tags = forgotten.tags.iter().copied().max().unwrap_or(0).max(forgotten.any_tag);
-            (forgotten.by_name.max(of_tags) > 0).then_some((*db, Stamp(forgotten.by_name), Stamp(of_tags)))
+        let stamps = databases.iter().map(|(db, database)| {
+            let forgotten = &database.forgotten;
+            (*db, Stamp(forgotten.by_name), Stamp(forgotten.newest_of_tags()))
         });
-        stamps.collect()
+        stamps.filter(|(_, by_name, of_tags)| by_name.max(of_tags).0 > 0).collect()
+    }
+}
+
+/// Entries.
+impl Invalidations {
+    /// Indexes an entry that is now stored under `name`: its tags list it, and the counts include it.
+    pub fn index_entry(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>) {
+        let limits = self.limits.get();
+        self.update(db, |database| database.index_entry(name, entry, limits));
     }
 
-    /// Frees the room of tags from this id on, of which there are none any more.
-    pub fn trim(&self, tags: usize) {
-        for marks in self.databases.borrow_mut().values_mut() {
-            marks.newest_by_tag.truncate(tags);
-            marks.tag_index.trim(tags);
+    /// Indexes a copy. The marks of its new name may be forgotten before a sweep finds it, so their verdict is written
+    /// into it.
+    pub fn index_copy(&self, db: i32, name: &[u8], entry: &mut EntryMut<'_>, now: Now) {
+        self.apply_verdict(db, name, entry, now);
+        if entry.as_ref().freshness(now) == Freshness::Dead {
+            self.dead_on_arrival.borrow_mut().insert(db);
+        }
+        self.index_entry(db, name, entry);
+    }
+
+    /// Reverses [`index_entry`](Self::index_entry) for an entry that is no longer stored under `name`.
+    pub fn unindex_entry(&self, db: i32, name: &[u8], entry: EntryRef<'_>) {
+        if entry.is_indexed() {
+            self.update(db, |database| {
+                database.unindex_entry(name, entry);
+                self.defer_frees(database);
+            });
         }
     }
 
-    /// Stamps begin anew with this one: marks of later ones are of this moment, and entries of later ones are dead. Gives
-    /// the databases that have any.
+    /// Takes the databases in which an entry has arrived dead.
+    pub fn take_dead_on_arrival(&self) -> BTreeSet<i32> {
+        self.dead_on_arrival.take()
+    }
+
+    /// Whether a mark with this stamp is later than every indexed entry. A mark that is replayed is not, and its hits are
+    /// not counted.
+    pub fn is_latest(&self, db: i32, stamp: Stamp) -> bool {
+        self.read(db, true, |database| database.is_latest(stamp))
+    }
+
+    /// How many entries `ALL` would hit that no mark has hit yet.
+    pub fn count_hits_of_all(&self, db: i32) -> u64 {
+        self.read(db, 0, Database::count_hits_of_all)
+    }
+
+    /// How many entries a tag would hit that neither it nor `ALL` has hit yet.
+    pub fn count_hits_of_tag(&self, db: i32, tag: TagId) -> u64 {
+        self.update(db, |database| database.tag_index.count_hits(tag, database.counted_since))
+    }
+
+    /// Whether [`count_hits_of_all`](Self::count_hits_of_all) counts an entry.
+    pub fn is_counted(&self, db: i32, entry: EntryRef<'_>) -> bool {
+        entry.is_indexed() && self.read(db, false, |database| database.is_counted(entry))
+    }
+
+    /// Records that tags have hit so many entries that no mark had hit.
+    pub fn add_hits(&self, db: i32, entries: u64) {
+        self.update(db, |database| database.add_hits(entries));
+    }
+
+    /// Reads the tag index of a database, if it has one.
+    pub fn with_tag_index<R>(&self, db: i32, read: impl FnOnce(&TagIndex) -> R) -> Option<R> {
+        self.read(db, None, |database| Some(read(&database.tag_index)))
+    }
+
+    /// How many entries the posting lists of a tag hold, in all databases.
+    pub fn count_listed(&self, tag: TagId) -> u64 {
+        self.databases.borrow().values().map(|database| database.tag_index.count_listed(tag)).sum()
+    }
+}
+
+/// Events of the node, limits and memory.
+impl Invalidations {
+    /// Records that a walk over all keys of a database has ended, which began at this stamp.
+    pub fn finish_sweep(&self, db: i32, began: Stamp) {
+        self.update(db, |database| database.swept = database.swept.max(began.0));
+    }
+
+    /// Empties the tag index and counts of a database, or of all, after a flush. Marks stay, for entries that arrive.
+    pub fn flushed(&self, db: Option<i32>) {
+        for (at, database) in self.databases.borrow_mut().iter_mut() {
+            if db.is_none_or(|db| db == *at) {
+                self.deferred_frees.borrow_mut().push(database.flush());
+            }
+        }
+    }
+
+    /// Exchanges two databases (`SWAPDB`): marks and indexes go with the keys.
+    pub fn swap(&self, a: i32, b: i32) {
+        self.summaries.swap(a, b);
+        let mut databases = self.databases.borrow_mut();
+        let (of_a, of_b) = (databases.remove(&a), databases.remove(&b));
+        databases.extend(of_a.map(|database| (b, database)).into_iter().chain(of_b.map(|database| (a, database))));
+    }
+
+    /// Restarts stamps at this one. Marks with later stamps get this one, entries with later stamps are dead. Returns the
+    /// databases that have marks or entries.
     pub fn start_epoch(&self, stamp: Stamp) -> Vec<i32> {
         self.stamps_restarted.set(true);
-        self.newest.iter().for_each(|newest| newest.set(u64::MAX)); // each entry is looked at from now on
+        self.summaries.exempt_nothing();
         let mut databases = self.databases.borrow_mut();
-        let mut dbs = Vec::new();
-        for (db, marks) in databases.iter_mut() {
-            dbs.push(*db);
-            let patterns = marks.patterns.iter_mut().map(|(_, record)| record);
-            let by_name = marks.prefixes.values_mut().chain(patterns).chain([&mut marks.all]);
-            by_name.for_each(|record| record.clamp_stamps(stamp.0));
-            for (tag, record) in &mut marks.tags {
-                record.clamp_stamps(stamp.0);
-                *marks.newest_by_tag.get_or_create(tag.0 as usize) = record.newest();
-            }
-            marks.newest_by_name = marks.newest_by_name.min(stamp.0);
-            marks.swept = 0;
-            marks.tag_index.restart_counts(stamp.0);
-            (marks.newest_entry, marks.counted_since, marks.entries, marks.hit_entries) = (0, stamp.0, 0, 0);
-            let Forgotten { by_name, tags, any_tag } = &mut marks.forgotten;
-            tags.iter_mut().chain([by_name, any_tag]).for_each(|moment| *moment = stamp.0.min(*moment));
-        }
-        dbs
+        databases.values_mut().for_each(|database| database.start_epoch(stamp.0));
+        databases.keys().copied().collect()
     }
 
-    /// Forgets everything: what is loaded next replaces it.
+    /// Forgets everything, before a data set is loaded that replaces this one.
     pub fn clear(&self) {
-        let summaries = self.summaries.iter().filter_map(OnceCell::get).flat_map(|summary| summary.cells());
-        self.newest.iter().chain(summaries).for_each(|newest| newest.set(0));
-        self.stamps_restarted.set(false); // what is loaded and not believable is dead by itself
+        self.summaries.clear();
+        self.stamps_restarted.set(false); // loading makes entries dead whose stamps are not believable
         let old = std::mem::take(&mut *self.databases.borrow_mut());
-        self.deferred_frees.borrow_mut().extend(old.into_values().map(|marks| marks.tag_index));
+        self.deferred_frees.borrow_mut().extend(old.into_values().map(|database| database.tag_index));
     }
 
-    /// Tells every mark: a hard one and soft ones of the same name are several.
-    pub fn for_each_mark(&self, mut visit: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
-        self.for_each_mark_but_tags(&mut visit);
-        for (db, marks) in self.databases.borrow().iter() {
-            let mut all =
-                |tag: TagId, record: &Record| record.marks().for_each(|mark| visit(*db, MarkTarget::Tag(tag), mark));
-            marks.tags.iter().for_each(|(tag, record)| all(*tag, record));
-        }
-    }
-
-    /// The same of all that is no tag's, of which there is never very much.
-    pub fn for_each_mark_but_tags(&self, mut visit: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
-        for (db, marks) in self.databases.borrow().iter() {
-            let mut all =
-                |target: MarkTarget<'_>, record: &Record| record.marks().for_each(|mark| visit(*db, target, mark));
-            all(MarkTarget::All, &marks.all);
-            marks.prefixes.iter().for_each(|(prefix, record)| all(MarkTarget::Prefix(prefix), record));
-            marks.patterns.iter().for_each(|(glob, record)| all(MarkTarget::Pattern(glob.pattern()), record));
-        }
-    }
-
-    /// The same of one tag.
-    pub fn for_each_mark_of_tag(&self, tag: TagId, mut visit: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
-        for (db, marks) in self.databases.borrow().iter() {
-            let marks = marks.tags.get(&tag).into_iter().flat_map(Record::marks);
-            marks.for_each(|mark| visit(*db, MarkTarget::Tag(tag), mark));
-        }
-    }
-
-    /// Whether there is any mark, or anything that was forgotten.
-    pub fn is_empty(&self) -> bool {
-        self.newest.iter().all(|newest| newest.get() == 0)
-    }
-
-    /// Sets how many there may be.
+    /// Sets how much is kept.
     pub fn set_limits(&self, limits: Limits) {
         self.limits.set(limits);
     }
 
-    /// How many prefixes and patterns stand, how many tags are marked, how many members are listed, and the bytes all of it
-    /// takes.
+    /// Frees the room of tag ids from this one on, none of which is in use.
+    pub fn trim(&self, id_bound: usize) {
+        self.databases.borrow_mut().values_mut().for_each(|database| database.trim(id_bound));
+    }
+
+    fn defer_frees(&self, database: &mut Database) {
+        self.deferred_frees.borrow_mut().extend(database.tag_index.take_deferred_frees());
+    }
+
+    /// Whether there are deferred frees.
+    pub fn has_deferred_frees(&self) -> bool {
+        !self.deferred_frees.borrow().is_empty()
+    }
+
+    /// Does a small part of the deferred frees; false when there are none left.
+    pub fn free_some(&self) -> bool {
+        let mut deferred_frees = self.deferred_frees.borrow_mut();
+        if deferred_frees.last_mut().is_some_and(|index| !index.free_some()) {
+            deferred_frees.pop();
+        }
+        !deferred_frees.is_empty()
+    }
+
+    /// What is kept, in numbers.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        for marks in self.databases.borrow().values() {
-            totals.prefixes += marks.prefixes.len() as u64;
-            totals.patterns += marks.patterns.len() as u64;
-            totals.members += marks.tag_index.postings();
-            let records = marks.tags.capacity() * (size_of::<TagId>() + size_of::<Record>());
-            let prefixes: usize = marks.prefixes.keys().map(|prefix| prefix.len()).sum();
-            let patterns: usize = marks.patterns.iter().map(|(glob, _)| 2 * glob.pattern().len()).sum();
-            let by_name = (marks.prefixes.len() + marks.patterns.len()) * (size_of::<Record>() + size_of::<Glob>());
-            let lists = marks.tag_index.bytes() + marks.newest_by_tag.bytes();
-            totals.bytes += (records + prefixes + patterns + by_name + lists) as u64;
+        for database in self.databases.borrow().values() {
+            totals.prefixes += database.prefixes.len() as u64;
+            totals.patterns += database.patterns.len() as u64;
+            totals.postings += database.tag_index.postings();
+            totals.bytes += database.bytes() as u64;
         }
         totals
     }
 
-    /// Checks the lists of members against themselves; for tests.
+    /// Checks the tag indexes against themselves; for tests.
     pub fn validate(&self) {
-        self.databases.borrow().values().for_each(|marks| marks.tag_index.validate());
+        self.databases.borrow().values().for_each(|database| database.tag_index.validate());
     }
 
     fn read<R>(&self, db: i32, default: R, read: impl FnOnce(&Database) -> R) -> R {
         match self.databases.borrow().get(&db) {
-            Some(marks) => read(marks),
+            Some(database) => read(database),
             None => default,
         }
     }
@@ -580,74 +429,33 @@ impl Invalidations {
     }
 }
 
-/// What [`Invalidations`] counts.
+/// What [`Invalidations`] keeps, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Prefixes that have not been forgotten.
+    /// Marks of prefixes.
     pub prefixes: u64,
-    /// Patterns that have not been forgotten.
+    /// Marks of patterns.
     pub patterns: u64,
-    /// Entries and tags that are listed with each other.
-    pub members: u64,
-    /// Bytes of all of it.
+    /// Postings: an entry is counted once for each tag that lists it.
+    pub postings: u64,
+    /// The bytes of marks and tag indexes.
     pub bytes: u64,
-}
-
-/// Where a database's newest mark is looked for. (A negative one, which no server has, is as good as any.)
-#[inline]
-fn index(db: i32) -> usize {
-    db as usize % DATABASES
-}
-
-fn raise(cell: &Cell<u64>, stamp: u64) {
-    cell.set(cell.get().max(stamp));
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    use super::super::mark::Hardness;
-
-    fn mark(stamp: u64, hardness: Hardness) -> InvalidationMark {
-        InvalidationMark { stamp: Stamp(stamp), at_ms: stamp, hardness, guard_ms: 0 }
-    }
-
-    fn names(marks: &Invalidations, name: &[u8]) -> Vec<u64> {
-        let mut found = Vec::new();
-        marks.read(0, (), |marks| marks.for_each_match(name, |record| found.push(record.newest())));
-        found.sort_unstable();
-        found
-    }
-
-    proptest! {
-        /// Against a look at each of them.
-        #[test]
-        fn the_prefixes_of_a_name_are_found(
-            prefixes in proptest::collection::btree_set(proptest::collection::vec(0u8..3, 1..6), 0..40),
-            name in proptest::collection::vec(0u8..3, 0..8),
-        ) {
-            let marks = Invalidations::default();
-            for (at, prefix) in prefixes.iter().enumerate() {
-                marks.add(0, MarkTarget::Prefix(prefix), mark(at as u64 + 1, Hardness::Hard));
-            }
-            let expected: Vec<u64> =
-                (1..).zip(&prefixes).filter(|(_, prefix)| name.starts_with(prefix)).map(|(at, _)| at).collect();
-            prop_assert_eq!(names(&marks, &name), expected);
-        }
-    }
-
     #[test]
-    fn what_is_forgotten_of_a_tag_concerns_its_name_and_of_names_everything_older() {
+    fn a_forgotten_tag_condemns_older_entries_with_it_and_a_forgotten_prefix_all_older_entries() {
         let marks = Invalidations::default();
         marks.add_forgotten_tag(0, b"t", Stamp(50), 0);
-        let arrives =
-            |stamp, tags: &[&'static [u8]]| marks.is_older_than_forgotten(0, Stamp(stamp), tags.iter().copied());
-        assert!(arrives(50, &[b"other", b"t"]) && !arrives(51, &[b"t"]) && !arrives(50, &[b"other"]));
+        let may_be_hit =
+            |stamp, tags: &[&'static [u8]]| marks.forgotten_may_have_hit(0, Stamp(stamp), tags.iter().copied());
+        assert!(may_be_hit(50, &[b"other", b"t"]) && !may_be_hit(51, &[b"t"]) && !may_be_hit(50, &[b"other"]));
         marks.add_forgotten(0, Stamp(10), Stamp(20));
-        assert!(arrives(10, &[]) && !arrives(11, &[]) && arrives(20, &[b"other"]) && !arrives(21, &[b"other"]));
+        assert!(may_be_hit(10, &[]) && !may_be_hit(11, &[]));
+        assert!(may_be_hit(20, &[b"other"]) && !may_be_hit(21, &[b"other"]));
         assert_eq!(marks.forgotten_stamps(), [(0, Stamp(10), Stamp(50))]);
     }
 }

@@ -1,4 +1,16 @@
-//! What is known of one name, or of a whole database: its hard and soft stamps, and their guards.
+//! The marks of one tag, prefix or pattern, or of a whole database (`ALL`), merged.
+//!
+//! ```text
+//!  entry's stamp ≤ hard                      dead
+//!                ≤ softs[i].stamp            stale since the earliest of those, each key at its own offset of the ramp
+//!                later than all              unaffected
+//!
+//!  load's begin  < hard_guard │ soft_guard   dead │ stale, whatever its stamp
+//! ```
+//!
+//! Hard and soft marks are kept apart, since neither undoes the other. Of hard marks the newest covers all older ones. Soft
+//! marks differ in when they make entries stale, so several are kept; beyond eight the two closest in time become one.
+//! Stamps and guards only move forward, so marks may be added twice and in any order: a replayed AOF does both.
 
 use smallvec::SmallVec;
 
@@ -8,17 +20,16 @@ use crate::cache::clock::{Now, Stamp};
 use crate::cache::lease::token::Token;
 use crate::cache::lease::tombstones::LoadConflict;
 
-/// For how long a mark is kept at least: no load that is older is likely to be out.
+/// How long a mark is kept at least: loads that are older are unlikely.
 const KEPT_MS: u64 = 60_000;
-/// Soft marks that are kept of one name.
+/// Soft marks kept in one record.
 const MAX_SOFTS: usize = 8;
 
-/// What is known of the floor, or of one name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Record {
     hard: u64,
     hard_guard: u64,
-    /// In order; none is older than `hard`.
+    /// Sorted by stamp; each is later than `hard`.
     softs: SmallVec<[Soft; 1]>,
     soft_guard: u64,
 }
@@ -41,17 +52,16 @@ impl Record {
         self.softs.last().map_or(0, |soft| soft.stamp).max(self.hard)
     }
 
-    /// Until when loads that begin are not trusted.
+    /// The end of the later guard.
     pub(super) fn guard(&self) -> u64 {
         self.hard_guard.max(self.soft_guard)
     }
 
-    /// No load that begins until then is trusted.
+    /// Loads that begin until then are not trusted, whatever the stamps.
     pub(super) fn extend_guard(&mut self, guard_ms: u64) {
         self.hard_guard = self.hard_guard.max(guard_ms);
     }
 
-    /// Takes a mark. A replayed or overtaken one moves nothing back.
     pub(super) fn add(&mut self, mark: InvalidationMark) {
         let stamp = mark.stamp.0;
         match mark.hardness {
@@ -71,8 +81,7 @@ impl Record {
         }
     }
 
-    /// Makes the two soft marks one that are nearest to each other in time, when there are too many: both end with the
-    /// earlier one, at once.
+    /// When there are too many soft marks, merges the two that are closest in time: from the earlier moment, without ramp.
     fn merge_closest_softs(&mut self) {
         if self.softs.len() > MAX_SOFTS {
             let gap = |at: &usize| self.softs[*at].at_ms.abs_diff(self.softs[at + 1].at_ms);
@@ -88,10 +97,11 @@ impl Record {
         if stamp <= self.hard {
             return Verdict::Dead;
         }
-        let concerned = self.softs.iter().filter(|soft| stamp <= soft.stamp);
-        concerned.fold(Verdict::Untouched, |verdict, soft| verdict.or_stricter(soft.verdict(name, now)))
+        let affecting = self.softs.iter().filter(|soft| stamp <= soft.stamp);
+        affecting.fold(Verdict::Untouched, |verdict, soft| verdict.or_stricter(soft.verdict(name, now)))
     }
 
+    /// Why a load that began with this token is not trusted, if it is not.
     pub(super) fn conflict(&self, name: &[u8], token: Token, now: Now) -> Option<LoadConflict> {
         if token.mono_ms < self.hard_guard {
             return Some(LoadConflict::Dead);
@@ -106,7 +116,7 @@ impl Record {
         }
     }
 
-    /// What is later than this stamp is of this moment.
+    /// Lowers stamps that are later than this one to it.
     pub(super) fn clamp_stamps(&mut self, stamp: u64) {
         self.hard = self.hard.min(stamp);
         self.softs.iter_mut().for_each(|soft| soft.stamp = soft.stamp.min(stamp));
@@ -119,7 +129,7 @@ impl Record {
         });
     }
 
-    /// Whether it may be forgotten, as far as loads are concerned.
+    /// Whether no load can need the record any more. (Entries may.)
     pub(super) fn is_forgettable(&self, now: Now, oldest_lease: impl Fn() -> Option<Token>) -> bool {
         let (newest, guard) = (self.newest(), self.guard());
         Stamp(newest).ms().saturating_add(KEPT_MS) <= now.ms()
@@ -128,12 +138,12 @@ impl Record {
             && oldest_lease().is_none_or(|lease| lease.stamp.0 > newest && lease.mono_ms >= guard)
     }
 
-    /// Whether neither a guard nor a ramp of it stands.
     pub(super) fn is_past_guard_and_ramp(&self, now: Now) -> bool {
         self.guard() <= now.mono_ms()
             && self.softs.iter().all(|soft| soft.at_ms.saturating_add(soft.over_ms) <= now.ms())
     }
 
+    /// Marks that make the same record.
     pub(super) fn marks(&self) -> impl Iterator<Item = InvalidationMark> + '_ {
         let hard =
             InvalidationMark { stamp: Stamp(self.hard), at_ms: 0, hardness: Hardness::Hard, guard_ms: self.hard_guard };
@@ -143,7 +153,7 @@ impl Record {
             hardness: Hardness::Soft { over_ms: soft.over_ms },
             guard_ms: self.soft_guard,
         };
-        // The guard of a soft one outlives it, when a hard one has come after it.
+        // A hard mark removes older soft ones, but not their guard.
         let guard = Soft { stamp: self.hard, at_ms: 0, over_ms: 0 };
         let guard = (self.softs.is_empty() && self.soft_guard > 0).then(|| soft(&guard));
         (self.hard.max(self.hard_guard) > 0).then_some(hard).into_iter().chain(guard).chain(self.softs.iter().map(soft))
@@ -153,14 +163,14 @@ impl Record {
 impl Soft {
     fn verdict(&self, name: &[u8], now: Now) -> Verdict {
         if self.over_ms == 0 {
-            return Verdict::Stale(self.at_ms); // a state: also where the clock lags behind it
+            return Verdict::Stale(self.at_ms); // also where the wall clock lags behind the mark
         }
         let at = self.at_ms.saturating_add(ramp_offset(name, self.over_ms));
         if at <= now.ms() { Verdict::Stale(at) } else { Verdict::Later(at) }
     }
 }
 
-/// When within a ramp of `over_ms` milliseconds (above 0) a key ends: the same offset on every node.
+/// When within a ramp of `over_ms` milliseconds (above 0) a key becomes stale: the same offset on every node.
 fn ramp_offset(name: &[u8], over_ms: u64) -> u64 {
     hash(name) % over_ms
 }
@@ -182,10 +192,10 @@ mod tests {
     }
 
     proptest! {
-        /// Against all marks that were ever taken: never less, and the same as long as none had to be made one.
+        /// Compared with all marks that were added: never less strict, and equal as long as none were merged.
         #[test]
-        fn a_record_is_worth_all_marks_that_it_has_taken(
-            taken in proptest::collection::vec((1u64..60, prop_oneof![
+        fn a_record_is_as_strict_as_all_marks_added_to_it(
+            marks in proptest::collection::vec((1u64..60, prop_oneof![
                 1 => Just(Hardness::Hard),
                 4 => Just(Hardness::Soft { over_ms: 0 }),
                 3 => (1u64..40).prop_map(|over_ms| Hardness::Soft { over_ms }),
@@ -196,7 +206,7 @@ mod tests {
             let mut record = Record::default();
             let mut all = Verdict::Untouched;
             let (mut softs, mut guard) = (Vec::new(), 0);
-            for (at, hardness, guard_ms) in &taken {
+            for (at, hardness, guard_ms) in &marks {
                 record.add(InvalidationMark { guard_ms: *guard_ms, ..mark(*at, *hardness) });
                 guard = guard.max(*guard_ms);
                 if stamp <= *at {
@@ -210,32 +220,32 @@ mod tests {
                 }
             }
             softs.sort_unstable();
-            // Of two with the same stamp, which do not happen, the first counts.
+            // Two marks never have the same stamp.
             prop_assume!(softs.windows(2).all(|two| two[0] != two[1]));
-            let told = record.verdict(stamp, b"k", self::at(now));
-            prop_assert_eq!(told.or_stricter(all), told, "never less than {:?}", all);
+            let verdict = record.verdict(stamp, b"k", self::at(now));
+            prop_assert_eq!(verdict.or_stricter(all), verdict, "never less strict than {:?}", all);
             if softs.len() <= MAX_SOFTS {
-                prop_assert_eq!(told, all);
+                prop_assert_eq!(verdict, all);
             }
             prop_assert_eq!(record.guard(), guard);
             prop_assert!(record.softs.is_sorted_by_key(|soft| soft.stamp) && record.softs.len() <= MAX_SOFTS);
 
             let mut again = Record::default();
             record.marks().for_each(|mark| again.add(mark));
-            prop_assert_eq!(again.verdict(stamp, b"k", self::at(now)), told, "as it is saved");
+            prop_assert_eq!(again.verdict(stamp, b"k", self::at(now)), verdict, "as it is saved");
             prop_assert_eq!(again.guard(), guard);
         }
     }
 
     #[test]
-    fn a_mark_is_forgotten_a_minute_after_it_its_guard_and_its_slope_and_with_no_older_load_out() {
+    fn a_record_is_forgettable_a_minute_after_mark_guard_and_ramp_when_no_older_load_is_under_way() {
         let token = |stamp: u64, mono_ms: u64| Some(Token { stamp: Stamp(stamp), mono_ms });
         let stamp = NOW * 1_000;
         let plain = Record::new(mark(stamp, Hardness::Hard));
         assert!(
             !plain.is_forgettable(at(NOW + KEPT_MS - 1), || None) && plain.is_forgettable(at(NOW + KEPT_MS), || None)
         );
-        assert!(!plain.is_forgettable(at(NOW + KEPT_MS), || token(stamp, 0)), "a load that is older");
+        assert!(!plain.is_forgettable(at(NOW + KEPT_MS), || token(stamp, 0)), "an older load is under way");
         assert!(plain.is_forgettable(at(NOW + KEPT_MS), || token(stamp + 1, 0)));
         let guarded = Record::new(InvalidationMark { guard_ms: NOW + 500_000, ..mark(stamp, Hardness::Hard) });
         assert!(!guarded.is_forgettable(at(NOW + 500_000 + KEPT_MS - 1), || None));

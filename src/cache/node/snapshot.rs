@@ -50,7 +50,7 @@ impl State {
         let totals = self.invalidations.totals();
         IndexTotals {
             tags: self.tags.len() as u64,
-            members: totals.members,
+            members: totals.postings,
             prefixes: totals.prefixes,
             patterns: totals.patterns,
             bytes: totals.bytes + self.tags.bytes() as u64,

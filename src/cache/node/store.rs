@@ -469,7 +469,7 @@ impl State {
                 let stamp = self.clock.arrival(header.stamp, now, self.settings.skew_ms);
                 entry.as_mut().set_header(stamp, header.fresh_until, header.stale());
                 let tags = entry.as_ref().tags().map(|id| self.tags.name(id));
-                if self.invalidations.is_older_than_forgotten(db, stamp, tags) {
+                if self.invalidations.forgotten_may_have_hit(db, stamp, tags) {
                     entry.as_mut().kill(); // perhaps it was invalidated here, which nobody remembers
                 } else if let Some(key) = key {
                     // What is still remembered may be forgotten before a sweep comes by.
@@ -502,7 +502,7 @@ impl State {
         self.invalidations.set_limits(Limits {
             prefixes: max_prefixes as usize,
             patterns: max_patterns as usize,
-            members: max_members as u64,
+            postings: max_members as u64,
         });
         self.tags.set_limit(max_tags as usize);
         Ok(())
