@@ -1,10 +1,10 @@
-//! An array that grows in pieces, so that growing never copies what is there: at ten million elements that would hold up
-//! the server for tens of milliseconds.
+//! An array that grows by chunks, so that growing copies no elements: with ten million of them that would block the
+//! server for tens of milliseconds.
 
-/// Elements in a piece.
+/// Elements in a chunk.
 pub const CHUNK: usize = 256;
 
-/// Elements by number, each there from the start with its default; memory comes with the first use of a piece.
+/// Elements by index. Each exists from the start with its default; a chunk is allocated when it is first written to.
 #[derive(Debug)]
 pub struct Chunked<T>(Vec<Option<Box<[T]>>>);
 
@@ -15,18 +15,18 @@ impl<T> Default for Chunked<T> {
 }
 
 impl<T: Default> Chunked<T> {
-    /// The element, if its piece has been used.
+    /// The element, if its chunk is allocated.
     #[inline]
     pub fn get(&self, at: usize) -> Option<&T> {
         self.0.get(at / CHUNK)?.as_ref().map(|chunk| &chunk[at % CHUNK])
     }
 
-    /// The element to change, if its piece has been used.
+    /// The element to change, if its chunk is allocated.
     pub fn get_mut(&mut self, at: usize) -> Option<&mut T> {
         self.0.get_mut(at / CHUNK)?.as_mut().map(|chunk| &mut chunk[at % CHUNK])
     }
 
-    /// The element to change.
+    /// The element to change. Allocates its chunk.
     pub fn get_or_create(&mut self, at: usize) -> &mut T {
         if self.0.len() <= at / CHUNK {
             self.0.resize_with(at / CHUNK + 1, || None);
@@ -35,18 +35,18 @@ impl<T: Default> Chunked<T> {
         &mut chunk[at % CHUNK]
     }
 
-    /// All elements of used pieces, with their numbers.
+    /// All elements of allocated chunks, with their indexes.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         let chunks = self.0.iter().enumerate().filter_map(|(at, chunk)| Some((at, chunk.as_ref()?)));
         chunks.flat_map(|(at, chunk)| chunk.iter().enumerate().map(move |(i, one)| (at * CHUNK + i, one)))
     }
 
-    /// Takes the last piece, which is empty if it was never used; `None` when there is none.
+    /// Removes the last chunk, which is empty if it was never allocated; `None` when there is none.
     pub fn pop_chunk(&mut self) -> Option<Box<[T]>> {
         Some(self.0.pop()?.unwrap_or_default())
     }
 
-    /// Frees the pieces in which there is nothing before this number.
+    /// Frees the chunks that begin at this index or after it.
     pub fn truncate(&mut self, from: usize) {
         self.0.truncate(from.div_ceil(CHUNK));
         if self.0.capacity() > 4 * self.0.len() {
@@ -54,7 +54,7 @@ impl<T: Default> Chunked<T> {
         }
     }
 
-    /// The bytes of its pieces, without what the elements point to.
+    /// The bytes of the chunks, without what the elements point to.
     pub fn bytes(&self) -> usize {
         self.0.iter().flatten().count() * CHUNK * size_of::<T>() + self.0.capacity() * size_of::<Option<Box<[T]>>>()
     }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn elements_are_where_they_were_put_and_pieces_between_take_no_memory() {
+    fn elements_stay_where_they_are_put_and_chunks_between_take_no_memory() {
         let mut array = Chunked::<u64>::default();
         assert_eq!((array.get(5), array.bytes()), (None, 0));
         *array.get_or_create(3 * CHUNK + 1) = 7;

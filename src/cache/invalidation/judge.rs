@@ -5,8 +5,8 @@ use crate::cache::entry::{EntryRef, Freshness};
 use crate::cache::invalidation::mark::Verdict;
 use crate::cache::invalidation::marks::Invalidations;
 
-/// Judges the entry under one key at one moment, by what it says itself and by what was invalidated. Nothing else may say
-/// what is fresh.
+/// Judges the entry under one key at one moment, by its header and by the invalidation marks. Nothing else decides what
+/// is fresh.
 #[derive(Clone, Copy, Debug)]
 pub struct Judge<'a> {
     invalidations: &'a Invalidations,
@@ -16,7 +16,7 @@ pub struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// By these marks.
+    /// A judge of the key `name` at `now`.
     pub fn new(invalidations: &'a Invalidations, db: i32, name: &'a [u8], now: Now) -> Self {
         Judge { invalidations, db, name, now }
     }
@@ -26,7 +26,7 @@ impl<'a> Judge<'a> {
         self.now
     }
 
-    /// What an entry is good for.
+    /// Whether an entry is fresh, stale or dead.
     #[inline]
     pub fn freshness(&self, entry: EntryRef<'_>) -> Freshness {
         self.invalidations.freshness(self.db, self.name, entry, self.now)
@@ -37,7 +37,7 @@ impl<'a> Judge<'a> {
         matches!(self.freshness(entry), Freshness::Fresh { .. })
     }
 
-    /// Whether its freshness was ended by somebody, and not by time.
+    /// Whether an entry was invalidated, and not only expired.
     pub fn was_invalidated(&self, entry: EntryRef<'_>) -> bool {
         entry.stale()
             || matches!(

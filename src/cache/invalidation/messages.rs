@@ -1,5 +1,13 @@
-//! What an invalidation does beside its marks: counts what it hits, tells replicas and client-side caches, frees leases,
-//! asks for the sweep. And how marks are said to replicas and files: the words of `SMARTCACHE.MARK`.
+//! Invalidations, and how marks travel to replicas and into files: as the arguments of `SMARTCACHE.MARK`.
+//!
+//! ```text
+//!  stamp  time  guard  HARD │ SOFT  ramp  TAGS │ PREFIXES │ PATTERNS │ ALL  names …    an invalidation
+//!  stamp  0     0      SWEPT        0     ALL                                          a sweep has ended
+//!  stamp  0     0      FORGET       0     PREFIXES                                     forget marks now
+//!  stamp  0     0      FORGOT       0     TAGS │ PREFIXES                              marks were forgotten
+//! ```
+//!
+//! Numbers are decimal text: time in milliseconds of Unix time, guard (what is left of it) and ramp in milliseconds.
 
 use smallvec::SmallVec;
 
@@ -10,70 +18,75 @@ use crate::cache::invalidation::selector::Selector;
 use crate::cache::invalidation::tags::MAX_TAG_LEN;
 use crate::cache::units;
 
-/// An invalidation, decided here or by our primary.
+/// An invalidation, of a client or of the primary.
 #[derive(Clone, Debug)]
 pub struct Invalidation<'w> {
-    /// What it names.
+    /// Which entries it ends.
     pub selector: Selector<'w>,
-    /// Its place in the order of things.
+    /// When it happened, in the order of events.
     pub stamp: Stamp,
-    /// When it happened, in milliseconds of Unix time.
+    /// The same in milliseconds of Unix time.
     pub at_ms: u64,
-    /// Dead, or stale.
+    /// Whether it makes entries dead or stale.
     pub hardness: Hardness,
-    /// For how long from now loads that begin are not trusted either.
+    /// The length of the guard; 0 without one.
     pub guard_ms: u64,
 }
 
-/// What came of an invalidation.
+/// What an invalidation did.
 #[derive(Clone, Debug, Default)]
 pub struct InvalidationOutcome {
-    /// How many entries it has hit, as far as that is known now.
+    /// How many entries it hit, as far as that is known at once.
     pub hits: u64,
-    /// The walks that free what it has hit.
+    /// The jobs of the sweep that free them.
     pub walks: Vec<u64>,
 }
 
-/// What a `SMARTCACHE.MARK` says.
+/// The content of a `SMARTCACHE.MARK`.
 #[derive(Clone, Debug)]
 pub enum MarkMessage<'w> {
     /// An invalidation.
     Invalidation(Invalidation<'w>),
-    /// A sweep that began at this stamp has been everywhere.
+    /// A walk over all keys has ended, which began at this stamp.
     Swept(Stamp),
-    /// Marks up to this stamp were forgotten before: of names, or of tags.
-    Forgot(Stamp, bool),
-    /// Marks of names up to this stamp are forgotten now.
+    /// Marks up to this stamp were forgotten earlier.
+    Forgotten {
+        /// The newest of them.
+        stamp: Stamp,
+        /// Marks of tags; else of prefixes and patterns.
+        of_tags: bool,
+    },
+    /// Marks of prefixes and patterns up to this stamp are to be forgotten now.
     Forget(Stamp),
 }
 
-/// The words of a `SMARTCACHE.MARK`, without its name.
-pub fn encode(said: &MarkMessage<'_>) -> Vec<Vec<u8>> {
+/// The arguments of the `SMARTCACHE.MARK`, without its name.
+pub fn encode(message: &MarkMessage<'_>) -> Vec<Vec<u8>> {
     let word = |text: &str| text.as_bytes().to_vec();
     let number = |n: u64| n.to_string().into_bytes();
     let bare = |stamp: &Stamp, kind: &str, names: &str| {
         vec![number(stamp.0), number(0), number(0), word(kind), number(0), word(names)]
     };
-    match said {
+    match message {
         MarkMessage::Swept(stamp) => bare(stamp, "SWEPT", "ALL"),
         MarkMessage::Forget(stamp) => bare(stamp, "FORGET", "PREFIXES"),
-        MarkMessage::Forgot(stamp, of_tags) => bare(stamp, "FORGOT", if *of_tags { "TAGS" } else { "PREFIXES" }),
+        MarkMessage::Forgotten { stamp, of_tags } => bare(stamp, "FORGOT", if *of_tags { "TAGS" } else { "PREFIXES" }),
         MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, hardness, guard_ms }) => {
             let (kind, over_ms) = match hardness {
                 Hardness::Hard => ("HARD", 0),
                 Hardness::Soft { over_ms } => ("SOFT", *over_ms),
             };
-            let (word_of, names) = selector.words();
-            let head = [number(stamp.0), number(*at_ms), number(*guard_ms), word(kind), number(over_ms), word(word_of)];
+            let (keyword, names) = selector.to_words();
+            let head = [number(stamp.0), number(*at_ms), number(*guard_ms), word(kind), number(over_ms), word(keyword)];
             head.into_iter().chain(names.iter().map(|name| name.to_vec())).collect()
         }
     }
 }
 
-/// Reads them.
+/// Decodes the arguments. There are at least six.
 ///
 /// # Errors
-/// Names the word that cannot be right.
+/// Names the argument that is invalid.
 pub fn decode<'w>(words: &[&'w [u8]]) -> Result<MarkMessage<'w>, Error> {
     let number = |at: usize, what: &'static str| {
         let word = words.get(at).copied().unwrap_or_default();
@@ -95,7 +108,7 @@ pub fn decode<'w>(words: &[&'w [u8]]) -> Result<MarkMessage<'w>, Error> {
         b"SOFT" => Hardness::Soft { over_ms },
         b"SWEPT" if empty => return Ok(MarkMessage::Swept(stamp)),
         b"FORGET" if empty => return Ok(MarkMessage::Forget(stamp)),
-        b"FORGOT" if empty => return Ok(MarkMessage::Forgot(stamp, selector == b"TAGS")),
+        b"FORGOT" if empty => return Ok(MarkMessage::Forgotten { stamp, of_tags: selector == b"TAGS" }),
         _ => return Err(Error::syntax(kind)),
     };
     let selector = match selector {

@@ -1,21 +1,27 @@
-//! A list of numbers that is small when it is short, and is never copied when it is long: most tags have few members, and
-//! some have millions.
+//! A posting list: the numbers of the entries that carry one tag, compact when it is short and never copied when it is
+//! long. Most tags are on few entries, some on millions.
+//!
+//! ```text
+//!  Inline       up to 3        in the list itself
+//!  Contiguous   up to 1,024    one allocation, with a quarter to spare at most
+//!  Chunked      more           chunks of 256, freed one by one
+//! ```
 
 use crate::cache::invalidation::chunked::{CHUNK, Chunked};
 
-/// So many take no memory of their own.
+/// The most numbers without an allocation.
 const MAX_INLINE: usize = 3;
-/// Beyond so many the list grows in long: until then growing copies no more than this.
+/// The most numbers in one allocation: growing never copies more.
 const MAX_CONTIGUOUS: usize = 1024;
 
-/// Numbers in the order in which they were added.
+/// Numbers by slot, in the order in which they were added.
 #[derive(Debug)]
 pub enum PostingList {
-    /// No more than three, and how many.
+    /// The numbers, and how many there are.
     Inline([u32; MAX_INLINE], u32),
-    /// No more than a thousand, and little room to spare.
+    /// One allocation.
     Contiguous(Vec<u32>),
-    /// More.
+    /// Chunks.
     Chunked(Box<ChunkedPostings>),
 }
 
@@ -33,7 +39,7 @@ impl Default for PostingList {
 }
 
 impl PostingList {
-    /// How many there are.
+    /// How many slots there are.
     pub fn count(&self) -> usize {
         match self {
             PostingList::Inline(_, len) => *len as usize,
@@ -42,7 +48,7 @@ impl PostingList {
         }
     }
 
-    /// The number at a slot.
+    /// The number in a slot.
     pub fn get(&self, at: usize) -> Option<u32> {
         match self {
             PostingList::Inline(slots, len) => slots[..*len as usize].get(at).copied(),
@@ -51,7 +57,7 @@ impl PostingList {
         }
     }
 
-    /// Puts another one there, if there is such a slot, and answers what it was.
+    /// Replaces the number in a slot and returns the old one; `None` when there is no such slot.
     pub fn replace(&mut self, at: usize, with: u32) -> Option<u32> {
         let slot = match self {
             PostingList::Inline(slots, len) => slots[..*len as usize].get_mut(at),
@@ -61,7 +67,7 @@ impl PostingList {
         slot.map(|slot| std::mem::replace(slot, with))
     }
 
-    /// Adds one, and answers its slot.
+    /// Adds a number and returns its slot.
     pub fn push(&mut self, number: u32) -> usize {
         let at = self.count();
         match self {
@@ -92,17 +98,17 @@ impl PostingList {
         at
     }
 
-    /// All of them.
+    /// All numbers.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         (0..self.count()).filter_map(|at| self.get(at))
     }
 
-    /// The memory of a long list, to be freed little by little.
+    /// The memory of a long list, to be freed in parts.
     pub fn into_chunked(self) -> Option<ChunkedPostings> {
         if let PostingList::Chunked(long) = self { Some(*long) } else { None }
     }
 
-    /// The bytes that it has allocated.
+    /// The bytes allocated.
     pub fn bytes(&self) -> usize {
         match self {
             PostingList::Inline(..) => 0,
@@ -118,12 +124,12 @@ impl ChunkedPostings {
         self.len += 1;
     }
 
-    /// At once: [`Chunked::bytes`] counts them.
+    /// In constant time, while [`Chunked::bytes`] counts the chunks.
     fn bytes(&self) -> usize {
         self.len.div_ceil(CHUNK) * (CHUNK * size_of::<u32>() + size_of::<Box<[u32]>>()) + size_of::<Self>()
     }
 
-    /// Frees a part of it; false when nothing is left.
+    /// Frees one chunk; false when there is none left.
     pub fn free_some(&mut self) -> bool {
         self.slots.pop_chunk().is_some()
     }
@@ -140,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn few_allocate_nothing_and_many_have_little_room_to_spare() {
+    fn a_short_list_allocates_nothing_and_a_long_one_has_little_room_to_spare() {
         let mut slots = PostingList::default();
         for n in 0..100_000_u32 {
             let at = slots.push(n);
@@ -153,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_freed_in_parts() {
+    fn a_long_list_is_freed_in_parts() {
         let mut slots = PostingList::default();
         (0..10_000).for_each(|n| _ = slots.push(n));
         let mut long = slots.into_chunked().expect("it is long");
@@ -166,7 +172,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn it_holds_what_a_vector_holds(steps in proptest::collection::vec((0..2_500_usize, any::<u32>(), any::<bool>()), 0..2_500)) {
+        fn a_posting_list_holds_what_a_vector_holds(steps in proptest::collection::vec((0..2_500_usize, any::<u32>(), any::<bool>()), 0..2_500)) {
             let (mut slots, mut vector) = (PostingList::default(), Vec::new());
             for (at, number, add) in steps {
                 if add {

@@ -1,4 +1,4 @@
-//! Selectors: what an invalidation names, as it is written and as it is matched against entries.
+//! Selectors: which entries an invalidation names, as written and as matched. (`commands/invalidate.rs` parses them.)
 
 use smallvec::SmallVec;
 
@@ -6,34 +6,35 @@ use crate::cache::entry::EntryRef;
 use crate::cache::glob::Glob;
 use crate::cache::ids::TagId;
 
-/// What is named.
+/// A selector as written.
 #[derive(Clone, Debug)]
 pub enum Selector<'w> {
-    /// These tags.
+    /// `TAGS`: entries that carry one of these.
     Tags(SmallVec<[&'w [u8]; 8]>),
-    /// Keys that begin so.
+    /// `PREFIXES`: keys that begin with one of these.
     Prefixes(SmallVec<[&'w [u8]; 8]>),
-    /// Keys that match.
+    /// `PATTERNS`: keys that match one of these.
     Patterns(SmallVec<[&'w [u8]; 8]>),
-    /// The whole database.
+    /// `ALL`: the whole database.
     All,
 }
 
-/// Which keys are meant.
+/// The same with tag ids and compiled patterns, to be matched against entries.
 #[derive(Clone, Debug)]
 pub enum Scope {
-    /// All.
+    /// Every entry.
     All,
-    /// What holds one of these tags.
+    /// Entries that carry one of these tags.
     Tags(Vec<TagId>),
-    /// What begins with one of these.
+    /// Keys that begin with one of these.
     Prefixes(Vec<Box<[u8]>>),
-    /// What matches one of these.
+    /// Keys that match one of these.
     Patterns(Vec<Glob>),
 }
 
 impl Selector<'_> {
-    pub(super) fn words(&self) -> (&'static str, &[&[u8]]) {
+    /// The keyword, and the names after it.
+    pub(super) fn to_words(&self) -> (&'static str, &[&[u8]]) {
         match self {
             Selector::Tags(names) => ("TAGS", names),
             Selector::Prefixes(names) => ("PREFIXES", names),
@@ -44,7 +45,7 @@ impl Selector<'_> {
 }
 
 impl Scope {
-    /// Whether it means the entry under `name`.
+    /// Whether the entry under `name` is selected.
     pub fn matches(&self, name: &[u8], entry: EntryRef<'_>) -> bool {
         match self {
             Scope::All => true,

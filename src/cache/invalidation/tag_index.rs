@@ -1,43 +1,46 @@
-//! Which keys carry a tag, so that what its invalidation made dead is found without walking over all keys.
+//! The tag index of a database: an inverted index from tags to keys, so that what the invalidation of a tag made dead is
+//! found without a walk over all keys.
 //!
 //! ```text
-//!  entry of k ── tag 7 · slot 2 ─┐      list of tag 7        names
+//!  entry of k ── tag 7 · slot 2 ─┐      posting list of 7    names
 //!            └─ tag 9 · slot 0 ─┐│      ┌───┬───┬───┐       ┌──────────┐
 //!                                │└─────▶│   │   │ 5 │──────▶│ 5: "k"   │
 //!                                │       └───┴───┴───┘       └──────────┘
-//!                                └──────▶ list of tag 9 ─▶ 5     ▲
+//!                                └──────▶ posting list of 9 ─▶ 5   ▲
 //! ```
 //!
-//! An entry knows its slot in the list of each of its tags, so it leaves in constant time whatever the list's length, and
-//! slots are used again: a list never holds what is gone. A name is kept once for all tags of an entry. For an entry and
-//! a tag that is 4 bytes in the entry, 4 in the list, and a share of the name.
+//! Search engines append to posting lists and rewrite them later (Zobel and Moffat, "Inverted files for text search
+//! engines", 2006). Entries of a cache come and go all the time: so an entry knows its slot in each list and is removed in
+//! constant time, and vacant slots form a linked list and are used again. A name is kept once for all tags of an entry. A
+//! posting costs 4 bytes in the entry, 4 in the list, and a share of the name.
 //!
-//! The lists serve the sweep, the count that `INVALIDATE TAGS` answers, and `PREVIEW`. They are never the truth: that is in
-//! the stamps (`marks.rs`). What they do not hold is invalidated all the same, and swept by a walk over the keys: what is over `max-members`,
-//! and what `RENAME` or `MOVE` brought, of which servers tell modules no more than that it has left. (They would with an
-//! event of the keyspace; but then every `SET … EX` and `DEL` of the server's own would call us, and Valkey 8.1 leaves
-//! whoever says `MOVE` in the other database.) A walk that meets such an entry lists it.
+//! The index serves the sweep, `PREVIEW`, and the count that `INVALIDATE TAGS` replies with. Correctness does not depend on
+//! it: that is the stamps' (`marks.rs`). Entries that it does not *list* are swept by a walk over all keys. They are those
+//! above `max-members`, and those that `RENAME` or `MOVE` brought, of which servers report only where they left. (A
+//! keyspace event reports the arrival, but subscribing to it would have every `SET … EX` and `DEL` of the server call us,
+//! and Valkey 8.1 leaves a client that runs `MOVE` in the other database.) A walk that meets such an entry lists it.
 //!
-//! Counts are of what is to come: a list counts its members from a stamp on, which moves forward with each invalidation of
-//! its tag that is later than all members. An entry that joins or leaves is counted by the same comparison.
+//! Each list counts its entries with a stamp later than `counted_since`: what the next mark of the tag will hit. A mark
+//! later than all of them restarts the count at its stamp; an entry is added to the count and removed from it by the same
+//! comparison.
 
 use crate::cache::entry::{EntryMut, EntryRef, UNLISTED};
 use crate::cache::ids::TagId;
 use crate::cache::invalidation::chunked::Chunked;
 use crate::cache::invalidation::posting_list::{ChunkedPostings, PostingList};
 
-/// In a list: the slot is vacant, and this many is the next vacant one.
+/// This bit marks a vacant slot; the others number the next vacant one.
 const VACANT: u32 = 1 << 31;
-/// No slot.
+/// The end of the vacant slots.
 const NONE: u32 = VACANT - 1;
-/// Names whose room may be given back at once: 64 KB.
+/// The most name slots that are freed at once: 64 KB.
 const FREED_AT_ONCE: u32 = 4096;
 
-/// The members of one database's tags.
+/// The tag index of one database.
 #[derive(Debug, Default)]
 pub struct TagIndex {
     names: Chunked<NameSlot>,
-    /// Names so far: those from here on were never used.
+    /// Name slots from here on were never used.
     name_ids: u32,
     vacant_name: Option<u32>,
     named: u32,
@@ -45,13 +48,13 @@ pub struct TagIndex {
     postings: u64,
     name_bytes: usize,
     list_bytes: usize,
-    /// Long lists without members.
+    /// Long posting lists that are out of use.
     deferred_frees: Vec<ChunkedPostings>,
 }
 
 #[derive(Debug)]
 enum NameSlot {
-    /// And the next one that is.
+    /// The next vacant one.
     Vacant(Option<u32>),
     Held(Box<[u8]>),
 }
@@ -62,36 +65,36 @@ impl Default for NameSlot {
     }
 }
 
-/// The members of one tag.
+/// The entries that carry one tag.
 #[derive(Debug)]
 struct TagPostings {
     slots: PostingList,
     vacant: u32,
     live: u32,
-    /// Members that are counted and not listed, since the lists are full.
+    /// Entries that are not listed, since the index is full.
     unlisted: u32,
-    /// Members with a later stamp than `since`: what invalidating the tag would hit.
+    /// Entries with a later stamp than `counted_since`: those that the next mark of the tag will hit.
     hits: u32,
-    since: u64,
+    counted_since: u64,
 }
 
 impl Default for TagPostings {
     fn default() -> Self {
-        TagPostings { slots: PostingList::default(), vacant: NONE, live: 0, unlisted: 0, hits: 0, since: 0 }
+        TagPostings { slots: PostingList::default(), vacant: NONE, live: 0, unlisted: 0, hits: 0, counted_since: 0 }
     }
 }
 
 impl TagIndex {
-    /// An entry has come to stand under `name`: it is listed under each of its tags, unless that makes more than `most`.
-    /// `newest_mark` tells up to which stamp a tag has been invalidated, `floor` up to which all have. True when one of its tags
-    /// has hit it already.
+    /// Adds an entry that is now stored under `name` to the posting lists of its tags, unless that makes more than `limit`
+    /// postings. `newest_mark` gives the stamp of a tag's newest mark, `counted_since` is that of `ALL`. True when one of
+    /// its tags has hit it already.
     pub fn add(
         &mut self,
         name: &[u8],
         entry: &mut EntryMut<'_>,
         limit: u64,
         newest_mark: impl Fn(TagId) -> u64,
-        floor: u64,
+        counted_since: u64,
     ) -> bool {
         let count = entry.as_ref().tags().len();
         if count == 0 {
@@ -104,17 +107,17 @@ impl TagIndex {
             let Some(tag) = entry.as_ref().tags().nth(at) else { break };
             let list = self.lists.get_or_create(tag.0 as usize);
             if list.live + list.unlisted == 0 {
-                (list.since, list.hits) = (newest_mark(tag), 0);
+                (list.counted_since, list.hits) = (newest_mark(tag), 0);
             }
-            list.count_since(floor);
-            hit |= stamp <= list.since;
-            list.hits += u32::from(stamp > list.since);
+            list.count_since(counted_since);
+            hit |= stamp <= list.counted_since;
+            list.hits += u32::from(stamp > list.counted_since);
             list.unlisted += u32::from(id.is_none());
             let slot = id.map_or(UNLISTED, |id| {
                 self.postings += 1;
-                let had = list.slots.bytes();
+                let bytes = list.slots.bytes();
                 let slot = list.add(id);
-                self.list_bytes += list.slots.bytes() - had;
+                self.list_bytes += list.slots.bytes() - bytes;
                 slot
             });
             entry.set_slot(at, slot);
@@ -122,22 +125,22 @@ impl TagIndex {
         hit
     }
 
-    /// A tag has been invalidated at this stamp, which is no older than any member's.
+    /// Restarts the count of a tag at the stamp of its mark, which is no earlier than that of any entry.
     pub fn restart_count(&mut self, tag: TagId, stamp: u64) {
         if let Some(list) = self.lists.get_mut(tag.0 as usize) {
             list.count_since(stamp);
         }
     }
 
-    /// An entry that has joined stands under `name` no more. True when one of its tags had hit it.
-    pub fn remove(&mut self, name: &[u8], entry: EntryRef<'_>, floor: u64) -> bool {
+    /// Reverses [`add`](Self::add). True when one of its tags had hit the entry.
+    pub fn remove(&mut self, name: &[u8], entry: EntryRef<'_>, counted_since: u64) -> bool {
         let stamp = entry.counted_stamp();
         let mut hit = false;
         let id = self.id_of(name, entry);
         for (tag, slot) in entry.tags().zip(entry.slots()) {
             let Some(list) = self.lists.get_mut(tag.0 as usize) else { continue };
-            list.count_since(floor);
-            if stamp > list.since {
+            list.count_since(counted_since);
+            if stamp > list.counted_since {
                 list.hits = list.hits.saturating_sub(1);
             } else {
                 hit = true;
@@ -148,9 +151,9 @@ impl TagIndex {
                 && list.slots.get(slot as usize) == Some(id)
             {
                 self.postings -= 1;
-                let had = list.slots.bytes();
+                let bytes = list.slots.bytes();
                 self.deferred_frees.extend(list.remove(slot));
-                self.list_bytes -= had - list.slots.bytes();
+                self.list_bytes -= bytes - list.slots.bytes();
             }
         }
         if let Some(id) = id {
@@ -159,52 +162,52 @@ impl TagIndex {
         hit
     }
 
-    /// The number of the name under which an entry is listed; `None` when it is not, or not under this name.
+    /// The number of the name under which an entry is listed; `None` when it is not listed, or under another name.
     fn id_of(&self, name: &[u8], entry: EntryRef<'_>) -> Option<u32> {
         let (tag, slot) = entry.tags().zip(entry.slots()).next()?;
         let id = self.lists.get(tag.0 as usize)?.slots.get(slot as usize)?;
         matches!(self.names.get(id as usize), Some(NameSlot::Held(held)) if **held == *name).then_some(id)
     }
 
-    /// How many members of a tag its invalidation would hit; `floor` as in [`add`](Self::add).
-    pub fn count_hits(&mut self, tag: TagId, floor: u64) -> u64 {
+    /// How many entries a mark of the tag would hit; `counted_since` as in [`add`](Self::add).
+    pub fn count_hits(&mut self, tag: TagId, counted_since: u64) -> u64 {
         self.lists.get_mut(tag.0 as usize).map_or(0, |list| {
-            list.count_since(floor);
+            list.count_since(counted_since);
             u64::from(list.hits)
         })
     }
 
-    /// Whether one of its tags has hit an entry that has joined.
+    /// Whether one of its tags has hit an entry that was added.
     pub fn is_hit(&self, entry: EntryRef<'_>) -> bool {
         let stamp = entry.counted_stamp();
-        entry.tags().any(|tag| self.lists.get(tag.0 as usize).is_some_and(|list| stamp <= list.since))
+        entry.tags().any(|tag| self.lists.get(tag.0 as usize).is_some_and(|list| stamp <= list.counted_since))
     }
 
-    /// Whether all members of a tag are listed.
+    /// Whether all entries with a tag that were added are listed.
     pub fn lists_every_entry(&self, tag: TagId) -> bool {
         self.lists.get(tag.0 as usize).is_none_or(|list| list.unlisted == 0)
     }
 
-    /// Stamps begin anew with this one.
+    /// Stamps restart at this one.
     pub fn restart_counts(&mut self, stamp: u64) {
         let tags: Vec<usize> = self.lists.iter().map(|(tag, _)| tag).collect();
         for tag in tags {
             let list = self.lists.get_or_create(tag);
-            (list.since, list.hits) = (stamp, 0);
+            (list.counted_since, list.hits) = (stamp, 0);
         }
     }
 
-    /// How many members of a tag are listed.
+    /// How many entries a tag lists.
     pub fn count_listed(&self, tag: TagId) -> u64 {
         self.lists.get(tag.0 as usize).map_or(0, |list| u64::from(list.live))
     }
 
-    /// How many slots the list of a tag has: its members are among them.
+    /// How many slots the posting list of a tag has, vacant ones included.
     pub fn slot_count(&self, tag: TagId) -> usize {
         self.lists.get(tag.0 as usize).map_or(0, |list| list.slots.count())
     }
 
-    /// The key of the member at a slot of a tag's list, if there is one.
+    /// The key in a slot of a tag's posting list, if the slot is not vacant.
     pub fn key_at(&self, tag: TagId, slot: usize) -> Option<&[u8]> {
         let id = self.lists.get(tag.0 as usize)?.slots.get(slot)?;
         match self.names.get(id as usize)? {
@@ -213,17 +216,18 @@ impl TagIndex {
         }
     }
 
-    /// Entries and tags that are listed with each other.
+    /// How many postings there are.
     pub fn postings(&self) -> u64 {
         self.postings
     }
 
-    /// The bytes of the lists and names, without what the allocator adds.
+    /// The bytes of posting lists and names, without what the allocator adds.
     pub fn bytes(&self) -> usize {
         self.names.bytes() + self.name_bytes + self.lists.bytes() + self.list_bytes
     }
 
-    /// No entry holds the tag any more: whatever its list still has was freed without a word, as on a failed load.
+    /// Drops the posting list of a tag that no entry carries any more. What it still lists was freed unannounced, as after a
+    /// failed load of an RDB file.
     pub fn forget(&mut self, tag: TagId) {
         let Some(list) = self.lists.get_mut(tag.0 as usize) else { return };
         let list = std::mem::take(list);
@@ -236,12 +240,12 @@ impl TagIndex {
         self.reset_if_empty();
     }
 
-    /// Frees the room of tags from this id on, of which there are none any more.
-    pub fn trim(&mut self, tags: usize) {
-        self.lists.truncate(tags);
+    /// Frees the room of tag ids from this one on, none of which is in use.
+    pub fn trim(&mut self, id_bound: usize) {
+        self.lists.truncate(id_bound);
     }
 
-    /// Frees a part of it; false when nothing is left.
+    /// Frees a small part of an index that is out of use; false when nothing is left.
     pub fn free_some(&mut self) -> bool {
         if let Some(postings) = self.deferred_frees.last_mut() {
             if !postings.free_some() {
@@ -288,8 +292,7 @@ impl TagIndex {
         self.reset_if_empty();
     }
 
-    /// Gives up a name whose number may stand in other lists, too, and so is not to be another's. False when it was given
-    /// up before.
+    /// Drops a name, but not its number, which other posting lists may still hold. False when it was dropped before.
     fn drop_name(&mut self, id: u32) -> bool {
         let Some(slot @ NameSlot::Held(_)) = self.names.get_mut(id as usize) else { return false };
         if let NameSlot::Held(name) = std::mem::take(slot) {
@@ -299,22 +302,23 @@ impl TagIndex {
         true
     }
 
-    /// Without members no number stands anywhere. The room of many is left to [`take_deferred_frees`](Self::take_deferred_frees).
+    /// Without postings all numbers are free again. The room of many is left to
+    /// [`take_deferred_frees`](Self::take_deferred_frees).
     fn reset_if_empty(&mut self) {
         if self.named == 0 && self.postings == 0 && self.name_ids <= FREED_AT_ONCE {
             (self.names, self.name_ids, self.vacant_name) = (Chunked::default(), 0, None);
         }
     }
 
-    /// The room of long lists that are empty now, and of many names when the last of them is gone: to be freed little by
-    /// little, since all at once would hold up the server (ten million: for thirty milliseconds).
+    /// Takes what is out of use, to be freed in parts: long posting lists that are empty, and the slots of many names when
+    /// none is left. Freeing ten million at once would block the server for thirty milliseconds.
     pub fn take_deferred_frees(&mut self) -> Option<TagIndex> {
-        let nameless = self.named == 0 && self.postings == 0 && self.name_ids > FREED_AT_ONCE;
-        if self.deferred_frees.is_empty() && !nameless {
+        let names_unused = self.named == 0 && self.postings == 0 && self.name_ids > FREED_AT_ONCE;
+        if self.deferred_frees.is_empty() && !names_unused {
             return None;
         }
         let mut left = TagIndex { deferred_frees: std::mem::take(&mut self.deferred_frees), ..TagIndex::default() };
-        if nameless {
+        if names_unused {
             (left.names, self.name_ids, self.vacant_name) = (std::mem::take(&mut self.names), 0, None);
         }
         Some(left)
@@ -336,10 +340,10 @@ impl TagIndex {
 }
 
 impl TagPostings {
-    /// Begins to count anew when all that was counted has been hit.
-    fn count_since(&mut self, since: u64) {
-        if self.since < since {
-            (self.since, self.hits) = (since, 0);
+    /// Restarts the count at a later stamp: all that was counted has been hit.
+    fn count_since(&mut self, stamp: u64) {
+        if self.counted_since < stamp {
+            (self.counted_since, self.hits) = (stamp, 0);
         }
     }
 
@@ -353,7 +357,7 @@ impl TagPostings {
         slot
     }
 
-    /// Whoever stands at that slot leaves. What is left of a long list, when that was the last one.
+    /// Vacates a slot. Returns the memory of a long list when that was its last entry.
     fn remove(&mut self, slot: u32) -> Option<ChunkedPostings> {
         self.live -= 1;
         self.slots.replace(slot as usize, VACANT | self.vacant);
@@ -388,17 +392,17 @@ mod tests {
     }
 
     #[test]
-    fn a_name_costs_its_bytes_and_sixteen_however_many_tags_there_are() {
+    fn a_name_costs_its_bytes_and_sixteen() {
         assert_eq!(size_of::<NameSlot>(), 16);
     }
 
     #[test]
-    fn a_tag_of_few_costs_no_allocation_of_its_own() {
+    fn a_tag_costs_48_bytes() {
         assert_eq!(size_of::<TagPostings>(), 48);
     }
 
     #[test]
-    fn what_is_over_the_limit_is_counted_and_not_listed() {
+    fn entries_above_the_limit_are_counted_and_not_listed() {
         let mut index = TagIndex::default();
         let (mut a, mut b) = (entry(5, &[1, 2]), entry(5, &[1]));
         index.add(b"a", &mut a.as_mut(), 2, |_| 0, 0);
@@ -411,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_under_another_name_than_it_was_listed_with_takes_nobody_from_the_list() {
+    fn removing_an_entry_under_another_name_leaves_the_posting_list_alone() {
         let mut index = TagIndex::default();
         let mut a = entry(5, &[1]);
         index.add(b"a", &mut a.as_mut(), 9, |_| 0, 0);
@@ -423,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_of_many_names_and_of_their_list_is_left_to_be_freed_little_by_little() {
+    fn many_names_and_their_posting_list_are_freed_in_parts() {
         let mut index = TagIndex::default();
         let name = |n: u32| n.to_be_bytes();
         let mut all: Vec<_> = (0..=FREED_AT_ONCE).map(|_| entry(5, &[1])).collect();
@@ -431,14 +435,14 @@ mod tests {
             index.add(&name(n), &mut entry.as_mut(), 9_999, |_| 0, 0);
         }
         for (n, entry) in (0..).zip(&all) {
-            assert!(index.take_deferred_frees().is_none(), "some are held");
+            assert!(index.take_deferred_frees().is_none(), "some names are in use");
             index.remove(&name(n), entry.as_ref(), 0);
         }
-        let left = index.take_deferred_frees().expect("all are gone");
+        let left = index.take_deferred_frees().expect("no name is in use");
         assert!(index.take_deferred_frees().is_none());
         let free_some =
             |mut left: TagIndex| std::iter::repeat_with(|| left.free_some()).take_while(|more| *more).count();
-        assert!(free_some(left) >= 34, "of names and of slots seventeen chunks each");
+        assert!(free_some(left) >= 34, "seventeen chunks of names, and of slots");
         let mut again = entry(6, &[1]);
         index.add(b"again", &mut again.as_mut(), 9, |_| 0, 0);
         assert_eq!(names(&index, 1), [b"again"]);
@@ -447,13 +451,13 @@ mod tests {
         for (n, entry) in (0..).zip(&mut all) {
             index.add(&name(n), &mut entry.as_mut(), 9_999, |_| 0, 0);
         }
-        assert!(free_some(index) >= 34, "also when all is given up at once, as on FLUSHALL");
+        assert!(free_some(index) >= 34, "also when a whole index is dropped, as by FLUSHALL");
     }
 
     #[test]
-    fn what_was_freed_without_a_word_takes_no_name_from_those_who_come_after_it() {
+    fn an_entry_that_was_freed_unannounced_takes_no_name_from_later_ones() {
         let mut index = TagIndex::default();
-        let mut lost = entry(5, &[1, 2]); // as on a load that failed: it never leaves
+        let mut lost = entry(5, &[1, 2]); // as after a failed load: it is never removed
         index.add(b"lost", &mut lost.as_mut(), 9, |_| 0, 0);
         let mut other = entry(5, &[3]);
         index.add(b"other", &mut other.as_mut(), 9, |_| 0, 0);
@@ -469,9 +473,9 @@ mod tests {
     }
 
     proptest! {
-        /// Against a map that keeps whole names.
+        /// Compared with a map of names.
         #[test]
-        fn lists_hold_exactly_who_is_there(steps in proptest::collection::vec((0u8..20, proptest::collection::btree_set(0u32..4, 0..4), any::<bool>()), 0..200)) {
+        fn posting_lists_hold_exactly_the_entries_with_the_tag(steps in proptest::collection::vec((0u8..20, proptest::collection::btree_set(0u32..4, 0..4), any::<bool>()), 0..200)) {
             let mut index = TagIndex::default();
             let mut there: BTreeMap<Vec<u8>, Entry> = BTreeMap::new();
             for (stamp, (key, tags, stays)) in steps.into_iter().enumerate() {

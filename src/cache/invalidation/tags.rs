@@ -1,9 +1,9 @@
-//! Tags: names shared by entries that are invalidated together, and the ids that entries hold.
+//! Tags: names shared by entries that are invalidated together, interned as ids.
 //!
-//! An entry holds four bytes a tag, whatever the name's length. Ids are server-wide, since entries move between
-//! databases; on the wire and on disk tags travel by name. An id is given to another name only when an exact
-//! count says that no entry holds it any more (`live.rs`), lowered when an entry is really freed: else, after
-//! `FLUSHALL ASYNC`, it would mean one tag here and another there.
+//! An entry holds four bytes a tag, whatever the name's length. Ids are server-wide, since entries move between databases;
+//! on the wire and on disk tags travel by name. An id is reused for another name only when an exact count (`live.rs`),
+//! lowered when an entry is really freed, shows that no entry holds it. Otherwise, after `FLUSHALL ASYNC`, entries that
+//! still wait to be freed would carry the new name.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -17,19 +17,19 @@ use crate::cache::stats::live::{Live, MAX_TAG_IDS};
 /// The longest tag, in bytes.
 pub const MAX_TAG_LEN: usize = 255;
 
-/// Parts of the table of names.
+/// Shards of the table of names.
 const SHARDS: usize = 1024;
-/// The bytes of a name, roughly: counts and bytes of a short one.
+/// The bytes of a short name with its reference counts, roughly.
 const BYTES_PER_NAME: usize = 40;
 
 /// Names and ids.
 #[derive(Debug)]
 pub struct Tags {
-    /// In parts, so that no growing of one holds up the server.
+    /// In shards, since rehashing one large table would block the server.
     ids: Box<[HashMap<Arc<[u8]>, TagId>]>,
     hasher: RandomState,
     names: Chunked<Option<Arc<[u8]>>>,
-    /// Ids so far: those from here on are not in use.
+    /// Ids from here on are not in use.
     id_bound: usize,
     vacant: Vec<TagId>,
     named: usize,
@@ -39,7 +39,7 @@ pub struct Tags {
 }
 
 impl Tags {
-    /// None yet; `live` counts the entries that hold each.
+    /// No tags. `live` counts the entries that hold each id.
     pub fn new(live: Arc<Live>) -> Self {
         let hasher = RandomState::new();
         Tags {
@@ -60,12 +60,12 @@ impl Tags {
         self.limit = limit.min(MAX_TAG_IDS);
     }
 
-    /// The id of a name, made if there is none; `None` when as many names are alive as there may be.
+    /// The id of a name, new if it has none; `None` when the limit is reached.
     pub fn intern(&mut self, name: &[u8]) -> Option<TagId> {
         self.intern_within(name, self.limit)
     }
 
-    /// The same, whatever limit is set: our primary and our own files are obeyed.
+    /// The same without the limit, for what the primary or our own files say.
     pub fn intern_unlimited(&mut self, name: &[u8]) -> Option<TagId> {
         self.intern_within(name, MAX_TAG_IDS)
     }
@@ -106,12 +106,12 @@ impl Tags {
         self.names.get(id.0 as usize).and_then(|name| name.as_deref()).unwrap_or_default()
     }
 
-    /// How many names are known.
+    /// How many names have an id.
     pub fn len(&self) -> usize {
         self.named
     }
 
-    /// Whether no name is known.
+    /// Whether no name has an id.
     pub fn is_empty(&self) -> bool {
         self.named == 0
     }
@@ -121,8 +121,8 @@ impl Tags {
         self.id_bound
     }
 
-    /// Forgets names that no entry holds and `is_forgettable` lets go, looking at no more than `effort` of them; goes on where it
-    /// stopped.
+    /// Forgets names that no entry holds and that `is_forgettable` confirms. Looks at no more than `effort` ids, and goes
+    /// on where it stopped.
     pub fn reap(&mut self, effort: usize, mut is_forgettable: impl FnMut(TagId, &[u8]) -> bool) {
         for _ in 0..effort.min(self.id_bound) {
             let at = self.reap_cursor;
@@ -143,7 +143,7 @@ impl Tags {
                 }
             }
         }
-        // Vacant ids at the end are given up, with their room. That is quicker than forgetting, and by far.
+        // Vacant ids at the end are dropped, with their room: far quicker than to forget as many.
         for _ in 0..effort.saturating_mul(16) {
             match self.id_bound.checked_sub(1) {
                 Some(last) if self.names.get(last).is_none_or(Option::is_none) => self.id_bound = last,
@@ -190,7 +190,7 @@ mod tests {
     use crate::cache::entry::tests::holding;
 
     #[test]
-    fn a_name_keeps_its_id_while_an_entry_holds_it_and_loses_it_afterwards() {
+    fn a_name_keeps_its_id_while_an_entry_holds_it() {
         let live = Arc::new(Live::default());
         let mut tags = Tags::new(live.clone());
         let user = tags.intern(b"user:42").unwrap();

@@ -1,4 +1,5 @@
-//! What an invalidation does beside its marks: counts what it hits, replicates, signals, frees leases, asks for walks.
+//! Runs an invalidation: counts its hits, adds its marks, replicates, signals, ends leases, requests walks of the sweep.
+//! And what happens to marks afterwards: they are saved, replayed and forgotten.
 
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::effects::Effect;
@@ -13,16 +14,17 @@ use crate::cache::{Cx, Judge, Key, Slot, State};
 use smallvec::SmallVec;
 use std::cell::OnceCell;
 
-/// The pseudo-key of a tag begins so: who may write it may invalidate the tag, and trackers of it hear when that happens.
+/// The pseudo-key of a tag is this and the tag. Write permission on it is permission to invalidate the tag, and clients
+/// that track it are informed.
 pub const TAG_KEY: &[u8] = b"smartcache:tag:";
-/// Members that are looked at, one by one, to count what an invalidation hits; with more of them the tags' own counts are
-/// taken, which do not know what other tags have hit.
-const COUNTED_ONE_BY_ONE: usize = 1_000;
-/// What saying a mark takes, in looks at tags that have none.
+/// The most slots of posting lists that are looked at one by one to count hits. Above it the counts of the tag index are
+/// taken, which include entries that other tags have hit.
+const MAX_COUNTED_ONE_BY_ONE: usize = 1_000;
+/// The effort of encoding a mark; that of a look at a tag without marks is 1.
 const EFFORT_PER_MARK: usize = 16;
 
 impl Invalidation<'_> {
-    /// Carries it out.
+    /// Runs the invalidation in the selected database.
     pub fn run(&self, cx: &mut Cx<'_, '_>) -> InvalidationOutcome {
         let db = cx.caller.db;
         let hits = self.count_hits(cx);
@@ -34,8 +36,8 @@ impl Invalidation<'_> {
             }
         }
         if matches!(self.selector, Selector::All) {
-            let waited_for = cx.state.leases.void(Some(db), &mut cx.state.stats.at(cx.now));
-            for (_, key) in waited_for {
+            let with_waiters = cx.state.leases.void(Some(db), &mut cx.state.stats.at(cx.now));
+            for (_, key) in with_waiters {
                 cx.node().wake_waiters(Key::named(&key));
             }
         }
@@ -43,7 +45,7 @@ impl Invalidation<'_> {
         InvalidationOutcome { hits, walks }
     }
 
-    /// Leaves its marks.
+    /// Adds the marks, without anything else that an invalidation does.
     pub fn add_marks(&self, state: &mut State, db: i32, now: Now) {
         let guard_ms = if self.guard_ms == 0 { 0 } else { now.mono_ms().saturating_add(self.guard_ms) };
         let mark = InvalidationMark { stamp: self.stamp, at_ms: self.at_ms, hardness: self.hardness, guard_ms };
@@ -59,8 +61,8 @@ impl Invalidation<'_> {
                 for name in names {
                     match state.tags.intern(name) {
                         Some(id) => state.invalidations.add(db, MarkTarget::Tag(id), mark),
-                        // Every id is taken, none by this name: no entry holds it. But loads under way might bring it,
-                        // those that a guard is to catch, and what arrives from elsewhere.
+                        // All ids are in use, so no entry holds the tag. Loads under way, those that begin during the
+                        // guard, and entries that arrive may still bring it.
                         None => {
                             state.flush_epochs.raise(Some(db), self.stamp);
                             state.invalidations.add_forgotten_tag(db, name, self.stamp, guard_ms);
@@ -71,9 +73,9 @@ impl Invalidation<'_> {
         }
     }
 
-    /// Asks for the walks that free what it has hit.
+    /// Requests the walks that free what it hits, and returns the jobs that are due at once.
     pub fn request_walks(&self, state: &mut State, db: i32, now: Now) -> Vec<u64> {
-        let later = self.hardness.ramp_ends(self.at_ms, now);
+        let ramp_ends = self.hardness.ramp_ends(self.at_ms, now);
         let walks: Vec<Walk> = match &self.selector {
             Selector::Tags(tags) => {
                 let held = |id: &TagId| state.live.holders(*id) > 0;
@@ -81,21 +83,21 @@ impl Invalidation<'_> {
             }
             _ => vec![Walk::Keys],
         };
-        let mut ids = Vec::new();
+        let mut jobs = Vec::new();
         for walk in walks {
-            ids.push(state.sweep.request(db, walk, 0));
-            if let Some(due_ms) = later {
+            jobs.push(state.sweep.request(db, walk, 0));
+            if let Some(due_ms) = ramp_ends {
                 state.sweep.request(db, walk, due_ms);
             }
         }
-        ids
+        jobs
     }
 
-    /// How many entries it is about to hit that nothing has hit yet.
+    /// How many entries it will hit that no mark has hit yet.
     fn count_hits(&self, cx: &mut Cx<'_, '_>) -> u64 {
         let db = cx.caller.db;
         if !cx.state.invalidations.is_latest(db, self.stamp) {
-            return 0; // it is said once more, behind what came later
+            return 0; // replayed: entries have been stored after it
         }
         let tags = match &self.selector {
             Selector::All => return cx.state.invalidations.count_hits_of_all(db),
@@ -106,7 +108,8 @@ impl Invalidation<'_> {
         let marks = &cx.state.invalidations;
         let slots = |id: TagId| marks.with_tag_index(db, |index| index.slot_count(id)).unwrap_or(0);
         let all_listed = |id: &TagId| marks.with_tag_index(db, |index| index.lists_every_entry(*id)) != Some(false);
-        let few = ids.iter().map(|id| slots(*id)).sum::<usize>() <= COUNTED_ONE_BY_ONE && ids.iter().all(all_listed);
+        let few =
+            ids.iter().map(|id| slots(*id)).sum::<usize>() <= MAX_COUNTED_ONE_BY_ONE && ids.iter().all(all_listed);
         let (hits, entries) = if !few {
             let hits = ids.iter().map(|id| cx.state.invalidations.count_hits_of_tag(db, *id)).sum();
             (hits, hits)
@@ -117,7 +120,7 @@ impl Invalidation<'_> {
         hits
     }
 
-    /// The same by looking at each member: how often the tags hit an entry, and how many entries.
+    /// The same with a look at each entry: once for each tag that hits it, and once for each entry.
     fn count_one_by_one(&self, cx: &mut Cx<'_, '_>, tags: &[TagId]) -> (u64, u64) {
         let (db, marks) = (cx.caller.db, cx.state.invalidations.clone());
         let (mut hits, mut entries) = (0, 0);
@@ -127,7 +130,7 @@ impl Invalidation<'_> {
                     marks.with_tag_index(db, |index| index.key_at(*tag, slot).map(Into::into)).flatten();
                 let Some(name) = name else { continue };
                 let Slot::Entry(entry) = cx.keys.peek(Key::named(&name)) else { continue };
-                let counts = match (self.hardness, Judge::new(&marks, db, &name, cx.now).freshness(entry)) {
+                let changes = match (self.hardness, Judge::new(&marks, db, &name, cx.now).freshness(entry)) {
                     (Hardness::Hard, freshness) => freshness != Freshness::Dead,
                     (Hardness::Soft { .. }, freshness) => matches!(freshness, Freshness::Fresh { .. }),
                 };
@@ -135,8 +138,8 @@ impl Invalidation<'_> {
                     continue;
                 }
                 let untouched = marks.verdict(db, &name, entry, cx.now) == Verdict::Untouched;
-                hits += u64::from(counts && untouched);
-                // Counted once, at the first of the tags that it holds.
+                hits += u64::from(changes && untouched);
+                // Once, in the posting list of the first tag that is named.
                 let first = tags.iter().find(|named| entry.tags().any(|own| own == **named)) == Some(tag);
                 entries += u64::from(first && marks.is_counted(db, entry));
             }
@@ -146,7 +149,7 @@ impl Invalidation<'_> {
 }
 
 impl State {
-    /// What is meant by names, to be asked of entries.
+    /// The scope of a selector.
     pub fn scope(&self, selector: &Selector<'_>) -> Scope {
         match selector {
             Selector::All => Scope::All,
@@ -158,22 +161,22 @@ impl State {
         }
     }
 
-    /// What is to be walked over to find everything that names mean.
+    /// The walks that come to every entry of a selector.
     pub fn walks(&self, selector: &Selector<'_>) -> Vec<Walk> {
         let Selector::Tags(tags) = selector else { return vec![Walk::Keys] };
         let ids: Vec<_> = tags.iter().filter_map(|tag| self.tags.known(tag)).collect();
         if ids.iter().any(|id| u64::from(self.live.holders(*id)) > self.invalidations.count_listed(*id)) {
-            return vec![Walk::Keys]; // not all of its members are listed
+            return vec![Walk::Keys]; // not all entries with the tag are listed
         }
         ids.into_iter().map(Walk::Tag).collect()
     }
 }
 
 impl State {
-    /// Takes in what was saved or said beside keys; what is beyond belief counts from now: more is invalidated then, never
-    /// less.
+    /// Applies a `SMARTCACHE.MARK` from the primary or a file. A stamp that is not believable is replaced by that of now:
+    /// more is invalidated, never less.
     pub fn apply_mark(&mut self, db: i32, message: MarkMessage<'_>, now: Now) {
-        // What this node invalidates once it is a primary is later than that sweep, whatever its own clock shows.
+        // The clock follows the sweep's stamp: when this node is a primary, its invalidations must be later.
         if matches!(message, MarkMessage::Swept(began) if !self.clock.follow(began, now)) {
             return;
         }
@@ -192,23 +195,23 @@ impl State {
                     flush_epochs.guard(db, guard_ms);
                 });
             }
-            MarkMessage::Forgot(stamp, true) => {
+            MarkMessage::Forgotten { stamp, of_tags: true } => {
                 self.invalidations.add_forgotten(db, Stamp::default(), believable(stamp))
             }
-            MarkMessage::Forgot(stamp, false) => {
+            MarkMessage::Forgotten { stamp, of_tags: false } => {
                 self.invalidations.add_forgotten(db, believable(stamp), Stamp::default())
             }
         }
     }
 
-    /// The role has changed: what a primary may have left is swept, if this node is one now.
+    /// Restarts the sweep after a change of role: the former primary may not have finished its walks.
     pub fn sweep_all(&mut self, now: Now) {
         self.sweep.cancel_freeing();
         let marks = self.invalidations.clone();
         marks.for_each_mark(|db, _, mark| self.request_walks_for(db, mark.hardness.ramp_ends(mark.at_ms, now)));
     }
 
-    /// Asks for what a mark that was made elsewhere, or earlier, has left to do in a database.
+    /// Requests the walks for a mark that was made on another node, or in an earlier life.
     fn request_walks_for(&mut self, db: i32, ramp_ends: Option<u64>) {
         self.sweep.request(db, Walk::Keys, 0);
         if let Some(due_ms) = ramp_ends {
@@ -216,33 +219,33 @@ impl State {
         }
     }
 
-    /// How many times [`for_each_mark`](Self::for_each_mark) says something.
+    /// How many times [`for_each_mark`](Self::for_each_mark) calls its visitor.
     pub fn count_marks(&self) -> u64 {
         let mut marks = 0;
         self.invalidations.for_each_mark(|_, _, _| marks += 1);
         marks + self.forgotten_marks().count() as u64
     }
 
-    /// Says every mark in the words of the `SMARTCACHE.MARK` that makes it, with its database, and up to which stamps some
-    /// were forgotten: one by one, for there may be millions.
-    pub fn for_each_mark(&self, now: Now, each: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
-        self.for_each_mark_but_tags(now, each);
-        self.for_each_mark_of_tags(0, usize::MAX, now, each);
+    /// Visits the database and the arguments of each `SMARTCACHE.MARK` that makes the marks of this node, and of those that
+    /// record forgotten marks. One by one, since there may be millions.
+    pub fn for_each_mark(&self, now: Now, visit: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
+        self.for_each_mark_but_tags(now, visit);
+        self.for_each_mark_of_tags(0, usize::MAX, now, visit);
     }
 
-    /// The same of all that is no tag's, of which there is never very much.
-    pub fn for_each_mark_but_tags(&self, now: Now, each: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
-        self.invalidations.for_each_mark_but_tags(|db, target, mark| each(db, self.encode_mark(target, mark, now)));
-        self.forgotten_marks().for_each(|(db, forgotten)| each(db, encode(&forgotten)));
+    /// The same without tags: a limited number of marks.
+    pub fn for_each_mark_but_tags(&self, now: Now, visit: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
+        self.invalidations.for_each_mark_but_tags(|db, target, mark| visit(db, self.encode_mark(target, mark, now)));
+        self.forgotten_marks().for_each(|(db, forgotten)| visit(db, encode(&forgotten)));
     }
 
-    /// The same of tags from the id `from` on, until that was `effort`. The id with which to go on, if there are more.
+    /// The same for tags from the id `from` on, until `effort` is used up. Returns the id to go on with, if there are more.
     pub fn for_each_mark_of_tags(
         &self,
         from: usize,
         mut effort: usize,
         now: Now,
-        each: &mut dyn FnMut(i32, Vec<Vec<u8>>),
+        visit: &mut dyn FnMut(i32, Vec<Vec<u8>>),
     ) -> Option<usize> {
         for id in from..self.tags.id_bound() {
             if effort == 0 {
@@ -250,7 +253,7 @@ impl State {
             }
             effort -= 1;
             self.invalidations.for_each_mark_of_tag(TagId(id as u32), |db, target, mark| {
-                each(db, self.encode_mark(target, mark, now));
+                visit(db, self.encode_mark(target, mark, now));
                 effort = effort.saturating_sub(EFFORT_PER_MARK);
             });
         }
@@ -272,12 +275,13 @@ impl State {
     fn forgotten_marks(&self) -> impl Iterator<Item = (i32, MarkMessage<'static>)> {
         let forgotten = self.invalidations.forgotten_stamps().into_iter();
         let each = forgotten.flat_map(|(db, by_name, of_tags)| [(db, by_name, false), (db, of_tags, true)]);
-        each.filter(|(_, stamp, _)| stamp.0 > 0).map(|(db, stamp, of_tags)| (db, MarkMessage::Forgot(stamp, of_tags)))
+        each.filter(|(_, stamp, _)| stamp.0 > 0)
+            .map(|(db, stamp, of_tags)| (db, MarkMessage::Forgotten { stamp, of_tags }))
     }
 
-    /// Forgets tag names that no entry holds, looking at no more than `effort` of them, and prefixes and patterns that were
-    /// swept, as soon as no load can need their marks any more. Gives the words, and the databases, of each
-    /// `SMARTCACHE.MARK` that has replicas do so, too.
+    /// Forgets tags that no entry holds, and prefixes and patterns that were swept, when no load can need their marks any
+    /// more. Looks at no more than `effort` tags. Returns database and arguments of each `SMARTCACHE.MARK` by which
+    /// replicas forget the same.
     pub fn reap(&mut self, effort: usize, now: Now) -> Vec<(i32, Vec<Vec<u8>>)> {
         self.reap_tags(effort, now);
         let State { invalidations, leases, flush_epochs, .. } = self;
@@ -292,17 +296,17 @@ impl State {
         messages
     }
 
-    /// The same of tags alone, for a replica: what is brought under a name is judged as its primary judges it, so prefixes
-    /// and patterns are forgotten when that says so.
+    /// The same for tags alone, on a replica. It forgets prefixes and patterns when its primary does, so that both judge
+    /// what `RENAME` brings alike.
     pub fn reap_tags(&mut self, effort: usize, now: Now) {
         let State { tags, invalidations, leases, flush_epochs, .. } = self;
         let oldest = OnceCell::new();
         let oldest = || *oldest.get_or_init(|| leases.oldest());
-        let mut floor = |db, stamp, guard_ms| {
+        let mut raise_flush_epoch = |db, stamp, guard_ms| {
             flush_epochs.raise(Some(db), stamp);
             flush_epochs.guard(db, guard_ms);
         };
-        tags.reap(effort, |id, name| invalidations.forget_tag(id, name, now, oldest, &mut floor));
+        tags.reap(effort, |id, name| invalidations.forget_tag(id, name, now, oldest, &mut raise_flush_epoch));
         invalidations.trim(tags.id_bound());
     }
 }

@@ -1,4 +1,4 @@
-//! What the sweep does with each key it comes to.
+//! What the sweep does with each key that a walk comes to, and when walks start and end (`invalidation/sweep.rs`).
 
 use crate::cache::clock::Now;
 use crate::cache::effects::{Effect, Effects, Event};
@@ -9,7 +9,7 @@ use crate::cache::invalidation::sweep::{Job, Walk};
 use crate::cache::{Judge, Key, Keyspace, Slot, State};
 
 impl State {
-    /// Whether a walk has anything to do with the entry under `name`, so that it is worth opening its key.
+    /// Whether a walk may change or count the entry under `name`, so that its key must be opened.
     pub fn is_for_sweep(&self, job: Job, name: &[u8], entry: EntryRef<'_>, now: Now) -> bool {
         if !job.frees {
             return self.sweep.is_in_a_preview(job, name, entry);
@@ -19,7 +19,7 @@ impl State {
             || self.invalidations.verdict(job.db, name, entry, now) != Verdict::Untouched
     }
 
-    /// A walk comes to a key.
+    /// Deals with a key that a walk has come to.
     pub fn sweep_key<'w>(
         &mut self,
         keys: &mut dyn Keyspace,
@@ -55,10 +55,10 @@ impl State {
                 effects.changed(key, Effect::ReplicateHeader(key), Event::Stale);
             }
         } else if !entry.stale() && matches!(invalidations.verdict(job.db, key.name, entry, now), Verdict::Stale(_)) {
-            effects.push(Effect::Signal(key)); // its mark stays; but who cached it is to know
+            effects.push(Effect::Signal(key)); // the mark stays; client-side caches are informed
         }
         if unindexed && let Some(mut entry) = keys.edit(key) {
-            // `RENAME` or `MOVE` has brought it, of which nothing is told, and no replica walks.
+            // `RENAME` or `MOVE` brought it, which servers do not report. Replicas do not walk: they learn it from the header.
             invalidations.index_entry(job.db, key.name, &mut entry);
             if !changes {
                 effects.push(Effect::ReplicateHeader(key));
@@ -66,7 +66,7 @@ impl State {
         }
     }
 
-    /// The same for those who only want to know.
+    /// The same for a preview, which changes nothing.
     fn preview_key(&mut self, keys: &mut dyn Keyspace, job: Job, key: Key<'_>, now: Now) {
         let Slot::Entry(entry) = keys.peek(key) else { return };
         let load_ms = u64::from(entry.load_ms().unwrap_or(0));
@@ -76,13 +76,13 @@ impl State {
         }
     }
 
-    /// A walk has been everywhere: what follows from it. The words of a `SMARTCACHE.MARK` for replicas, if they are to know.
+    /// Ends a walk. Returns the arguments of the `SMARTCACHE.MARK` that informs replicas, after a walk over all keys.
     pub fn finish_walk(&mut self, job: Job) -> Option<Vec<Vec<u8>>> {
         self.sweep.finish(&job);
         let began = job.began.filter(|_| job.frees)?;
         match job.walk {
             Walk::Tag(tag) => {
-                // Some of its members may not be in the list.
+                // Not all entries with the tag are listed.
                 if u64::from(self.live.holders(tag)) > self.invalidations.count_listed(tag) {
                     self.sweep.request(job.db, Walk::Keys, 0);
                 }
@@ -95,14 +95,14 @@ impl State {
         }
     }
 
-    /// Asks for walks that free what was dead when it came.
+    /// Requests walks over the databases in which entries have arrived dead.
     pub fn sweep_arrivals(&mut self) {
         for db in self.invalidations.take_dead_on_arrival() {
             self.sweep.request(db, Walk::Keys, 0);
         }
     }
 
-    /// Begins a walk, unless it has begun: the same, begun.
+    /// Starts a walk, unless it has begun, and returns its job.
     pub fn start_walk(&mut self, job: Job, now: Now) -> Job {
         if job.began.is_some() {
             return job;
@@ -120,7 +120,7 @@ impl State {
         }
     }
 
-    /// How many places and keys the sweep has still to look at.
+    /// How many slots and keys the sweep has left.
     pub fn sweep_backlog(&self) -> u64 {
         self.sweep.backlog(|job| self.extent(job))
     }
