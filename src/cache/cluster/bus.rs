@@ -1,27 +1,29 @@
-//! What the primaries of a cluster tell each other: commands that concern all of them, as messages on the cluster's bus.
+//! Messages on the cluster's bus: commands that concern every primary, passed on by the node that ran them.
 //!
-//! The node that a client gives such a command to runs it, then passes it on. The others run it as their own, with a
-//! stamp of their own, and pass it on no further. The bus is best effort: nothing is answered, and what is sent while a
-//! link is down is lost ([docs/cluster.md](../../../docs/cluster.md)).
+//! The other primaries run such a command as their own, with a stamp of their own, and do not pass it on. The bus is best
+//! effort: nothing is acknowledged, and what is sent while a link is down is lost
+//! ([docs/cluster.md](../../../docs/cluster.md)).
 //!
 //! ```text
 //!  client ── INVALIDATE ──▶ primary A ──▶ its replicas, its AOF
 //!                               │ bus
 //!                               ├──────▶ primary B ──▶ its replicas, its AOF
-//!                               └──────▶ replicas of B: nothing, they have it from B
+//!                               └──────▶ replicas of B: they ignore it and get it from B
 //! ```
 //!
 //! A message, all numbers little-endian:
 //!
 //! ```text
-//!  0        4         5         13       21        25        29
-//!  ┌────────┬─────────┬─────────┬────────┬─────────┬─────────┬─────────────────────────────┐
-//!  │ "SmCa" │ version │ life    │ number │ database│ words   │ for each: length (4), bytes │
-//!  └────────┴─────────┴─────────┴────────┴─────────┴─────────┴─────────────────────────────┘
+//!  0        4         5             13       21         25        29
+//!  ┌────────┬─────────┬─────────────┬────────┬──────────┬─────────┬─────────────────────────────┐
+//!  │ "SmCa" │ version │ incarnation │ number │ database │ words   │ for each: length (4), bytes │
+//!  └────────┴─────────┴─────────────┴────────┴──────────┴─────────┴─────────────────────────────┘
 //! ```
 //!
-//! *Life* is drawn when the sender starts, *number* counts its messages: so one that comes twice is run once. The server
-//! tells modules apart by names of nine letters only, so what arrives may be another module's: hence the first four bytes.
+//! The *incarnation* is drawn when the sender starts, *number* counts its messages. With them the receiver runs each
+//! message once: a window of the last 64 numbers of each sender detects duplicates, as IPsec detects replays (RFC 4303,
+//! 3.4.3). The server tells modules apart by names of nine letters only, so a message may be another module's: hence the
+//! first four bytes.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -31,41 +33,41 @@ use std::ops::Range;
 const MAGIC: [u8; 4] = *b"SmCa";
 const VERSION: u8 = 1;
 const HEAD: usize = 29;
-/// What comes before the bytes of a word.
+/// The bytes of a word's length, before the word.
 const LENGTH: usize = 4;
 
-/// The most bytes of a message. Any rule fits. The bus would take more, but a message goes over the same connection as the
-/// pings by which nodes are found to be alive, and is received in one go on the other's main thread: 256 KB take it 0.2
-/// milliseconds (measured; a small one takes 5 microseconds), before anything is run.
+/// The most bytes of a message. Any rule fits. The bus accepts more, but a message shares its connection with the pings by
+/// which nodes detect failures, and the receiver reads it in one go on its main thread: 256 KB take 0.2 milliseconds
+/// (measured; a small message takes 5 microseconds), before anything is run.
 pub const MAX_BYTES: usize = 256 * 1024;
 /// The most words of a message.
 pub const MAX_WORDS: usize = 16_384;
 
-/// Messages that wait because the server may not write just now: beyond so many, or so many bytes, they are lost.
-const MAX_WAITING: usize = 10_000;
-const MAX_WAITING_BYTES: usize = 16 << 20;
+/// The most messages, and their bytes, that are queued while the server may not write. More are lost.
+const MAX_QUEUED: usize = 10_000;
+const MAX_QUEUED_BYTES: usize = 16 << 20;
 
-/// Nodes whose last messages are remembered. (The server recommends no more than a thousand to a cluster.)
+/// The most nodes whose last messages are remembered. (The server recommends at most a thousand in a cluster.)
 const MAX_SENDERS: usize = 2_048;
 
 /// The name of a node.
 pub type NodeId = [u8; 40];
 
-/// How a command is passed on: as it was said, but for this.
+/// How a command is passed on: the words that the client sent, with two exceptions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PassOn {
-    /// The words that concern nobody but the caller, by their places: left out.
+    /// The positions of words that concern only the caller: they are left out.
     pub without: Range<usize>,
-    /// The words that may be told in several messages, by their places. Before them stands their count.
+    /// The positions of names that may be split over several messages. The word before them is their count.
     pub counted: Range<usize>,
 }
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// The sender's life.
-    pub life: u64,
-    /// The message's number in it.
+    /// The sender's incarnation.
+    pub incarnation: u64,
+    /// The message's number, counted from the start of the incarnation.
     pub number: u64,
     /// The database that was selected.
     pub db: i32,
@@ -73,14 +75,14 @@ pub struct Message<'a> {
     pub words: Vec<&'a [u8]>,
 }
 
-/// Why bytes are no message of ours.
+/// Why bytes cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// Another module's.
+    /// The message is another module's.
     Foreign,
-    /// Of a version to come.
+    /// Its version is newer than this node's.
     Newer(u8),
-    /// Not what we send.
+    /// It is not well-formed.
     Damaged(&'static str),
 }
 
@@ -94,39 +96,39 @@ impl fmt::Display for DecodeError {
     }
 }
 
-/// A command that does not fit into a message, though split as far as it can be.
+/// A command does not fit into messages, even when it is split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong;
 
-/// What a node knows of messages.
+/// The messages that a node has sent, received and queued.
 #[derive(Debug)]
 pub struct Bus {
-    life: u64,
+    incarnation: u64,
     sent: u64,
-    received: HashMap<NodeId, Received>,
-    /// Counts what is heard, to tell who was heard of last.
+    senders: HashMap<NodeId, ReplayWindow>,
+    /// Counts messages received, to find the sender that was silent longest.
     receptions: u64,
     queue: VecDeque<Box<[u8]>>,
     queue_bytes: usize,
 }
 
-/// The last messages of a node.
+/// Which of a node's last messages were received.
 #[derive(Debug)]
-struct Received {
-    life: u64,
+struct ReplayWindow {
+    incarnation: u64,
     newest: u64,
-    /// Which of the 64 numbers up to the newest have come; the lowest bit is the newest.
+    /// The 64 numbers up to the newest: a bit is set when the message was received. The lowest bit is the newest.
     seen: u64,
-    at: u64,
+    received_at: u64,
 }
 
 impl Message<'_> {
-    /// As bytes.
-    pub fn encode<W: AsRef<[u8]>>(life: u64, number: u64, db: i32, words: &[W]) -> Vec<u8> {
+    /// Encodes a message.
+    pub fn encode<W: AsRef<[u8]>>(incarnation: u64, number: u64, db: i32, words: &[W]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEAD + words.iter().map(|word| LENGTH + word.as_ref().len()).sum::<usize>());
         bytes.extend_from_slice(&MAGIC);
         bytes.push(VERSION);
-        bytes.extend_from_slice(&life.to_le_bytes());
+        bytes.extend_from_slice(&incarnation.to_le_bytes());
         bytes.extend_from_slice(&number.to_le_bytes());
         bytes.extend_from_slice(&db.to_le_bytes());
         bytes.extend_from_slice(&(words.len() as u32).to_le_bytes());
@@ -137,10 +139,10 @@ impl Message<'_> {
         bytes
     }
 
-    /// From bytes, which may be anybody's.
+    /// Decodes a message. The bytes may be another module's.
     pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
         let Some((&MAGIC, mut rest)) = bytes.split_first_chunk() else { return Err(DecodeError::Foreign) };
-        match take::<1>(&mut rest)? {
+        match read::<1>(&mut rest)? {
             [VERSION] => {}
             [0] => return Err(DecodeError::Damaged("its version is 0")),
             [later] => return Err(DecodeError::Newer(later)),
@@ -148,8 +150,8 @@ impl Message<'_> {
         if bytes.len() > MAX_BYTES {
             return Err(DecodeError::Damaged("it is too long"));
         }
-        let (life, number) = (u64::from_le_bytes(take(&mut rest)?), u64::from_le_bytes(take(&mut rest)?));
-        let (db, count) = (i32::from_le_bytes(take(&mut rest)?), u32::from_le_bytes(take(&mut rest)?) as usize);
+        let (incarnation, number) = (u64::from_le_bytes(read(&mut rest)?), u64::from_le_bytes(read(&mut rest)?));
+        let (db, count) = (i32::from_le_bytes(read(&mut rest)?), u32::from_le_bytes(read(&mut rest)?) as usize);
         if db < 0 {
             return Err(DecodeError::Damaged("there is no such database"));
         }
@@ -158,7 +160,7 @@ impl Message<'_> {
         }
         let mut words = Vec::with_capacity(count);
         for _ in 0..count {
-            let len = u32::from_le_bytes(take(&mut rest)?) as usize;
+            let len = u32::from_le_bytes(read(&mut rest)?) as usize;
             let Some((word, after)) = rest.split_at_checked(len) else {
                 return Err(DecodeError::Damaged("it is cut off"));
             };
@@ -166,21 +168,21 @@ impl Message<'_> {
             rest = after;
         }
         if rest.is_empty() {
-            Ok(Message { life, number, db, words })
+            Ok(Message { incarnation, number, db, words })
         } else {
             Err(DecodeError::Damaged("something follows its last word"))
         }
     }
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeError> {
+fn read<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeError> {
     let (taken, after) = rest.split_first_chunk().ok_or(DecodeError::Damaged("it is cut off"))?;
     *rest = after;
     Ok(*taken)
 }
 
 impl PassOn {
-    /// The commands to pass on, each of which fits into a message: `words`, of which the first are `name`.
+    /// The commands to pass on, each of which fits into a message. `words` are the client's, of which the first are `name`.
     pub fn commands<'w>(&self, name: &'static str, words: &[&'w [u8]]) -> Result<Vec<Vec<Cow<'w, [u8]>>>, TooLong> {
         self.commands_within(name, words, MAX_BYTES - HEAD, MAX_WORDS)
     }
@@ -194,8 +196,8 @@ impl PassOn {
     ) -> Result<Vec<Vec<Cow<'w, [u8]>>>, TooLong> {
         let name = name.split(' ').map(|word| Cow::Borrowed(word.as_bytes()));
         let named = name.clone().count();
-        let kept = |places: Range<usize>| {
-            places.filter(|at| !self.without.contains(at)).map(|at| Cow::Borrowed(words[at])).collect::<Vec<_>>()
+        let kept = |positions: Range<usize>| {
+            positions.filter(|at| !self.without.contains(at)).map(|at| Cow::Borrowed(words[at])).collect::<Vec<_>>()
         };
         let size = |words: &[Cow<'_, [u8]>]| words.iter().map(|word| LENGTH + word.len()).sum::<usize>();
 
@@ -231,53 +233,53 @@ impl PassOn {
 }
 
 impl Bus {
-    /// Of a node whose life has this number, which no other life has.
-    pub fn new(life: u64) -> Self {
-        Bus { life, sent: 0, received: HashMap::new(), receptions: 0, queue: VecDeque::new(), queue_bytes: 0 }
+    /// The bus of a node that starts. The number of its incarnation must be unique.
+    pub fn new(incarnation: u64) -> Self {
+        Bus { incarnation, sent: 0, senders: HashMap::new(), receptions: 0, queue: VecDeque::new(), queue_bytes: 0 }
     }
 
-    /// The next message to send.
+    /// Encodes the next message to send.
     pub fn message<W: AsRef<[u8]>>(&mut self, db: i32, words: &[W]) -> Vec<u8> {
         self.sent += 1;
-        Message::encode(self.life, self.sent, db, words)
+        Message::encode(self.incarnation, self.sent, db, words)
     }
 
-    /// Whether a message has not come before. Where that cannot be known any more it counts as new: what is run twice does
-    /// less harm than what is not run.
-    pub fn is_new(&mut self, sender: &NodeId, life: u64, number: u64) -> bool {
+    /// Whether a message is not a duplicate. A sender that is not remembered counts as new: to run a command twice does less
+    /// harm than not to run it.
+    pub fn is_new(&mut self, sender: &NodeId, incarnation: u64, number: u64) -> bool {
         self.receptions += 1;
-        let at = self.receptions;
-        match self.received.get_mut(sender) {
-            Some(received) if received.life == life => {
-                received.at = at;
-                if let Some(ahead) = number.checked_sub(received.newest).filter(|ahead| *ahead > 0) {
-                    received.seen = if ahead < 64 { received.seen << ahead } else { 0 } | 1;
-                    received.newest = number;
+        let received_at = self.receptions;
+        match self.senders.get_mut(sender) {
+            Some(window) if window.incarnation == incarnation => {
+                window.received_at = received_at;
+                if let Some(ahead) = number.checked_sub(window.newest).filter(|ahead| *ahead > 0) {
+                    window.seen = if ahead < 64 { window.seen << ahead } else { 0 } | 1;
+                    window.newest = number;
                     return true;
                 }
-                let behind = received.newest - number;
+                let behind = window.newest - number;
                 if behind >= 64 {
-                    return false; // links keep the order: so late comes only what has come before
+                    return false; // links preserve order, so what is this late is a duplicate
                 }
                 let bit = 1 << behind;
-                let new = received.seen & bit == 0;
-                received.seen |= bit;
-                new
+                let is_new = window.seen & bit == 0;
+                window.seen |= bit;
+                is_new
             }
             _ => {
-                if self.received.len() >= MAX_SENDERS && !self.received.contains_key(sender) {
-                    let oldest = self.received.iter().min_by_key(|(_, received)| received.at).map(|(id, _)| *id);
-                    oldest.map(|id| self.received.remove(&id));
+                if self.senders.len() >= MAX_SENDERS && !self.senders.contains_key(sender) {
+                    let oldest = self.senders.iter().min_by_key(|(_, window)| window.received_at).map(|(id, _)| *id);
+                    oldest.map(|id| self.senders.remove(&id));
                 }
-                self.received.insert(*sender, Received { life, newest: number, seen: 1, at });
+                self.senders.insert(*sender, ReplayWindow { incarnation, newest: number, seen: 1, received_at });
                 true
             }
         }
     }
 
-    /// Keeps a message until the server may write; false when there is no room for it.
+    /// Queues a message until the server may write; false when the queue is full.
     pub fn enqueue(&mut self, bytes: &[u8]) -> bool {
-        if self.queue.len() >= MAX_WAITING || self.queue_bytes + bytes.len() > MAX_WAITING_BYTES {
+        if self.queue.len() >= MAX_QUEUED || self.queue_bytes + bytes.len() > MAX_QUEUED_BYTES {
             return false;
         }
         self.queue_bytes += bytes.len();
@@ -285,19 +287,19 @@ impl Bus {
         true
     }
 
-    /// The first message that is kept.
+    /// Takes the first queued message.
     pub fn dequeue(&mut self) -> Option<Box<[u8]>> {
         let first = self.queue.pop_front()?;
         self.queue_bytes -= first.len();
         Some(first)
     }
 
-    /// Whether messages are kept.
+    /// Whether messages are queued.
     pub fn has_queued(&self) -> bool {
         !self.queue.is_empty()
     }
 
-    /// Forgets what is kept, as for a node that has become a replica; how many there were.
+    /// Drops the queued messages, as on a node that has become a replica, and returns how many there were.
     pub fn drop_queued(&mut self) -> usize {
         self.queue_bytes = 0;
         let n = self.queue.len();
