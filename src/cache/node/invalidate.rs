@@ -1,7 +1,8 @@
 //! Runs an invalidation: counts its hits, adds its marks, replicates, signals, ends leases, requests walks of the sweep.
-//! And what happens to marks afterwards: they are saved, replayed and forgotten.
 
-use crate::cache::clock::{Now, Stamp};
+use smallvec::SmallVec;
+
+use crate::cache::clock::Now;
 use crate::cache::effects::Effect;
 use crate::cache::entry::Freshness;
 use crate::cache::glob::Glob;
@@ -11,8 +12,6 @@ use crate::cache::invalidation::messages::{Invalidation, InvalidationOutcome, Ma
 use crate::cache::invalidation::selector::{Scope, Selector};
 use crate::cache::invalidation::sweep::Walk;
 use crate::cache::{Cx, Judge, Key, Slot, State};
-use smallvec::SmallVec;
-use std::cell::OnceCell;
 
 /// The pseudo-key of a tag is this and the tag. Write permission on it is permission to invalidate the tag, and clients
 /// that track it are informed.
@@ -20,8 +19,6 @@ pub const TAG_KEY: &[u8] = b"smartcache:tag:";
 /// The most slots of posting lists that are looked at one by one to count hits. Above it the counts of the tag index are
 /// taken, which include entries that other tags have hit.
 const MAX_COUNTED_ONE_BY_ONE: usize = 1_000;
-/// The effort of encoding a mark; that of a look at a tag without marks is 1.
-const EFFORT_PER_MARK: usize = 16;
 
 impl Invalidation<'_> {
     /// Runs the invalidation in the selected database.
@@ -169,144 +166,5 @@ impl State {
             return vec![Walk::Keys]; // not all entries with the tag are listed
         }
         ids.into_iter().map(Walk::Tag).collect()
-    }
-}
-
-impl State {
-    /// Applies a `SMARTCACHE.MARK` from the primary or a file. A stamp that is not believable is replaced by that of now:
-    /// more is invalidated, never less.
-    pub fn apply_mark(&mut self, db: i32, message: MarkMessage<'_>, now: Now) {
-        // The clock follows the sweep's stamp: when this node is a primary, its invalidations must be later.
-        if matches!(message, MarkMessage::Swept(began) if !self.clock.follow(began, now)) {
-            return;
-        }
-        let mut believable = |stamp: Stamp| if self.clock.follow(stamp, now) { stamp } else { self.clock.stamp(now) };
-        match message {
-            MarkMessage::Invalidation(mut invalidation) => {
-                invalidation.stamp = believable(invalidation.stamp);
-                invalidation.add_marks(self, db, now);
-                self.request_walks_for(db, invalidation.hardness.ramp_ends(invalidation.at_ms, now));
-            }
-            MarkMessage::Swept(began) => self.invalidations.finish_sweep(db, began),
-            MarkMessage::Forget(stamp) => {
-                let flush_epochs = &mut self.flush_epochs;
-                self.invalidations.forget_until(db, believable(stamp), now, |stamp, guard_ms| {
-                    flush_epochs.raise(Some(db), stamp);
-                    flush_epochs.guard(db, guard_ms);
-                });
-            }
-            MarkMessage::Forgotten { stamp, of_tags: true } => {
-                self.invalidations.add_forgotten(db, Stamp::default(), believable(stamp))
-            }
-            MarkMessage::Forgotten { stamp, of_tags: false } => {
-                self.invalidations.add_forgotten(db, believable(stamp), Stamp::default())
-            }
-        }
-    }
-
-    /// Restarts the sweep after a change of role: the former primary may not have finished its walks.
-    pub fn sweep_all(&mut self, now: Now) {
-        self.sweep.cancel_freeing();
-        let marks = self.invalidations.clone();
-        marks.for_each_mark(|db, _, mark| self.request_walks_for(db, mark.hardness.ramp_ends(mark.at_ms, now)));
-    }
-
-    /// Requests the walks for a mark that was made on another node, or in an earlier life.
-    fn request_walks_for(&mut self, db: i32, ramp_ends: Option<u64>) {
-        self.sweep.request(db, Walk::Keys, 0);
-        if let Some(due_ms) = ramp_ends {
-            self.sweep.request(db, Walk::Keys, due_ms);
-        }
-    }
-
-    /// How many times [`for_each_mark`](Self::for_each_mark) calls its visitor.
-    pub fn count_marks(&self) -> u64 {
-        let mut marks = 0;
-        self.invalidations.for_each_mark(|_, _, _| marks += 1);
-        marks + self.forgotten_marks().count() as u64
-    }
-
-    /// Visits the database and the arguments of each `SMARTCACHE.MARK` that makes the marks of this node, and of those that
-    /// record forgotten marks. One by one, since there may be millions.
-    pub fn for_each_mark(&self, now: Now, visit: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
-        self.for_each_mark_but_tags(now, visit);
-        self.for_each_mark_of_tags(0, usize::MAX, now, visit);
-    }
-
-    /// The same without tags: a limited number of marks.
-    pub fn for_each_mark_but_tags(&self, now: Now, visit: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
-        self.invalidations.for_each_mark_but_tags(|db, target, mark| visit(db, self.encode_mark(target, mark, now)));
-        self.forgotten_marks().for_each(|(db, forgotten)| visit(db, encode(&forgotten)));
-    }
-
-    /// The same for tags from the id `from` on, until `effort` is used up. Returns the id to go on with, if there are more.
-    pub fn for_each_mark_of_tags(
-        &self,
-        from: usize,
-        mut effort: usize,
-        now: Now,
-        visit: &mut dyn FnMut(i32, Vec<Vec<u8>>),
-    ) -> Option<usize> {
-        for id in from..self.tags.id_bound() {
-            if effort == 0 {
-                return Some(id);
-            }
-            effort -= 1;
-            self.invalidations.for_each_mark_of_tag(TagId(id as u32), |db, target, mark| {
-                visit(db, self.encode_mark(target, mark, now));
-                effort = effort.saturating_sub(EFFORT_PER_MARK);
-            });
-        }
-        None
-    }
-
-    fn encode_mark(&self, target: MarkTarget<'_>, mark: InvalidationMark, now: Now) -> Vec<Vec<u8>> {
-        let selector = match target {
-            MarkTarget::All => Selector::All,
-            MarkTarget::Tag(id) => Selector::Tags(SmallVec::from_slice(&[self.tags.name(id)])),
-            MarkTarget::Prefix(prefix) => Selector::Prefixes(SmallVec::from_slice(&[prefix])),
-            MarkTarget::Pattern(pattern) => Selector::Patterns(SmallVec::from_slice(&[pattern])),
-        };
-        let InvalidationMark { stamp, at_ms, hardness, guard_ms } = mark;
-        let guard_ms = guard_ms.saturating_sub(now.mono_ms());
-        encode(&MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, hardness, guard_ms }))
-    }
-
-    fn forgotten_marks(&self) -> impl Iterator<Item = (i32, MarkMessage<'static>)> {
-        let forgotten = self.invalidations.forgotten_stamps().into_iter();
-        let each = forgotten.flat_map(|(db, by_name, of_tags)| [(db, by_name, false), (db, of_tags, true)]);
-        each.filter(|(_, stamp, _)| stamp.0 > 0)
-            .map(|(db, stamp, of_tags)| (db, MarkMessage::Forgotten { stamp, of_tags }))
-    }
-
-    /// Forgets tags that no entry holds, and prefixes and patterns that were swept, when no load can need their marks any
-    /// more. Looks at no more than `effort` tags. Returns database and arguments of each `SMARTCACHE.MARK` by which
-    /// replicas forget the same.
-    pub fn reap(&mut self, effort: usize, now: Now) -> Vec<(i32, Vec<Vec<u8>>)> {
-        self.reap_tags(effort, now);
-        let State { invalidations, leases, flush_epochs, .. } = self;
-        let mut messages = Vec::new();
-        let oldest = OnceCell::new();
-        let oldest = || *oldest.get_or_init(|| leases.oldest());
-        invalidations.forget_swept(now, oldest, |db, stamp, guard_ms| {
-            flush_epochs.raise(Some(db), stamp);
-            flush_epochs.guard(db, guard_ms);
-            messages.push((db, encode(&MarkMessage::Forget(stamp))));
-        });
-        messages
-    }
-
-    /// The same for tags alone, on a replica. It forgets prefixes and patterns when its primary does, so that both judge
-    /// what `RENAME` brings alike.
-    pub fn reap_tags(&mut self, effort: usize, now: Now) {
-        let State { tags, invalidations, leases, flush_epochs, .. } = self;
-        let oldest = OnceCell::new();
-        let oldest = || *oldest.get_or_init(|| leases.oldest());
-        let mut raise_flush_epoch = |db, stamp, guard_ms| {
-            flush_epochs.raise(Some(db), stamp);
-            flush_epochs.guard(db, guard_ms);
-        };
-        tags.reap(effort, |id, name| invalidations.forget_tag(id, name, now, oldest, &mut raise_flush_epoch));
-        invalidations.trim(tags.id_bound());
     }
 }

@@ -10,6 +10,7 @@ pub mod fill;
 pub mod health;
 pub mod invalidate;
 pub mod lifecycle;
+pub mod marks;
 pub mod native_commands;
 pub mod read;
 pub mod slots;
