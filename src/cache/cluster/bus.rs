@@ -1,7 +1,7 @@
 //! Messages on the cluster's bus: commands that concern every primary, passed on by the node that ran them.
 //!
-//! The other primaries run such a command as their own, with a stamp of their own, and do not pass it on. The bus is best
-//! effort: nothing is acknowledged, and what is sent while a link is down is lost
+//! The other primaries run such a command as their own, with a stamp of their own, and do not pass it on. The bus is
+//! best effort: nothing is acknowledged, and what is sent while a link is down is lost
 //! ([docs/cluster.md](../../../docs/cluster.md)).
 //!
 //! ```text
@@ -22,8 +22,8 @@
 //!
 //! The *incarnation* is drawn when the sender starts, *number* counts its messages. With them the receiver runs each
 //! message once: a window of the last 64 numbers of each sender detects duplicates, as IPsec detects replays (RFC 4303,
-//! 3.4.3). The server tells modules apart by names of nine letters only, so a message may be another module's: hence the
-//! first four bytes.
+//! 3.4.3). The server distinguishes modules only by names of nine letters, so a message may be another module's: hence
+//! the first four bytes.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -36,8 +36,8 @@ const HEAD: usize = 29;
 /// The bytes of a word's length, before the word.
 const LENGTH: usize = 4;
 
-/// The most bytes of a message. Any rule fits. The bus accepts more, but a message shares its connection with the pings by
-/// which nodes detect failures, and the receiver reads it in one go on its main thread: 256 KB take 0.2 milliseconds
+/// The most bytes of a message. Any rule fits. The bus accepts more, but a message shares its connection with the pings
+/// by which nodes detect failures, and the receiver reads it in one go on its main thread: 256 KB take 0.2 milliseconds
 /// (measured; a small message takes 5 microseconds), before anything is run.
 pub const MAX_BYTES: usize = 256 * 1024;
 /// The most words of a message.
@@ -182,7 +182,8 @@ fn read<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeError> {
 }
 
 impl PassOn {
-    /// The commands to pass on, each of which fits into a message. `words` are the client's, of which the first are `name`.
+    /// The commands to pass on, each of which fits into a message. `words` are the client's, of which the first are
+    /// `name`.
     pub fn commands<'w>(&self, name: &'static str, words: &[&'w [u8]]) -> Result<Vec<Vec<Cow<'w, [u8]>>>, TooLong> {
         self.commands_within(name, words, MAX_BYTES - HEAD, MAX_WORDS)
     }
@@ -244,8 +245,8 @@ impl Bus {
         Message::encode(self.incarnation, self.sent, db, words)
     }
 
-    /// Whether a message is not a duplicate. A sender that is not remembered counts as new: to run a command twice does less
-    /// harm than not to run it.
+    /// Whether a message is not a duplicate. A sender that is not remembered counts as new: to run a command twice does
+    /// less harm than not to run it.
     pub fn is_new(&mut self, sender: &NodeId, incarnation: u64, number: u64) -> bool {
         self.receptions += 1;
         let received_at = self.receptions;

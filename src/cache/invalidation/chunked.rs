@@ -2,11 +2,11 @@
 //! server for tens of milliseconds.
 
 /// Elements in a chunk.
-pub const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 256;
 
 /// Elements by index. Each exists from the start with its default; a chunk is allocated when it is first written to.
 #[derive(Debug)]
-pub struct Chunked<T>(Vec<Option<Box<[T]>>>);
+pub(super) struct Chunked<T>(Vec<Option<Box<[T]>>>);
 
 impl<T> Default for Chunked<T> {
     fn default() -> Self {
@@ -17,17 +17,17 @@ impl<T> Default for Chunked<T> {
 impl<T: Default> Chunked<T> {
     /// The element, if its chunk is allocated.
     #[inline]
-    pub fn get(&self, at: usize) -> Option<&T> {
+    pub(super) fn get(&self, at: usize) -> Option<&T> {
         self.0.get(at / CHUNK)?.as_ref().map(|chunk| &chunk[at % CHUNK])
     }
 
     /// The element to change, if its chunk is allocated.
-    pub fn get_mut(&mut self, at: usize) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut T> {
         self.0.get_mut(at / CHUNK)?.as_mut().map(|chunk| &mut chunk[at % CHUNK])
     }
 
     /// The element to change. Allocates its chunk.
-    pub fn get_or_create(&mut self, at: usize) -> &mut T {
+    pub(super) fn get_or_create(&mut self, at: usize) -> &mut T {
         if self.0.len() <= at / CHUNK {
             self.0.resize_with(at / CHUNK + 1, || None);
         }
@@ -36,18 +36,18 @@ impl<T: Default> Chunked<T> {
     }
 
     /// All elements of allocated chunks, with their indexes.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         let chunks = self.0.iter().enumerate().filter_map(|(at, chunk)| Some((at, chunk.as_ref()?)));
         chunks.flat_map(|(at, chunk)| chunk.iter().enumerate().map(move |(i, one)| (at * CHUNK + i, one)))
     }
 
     /// Removes the last chunk, which is empty if it was never allocated; `None` when there is none.
-    pub fn pop_chunk(&mut self) -> Option<Box<[T]>> {
+    pub(super) fn pop_chunk(&mut self) -> Option<Box<[T]>> {
         Some(self.0.pop()?.unwrap_or_default())
     }
 
     /// Frees the chunks that begin at this index or after it.
-    pub fn truncate(&mut self, from: usize) {
+    pub(super) fn truncate(&mut self, from: usize) {
         self.0.truncate(from.div_ceil(CHUNK));
         if self.0.capacity() > 4 * self.0.len() {
             self.0.shrink_to_fit();
@@ -55,7 +55,7 @@ impl<T: Default> Chunked<T> {
     }
 
     /// The bytes of the chunks, without what the elements point to.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.0.iter().flatten().count() * CHUNK * size_of::<T>() + self.0.capacity() * size_of::<Option<Box<[T]>>>()
     }
 }

@@ -1,8 +1,8 @@
 //! The marks of one database, its tag index, and the counts that `INVALIDATE` replies with.
 //!
 //! What a read costs depends on the entry and not on how many marks there are: the record of a tag is found by its id,
-//! that of a prefix in a sorted map. Only patterns are tried one by one, each behind a filter of the bytes that it needs.
-//! *By name* means by the key's name: prefixes and patterns.
+//! that of a prefix in a sorted map. Only patterns are tried one by one, each behind a filter of the bytes that it
+//! needs. *By name* means by the key's name: prefixes and patterns.
 //!
 //! Counts look ahead: `entries` counts what the next `ALL` would hit, and a posting list what the next mark of its tag
 //! would. A mark that is later than every entry restarts the count at its stamp. An entry is counted while its stamp is

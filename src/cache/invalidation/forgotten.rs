@@ -1,9 +1,9 @@
 //! Upper bounds for the stamps of forgotten marks, so that an entry which arrives late cannot escape them.
 //!
-//! A mark is forgotten when no entry in the database can be older than it. An entry that arrives afterwards (by `RESTORE`
-//! or from a primary), or an entry that `RENAME` or `MOVE` brought, may be: it is dead when its stamp is not later than
-//! the bound of its tags, or of all prefixes and patterns. Tags share a bound by a hash of their names, as their ids are
-//! reused: more is invalidated, never less.
+//! A mark is forgotten when no entry in the database can be older than it. An entry that arrives afterwards (by
+//! `RESTORE` or from a primary), or an entry that `RENAME` or `MOVE` brought, may be: it is dead when its stamp is not
+//! later than the bound of its tags, or of all prefixes and patterns. Tags share a bound by a hash of their names, as
+//! their ids are reused: more is invalidated, never less.
 
 use super::hash::hash;
 

@@ -68,7 +68,7 @@ pub enum Verdict {
 impl Verdict {
     /// The stricter of two verdicts; of two alike, the earlier.
     #[must_use]
-    pub fn or_stricter(self, other: Verdict) -> Verdict {
+    pub(super) fn or_stricter(self, other: Verdict) -> Verdict {
         match (self, other) {
             (Verdict::Dead, _) | (_, Verdict::Dead) => Verdict::Dead,
             (Verdict::Stale(a), Verdict::Stale(b)) => Verdict::Stale(a.min(b)),

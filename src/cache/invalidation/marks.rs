@@ -1,10 +1,10 @@
 //! Invalidation marks: an invalidation stores one stamp, however many entries it ends.
 //!
-//! Entries are not touched. Each carries the stamp at which its load began, and a read compares that with the marks that
-//! affect the entry. Loads are judged by the same comparison when they come home, also by tags that only the fill names.
-//! Varnish does the same with *bans*, and its *ban lurker*, like our sweep (`sweep.rs`), finds the objects that bans have
-//! ended and then drops the bans. Varnish tests an object against every newer ban in turn; here the mark of a tag or
-//! prefix is looked up.
+//! Entries are not touched. Each carries the stamp at which its load began, and a read compares that with the marks
+//! that affect the entry. Loads are judged by the same comparison when they come home, also by tags that only the fill
+//! names. Varnish does the same with *bans*, and its *ban lurker*, like our sweep (`sweep.rs`), finds the objects that
+//! bans have ended and then drops the bans. Varnish tests an object against every newer ban in turn; here the mark of a
+//! tag or prefix is looked up.
 //!
 //! ```text
 //!  an entry's stamp ─▶ is it later than the newest mark of the database?      ┐ summary.rs: most reads
@@ -16,13 +16,13 @@
 //!                      patterns  ┘
 //! ```
 //!
-//! An entry is *dead* when a hard mark that affects it has a stamp no earlier than its own, and *stale* when only a soft
-//! mark has. Stamps decide the order. Ramps count on the wall clock, as windows do; guards on the monotonic clock.
+//! An entry is *dead* when a hard mark that affects it has a stamp no earlier than its own, and *stale* when only a
+//! soft mark has. Stamps decide the order. Ramps count on the wall clock, as windows do; guards on the monotonic clock.
 //!
-//! Tag ids are server-wide, since entries move between databases; marks are kept per database. A tag's mark is forgotten
-//! with its id, when no entry carries the tag ([`Invalidations::forget_tag`]); marks of prefixes and patterns after a
-//! complete sweep that began later ([`Invalidations::forget_swept`]); the mark of `ALL` never. Loads older than a
-//! forgotten mark are not trusted, and neither are entries that arrive later (`forgotten.rs`).
+//! Tag ids are server-wide, since entries move between databases; marks are kept per database. A tag's mark is
+//! forgotten with its id, when no entry carries the tag ([`Invalidations::forget_tag`]); marks of prefixes and patterns
+//! after a complete sweep that began later ([`Invalidations::forget_swept`]); the mark of `ALL` never. Loads older than
+//! a forgotten mark are not trusted, and neither are entries that arrive later (`forgotten.rs`).
 //!
 //! The host's callbacks share this with commands that hold the state, all on the main thread: hence the cells. No
 //! method calls back into the host.
@@ -174,9 +174,9 @@ impl Invalidations {
         self.summaries.is_empty()
     }
 
-    /// Forgets the marks of a tag that no entry carries; false when it is too soon for that: less than a minute after the
-    /// last, during a guard or ramp, or while an older lease is held. `raise_flush_epoch` gets each database that had
-    /// marks of the tag, the stamp before which loads are not trusted from now on, and the end of the guard.
+    /// Forgets the marks of a tag that no entry carries; false when it is too soon for that: less than a minute after
+    /// the last, during a guard or ramp, or while an older lease is held. `raise_flush_epoch` gets each database that
+    /// had marks of the tag, the stamp before which loads are not trusted from now on, and the end of the guard.
     pub fn forget_tag(
         &self,
         tag: TagId,
@@ -293,8 +293,8 @@ impl Invalidations {
         self.dead_on_arrival.take()
     }
 
-    /// Whether a mark with this stamp is later than every indexed entry. A mark that is replayed is not, and its hits are
-    /// not counted.
+    /// Whether a mark with this stamp is later than every indexed entry. A mark that is replayed is not, and its hits
+    /// are not counted.
     pub fn is_latest(&self, db: i32, stamp: Stamp) -> bool {
         self.read(db, true, |database| database.is_latest(stamp))
     }
@@ -354,8 +354,8 @@ impl Invalidations {
         databases.extend(of_a.map(|database| (b, database)).into_iter().chain(of_b.map(|database| (a, database))));
     }
 
-    /// Restarts stamps at this one. Marks with later stamps get this one, entries with later stamps are dead. Returns the
-    /// databases that have marks or entries.
+    /// Restarts stamps at this one. Marks with later stamps get this one, entries with later stamps are dead. Returns
+    /// the databases that have marks or entries.
     pub fn start_epoch(&self, stamp: Stamp) -> Vec<i32> {
         self.stamps_restarted.set(true);
         self.summaries.exempt_nothing();

@@ -1,6 +1,11 @@
-//! What ends many entries at once, and what frees them.
+//! Invalidation: ends the freshness of many entries at once, and frees them later.
+//!
+//! ```text
+//!  selector ─▶ messages ─▶ marks: one stamp each ─▶ judge: compares entries with them when they are read
+//!                      └─▶ sweep: walks over posting lists (tag_index) or keys, and frees
+//! ```
 
-pub mod chunked;
+mod chunked;
 pub mod database;
 mod forgotten;
 mod hash;
@@ -8,7 +13,7 @@ pub mod judge;
 pub mod mark;
 pub mod marks;
 pub mod messages;
-pub mod posting_list;
+mod posting_list;
 mod record;
 pub mod selector;
 mod summary;

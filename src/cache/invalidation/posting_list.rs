@@ -16,7 +16,7 @@ const MAX_CONTIGUOUS: usize = 1024;
 
 /// Numbers by slot, in the order in which they were added.
 #[derive(Debug)]
-pub enum PostingList {
+pub(super) enum PostingList {
     /// The numbers, and how many there are.
     Inline([u32; MAX_INLINE], u32),
     /// One allocation.
@@ -27,7 +27,7 @@ pub enum PostingList {
 
 /// A long list.
 #[derive(Debug)]
-pub struct ChunkedPostings {
+pub(super) struct ChunkedPostings {
     slots: Chunked<u32>,
     len: usize,
 }
@@ -40,7 +40,7 @@ impl Default for PostingList {
 
 impl PostingList {
     /// How many slots there are.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         match self {
             PostingList::Inline(_, len) => *len as usize,
             PostingList::Contiguous(slots) => slots.len(),
@@ -49,7 +49,7 @@ impl PostingList {
     }
 
     /// The number in a slot.
-    pub fn get(&self, at: usize) -> Option<u32> {
+    pub(super) fn get(&self, at: usize) -> Option<u32> {
         match self {
             PostingList::Inline(slots, len) => slots[..*len as usize].get(at).copied(),
             PostingList::Contiguous(slots) => slots.get(at).copied(),
@@ -58,7 +58,7 @@ impl PostingList {
     }
 
     /// Replaces the number in a slot and returns the old one; `None` when there is no such slot.
-    pub fn replace(&mut self, at: usize, with: u32) -> Option<u32> {
+    pub(super) fn replace(&mut self, at: usize, with: u32) -> Option<u32> {
         let slot = match self {
             PostingList::Inline(slots, len) => slots[..*len as usize].get_mut(at),
             PostingList::Contiguous(slots) => slots.get_mut(at),
@@ -68,7 +68,7 @@ impl PostingList {
     }
 
     /// Adds a number and returns its slot.
-    pub fn push(&mut self, number: u32) -> usize {
+    pub(super) fn push(&mut self, number: u32) -> usize {
         let at = self.count();
         match self {
             PostingList::Inline(slots, len) if at < MAX_INLINE => {
@@ -99,17 +99,17 @@ impl PostingList {
     }
 
     /// All numbers.
-    pub fn iter(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
         (0..self.count()).filter_map(|at| self.get(at))
     }
 
     /// The memory of a long list, to be freed in parts.
-    pub fn into_chunked(self) -> Option<ChunkedPostings> {
+    pub(super) fn into_chunked(self) -> Option<ChunkedPostings> {
         if let PostingList::Chunked(long) = self { Some(*long) } else { None }
     }
 
     /// The bytes allocated.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             PostingList::Inline(..) => 0,
             PostingList::Contiguous(slots) => slots.capacity() * size_of::<u32>(),
@@ -130,7 +130,7 @@ impl ChunkedPostings {
     }
 
     /// Frees one chunk; false when there is none left.
-    pub fn free_some(&mut self) -> bool {
+    pub(super) fn free_some(&mut self) -> bool {
         self.slots.pop_chunk().is_some()
     }
 }

@@ -8,9 +8,9 @@
 //!  load's begin  < hard_guard │ soft_guard   dead │ stale, whatever its stamp
 //! ```
 //!
-//! Hard and soft marks are kept apart, since neither undoes the other. Of hard marks the newest covers all older ones. Soft
-//! marks differ in when they make entries stale, so several are kept; beyond eight the two closest in time become one.
-//! Stamps and guards only move forward, so marks may be added twice and in any order: a replayed AOF does both.
+//! Hard and soft marks are kept apart, since neither undoes the other. Of hard marks the newest covers all older ones.
+//! Soft marks differ in when they make entries stale, so several are kept; beyond eight the two closest in time become
+//! one. Stamps and guards only move forward, so marks may be added twice and in any order: a replayed AOF does both.
 
 use smallvec::SmallVec;
 
@@ -81,7 +81,8 @@ impl Record {
         }
     }
 
-    /// When there are too many soft marks, merges the two that are closest in time: from the earlier moment, without ramp.
+    /// When there are too many soft marks, merges the two that are closest in time: from the earlier moment, without
+    /// ramp.
     fn merge_closest_softs(&mut self) {
         if self.softs.len() > MAX_SOFTS {
             let gap = |at: &usize| self.softs[*at].at_ms.abs_diff(self.softs[at + 1].at_ms);

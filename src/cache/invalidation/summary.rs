@@ -1,14 +1,14 @@
 //! Stamp summaries: a few words a database that let most reads skip the marks.
 //!
 //! ```text
-//!  1. newest     the newest mark of the database                   │ an entry with a later stamp than
-//!  2. others     the newest mark that is no tag's                  │ 1, or than 2 and the slots of all
-//!     tags       the newest mark of the tags that share a slot     │ its tags in 3, is unaffected
+//!  newest     the newest mark of the database                  an entry is unaffected when its stamp is
+//!  others     the newest mark that is no tag's                 later than `newest`, or later than `others`
+//!  tags[n]    the newest mark of the tags that share slot n    and the slots of all its tags
 //! ```
 //!
-//! Like a Bloom filter with one hash function, but with stamps for bits: tags that share a slot, and databases that share
-//! a number, cost a closer look and never a wrong verdict. After one tag was invalidated, nearly every entry with other
-//! tags passes at the second step. A database's summary is 2 KB, which stays in the processor's nearest cache.
+//! Like a Bloom filter with one hash function, but with stamps for bits: tags that share a slot, and databases that
+//! share a number, cost a closer look and never a wrong verdict. After one tag was invalidated, nearly every entry with
+//! other tags passes the second comparison. A database's summary is 2 KB, which stays in the processor's nearest cache.
 
 use std::cell::{Cell, OnceCell};
 
@@ -49,7 +49,7 @@ impl StampSummaries {
         stamp.0 > self.newest[index(db)].get()
     }
 
-    /// Whether the summary shows that no mark affects an entry. False when it cannot tell.
+    /// Whether the summary shows that no mark affects an entry. False when that is uncertain.
     #[inline]
     pub(super) fn is_unaffected(&self, db: i32, entry: EntryRef<'_>) -> bool {
         let Some(summary) = self.get(db) else { return false };

@@ -1,9 +1,9 @@
 //! The sweep: the background walks that free what was invalidated, and that `PREVIEW` counts with.
 //!
 //! Dead entries are dead from the moment of the invalidation (`marks.rs`); the sweep frees their memory, informs
-//! client-side caches, and lets marks of prefixes and patterns be forgotten. It is to marks what Varnish's *ban lurker* is
-//! to bans. The lurker tests objects against one ban after another; here a walk judges each entry once, by all marks that
-//! were made before it began. The host gives the sweep time in slices; `node/sweep.rs` deals with the keys.
+//! client-side caches, and lets marks of prefixes and patterns be forgotten. It is to marks what Varnish's *ban lurker*
+//! is to bans. The lurker tests objects against one ban after another; here a walk judges each entry once, by all marks
+//! that were made before it began. The host gives the sweep time in slices; `node/sweep.rs` deals with the keys.
 //!
 //! ```text
 //!  INVALIDATE TAGS ───────────────▶ posting list of the tag ──┐         dead             deleted, as UNLINK does
@@ -11,9 +11,9 @@
 //!  entries that are not listed ───▶ all keys of the database ─┘         stale            client-side caches informed
 //! ```
 //!
-//! A walk does not return to keys that it has passed, so every invalidation requests walks that begin after it; those that
-//! have not begun are shared. Callers of `PREVIEW` and `INVALIDATE … WAIT` wait for jobs: the reply comes when all of
-//! theirs have ended, or at their time limit.
+//! A walk does not return to keys that it has passed, so every invalidation requests walks that begin after it; those
+//! that have not begun are shared. Callers of `PREVIEW` and `INVALIDATE … WAIT` wait for jobs: the reply comes when all
+//! of theirs have ended, or at their time limit.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -126,8 +126,8 @@ impl Job {
 }
 
 impl Sweep {
-    /// Requests a walk that frees, at once or not before `due_ms`, and returns its job. A job for the same walk that has
-    /// not begun is shared.
+    /// Requests a walk that frees, at once or not before `due_ms`, and returns its job. A job for the same walk that
+    /// has not begun is shared.
     pub fn request(&mut self, db: i32, walk: Walk, due_ms: u64) -> u64 {
         let requested = (db, walk, due_ms > 0);
         if let Some((was_due, id)) = self.requested.get(&requested).copied() {

@@ -1,5 +1,5 @@
-//! The tag index of a database: an inverted index from tags to keys, so that what the invalidation of a tag made dead is
-//! found without a walk over all keys.
+//! The tag index of a database: an inverted index from tags to keys, so that what the invalidation of a tag made dead
+//! is found without a walk over all keys.
 //!
 //! ```text
 //!  entry of k ── tag 7 · slot 2 ─┐      posting list of 7    names
@@ -10,19 +10,20 @@
 //! ```
 //!
 //! Search engines append to posting lists and rewrite them later (Zobel and Moffat, "Inverted files for text search
-//! engines", 2006). Entries of a cache come and go all the time: so an entry knows its slot in each list and is removed in
-//! constant time, and vacant slots form a linked list and are used again. A name is kept once for all tags of an entry. A
-//! posting costs 4 bytes in the entry, 4 in the list, and a share of the name.
+//! engines", 2006). Entries of a cache come and go all the time: so an entry knows its slot in each list and is removed
+//! in constant time, and vacant slots form a linked list and are used again. A name is kept once for all tags of an
+//! entry. A posting costs 4 bytes in the entry, 4 in the list, and a share of the name.
 //!
-//! The index serves the sweep, `PREVIEW`, and the count that `INVALIDATE TAGS` replies with. Correctness does not depend on
-//! it: that is the stamps' (`marks.rs`). Entries that it does not *list* are swept by a walk over all keys. They are those
-//! above `max-members`, and those that `RENAME` or `MOVE` brought, of which servers report only where they left. (A
-//! keyspace event reports the arrival, but subscribing to it would have every `SET … EX` and `DEL` of the server call us,
-//! and Valkey 8.1 leaves a client that runs `MOVE` in the other database.) A walk that meets such an entry lists it.
+//! The index serves the sweep, `PREVIEW`, and the count that `INVALIDATE TAGS` replies with. Correctness depends
+//! on the stamps (`marks.rs`) and not on it. Entries that it does not *list* are swept by a walk over all keys.
+//! They are those above `max-members`, and those that `RENAME` or `MOVE` brought, of which servers report only where
+//! they left. (A keyspace event reports the arrival, but subscribing to it would have every `SET … EX` and `DEL` of the
+//! server call us, and Valkey 8.1 leaves a client that runs `MOVE` in the other database.) A walk that meets such an
+//! entry lists it.
 //!
 //! Each list counts its entries with a stamp later than `counted_since`: what the next mark of the tag will hit. A mark
-//! later than all of them restarts the count at its stamp; an entry is added to the count and removed from it by the same
-//! comparison.
+//! later than all of them restarts the count at its stamp; an entry is added to the count and removed from it by the
+//! same comparison.
 
 use crate::cache::entry::{EntryMut, EntryRef, UNLISTED};
 use crate::cache::ids::TagId;
@@ -85,10 +86,10 @@ impl Default for TagPostings {
 }
 
 impl TagIndex {
-    /// Adds an entry that is now stored under `name` to the posting lists of its tags, unless that makes more than `limit`
-    /// postings. `newest_mark` gives the stamp of a tag's newest mark, `counted_since` is that of `ALL`. True when one of
-    /// its tags has hit it already.
-    pub fn add(
+    /// Adds an entry that is now stored under `name` to the posting lists of its tags, unless that makes more than
+    /// `limit` postings. `newest_mark` gives the stamp of a tag's newest mark, `counted_since` is that of `ALL`. True
+    /// when one of its tags has hit it already.
+    pub(super) fn add(
         &mut self,
         name: &[u8],
         entry: &mut EntryMut<'_>,
@@ -126,14 +127,14 @@ impl TagIndex {
     }
 
     /// Restarts the count of a tag at the stamp of its mark, which is no earlier than that of any entry.
-    pub fn restart_count(&mut self, tag: TagId, stamp: u64) {
+    pub(super) fn restart_count(&mut self, tag: TagId, stamp: u64) {
         if let Some(list) = self.lists.get_mut(tag.0 as usize) {
             list.count_since(stamp);
         }
     }
 
     /// Reverses [`add`](Self::add). True when one of its tags had hit the entry.
-    pub fn remove(&mut self, name: &[u8], entry: EntryRef<'_>, counted_since: u64) -> bool {
+    pub(super) fn remove(&mut self, name: &[u8], entry: EntryRef<'_>, counted_since: u64) -> bool {
         let stamp = entry.counted_stamp();
         let mut hit = false;
         let id = self.id_of(name, entry);
@@ -170,7 +171,7 @@ impl TagIndex {
     }
 
     /// How many entries a mark of the tag would hit; `counted_since` as in [`add`](Self::add).
-    pub fn count_hits(&mut self, tag: TagId, counted_since: u64) -> u64 {
+    pub(super) fn count_hits(&mut self, tag: TagId, counted_since: u64) -> u64 {
         self.lists.get_mut(tag.0 as usize).map_or(0, |list| {
             list.count_since(counted_since);
             u64::from(list.hits)
@@ -178,7 +179,7 @@ impl TagIndex {
     }
 
     /// Whether one of its tags has hit an entry that was added.
-    pub fn is_hit(&self, entry: EntryRef<'_>) -> bool {
+    pub(super) fn is_hit(&self, entry: EntryRef<'_>) -> bool {
         let stamp = entry.counted_stamp();
         entry.tags().any(|tag| self.lists.get(tag.0 as usize).is_some_and(|list| stamp <= list.counted_since))
     }
@@ -189,7 +190,7 @@ impl TagIndex {
     }
 
     /// Stamps restart at this one.
-    pub fn restart_counts(&mut self, stamp: u64) {
+    pub(super) fn restart_counts(&mut self, stamp: u64) {
         let tags: Vec<usize> = self.lists.iter().map(|(tag, _)| tag).collect();
         for tag in tags {
             let list = self.lists.get_or_create(tag);
@@ -198,7 +199,7 @@ impl TagIndex {
     }
 
     /// How many entries a tag lists.
-    pub fn count_listed(&self, tag: TagId) -> u64 {
+    pub(super) fn count_listed(&self, tag: TagId) -> u64 {
         self.lists.get(tag.0 as usize).map_or(0, |list| u64::from(list.live))
     }
 
@@ -217,18 +218,18 @@ impl TagIndex {
     }
 
     /// How many postings there are.
-    pub fn postings(&self) -> u64 {
+    pub(super) fn postings(&self) -> u64 {
         self.postings
     }
 
     /// The bytes of posting lists and names, without what the allocator adds.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.names.bytes() + self.name_bytes + self.lists.bytes() + self.list_bytes
     }
 
-    /// Drops the posting list of a tag that no entry carries any more. What it still lists was freed unannounced, as after a
-    /// failed load of an RDB file.
-    pub fn forget(&mut self, tag: TagId) {
+    /// Drops the posting list of a tag that no entry carries any more. What it still lists was freed unannounced, as
+    /// after a failed load of an RDB file.
+    pub(super) fn forget(&mut self, tag: TagId) {
         let Some(list) = self.lists.get_mut(tag.0 as usize) else { return };
         let list = std::mem::take(list);
         self.list_bytes -= list.slots.bytes();
@@ -241,12 +242,12 @@ impl TagIndex {
     }
 
     /// Frees the room of tag ids from this one on, none of which is in use.
-    pub fn trim(&mut self, id_bound: usize) {
+    pub(super) fn trim(&mut self, id_bound: usize) {
         self.lists.truncate(id_bound);
     }
 
     /// Frees a small part of an index that is out of use; false when nothing is left.
-    pub fn free_some(&mut self) -> bool {
+    pub(super) fn free_some(&mut self) -> bool {
         if let Some(postings) = self.deferred_frees.last_mut() {
             if !postings.free_some() {
                 self.deferred_frees.pop();
@@ -310,9 +311,9 @@ impl TagIndex {
         }
     }
 
-    /// Takes what is out of use, to be freed in parts: long posting lists that are empty, and the slots of many names when
-    /// none is left. Freeing ten million at once would block the server for thirty milliseconds.
-    pub fn take_deferred_frees(&mut self) -> Option<TagIndex> {
+    /// Takes what is out of use, to be freed in parts: long posting lists that are empty, and the slots of many names
+    /// when none is left. Freeing ten million at once would block the server for thirty milliseconds.
+    pub(super) fn take_deferred_frees(&mut self) -> Option<TagIndex> {
         let names_unused = self.named == 0 && self.postings == 0 && self.name_ids > FREED_AT_ONCE;
         if self.deferred_frees.is_empty() && !names_unused {
             return None;
@@ -325,13 +326,13 @@ impl TagIndex {
     }
 
     /// Checks it against itself; for tests.
-    pub fn validate(&self) {
+    pub(super) fn validate(&self) {
         let held = self.names.iter().filter(|(_, name)| matches!(name, NameSlot::Held(_))).count();
         assert_eq!(held, self.named as usize, "names");
         let (mut postings, mut list_bytes) = (0, 0);
         for (tag, list) in self.lists.iter() {
             let listed = list.slots.iter().filter(|id| *id & VACANT == 0);
-            assert_eq!(listed.count(), list.live as usize, "members of tag {tag}");
+            assert_eq!(listed.count(), list.live as usize, "listed entries of tag {tag}");
             list_bytes += list.slots.bytes();
             postings += u64::from(list.live);
         }

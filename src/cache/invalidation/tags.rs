@@ -1,9 +1,9 @@
 //! Tags: names shared by entries that are invalidated together, interned as ids.
 //!
-//! An entry holds four bytes a tag, whatever the name's length. Ids are server-wide, since entries move between databases;
-//! on the wire and on disk tags travel by name. An id is reused for another name only when an exact count (`live.rs`),
-//! lowered when an entry is really freed, shows that no entry holds it. Otherwise, after `FLUSHALL ASYNC`, entries that
-//! still wait to be freed would carry the new name.
+//! An entry holds four bytes a tag, whatever the name's length. Ids are server-wide, since entries move between
+//! databases; on the wire and on disk tags travel by name. An id is reused for another name only when an exact count
+//! (`live.rs`), lowered when an entry is really freed, shows that no entry holds it. Otherwise, after `FLUSHALL ASYNC`,
+//! entries that still wait to be freed would carry the new name.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -65,7 +65,7 @@ impl Tags {
         self.intern_within(name, self.limit)
     }
 
-    /// The same without the limit, for what the primary or our own files say.
+    /// The same without the limit, for names from the primary or our own files.
     pub fn intern_unlimited(&mut self, name: &[u8]) -> Option<TagId> {
         self.intern_within(name, MAX_TAG_IDS)
     }
@@ -121,8 +121,8 @@ impl Tags {
         self.id_bound
     }
 
-    /// Forgets names that no entry holds and that `is_forgettable` confirms. Looks at no more than `effort` ids, and goes
-    /// on where it stopped.
+    /// Forgets names that no entry holds and that `is_forgettable` confirms. Looks at no more than `effort` ids, and
+    /// goes on where it stopped.
     pub fn reap(&mut self, effort: usize, mut is_forgettable: impl FnMut(TagId, &[u8]) -> bool) {
         for _ in 0..effort.min(self.id_bound) {
             let at = self.reap_cursor;

@@ -1,4 +1,5 @@
-//! Runs an invalidation: counts its hits, adds its marks, replicates, signals, ends leases, requests walks of the sweep.
+//! Runs an invalidation: counts its hits, adds its marks, replicates, signals, ends leases, requests walks of the
+//! sweep.
 
 use smallvec::SmallVec;
 
@@ -16,8 +17,8 @@ use crate::cache::{Cx, Judge, Key, Slot, State};
 /// The pseudo-key of a tag is this and the tag. Write permission on it is permission to invalidate the tag, and clients
 /// that track it are informed.
 pub const TAG_KEY: &[u8] = b"smartcache:tag:";
-/// The most slots of posting lists that are looked at one by one to count hits. Above it the counts of the tag index are
-/// taken, which include entries that other tags have hit.
+/// The most slots of posting lists that are looked at one by one to count hits. Above it the counts of the tag index
+/// are taken, which include entries that other tags have hit.
 const MAX_COUNTED_ONE_BY_ONE: usize = 1_000;
 
 impl Invalidation<'_> {

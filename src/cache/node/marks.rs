@@ -16,8 +16,8 @@ use crate::cache::invalidation::sweep::Walk;
 const EFFORT_PER_MARK: usize = 16;
 
 impl State {
-    /// Applies a `SMARTCACHE.MARK` from the primary or a file. A stamp that is not believable is replaced by that of now:
-    /// more is invalidated, never less.
+    /// Applies a `SMARTCACHE.MARK` from the primary or a file. A stamp that is not believable is replaced by that of
+    /// now: more is invalidated, never less.
     pub fn apply_mark(&mut self, db: i32, message: MarkMessage<'_>, now: Now) {
         // The clock follows the sweep's stamp: when this node is a primary, its invalidations must be later.
         if matches!(message, MarkMessage::Swept(began) if !self.clock.follow(began, now)) {
@@ -69,8 +69,8 @@ impl State {
         marks + self.forgotten_marks().count() as u64
     }
 
-    /// Visits the database and the arguments of each `SMARTCACHE.MARK` that makes the marks of this node, and of those that
-    /// record forgotten marks. One by one, since there may be millions.
+    /// Visits the database and the arguments of each `SMARTCACHE.MARK` that makes the marks of this node, and of those
+    /// that record forgotten marks. One by one, since there may be millions.
     pub fn for_each_mark(&self, now: Now, visit: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
         self.for_each_mark_but_tags(now, visit);
         self.for_each_mark_of_tags(0, usize::MAX, now, visit);
@@ -82,7 +82,8 @@ impl State {
         self.forgotten_marks().for_each(|(db, forgotten)| visit(db, encode(&forgotten)));
     }
 
-    /// The same for tags from the id `from` on, until `effort` is used up. Returns the id to go on with, if there are more.
+    /// The same for tags from the id `from` on, until `effort` is used up. Returns the id to go on with, if there are
+    /// more.
     pub fn for_each_mark_of_tags(
         &self,
         from: usize,
@@ -122,8 +123,8 @@ impl State {
             .map(|(db, stamp, of_tags)| (db, MarkMessage::Forgotten { stamp, of_tags }))
     }
 
-    /// Forgets tags that no entry holds, and prefixes and patterns that were swept, when no load can need their marks any
-    /// more. Looks at no more than `effort` tags. Returns database and arguments of each `SMARTCACHE.MARK` by which
+    /// Forgets tags that no entry holds, and prefixes and patterns that were swept, when no load can need their marks
+    /// any more. Looks at no more than `effort` tags. Returns database and arguments of each `SMARTCACHE.MARK` by which
     /// replicas forget the same.
     pub fn reap(&mut self, effort: usize, now: Now) -> Vec<(i32, Vec<Vec<u8>>)> {
         self.reap_tags(effort, now);
@@ -139,8 +140,8 @@ impl State {
         messages
     }
 
-    /// The same for tags alone, on a replica. It forgets prefixes and patterns when its primary does, so that both judge
-    /// what `RENAME` brings alike.
+    /// The same for tags alone, on a replica. It forgets prefixes and patterns when its primary does, so that both
+    /// judge what `RENAME` brings alike.
     pub fn reap_tags(&mut self, effort: usize, now: Now) {
         let State { tags, invalidations, leases, flush_epochs, .. } = self;
         let oldest = OnceCell::new();

@@ -58,7 +58,8 @@ impl State {
             effects.push(Effect::Signal(key)); // the mark stays; client-side caches are informed
         }
         if unindexed && let Some(mut entry) = keys.edit(key) {
-            // `RENAME` or `MOVE` brought it, which servers do not report. Replicas do not walk: they learn it from the header.
+            // `RENAME` or `MOVE` brought it, which servers do not report. Replicas do not walk: they learn it from the
+            // header.
             invalidations.index_entry(job.db, key.name, &mut entry);
             if !changes {
                 effects.push(Effect::ReplicateHeader(key));
