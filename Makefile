@@ -23,7 +23,7 @@ setup: ## Install what is missing: a server, libclang, a C compiler (apt; root o
 	@scripts/setup
 
 build: setup ## Build the module: target/release/libsmartcache.so
-	cargo build --release
+	cargo build --locked --release
 
 run: build ## Start a server with the module and scripts/redis.conf, in the foreground
 	@scripts/run $(ARGS)
@@ -45,7 +45,7 @@ check: setup ## Formatting, lints, documentation, generated docs unchanged
 	@scripts/check
 
 bench: build ## Measure against the server's own commands
-	cargo bench --bench server -- $(ARGS)
+	cargo bench --locked --bench server -- $(ARGS)
 
 bench-stampede: build ## Measure what a thousand callers of one missing key cause, beside usual remedies
 	@scripts/bench-stampede $(ARGS)
@@ -54,13 +54,13 @@ bench-invalidation: build ## Measure what ending many keys at once takes, beside
 	@scripts/bench-invalidation $(ARGS)
 
 demo: build ## Show the main job on real records
-	cargo run --quiet --example demo -- $(ARGS)
+	cargo run --locked --quiet --example demo -- $(ARGS)
 
 top: setup ## Watch a server live, by rule (ARGS="redis://user@host:6379"; ARGS=--help for more)
-	@cargo run --quiet --example top -- $(ARGS)
+	@cargo run --locked --quiet --example top -- $(ARGS)
 
 docs: setup ## Write the pages in docs/ that are generated from the code
-	cargo run --quiet --example docs
+	cargo run --locked --quiet --example docs
 
 servers: ## Fetch real servers to test on into .servers/
 	@scripts/setup servers

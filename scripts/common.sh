@@ -30,10 +30,10 @@ installed_server() {
 # Builds what the server suite needs: the release module, one with the command that panics, the program of `make top`,
 # and the suite itself.
 build_suite() {
-  cargo build --release
-  cargo build --features test-commands
-  cargo build --features test-commands --example top
-  cargo test --features test-commands --test server --no-run
+  cargo build --locked --release
+  cargo build --locked --features test-commands
+  cargo build --locked --features test-commands --example top
+  cargo test --locked --features test-commands --test server --no-run
 }
 
 # Runs the server suite on one server: run_suite EXECUTABLE [arguments of the test harness].
@@ -41,5 +41,5 @@ run_suite() {
   local server=$1
   shift
   SMARTCACHE_MODULE=$release_module SMARTCACHE_TEST_MODULE=$test_module SMARTCACHE_SERVERS=$server \
-    cargo test --quiet --features test-commands --test server -- "$@"
+    cargo test --locked --quiet --features test-commands --test server -- "$@"
 }
