@@ -12,7 +12,7 @@ endif
 MONITORING := scripts/setup monitoring || echo 'the tests with Prometheus will be skipped' >&2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-all soak check bench bench-stampede bench-invalidation demo top docs servers clean
+.PHONY: help setup build run test test-all soak check check-deps bench bench-stampede bench-invalidation demo top docs servers clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-25s %s\n", $$1, $$2 }'
@@ -43,6 +43,10 @@ soak: setup ## Two minutes of chaos on the installed server, every answer checke
 
 check: setup ## Formatting, lints, documentation, generated docs unchanged
 	@scripts/check
+
+check-deps: ## Licences, sources and advisories of the dependencies; builds cargo-deny first, which takes minutes
+	@scripts/setup deny
+	@scripts/check-deps
 
 bench: build ## Measure against the server's own commands
 	cargo bench --locked --bench server -- $(ARGS)

@@ -13,6 +13,12 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 release_module=$target/release/libsmartcache.so
 test_module=$target/debug/libsmartcache.so
 
+# Says that a step is left out, and why; also in the file $SKIPPED_STEPS, where a caller has named one.
+skip() {
+  echo "SKIPPED: $1: $2" >&2
+  [[ -z ${SKIPPED_STEPS:-} ]] || echo "$1: $2" >>"$SKIPPED_STEPS"
+}
+
 # The absolute path of the server to use: $SERVER when set (a name or a path), else the installed one.
 installed_server() {
   local wanted
