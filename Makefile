@@ -42,6 +42,7 @@ soak: setup ## Two minutes of chaos on the installed server, every answer checke
 	@SMARTCACHE_SOAK_SECONDS=$(or $(SECONDS),120) scripts/soak $(ARGS)
 
 check: setup ## Formatting, lints, documentation, generated docs unchanged
+	@scripts/setup checks || echo 'the shell scripts will not be checked' >&2
 	@scripts/check
 
 check-deps: ## Licences, sources and advisories of the dependencies; builds cargo-deny first, which takes minutes
