@@ -48,3 +48,42 @@ fn aux_data_of_every_version_is_readable() {
         assert_eq!(saved(), strings, "the strings of a version never change");
     }
 }
+
+/// A node with a rule and with marks of every kind: hard and soft, of each selector, in two databases; and with one
+/// that was forgotten.
+fn saved_with_marks() -> Vec<Vec<u8>> {
+    let mut node = TestNode::at(1_795_376_053_113);
+    node.call("SMARTCACHE.RULE SET short MATCH *");
+    node.call("SMARTCACHE.INVALIDATE PREFIXES 1 gone:");
+    node.sweep();
+    node.advance(3_600_000);
+    node.cron();
+    node.call("SMARTCACHE.INVALIDATE TAGS 2 team:7 user:42");
+    node.call_words(&[b"SMARTCACHE.INVALIDATE", b"TAGS", b"1", b"\x00\xff\r\n", b"SOFT", b"GUARD", b"5000"]);
+    node.call("SMARTCACHE.INVALIDATE PREFIXES 1 page: SOFT OVER 30000");
+    node.select(3);
+    node.call("SMARTCACHE.INVALIDATE PATTERNS 1 *:profile");
+    node.call("SMARTCACHE.INVALIDATE ALL GUARD 60000");
+    let mut strings = Vec::new();
+    assert!(aux::save(&node.state, node.now(), &mut |string| strings.push(string.to_vec())));
+    strings
+}
+
+#[test]
+fn marks_are_read_for_ever() {
+    let strings = unpacked(&golden("aux-v2/marks.bin", &packed(&saved_with_marks())));
+    let mut node = TestNode::at(1_000_000);
+    node.set_clock(1_795_379_600_000); // a minute slow
+    let now = node.now();
+    let mut next = strings.iter().cloned();
+    aux::load(&mut node.state, now, || next.next()).unwrap();
+    let mut text = format!("clock: {}\n{}\n", node.state.clock.last(), node.call("SMARTCACHE.RULE LIST"));
+    for (db, words) in node.marks_as_words() {
+        let words: Vec<String> = words.iter().map(|word| word.escape_ascii().to_string()).collect();
+        text += &format!("{db} {}\n", words.join(" "));
+    }
+    assert_golden("aux-v2/marks.txt", &text);
+    if saved_with_marks()[0] == strings[0] {
+        assert_eq!(saved_with_marks(), strings, "a version's words do not change");
+    }
+}
