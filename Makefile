@@ -11,8 +11,10 @@ endif
 # Prometheus and its exporter are no small things: where they cannot be had, their tests are skipped, and say so.
 MONITORING := scripts/setup monitoring || echo 'the tests with Prometheus will be skipped' >&2
 
+FUZZING := scripts/setup fuzz || echo 'nothing will be fuzzed' >&2
+
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-all soak check check-deps bench bench-stampede bench-invalidation demo top docs servers clean
+.PHONY: help setup build run test test-all soak check check-deps fuzz bench bench-stampede bench-invalidation demo top docs servers clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-25s %s\n", $$1, $$2 }'
@@ -31,6 +33,7 @@ run: build ## Start a server with the module and scripts/redis.conf, in the fore
 test: ## Run all tests, the server suite on the installed server
 	@scripts/setup clients
 	@$(MONITORING)
+	@$(FUZZING)
 	@scripts/test $(ARGS)
 
 test-all: ## Run the server suite on every server of scripts/servers
@@ -48,6 +51,10 @@ check: setup ## Formatting, lints, documentation, generated docs unchanged
 check-deps: ## Licences, sources and advisories of the dependencies; builds cargo-deny first, which takes minutes
 	@scripts/setup deny
 	@scripts/check-deps
+
+fuzz: setup ## Throw bytes at all that reads them, a minute each (SECONDS=600 for longer, ARGS=glob for one)
+	@$(FUZZING)
+	@SMARTCACHE_FUZZ_SECONDS=$(or $(SECONDS),60) scripts/fuzz $(ARGS)
 
 bench: build ## Measure against the server's own commands
 	cargo bench --locked --bench server -- $(ARGS)
