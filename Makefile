@@ -14,7 +14,7 @@ MONITORING := scripts/setup monitoring || echo 'the tests with Prometheus will b
 FUZZING := scripts/setup fuzz || echo 'nothing will be fuzzed' >&2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-all soak check check-deps fuzz miri bench bench-stampede bench-invalidation demo top docs servers clean
+.PHONY: help setup build run test test-all soak check check-deps fuzz asan miri bench bench-stampede bench-invalidation demo top docs servers clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-25s %s\n", $$1, $$2 }'
@@ -55,6 +55,9 @@ check-deps: ## Licences, sources and advisories of the dependencies; builds carg
 fuzz: setup ## Throw bytes at all that reads them, a minute each (SECONDS=600 for longer, ARGS=glob for one)
 	@$(FUZZING)
 	@SMARTCACHE_FUZZ_SECONDS=$(or $(SECONDS),60) scripts/fuzz $(ARGS)
+
+asan: setup ## The server suite with the module built for AddressSanitizer (ARGS=rdb:: for a part)
+	@scripts/asan $(ARGS)
 
 miri: ## Unit tests of the core in Miri, where it is installed
 	@scripts/miri $(ARGS)

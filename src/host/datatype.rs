@@ -58,7 +58,8 @@ pub(super) fn register(ctx: Ctx<'_>) -> bool {
         free_effort: Some(free_effort),
         unlink: None,
         copy: Some(copy),
-        defrag: Some(defrag),
+        // The server can move only what its own allocator gave.
+        defrag: if cfg!(feature = "system-alloc") { None } else { Some(defrag) },
         mem_usage2: None,
         free_effort2: None,
         unlink2: Some(unlink2),
