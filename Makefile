@@ -44,7 +44,7 @@ test-all: ## Run the server suite on every server of scripts/servers
 soak: setup ## Two minutes of chaos on the installed server, every answer checked (SECONDS=600 for longer)
 	@SMARTCACHE_SOAK_SECONDS=$(or $(SECONDS),120) scripts/soak $(ARGS)
 
-check: setup ## Formatting, lints, documentation, generated docs unchanged
+check: setup ## Formatting, layout, lints, documentation, scripts, dependencies, generated docs unchanged
 	@scripts/setup checks || echo 'the shell scripts will not be checked' >&2
 	@scripts/check
 
