@@ -13,6 +13,7 @@
 //! Loading goes in order: the server's functions, the type, the commands, the settings, events and INFO. What can fail
 //! comes first; threads start at their first job.
 
+mod after_command;
 #[cfg(not(feature = "system-alloc"))]
 mod alloc;
 mod blocked;

@@ -77,5 +77,11 @@ pub(super) unsafe fn entry_mut<'a>(value: *mut c_void) -> EntryMut<'a> {
 /// `value` came from `into_raw` and is not freed.
 pub(super) unsafe fn memory(value: *const c_void) -> usize {
     // SAFETY: an allocation of ours is one of the server's allocator.
-    unsafe { server!(RedisModule_MallocSize)(value.cast_mut()) + SERVER_BOX }
+    let size = unsafe {
+        match cfg!(feature = "system-alloc") {
+            true => libc::malloc_usable_size(value.cast_mut()),
+            false => server!(RedisModule_MallocSize)(value.cast_mut()),
+        }
+    };
+    size + SERVER_BOX
 }
