@@ -8,14 +8,14 @@ use smartcache_fuzz::THEN;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(message) = Message::decode(bytes) else { return };
-    assert_eq!(Message::encode(message.life, message.number, message.db, &message.words), bytes);
+    assert_eq!(Message::encode(message.incarnation, message.number, message.db, &message.words), bytes);
 
     // A message that comes twice is new once.
     let mut bus = Bus::new(1);
-    assert!(bus.is_new(&[b'a'; 40], message.life, message.number));
-    assert!(!bus.is_new(&[b'a'; 40], message.life, message.number));
-    assert!(bus.keep(bytes));
-    assert_eq!(bus.take().as_deref(), Some(bytes));
+    assert!(bus.is_new(&[b'a'; 40], message.incarnation, message.number));
+    assert!(!bus.is_new(&[b'a'; 40], message.incarnation, message.number));
+    assert!(bus.enqueue(bytes));
+    assert_eq!(bus.dequeue().as_deref(), Some(bytes));
 
     // It holds any command: a client may say all that it can.
     TestNode::at(THEN).call_words(&message.words);

@@ -44,7 +44,7 @@ fn messages_are_read_for_ever() {
         let encoded = Message::encode(life, number, db, &words);
         let kept = golden(&format!("bus/v1/{name}.bin"), &encoded);
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        assert_eq!(Message::decode(&kept), Ok(Message { life, number, db, words }), "{name}");
+        assert_eq!(Message::decode(&kept), Ok(Message { incarnation: life, number, db, words }), "{name}");
         if kept[4] == encoded[4] {
             assert_eq!(kept, encoded, "{name}: the bytes of a version do not change");
         }
