@@ -18,12 +18,12 @@ fuzz_target!(|header: &[u8]| {
 
     // What was read is written the same way, up to what can be said in two ways.
     let mut tags = Tags::new(Arc::new(Live::default()));
-    if let Ok(entry) = decoded.to_entry(|name| tags.id(name), RuleId(0), stored) {
+    if let Ok(entry) = decoded.to_entry(|name| tags.intern(name), RuleId(0), stored) {
         let mut written = Vec::new();
         format::encode(entry.as_ref(), &tags, decoded.expiry, &mut written);
         let again = format::decode(&written).expect("what is written can be read");
         let mut rewritten = Vec::new();
-        let entry = again.to_entry(|name| tags.id(name), RuleId(0), stored).expect("as it could be before");
+        let entry = again.to_entry(|name| tags.intern(name), RuleId(0), stored).expect("as it could be before");
         format::encode(entry.as_ref(), &tags, again.expiry, &mut rewritten);
         assert_eq!(written, rewritten);
     }
