@@ -23,7 +23,7 @@ use crate::cache::entry::format::{self, Expiry};
 use crate::cache::entry::{Entry, EntryRef, Freshness};
 use crate::cache::ids::RuleId;
 use crate::cache::invalidation::mark::Verdict;
-use crate::cache::node::aux;
+use crate::cache::node::aux_data;
 use crate::cache::node::store::Source;
 
 /// The type's name in `TYPE`, RDB and `DUMP`: nine characters, for ever.
@@ -178,10 +178,10 @@ unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::Red
 
 unsafe extern "C" fn aux_save(io: *mut raw::RedisModuleIO, _when: c_int) {
     save("aux_save", io, |io| {
-        let written = with_state(|state| aux::save(state, clock_now(), &mut |word| io.save(word)));
+        let written = with_state(|state| aux_data::save(state, clock_now(), &mut |word| io.save(word)));
         // With nothing written there is no section (`aux_save2`), and the file stays loadable without us.
         if !written && server_may!(RedisModule_GetModuleOptionsAll).is_none() {
-            io.save(aux::NOTHING); // 7.0 has no `aux_save2`: the section is there, so it must hold something
+            io.save(aux_data::NOTHING); // 7.0 has no `aux_save2`: the section is there, so it must hold something
         }
     });
 }
@@ -196,7 +196,7 @@ unsafe extern "C" fn aux_load(io: *mut raw::RedisModuleIO, version: c_int, _when
         // SAFETY: `io` is the callback's, valid until it returns.
         let Some(io) = (unsafe { Io::from_raw(io) }) else { return failed };
         let now = clock_now();
-        let loaded = with_state(|state| aux::load(state, now, || io.load().map(|word| word.bytes().to_vec())));
+        let loaded = with_state(|state| aux_data::load(state, now, || io.load().map(|word| word.bytes().to_vec())));
         match loaded {
             Ok(()) => raw::REDISMODULE_OK as c_int,
             Err(why) => {

@@ -3,7 +3,7 @@
 use super::TestNode;
 use crate::cache::Key;
 use crate::cache::entry::format::{self, Expiry};
-use crate::cache::node::aux;
+use crate::cache::node::aux_data;
 
 /// An entry as files have it: header and stored bytes.
 pub type Dump = (Vec<u8>, Vec<u8>);
@@ -23,7 +23,7 @@ impl TestNode {
     /// Saves the node.
     pub fn saved(&mut self) -> Saved {
         let mut strings = Vec::new();
-        let aux = aux::save(&self.state, self.now, &mut |string| strings.push(string.to_vec())).then_some(strings);
+        let aux = aux_data::save(&self.state, self.now, &mut |string| strings.push(string.to_vec())).then_some(strings);
         let marks = self.marks_as_words();
         let selected = self.memory.db;
         let mut entries = Vec::new();
@@ -54,7 +54,7 @@ impl TestNode {
         self.state.invalidations.clear();
         let mut strings = saved.aux.iter().flatten().cloned();
         if saved.aux.is_some() {
-            aux::load(&mut self.state, self.now, || strings.next()).expect("what was saved can be loaded");
+            aux_data::load(&mut self.state, self.now, || strings.next()).expect("what was saved can be loaded");
         }
         self.load_entries(saved);
         self.state.reset_leases(secret, self.now);

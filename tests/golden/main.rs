@@ -13,7 +13,7 @@
 //! `GOLDEN=write` the tests write *missing* files; existing files are never overwritten. To change a text, delete its
 //! file first, so that the commit shows it.
 
-mod aux;
+mod aux_data;
 mod bus;
 mod entries;
 mod errors;

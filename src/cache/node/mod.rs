@@ -3,7 +3,7 @@
 //! Subjects below this layer know no `State`. Each file here is one subject's part of it.
 
 pub mod acquire;
-pub mod aux;
+pub mod aux_data;
 pub mod context;
 pub mod driver;
 pub mod fill;

@@ -381,11 +381,11 @@ fn the_saved_auxiliary_data_restores_the_same_marks() {
     node.call("INVALIDATE TAGS 1 soft SOFT GUARD 7");
     node.call("INVALIDATE ALL");
     let mut saved = Vec::new();
-    assert!(crate::cache::node::aux::save(&node.state, node.now(), &mut |string| saved.push(string.to_vec())));
+    assert!(crate::cache::node::aux_data::save(&node.state, node.now(), &mut |string| saved.push(string.to_vec())));
     let mut other = TestNode::at(2_000_000);
     let now = other.now();
     let mut strings = saved.iter().cloned();
-    crate::cache::node::aux::load(&mut other.state, now, || strings.next()).unwrap();
+    crate::cache::node::aux_data::load(&mut other.state, now, || strings.next()).unwrap();
     let marks = |node: &TestNode| {
         let mut marks = node.marks_as_words();
         marks.sort(); // tags are in the order of their ids
@@ -394,7 +394,7 @@ fn the_saved_auxiliary_data_restores_the_same_marks() {
     assert_eq!((marks(&other), marks(&other).len()), (marks(&node), 3));
     for len in 0..saved.len() {
         let mut strings = saved[..len].iter().cloned();
-        assert!(crate::cache::node::aux::load(&mut other.state, now, || strings.next()).is_err(), "cut at {len}");
+        assert!(crate::cache::node::aux_data::load(&mut other.state, now, || strings.next()).is_err(), "cut at {len}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The aux data of an RDB file: a list of strings; in the golden file each follows its length (4 bytes, little-endian).
 
-use smartcache::cache::node::aux;
+use smartcache::cache::node::aux_data;
 use smartcache::testing::TestNode;
 
 use super::{assert_golden, golden};
@@ -16,7 +16,7 @@ fn saved() -> Vec<Vec<u8>> {
     node.call_words(&[b"SMARTCACHE.RULE", b"SET", b"bytes", b"MATCH", b"\x00\xff*\r\n", b"TAG", b"\x00{1}"]);
     node.call("SMARTCACHE.SET k v");
     let mut strings = Vec::new();
-    assert!(aux::save(&node.state, node.now(), &mut |string| strings.push(string.to_vec())));
+    assert!(aux_data::save(&node.state, node.now(), &mut |string| strings.push(string.to_vec())));
     strings
 }
 
@@ -41,7 +41,7 @@ fn aux_data_of_every_version_is_readable() {
     node.set_clock(1_795_376_000_000); // a minute slow
     let now = node.now();
     let mut next = strings.iter().cloned();
-    aux::load(&mut node.state, now, || next.next()).unwrap();
+    aux_data::load(&mut node.state, now, || next.next()).unwrap();
     let list = node.call("SMARTCACHE.RULE LIST").replace("}, {", "},\n{");
     assert_golden("aux-v1/rules.txt", &format!("clock: {}\n{list}\n", node.state.clock.last()));
     if saved()[0] == strings[0] {
