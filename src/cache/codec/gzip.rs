@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 
 use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::{Codec, CodecError, CodecId, Context};
+use super::interface::{Codec, CodecError, CodecId, Context};
 
 /// The codec `gzip`.
 pub(super) struct Gzip;
@@ -23,18 +23,6 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 const TRAILER_LEN: usize = 8;
 
 impl Codec for Gzip {
-    fn id(&self) -> CodecId {
-        CodecId::Gzip
-    }
-
-    fn name(&self) -> &'static str {
-        "gzip"
-    }
-
-    fn encoding(&self) -> &'static str {
-        "gzip"
-    }
-
     fn levels(&self) -> RangeInclusive<i32> {
         1..=9
     }

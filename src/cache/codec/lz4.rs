@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use lz4_flex::block;
 
-use super::{Codec, CodecError, CodecId, Context};
+use super::interface::{Codec, CodecError, CodecId, Context};
 
 /// The codec `lz4`.
 pub(super) struct Lz4;
@@ -20,18 +20,6 @@ const PREFIX_LEN: usize = 4;
 const MAX_INPUT: usize = 0x7E00_0000;
 
 impl Codec for Lz4 {
-    fn id(&self) -> CodecId {
-        CodecId::Lz4
-    }
-
-    fn name(&self) -> &'static str {
-        "lz4"
-    }
-
-    fn encoding(&self) -> &'static str {
-        "lz4"
-    }
-
     /// There is one way to do it, so the level does not matter.
     fn levels(&self) -> RangeInclusive<i32> {
         0..=0

@@ -2,25 +2,12 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Codec, CodecError, CodecId, Context};
+use super::interface::{Codec, CodecError, Context};
 
 /// The codec `none`.
 pub(super) struct None;
 
 impl Codec for None {
-    fn id(&self) -> CodecId {
-        CodecId::None
-    }
-
-    fn name(&self) -> &'static str {
-        "none"
-    }
-
-    /// HTTP's word for "not encoded".
-    fn encoding(&self) -> &'static str {
-        "identity"
-    }
-
     fn levels(&self) -> RangeInclusive<i32> {
         0..=0
     }

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use zstd_safe::{CCtx, CParameter, DCtx};
 
-use super::{Codec, CodecError, CodecId, Context};
+use super::interface::{Codec, CodecError, CodecId, Context};
 
 /// The codec `zstd`.
 pub(super) struct Zstd;
@@ -18,18 +18,6 @@ pub(super) struct Zstd;
 const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
 
 impl Codec for Zstd {
-    fn id(&self) -> CodecId {
-        CodecId::Zstd
-    }
-
-    fn name(&self) -> &'static str {
-        "zstd"
-    }
-
-    fn encoding(&self) -> &'static str {
-        "zstd"
-    }
-
     /// Without the negative levels, which lz4 does better, and those above 19, which need hundreds of megabytes.
     fn levels(&self) -> RangeInclusive<i32> {
         1..=19

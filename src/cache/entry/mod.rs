@@ -21,7 +21,7 @@ pub mod format;
 use smallvec::SmallVec;
 
 use crate::cache::clock::{Now, Stamp};
-use crate::cache::codec::{CODECS, CodecId};
+use crate::cache::codec::CodecId;
 use crate::cache::ids::RuleId;
 use crate::cache::ids::TagId;
 
@@ -373,7 +373,7 @@ impl<'a> EntryRef<'a> {
 
     /// Whether it was ended for good, or is of a later version and cannot be read by this one.
     fn useless(self) -> bool {
-        self.killed() || usize::from(self.0[AT_CODEC]) >= CODECS.len()
+        self.killed() || self.codec().is_none()
     }
 
     /// What it is good for at `now`.
