@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 use crate::cache::{
     codec::Choice,
-    rules::{RuleList, spec::MAX_SIZE},
+    rules::{Policy, RuleList, spec::MAX_SIZE},
     units::{self, MAX_DURATION_MS, MAX_NUMBER, UnitError},
 };
 
@@ -109,6 +109,29 @@ impl Default for Settings {
             setting.set(&mut settings, setting.default.as_bytes()).expect("a test sets every default");
         }
         settings
+    }
+}
+
+impl Settings {
+    /// The policy of keys without a rule, and what a rule leaves open.
+    pub fn policy(&self) -> Policy {
+        let unless_0 = |ms| (ms > 0).then_some(ms);
+        Policy {
+            ttl_ms: unless_0(self.default_ttl_ms),
+            scale: 1.0,
+            min_ms: None,
+            max_ms: None,
+            max_ttl_ms: unless_0(self.max_ttl_ms),
+            jitter: self.jitter,
+            swr_ms: self.swr_ms,
+            sie_ms: self.sie_ms,
+            negative_ms: self.negative_ttl_ms,
+            lock_ms: self.lock_ms,
+            beta: self.beta,
+            codec: self.codec,
+            min_size: self.min_size,
+            fills: None,
+        }
     }
 }
 

@@ -98,7 +98,7 @@ impl State {
         let settings = Settings::default();
         let seed = u128::from_le_bytes(random);
         State {
-            policies: Policies::new(&settings),
+            policies: Policies::new(settings.policy(), &settings.rules),
             settings,
             clock: Clock::default(),
             tags: Tags::new(live.clone()),

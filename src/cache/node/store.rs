@@ -494,7 +494,7 @@ impl State {
     pub fn set_setting(&mut self, name: &[u8], value: &[u8], now: Now) -> Result<(), String> {
         let setting = crate::config::setting(name).ok_or("there is no such setting")?;
         setting.set(&mut self.settings, value)?;
-        self.policies.apply(&self.settings);
+        self.policies.apply(self.settings.policy(), &self.settings.rules);
         if setting.name == "rules" {
             self.rules_were_set(|rule| rule.origin() == Origin::Configured, now);
         }

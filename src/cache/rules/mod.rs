@@ -17,16 +17,13 @@ pub mod policy;
 pub mod spec;
 pub mod template;
 
-use crate::cache::ids::RuleId;
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
 };
 
-use crate::{
-    cache::glob::{Glob, Prefilter},
-    config::Settings,
-};
+use crate::cache::glob::{Glob, Prefilter};
+use crate::cache::ids::RuleId;
 
 pub use policy::{Lifetime, Policy};
 use spec::MAX_RULES;
@@ -146,10 +143,11 @@ struct Probe {
 const NOWHERE: u16 = u16::MAX;
 
 impl Policies {
-    /// The policies under these settings, without commanded rules.
-    pub fn new(settings: &Settings) -> Self {
+    /// The policies that follow from the settings: `base` for keys without a rule, and the configured rules. There are no
+    /// commanded rules yet.
+    pub fn new(base: Policy, configured: &RuleList) -> Self {
         let mut policies = Self {
-            base: Policy::of(settings),
+            base,
             rules: Vec::new(),
             next_age: 0,
             last_id: 0,
@@ -158,14 +156,14 @@ impl Policies {
             by_id: Vec::new(),
             most_tags: 0,
         };
-        policies.apply(settings);
+        policies.configure(configured);
         policies
     }
 
-    /// Takes changed settings into account, configured rules included. To be called after every change.
-    pub fn apply(&mut self, settings: &Settings) {
-        self.base = Policy::of(settings);
-        self.configure(&settings.rules);
+    /// Applies changed settings: the base policy and the configured rules. To be called after every change.
+    pub fn apply(&mut self, base: Policy, configured: &RuleList) {
+        self.base = base;
+        self.configure(configured);
         for rule in &mut self.rules {
             rule.policy = self.base.with(&rule.spec);
         }

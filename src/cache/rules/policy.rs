@@ -15,10 +15,7 @@
 //! `max-ttl` wins.
 
 use super::spec::RuleSpec;
-use crate::{
-    cache::{codec::Choice, units::MAX_DURATION_MS},
-    config::Settings,
-};
+use crate::cache::{codec::Choice, units::MAX_DURATION_MS};
 
 /// How long a command wants an entry to live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,27 +66,6 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// What the settings say, for keys without a rule.
-    pub fn of(settings: &Settings) -> Self {
-        let unless_0 = |ms| (ms > 0).then_some(ms);
-        Self {
-            ttl_ms: unless_0(settings.default_ttl_ms),
-            scale: 1.0,
-            min_ms: None,
-            max_ms: None,
-            max_ttl_ms: unless_0(settings.max_ttl_ms),
-            jitter: settings.jitter,
-            swr_ms: settings.swr_ms,
-            sie_ms: settings.sie_ms,
-            negative_ms: settings.negative_ttl_ms,
-            lock_ms: settings.lock_ms,
-            beta: settings.beta,
-            codec: settings.codec,
-            min_size: settings.min_size,
-            fills: None,
-        }
-    }
-
     /// The same with what a rule says instead.
     pub fn with(&self, rule: &RuleSpec) -> Self {
         Self {
@@ -174,11 +150,12 @@ mod tests {
         super::spec::tests::{any_rule, rule},
         *,
     };
+    use crate::config::Settings;
 
     const NOW: u64 = 1_000_000;
 
     fn policy(line: &str) -> Policy {
-        Policy::of(&Settings::default()).with(&rule(line).unwrap())
+        Settings::default().policy().with(&rule(line).unwrap())
     }
 
     /// How long a value lives when the middle is drawn.
@@ -193,11 +170,11 @@ mod tests {
     #[test]
     fn the_base_is_the_commands_then_the_rules_then_the_default() {
         let settings = Settings::default();
-        assert_eq!(lives(&Policy::of(&settings), Lifetime::Default), Some(3_600_000));
+        assert_eq!(lives(&settings.policy(), Lifetime::Default), Some(3_600_000));
         assert_eq!(lives(&policy("r MATCH *"), Lifetime::Default), Some(3_600_000));
         assert_eq!(lives(&policy("r MATCH * TTL 5"), Lifetime::Default), Some(5_000));
         assert_eq!(lives(&policy("r MATCH * TTL 5"), Lifetime::Base(7_000)), Some(7_000));
-        let endless = Policy::of(&Settings { default_ttl_ms: 0, ..settings });
+        let endless = Settings { default_ttl_ms: 0, ..settings }.policy();
         assert_eq!(lives(&endless, Lifetime::Default), None);
         assert_eq!(lives(&endless, Lifetime::Base(7_000)), Some(7_000));
     }
@@ -229,9 +206,9 @@ mod tests {
     #[test]
     fn no_end_is_the_longest_lifetime_and_bounded_like_any() {
         let settings = Settings::default();
-        assert_eq!(lives(&Policy::of(&settings), Lifetime::Forever), None);
+        assert_eq!(lives(&settings.policy(), Lifetime::Forever), None);
         assert_eq!(lives(&policy("r MATCH * MAX 9"), Lifetime::Forever), Some(9_000));
-        let operated = Policy::of(&Settings { default_ttl_ms: 0, max_ttl_ms: 8_000, ..settings });
+        let operated = Settings { default_ttl_ms: 0, max_ttl_ms: 8_000, ..settings }.policy();
         for said in [Lifetime::Forever, Lifetime::Default, Lifetime::In(9_000), Lifetime::Base(9_000)] {
             assert_eq!(lives(&operated, said), Some(8_000));
             assert_eq!(lives(&operated.with(&rule("r MATCH * MIN 10 MAX 20").unwrap()), said), Some(8_000));
@@ -265,7 +242,7 @@ mod tests {
         fn every_lifetime_is_within_its_bounds(
             rule in any_rule(), max_ttl_ms in option::of(1..=MAX_DURATION_MS), now: u64, random in 0.0..1.0_f64, ms: u64,
         ) {
-            let policy = Policy { max_ttl_ms, ..Policy::of(&Settings::default()) }.with(&rule);
+            let policy = Policy { max_ttl_ms, ..Settings::default().policy() }.with(&rule);
             let most = |limits: &[Option<u64>]| limits.iter().flatten().min().copied();
             for said in [Lifetime::Default, Lifetime::Base(ms), Lifetime::In(ms), Lifetime::At(ms), Lifetime::Forever] {
                 let absent = policy.absent_deadline(said, now, random);

@@ -5,13 +5,23 @@ use super::{
     *,
 };
 use crate::cache::glob::oracle;
+use crate::config::Settings;
 
 fn configured(json: &str) -> Settings {
     Settings { rules: RuleList::parse(json.as_bytes()).unwrap(), ..Settings::default() }
 }
 
+/// The policies that follow from the settings.
+fn configured_by(settings: &Settings) -> Policies {
+    Policies::new(settings.policy(), &settings.rules)
+}
+
+fn reconfigure(policies: &mut Policies, settings: &Settings) {
+    policies.apply(settings.policy(), &settings.rules);
+}
+
 fn policies(lines: &[&str]) -> Policies {
-    let mut policies = Policies::new(&Settings::default());
+    let mut policies = configured_by(&Settings::default());
     lines.iter().for_each(|line| policies.set(rule(line).unwrap()).unwrap());
     policies
 }
@@ -50,20 +60,20 @@ fn a_rule_set_again_is_replaced_whole_and_keeps_its_age_and_id() {
 fn a_configured_rule_hides_the_commanded_one_of_its_name_until_it_goes() {
     let mut policies = policies(&["a MATCH * TTL 1", "b MATCH * TTL 2"]);
     let id = policies.get(b"b").unwrap().id();
-    policies.apply(&configured(r#"[{"name":"z","match":"z*"},{"name":"b","match":"*","ttl":3}]"#));
+    reconfigure(&mut policies, &configured(r#"[{"name":"z","match":"z*"},{"name":"b","match":"*","ttl":3}]"#));
     assert_eq!(names(&policies), ["z", "b", "a"], "configured ones first");
     let rule = policies.get(b"b").unwrap();
     assert_eq!((rule.id(), rule.origin(), rule.policy().ttl_ms), (id, Origin::Configured, Some(3_000)));
     assert_eq!(policies.commanded().map(Rule::name).collect::<Vec<_>>(), ["a", "b"]);
 
-    policies.apply(&Settings::default());
+    reconfigure(&mut policies, &Settings::default());
     assert_eq!(names(&policies), ["a", "b"]);
     assert_eq!(policies.rule(id).unwrap().policy().ttl_ms, Some(2_000));
 }
 
 #[test]
 fn a_configured_rule_is_not_deleted_by_command_and_the_error_says_where_it_comes_from() {
-    let mut policies = Policies::new(&configured(r#"[{"name":"a","match":"*"}]"#));
+    let mut policies = configured_by(&configured(r#"[{"name":"a","match":"*"}]"#));
     let text = policies.del(b"a", false).unwrap_err().to_string();
     assert!(text.contains("'a'") && text.contains("smartcache.rules"), "{text}");
     assert_eq!(policies.del(b"b", false), Ok(false));
@@ -75,7 +85,7 @@ fn a_configured_rule_is_not_deleted_by_command_and_the_error_says_where_it_comes
 #[test]
 fn policies_follow_the_settings() {
     let mut policies = policies(&["a MATCH a* TTL 5"]);
-    policies.apply(&Settings { swr_ms: 7, default_ttl_ms: 9, ..Settings::default() });
+    reconfigure(&mut policies, &Settings { swr_ms: 7, default_ttl_ms: 9, ..Settings::default() });
     let policy = |key: &[u8]| policies.policy(policies.find(key));
     assert_eq!((policy(b"a").ttl_ms, policy(b"a").swr_ms), (Some(5_000), 7));
     assert_eq!((policy(b"k").ttl_ms, policy(b"k").swr_ms), (Some(9), 7));
@@ -101,7 +111,7 @@ fn an_id_is_used_again_as_late_as_possible() {
 
 #[test]
 fn each_kind_of_rule_has_its_own_limit() {
-    let mut policies = Policies::new(&configured(r#"[{"name":"a","match":"*"}]"#));
+    let mut policies = configured_by(&configured(r#"[{"name":"a","match":"*"}]"#));
     for i in 0..MAX_RULES {
         policies.set(rule(&format!("r{i} MATCH *")).unwrap()).unwrap();
     }
@@ -142,14 +152,14 @@ fn an_explanation_tells_the_rule_the_range_and_the_tags() {
     let told = policies.explain(b"k", None);
     assert!(told.rule.is_none() && told.tags.is_empty());
     assert_eq!(told.ttl_ms, Some((3_600_000, 3_600_000)));
-    let endless = Policies::new(&Settings { default_ttl_ms: 0, ..Settings::default() });
+    let endless = configured_by(&Settings { default_ttl_ms: 0, ..Settings::default() });
     assert_eq!(endless.explain(b"k", None).ttl_ms, None);
 }
 
 proptest! {
     #[test]
     fn find_agrees_with_sorting_and_testing_each_pattern(rules in vec(any_rule(), 0..8), key in "[:a-c]{0,8}") {
-        let mut policies = Policies::new(&Settings::default());
+        let mut policies = configured_by(&Settings::default());
         let mut naive: Vec<RuleSpec> = Vec::new();
         for spec in rules {
             policies.set(spec.clone()).unwrap();

@@ -475,7 +475,7 @@ fn durations_and_sizes_are_rounded_for_people() {
 #[test]
 fn nothing_overflows() {
     let settings = Settings::default();
-    let policies = Policies::new(&settings);
+    let policies = Policies::new(settings.policy(), &settings.rules);
     let most = Counters::default().with(&Counters::default(), |_, _| u64::from(u32::MAX));
     let server_info = ServerInfo { memory_used_bytes: u64::MAX, memory_max_bytes: u64::MAX, ..ServerInfo::default() };
     let of_rule = RuleFacts {
