@@ -4,7 +4,7 @@
 //! [`Setting::get`] writes it, always in the same form: durations in seconds, fractions in percent, sizes with the
 //! largest unit that leaves them whole. So `CONFIG GET` shows `3600` after `1h` was set.
 //!
-//! To add a setting: a field in [`Settings`], a row in [`SETTINGS`]. The tests at the end go over the whole table.
+//! To add a setting, add a row to the table below. The tests at the end go over the whole table.
 
 use std::ops::RangeInclusive;
 
@@ -14,103 +14,209 @@ use crate::cache::{
     units::{self, MAX_DURATION_MS, MAX_NUMBER, UnitError},
 };
 
-/// The current values. Durations are in milliseconds, sizes in bytes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// `default-ttl`; 0 for no end.
-    pub default_ttl_ms: u64,
-    /// `max-ttl`; 0 for no bound.
-    pub max_ttl_ms: u64,
-    /// `jitter`
-    pub jitter: f64,
-    /// `swr`
-    pub swr_ms: u64,
-    /// `sie`
-    pub sie_ms: u64,
-    /// `negative-ttl`
-    pub negative_ttl_ms: u64,
-    /// `lock`
-    pub lock_ms: u64,
-    /// `beta`
-    pub beta: f64,
-    /// `guard`
-    pub guard_ms: u64,
-    /// `skew`
-    pub skew_ms: u64,
-    /// `max-load`
-    pub max_load_ms: u64,
-    /// `guard-native`
-    pub guard_native: bool,
-    /// `max-waiters`; 0 for what connections and memory allow.
-    pub max_waiters: i64,
-    /// `max-leases`
-    pub max_leases: i64,
-    /// `sweep-effort`
-    pub sweep_effort: f64,
-    /// `max-tags`
-    pub max_tags: i64,
-    /// `max-members`
-    pub max_members: i64,
-    /// `max-prefixes`
-    pub max_prefixes: i64,
-    /// `max-patterns`
-    pub max_patterns: i64,
-    /// `codec`
-    pub codec: Choice,
-    /// `compression-level`
-    pub compression_level: i64,
-    /// `min-size`
-    pub min_size: u64,
-    /// `min-savings`
-    pub min_savings: f64,
-    /// `offload-size`
-    pub offload_size: u64,
-    /// `max-value`
-    pub max_value: u64,
-    /// `health-hit-rate`; 0 for never.
-    pub health_hit_rate: f64,
-    /// `rules`
-    pub rules: RuleList,
+settings! {
+    default_ttl_ms: u64 {
+        name: "default-ttl",
+        kind: Duration(0..=MAX_DURATION_MS),
+        default: "3600",
+        doc: "The base of an entry's lifetime when neither the command nor a rule gives one; 0: no end.",
+    },
+    max_ttl_ms: u64 {
+        name: "max-ttl",
+        kind: Duration(0..=MAX_DURATION_MS),
+        default: "0",
+        doc: "The longest lifetime, whatever a command or a rule asks for, PERSIST included; 0: no limit.",
+    },
+    jitter: f64 {
+        name: "jitter",
+        kind: Fraction,
+        default: "0",
+        doc: "How far lifetimes are spread around their base, so that entries stored together do not expire together.",
+    },
+    swr_ms: u64 {
+        name: "swr",
+        kind: Duration(0..=MAX_DURATION_MS),
+        default: "0",
+        doc: "Stale-while-revalidate: how long a stale value is served while one caller refreshes it.",
+    },
+    sie_ms: u64 {
+        name: "sie",
+        kind: Duration(0..=MAX_DURATION_MS),
+        default: "0",
+        doc: "Stale-if-error: how long a stale value is served when it cannot be loaded.",
+    },
+    negative_ttl_ms: u64 {
+        name: "negative-ttl",
+        kind: Duration(1..=MAX_DURATION_MS),
+        default: "60",
+        doc: "The lifetime of an absent entry, which records that the origin has nothing under a key.",
+    },
+    lock_ms: u64 {
+        name: "lock",
+        kind: Duration(1..=MAX_DURATION_MS),
+        default: "10",
+        doc: "The length of a lease: how long others wait for the caller that loads.",
+    },
+    beta: f64 {
+        name: "beta",
+        kind: Number,
+        default: "1",
+        doc: "How eagerly fresh values are refreshed before they expire; 0: never.",
+    },
+    guard_ms: u64 {
+        name: "guard",
+        kind: Duration(0..=MAX_DURATION_MS),
+        default: "0",
+        doc: "How long after a DEL, STALE or invalidation a load that begins is not trusted either: the lag of the origin's replicas.",
+    },
+    skew_ms: u64 {
+        name: "skew",
+        kind: Duration(1..=MAX_DURATION_MS),
+        default: "60",
+        doc: "The largest difference between the clocks of nodes at which entries that move between them stay correct.",
+    },
+    max_load_ms: u64 {
+        name: "max-load",
+        kind: Duration(1..=MAX_DURATION_MS),
+        default: "3600",
+        doc: "A load that began longer ago is not trusted.",
+    },
+    guard_native: bool {
+        name: "guard-native",
+        kind: Switch,
+        default: "yes",
+        doc: "Whether the server's own DEL, UNLINK, SET and similar commands also make loads in flight untrusted. While loads may be in flight, this costs every command of the server a look-up of its name.",
+    },
+    max_waiters: i64 {
+        name: "max-waiters",
+        kind: Integer(0..=1_000_000),
+        default: "0",
+        doc: "Callers that may wait at once; beyond it the reply is BUSY. 0: the smallest of 1000, a tenth of maxclients, and 5 % of maxmemory / 36 KB.",
+    },
+    max_leases: i64 {
+        name: "max-leases",
+        kind: Integer(0..=100_000_000),
+        default: "100000",
+        doc: "Leases that may be held at once; beyond it the reply is STALE or BUSY. 0: none are granted.",
+    },
+    sweep_effort: f64 {
+        name: "sweep-effort",
+        kind: Fraction,
+        default: "5%",
+        doc: "The share of the main thread's time in which the sweep frees dead entries: twice that while more than 100000 keys are to be examined, half of the time while a caller waits for it. 0: they are not freed.",
+    },
+    max_tags: i64 {
+        name: "max-tags",
+        kind: Integer(1..=16_777_216),
+        default: "10000000",
+        doc: "Tag names that may exist at once; beyond it a store with a new tag is refused.",
+    },
+    max_members: i64 {
+        name: "max-members",
+        kind: Integer(0..=i64::MAX),
+        default: "100000000",
+        doc: "Entries in the tag index of each database, once for each of their tags; entries beyond it are invalidated all the same, but found by a walk over all keys.",
+    },
+    max_prefixes: i64 {
+        name: "max-prefixes",
+        kind: Integer(1..=10_000_000),
+        default: "100000",
+        doc: "Invalidated prefixes that are kept in each database until the sweep has applied them; beyond it the oldest invalidate the whole database.",
+    },
+    max_patterns: i64 {
+        name: "max-patterns",
+        kind: Integer(1..=100_000),
+        default: "1024",
+        doc: "Invalidated patterns that are kept in the same way.",
+    },
+    codec: Choice {
+        name: "codec",
+        kind: Codec,
+        default: "auto",
+        doc: "How values are compressed; auto chooses the codec.",
+    },
+    compression_level: i64 {
+        name: "compression-level",
+        kind: Integer(-7..=22),
+        default: "3",
+        doc: "How hard compression tries, on the codec's own scale and held inside its range.",
+    },
+    min_size: u64 {
+        name: "min-size",
+        kind: Bytes(0..=MAX_SIZE),
+        default: "64",
+        doc: "Smaller values are not compressed.",
+    },
+    min_savings: f64 {
+        name: "min-savings",
+        kind: Fraction,
+        default: "20%",
+        doc: "A compressed value is kept only if it saves at least this much.",
+    },
+    offload_size: u64 {
+        name: "offload-size",
+        kind: Bytes(1..=MAX_SIZE),
+        default: "64kb",
+        doc: "Larger values are compressed in the background, after the reply.",
+    },
+    max_value: u64 {
+        name: "max-value",
+        kind: Bytes(1..=MAX_SIZE),
+        default: "512mb",
+        doc: "Larger values are refused.",
+    },
+    health_hit_rate: f64 {
+        name: "health-hit-rate",
+        kind: Fraction,
+        default: "50%",
+        doc: "SMARTCACHE.HEALTH warns when over five minutes a smaller share of the requests was answered without a load; 0: never.",
+    },
+    rules: RuleList {
+        name: "rules",
+        kind: Rules,
+        default: "",
+        doc: "Rules of this node: a JSON array of objects with the options of SMARTCACHE.RULE SET in lower case.",
+    },
 }
 
-impl Default for Settings {
-    /// The defaults of the table.
-    fn default() -> Self {
-        let mut settings = Self {
-            default_ttl_ms: 0,
-            max_ttl_ms: 0,
-            jitter: 0.0,
-            swr_ms: 0,
-            sie_ms: 0,
-            negative_ttl_ms: 0,
-            lock_ms: 0,
-            beta: 0.0,
-            guard_ms: 0,
-            skew_ms: 0,
-            max_load_ms: 0,
-            guard_native: false,
-            max_waiters: 0,
-            max_leases: 0,
-            sweep_effort: 0.0,
-            max_tags: 0,
-            max_members: 0,
-            max_prefixes: 0,
-            max_patterns: 0,
-            codec: Choice::Auto,
-            compression_level: 0,
-            min_size: 0,
-            min_savings: 0.0,
-            offload_size: 0,
-            max_value: 0,
-            health_hit_rate: 0.0,
-            rules: RuleList::default(),
-        };
-        for setting in SETTINGS {
-            setting.set(&mut settings, setting.default.as_bytes()).expect("a test sets every default");
+/// Turns the table into the struct [`Settings`], its defaults, and [`SETTINGS`].
+macro_rules! settings {
+    ($($field:ident: $type:ty {
+        name: $name:literal,
+        kind: $kind:ident $(($range:expr))?,
+        default: $default:literal,
+        doc: $doc:literal,
+    },)*) => {
+        /// The values of all settings. Durations are in milliseconds, sizes in bytes.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Settings {
+            $(#[doc = $doc] pub $field: $type,)*
         }
-        settings
-    }
+
+        impl Default for Settings {
+            /// The defaults of the table.
+            fn default() -> Self {
+                let mut settings = Self { $($field: <$type>::default(),)* };
+                for setting in SETTINGS {
+                    setting.set(&mut settings, setting.default.as_bytes()).expect("a test sets every default");
+                }
+                settings
+            }
+        }
+
+        /// All settings, in the order of the documentation.
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            name: $name,
+            kind: Kind::$kind(
+                $($range,)?
+                Field { get: |settings| &settings.$field, get_mut: |settings| &mut settings.$field },
+            ),
+            default: $default,
+            doc: $doc,
+        },)*];
+    };
 }
+use settings;
 
 impl Settings {
     /// The policy of keys without a rule, and what a rule leaves open.
@@ -135,172 +241,6 @@ impl Settings {
     }
 }
 
-/// All settings, in the order of the documentation.
-pub const SETTINGS: &[Setting] = &[
-    Setting {
-        name: "default-ttl",
-        kind: Kind::Duration(0..=MAX_DURATION_MS, at!(default_ttl_ms)),
-        default: "3600",
-        doc: "The base of an entry's lifetime when neither the command nor a rule gives one; 0: no end.",
-    },
-    Setting {
-        name: "max-ttl",
-        kind: Kind::Duration(0..=MAX_DURATION_MS, at!(max_ttl_ms)),
-        default: "0",
-        doc: "The longest lifetime, whatever a command or a rule asks for, PERSIST included; 0: no limit.",
-    },
-    Setting {
-        name: "jitter",
-        kind: Kind::Fraction(at!(jitter)),
-        default: "0",
-        doc: "How far lifetimes are spread around their base, so that entries stored together do not expire together.",
-    },
-    Setting {
-        name: "swr",
-        kind: Kind::Duration(0..=MAX_DURATION_MS, at!(swr_ms)),
-        default: "0",
-        doc: "Stale-while-revalidate: how long a stale value is served while one caller refreshes it.",
-    },
-    Setting {
-        name: "sie",
-        kind: Kind::Duration(0..=MAX_DURATION_MS, at!(sie_ms)),
-        default: "0",
-        doc: "Stale-if-error: how long a stale value is served when it cannot be loaded.",
-    },
-    Setting {
-        name: "negative-ttl",
-        kind: Kind::Duration(1..=MAX_DURATION_MS, at!(negative_ttl_ms)),
-        default: "60",
-        doc: "The lifetime of an absent entry, which records that the origin has nothing under a key.",
-    },
-    Setting {
-        name: "lock",
-        kind: Kind::Duration(1..=MAX_DURATION_MS, at!(lock_ms)),
-        default: "10",
-        doc: "The length of a lease: how long others wait for the caller that loads.",
-    },
-    Setting {
-        name: "beta",
-        kind: Kind::Number(at!(beta)),
-        default: "1",
-        doc: "How eagerly fresh values are refreshed before they expire; 0: never.",
-    },
-    Setting {
-        name: "guard",
-        kind: Kind::Duration(0..=MAX_DURATION_MS, at!(guard_ms)),
-        default: "0",
-        doc: "How long after a DEL, STALE or invalidation a load that begins is not trusted either: the lag of the origin's replicas.",
-    },
-    Setting {
-        name: "skew",
-        kind: Kind::Duration(1..=MAX_DURATION_MS, at!(skew_ms)),
-        default: "60",
-        doc: "The largest difference between the clocks of nodes at which entries that move between them stay correct.",
-    },
-    Setting {
-        name: "max-load",
-        kind: Kind::Duration(1..=MAX_DURATION_MS, at!(max_load_ms)),
-        default: "3600",
-        doc: "A load that began longer ago is not trusted.",
-    },
-    Setting {
-        name: "guard-native",
-        kind: Kind::Switch(at!(guard_native)),
-        default: "yes",
-        doc: "Whether the server's own DEL, UNLINK, SET and similar commands also make loads in flight untrusted. While loads may be in flight, this costs every command of the server a look-up of its name.",
-    },
-    Setting {
-        name: "max-waiters",
-        kind: Kind::Integer(0..=1_000_000, at!(max_waiters)),
-        default: "0",
-        doc: "Callers that may wait at once; beyond it the reply is BUSY. 0: the smallest of 1000, a tenth of maxclients, and 5 % of maxmemory / 36 KB.",
-    },
-    Setting {
-        name: "max-leases",
-        kind: Kind::Integer(0..=100_000_000, at!(max_leases)),
-        default: "100000",
-        doc: "Leases that may be held at once; beyond it the reply is STALE or BUSY. 0: none are granted.",
-    },
-    Setting {
-        name: "sweep-effort",
-        kind: Kind::Fraction(at!(sweep_effort)),
-        default: "5%",
-        doc: "The share of the main thread's time in which the sweep frees dead entries: twice that while more than 100000 keys are to be examined, half of the time while a caller waits for it. 0: they are not freed.",
-    },
-    Setting {
-        name: "max-tags",
-        kind: Kind::Integer(1..=16_777_216, at!(max_tags)),
-        default: "10000000",
-        doc: "Tag names that may exist at once; beyond it a store with a new tag is refused.",
-    },
-    Setting {
-        name: "max-members",
-        kind: Kind::Integer(0..=i64::MAX, at!(max_members)),
-        default: "100000000",
-        doc: "Entries in the tag index of each database, once for each of their tags; entries beyond it are invalidated all the same, but found by a walk over all keys.",
-    },
-    Setting {
-        name: "max-prefixes",
-        kind: Kind::Integer(1..=10_000_000, at!(max_prefixes)),
-        default: "100000",
-        doc: "Invalidated prefixes that are kept in each database until the sweep has applied them; beyond it the oldest invalidate the whole database.",
-    },
-    Setting {
-        name: "max-patterns",
-        kind: Kind::Integer(1..=100_000, at!(max_patterns)),
-        default: "1024",
-        doc: "Invalidated patterns that are kept in the same way.",
-    },
-    Setting {
-        name: "codec",
-        kind: Kind::Codec(at!(codec)),
-        default: "auto",
-        doc: "How values are compressed; auto chooses the codec.",
-    },
-    Setting {
-        name: "compression-level",
-        kind: Kind::Integer(-7..=22, at!(compression_level)),
-        default: "3",
-        doc: "How hard compression tries, on the codec's own scale and held inside its range.",
-    },
-    Setting {
-        name: "min-size",
-        kind: Kind::Bytes(0..=MAX_SIZE, at!(min_size)),
-        default: "64",
-        doc: "Smaller values are not compressed.",
-    },
-    Setting {
-        name: "min-savings",
-        kind: Kind::Fraction(at!(min_savings)),
-        default: "20%",
-        doc: "A compressed value is kept only if it saves at least this much.",
-    },
-    Setting {
-        name: "offload-size",
-        kind: Kind::Bytes(1..=MAX_SIZE, at!(offload_size)),
-        default: "64kb",
-        doc: "Larger values are compressed in the background, after the reply.",
-    },
-    Setting {
-        name: "max-value",
-        kind: Kind::Bytes(1..=MAX_SIZE, at!(max_value)),
-        default: "512mb",
-        doc: "Larger values are refused.",
-    },
-    Setting {
-        name: "health-hit-rate",
-        kind: Kind::Fraction(at!(health_hit_rate)),
-        default: "50%",
-        doc: "SMARTCACHE.HEALTH warns when over five minutes a smaller share of the requests was answered without a load; 0: never.",
-    },
-    Setting {
-        name: "rules",
-        kind: Kind::Rules(at!(rules)),
-        default: "",
-        doc: "Rules of this node: a JSON array of objects with the options of SMARTCACHE.RULE SET in lower case.",
-    },
-];
-
 /// The setting of that name, without `smartcache.`, in any case.
 pub fn setting(name: &[u8]) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name.as_bytes().eq_ignore_ascii_case(name))
@@ -321,69 +261,62 @@ pub struct Setting {
 /// Which values a setting takes, and its field in [`Settings`].
 pub enum Kind {
     /// A duration; the range is in milliseconds.
-    Duration(RangeInclusive<u64>, Place<u64>),
+    Duration(RangeInclusive<u64>, Field<u64>),
     /// A fraction from 0 to 1.
-    Fraction(Place<f64>),
+    Fraction(Field<f64>),
     /// A number from 0 to [`MAX_NUMBER`].
-    Number(Place<f64>),
+    Number(Field<f64>),
     /// A size; the range is in bytes.
-    Bytes(RangeInclusive<u64>, Place<u64>),
+    Bytes(RangeInclusive<u64>, Field<u64>),
     /// An integer.
-    Integer(RangeInclusive<i64>, Place<i64>),
+    Integer(RangeInclusive<i64>, Field<i64>),
     /// `yes` or `no`.
-    Switch(Place<bool>),
+    Switch(Field<bool>),
     /// The name of a codec.
-    Codec(Place<Choice>),
+    Codec(Field<Choice>),
     /// Rules as a JSON array.
-    Rules(Place<RuleList>),
+    Rules(Field<RuleList>),
 }
 
 /// The field of a setting.
-pub struct Place<T: 'static> {
+pub struct Field<T: 'static> {
     get: fn(&Settings) -> &T,
     get_mut: fn(&mut Settings) -> &mut T,
 }
-
-macro_rules! at {
-    ($field:ident) => {
-        Place { get: |settings| &settings.$field, get_mut: |settings| &mut settings.$field }
-    };
-}
-use at;
 
 impl Setting {
     /// Sets the value from text. An error names the value and what is allowed, and nothing has changed.
     pub fn set(&self, settings: &mut Settings, value: &[u8]) -> Result<(), String> {
         let unit = |error: UnitError| self.refusal(value, &error.to_string());
         match &self.kind {
-            Kind::Duration(range, place) => {
+            Kind::Duration(range, field) => {
                 let ms = units::parse_duration(value).map_err(unit)?;
-                *(place.get_mut)(settings) = self.within(range, ms, value)?;
+                *(field.get_mut)(settings) = self.within(range, ms, value)?;
             }
-            Kind::Fraction(place) => *(place.get_mut)(settings) = units::parse_fraction(value).map_err(unit)?,
-            Kind::Number(place) => *(place.get_mut)(settings) = units::parse_number(value).map_err(unit)?,
-            Kind::Bytes(range, place) => {
+            Kind::Fraction(field) => *(field.get_mut)(settings) = units::parse_fraction(value).map_err(unit)?,
+            Kind::Number(field) => *(field.get_mut)(settings) = units::parse_number(value).map_err(unit)?,
+            Kind::Bytes(range, field) => {
                 let bytes = units::parse_bytes(value).map_err(unit)?;
-                *(place.get_mut)(settings) = self.within(range, bytes, value)?;
+                *(field.get_mut)(settings) = self.within(range, bytes, value)?;
             }
-            Kind::Integer(range, place) => {
+            Kind::Integer(range, field) => {
                 let number = units::parse_int(value).map_err(unit)?;
-                *(place.get_mut)(settings) = self.within(range, number, value)?;
+                *(field.get_mut)(settings) = self.within(range, number, value)?;
             }
-            Kind::Switch(place) => {
-                *(place.get_mut)(settings) = match value.to_ascii_lowercase().as_slice() {
+            Kind::Switch(field) => {
+                *(field.get_mut)(settings) = match value.to_ascii_lowercase().as_slice() {
                     b"yes" => true,
                     b"no" => false,
                     _ => return Err(self.refusal(value, "is neither yes nor no")),
                 };
             }
-            Kind::Codec(place) => {
+            Kind::Codec(field) => {
                 let codec = Choice::parse(value).ok_or_else(|| self.refusal(value, "is not a codec"))?;
-                *(place.get_mut)(settings) = codec;
+                *(field.get_mut)(settings) = codec;
             }
-            Kind::Rules(place) => {
+            Kind::Rules(field) => {
                 let rules = RuleList::parse(value).map_err(|error| format!("smartcache.{}: {error}", self.name))?;
-                *(place.get_mut)(settings) = rules;
+                *(field.get_mut)(settings) = rules;
             }
         }
         Ok(())
@@ -392,14 +325,14 @@ impl Setting {
     /// The value as text, as `CONFIG GET` shows and `CONFIG REWRITE` writes it. [`Setting::set`] reads it back.
     pub fn get(&self, settings: &Settings) -> String {
         match &self.kind {
-            Kind::Duration(_, place) => units::format_seconds(*(place.get)(settings)),
-            Kind::Fraction(place) => units::format_fraction(*(place.get)(settings)),
-            Kind::Number(place) => units::format_number(*(place.get)(settings)),
-            Kind::Bytes(_, place) => units::format_bytes(*(place.get)(settings)),
-            Kind::Integer(_, place) => (place.get)(settings).to_string(),
-            Kind::Switch(place) => if *(place.get)(settings) { "yes" } else { "no" }.to_owned(),
-            Kind::Codec(place) => (place.get)(settings).name().to_owned(),
-            Kind::Rules(place) => (place.get)(settings).to_json(),
+            Kind::Duration(_, field) => units::format_seconds(*(field.get)(settings)),
+            Kind::Fraction(field) => units::format_fraction(*(field.get)(settings)),
+            Kind::Number(field) => units::format_number(*(field.get)(settings)),
+            Kind::Bytes(_, field) => units::format_bytes(*(field.get)(settings)),
+            Kind::Integer(_, field) => (field.get)(settings).to_string(),
+            Kind::Switch(field) => if *(field.get)(settings) { "yes" } else { "no" }.to_owned(),
+            Kind::Codec(field) => (field.get)(settings).name().to_owned(),
+            Kind::Rules(field) => (field.get)(settings).to_json(),
         }
     }
 

@@ -3,9 +3,10 @@
 use super::interface::CodecId;
 
 /// What a setting, a rule or a `SET` says about compression: one codec, or that we choose.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub enum Choice {
     /// The best codec that we know for caches: [`CodecId::Zstd`].
+    #[default]
     Auto,
     /// This one.
     Only(CodecId),
