@@ -7,7 +7,7 @@ use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::EntryMut;
 use crate::cache::entry::format::{self, Expiry, Header};
 use crate::cache::error::Error;
-use crate::cache::node::store::Source;
+use crate::cache::node::import::Source;
 use crate::cache::{Caller, Cx, Key};
 
 /// The declaration.

@@ -24,7 +24,7 @@ use crate::cache::entry::{Entry, EntryRef, Freshness};
 use crate::cache::ids::RuleId;
 use crate::cache::invalidation::mark::Verdict;
 use crate::cache::node::aux_data;
-use crate::cache::node::store::Source;
+use crate::cache::node::import::Source;
 
 /// The type's name in `TYPE`, RDB and `DUMP`: nine characters, for ever.
 const NAME: &CStr = c"smrtcache";

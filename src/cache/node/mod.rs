@@ -4,15 +4,18 @@
 
 pub mod acquire;
 pub mod aux_data;
+mod compression;
 pub mod context;
 pub mod driver;
 pub mod fill;
 pub mod health;
+pub mod import;
 pub mod invalidate;
 pub mod lifecycle;
 pub mod marks;
 pub mod native_commands;
 pub mod read;
+mod settings;
 pub mod slots;
 pub mod snapshot;
 pub mod store;

@@ -11,25 +11,22 @@
 
 use smallvec::SmallVec;
 
-use crate::cache::clock::{Now, Stamp};
-use crate::cache::codec::offload::Done;
-use crate::cache::codec::{self, Adaptive, Choice, CodecId, Codecs, worth_keeping};
+use crate::cache::clock::Stamp;
+use crate::cache::codec::{Choice, CodecId};
 use crate::cache::effects::{Effect, Event};
-use crate::cache::entry::format::{Header, Malformed};
 use crate::cache::entry::{Entry, Freshness, MAX_LEN, MAX_TAGS, Parts};
 use crate::cache::error::Error;
 use crate::cache::ids::RuleId;
 use crate::cache::ids::TagId;
-use crate::cache::invalidation::database::Limits;
 use crate::cache::invalidation::mark::Verdict;
-use crate::cache::invalidation::sweep::Walk;
 use crate::cache::invalidation::tags::Tags;
 use crate::cache::lease::fill::{FillVerdict, Filled, Provenance};
 use crate::cache::lease::token::Token;
 use crate::cache::lease::tombstones::LoadConflict;
+use crate::cache::node::compression::{Packing, adaptive_of, pack, packing};
 use crate::cache::node::context::Node;
 use crate::cache::node::read;
-use crate::cache::rules::{Lifetime, Origin, Policy};
+use crate::cache::rules::Lifetime;
 use crate::cache::{Cx, Judge, Key, Slot, State};
 use crate::config::Settings;
 
@@ -355,7 +352,7 @@ fn tag_ids(
 ) -> Result<SmallVec<[TagId; 8]>, Error> {
     let mut ids: SmallVec<[TagId; 8]> = SmallVec::new();
     let mut add = |name: &[u8]| {
-        let id = tags.intern(name).ok_or_else(|| {
+        let id = tags.id(name).ok_or_else(|| {
             Error::Refused("too many tags are alive: use fewer names, or raise smartcache.max-tags".into())
         })?;
         if !ids.contains(&id) {
@@ -366,145 +363,4 @@ fn tag_ids(
     own.iter().try_for_each(|name| add(name))?;
     of_rule.into_iter().try_for_each(|name| add(&name))?;
     Ok(ids)
-}
-
-/// When a value is compressed, if at all.
-enum Packing {
-    Never,
-    Now(CodecId),
-    /// On a worker: the value is large.
-    Later(CodecId),
-}
-
-fn packing(
-    said: Option<Choice>,
-    policy: &Policy,
-    settings: &Settings,
-    raw: &[u8],
-    rule: RuleId,
-    adaptive: &mut Vec<Adaptive>,
-) -> Packing {
-    let codec = said.unwrap_or(policy.codec).codec();
-    if codec == CodecId::None || raw.is_empty() || (raw.len() as u64) < policy.min_size {
-        return Packing::Never;
-    }
-    // Whoever names one codec with the value wants it tried.
-    if !matches!(said, Some(Choice::Only(_))) && !adaptive_of(adaptive, rule).should_try() {
-        return Packing::Never;
-    }
-    if raw.len() as u64 > settings.offload_size { Packing::Later(codec) } else { Packing::Now(codec) }
-}
-
-/// The memory of how well a rule's values compress.
-fn adaptive_of(adaptive: &mut Vec<Adaptive>, rule: RuleId) -> &mut Adaptive {
-    let at = usize::from(rule.0);
-    if at >= adaptive.len() {
-        adaptive.resize_with(at + 1, Adaptive::default);
-    }
-    &mut adaptive[at]
-}
-
-/// The value compressed, when that saves enough, else as it is.
-fn pack<'v>(
-    codecs: &'v mut Codecs,
-    codec: CodecId,
-    raw: &'v [u8],
-    settings: &Settings,
-    adaptive: &mut Adaptive,
-) -> (CodecId, &'v [u8]) {
-    match codecs.compress(codec, settings.compression_level as i32, raw) {
-        Ok(stored) if worth_keeping(raw.len(), stored.len(), settings.min_savings) => {
-            adaptive.record(true);
-            (codec, stored)
-        }
-        Ok(_) | Err(_) => {
-            adaptive.record(false);
-            (CodecId::None, raw)
-        }
-    }
-}
-
-/// Where an entry comes from that was not stored here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Our primary, or our own files: its stamp counts as it is.
-    Home,
-    /// `RESTORE`, or a slot that moves: another node's clock.
-    Elsewhere,
-    /// The same, told by our primary, which has taken it: our own limits are not asked.
-    Relayed,
-}
-
-impl State {
-    /// Makes an entry of what was not stored here. From our own files and our primary its stamp moves our clock; from
-    /// elsewhere the stamp is cut down to our clock, and the value must be what it says it is.
-    pub fn import_entry(
-        &mut self,
-        header: &Header<'_>,
-        (db, key): (i32, Option<&[u8]>),
-        stored: &[u8],
-        source: Source,
-        now: Now,
-    ) -> Result<Entry, Malformed> {
-        if source == Source::Elsewhere {
-            let limit = self.settings.max_value.min(MAX_LEN as u64);
-            if header.raw_len(stored) as u64 > limit {
-                return Err(Malformed::Field("length of the value (see smartcache.max-value)"));
-            }
-            if let Some(codec) = CodecId::from_id(header.codec_number()) {
-                codec::check(codec, stored, header.raw_len(stored))
-                    .map_err(|_| Malformed::Field("compressed value"))?;
-            }
-        }
-        let rule = key.and_then(|key| self.policies.find(key)).map_or(RuleId::NONE, |rule| rule.id());
-        let tag = if source == Source::Elsewhere { Tags::intern } else { Tags::intern_unlimited };
-        let mut entry = header.to_entry(|name| tag(&mut self.tags, name), rule, stored)?;
-        match source {
-            Source::Home => {
-                if !self.clock.follow(header.stamp, now) {
-                    entry.as_mut().kill();
-                }
-            }
-            Source::Elsewhere | Source::Relayed => {
-                let stamp = self.clock.arrival(header.stamp, now, self.settings.skew_ms);
-                entry.as_mut().set_header(stamp, header.fresh_until, header.stale());
-                let tags = entry.as_ref().tags().map(|id| self.tags.name(id));
-                if self.invalidations.forgotten_may_have_hit(db, stamp, tags) {
-                    entry.as_mut().kill(); // perhaps it was invalidated here, which nobody remembers
-                } else if let Some(key) = key {
-                    // What is still remembered may be forgotten before a sweep comes by.
-                    self.invalidations.apply_verdict(db, key, &mut entry.as_mut(), now);
-                }
-                if entry.as_ref().freshness(now) == Freshness::Dead {
-                    self.sweep.request(db, Walk::Keys, 0);
-                }
-            }
-        }
-        Ok(entry)
-    }
-
-    /// Counts what came of a job, whose result was swapped in or not.
-    pub fn offloaded(&mut self, done: &Done, swapped: bool) {
-        let rule = self.policies.find(&done.key).map_or(RuleId::NONE, |rule| rule.id());
-        adaptive_of(&mut self.adaptive, rule).record(done.stored.is_some());
-        self.offload.finished(done, swapped);
-    }
-
-    /// Sets a setting, as `CONFIG SET smartcache.NAME` does.
-    pub fn set_setting(&mut self, name: &[u8], value: &[u8], now: Now) -> Result<(), String> {
-        let setting = crate::config::setting(name).ok_or("there is no such setting")?;
-        setting.set(&mut self.settings, value)?;
-        self.policies.apply(self.settings.policy(), &self.settings.rules);
-        if setting.name == "rules" {
-            self.rules_were_set(|rule| rule.origin() == Origin::Configured, now);
-        }
-        let Settings { max_prefixes, max_patterns, max_members, max_tags, .. } = self.settings;
-        self.invalidations.set_limits(Limits {
-            prefixes: max_prefixes as usize,
-            patterns: max_patterns as usize,
-            postings: max_members as u64,
-        });
-        self.tags.set_limit(max_tags as usize);
-        Ok(())
-    }
 }

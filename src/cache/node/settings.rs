@@ -1,0 +1,27 @@
+//! A changed setting, applied to what it governs.
+
+use crate::cache::State;
+use crate::cache::clock::Now;
+use crate::cache::invalidation::database::Limits;
+use crate::cache::rules::Origin;
+use crate::config::Settings;
+
+impl State {
+    /// Sets a setting, as `CONFIG SET smartcache.NAME` does.
+    pub fn set_setting(&mut self, name: &[u8], value: &[u8], now: Now) -> Result<(), String> {
+        let setting = crate::config::setting(name).ok_or("there is no such setting")?;
+        setting.set(&mut self.settings, value)?;
+        self.policies.apply(self.settings.policy(), &self.settings.rules);
+        if setting.name == "rules" {
+            self.rules_were_set(|rule| rule.origin() == Origin::Configured, now);
+        }
+        let Settings { max_prefixes, max_patterns, max_members, max_tags, .. } = self.settings;
+        self.invalidations.set_limits(Limits {
+            prefixes: max_prefixes as usize,
+            patterns: max_patterns as usize,
+            members: max_members as u64,
+        });
+        self.tags.set_limit(max_tags as usize);
+        Ok(())
+    }
+}
