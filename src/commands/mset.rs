@@ -52,7 +52,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     for (key, value) in &pairs {
         store::check_tags(cx.state, key.name, &options.tags)?;
         if let Err(why) = store::check_size(&cx.state.settings, value) {
-            pairs.iter().for_each(|(key, _)| store::refused(cx, *key));
+            pairs.iter().for_each(|(key, _)| store::count_refused(cx, *key));
             return Err(why);
         }
     }

@@ -46,7 +46,7 @@ pub(super) fn fill<'w>(
 ) -> Result<(), Error> {
     let checked = store::check(cx, key, content, options);
     if checked.is_err() {
-        store::refused(cx, key);
+        store::count_refused(cx, key);
     }
     let stored = checked.and_then(|()| store::store(cx, key, content, options));
     if stored.is_err() {

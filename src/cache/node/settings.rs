@@ -1,4 +1,4 @@
-//! A changed setting, applied to what it governs.
+//! A changed setting, and what follows from it.
 
 use crate::cache::State;
 use crate::cache::clock::Now;
@@ -19,7 +19,7 @@ impl State {
         self.invalidations.set_limits(Limits {
             prefixes: max_prefixes as usize,
             patterns: max_patterns as usize,
-            members: max_members as u64,
+            postings: max_members as u64,
         });
         self.tags.set_limit(max_tags as usize);
         Ok(())

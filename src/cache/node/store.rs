@@ -1,39 +1,39 @@
 //! From a value and a policy to an entry in the keyspace: what every storing command does.
 //!
 //! ```text
-//! condition? ─▶ claim? ─▶ policy of the key ─▶ end of freshness ─▶ codec ─▶ keyspace ─▶ effects ─▶ those who wait
-//!     │no         │not trusted  (rule, settings)   │past             │large: as it is, a worker compresses a copy
-//!     ▼           ▼                                ▼
-//!  Refused   Stale, Lost                    Over: the key is deleted
+//! condition ─▶ trust in the load ─▶ policy of the key ─▶ lifespan ─▶ codec ─▶ keyspace ─▶ effects ─▶ waiters
+//!     │no           │no               (rule, settings)     │over       │large: stored raw, a worker compresses a copy
+//!     ▼             ▼                                      ▼
+//!  Refused     Stale, Lost                               Over: the key is deleted
 //! ```
 //!
-//! Without a claim (`TOKEN`, `SINCE`) a value counts as loaded now.
+//! Without `TOKEN` or `SINCE` a value counts as loaded now.
 
 use smallvec::SmallVec;
 
-use crate::cache::clock::Stamp;
-use crate::cache::codec::{Choice, CodecId};
+use crate::cache::clock::{Now, Stamp};
+use crate::cache::codec::Choice;
+use crate::cache::codec::offload::Job;
 use crate::cache::effects::{Effect, Event};
 use crate::cache::entry::{Entry, Freshness, MAX_LEN, MAX_TAGS, Parts};
 use crate::cache::error::Error;
-use crate::cache::ids::RuleId;
-use crate::cache::ids::TagId;
+use crate::cache::ids::{RuleId, TagId};
 use crate::cache::invalidation::mark::Verdict;
 use crate::cache::invalidation::tags::Tags;
 use crate::cache::lease::fill::{FillVerdict, Filled, Provenance};
 use crate::cache::lease::token::Token;
 use crate::cache::lease::tombstones::LoadConflict;
-use crate::cache::node::compression::{Packing, adaptive_of, pack, packing};
+use crate::cache::node::compression;
 use crate::cache::node::context::Node;
 use crate::cache::node::read;
-use crate::cache::rules::Lifetime;
+use crate::cache::rules::{Lifetime, Policy, Rule};
 use crate::cache::{Cx, Judge, Key, Slot, State};
 use crate::config::Settings;
 
-/// What a storing command said.
+/// The options of a storing command.
 #[derive(Clone, Debug)]
 pub struct Options<'w> {
-    /// How long it is to live.
+    /// How long the entry is to live.
     pub lifetime: Lifetime,
     /// Stale-while-revalidate, in milliseconds; else the policy's.
     pub swr: Option<u64>,
@@ -45,7 +45,7 @@ pub struct Options<'w> {
     pub tags: SmallVec<[&'w [u8]; 8]>,
     /// How to store it; else the policy's.
     pub codec: Option<Choice>,
-    /// Where it comes from; else from now.
+    /// Which load it comes from; else it counts as loaded now.
     pub provenance: Option<Provenance<'w>>,
 }
 
@@ -67,7 +67,7 @@ pub enum Content<'v> {
     Absent,
 }
 
-/// What came of it.
+/// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Stored, and fresh.
@@ -76,13 +76,13 @@ pub enum Outcome {
     Over,
     /// The condition did not hold: nothing has changed.
     Refused,
-    /// The key was deleted or made stale while this was loaded: it is kept as a stale copy, or dropped.
+    /// The key was deleted or made stale during the load: the value is kept as a stale copy, or dropped.
     Stale,
-    /// It was overtaken, or is nobody's: nothing has changed.
+    /// Something newer was stored during the load, or the token is unknown: nothing has changed.
     Lost,
 }
 
-/// A value that may not be stored, whatever its key; to be asked before anything is changed.
+/// Refuses a value that is too large for any key. Nothing has changed yet.
 pub fn check_size(settings: &Settings, value: &[u8]) -> Result<(), Error> {
     let limit = settings.max_value.min(MAX_LEN as u64);
     if value.len() as u64 > limit {
@@ -91,11 +91,11 @@ pub fn check_size(settings: &Settings, value: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Tags that may not be stored: those of the key's rule come on top of its own, and a tag that is not kept is one whose
-/// invalidation would miss the entry. To be asked before anything is changed.
+/// Refuses more tags than an entry can have: its own and those of the key's rule. (An invalidation would miss the entry by
+/// a tag that was left out.) Nothing has changed yet.
 pub fn check_tags(state: &State, key: &[u8], own: &[&[u8]]) -> Result<(), Error> {
     if own.len() + state.policies.most_tags() <= MAX_TAGS {
-        return Ok(()); // nearly always: no need to look for the rule twice
+        return Ok(()); // the usual case: saves a second search for the rule
     }
     let Some(rule) = state.policies.find(key) else { return Ok(()) };
     if own.len() + rule.tags(key).filter(|tag| !own.contains(&tag.as_slice())).count() > MAX_TAGS {
@@ -108,18 +108,18 @@ pub fn check_tags(state: &State, key: &[u8], own: &[&[u8]]) -> Result<(), Error>
     Ok(())
 }
 
-/// Whether this may be stored at all; to be asked before anything is changed. Where only memory is lacking, whoever waits
-/// for the load is handed it all the same.
+/// Whether this may be stored at all. Nothing has changed yet. Where only memory is lacking, waiters for a trusted load
+/// are served all the same.
 pub fn check(cx: &mut Cx<'_, '_>, key: Key<'_>, content: Content<'_>, options: &Options<'_>) -> Result<(), Error> {
     if let Content::Value(value) = content {
         check_size(&cx.state.settings, value)?;
     }
     check_tags(cx.state, key.name, &options.tags)?;
     if !cx.caller.trusted && cx.server.out_of_memory() {
-        let trusted = |provenance, mut node: Node<'_>| {
+        let is_trusted = |provenance, mut node: Node<'_>| {
             node.holds(key, provenance) && matches!(node.check_fill(key, provenance), FillVerdict::Trusted(_))
         };
-        if options.provenance.is_some_and(|provenance| trusted(provenance, cx.node())) {
+        if options.provenance.is_some_and(|provenance| is_trusted(provenance, cx.node())) {
             cx.node().serve_waiters(key, if let Content::Value(value) = content { Some(value) } else { None });
         }
         return Err(Error::OutOfMemory);
@@ -127,44 +127,55 @@ pub fn check(cx: &mut Cx<'_, '_>, key: Key<'_>, content: Content<'_>, options: &
     Ok(())
 }
 
-/// What a claimed value is stored as.
-#[derive(Clone, Copy, Debug)]
-struct Loaded {
-    stamp: Stamp,
-    load_ms: Option<u32>,
-    /// Its freshness ended then, in milliseconds of Unix time, before it came.
-    stale_since: Option<u64>,
-}
-
-/// Stores `content` under `key`. Size and tags have been checked.
+/// Stores `content` under `key`. [`check`] has passed.
 pub fn store<'w>(
     cx: &mut Cx<'_, 'w>,
     key: Key<'w>,
     content: Content<'_>,
     options: &Options<'w>,
 ) -> Result<Outcome, Error> {
-    if let Some(condition) = options.condition
-        && !condition.holds(cx.keys.peek(key), Judge::new(&cx.state.invalidations, cx.caller.db, key.name, cx.now))
-    {
-        refused(cx, key);
+    if options.condition.is_some_and(|condition| !condition.holds(cx, key)) {
+        count_refused(cx, key);
         return Ok(Outcome::Refused);
     }
-    let Some(provenance) = options.provenance else {
-        let stamp = cx.state.clock.stamp(cx.now);
-        let outcome = put(cx, key, content, options, Loaded { stamp, load_ms: None, stale_since: None })?;
-        cx.node().stored(key, stamp);
-        return Ok(outcome);
-    };
+    match options.provenance {
+        None => store_now(cx, key, content, options),
+        Some(provenance) => store_load(cx, key, content, options, provenance),
+    }
+}
+
+/// Counts a value that is not stored.
+pub fn count_refused(cx: &mut Cx<'_, '_>, key: Key<'_>) {
+    let rule = cx.state.policies.id(key.name);
+    cx.state.stats.at(cx.now).of(rule).sets_refused += 1;
+}
+
+/// Stores what counts as loaded now.
+fn store_now<'w>(
+    cx: &mut Cx<'_, 'w>,
+    key: Key<'w>,
+    content: Content<'_>,
+    options: &Options<'w>,
+) -> Result<Outcome, Error> {
+    let stamp = cx.state.clock.stamp(cx.now);
+    let outcome = put(cx, key, content, options, Loaded { stamp, load_ms: None, stale_since: None })?;
+    cx.node().stored(key, stamp);
+    Ok(outcome)
+}
+
+/// Stores what a load has brought, as far as the load is trusted.
+fn store_load<'w>(
+    cx: &mut Cx<'_, 'w>,
+    key: Key<'w>,
+    content: Content<'_>,
+    options: &Options<'w>,
+    provenance: Provenance<'w>,
+) -> Result<Outcome, Error> {
     let verdict = cx.node().check_fill(key, provenance);
-    let (token, stale_since) = match among_tags(cx, key, options, verdict) {
+    let (token, stale_since) = match check_tag_conflicts(cx, key, options, verdict) {
         FillVerdict::Trusted(token) => (token, None),
-        // A stale copy is better than nothing, but not than what is fresh: a write-through inside a guard, say.
-        FillVerdict::Stale(token, _)
-            if read::is_fresh(
-                cx.keys.peek(key),
-                Judge::new(&cx.state.invalidations, cx.caller.db, key.name, cx.now),
-            ) =>
-        {
+        // A stale copy is better than nothing, but not than something fresh, such as a write-through inside a guard.
+        FillVerdict::Stale(token, _) if has_fresh(cx, key) => {
             return Ok(reject(cx, key, provenance, Some(token), Filled::Stale));
         }
         FillVerdict::Stale(token, at) => (token, Some(at.ms().min(cx.now.ms()))),
@@ -185,15 +196,9 @@ pub fn store<'w>(
     Ok(outcome)
 }
 
-/// Counts a value that is not stored.
-pub fn refused(cx: &mut Cx<'_, '_>, key: Key<'_>) {
-    let rule = cx.state.policies.id(key.name);
-    cx.state.stats.at(cx.now).of(rule).sets_refused += 1;
-}
-
-/// The same verdict, unless something that the fill names a tag of was invalidated since: its own tags or its rule's,
-/// which need not have been known when the load began.
-fn among_tags(cx: &Cx<'_, '_>, key: Key<'_>, options: &Options<'_>, verdict: FillVerdict) -> FillVerdict {
+/// Worsens the verdict if a tag of the fill was invalidated since the load began: one of its own or one of its rule's, which
+/// need not have been known when the load began.
+fn check_tag_conflicts(cx: &Cx<'_, '_>, key: Key<'_>, options: &Options<'_>, verdict: FillVerdict) -> FillVerdict {
     let (token, stale) = match verdict {
         FillVerdict::Trusted(token) => (token, None),
         FillVerdict::Stale(token, at) => (token, Some(at)),
@@ -211,7 +216,13 @@ fn among_tags(cx: &Cx<'_, '_>, key: Key<'_>, options: &Options<'_>, verdict: Fil
     }
 }
 
-/// Does not store what was loaded; whoever waits for it is the next to load.
+/// Whether something fresh is under the key.
+fn has_fresh(cx: &mut Cx<'_, '_>, key: Key<'_>) -> bool {
+    let judge = Judge::new(&cx.state.invalidations, cx.caller.db, key.name, cx.now);
+    read::is_fresh(cx.keys.peek(key), judge)
+}
+
+/// Does not store what was loaded; the first of its waiters loads next.
 fn reject(
     cx: &mut Cx<'_, '_>,
     key: Key<'_>,
@@ -219,14 +230,14 @@ fn reject(
     token: Option<Token>,
     filled: Filled,
 ) -> Outcome {
-    refused(cx, key);
+    count_refused(cx, key);
     let mut node = cx.node();
     node.filled(key, provenance, token, filled);
     node.wake_waiters(key);
     filled.into()
 }
 
-impl std::convert::From<Filled> for Outcome {
+impl From<Filled> for Outcome {
     fn from(filled: Filled) -> Self {
         match filled {
             Filled::Ok => Outcome::Fresh,
@@ -236,100 +247,11 @@ impl std::convert::From<Filled> for Outcome {
     }
 }
 
-/// Puts `content` under `key`, unless it is a stale copy that nobody may be served.
-fn put<'w>(
-    cx: &mut Cx<'_, 'w>,
-    key: Key<'w>,
-    content: Content<'_>,
-    options: &Options<'w>,
-    loaded: Loaded,
-) -> Result<Outcome, Error> {
-    let State { settings, policies, tags, stats, codecs, offload, random, adaptive, tombstones, .. } = &mut *cx.state;
-    let rule = policies.find(key.name);
-    let policy = policies.policy(rule);
-    let rule_id = rule.map_or(RuleId::NONE, |rule| rule.id());
-    let windows = match content {
-        Content::Value(_) => (options.swr.unwrap_or(policy.swr_ms), options.sie.unwrap_or(policy.sie_ms)),
-        Content::Absent => (0, 0),
-    };
-    let mut fresh_until = match content {
-        Content::Value(_) => policy.deadline(options.lifetime, cx.now.ms(), random.unit()),
-        Content::Absent => policy.absent_deadline(options.lifetime, cx.now.ms(), random.unit()),
-    };
-    if let Some(since) = loaded.stale_since {
-        let end = fresh_until.map_or(since, |at| at.min(since));
-        if end.saturating_add(windows.0.max(windows.1)) <= cx.now.ms() {
-            return Ok(Outcome::Refused); // nothing of its windows is left
-        }
-        fresh_until = Some(end);
-    } else if fresh_until.is_some_and(|at| at <= cx.now.ms()) {
-        tombstones.gone(key.name, loaded.stamp);
-        if cx.keys.remove(key) {
-            cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
-        }
-        return Ok(Outcome::Over);
-    }
-    let tag_ids = tag_ids(tags, &options.tags, rule.map(|rule| rule.tags(key.name)).into_iter().flatten())?;
-    let event = match content {
-        Content::Value(_) => {
-            stats.at(cx.now).of(rule_id).sets += 1;
-            Event::Set
-        }
-        Content::Absent => {
-            stats.at(cx.now).of(rule_id).absents += 1;
-            Event::Absent
-        }
-    };
-
-    let raw = if let Content::Value(raw) = content { raw } else { b"" };
-    let packing = packing(options.codec, policy, settings, raw, rule_id, adaptive);
-    let (codec, stored) = match packing {
-        Packing::Now(codec) => pack(codecs, codec, raw, settings, adaptive_of(adaptive, rule_id)),
-        Packing::Never | Packing::Later(_) => (CodecId::None, raw),
-    };
-    let job = match packing {
-        Packing::Later(codec) => offload.admit(
-            cx.caller.db,
-            key.name,
-            loaded.stamp.0,
-            codec,
-            settings.compression_level as i32,
-            raw,
-            settings.min_savings,
-        ),
-        Packing::Never | Packing::Now(_) => None,
-    };
-    let mut entry = Entry::new(Parts {
-        stamp: loaded.stamp,
-        fresh_until,
-        absent: matches!(content, Content::Absent),
-        stale: loaded.stale_since.is_some(),
-        swr: windows.0,
-        sie: windows.1,
-        load_ms: loaded.load_ms,
-        codec: codec as u8,
-        raw_len: raw.len() as u32,
-        rule: rule_id,
-        tags: &tag_ids,
-        stored,
-    });
-    // Loaded before a ramp (`OVER`), it ends at its offset, also when the mark is forgotten.
-    if let Verdict::Later(at) = cx.state.invalidations.verdict(cx.caller.db, key.name, entry.as_ref(), cx.now) {
-        entry.as_mut().end_by(at);
-    }
-    let gone_at = entry.as_ref().gone_at();
-    cx.keys.set(key, entry, gone_at);
-    let pack = job.as_ref().map(|job| job.codec);
-    cx.effects.changed(key, Effect::ReplicateEntry { key, expire_at: gone_at, pack }, event);
-    if let Some(job) = job {
-        cx.effects.push(Effect::Compress(Box::new(job)));
-    }
-    Ok(if loaded.stale_since.is_some() { Outcome::Stale } else { Outcome::Fresh })
-}
-
 impl Condition {
-    fn holds(self, slot: Slot<'_>, judge: Judge<'_>) -> bool {
-        match (self, slot) {
+    /// Whether it holds for what is under the key.
+    fn holds(self, cx: &mut Cx<'_, '_>, key: Key<'_>) -> bool {
+        let judge = Judge::new(&cx.state.invalidations, cx.caller.db, key.name, cx.now);
+        match (self, cx.keys.peek(key)) {
             // What is neither an entry nor a string is not overwritten by accident: only a plain SET does that.
             (_, Slot::Other) => false,
             (Condition::NothingFresh, Slot::Text(_)) => false,
@@ -344,6 +266,103 @@ impl Condition {
     }
 }
 
+/// How the entry is stamped.
+#[derive(Clone, Copy, Debug)]
+struct Loaded {
+    /// When the load began.
+    stamp: Stamp,
+    /// How long it took, if that was measured.
+    load_ms: Option<u32>,
+    /// When it turned stale, in milliseconds of Unix time, before it was stored.
+    stale_since: Option<u64>,
+}
+
+/// Puts `content` under `key`, in steps. [`Outcome::Refused`] is a stale copy of whose windows nothing is left.
+fn put<'w>(
+    cx: &mut Cx<'_, 'w>,
+    key: Key<'w>,
+    content: Content<'_>,
+    options: &Options<'w>,
+    loaded: Loaded,
+) -> Result<Outcome, Error> {
+    let State { settings, policies, tags, random, adaptive, .. } = &mut *cx.state;
+    let rule = policies.find(key.name);
+    let policy = policies.policy(rule);
+    let mut lifespan = Lifespan::new(policy, content, options, cx.now, random.unit());
+    if let Some(since) = loaded.stale_since {
+        let Some(stale) = lifespan.stale_since(since, cx.now) else { return Ok(Outcome::Refused) };
+        lifespan = stale;
+    } else if lifespan.is_over(cx.now) {
+        return Ok(remove(cx, key, loaded.stamp));
+    }
+    let tags = tag_ids(tags, &options.tags, rule.map(|rule| rule.tags(key.name)).into_iter().flatten())?;
+    let rule = rule.map_or(RuleId::NONE, Rule::id);
+    let raw = if let Content::Value(raw) = content { raw } else { b"" };
+    let plan = compression::plan(options.codec, policy, settings, raw, rule, adaptive);
+    let event = count(cx, content, rule);
+    let (codec, stored, job) = cx.state.pack(plan, raw, rule, (cx.caller.db, key.name, loaded.stamp));
+    let entry = Entry::new(Parts {
+        stamp: loaded.stamp,
+        fresh_until: lifespan.fresh_until,
+        absent: matches!(content, Content::Absent),
+        stale: loaded.stale_since.is_some(),
+        swr: lifespan.swr,
+        sie: lifespan.sie,
+        load_ms: loaded.load_ms,
+        codec: codec as u8,
+        raw_len: raw.len() as u32,
+        rule,
+        tags: &tags,
+        stored,
+    });
+    insert(cx, key, entry, event, job);
+    Ok(if loaded.stale_since.is_some() { Outcome::Stale } else { Outcome::Fresh })
+}
+
+/// Until when an entry is fresh, and for how long after that it may be served.
+#[derive(Clone, Copy, Debug)]
+struct Lifespan {
+    fresh_until: Option<u64>,
+    swr: u64,
+    sie: u64,
+}
+
+impl Lifespan {
+    /// What options and policy give; `random`, from 0 to 1, makes the jitter.
+    fn new(policy: &Policy, content: Content<'_>, options: &Options<'_>, now: Now, random: f64) -> Self {
+        match content {
+            Content::Value(_) => Self {
+                fresh_until: policy.deadline(options.lifetime, now.ms(), random),
+                swr: options.swr.unwrap_or(policy.swr_ms),
+                sie: options.sie.unwrap_or(policy.sie_ms),
+            },
+            Content::Absent => {
+                Self { fresh_until: policy.absent_deadline(options.lifetime, now.ms(), random), swr: 0, sie: 0 }
+            }
+        }
+    }
+
+    /// The same for what turned stale at `since`; `None` when nothing is left of its windows.
+    fn stale_since(self, since: u64, now: Now) -> Option<Self> {
+        let end = self.fresh_until.map_or(since, |at| at.min(since));
+        let left = end.saturating_add(self.swr.max(self.sie)) > now.ms();
+        left.then_some(Self { fresh_until: Some(end), ..self })
+    }
+
+    fn is_over(self, now: Now) -> bool {
+        self.fresh_until.is_some_and(|at| at <= now.ms())
+    }
+}
+
+/// Deletes the key instead of storing what is not fresh any more.
+fn remove<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, stamp: Stamp) -> Outcome {
+    cx.state.tombstones.gone(key.name, stamp);
+    if cx.keys.remove(key) {
+        cx.effects.changed(key, Effect::ReplicateUnlink(key), Event::Del);
+    }
+    Outcome::Over
+}
+
 /// The ids of the entry's own tags, then of its rule's.
 fn tag_ids(
     tags: &mut Tags,
@@ -352,7 +371,7 @@ fn tag_ids(
 ) -> Result<SmallVec<[TagId; 8]>, Error> {
     let mut ids: SmallVec<[TagId; 8]> = SmallVec::new();
     let mut add = |name: &[u8]| {
-        let id = tags.id(name).ok_or_else(|| {
+        let id = tags.intern(name).ok_or_else(|| {
             Error::Refused("too many tags are alive: use fewer names, or raise smartcache.max-tags".into())
         })?;
         if !ids.contains(&id) {
@@ -363,4 +382,34 @@ fn tag_ids(
     own.iter().try_for_each(|name| add(name))?;
     of_rule.into_iter().try_for_each(|name| add(&name))?;
     Ok(ids)
+}
+
+/// Counts the store, and names its keyspace event.
+fn count(cx: &mut Cx<'_, '_>, content: Content<'_>, rule: RuleId) -> Event {
+    let mut tally = cx.state.stats.at(cx.now);
+    match content {
+        Content::Value(_) => {
+            tally.of(rule).sets += 1;
+            Event::Set
+        }
+        Content::Absent => {
+            tally.of(rule).absents += 1;
+            Event::Absent
+        }
+    }
+}
+
+/// Puts the finished entry into the keyspace, and pushes the effects.
+fn insert<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, mut entry: Entry, event: Event, job: Option<Job>) {
+    // Loaded before a ramp (`OVER`), it ends at its offset, also once the mark is forgotten.
+    if let Verdict::Later(at) = cx.state.invalidations.verdict(cx.caller.db, key.name, entry.as_ref(), cx.now) {
+        entry.as_mut().end_by(at);
+    }
+    let gone_at = entry.as_ref().gone_at();
+    cx.keys.set(key, entry, gone_at);
+    let pack = job.as_ref().map(|job| job.codec);
+    cx.effects.changed(key, Effect::ReplicateEntry { key, expire_at: gone_at, pack }, event);
+    if let Some(job) = job {
+        cx.effects.push(Effect::Compress(Box::new(job)));
+    }
 }
