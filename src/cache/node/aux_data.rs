@@ -1,33 +1,34 @@
-//! What is saved beside the keys, before them: the clock, and the rules made by command.
+//! What is saved beside the keys, ahead of them: the clock, the rules made by command, and the invalidation marks.
 //!
-//! A list of strings: `smartcache-aux-1` (`-2` when marks follow), the clock's last stamp, the number of rules, and for each rule the
-//! number of its words and the words of the `SMARTCACHE.RULE SET` that makes it. Numbers are decimal text.
-//! After the rules of a `-2`: the number of marks, and for each its database, the number of its words, and the words of the
-//! `SMARTCACHE.MARK` that makes it.
-//! The section is written only when there is a rule or a mark to keep: what moves the clock otherwise, entries carry
-//! themselves.
+//! ```text
+//! smartcache-aux-1  clock's last stamp  number of rules  { number of words  words of SMARTCACHE.RULE SET }…
+//! smartcache-aux-2  the same            number of marks  { database  number of words  words of SMARTCACHE.MARK }…
+//! ```
+//!
+//! Each item is a string, numbers are decimal text. Without marks `-1` is written; without rules and marks nothing is: the
+//! stamps of the entries move the clock.
 
 use crate::cache::State;
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::invalidation::messages;
 use crate::cache::rules::{Origin, RuleSpec};
 
-/// What the first string says.
+/// The first string.
 const MAGIC: &[u8] = b"smartcache-aux-1";
-/// The same, when marks follow.
+/// The first string when marks follow.
 const MAGIC_WITH_MARKS: &[u8] = b"smartcache-aux-2";
-/// The only string of a section with nothing in it: servers before 7.2 cannot leave a section out.
+/// The only string of an empty section: servers before 7.2 cannot leave the section out.
 pub const NOTHING: &[u8] = b"-";
 /// More words than any rule has.
 const MOST_WORDS: u64 = 1_024;
-/// Stamp, time, guard, kind, ramp, selector: what is said of a mark before its names.
-const SAID_OF_A_MARK: usize = 6;
+/// The words of a mark before its names: stamp, time, guard, kind, ramp, selector.
+const MARK_HEAD: usize = 6;
 /// More marks than there can be.
 const MOST_MARKS: u64 = 1 << 40;
 /// More rules than there can be.
 const MOST_RULES: u64 = 1_024;
 
-/// Gives the strings to save, one by one; false, and none, when there is nothing to say.
+/// Passes the strings to save to `put`, one by one. False, and none, when there is nothing to save.
 pub fn save(state: &State, now: Now, put: &mut dyn FnMut(&[u8])) -> bool {
     let rules: Vec<_> = state.policies.commanded().map(|rule| rule.spec().words()).collect();
     let marks = state.count_marks();
@@ -35,34 +36,30 @@ pub fn save(state: &State, now: Now, put: &mut dyn FnMut(&[u8])) -> bool {
         return false;
     }
     put(if marks == 0 { MAGIC } else { MAGIC_WITH_MARKS });
-    let mut put = |said: MarkMessage<'_>| match said {
-        MarkMessage::Number(n) => put(n.to_string().as_bytes()),
-        MarkMessage::Words(words) => {
-            put(words.len().to_string().as_bytes());
-            words.iter().for_each(|word| put(word));
-        }
-    };
-    put(MarkMessage::Number(state.clock.last().0));
-    put(MarkMessage::Number(rules.len() as u64));
-    rules.iter().for_each(|rule| put(MarkMessage::Words(rule)));
+    put_number(put, state.clock.last().0);
+    put_number(put, rules.len() as u64);
+    rules.iter().for_each(|rule| put_words(put, rule));
     if marks > 0 {
-        put(MarkMessage::Number(marks));
+        put_number(put, marks);
         state.for_each_mark(now, &mut |db, mark| {
-            put(MarkMessage::Number(db as u64));
-            put(MarkMessage::Words(&mark));
+            put_number(put, db as u64);
+            put_words(put, &mark);
         });
     }
     true
 }
 
-enum MarkMessage<'w> {
-    Number(u64),
-    /// How many, and each.
-    Words(&'w [Vec<u8>]),
+fn put_number(put: &mut dyn FnMut(&[u8]), number: u64) {
+    put(number.to_string().as_bytes());
 }
 
-/// Takes in what was saved, string by string; every one is checked. What is wrong, when something is: then the server
-/// refuses all that it has loaded.
+/// Their number, and each.
+fn put_words(put: &mut dyn FnMut(&[u8]), words: &[Vec<u8>]) {
+    put_number(put, words.len() as u64);
+    words.iter().for_each(|word| put(word));
+}
+
+/// Reads and checks what was saved, string by string. An error describes what is wrong; the server then refuses the file.
 pub fn load(state: &mut State, now: Now, next: impl FnMut() -> Option<Vec<u8>>) -> Result<(), String> {
     let mut strings = Strings(next);
     let magic = strings.next("its name")?;
@@ -74,32 +71,39 @@ pub fn load(state: &mut State, now: Now, next: impl FnMut() -> Option<Vec<u8>>) 
         return Err("it is of a version that is not known".into());
     }
     let stamp = Stamp(strings.number("the clock", u64::MAX)?);
-    let mut specs = Vec::new();
+    let mut rules = Vec::new();
     for _ in 0..strings.number("the number of rules", MOST_RULES)? {
-        let count = strings.number("the number of words", MOST_WORDS)?;
-        let words = (0..count).map(|_| strings.next("a word of a rule")).collect::<Result<Vec<_>, _>>()?;
-        let (name, said) = words.split_first().ok_or("a rule has no name")?;
-        specs.push(RuleSpec::parse(name, said.iter().map(Vec::as_slice)).map_err(|why| why.to_string())?);
+        let words = strings.words("a word of a rule")?;
+        let (name, options) = words.split_first().ok_or("a rule has no name")?;
+        rules.push(RuleSpec::parse(name, options.iter().map(Vec::as_slice)).map_err(|why| why.to_string())?);
     }
-    state.clock.follow(stamp, now); // one beyond belief is not followed
+    state.clock.follow(stamp, now); // unless it is too far ahead to be believed
     state.policies.clear_commanded();
-    specs.into_iter().try_for_each(|spec| state.policies.set(spec)).map_err(|why| why.to_string())?;
+    rules.into_iter().try_for_each(|rule| state.policies.set(rule)).map_err(|why| why.to_string())?;
     state.rules_were_set(|rule| rule.origin() == Origin::Commanded, now);
     for _ in 0..if with_marks { strings.number("the number of marks", MOST_MARKS)? } else { 0 } {
-        let db = strings.number("the database of a mark", i32::MAX as u64)? as i32;
-        let count = strings.number("the number of words", MOST_WORDS)?;
-        let words = (0..count).map(|_| strings.next("a word of a mark")).collect::<Result<Vec<_>, _>>()?;
-        if words.len() < SAID_OF_A_MARK {
-            return Err("a mark is too short".into());
-        }
-        let words: Vec<_> = words.iter().map(Vec::as_slice).collect();
-        let said = messages::decode(&words).map_err(|why| why.to_string())?;
-        state.apply_mark(db, said, now);
+        load_mark(state, now, &mut strings)?;
     }
     Ok(())
 }
 
-/// The strings that come, with what is missing or wrong said by name.
+fn load_mark<F: FnMut() -> Option<Vec<u8>>>(
+    state: &mut State,
+    now: Now,
+    strings: &mut Strings<F>,
+) -> Result<(), String> {
+    let db = strings.number("the database of a mark", i32::MAX as u64)? as i32;
+    let words = strings.words("a word of a mark")?;
+    if words.len() < MARK_HEAD {
+        return Err("a mark is too short".into());
+    }
+    let words: Vec<_> = words.iter().map(Vec::as_slice).collect();
+    let mark = messages::decode(&words).map_err(|why| why.to_string())?;
+    state.apply_mark(db, mark, now);
+    Ok(())
+}
+
+/// The strings of the section. An error names the one that is missing or wrong.
 struct Strings<F>(F);
 
 impl<F: FnMut() -> Option<Vec<u8>>> Strings<F> {
@@ -111,6 +115,12 @@ impl<F: FnMut() -> Option<Vec<u8>>> Strings<F> {
         let text = self.next(what)?;
         let n = std::str::from_utf8(&text).ok().and_then(|text| text.parse::<u64>().ok());
         n.filter(|n| *n <= most).ok_or_else(|| format!("{what} cannot be right"))
+    }
+
+    /// A number of words, then so many.
+    fn words(&mut self, what: &str) -> Result<Vec<Vec<u8>>, String> {
+        let count = self.number("the number of words", MOST_WORDS)?;
+        (0..count).map(|_| self.next(what)).collect()
     }
 }
 
@@ -143,14 +153,14 @@ mod tests {
     #[test]
     fn rules_and_clock_come_back() {
         let mut node = loaded(&saved()).unwrap();
-        assert!(node.state.clock.last().0 >= 5_000_000, "stamps go on where the saved node's ended");
+        assert!(node.state.clock.last().0 >= 5_000_000, "stamps continue after those of the saved node");
         assert!(node.call("SMARTCACHE.RULE GET profile").contains("\"scale\": 2"));
         assert!(node.call("SMARTCACHE.RULE EXPLAIN a:profile TTL 10").contains("\"p:a\""));
         assert_eq!(strings(&node)[2..], saved()[2..]);
     }
 
     #[test]
-    fn the_guard_of_a_soft_invalidation_is_saved_also_when_a_hard_one_came_after_it() {
+    fn the_guard_of_a_soft_invalidation_is_saved_although_a_hard_one_follows_it() {
         for what in ["TAGS 1 t", "PREFIXES 1 k", "PATTERNS 1 k*", "ALL"] {
             let mut node = TestNode::at(5_000);
             node.call(&format!("INVALIDATE {what} SOFT GUARD 100"));
@@ -163,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn with_nothing_to_say_nothing_is_saved() {
+    fn without_rules_and_marks_nothing_is_saved() {
         let node = TestNode::at(0);
         assert!(strings(&node).is_empty());
         assert!(loaded(&[NOTHING.to_vec()]).is_ok());
