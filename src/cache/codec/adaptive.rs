@@ -1,7 +1,7 @@
 //! A rule whose values never shrink stops trying to compress them for a while.
 //!
-//! Pictures, encrypted tokens, what the client compressed itself: each try costs as much as a useful one and is thrown away.
-//! Whether a rule's values are such is learnt from what happened:
+//! Pictures, encrypted tokens, values that the client has compressed: each try costs as much as a useful one and is thrown
+//! away. Whether a rule's values are like that is learnt from their results:
 //!
 //! ```text
 //!                 32 refused in a row                    256 skipped
@@ -12,21 +12,21 @@
 //!                                             └─────────────────────────────────┘
 //! ```
 //!
-//! So values that never shrink cost 8 tries in 264 writes, 3 %, and a rule whose values change is tried again soon.
+//! So values that never shrink cost 8 tries in 264 writes (3 %), and a rule whose values change is soon tried again.
 
-/// What one rule has learnt about its values. It counts and does not draw, so the same writes always do the same.
+/// What has been learnt about one rule's values. It counts and never draws, so equal writes have equal results.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Adaptive {
-    /// Refusals in a row, or after a pause, those plus a start that leaves only [`Adaptive::PROBES`].
+    /// Refusals in a row; after a pause it starts high enough to leave only [`Adaptive::PROBES`].
     refusals: u32,
-    /// Writes still to be skipped.
+    /// Writes still to skip.
     skips: u32,
-    /// It has paused, and nothing has shrunk since.
+    /// There was a pause, and nothing has shrunk since.
     gave_up: bool,
 }
 
 impl Adaptive {
-    /// Refusals in a row after which a rule pauses. (If every tenth value shrinks, that happens by chance once in 30 times.)
+    /// Refusals in a row after which a rule pauses. (If every tenth value shrinks, chance does that once in 30 times.)
     pub const REFUSALS: u32 = 32;
     /// Writes that a pause skips.
     pub const SKIPS: u32 = 256;
@@ -38,7 +38,7 @@ impl Adaptive {
         Self::default()
     }
 
-    /// Should the next value be compressed? Ask once for each value: a pause is counted in them.
+    /// Whether to compress the next value. To be called once for each value: a pause is counted in values.
     pub fn should_try(&mut self) -> bool {
         if self.skips == 0 {
             return true;
@@ -52,7 +52,7 @@ impl Adaptive {
         self.gave_up
     }
 
-    /// Says how a try ended: whether the compressed form was kept. It may come late, from a worker, even during a pause.
+    /// Records whether the compressed form was kept. A worker's result may come late, even during a pause.
     pub fn record(&mut self, kept: bool) {
         if kept {
             *self = Self::default();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_whose_values_shrink_now_and_then_never_pauses() {
+    fn a_rule_whose_values_sometimes_shrink_never_pauses() {
         let mut adaptive = Adaptive::new();
         for write in 0..10_000 {
             assert!(adaptive.should_try());
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn news_from_a_worker_ends_a_pause() {
+    fn a_late_result_from_a_worker_ends_a_pause() {
         let mut adaptive = Adaptive::new();
         tries(&mut adaptive, Adaptive::REFUSALS);
         assert!(!adaptive.should_try());

@@ -2,7 +2,7 @@
 
 use super::interface::CodecId;
 
-/// What a setting, a rule or a `SET` says about compression: one codec, or that we choose.
+/// What a setting, a rule or a `SET` chooses: one codec, or the best one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub enum Choice {
     /// The best codec that we know for caches: [`CodecId::Zstd`].
@@ -13,7 +13,7 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// Every word that [`Choice::parse`] takes, for error texts and docs.
+    /// Every word that [`Choice::parse`] reads, for error texts and docs.
     pub const WORDS: &'static str = "auto none gzip zstd lz4";
 
     /// Reads `auto` or a codec's name, in any case.
@@ -24,7 +24,7 @@ impl Choice {
         CodecId::from_name(word).map(Self::Only)
     }
 
-    /// The word that says this.
+    /// Its word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -32,8 +32,8 @@ impl Choice {
         }
     }
 
-    /// The codec to try. zstd saves as much as gzip for about half the time, reading and writing; lz4 is faster still but
-    /// saves far less.
+    /// The codec to try. zstd saves as much as gzip in about half the time, reading and writing; lz4 is faster but saves
+    /// far less.
     pub fn codec(self) -> CodecId {
         match self {
             Self::Auto => CodecId::Zstd,
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_a_choice_are_all_there_are() {
+    fn every_word_of_a_choice_is_listed() {
         let words: Vec<_> = Choice::WORDS.split(' ').collect();
         assert_eq!(words.len(), CodecId::ALL.len() + 1);
         assert!(words.iter().all(|word| Choice::parse(word.as_bytes()).unwrap().name() == *word));

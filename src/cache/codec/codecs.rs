@@ -1,14 +1,12 @@
-//! The contexts and the buffer that compressing and decompressing use again, and the check before.
+//! Compressing and decompressing: the check of stored bytes, and the contexts and the buffer that are reused.
 
 use std::fmt;
 
 use super::codec;
 use super::interface::{CodecError, CodecId, Context};
 
-/// Can these stored bytes be a value of `raw_len` bytes? Takes no memory, and time only for the headers, so it is also the
-/// right question for whoever loads an entry from outside.
-///
-/// It does not find every damage; decompressing does.
+/// Whether these stored bytes can be a value of `raw_len` bytes. It allocates nothing and reads only headers, so entries
+/// from outside are checked with it too. It does not find every damage; decompressing does.
 pub fn check(id: CodecId, stored: &[u8], raw_len: usize) -> Result<(), CodecError> {
     let codec = codec(id);
     if raw_len > codec.max_raw_len(stored.len()) {
@@ -21,13 +19,13 @@ pub fn check(id: CodecId, stored: &[u8], raw_len: usize) -> Result<(), CodecErro
     Ok(())
 }
 
-/// Is the compressed form worth keeping? It is when it saves at least this fraction of the value's bytes, and at least one
-/// byte: reading it costs time for ever.
+/// Whether the compressed form is kept: it must save at least this fraction of the value's bytes, and at least one byte,
+/// because every read of it costs time.
 pub fn worth_keeping(raw_len: usize, stored_len: usize, min_savings: f64) -> bool {
     stored_len < raw_len && (raw_len - stored_len) as f64 >= raw_len as f64 * min_savings
 }
 
-/// One set of contexts and the buffer for results, used again for every value. The main thread has one, each worker its own.
+/// One set of contexts and the buffer for results, reused for every value. The main thread has one, and each worker.
 #[derive(Default)]
 pub struct Codecs {
     pub(super) contexts: [Option<Box<dyn Context>>; CodecId::ALL.len()],
@@ -35,13 +33,13 @@ pub struct Codecs {
 }
 
 impl Codecs {
-    /// An empty set: what is needed is made when it is first needed.
+    /// An empty set: its parts are created at first use.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Compresses a value. The result stands in this set's buffer until the next call; with [`CodecId::None`] it is `raw`
-    /// itself. The level is held to the codec's own range.
+    /// Compresses a value, at the level of the codec that is nearest to `level`. The result lies in this set's buffer until
+    /// the next call; with [`CodecId::None`] it is `raw` itself.
     pub fn compress<'a>(&'a mut self, id: CodecId, level: i32, raw: &'a [u8]) -> Result<&'a [u8], CodecError> {
         let codec = codec(id);
         let Some(context) = context(&mut self.contexts, id) else { return Ok(raw) };
@@ -51,7 +49,7 @@ impl Codecs {
         Ok(&out[..stored_len])
     }
 
-    /// Brings a value back: exactly `raw_len` bytes, or an error, whatever the stored bytes are. The result stands in this
+    /// Decompresses a value: exactly `raw_len` bytes, or an error, whatever the stored bytes are. The result lies in this
     /// set's buffer until the next call; with [`CodecId::None`] it is `stored` itself.
     pub fn decompress<'a>(&'a mut self, id: CodecId, stored: &'a [u8], raw_len: usize) -> Result<&'a [u8], CodecError> {
         check(id, stored, raw_len)?;
@@ -61,14 +59,14 @@ impl Codecs {
         Ok(out)
     }
 
-    /// Gives back memory that only unusual values needed. Under traffic that happens by itself; this is for whoever
-    /// may stay idle after a big value: a timer, or a worker between two jobs.
+    /// Frees memory that only unusual values need. Under traffic that happens by itself; this is for a worker that may idle
+    /// after a large value.
     pub fn trim(&mut self) {
         self.buffer.trim();
         self.contexts.iter_mut().flatten().for_each(|context| context.trim());
     }
 
-    /// The bytes that the buffer holds just now.
+    /// The present size of the buffer.
     pub fn buffer_bytes(&self) -> usize {
         self.buffer.bytes.len()
     }
@@ -80,8 +78,7 @@ impl fmt::Debug for Codecs {
     }
 }
 
-/// The codec's context, made if it is not there yet. (A function of the array alone, so that the buffer stays free to be
-/// borrowed beside it.)
+/// The codec's context, created at first use. (It takes the array alone, so that the buffer can be borrowed beside it.)
 fn context(contexts: &mut [Option<Box<dyn Context>>; CodecId::ALL.len()], id: CodecId) -> Option<&mut dyn Context> {
     let slot = &mut contexts[id as usize];
     if slot.is_none() {
@@ -90,25 +87,25 @@ fn context(contexts: &mut [Option<Box<dyn Context>>; CodecId::ALL.len()], id: Co
     Some(slot.as_mut()?.as_mut())
 }
 
-/// A buffer that is used again.
+/// A buffer that is reused.
 ///
-/// Its bytes are always initialised and only ever handed out as a slice, so that making room costs nothing, not even
-/// zeroing, once it has its size. What it grew to beyond [`Buffer::KEPT`] is given back when it was more than four times
-/// too big for [`Buffer::PATIENCE`] uses in a row.
+/// Its bytes are always initialised and only lent as a slice, so that making room costs nothing, not even zeroing, once it
+/// has its size. A buffer beyond [`Buffer::KEPT`] is freed when it was more than four times too large for
+/// [`Buffer::PATIENCE`] uses in a row.
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
-    /// Uses in a row for which it was far too big.
+    /// Uses in a row for which it was far too large.
     small_uses: u32,
 }
 
 impl Buffer {
-    /// Bytes that are kept for good.
+    /// A buffer of this size is never freed.
     const KEPT: usize = 1 << 20;
-    /// Uses in a row for which a buffer may be far too big.
+    /// Uses in a row for which a buffer may be far too large.
     const PATIENCE: u32 = 64;
 
-    /// A slice of this length, with anything in it.
+    /// A slice of this length, with arbitrary content.
     fn room(&mut self, len: usize) -> &mut [u8] {
         if len >= self.bytes.len() / 4 {
             self.small_uses = 0;
@@ -119,7 +116,7 @@ impl Buffer {
             }
         }
         if self.bytes.len() < len {
-            // Nothing in it is wanted any more, so give it back first instead of having it copied.
+            // Freed first, because its content need not be copied.
             self.bytes = Vec::new();
             let rounded = if len < Self::KEPT { len.next_power_of_two() } else { len };
             self.bytes = vec![0; rounded];
@@ -127,7 +124,7 @@ impl Buffer {
         &mut self.bytes[..len]
     }
 
-    /// Gives back a buffer that is bigger than what is kept for good.
+    /// Frees a buffer that is larger than what is always kept.
     fn trim(&mut self) {
         if self.bytes.len() > Self::KEPT {
             *self = Self::default();
@@ -140,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_plain_codec_hands_out_what_it_was_given() {
+    fn the_plain_codec_returns_its_argument() {
         let mut codecs = Codecs::new();
         let value = b"plain".to_vec();
         assert_eq!(codecs.compress(CodecId::None, 3, &value).unwrap().as_ptr(), value.as_ptr());
@@ -149,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_that_a_big_value_needed_is_given_back_after_a_while() {
+    fn a_buffer_for_one_large_value_is_freed_after_a_while() {
         let mut buffer = Buffer::default();
         buffer.room(5 << 20);
         for _ in 1..Buffer::PATIENCE {
@@ -161,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_buffer_is_not_kept_for_values_that_are_merely_big() {
+    fn a_huge_buffer_shrinks_to_values_that_are_merely_large() {
         let mut buffer = Buffer::default();
         buffer.room(50 << 20);
         for _ in 0..Buffer::PATIENCE {
@@ -171,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_stays_big_while_big_values_come() {
+    fn a_buffer_stays_large_while_large_values_come() {
         let mut buffer = Buffer::default();
         let start = buffer.room(5 << 20).as_ptr();
         for turn in 0..10 * Buffer::PATIENCE {
@@ -181,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn trimming_gives_back_only_what_is_unusual() {
+    fn trimming_frees_only_unusual_sizes() {
         let mut buffer = Buffer::default();
         buffer.room(Buffer::KEPT);
         buffer.trim();
@@ -192,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_kept_if_it_saves_enough() {
+    fn a_compressed_form_is_kept_if_it_saves_enough() {
         assert!(worth_keeping(100, 80, 0.2));
         assert!(!worth_keeping(100, 81, 0.2));
         assert!(worth_keeping(100, 99, 0.0));

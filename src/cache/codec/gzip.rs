@@ -6,8 +6,8 @@
 //!   FLG: no extras                   unknown           value   both little-endian
 //! ```
 //!
-//! The ten bytes before and the eight behind are written here and not by flate2: its gzip mode makes its state anew for
-//! every value, while the raw deflate that stands between them can be reset in place.
+//! The ten bytes before and the eight after are written here and not by flate2: its gzip mode creates its state anew for
+//! every value, while the raw deflate between them can be reset in place.
 
 use std::ops::RangeInclusive;
 
@@ -18,7 +18,7 @@ use super::interface::{Codec, CodecError, CodecId, Context};
 /// The codec `gzip`.
 pub(super) struct Gzip;
 
-/// Magic number, deflate, no optional fields, no time, no hint, unknown system: the same ten bytes on every machine.
+/// Magic number, deflate, no optional fields, no time, no hint, unknown system: equal on every machine.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 const TRAILER_LEN: usize = 8;
 
@@ -48,10 +48,10 @@ impl Codec for Gzip {
     }
 }
 
-/// The deflate body of a member, and what its trailer says about the value: its CRC-32 and its length.
+/// The deflate body of a member, and the value's CRC-32 and length from its trailer.
 fn parts(stored: &[u8]) -> Result<(&[u8], u32, u32), CodecError> {
     let corrupt = CodecError::Corrupt(CodecId::Gzip);
-    // Time, hint and system say nothing about the value; a member with optional fields is not one of ours.
+    // Time, hint and system do not matter; a member with optional fields is not one of ours.
     if !stored.starts_with(&HEADER[..4]) {
         return Err(corrupt);
     }
@@ -67,10 +67,9 @@ fn crc32(bytes: &[u8]) -> u32 {
     crc.sum()
 }
 
-/// Each half is made when it is first needed: a replica that only reads never pays for the writing one, which is the big
-/// one.
+/// Each half is created at first use: a replica that only reads never pays for the compressor, which is the larger one.
 struct GzipContext {
-    /// With the level it was left at.
+    /// With its present level.
     deflate: Option<(Compress, i32)>,
     inflate: Option<Decompress>,
 }
@@ -150,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_bit_behind_the_header_is_found() {
+    fn every_changed_bit_after_the_header_is_found() {
         let mut codecs = Codecs::new();
         let raw = suite::json(200);
         let stored = codecs.compress(CodecId::Gzip, 6, &raw).unwrap().to_vec();
         for bit in HEADER.len() * 8..stored.len() * 8 {
             let mut damaged = stored.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            // Padding behind the last block's end is the one place where a bit means nothing.
+            // Only a bit of the padding after the last block means nothing.
             if let Ok(value) = codecs.decompress(CodecId::Gzip, &damaged, raw.len()) {
                 assert_eq!(value, raw, "bit {bit}");
             }

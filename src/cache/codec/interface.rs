@@ -3,8 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// The number under which an entry remembers its codec. It is in files and on the wire, so none is ever used again for
-/// something else.
+/// The number under which an entry records its codec. It is in files and on the wire: none is ever reused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
 pub enum CodecId {
@@ -32,7 +31,7 @@ impl CodecId {
         Self::ALL.into_iter().find(|codec| name.eq_ignore_ascii_case(codec.name().as_bytes()))
     }
 
-    /// The codec that a client of `ACCEPT` calls so, in any case.
+    /// The codec of this encoding, as in `ACCEPT encoding`, in any case.
     pub fn from_encoding(encoding: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|codec| encoding.eq_ignore_ascii_case(codec.encoding().as_bytes()))
     }
@@ -47,7 +46,7 @@ impl CodecId {
         }
     }
 
-    /// Its name for a client that reads stored bytes itself (`ACCEPT`): HTTP's content coding, where there is one.
+    /// Its name for clients that read stored bytes themselves (`ACCEPT`): HTTP's content coding, where there is one.
     pub fn encoding(self) -> &'static str {
         match self {
             Self::None => "identity", // HTTP's word for "not encoded"
@@ -56,70 +55,68 @@ impl CodecId {
     }
 }
 
-/// A codec: its bounds, and what its stored bytes say about themselves. It holds nothing;
-/// whatever needs memory is in its [`Context`].
+/// A codec: its bounds, and what can be read from stored bytes without decompressing. What needs memory is in its
+/// [`Context`].
 pub(super) trait Codec: Sync {
-    /// The levels it knows, from fast to small. A level outside is held to the nearest.
+    /// Its levels, from fast to small. A level outside the range becomes the nearest.
     fn levels(&self) -> RangeInclusive<i32>;
 
-    /// The most bytes that compressing so many can give.
+    /// The most bytes that `raw_len` bytes can become.
     fn max_stored_len(&self, raw_len: usize) -> usize;
 
-    /// The most bytes that so many stored ones can hold, by the format's own arithmetic.
+    /// The most bytes that `stored_len` bytes can hold, by the arithmetic of the format.
     fn max_raw_len(&self, stored_len: usize) -> usize;
 
-    /// How many bytes the stored ones say they hold, provided they look like one whole value: the right magic number,
-    /// nothing missing and nothing behind it, as far as can be seen without decompressing.
+    /// The length that the stored bytes declare, if they look like one whole value: the right magic number, nothing missing
+    /// and nothing after it, as far as that shows without decompressing.
     fn declared_len(&self, stored: &[u8]) -> Result<u64, CodecError>;
 
-    /// A new context to work with, or nothing for a codec whose stored bytes are the value itself. Cheap: what is big
-    /// inside is made at first use.
+    /// A new context, or `None` for a codec whose stored bytes are the value itself. Cheap: large parts are created at
+    /// first use.
     fn context(&self) -> Option<Box<dyn Context>>;
 }
 
-/// The memory a codec works in, kept from one value to the next. Whatever one call was given, even damaged bytes, the next
-/// one starts afresh.
+/// The memory a codec works in, kept from one value to the next. No call affects the next, not even one with damaged
+/// bytes.
 pub(super) trait Context: Send {
-    /// Compresses `raw` to the beginning of `out`, which is at least [`Codec::max_stored_len`] long, and says how many
-    /// bytes that made.
+    /// Compresses `raw` to the start of `out`, which is at least [`Codec::max_stored_len`] long, and returns the length.
     fn compress(&mut self, raw: &[u8], level: i32, out: &mut [u8]) -> Result<usize, CodecError>;
 
-    /// Decompresses `stored`, which passed [`check`] for `out.len()`, and fills `out` to the last byte, else fails. What
-    /// `out` held before must not matter.
+    /// Decompresses `stored`, which passed `check` for `out.len()`, and fills `out` to the last byte, else fails. What `out`
+    /// held before must not matter.
     fn decompress(&mut self, stored: &[u8], out: &mut [u8]) -> Result<(), CodecError>;
 
-    /// Gives back memory that only unusual values needed.
+    /// Frees memory that only unusual values need.
     fn trim(&mut self) {}
 }
 
-/// Why a value could not be compressed or brought back.
+/// Why a value was not compressed or decompressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CodecError {
-    /// The stored bytes are not one whole value of this codec: cut short, changed, or with something behind them. The value
-    /// is lost; in a cache that is a miss.
+    /// The stored bytes are not one whole value of this codec: cut short, changed, or followed by more. The value is lost,
+    /// which a cache treats as a miss.
     Corrupt(CodecId),
-    /// The entry and its stored bytes disagree about the value's length: damage, or forgery.
+    /// The entry and its stored bytes disagree about the value's length: damage or forgery.
     Length {
         /// The codec of the stored bytes.
         codec: CodecId,
-        /// What the stored bytes say.
+        /// The length that the stored bytes declare.
         declared: u64,
-        /// What the entry says.
+        /// The length that the entry declares.
         raw_len: usize,
     },
-    /// The entry claims a length that so few stored bytes can not hold: forgery. No memory was taken for it.
+    /// The entry declares a length that so few stored bytes cannot hold: forgery. No memory was allocated for it.
     Implausible {
         /// The codec of the stored bytes.
         codec: CodecId,
-        /// What the entry says.
+        /// The length that the entry declares.
         raw_len: usize,
         /// How many bytes are stored.
         stored_len: usize,
     },
-    /// The codec's format has no room for a value of this length. It can be stored as it is.
+    /// The codec's format cannot hold a value of this length. It can be stored as it is.
     TooLarge(CodecId),
-    /// The library could not do its work, for want of memory. The value can be stored as it is; what is stored is not
-    /// damaged.
+    /// The library ran out of memory. A value to store can be stored as it is; a stored one is not damaged.
     Failed(CodecId),
 }
 
@@ -146,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_say_what_is_wrong() {
+    fn errors_describe_what_is_wrong() {
         let codec = CodecId::Gzip;
         let texts = [
             (CodecError::Corrupt(codec), "the stored bytes are not one whole gzip value"),

@@ -1,8 +1,7 @@
 //! `lz4` stores a value as its length in four bytes, little-endian, and then one LZ4 block: the fastest to read.
 //!
-//! That is what `lz4.block.decompress` in Python and `decompress_size_prepended` in Rust read as it is, so a client of
-//! `ACCEPT lz4` needs to know nothing else. (The LZ4 *frame* format, of the `lz4` tool, would add fifteen bytes to every
-//! entry.)
+//! `lz4.block.decompress` in Python and `decompress_size_prepended` in Rust read it, so a client of `ACCEPT lz4` needs
+//! nothing else. (The LZ4 *frame* format, that of the `lz4` tool, would add fifteen bytes to every entry.)
 
 use std::ops::RangeInclusive;
 
@@ -15,12 +14,11 @@ pub(super) struct Lz4;
 
 const PREFIX_LEN: usize = 4;
 
-/// The longest value that the reference implementation takes (`LZ4_MAX_INPUT_SIZE`), 2,113,929,216 bytes: clients could not
-/// read a longer one.
+/// The longest value that the reference implementation reads (`LZ4_MAX_INPUT_SIZE`): 2,113,929,216 bytes.
 const MAX_INPUT: usize = 0x7E00_0000;
 
 impl Codec for Lz4 {
-    /// There is one way to do it, so the level does not matter.
+    /// There is only one level.
     fn levels(&self) -> RangeInclusive<i32> {
         0..=0
     }
@@ -45,8 +43,8 @@ impl Codec for Lz4 {
     }
 }
 
-/// Nothing is kept. Reading needs no memory beside the result; writing needs a table of 8 or 16 KB, which lz4_flex makes
-/// itself for each block.
+/// Nothing is kept. Reading needs no memory beside the result; writing needs a table of 8 or 16 KB, which lz4_flex creates
+/// for each block.
 struct Lz4Context;
 
 impl Context for Lz4Context {
@@ -77,7 +75,7 @@ mod tests {
     codec_tests!(Lz4);
 
     #[test]
-    fn stored_bytes_are_what_clients_read_without_us() {
+    fn clients_read_stored_bytes_with_the_usual_library() {
         let mut codecs = Codecs::new();
         for raw in suite::values() {
             let stored = codecs.compress(CodecId::Lz4, 0, &raw).unwrap();
@@ -86,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_repeats_one_byte_comes_near_the_bound() {
+    fn one_repeated_byte_comes_near_the_bound() {
         let mut codecs = Codecs::new();
         let raw = vec![7; 1 << 20];
         let stored = codecs.compress(CodecId::Lz4, 0, &raw).unwrap();

@@ -1,4 +1,4 @@
-//! Large values are compressed on a worker: this decides which, keeps count, and says what a worker does.
+//! Large values are compressed on a worker: which ones, how many, and what the worker does.
 //!
 //! ```text
 //!   main thread   SET: store raw, reply ── admit ──▶ Job          Done ──▶ entry still has the stamp? swap it in : drop it
@@ -7,34 +7,34 @@
 //!   worker                                stay raw    run(job, its own Codecs)
 //! ```
 //!
-//! The swap changes how a value is stored and not what it is, so nobody is told of it: no replication, no event. Whether the
-//! entry is still the one that was copied is one comparison: no two stores have the same stamp.
+//! The swap changes how a value is stored, not what it is, so it is neither replicated nor notified. Whether the entry is
+//! still the one that was copied is one comparison: no two stores have the same stamp.
 //!
-//! **A full queue means "stay raw"**, because waiting makes it worse. An unbounded queue fed faster than it drains works on
-//! ever older jobs: measured with one worker, 340 of 64,700 values were still there when their compressed form was. What is
-//! bounded is bytes, since that is what a job costs; they count from the copy until [`Offload::finished`], so results that
-//! wait to be swapped in are inside the bound too.
+//! **A full queue means "stay raw"**, because waiting makes it worse. An unbounded queue that is fed faster than it drains
+//! works on ever older jobs: measured with one worker, 340 of 64,700 values still existed when their compressed form was
+//! ready. The bound is in bytes, which is what a job costs. They count from the copy until [`Offload::finished`], so it
+//! includes results that wait to be swapped in.
 //!
 //! The threads, and the channels between them, are the host's.
 
 use crate::cache::codec::{CodecId, Codecs, worth_keeping};
 
-/// The queue as the main thread sees it: how full it is, and what became of everything that wanted in.
+/// The queue as the main thread sees it: how full it is, and what became of each value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Offload {
     limit_bytes: usize,
     queued_bytes: usize,
-    /// What has happened since the start.
+    /// Counts since the start.
     pub counters: Counters,
 }
 
-/// What became of the values that were large enough to be offloaded. `admitted` is the sum of the four ends and of those
-/// still under way.
+/// What became of the values that were large enough to offload. `admitted` is the sum of the four ends and of the jobs under
+/// way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
-    /// Taken into the queue.
+    /// Admitted to the queue.
     pub admitted: u64,
-    /// Not taken, the queue was full: they stay as they are.
+    /// Not admitted, the queue was full: they stay raw.
     pub refused: u64,
     /// End: the compressed form took the value's place.
     pub swapped: u64,
@@ -42,11 +42,11 @@ pub struct Counters {
     pub not_worth: u64,
     /// End: the entry had been replaced or deleted.
     pub dropped: u64,
-    /// End: the worker did not bring it back.
+    /// End: the worker did not return it.
     pub lost: u64,
 }
 
-/// One value to be compressed. It owns all it needs, so that it can go to another thread.
+/// One value to compress. It owns all its data, so that it can go to another thread.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Job {
     /// The entry's database.
@@ -57,15 +57,15 @@ pub struct Job {
     pub stamp: u64,
     /// How to compress it.
     pub codec: CodecId,
-    /// How hard.
+    /// The compression level.
     pub level: i32,
     /// A copy of the value.
     pub raw: Vec<u8>,
-    /// What it has to save, as a fraction, to be kept.
+    /// The fraction that it must save to be kept.
     pub min_savings: f64,
 }
 
-/// What came of a [`Job`].
+/// The result of a [`Job`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Done {
     /// The entry's database.
@@ -78,23 +78,22 @@ pub struct Done {
     pub codec: CodecId,
     /// The value's length.
     pub raw_len: usize,
-    /// The compressed form; none if it is not worth keeping.
+    /// The compressed form; `None` if it is not worth keeping.
     pub stored: Option<Vec<u8>>,
-    /// What the queue gets back.
+    /// The room that the queue gets back.
     pub queued_bytes: usize,
 }
 
 impl Offload {
-    /// The bound that goes with the default settings: what one worker compresses with zstd in about half a second.
+    /// The default bound: what one worker compresses with zstd in about half a second.
     pub const LIMIT_BYTES: usize = 64 << 20;
 
-    /// An empty queue that holds at most so many bytes. A single value larger than that is never taken.
+    /// An empty queue that holds at most so many bytes. A larger value is never admitted.
     pub fn new(limit_bytes: usize) -> Self {
         Self { limit_bytes, queued_bytes: 0, counters: Counters::default() }
     }
 
-    /// Takes a value in, or none if the queue is full: then the value stays as it is. Nothing is copied before it is sure
-    /// that there is room.
+    /// Admits a value and copies it; `None` if the queue is full: the value stays raw.
     #[allow(clippy::too_many_arguments)] // a Job's parts, borrowed
     pub fn admit(
         &mut self,
@@ -116,8 +115,8 @@ impl Offload {
         Some(Job { db, key: key.to_vec(), stamp, codec, level, raw: raw.to_vec(), min_savings })
     }
 
-    /// Gives a job's room back, and counts its end: whether its result was swapped in. (If not, it was not worth keeping,
-    /// or its entry was no longer the same.)
+    /// Releases a job's room, and counts its end: whether its result was swapped in. (If not, it was not worth keeping, or
+    /// its entry has changed.)
     pub fn finished(&mut self, done: &Done, swapped: bool) {
         let end = match (swapped, &done.stored) {
             (true, _) => &mut self.counters.swapped,
@@ -128,8 +127,7 @@ impl Offload {
         self.release(done.queued_bytes);
     }
 
-    /// Gives back the room of a job that will never be done, because its worker panicked or ended.
-    /// ([`Job::queued_bytes`], asked before the job was run.)
+    /// Releases the room ([`Job::queued_bytes`]) of a job that will never be done, because its worker panicked or ended.
     pub fn lost(&mut self, queued_bytes: usize) {
         self.counters.lost += 1;
         self.release(queued_bytes);
@@ -141,7 +139,7 @@ impl Offload {
     }
 
     fn release(&mut self, bytes: usize) {
-        debug_assert!(bytes <= self.queued_bytes, "room is given back once");
+        debug_assert!(bytes <= self.queued_bytes, "room is released once");
         self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
     }
 }
@@ -153,7 +151,7 @@ impl Default for Offload {
 }
 
 impl Job {
-    /// What this job takes of the queue's bound.
+    /// The room that this job takes in the queue.
     pub fn queued_bytes(&self) -> usize {
         queued_bytes(&self.key, &self.raw)
     }
@@ -163,11 +161,11 @@ fn queued_bytes(key: &[u8], raw: &[u8]) -> usize {
     size_of::<Job>() + key.len() + raw.len()
 }
 
-/// What a worker does with a job. Between two jobs it keeps only what is usual, as the next one may be long in coming.
+/// What a worker does with a job. Afterwards it frees unusual memory, as the next job may be long in coming.
 pub fn run(job: Job, codecs: &mut Codecs) -> Done {
     let queued_bytes = job.queued_bytes();
     let raw_len = job.raw.len();
-    // A value that can not be compressed is as good as one that is not worth it: it stays as it is.
+    // A value that cannot be compressed stays raw, like one that does not shrink.
     let stored = match codecs.compress(job.codec, job.level, &job.raw) {
         Ok(stored) if worth_keeping(raw_len, stored.len(), job.min_savings) => Some(stored.to_vec()),
         Ok(_) | Err(_) => None,
@@ -186,7 +184,7 @@ mod tests {
         offload.admit(2, b"key", STAMP, CodecId::Zstd, 3, raw, 0.2)
     }
 
-    /// Bytes that nothing can make shorter (xorshift).
+    /// Bytes that no codec makes shorter (xorshift).
     fn random(len: usize) -> Vec<u8> {
         let mut state = 1_u64;
         let mut next = || {
@@ -219,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_means_stay_raw() {
+    fn a_full_queue_admits_nothing() {
         let raw = vec![b'x'; 100_000];
         let mut offload = Offload::new(250_000);
         let first = admit(&mut offload, &raw).unwrap();
@@ -235,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_larger_than_the_queue_is_never_taken() {
+    fn a_value_larger_than_the_queue_is_never_admitted() {
         let mut offload = Offload::new(1_000);
         assert_eq!(admit(&mut offload, &[0; 1_000]), None);
         assert_eq!(offload.queued_bytes(), 0);
@@ -243,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn room_comes_back_however_a_job_ends() {
+    fn room_is_released_however_a_job_ends() {
         let mut offload = Offload::default();
         let mut codecs = Codecs::new();
         let replaced = run(admit(&mut offload, &[0; 100_000]).unwrap(), &mut codecs);
@@ -259,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_keeps_no_big_buffer_while_it_waits() {
+    fn a_waiting_worker_keeps_no_large_buffer() {
         let mut offload = Offload::default();
         let mut codecs = Codecs::new();
         run(admit(&mut offload, &vec![7; 10 << 20]).unwrap(), &mut codecs);

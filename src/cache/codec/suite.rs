@@ -1,11 +1,11 @@
-//! The questions that every codec must answer, asked by `codec_tests!(Name)` in each codec's file.
+//! The tests that every codec must pass: `codec_tests!(Name)` in each codec's file runs them.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{CodecError, CodecId, Codecs, check, codec};
 
-/// The same tests for each codec: they run against the row of that type, by way of [`Codecs`], as everybody else does.
+/// The same tests for each codec, run through [`Codecs`].
 macro_rules! codec_tests {
     ($codec:ident) => {
         mod every_codec {
@@ -14,18 +14,18 @@ macro_rules! codec_tests {
 
             codec_tests! { @ $codec
                 values_come_back_as_they_were
-                levels_outside_the_range_are_held_to_it
+                levels_outside_the_range_become_the_nearest
                 any_value_comes_back
                 a_value_cut_short_is_an_error
                 a_changed_bit_never_panics
-                any_bytes_at_all_never_panic
-                something_behind_the_value_is_an_error
+                arbitrary_bytes_never_panic
+                bytes_after_the_value_are_an_error
                 two_values_are_not_one
                 a_length_that_is_not_declared_is_an_error
-                a_forged_length_takes_no_memory
+                a_forged_length_allocates_nothing
                 the_context_survives_damage
-                reading_takes_no_memory_once_it_has_its_buffer
-                stored_bytes_are_read_for_ever
+                reading_allocates_only_its_first_buffer
+                stored_bytes_of_every_version_are_read
             }
         }
     };
@@ -54,13 +54,13 @@ pub(super) fn json(len: usize) -> Vec<u8> {
     text
 }
 
-/// Bytes that nothing can make shorter.
+/// Bytes that no codec makes shorter.
 pub(super) fn noise(len: usize) -> Vec<u8> {
     let mut noise = Noise(2);
     (0..len).map(|_| noise.next() as u8).collect()
 }
 
-/// Values of every kind and size that matters.
+/// Values of every relevant kind and size.
 pub(super) fn values() -> Vec<Vec<u8>> {
     let mut values = vec![vec![], vec![0], b"x".to_vec(), vec![0; 100_000], json(1 << 20), noise(1 << 20)];
     for len in [2, 12, 13, 100, 1_000, 65_535, 65_536, 200_000] {
@@ -99,7 +99,7 @@ pub(super) fn values_come_back_as_they_were(id: CodecId) {
     }
 }
 
-pub(super) fn levels_outside_the_range_are_held_to_it(id: CodecId) {
+pub(super) fn levels_outside_the_range_become_the_nearest(id: CodecId) {
     let mut codecs = Codecs::new();
     let raw = json(2_000);
     let (low, high) = (*codec(id).levels().start(), *codec(id).levels().end());
@@ -148,7 +148,7 @@ pub(super) fn a_changed_bit_never_panics(id: CodecId) {
     }
 }
 
-pub(super) fn any_bytes_at_all_never_panic(id: CodecId) {
+pub(super) fn arbitrary_bytes_never_panic(id: CodecId) {
     let genuine = stored(id, &json(500));
     // Genuine beginnings get further than noise does.
     proptest!(|(head in 0..genuine.len(), tail in vec(any::<u8>(), 0..200), len in 0usize..5_000)| {
@@ -163,7 +163,7 @@ pub(super) fn any_bytes_at_all_never_panic(id: CodecId) {
     });
 }
 
-pub(super) fn something_behind_the_value_is_an_error(id: CodecId) {
+pub(super) fn bytes_after_the_value_are_an_error(id: CodecId) {
     let mut codecs = Codecs::new();
     for raw in [json(300), vec![0; 5_000], noise(100), vec![]] {
         let stored = stored(id, &raw);
@@ -181,7 +181,7 @@ pub(super) fn two_values_are_not_one(id: CodecId) {
     for (first, second) in [(json(300), json(300)), (json(300), vec![]), (vec![], json(300))] {
         let both = [stored(id, &first), stored(id, &second)].concat();
         for len in [first.len(), second.len(), first.len() + second.len()] {
-            // For the plain codec there are no values, only bytes.
+            // The plain codec cannot tell where a value ends.
             if both.len() != len {
                 assert!(codecs.decompress(id, &both, len).is_err());
             }
@@ -201,8 +201,8 @@ pub(super) fn a_length_that_is_not_declared_is_an_error(id: CodecId) {
     }
 }
 
-pub(super) fn a_forged_length_takes_no_memory(id: CodecId) {
-    // Fifty bytes, all four gigabytes that their length field can say, and an entry that says the same.
+pub(super) fn a_forged_length_allocates_nothing(id: CodecId) {
+    // Fifty bytes whose length field declares four gigabytes, and an entry that declares the same.
     let raw_len = u32::MAX as usize;
     let mut forged = stored(id, &noise(20));
     forged.resize(50, 0);
@@ -233,7 +233,7 @@ pub(super) fn the_context_survives_damage(id: CodecId) {
     }
 }
 
-pub(super) fn reading_takes_no_memory_once_it_has_its_buffer(id: CodecId) {
+pub(super) fn reading_allocates_only_its_first_buffer(id: CodecId) {
     let mut codecs = Codecs::new();
     let values: Vec<_> = [9_000, 10, 1_000, 9_000, 0, 300].map(|len| (json(len), stored(id, &json(len)))).into();
     let mut places = vec![];
@@ -246,9 +246,9 @@ pub(super) fn reading_takes_no_memory_once_it_has_its_buffer(id: CodecId) {
     assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
 }
 
-/// The first release's bytes, and those of every later change, stay in `tests/golden/codec`: a new version of a library may
-/// write other bytes, but it must read these.
-pub(super) fn stored_bytes_are_read_for_ever(id: CodecId) {
+/// The bytes of the first release, and of every later change, stay in `tests/golden/codec`: a new version of a library may
+/// write other bytes, but must read these.
+pub(super) fn stored_bytes_of_every_version_are_read(id: CodecId) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/codec");
     let read = |name: &str| std::fs::read(format!("{folder}/{name}")).unwrap_or_else(|e| panic!("{name}: {e}"));
     let mut codecs = Codecs::new();

@@ -1,9 +1,8 @@
-//! `zstd` stores a value as one Zstandard frame (RFC 8878), the codec that `auto` means.
+//! `zstd` stores a value as one Zstandard frame (RFC 8878). It is what `auto` chooses.
 //!
-//! The frame holds the value's length, because a reader needs it, and **no checksum**. It would take four bytes of every
-//! entry and time on every read (measured: 6 % at 1 KB, 20 to 30 % from 64 KB on), and guard against nothing that is not
-//! guarded already: what travels or rests in a file is under the server's own CRC-64, and a change in memory would not spare
-//! the values that are stored as they are.
+//! The frame holds the value's length, which readers need, and **no checksum**. That would cost four bytes an entry and time
+//! on every read (measured: 6 % at 1 KB, 20 to 30 % from 64 KB on), and detect little: files and dumps are under the
+//! server's own CRC-64, and damage in memory would hit uncompressed values just as well.
 
 use std::ops::RangeInclusive;
 
@@ -14,7 +13,7 @@ use super::interface::{Codec, CodecError, CodecId, Context};
 /// The codec `zstd`.
 pub(super) struct Zstd;
 
-/// What a frame of ours begins with; the format's other magic numbers stand for frames to be skipped.
+/// The start of a frame; the format's other magic numbers mark frames to skip.
 const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
 
 impl Codec for Zstd {
@@ -39,7 +38,7 @@ impl Codec for Zstd {
         if !stored.starts_with(&MAGIC) {
             return Err(corrupt);
         }
-        // Goes from block header to block header: one for each 128 KB.
+        // Walks from block header to block header: one for each 128 KB.
         if zstd_safe::find_frame_compressed_size(stored) != Ok(stored.len()) {
             return Err(corrupt);
         }
@@ -54,15 +53,15 @@ impl Codec for Zstd {
     }
 }
 
-/// Each half is made when it is first needed: 96 KB for reading; for writing 27 KB to 1.3 MB at level 3, by the value's size,
-/// and up to 85 MB at level 19 (zstd 1.5.7, measured).
+/// Each half is created at first use: 96 KB for reading; for writing 27 KB to 1.3 MB at level 3, depending on the value's
+/// size, and up to 85 MB at level 19 (zstd 1.5.7, measured).
 struct ZstdContext {
-    /// With the level it was left at.
+    /// With its present level.
     compress: Option<(CCtx<'static>, i32)>,
     decompress: Option<DCtx<'static>>,
 }
 
-/// The bytes of a compression context that are kept for good: more than the usual levels take.
+/// A compression context of up to this size is never freed: more than the usual levels take.
 const KEPT: usize = 4 << 20;
 
 impl Context for ZstdContext {
@@ -90,7 +89,7 @@ impl Context for ZstdContext {
         }
     }
 
-    /// (While it is in use, zstd itself gives back a workspace that was three times too large 128 times in a row.)
+    /// (While it is in use, zstd itself frees a workspace that was three times too large 128 times in a row.)
     fn trim(&mut self) {
         if self.compress.as_ref().is_some_and(|(context, _)| context.sizeof() > KEPT) {
             self.compress = None;
@@ -105,7 +104,7 @@ mod tests {
 
     codec_tests!(Zstd);
 
-    /// A frame by hand: header with the length in eight bytes, then blocks that each repeat one byte 128 Ki times.
+    /// A frame built by hand: header with the length in eight bytes, then blocks that each repeat one byte 128 Ki times.
     fn rle_bomb(declared: u64, blocks: usize) -> Vec<u8> {
         let mut frame = MAGIC.to_vec();
         frame.push(0b1110_0000); // length in 8 bytes, single segment, no checksum, no dictionary
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_to_be_skipped_are_not_values() {
+    fn frames_to_skip_are_not_values() {
         let skippable = [0x50, 0x2A, 0x4D, 0x18, 0, 0, 0, 0];
         let mut codecs = Codecs::new();
         assert!(codecs.decompress(CodecId::Zstd, &skippable, 0).is_err());
@@ -154,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn a_big_compression_context_is_given_back() {
+    fn a_large_compression_context_is_freed() {
         let mut context = ZstdContext { compress: None, decompress: None };
         let raw = suite::json(300_000);
         let mut out = vec![0; Zstd.max_stored_len(raw.len())];
         context.compress(&raw, 3, &mut out).unwrap();
         context.trim();
-        assert!(context.compress.is_some(), "level 3 is what is usual");
+        assert!(context.compress.is_some(), "level 3 is usual");
         context.compress(&raw, 19, &mut out).unwrap();
         context.trim();
         assert!(context.compress.is_none());

@@ -1,4 +1,4 @@
-//! What a read finds, and what it may serve of it: the same judgement for every command that reads.
+//! What a read finds and may serve: decided once for every command that reads.
 
 use crate::cache::codec::accept::Accept;
 use crate::cache::codec::{CodecId, Codecs};
@@ -9,16 +9,16 @@ use crate::cache::stats::Tally;
 use crate::cache::stats::miss_reasons::MissReason;
 use crate::cache::{Judge, Key, Keyspace, Slot};
 
-/// A value to answer with.
+/// A value to reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value<'v> {
-    /// What the bytes are encoded with: `identity`, or what the caller accepts.
+    /// The encoding of the bytes: `identity`, or one that the caller accepts.
     pub encoding: &'static str,
     /// The bytes.
     pub bytes: &'v [u8],
 }
 
-/// What a read may serve. `left_ms` is how long it stays fresh: `None` without end.
+/// What a read may serve. `left_ms` is how long it stays fresh; `None`: without end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found<'v> {
     /// A fresh value.
@@ -35,7 +35,7 @@ pub enum Found<'v> {
         /// The value.
         value: Value<'v>,
     },
-    /// The fresh knowledge that there is none.
+    /// A fresh absent entry.
     Absent {
         /// How long it stays fresh.
         left_ms: Option<u64>,
@@ -44,7 +44,7 @@ pub enum Found<'v> {
     Miss(MissReason),
 }
 
-/// What stands under a key, as the judge sees it; `stale` allows values inside a window, `accept` compressed ones.
+/// What a read of `slot` may serve. `stale` allows values inside a window, `accept` compressed ones.
 ///
 /// # Errors
 /// `WRONGTYPE` for what is neither an entry nor a plain string.
@@ -76,7 +76,7 @@ pub fn find<'v>(
     })
 }
 
-/// Why there is nothing to serve, where there is not.
+/// Why there is nothing to serve.
 pub fn miss_reason(slot: Slot<'_>, judge: Judge<'_>) -> MissReason {
     match slot {
         Slot::Entry(entry) if judge.was_invalidated(entry) => MissReason::Invalidated,
@@ -86,13 +86,13 @@ pub fn miss_reason(slot: Slot<'_>, judge: Judge<'_>) -> MissReason {
 }
 
 impl<'v> Value<'v> {
-    /// Bytes as they were stored by their owner.
+    /// Bytes that are not compressed.
     pub fn plain(bytes: &'v [u8]) -> Self {
         Value { encoding: "identity", bytes }
     }
 }
 
-/// The entry's value; `None` when it cannot be read: an unknown codec, damaged bytes.
+/// The entry's value; `None` when it cannot be read because of an unknown codec or damaged bytes.
 fn value<'v>(entry: EntryRef<'v>, codecs: &'v mut Codecs, accept: Option<Accept>) -> Option<Value<'v>> {
     let codec = entry.codec()?;
     if codec == CodecId::None {
@@ -106,10 +106,10 @@ fn value<'v>(entry: EntryRef<'v>, codecs: &'v mut Codecs, accept: Option<Accept>
 }
 
 impl Found<'_> {
-    /// Counts it: one request for `key`, under which this was found in `slot`.
+    /// Counts one request for `key`, for which this was found in `slot`.
     #[inline(always)]
     pub fn count(&self, key: &[u8], slot: Slot<'_>, policies: &Policies, tally: &mut Tally<'_>) {
-        // Nearly always, and part of what a hit costs: as little as can be.
+        // The hot path; the rest is outlined.
         if let (Found::Hit { .. }, Slot::Entry(entry)) = (self, slot) {
             tally.record_request(key, true);
             tally.of_hit(entry).hits += 1;
@@ -133,7 +133,7 @@ impl Found<'_> {
     }
 }
 
-/// What is fresh, for the commands that only ask that: an entry, absent or not, or a plain string.
+/// Whether something fresh is there: an entry, absent or not, or a plain string.
 pub fn is_fresh(slot: Slot<'_>, judge: Judge<'_>) -> bool {
     match slot {
         Slot::Entry(entry) => judge.is_fresh(entry),
@@ -142,8 +142,8 @@ pub fn is_fresh(slot: Slot<'_>, judge: Judge<'_>) -> bool {
     }
 }
 
-/// How long what was just read stays fresh, in milliseconds as replies say it: the end of its freshness or of the
-/// key, whichever comes first (`EXPIRE` can shorten, never lengthen); −1 without end.
+/// How long what was just read stays fresh, in milliseconds, for a reply: until the end of its freshness or of the key,
+/// whichever comes first (`EXPIRE` can shorten, never lengthen); −1 without end.
 pub fn fresh_ms(keys: &mut dyn Keyspace, key: Key<'_>, left_ms: Option<u64>) -> i64 {
     match (left_ms, keys.left_ms(key)) {
         (Some(a), Some(b)) => a.min(b) as i64,
