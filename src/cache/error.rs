@@ -1,25 +1,24 @@
-//! What a command can answer instead of doing anything: each says what is wrong, and how to put it right.
+//! The errors that commands reply: what is wrong, and how to correct it.
 //!
-//! The `Display` of an [`Error`] *is* the wire text, code first; `tests/golden/errors.txt` keeps it still. Words
-//! that came from the client are shown shortened and with everything unprintable escaped, since an error is one
-//! line.
+//! The `Display` of an [`Error`] *is* the wire text, code first; `tests/golden/errors.txt` pins it. Words from the
+//! client are shortened, and everything unprintable in them is escaped, because an error is one line.
 
 use std::fmt;
 
-/// A refusal. Nothing has been changed.
+/// A refusal. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// Too few or too many words.
     Arity(&'static str),
     /// A word that is unknown, repeated, in conflict with another, or lacks what must follow it.
     Syntax(Word),
-    /// A value that is not what the option wants: option, word, what would be right.
+    /// A value that the option does not accept: option, word, what would be right.
     Invalid {
         /// The option, such as `TTL`.
         what: &'static str,
-        /// What was said.
+        /// The word.
         word: Word,
-        /// What would be right.
+        /// What is accepted.
         want: String,
     },
     /// A count that does not fit what follows it.
@@ -27,36 +26,36 @@ pub enum Error {
         /// The option, such as `TAGS`.
         what: &'static str,
         /// The count.
-        said: u64,
+        count: u64,
         /// How many words there are.
         found: usize,
     },
     /// A value over `smartcache.max-value`.
     TooLarge {
-        /// Its bytes.
+        /// Its length.
         bytes: usize,
         /// The limit.
         limit: u64,
     },
     /// The key holds something that is neither an entry nor a plain string.
     WrongType,
-    /// The server has no memory left to store anything in.
+    /// The server has no memory left for a store.
     OutOfMemory,
-    /// This node is a replica, and what was asked for is its primary's to give.
+    /// This node is a replica, and only its primary can do this.
     ReadOnly,
-    /// The user may not do this: which permission is missing.
+    /// The permission that the user lacks.
     NoPermission(String),
-    /// A subject that does not exist, or is not allowed: the whole sentence.
+    /// Another refusal: the whole sentence.
     Refused(String),
-    /// A panic was caught: a bug of ours.
+    /// A panic was caught: a bug in this module.
     Internal,
 }
 
-/// A word of the client's, made fit to be shown: one line, printable, short.
+/// A word from the client, to show in an error: one line, printable, short.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word(String);
 
-/// The most of a word that an error shows.
+/// How many bytes of a word an error shows.
 const SHOWN: usize = 64;
 
 impl From<&[u8]> for Word {
@@ -74,7 +73,7 @@ impl From<&str> for Word {
 }
 
 impl Word {
-    /// A word that is fit to be shown already.
+    /// A word that is escaped already.
     pub fn escaped(shown: &str) -> Self {
         Word(shown.to_owned())
     }
@@ -102,14 +101,14 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Arity(command) => {
-                // As the server names subcommands.
+                // The server's own form of subcommands.
                 let name = command.to_ascii_lowercase().replace(' ', "|");
                 write!(f, "ERR wrong number of arguments for '{name}' command")
             }
             Error::Syntax(word) => write!(f, "ERR syntax error near '{word}'"),
             Error::Invalid { what, word, want } => write!(f, "ERR invalid {what} '{word}': {want}"),
-            Error::Count { what, said, found } => {
-                write!(f, "ERR {what} says {said}, but {found} follow: give the count of what follows")
+            Error::Count { what, count, found } => {
+                write!(f, "ERR {what} says {count}, but {found} follow: give the count of what follows")
             }
             Error::TooLarge { bytes, limit } => write!(
                 f,
@@ -132,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_with_line_breaks_or_of_a_megabyte_makes_one_short_line() {
+    fn a_word_with_line_breaks_or_of_a_megabyte_becomes_one_short_line() {
         assert_eq!(Error::syntax(b"a\r\n-ERR b\0").to_string(), r"ERR syntax error near 'a\r\n-ERR b\x00'");
         assert!(Error::syntax(&[b'x'; 1 << 20]).to_string().len() < 100);
     }

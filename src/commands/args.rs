@@ -82,7 +82,7 @@ impl<'w> Args<'w> {
         let count = self.positive(what, option, max)?;
         let found = self.left();
         if count > found as u64 {
-            return Err(Error::Count { what, said: count, found });
+            return Err(Error::Count { what, count, found });
         }
         let words = &self.words[self.at..self.at + count as usize];
         self.at += count as usize;

@@ -42,7 +42,7 @@ const MAX_KEYS: u64 = 1 << 30;
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let count = args.positive("numkeys", b"numkeys", MAX_KEYS)?;
     if count * 2 > args.left() as u64 {
-        return Err(Error::Count { what: "numkeys", said: count, found: args.left() / 2 });
+        return Err(Error::Count { what: "numkeys", count, found: args.left() / 2 });
     }
     let mut pairs: SmallVec<[(Key<'w>, &'w [u8]); 8]> = SmallVec::new();
     for _ in 0..count {

@@ -95,7 +95,7 @@ fn variants() -> Vec<Error> {
         Error::Arity("SMARTCACHE.RULE SET"),
         Error::syntax(b"WORD"),
         Error::invalid("TTL", b"x", "what would be right"),
-        Error::Count { what: "TAGS", said: 3, found: 2 },
+        Error::Count { what: "TAGS", count: 3, found: 2 },
         Error::TooLarge { bytes: 11, limit: 10 },
         Error::WrongType,
         Error::OutOfMemory,
