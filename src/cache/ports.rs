@@ -1,16 +1,16 @@
-//! The ports: what the core asks of its host. A real server is behind them in `host/`, memory in the test node.
+//! The ports: what the core asks of its host, which is a server in `host/` and memory in the test node.
 
 use super::entry::{Entry, EntryMut, EntryRef};
 use super::key::Key;
 
-/// What stands under a key.
+/// What is under a key.
 #[derive(Clone, Copy, Debug)]
 pub enum Slot<'k> {
     /// Nothing, or something the server has let expire.
     Empty,
     /// One of our entries, whatever its state.
     Entry(EntryRef<'k>),
-    /// A plain string of the server's own, of so many bytes: read as a fresh entry without windows.
+    /// A plain string of the server, of so many bytes: read as a fresh entry without windows.
     Text(usize),
     /// Anything else, such as a list: `WRONGTYPE`.
     Other,
@@ -18,16 +18,16 @@ pub enum Slot<'k> {
 
 /// The keyspace of one database, as a command sees it.
 ///
-/// Methods take `&mut self` because the server's lookup may expire a key, and because at most one key is
-/// held open at a time: what `look` returns lives until the next call.
+/// Methods take `&mut self` because the server's lookup may expire a key, and because at most one key is open at a
+/// time: what `look` returns lives until the next call.
 pub trait Keyspace {
-    /// What stands under `key`, for serving it: counts as an access (LRU, `keyspace_hits`).
+    /// What is under `key`, to serve it: counts as an access (LRU, `keyspace_hits`).
     fn look(&mut self, key: Key<'_>) -> Slot<'_>;
 
-    /// What stands under `key`, for looking at it: counts as no access where the server allows that.
+    /// What is under `key`, to inspect it: counts as no access where the server allows that.
     fn peek(&mut self, key: Key<'_>) -> Slot<'_>;
 
-    /// The bytes of the plain string under `key`, without changing how the server keeps it; `None` when there is none.
+    /// The bytes of the plain string under `key`, without changing its encoding; `None` when there is none.
     fn text(&mut self, key: Key<'_>) -> Option<&[u8]>;
 
     /// How many milliseconds are left until the server deletes `key`; `None` without expiry or key.
@@ -36,7 +36,7 @@ pub trait Keyspace {
     /// The bytes of memory that the server counts for the key's value; 0 when it cannot tell.
     fn memory_bytes(&mut self, key: Key<'_>) -> u64;
 
-    /// Puts `entry` under `key`, whatever was there, to be deleted by the server at `expire_at`.
+    /// Puts `entry` under `key` in place of anything there. The server deletes it at `expire_at`.
     fn set(&mut self, key: Key<'_>, entry: Entry, expire_at: Option<u64>);
 
     /// The entry under `key`, to change its header in place; `None` when there is none.
@@ -45,11 +45,11 @@ pub trait Keyspace {
     /// Sets when the server deletes `key` (`None`: never).
     fn set_expire_at(&mut self, key: Key<'_>, at: Option<u64>);
 
-    /// Removes `key`, whatever it holds; whether there was something.
+    /// Removes `key`, whatever it holds; whether it existed.
     fn remove(&mut self, key: Key<'_>) -> bool;
 }
 
-/// Where a command's answer goes. Each call writes one element; containers announce their length first.
+/// Where a command's reply goes. Each call writes one element; containers begin with their length.
 pub trait Reply {
     /// A simple string, such as `OK`.
     fn simple(&mut self, text: &str);
@@ -67,23 +67,23 @@ pub trait Reply {
     fn map(&mut self, len: usize);
 }
 
-/// Who is calling, as far as a command may have to know.
+/// The caller of a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caller {
     /// The selected database.
     pub db: i32,
-    /// The command comes from our primary, from an AOF or from another trusted source: obey, do not judge.
+    /// The command comes from our primary, an AOF or another trusted source: it is obeyed without checks.
     pub trusted: bool,
-    /// The command brings a slot from another node: obey, but its clock is another's.
+    /// The command brings a slot from another node: it is obeyed, but its stamp is of another clock.
     pub importing: bool,
-    /// Another primary of the cluster passes on what its caller was allowed to say: do not ask for permission, but run it
-    /// as a command of this node's own, with a stamp of its own, replicated.
+    /// The command is passed on by another primary of the cluster, which has checked its caller's permissions: it runs
+    /// without a check, but as a command of this node, with its own stamp, replicated.
     pub passed_on: bool,
 }
 
 impl Caller {
-    /// Whether it may say whatever it says: it has been asked elsewhere.
-    pub fn has_leave(&self) -> bool {
+    /// Whether its permissions have been checked elsewhere.
+    pub fn is_authorized(&self) -> bool {
         self.trusted || self.passed_on
     }
 }
@@ -91,7 +91,7 @@ impl Caller {
 /// What a user may do with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
-    /// See what it holds: `%R`.
+    /// Read its value: `%R`.
     Read,
     /// Change or remove it: `%W`.
     Write,
@@ -106,32 +106,33 @@ impl std::fmt::Display for Right {
     }
 }
 
-/// What is asked of the server only where it matters, since asking costs.
+/// What a command asks of the server on demand, because each call costs.
 pub trait Server {
-    /// The number of the caller's connection.
+    /// The id of the caller's connection.
     fn client(&self) -> u64;
-    /// Whether the caller may be kept waiting: not in `MULTI`, scripts and functions.
+    /// Whether the caller may be parked: not in `MULTI`, scripts and functions.
     fn may_wait(&self) -> bool;
     /// Whether this node is a replica: it grants no leases.
     fn is_replica(&self) -> bool;
-    /// Whether a command that needs memory is to be refused.
+    /// Whether commands that need memory are refused.
     fn out_of_memory(&self) -> bool;
-    /// Whether the caller's user may do this with the key, which its command does not name as one.
+    /// Whether the caller's user has this right to the key, which the server does not check because it is not among the
+    /// command's declared keys.
     fn may(&self, right: Right, key: &[u8]) -> bool;
-    /// Whether the caller's user may do this with every key that begins so; `None` where the server cannot tell.
+    /// Whether the caller's user has this right to every key with the prefix; `None` where the server cannot tell.
     fn may_prefix(&self, right: Right, prefix: &[u8]) -> Option<bool>;
-    /// Whether the caller's user may do this with every key.
+    /// Whether the caller's user has this right to every key.
     fn may_all(&self, right: Right) -> bool;
-    /// The server by its own account.
+    /// What the server reports about itself.
     fn server_info(&self) -> ServerInfo;
 }
 
-/// The server by its own account. Asking costs it some 100 µs.
+/// What the server reports about itself. The query costs some 100 µs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerInfo {
     /// `used_memory`
     pub memory_used_bytes: u64,
-    /// What of it does not count towards the limit: buffers of replicas and of the AOF.
+    /// The part that does not count towards the limit: buffers of replicas and of the AOF.
     pub memory_uncounted_bytes: u64,
     /// `maxmemory`; 0 without limit.
     pub memory_max_bytes: u64,

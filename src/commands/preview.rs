@@ -29,7 +29,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let word = args.word()?;
     let selector = parse_selector(args, word)?.ok_or_else(|| Error::syntax(word))?;
     args.finish()?;
-    if !cx.caller.has_leave() {
+    if !cx.caller.is_authorized() {
         check_permission(cx, Right::Read, &selector)?;
     }
     if !cx.server.may_wait() {

@@ -5,7 +5,7 @@ use super::spec::{Arg, Command, Flag, Keys, Kind, Run, Table};
 use crate::cache::cluster::bus::PassOn;
 use crate::cache::effects::Effect;
 use crate::cache::error::{Error, Word};
-use crate::cache::rules::{Origin, Rule, RuleError, RuleSpec, Said};
+use crate::cache::rules::{OptionValue, Origin, Rule, RuleError, RuleSpec};
 use crate::cache::{Cx, Reply};
 
 /// The container of the subcommands.
@@ -170,7 +170,7 @@ fn set<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 fn del<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let name = args.word()?;
     args.finish()?;
-    let existed = cx.state.policies.del(name, cx.caller.has_leave())?;
+    let existed = cx.state.policies.del(name, cx.caller.is_authorized())?;
     if existed {
         cx.effects.push(Effect::ReplicateVerbatim);
     }
@@ -241,7 +241,7 @@ fn explain<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
 
 /// Writes a rule as a map of the options that were given.
 fn show(reply: &mut dyn Reply, rule: &Rule) {
-    let options = rule.spec().said();
+    let options = rule.spec().options();
     reply.map(2 + options.len());
     reply.bulk(b"name");
     reply.bulk(rule.name().as_bytes());
@@ -253,14 +253,14 @@ fn show(reply: &mut dyn Reply, rule: &Rule) {
     for (word, value) in options {
         reply.bulk(word.as_bytes());
         match value {
-            Said::Texts(texts) => {
+            OptionValue::Texts(texts) => {
                 reply.array(texts.len());
                 texts.iter().for_each(|text| reply.bulk(text));
             }
-            Said::Integer(n) => reply.int(n),
-            Said::Millis(n) | Said::Bytes(n) => reply.int(n as i64),
-            Said::Number(x) => reply.double(x),
-            Said::Codec(codec) => reply.bulk(codec.name().as_bytes()),
+            OptionValue::Integer(n) => reply.int(n),
+            OptionValue::Millis(n) | OptionValue::Bytes(n) => reply.int(n as i64),
+            OptionValue::Number(x) => reply.double(x),
+            OptionValue::Codec(codec) => reply.bulk(codec.name().as_bytes()),
         }
     }
 }

@@ -1,17 +1,17 @@
 //! From a key to its policy: which rule it matches, and what that rule and the settings decide.
 //!
-//! - [`spec`]: what was said, as words or as JSON.
-//! - [`policy`]: what it means, and how long an entry lives.
+//! - [`spec`]: rules as they are written, in words or in JSON.
+//! - [`policy`]: what follows from a rule and the settings, and how long an entry lives.
 //! - [`template`]: the tags that a rule gives its keys.
 //! - [`Policies`] keeps the rules in matching order and finds the first that matches.
 //!
-//! Rules come from two places. Those made by *command* are data, replicated and persisted. *Configured* ones stand in
-//! the setting `smartcache.rules` of this node. A configured rule hides a commanded one of the same name, which is
-//! back as soon as the configured one is gone.
+//! Rules have two origins. Those made by *command* are data, replicated and persisted. *Configured* ones are in the
+//! setting `smartcache.rules` of this node. A configured rule hides a commanded one of the same name until it is
+//! removed.
 //!
 //! The first match wins: a higher `PRIORITY` first, then configured rules in their order, then commanded ones, the
-//! oldest first. A rule that is set again keeps its age, so that changing its TTL does not change which keys it gets;
-//! to move it to the end, delete it first.
+//! oldest first. A rule that is set again keeps its age, so that changing its TTL does not change which keys it
+//! matches; to move it to the end, delete it first.
 
 pub mod policy;
 pub mod spec;
@@ -27,9 +27,9 @@ use crate::cache::ids::RuleId;
 
 pub use policy::{Lifetime, Policy};
 use spec::MAX_RULES;
-pub use spec::{RuleError, RuleList, RuleSpec, Said};
+pub use spec::{OptionValue, RuleError, RuleList, RuleSpec};
 
-/// Where a rule comes from. Configured ones are asked first.
+/// Where a rule comes from. Configured rules come first in matching order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// The setting `smartcache.rules`.
@@ -65,12 +65,12 @@ impl Rule {
         self.origin
     }
 
-    /// What was said.
+    /// The rule as it was written.
     pub fn spec(&self) -> &RuleSpec {
         &self.spec
     }
 
-    /// Its priority; 0 when none was said.
+    /// Its priority; 0 when none was given.
     pub fn priority(&self) -> i64 {
         self.spec.priority.unwrap_or(0)
     }
@@ -80,13 +80,13 @@ impl Rule {
         self.spec.matches.iter().map(Glob::pattern)
     }
 
-    /// What it decides.
+    /// The policy of its keys.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The tags it gives to `key`, by the first of its patterns that matches. One that would be empty or too long for a
-    /// tag is left out.
+    /// The tags it gives to `key`, by the first of its patterns that matches. Tags that would be empty or too long are
+    /// omitted.
     pub fn tags<'r>(&'r self, key: &'r [u8]) -> impl Iterator<Item = Vec<u8>> + 'r {
         let wanted = !self.spec.tags.is_empty();
         let glob = self.spec.matches.iter().find(|glob| wanted && glob.matches(key));
@@ -94,12 +94,12 @@ impl Rule {
     }
 }
 
-/// Why a key is treated as it is: what `RULE EXPLAIN` tells.
+/// Why a key is treated as it is: what `RULE EXPLAIN` replies.
 #[derive(Clone, Debug)]
 pub struct Explanation<'p> {
     /// The rule, if one matches.
     pub rule: Option<&'p Rule>,
-    /// What is decided for the key.
+    /// The policy of the key.
     pub policy: &'p Policy,
     /// The shortest and longest lifetime of a value that jitter may draw; `None` for no end.
     pub ttl_ms: Option<(u64, u64)>,
@@ -119,32 +119,32 @@ pub struct Policies {
     next_age: u64,
     last_id: u16,
 
-    // What follows from `rules`, made anew by `index` after every change:
+    // Derived from `rules`, rebuilt by `index` after every change:
     /// The rules in force, in matching order.
     order: Vec<usize>,
     /// Their patterns, in the same order.
     probes: Vec<Probe>,
     /// The rule in force for each id; `NOWHERE` for ids without.
     by_id: Vec<u16>,
-    /// The most tags that any of them makes.
+    /// The most tags that any of them gives to a key.
     most_tags: usize,
 }
 
-/// One pattern of one rule. Small and side by side, because most keys are told from most patterns by `needs` alone.
+/// One pattern of one rule. Small and contiguous, because `needs` alone rules out most patterns for most keys.
 #[derive(Clone, Copy, Debug)]
 struct Probe {
     needs: Prefilter,
-    /// The place in `rules`, and that among the rule's patterns.
+    /// The index in `rules`, and that in the rule's patterns.
     rule: u16,
     glob: u16,
 }
 
-/// No place in `rules`, which has at most twice `MAX_RULES`.
+/// Not an index in `rules`, which has at most twice `MAX_RULES`.
 const NOWHERE: u16 = u16::MAX;
 
 impl Policies {
-    /// The policies that follow from the settings: `base` for keys without a rule, and the configured rules. There are no
-    /// commanded rules yet.
+    /// The policies that follow from the settings: `base` for keys without a rule, and the configured rules. There are
+    /// no commanded rules yet.
     pub fn new(base: Policy, configured: &RuleList) -> Self {
         let mut policies = Self {
             base,
@@ -185,7 +185,7 @@ impl Policies {
         self.index();
     }
 
-    /// Makes a commanded rule, or replaces the one of that name whole.
+    /// Adds a commanded rule, or replaces the one of that name whole.
     pub fn set(&mut self, spec: RuleSpec) -> Result<(), RuleError> {
         let policy = self.base.with(&spec);
         if let Some(rule) = self.commanded_mut().find(|rule| rule.name() == spec.name()) {
@@ -203,9 +203,9 @@ impl Policies {
         Ok(())
     }
 
-    /// Deletes a commanded rule; whether there was one. A configured name is refused with an error that says where it
-    /// comes from, unless our primary or our AOF says it (`obey`): what is replicated must not depend on this node's
-    /// configuration, and then the commanded rule goes that the configured one hides.
+    /// Deletes a commanded rule; whether there was one. The name of a configured rule is refused, unless the command
+    /// comes from our primary or our AOF (`obey`): what is replicated must not depend on this node's configuration, so
+    /// the hidden commanded rule is deleted.
     pub fn del(&mut self, name: &[u8], obey: bool) -> Result<bool, RuleError> {
         let named = |rule: &Rule| rule.name().as_bytes() == name;
         let configured = self.rules.iter().find(|rule| rule.origin == Origin::Configured && named(rule));
@@ -220,7 +220,7 @@ impl Policies {
         Ok(at.is_some())
     }
 
-    /// Forgets all commanded rules: before those of another node are loaded.
+    /// Deletes all commanded rules, before others are loaded.
     pub fn clear_commanded(&mut self) {
         self.rules.retain(|rule| rule.origin == Origin::Configured);
         self.index();
@@ -236,8 +236,8 @@ impl Policies {
         self.order.iter().map(|&at| &self.rules[at])
     }
 
-    /// The commanded rules, hidden ones too, oldest first: what is persisted. [`set`](Self::set) in this order makes
-    /// the same again.
+    /// The commanded rules, hidden ones too, oldest first: what is persisted. [`set`](Self::set) in this order restores
+    /// them.
     pub fn commanded(&self) -> impl Iterator<Item = &Rule> {
         let mut rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.origin == Origin::Commanded).collect();
         rules.sort_by_key(|rule| rule.age);
@@ -274,17 +274,17 @@ impl Policies {
         self.most_tags
     }
 
-    /// What a rule, or none, decides.
+    /// The policy of a rule, or that of keys without one.
     pub fn policy<'p>(&'p self, rule: Option<&'p Rule>) -> &'p Policy {
         rule.map_or(&self.base, Rule::policy)
     }
 
-    /// What would happen to `key` when stored with a `TTL` in milliseconds, or without.
+    /// How `key` would be treated if it were stored, with a `TTL` in milliseconds or without.
     pub fn explain(&self, key: &[u8], ttl_ms: Option<u64>) -> Explanation<'_> {
         let rule = self.find(key);
         let policy = self.policy(rule);
-        let said = ttl_ms.map_or(Lifetime::Default, Lifetime::Base);
-        let value = [0.0, 1.0].map(|random| policy.deadline(said, 0, random));
+        let lifetime = ttl_ms.map_or(Lifetime::Default, Lifetime::Base);
+        let value = [0.0, 1.0].map(|random| policy.deadline(lifetime, 0, random));
         let absent = [0.0, 1.0].map(|random| policy.absent_deadline(Lifetime::Default, 0, random));
         Explanation {
             rule,
@@ -299,10 +299,10 @@ impl Policies {
         self.rules.iter_mut().filter(|rule| rule.origin == Origin::Commanded)
     }
 
-    /// The next id that is free. Those it gave since the last `index` are taken too, but far behind: it comes round
-    /// after 65,535.
+    /// The next free id. Ids that it gave since the last `index` are not in `by_id` yet, but it reaches them only after
+    /// all 65,535.
     fn next_id(&mut self) -> RuleId {
-        // Ends: at most twice MAX_RULES ids are taken.
+        // It ends, because at most twice MAX_RULES ids are taken.
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
             if self.rule(RuleId(self.last_id)).is_none() {
@@ -311,6 +311,7 @@ impl Policies {
         }
     }
 
+    /// Rebuilds what is derived from `rules`.
     fn index(&mut self) {
         let configured = self.rules.iter().filter(|rule| rule.origin == Origin::Configured);
         let hiding: HashSet<RuleId> = configured.map(|rule| rule.id).collect();

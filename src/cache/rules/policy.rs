@@ -1,18 +1,17 @@
-//! What a rule and the settings mean together, worked out once, so that a `SET` only has to do the sum.
+//! What follows from a rule and the settings, computed once, so that a `SET` only computes the end of freshness.
 //!
 //! ```text
-//! said           a value lives                                            an absent entry lives
+//! given          a value lives                                            an absent entry lives
 //! nothing        default × SCALE × jitter, inside MIN … MAX and max-ttl    NEGATIVE × jitter, at most max-ttl
 //! TTL d          d × SCALE × jitter, inside MIN … MAX and max-ttl          d × jitter, at most max-ttl
-//! EX PX          as said, at most MAX and max-ttl                         as said, at most max-ttl
+//! EX PX          as given, at most MAX and max-ttl                        as given, at most max-ttl
 //! EXAT PXAT      until then, at most MAX and max-ttl from now              until then, at most max-ttl from now
 //! PERSIST        for ever, or MAX or max-ttl where they are set           for ever, or max-ttl where it is set
 //! ```
 //!
 //! The default is the rule's `TTL`, then `default-ttl`; jitter is a number drawn from `[1 − JITTER, 1 + JITTER]`.
-//! "No end" counts as the longest lifetime of all, whether `PERSIST` or `default-ttl 0` says it: `MAX` and `max-ttl`
-//! are promises to the operator, and a promise with a way round it is none. Where `MIN` and `max-ttl` disagree,
-//! `max-ttl` wins.
+//! Without end counts as the longest lifetime, by `PERSIST` as by `default-ttl 0`, so that `MAX` and `max-ttl` have no
+//! exception. Where `MIN` and `max-ttl` disagree, `max-ttl` wins.
 
 use super::spec::RuleSpec;
 use crate::cache::{codec::Choice, units::MAX_DURATION_MS};
@@ -20,19 +19,19 @@ use crate::cache::{codec::Choice, units::MAX_DURATION_MS};
 /// How long a command wants an entry to live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
-    /// Nothing was said.
+    /// None was given.
     Default,
-    /// `TTL`, in milliseconds: a base, to be scaled, drawn and bounded.
+    /// `TTL`, in milliseconds: a base, to be scaled, jittered and bounded.
     Base(u64),
-    /// `EX`, `PX`, in milliseconds: as it is, but bounded above.
+    /// `EX`, `PX`, in milliseconds: only bounded above.
     In(u64),
-    /// `EXAT`, `PXAT`, in milliseconds of Unix time: as it is, but bounded above. May be past.
+    /// `EXAT`, `PXAT`, in milliseconds of Unix time: only bounded above. May be past.
     At(u64),
     /// `PERSIST`.
     Forever,
 }
 
-/// Everything that is decided for a key.
+/// The values that apply to a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// The base of a value's lifetime; `None` for no end.
@@ -45,7 +44,7 @@ pub struct Policy {
     pub max_ms: Option<u64>,
     /// The server's bound on every lifetime.
     pub max_ttl_ms: Option<u64>,
-    /// How far a lifetime may be from its base, as a part of it.
+    /// How far a lifetime may be from its base, as a fraction of it.
     pub jitter: f64,
     /// For how long after freshness a stale value is served while one caller reloads it.
     pub swr_ms: u64,
@@ -66,7 +65,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The same with what a rule says instead.
+    /// The same, overridden by what a rule gives.
     pub fn with(&self, rule: &RuleSpec) -> Self {
         Self {
             ttl_ms: rule.ttl_ms.or(self.ttl_ms),
@@ -89,11 +88,11 @@ impl Policy {
     /// Until when a value stored at `now_ms` is fresh, in milliseconds of Unix time; `None` for no end.
     ///
     /// `random` is from 0 to 1 and makes the jitter. The result grows with it, so 0 and 1 give the range. Only a moment
-    /// that was said outright can be past already.
-    pub fn deadline(&self, said: Lifetime, now_ms: u64, random: f64) -> Option<u64> {
+    /// given as such can be past already.
+    pub fn deadline(&self, wanted: Lifetime, now_ms: u64, random: f64) -> Option<u64> {
         let most = [self.max_ms, self.max_ttl_ms].into_iter().flatten().min();
-        let from_base = |base| self.drawn(base, self.scale, random).max(self.min_ms.unwrap_or(0));
-        let lifetime = match said {
+        let from_base = |base| self.jittered(base, self.scale, random).max(self.min_ms.unwrap_or(0));
+        let lifetime = match wanted {
             Lifetime::Default => self.ttl_ms.map(from_base),
             Lifetime::Base(ms) => Some(from_base(ms)),
             Lifetime::In(ms) => Some(ms),
@@ -103,11 +102,11 @@ impl Policy {
         after(lifetime, most, now_ms)
     }
 
-    /// The same for an absent entry, which `SCALE`, `MIN` and `MAX` do not concern.
-    pub fn absent_deadline(&self, said: Lifetime, now_ms: u64, random: f64) -> Option<u64> {
-        let lifetime = match said {
-            Lifetime::Default => Some(self.drawn(self.negative_ms, 1.0, random)),
-            Lifetime::Base(ms) => Some(self.drawn(ms, 1.0, random)),
+    /// The same for an absent entry, to which `SCALE`, `MIN` and `MAX` do not apply.
+    pub fn absent_deadline(&self, wanted: Lifetime, now_ms: u64, random: f64) -> Option<u64> {
+        let lifetime = match wanted {
+            Lifetime::Default => Some(self.jittered(self.negative_ms, 1.0, random)),
+            Lifetime::Base(ms) => Some(self.jittered(ms, 1.0, random)),
             Lifetime::In(ms) => Some(ms),
             Lifetime::At(at) => return Some(until(at, self.max_ttl_ms, now_ms)),
             Lifetime::Forever => None,
@@ -115,9 +114,9 @@ impl Policy {
         after(lifetime, self.max_ttl_ms, now_ms)
     }
 
-    /// A base made a lifetime: at least a millisecond, because a base never means "delete", and at most the longest
-    /// duration there is.
-    fn drawn(&self, base_ms: u64, scale: f64, random: f64) -> u64 {
+    /// The lifetime from a base: at least a millisecond, because a base never means "delete", and at most the longest
+    /// duration.
+    fn jittered(&self, base_ms: u64, scale: f64, random: f64) -> u64 {
         let jitter = 1.0 - self.jitter + 2.0 * self.jitter * random;
         let ms = base_ms as f64 * scale * jitter;
         // The cast saturates, and makes 0 of NaN.
@@ -137,7 +136,7 @@ fn until(at: u64, most: Option<u64>, now_ms: u64) -> u64 {
     moment(at.min(latest))
 }
 
-/// The server keeps moments as signed numbers.
+/// The server stores moments as signed numbers.
 fn moment(ms: u64) -> u64 {
     ms.min(i64::MAX as u64)
 }
@@ -158,13 +157,13 @@ mod tests {
         Settings::default().policy().with(&rule(line).unwrap())
     }
 
-    /// How long a value lives when the middle is drawn.
-    fn lives(policy: &Policy, said: Lifetime) -> Option<u64> {
-        policy.deadline(said, NOW, 0.5).map(|at| at - NOW)
+    /// How long a value lives with jitter at its middle.
+    fn lives(policy: &Policy, wanted: Lifetime) -> Option<u64> {
+        policy.deadline(wanted, NOW, 0.5).map(|at| at - NOW)
     }
 
-    fn absent_lives(policy: &Policy, said: Lifetime) -> Option<u64> {
-        policy.absent_deadline(said, NOW, 0.5).map(|at| at - NOW)
+    fn absent_lives(policy: &Policy, wanted: Lifetime) -> Option<u64> {
+        policy.absent_deadline(wanted, NOW, 0.5).map(|at| at - NOW)
     }
 
     #[test]
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_is_scaled_then_drawn_then_bounded() {
+    fn a_base_is_scaled_then_jittered_then_bounded() {
         let scaled = policy("r MATCH * SCALE 2 JITTER 0.5");
         for (random, ms) in [(0.0, 10_000), (0.25, 15_000), (0.5, 20_000), (1.0, 30_000)] {
             assert_eq!(scaled.deadline(Lifetime::Base(10_000), NOW, random), Some(NOW + ms));
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_said_outright_is_only_bounded_above() {
+    fn an_exact_lifetime_is_only_bounded_above() {
         let policy = policy("r MATCH * TTL 3 SCALE 2 JITTER 1 MIN 50 MAX 100");
         for random in [0.0, 1.0] {
             assert_eq!(policy.deadline(Lifetime::In(10_000), NOW, random), Some(NOW + 10_000));
@@ -209,14 +208,14 @@ mod tests {
         assert_eq!(lives(&settings.policy(), Lifetime::Forever), None);
         assert_eq!(lives(&policy("r MATCH * MAX 9"), Lifetime::Forever), Some(9_000));
         let operated = Settings { default_ttl_ms: 0, max_ttl_ms: 8_000, ..settings }.policy();
-        for said in [Lifetime::Forever, Lifetime::Default, Lifetime::In(9_000), Lifetime::Base(9_000)] {
-            assert_eq!(lives(&operated, said), Some(8_000));
-            assert_eq!(lives(&operated.with(&rule("r MATCH * MIN 10 MAX 20").unwrap()), said), Some(8_000));
+        for lifetime in [Lifetime::Forever, Lifetime::Default, Lifetime::In(9_000), Lifetime::Base(9_000)] {
+            assert_eq!(lives(&operated, lifetime), Some(8_000));
+            assert_eq!(lives(&operated.with(&rule("r MATCH * MIN 10 MAX 20").unwrap()), lifetime), Some(8_000));
         }
     }
 
     #[test]
-    fn an_absent_entry_is_drawn_but_neither_scaled_nor_held_by_the_rules_bounds() {
+    fn an_absent_entry_is_jittered_but_neither_scaled_nor_bounded_by_the_rule() {
         let policy = policy("r MATCH * NEGATIVE 10 SCALE 3 MIN 4 MAX 5 JITTER 0.5");
         assert_eq!(absent_lives(&policy, Lifetime::Default), Some(10_000));
         assert_eq!(policy.absent_deadline(Lifetime::Default, NOW, 0.0), Some(NOW + 5_000));
@@ -225,13 +224,13 @@ mod tests {
         assert_eq!(absent_lives(&policy, Lifetime::Forever), None);
         assert_eq!(policy.absent_deadline(Lifetime::At(5), NOW, 0.5), Some(5));
         let operated = Policy { max_ttl_ms: Some(2_000), ..policy };
-        for said in [Lifetime::Default, Lifetime::Base(7_000), Lifetime::In(9_000), Lifetime::Forever] {
-            assert_eq!(absent_lives(&operated, said), Some(2_000));
+        for lifetime in [Lifetime::Default, Lifetime::Base(7_000), Lifetime::In(9_000), Lifetime::Forever] {
+            assert_eq!(absent_lives(&operated, lifetime), Some(2_000));
         }
     }
 
     #[test]
-    fn a_base_never_comes_out_as_nothing_nor_beyond_a_hundred_years() {
+    fn a_base_never_becomes_nothing_or_more_than_a_hundred_years() {
         assert_eq!(policy("r MATCH * JITTER 1").deadline(Lifetime::Base(5), NOW, 0.0), Some(NOW + 1));
         assert_eq!(lives(&policy("r MATCH * SCALE 0.0001"), Lifetime::Base(1)), Some(1));
         assert_eq!(lives(&policy("r MATCH * SCALE 1000000"), Lifetime::Base(u64::MAX)), Some(MAX_DURATION_MS));
@@ -244,10 +243,10 @@ mod tests {
         ) {
             let policy = Policy { max_ttl_ms, ..Settings::default().policy() }.with(&rule);
             let most = |limits: &[Option<u64>]| limits.iter().flatten().min().copied();
-            for said in [Lifetime::Default, Lifetime::Base(ms), Lifetime::In(ms), Lifetime::At(ms), Lifetime::Forever] {
-                let absent = policy.absent_deadline(said, now, random);
+            for lifetime in [Lifetime::Default, Lifetime::Base(ms), Lifetime::In(ms), Lifetime::At(ms), Lifetime::Forever] {
+                let absent = policy.absent_deadline(lifetime, now, random);
                 for (at, most) in [
-                    (policy.deadline(said, now, random), most(&[policy.max_ms, max_ttl_ms])),
+                    (policy.deadline(lifetime, now, random), most(&[policy.max_ms, max_ttl_ms])),
                     (absent, most(&[max_ttl_ms])),
                 ] {
                     prop_assert!(at.is_some() || most.is_none());
@@ -256,12 +255,12 @@ mod tests {
                     prop_assert!(at <= now.saturating_add(most.unwrap_or(u64::MAX)));
                 }
                 if let (Lifetime::Default | Lifetime::Base(_), Some(min), Some(at)) =
-                    (said, policy.min_ms, policy.deadline(said, now, random))
+                    (lifetime, policy.min_ms, policy.deadline(lifetime, now, random))
                 {
                     prop_assert!(at >= moment(now.saturating_add(min.min(max_ttl_ms.unwrap_or(min)))));
                 }
-                let bounds = [0.0, 1.0].map(|end| policy.deadline(said, now, end));
-                let at = policy.deadline(said, now, random);
+                let bounds = [0.0, 1.0].map(|end| policy.deadline(lifetime, now, end));
+                let at = policy.deadline(lifetime, now, random);
                 prop_assert!(bounds[0] <= at && at <= bounds[1]);
             }
         }

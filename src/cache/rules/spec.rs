@@ -1,14 +1,14 @@
-//! What somebody said when he made a rule: the words of `RULE SET`, and the same words as JSON.
+//! A rule as it is written: as the words of `RULE SET`, or as JSON.
 //!
-//! Both ways in go through `RuleSpec::set_word`, word by word, so that they accept and refuse the same. A finished
-//! [`RuleSpec`] has been checked as a whole, and nothing can make one that has not.
+//! Both go through `RuleSpec::set_word`, word by word, so that they accept and refuse the same. Every finished
+//! [`RuleSpec`] has been checked as a whole.
 //!
 //! ```text
 //! profile MATCH *:profile MATCH *:profile:* SCALE 2 TTL 5m
 //! {"name": "profile", "match": ["*:profile", "*:profile:*"], "scale": 2, "ttl": "5m"}
 //! ```
 //!
-//! In JSON a duration is a number of seconds or a text with a unit, and `match` and `tag` are a text or an array.
+//! In JSON a duration is a number of seconds or a string with a unit, and `match` and `tag` are a string or an array.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ use crate::cache::{
 
 /// The longest name of a rule.
 pub const MAX_NAME_LEN: usize = 64;
-/// The most rules of each kind: this many made by command, and this many configured.
+/// The most rules of each origin: so many made by command, and so many configured.
 pub const MAX_RULES: usize = 1_024;
 /// The most patterns of one rule.
 pub const MAX_MATCHES: usize = 64;
@@ -34,16 +34,16 @@ pub const MAX_PATTERN_LEN: usize = 1_024;
 pub const MAX_TEMPLATES: usize = 64;
 /// The largest `FILLS`.
 pub const MAX_FILLS: u32 = 1_000_000;
-/// The largest size that `MINSIZE` and the settings in bytes take: 2 GiB.
+/// The largest size that `MINSIZE` and the settings in bytes accept: 2 GiB.
 pub const MAX_SIZE: u64 = 2 << 30;
 
-/// The words, in lower case as JSON has them.
+/// The words, in lower case as in JSON.
 const WORDS: [&str; 16] = [
     "match", "priority", "ttl", "scale", "min", "max", "jitter", "swr", "sie", "negative", "lock", "beta", "codec",
     "minsize", "fills", "tag",
 ];
 
-/// A rule as it was said. What is `None` was not said and comes from the settings.
+/// A rule as it was written. What is `None` comes from the settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleSpec {
     pub(super) name: String,
@@ -65,9 +65,9 @@ pub struct RuleSpec {
     pub(super) tags: Vec<Template>,
 }
 
-/// One thing that a rule says, in the unit in which it is reported.
+/// The value of one option of a rule, in the unit in which it is reported.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Said<'a> {
+pub enum OptionValue<'a> {
     /// Patterns or templates.
     Texts(Vec<&'a [u8]>),
     /// A whole number.
@@ -101,41 +101,41 @@ impl RuleSpec {
         &self.name
     }
 
-    /// Everything that was said beside the name, in the order of the documentation, under lower-case names.
-    pub fn said(&self) -> Vec<(&'static str, Said<'_>)> {
-        let mut said = vec![("match", Said::Texts(self.matches.iter().map(Glob::pattern).collect()))];
-        let mut add = |word, value: Option<Said<'static>>| said.extend(value.map(|value| (word, value)));
-        add("priority", self.priority.map(Said::Integer));
-        add("ttl", self.ttl_ms.map(Said::Millis));
-        add("scale", self.scale.map(Said::Number));
-        add("min", self.min_ms.map(Said::Millis));
-        add("max", self.max_ms.map(Said::Millis));
-        add("jitter", self.jitter.map(Said::Number));
-        add("swr", self.swr_ms.map(Said::Millis));
-        add("sie", self.sie_ms.map(Said::Millis));
-        add("negative", self.negative_ms.map(Said::Millis));
-        add("lock", self.lock_ms.map(Said::Millis));
-        add("beta", self.beta.map(Said::Number));
-        add("codec", self.codec.map(Said::Codec));
-        add("minsize", self.min_size.map(Said::Bytes));
-        add("fills", self.fills.map(|fills| Said::Integer(fills.into())));
+    /// The options that were given, by lower-case name, in the order of the documentation.
+    pub fn options(&self) -> Vec<(&'static str, OptionValue<'_>)> {
+        let mut options = vec![("match", OptionValue::Texts(self.matches.iter().map(Glob::pattern).collect()))];
+        let mut add = |word, value: Option<OptionValue<'static>>| options.extend(value.map(|value| (word, value)));
+        add("priority", self.priority.map(OptionValue::Integer));
+        add("ttl", self.ttl_ms.map(OptionValue::Millis));
+        add("scale", self.scale.map(OptionValue::Number));
+        add("min", self.min_ms.map(OptionValue::Millis));
+        add("max", self.max_ms.map(OptionValue::Millis));
+        add("jitter", self.jitter.map(OptionValue::Number));
+        add("swr", self.swr_ms.map(OptionValue::Millis));
+        add("sie", self.sie_ms.map(OptionValue::Millis));
+        add("negative", self.negative_ms.map(OptionValue::Millis));
+        add("lock", self.lock_ms.map(OptionValue::Millis));
+        add("beta", self.beta.map(OptionValue::Number));
+        add("codec", self.codec.map(OptionValue::Codec));
+        add("minsize", self.min_size.map(OptionValue::Bytes));
+        add("fills", self.fills.map(|fills| OptionValue::Integer(fills.into())));
         if !self.tags.is_empty() {
-            said.push(("tag", Said::Texts(self.tags.iter().map(Template::text).collect())));
+            options.push(("tag", OptionValue::Texts(self.tags.iter().map(Template::text).collect())));
         }
-        said
+        options
     }
 
     /// The rule as the words after `RULE SET`, for replication and the AOF: [`RuleSpec::parse`] reads them back.
     pub fn words(&self) -> Vec<Vec<u8>> {
         let mut words = vec![self.name.clone().into_bytes()];
-        for (word, said) in self.said() {
-            let values = match said {
-                Said::Texts(texts) => texts.into_iter().map(<[u8]>::to_vec).collect(),
-                Said::Integer(number) => vec![number.to_string().into_bytes()],
-                Said::Number(number) => vec![units::format_number(number).into_bytes()],
-                Said::Millis(ms) => vec![units::format_duration(ms).into_bytes()],
-                Said::Bytes(bytes) => vec![bytes.to_string().into_bytes()],
-                Said::Codec(codec) => vec![codec.name().into()],
+        for (word, value) in self.options() {
+            let values = match value {
+                OptionValue::Texts(texts) => texts.into_iter().map(<[u8]>::to_vec).collect(),
+                OptionValue::Integer(number) => vec![number.to_string().into_bytes()],
+                OptionValue::Number(number) => vec![units::format_number(number).into_bytes()],
+                OptionValue::Millis(ms) => vec![units::format_duration(ms).into_bytes()],
+                OptionValue::Bytes(bytes) => vec![bytes.to_string().into_bytes()],
+                OptionValue::Codec(codec) => vec![codec.name().into()],
             };
             for value in values {
                 words.extend([word.to_ascii_uppercase().into_bytes(), value]);
@@ -144,19 +144,19 @@ impl RuleSpec {
         words
     }
 
-    /// The rule as JSON, durations in seconds. JSON has no bytes: in a pattern that is no UTF-8, which only a command
-    /// can make, what is wrong is replaced.
+    /// The rule as JSON, durations in seconds. JSON has no bytes: in a pattern that is not UTF-8, which only a command
+    /// can make, invalid bytes are replaced.
     pub fn to_json(&self) -> Value {
         let mut object = Map::from_iter([("name".to_owned(), self.name.as_str().into())]);
-        for (word, said) in self.said() {
-            let value = match said {
-                Said::Texts(texts) => texts.into_iter().map(String::from_utf8_lossy).collect(),
-                Said::Integer(number) => number.into(),
-                Said::Number(number) => json_number(number),
+        for (word, value) in self.options() {
+            let value = match value {
+                OptionValue::Texts(texts) => texts.into_iter().map(String::from_utf8_lossy).collect(),
+                OptionValue::Integer(number) => number.into(),
+                OptionValue::Number(number) => json_number(number),
                 // Exact: a hundred years in milliseconds are 13 digits, and a double keeps 15.
-                Said::Millis(ms) => json_number(ms as f64 / 1_000.0),
-                Said::Bytes(bytes) => bytes.into(),
-                Said::Codec(codec) => codec.name().into(),
+                OptionValue::Millis(ms) => json_number(ms as f64 / 1_000.0),
+                OptionValue::Bytes(bytes) => bytes.into(),
+                OptionValue::Codec(codec) => codec.name().into(),
             };
             object.insert(word.to_owned(), value);
         }
@@ -189,7 +189,7 @@ impl RuleSpec {
         })
     }
 
-    /// Takes one word and its value.
+    /// Reads one word and its value.
     fn set_word(&mut self, word: &[u8], value: &[u8]) -> Result<(), RuleError> {
         let fresh = match &word.to_ascii_uppercase()[..] {
             b"MATCH" => add(&mut self.matches, MAX_MATCHES, pattern(value)),
@@ -222,7 +222,7 @@ impl RuleSpec {
         }
     }
 
-    /// What can only be judged when everything was said.
+    /// Checks the rule as a whole.
     fn checked(self) -> Result<Self, RuleError> {
         let whole = |why: String| RuleError::Whole { rule: self.name.clone(), why };
         if self.matches.is_empty() {
@@ -248,7 +248,7 @@ impl RuleSpec {
         Ok(self)
     }
 
-    /// Reads one object of the array; `number` counts from 1, for rules that do not say their name.
+    /// Reads one object of the array; `number` counts from 1, to name rules without a name.
     fn from_fields(number: usize, Fields(fields): Fields) -> Result<Self, RuleError> {
         let name = match fields.iter().find(|(field, _)| field == "name") {
             Some((_, Value::String(name))) => name,
@@ -283,7 +283,7 @@ impl RuleSpec {
 pub struct RuleList(Vec<RuleSpec>);
 
 impl RuleList {
-    /// Reads the setting `smartcache.rules`: an array of objects, or nothing at all.
+    /// Reads the setting `smartcache.rules`: an array of objects, or an empty text.
     pub fn parse(json: &[u8]) -> Result<Self, RuleError> {
         if json.trim_ascii().is_empty() {
             return Ok(Self::default());
@@ -305,7 +305,7 @@ impl RuleList {
         Ok(Self(rules))
     }
 
-    /// The array, in one line; nothing at all for no rules. Reads back as the same list.
+    /// The array in one line; an empty text for no rules. Reads back as the same list.
     pub fn to_json(&self) -> String {
         if self.0.is_empty() {
             return String::new();
@@ -319,7 +319,7 @@ impl RuleList {
     }
 }
 
-/// Why a rule is not taken. Nothing has changed then.
+/// Why a rule is refused. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuleError {
     /// A name that is too long or has other characters than allowed.
@@ -327,7 +327,7 @@ pub enum RuleError {
         /// The name, quoted.
         name: String,
     },
-    /// A word that is unknown, was said before, or has no value.
+    /// A word that is unknown, repeated, or has no value.
     Syntax {
         /// The rule's name.
         rule: String,
@@ -359,7 +359,7 @@ pub enum RuleError {
     },
     /// The text is not JSON, or not an array of objects.
     Json {
-        /// What the JSON parser says, with line and column.
+        /// The message of the JSON parser, with line and column.
         why: String,
     },
     /// There are [`MAX_RULES`] already.
@@ -369,13 +369,6 @@ pub enum RuleError {
         /// The rule's name.
         rule: String,
     },
-}
-
-impl RuleError {
-    /// Whether it is about the grammar: `RULE SET` then answers as for any unknown or repeated option.
-    pub fn is_syntax(&self) -> bool {
-        matches!(self, RuleError::Syntax { .. })
-    }
 }
 
 impl fmt::Display for RuleError {
@@ -403,12 +396,12 @@ impl fmt::Display for RuleError {
 
 impl std::error::Error for RuleError {}
 
-/// Sets what was not set before; `Ok(false)` when it was.
+/// Sets an option; `Ok(false)` when it is set already.
 fn once<T>(place: &mut Option<T>, value: Result<T, String>) -> Result<bool, String> {
     Ok(place.is_none() && place.replace(value?).is_none())
 }
 
-/// Adds to a list that may be said several times.
+/// Adds to an option that may be repeated.
 fn add<T>(list: &mut Vec<T>, limit: usize, value: Result<T, String>) -> Result<bool, String> {
     if list.len() == limit {
         return Err(format!("is one too many: at most {limit} in a rule"));
@@ -453,7 +446,7 @@ fn fills(value: &[u8]) -> Result<u32, String> {
         .ok_or_else(|| format!("is out of range: from 1 to {MAX_FILLS}"))
 }
 
-/// What a JSON value would be as words of a command. The error ends a sentence that begins with it.
+/// A JSON value as words of a command. The error ends a sentence that begins with the value.
 fn texts(value: &Value, list: bool) -> Result<Vec<String>, &'static str> {
     match value {
         Value::String(text) => Ok(vec![text.clone()]),
@@ -479,7 +472,7 @@ fn json_number(number: f64) -> Value {
     if number.fract() == 0.0 { (number as u64).into() } else { number.into() }
 }
 
-/// An object's fields in order, with those that are there twice: a map would silently keep the last.
+/// An object's fields in order, duplicates included: a map would silently keep the last.
 struct Fields(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Fields {

@@ -7,7 +7,7 @@ use crate::cache::{glob::Glob, units};
 /// The longest template, in bytes; also the longest tag.
 pub const MAX_TAG_LEN: usize = 255;
 
-/// A rule's `TAG`, taken apart.
+/// A rule's `TAG`, parsed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
     text: Box<[u8]>,
@@ -21,7 +21,7 @@ enum Part {
 }
 
 impl Template {
-    /// Reads a template. The error ends a sentence that begins with it.
+    /// Reads a template. The error ends a sentence that begins with the template.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         if text.is_empty() || text.len() > MAX_TAG_LEN {
             return Err(format!("must have 1 to {MAX_TAG_LEN} bytes"));
@@ -63,12 +63,12 @@ impl Template {
         &self.text
     }
 
-    /// The highest star it needs; 0 for none.
+    /// The highest star it uses; 0 for none.
     pub(super) fn stars(&self) -> usize {
         self.parts.iter().map(|part| if let Part::Star(star) = part { *star } else { 0 }).max().unwrap_or(0)
     }
 
-    /// The tag for a key that `glob` matches; `None` when it would be empty or too long to be a tag.
+    /// The tag for a key that `glob` matches; `None` when it would be empty or too long.
     pub(super) fn tag(&self, glob: &Glob, key: &[u8]) -> Option<Vec<u8>> {
         let mut tag = Vec::new();
         for part in &self.parts {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_is_filled_with_what_the_stars_matched() {
+    fn a_template_is_filled_with_what_the_stars_match() {
         assert_eq!(tag("user:{1}", "user:*:profile", "user:42:profile").unwrap(), "user:42");
         assert_eq!(tag("{2}/{1}/{2}", "*:*", "a:b").unwrap(), "b/a/b");
         assert_eq!(tag("all", "user:*", "user:1").unwrap(), "all");

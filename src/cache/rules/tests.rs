@@ -57,7 +57,7 @@ fn a_rule_set_again_is_replaced_whole_and_keeps_its_age_and_id() {
 }
 
 #[test]
-fn a_configured_rule_hides_the_commanded_one_of_its_name_until_it_goes() {
+fn a_configured_rule_hides_the_commanded_one_of_its_name_until_it_is_removed() {
     let mut policies = policies(&["a MATCH * TTL 1", "b MATCH * TTL 2"]);
     let id = policies.get(b"b").unwrap().id();
     reconfigure(&mut policies, &configured(r#"[{"name":"z","match":"z*"},{"name":"b","match":"*","ttl":3}]"#));
@@ -72,7 +72,7 @@ fn a_configured_rule_hides_the_commanded_one_of_its_name_until_it_goes() {
 }
 
 #[test]
-fn a_configured_rule_is_not_deleted_by_command_and_the_error_says_where_it_comes_from() {
+fn a_configured_rule_is_not_deleted_by_command_and_the_error_names_the_setting() {
     let mut policies = configured_by(&configured(r#"[{"name":"a","match":"*"}]"#));
     let text = policies.del(b"a", false).unwrap_err().to_string();
     assert!(text.contains("'a'") && text.contains("smartcache.rules"), "{text}");
@@ -110,7 +110,7 @@ fn an_id_is_used_again_as_late_as_possible() {
 }
 
 #[test]
-fn each_kind_of_rule_has_its_own_limit() {
+fn each_origin_of_rules_has_its_own_limit() {
     let mut policies = configured_by(&configured(r#"[{"name":"a","match":"*"}]"#));
     for i in 0..MAX_RULES {
         policies.set(rule(&format!("r{i} MATCH *")).unwrap()).unwrap();
@@ -121,7 +121,7 @@ fn each_kind_of_rule_has_its_own_limit() {
 }
 
 #[test]
-fn commanded_rules_can_be_saved_and_loaded() {
+fn commanded_rules_are_saved_and_loaded() {
     let mut saved = policies(&["a MATCH *", "b MATCH * PRIORITY 3", "c MATCH *"]);
     saved.set(rule("a MATCH x").unwrap()).unwrap();
     let mut loaded = policies(&["other MATCH *"]);
@@ -141,17 +141,17 @@ fn tags_are_made_by_the_first_pattern_that_matches() {
 }
 
 #[test]
-fn an_explanation_tells_the_rule_the_range_and_the_tags() {
+fn an_explanation_has_the_rule_the_range_and_the_tags() {
     let policies = policies(&["r MATCH user:* TTL 10 SCALE 2 JITTER 10% MAX 21 NEGATIVE 1 TAG u:{1}"]);
-    let told = policies.explain(b"user:1", None);
-    assert_eq!(told.rule.map(Rule::name), Some("r"));
-    assert_eq!((told.ttl_ms, told.negative_ms), (Some((18_000, 21_000)), (900, 1_100)));
-    assert_eq!((told.policy.lock_ms, told.tags), (10_000, vec![b"u:1".to_vec()]));
+    let explained = policies.explain(b"user:1", None);
+    assert_eq!(explained.rule.map(Rule::name), Some("r"));
+    assert_eq!((explained.ttl_ms, explained.negative_ms), (Some((18_000, 21_000)), (900, 1_100)));
+    assert_eq!((explained.policy.lock_ms, explained.tags), (10_000, vec![b"u:1".to_vec()]));
     assert_eq!(policies.explain(b"user:1", Some(1_000)).ttl_ms, Some((1_800, 2_200)));
 
-    let told = policies.explain(b"k", None);
-    assert!(told.rule.is_none() && told.tags.is_empty());
-    assert_eq!(told.ttl_ms, Some((3_600_000, 3_600_000)));
+    let explained = policies.explain(b"k", None);
+    assert!(explained.rule.is_none() && explained.tags.is_empty());
+    assert_eq!(explained.ttl_ms, Some((3_600_000, 3_600_000)));
     let endless = configured_by(&Settings { default_ttl_ms: 0, ..Settings::default() });
     assert_eq!(endless.explain(b"k", None).ttl_ms, None);
 }

@@ -2,7 +2,7 @@ use proptest::{option, prelude::*};
 
 use super::*;
 
-/// A rule from one line, as it would stand after `RULE SET`.
+/// A rule from one line, as after `RULE SET`.
 pub(in crate::cache::rules) fn rule(line: &str) -> Result<RuleSpec, RuleError> {
     let mut words = line.split(' ').map(str::as_bytes);
     RuleSpec::parse(words.next().unwrap(), words)
@@ -20,34 +20,34 @@ const FULL: &str = "full MATCH user:*:* MATCH u:*:* PRIORITY -3 TTL 5m SCALE 0.5
                     SIE 1h NEGATIVE 1.5 LOCK 2s BETA 0 CODEC LZ4 MINSIZE 1kb FILLS 4 TAG user:{1} TAG all";
 
 #[test]
-fn every_word_is_taken_and_told_in_milliseconds_and_bytes() {
+fn every_word_is_read_and_reported_in_milliseconds_and_bytes() {
     let rule = rule(FULL).unwrap();
     assert_eq!(rule.name(), "full");
     assert_eq!(
-        rule.said(),
+        rule.options(),
         [
-            ("match", Said::Texts(vec![b"user:*:*", b"u:*:*"])),
-            ("priority", Said::Integer(-3)),
-            ("ttl", Said::Millis(300_000)),
-            ("scale", Said::Number(0.5)),
-            ("min", Said::Millis(250)),
-            ("max", Said::Millis(604_800_000)),
-            ("jitter", Said::Number(0.1)),
-            ("swr", Said::Millis(0)),
-            ("sie", Said::Millis(3_600_000)),
-            ("negative", Said::Millis(1_500)),
-            ("lock", Said::Millis(2_000)),
-            ("beta", Said::Number(0.0)),
-            ("codec", Said::Codec(Choice::parse(b"lz4").unwrap())),
-            ("minsize", Said::Bytes(1_024)),
-            ("fills", Said::Integer(4)),
-            ("tag", Said::Texts(vec![b"user:{1}", b"all"])),
+            ("match", OptionValue::Texts(vec![b"user:*:*", b"u:*:*"])),
+            ("priority", OptionValue::Integer(-3)),
+            ("ttl", OptionValue::Millis(300_000)),
+            ("scale", OptionValue::Number(0.5)),
+            ("min", OptionValue::Millis(250)),
+            ("max", OptionValue::Millis(604_800_000)),
+            ("jitter", OptionValue::Number(0.1)),
+            ("swr", OptionValue::Millis(0)),
+            ("sie", OptionValue::Millis(3_600_000)),
+            ("negative", OptionValue::Millis(1_500)),
+            ("lock", OptionValue::Millis(2_000)),
+            ("beta", OptionValue::Number(0.0)),
+            ("codec", OptionValue::Codec(Choice::parse(b"lz4").unwrap())),
+            ("minsize", OptionValue::Bytes(1_024)),
+            ("fills", OptionValue::Integer(4)),
+            ("tag", OptionValue::Texts(vec![b"user:{1}", b"all"])),
         ]
     );
 }
 
 #[test]
-fn words_are_taken_in_any_case_and_order() {
+fn words_are_read_in_any_case_and_order() {
     assert_eq!(rule("r ttl 5 match * Scale 2").unwrap(), rule("r MATCH * SCALE 2 TTL 5000ms").unwrap());
 }
 
@@ -82,7 +82,7 @@ fn each_refusal_names_the_word_and_the_rule() {
 }
 
 #[test]
-fn limits_hold_to_the_last_and_not_beyond() {
+fn limits_are_inclusive() {
     for (count, good) in [(MAX_MATCHES, true), (MAX_MATCHES + 1, false)] {
         assert_eq!(rule(&format!("r{}", " MATCH *".repeat(count))).is_ok(), good);
         assert_eq!(rule(&format!("r MATCH *{}", " TAG t".repeat(count))).is_ok(), good);
@@ -96,7 +96,7 @@ fn limits_hold_to_the_last_and_not_beyond() {
 }
 
 #[test]
-fn json_says_the_same_with_the_same_words() {
+fn json_has_the_same_words_with_the_same_meaning() {
     let json = r#"[{"name":"full","match":["user:*:*","u:*:*"],"priority":-3,"ttl":"5m","scale":0.5,"min":0.25,
         "max":"7d","jitter":"10%","swr":0,"sie":3600,"negative":1.5,"lock":2e0,"beta":0,"codec":"lz4","minsize":"1kb",
         "fills":4,"tag":["user:{1}","all"]}, {"name":"short","match":"*"}]"#;
@@ -141,7 +141,7 @@ fn json_that_is_wrong_is_refused_by_name() {
 }
 
 prop_compose! {
-    /// Any rule that can be said.
+    /// Any rule that can be written.
     pub(in crate::cache::rules) fn any_rule()(
         name in "[a-zA-Z0-9_.:-]{1,8}",
         matches in prop::collection::vec(r"[*?:a-c]{0,6}", 1..4),
