@@ -1,7 +1,7 @@
-//! What a command asks the host to do once it has run: the host carries the effects out in order.
+//! Effects: what a command asks its host to do afterwards. The host carries them out in order.
 //!
-//! Replication is by *effect*: what a rule, a random number or a setting decided is decided once, on the
-//! primary, and travels as absolute times and stored bytes (`format.rs`).
+//! Replication is by *effect*: what depends on a rule, a random number or a setting is decided once, on the primary,
+//! and replicated as absolute times and stored bytes (`entry/format.rs`).
 
 use std::ffi::CStr;
 
@@ -17,40 +17,40 @@ use super::lease::table::WaiterId;
 /// One thing for the host to do.
 #[derive(Debug)]
 pub enum Effect<'w> {
-    /// Tell replicas and AOF what stands under the key now: the whole entry.
+    /// Replicate the whole entry under the key.
     ReplicateEntry {
         /// The key.
         key: Key<'w>,
         /// When the server deletes it, in milliseconds of Unix time.
         expire_at: Option<u64>,
-        /// What its value is being compressed with on a worker here, and should be there.
+        /// The codec with which a worker compresses its value, here and on the replica.
         pack: Option<CodecId>,
     },
-    /// Tell replicas and AOF the key's new header and expiry; its bytes are what they were.
+    /// Replicate the header and expiry of the entry under the key; its stored bytes have not changed.
     ReplicateHeader(Key<'w>),
-    /// Tell replicas and AOF that the key is gone.
+    /// Replicate the deletion of the key.
     ReplicateUnlink(Key<'w>),
-    /// Tell replicas and AOF the command as it was said.
+    /// Replicate the command as it is.
     ReplicateVerbatim,
-    /// Tell replicas and AOF of an invalidation: the words of `SMARTCACHE.MARK`.
+    /// Replicate an invalidation: the words of `SMARTCACHE.MARK`.
     ReplicateMark(Vec<Vec<u8>>),
-    /// Tell client-side caches that follow this pseudo-key.
+    /// Signal this pseudo-key to client-side caches that track it.
     SignalTag(Vec<u8>),
-    /// In a cluster, have the other primaries run the command as well: [`Cx::pass_on`](super::Cx::pass_on) leaves it.
+    /// In a cluster, let the other primaries run the command too ([`Cx::pass_on`](super::Cx::pass_on)).
     PassOn(PassOn),
-    /// A keyspace event.
+    /// Send a keyspace event.
     Notify(Event, Key<'w>),
-    /// The key has changed: `WATCH` and `CLIENT TRACKING` want to know.
+    /// Signal the change of the key to `WATCH` and `CLIENT TRACKING`.
     Signal(Key<'w>),
-    /// Keep the caller waiting: its answer comes later.
+    /// Park the caller: its reply comes later.
     Park(WaiterId),
-    /// Keep the caller waiting for walks of the sweep: its answer comes later.
+    /// Park the caller until walks of the sweep are done: its reply comes later.
     Wait(SweepWaiterId),
     /// Compress a copy of a large value on a worker.
     Compress(Box<Job>),
 }
 
-/// The keyspace events of ours (`notify-keyspace-events`).
+/// The keyspace events (`notify-keyspace-events`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A value was stored: `smartcache.set`, module class (`d`).
@@ -59,7 +59,7 @@ pub enum Event {
     Absent,
     /// Freshness was ended by command: `smartcache.stale`, module class.
     Stale,
-    /// A lifetime was started anew: `expire`, generic class, as `EXPIRE` does.
+    /// A lifetime was restarted: `expire`, generic class, as by `EXPIRE`.
     Expire,
     /// The key was deleted: `del`, generic class (`g`).
     Del,
@@ -78,36 +78,36 @@ impl Event {
     }
 }
 
-/// The outbox of one command. Nothing is allocated for the few effects of a usual command.
+/// The effects of one command. The few of a usual command need no allocation.
 #[derive(Debug, Default)]
 pub struct Effects<'w> {
     list: SmallVec<[Effect<'w>; 4]>,
 }
 
 impl<'w> Effects<'w> {
-    /// An empty outbox.
+    /// No effects.
     pub fn new() -> Self {
         Effects { list: SmallVec::new() }
     }
 
-    /// Adds one.
+    /// Adds an effect.
     pub fn push(&mut self, effect: Effect<'w>) {
         self.list.push(effect);
     }
 
-    /// A store or deletion of `key`, told to everyone who wants to know.
+    /// Adds what follows every store or deletion of `key`: replication, signal and event.
     pub fn changed(&mut self, key: Key<'w>, replicate: Effect<'w>, event: Event) {
         self.push(replicate);
         self.push(Effect::Signal(key));
         self.push(Effect::Notify(event, key));
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// What is to be done, in order.
+    /// Takes the effects, in order.
     pub fn drain(&mut self) -> impl Iterator<Item = Effect<'w>> + '_ {
         self.list.drain(..)
     }

@@ -1,4 +1,4 @@
-//! Patterns over keys, exactly as the server's `KEYS` reads them, but compiled once and never slow.
+//! Patterns over keys, exactly as the server's `KEYS` reads them, but compiled once and in bounded time.
 //!
 //! ```text
 //! *       any bytes, also none          [a-c]   one byte of these, ranges may be reversed
@@ -11,8 +11,8 @@
 //! - `[]` matches nothing and `[^]` any byte; a `\` at the very end is a backslash;
 //! - the empty key is matched by the empty pattern and by `*`, but not by `**`.
 //!
-//! One difference: a range over bytes above 0x7f means what it says. The server compares C's `char`, which is signed
-//! on some processors.
+//! One difference: a range over bytes above 0x7f is a range of unsigned bytes. The server compares C's `char`, which is
+//! signed on some processors.
 //!
 //! # How matching works
 //!
@@ -24,14 +24,12 @@
 //!                              first       middle        last
 //! ```
 //!
-//! The first segment must stand at the start of the text and the last one at its end. Each middle one is put at
-//! the *leftmost* place after the one before it. That loses nothing: wherever a later place would do, so would this one,
-//! with more room left for the rest. So nothing is ever tried again, and the worst case is pattern length times text
-//! length, whatever somebody sends. (The textbook matcher with one choice a star takes exponential time for
-//! `*a*a*a*a*b`.)
+//! The first segment must match at the start of the text and the last one at its end. Each middle one is put at the
+//! *leftmost* match after the one before it. That loses nothing: if a later match leads to success, so does this one,
+//! which leaves more room for the rest. So there is no backtracking, and the worst case is pattern length times text
+//! length, for any input. (The textbook matcher with one choice a star takes exponential time for `*a*a*a*a*b`.)
 //!
-//! It also settles what a star matched: each takes as little as it can, counted from the left. The last one takes what
-//! is left.
+//! It also defines what a star matches: each takes as little as it can, from the left. The last one takes the rest.
 
 use std::{fmt, ops::Range};
 
@@ -43,7 +41,7 @@ pub struct Glob {
     segments: Box<[Segment]>,
     /// The length of all segments together: no shorter text can match.
     min_len: usize,
-    /// Which pairs of bytes a matching text must have.
+    /// The pairs of bytes that a matching text must have.
     needs: Prefilter,
 }
 
@@ -100,13 +98,13 @@ impl Glob {
         self.place(text, |_| {})
     }
 
-    /// What the prefilter of every matching text has: where many patterns are asked about one text, the first question.
+    /// What the prefilter of every matching text has, to be compared first where many patterns are tried on one text.
     pub fn needs(&self) -> Prefilter {
         self.needs
     }
 
-    /// What the `star`-th star matched (the first is 1): each takes as little as it can, counted from the left, and
-    /// the last what is left. `None` when the text does not match or there is no such star.
+    /// What the `star`-th star matches (the first is 1): each takes as little as it can, from the left, and the last
+    /// takes the rest. `None` when the text does not match or there is no such star.
     pub fn captures<'t>(&self, text: &'t [u8], star: usize) -> Option<&'t [u8]> {
         let mut seen = 0;
         let mut captured = None;
@@ -119,8 +117,8 @@ impl Glob {
         captured.filter(|_| matched).map(|range| &text[range])
     }
 
-    /// Puts the segments in their places and tells what is left for each star. False, perhaps after some stars, when
-    /// they do not all find one.
+    /// Places the segments, and passes the range of each star to `on_star`. False, perhaps after some stars, when not
+    /// all segments match.
     fn place(&self, text: &[u8], mut on_star: impl FnMut(Range<usize>)) -> bool {
         if text.len() < self.min_len || (text.is_empty() && !matches!(&self.pattern[..], b"" | b"*")) {
             return false;
@@ -129,7 +127,7 @@ impl Glob {
             let [only] = &self.segments[..] else { unreachable!("there is always a segment") };
             return text.len() == only.len() && only.fits(text);
         };
-        // No overlap: min_len counts both.
+        // They do not overlap: min_len counts both.
         let end = text.len() - last.len();
         if !first.fits(text) || !last.fits(&text[end..]) {
             return false;
@@ -154,7 +152,7 @@ impl fmt::Debug for Glob {
 /// What stands between two stars.
 #[derive(Clone, PartialEq, Eq)]
 enum Segment {
-    /// Nothing but bytes: the usual case, and the fast one.
+    /// Bytes only: the usual case, and the fast one.
     Literal(Box<[u8]>),
     /// Anything else.
     Mixed(Box<[Atom]>),
@@ -176,13 +174,13 @@ impl Segment {
         }
     }
 
-    /// Whether the segment stands at the start of `text`.
+    /// Whether the segment matches at the start of `text`.
     fn fits(&self, text: &[u8]) -> bool {
         match self {
             Segment::Literal(bytes) => {
                 steps::count(bytes.len());
-                // Byte by byte: most differ in the first one, and calling memcmp costs more than that (measured, a key
-                // against 20 suffixes: 28 ns instead of 520).
+                // Byte by byte: most differ in the first one, so a call of memcmp costs more (measured, a key against
+                // 20 suffixes: 28 ns instead of 520).
                 bytes.len() <= text.len() && bytes.iter().zip(text).all(|(wanted, byte)| wanted == byte)
             }
             Segment::Mixed(atoms) => {
@@ -192,7 +190,7 @@ impl Segment {
         }
     }
 
-    /// The leftmost place in `text` where the segment stands.
+    /// The leftmost position in `text` where the segment matches.
     fn find(&self, text: &[u8]) -> Option<usize> {
         let places = (text.len() + 1).checked_sub(self.len())?;
         (0..places).find(|&at| self.fits(&text[at..]))
@@ -233,7 +231,7 @@ impl Atom {
 struct Class([u64; 4]);
 
 impl Class {
-    /// The class whose `[` was just read, and what comes after it.
+    /// The class whose `[` was just read, and what follows it.
     fn parse(pattern: &[u8]) -> (Self, &[u8]) {
         let (negated, mut rest) = match pattern {
             [b'^', rest @ ..] => (true, rest),
@@ -241,7 +239,7 @@ impl Class {
         };
         let mut class = Class([0; 4]);
         loop {
-            // The order is the server's, and makes the quirks: an escape before `]`, and `]` before a range.
+            // The order is the server's and causes its quirks: an escape before `]`, and `]` before a range.
             rest = match rest {
                 [b'\\', escaped, rest @ ..] => {
                     class.add(*escaped..=*escaped);
@@ -279,18 +277,18 @@ impl Class {
     }
 }
 
-/// Which pairs of neighbouring bytes a text has, as 64 bits: one look rules most patterns out.
+/// The pairs of neighbouring bytes of a text, as 64 bits: one comparison rules out most patterns.
 ///
-/// Each pair sets one bit, so a pattern's own pairs must all be among those of a text that it matches. The opposite does
-/// not hold, several pairs share a bit: the prefilter only ever says "certainly not". It is made once per key and saves
-/// searching the key for each of many patterns such as `*:profile:*`.
+/// Each pair sets one bit, so a text that a pattern matches has all bits of the pattern's own pairs. The converse does
+/// not hold, because several pairs share a bit: the prefilter only ever rules out. It is computed once per key and
+/// saves searching the key for each of many patterns such as `*:profile:*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefilter(u64);
 
 impl Prefilter {
     const NOTHING: Prefilter = Prefilter(0);
 
-    /// Longer texts have nearly every bit set and are not worth the walk.
+    /// Longer texts have nearly every bit set and are not worth computing.
     const LONGEST: usize = 192;
 
     /// The prefilter of a text.
@@ -308,13 +306,13 @@ impl Prefilter {
         self.0 |= 1 << (u16::from_le_bytes([a, b]).wrapping_mul(0x9e37) >> 10);
     }
 
-    /// Whether a pattern with these needs may match the text. If not, it certainly does not.
+    /// Whether a pattern with these needs may match the text. False is certain.
     pub fn has(self, needs: Prefilter) -> bool {
         needs.0 & !self.0 == 0
     }
 }
 
-/// Counts comparisons, so that a test can hold the cost to its bound. Nothing outside of tests.
+/// Counts comparisons, so that a test can check the bound. Empty outside tests.
 mod steps {
     #[cfg(test)]
     std::thread_local! {
@@ -331,7 +329,7 @@ mod steps {
     pub(super) fn count(_: usize) {}
 }
 
-/// A matcher so simple that it is obviously right, and exponentially slow: what the fast one is tested against.
+/// A matcher that is obviously right and exponentially slow, to test the fast one against.
 #[cfg(test)]
 pub(crate) mod oracle {
     /// Whether `KEYS pattern` lists `text`.

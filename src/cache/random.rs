@@ -1,14 +1,14 @@
-//! Jitter's dice: a small generator whose seed comes from the host, so that tests repeat.
+//! Random numbers for jitter: a small generator whose seed comes from the host, so that tests are repeatable.
 //!
-//! SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): three
-//! multiplications a draw, equidistributed, good enough to spread expiries and nothing to keep secrets with.
+//! SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): two multiplications
+//! a number, equidistributed, good enough to spread expiries. Not for secrets.
 
 /// The generator.
 #[derive(Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// One that starts at `seed`.
+    /// A generator that starts at `seed`.
     pub fn new(seed: u64) -> Self {
         Random(seed)
     }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn draws_lie_in_the_unit_interval_and_fill_it_evenly() {
+    fn numbers_fill_the_unit_interval_evenly() {
         let mut random = Random::new(42);
         let mut tenths = [0u32; 10];
         for _ in 0..100_000 {

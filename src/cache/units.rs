@@ -1,15 +1,15 @@
-//! Reads and writes the quantities that people type: durations, fractions, numbers, sizes and integers.
+//! Reads and writes quantities in text: durations, fractions, numbers, sizes and integers.
 //!
 //! ```text
 //! duration    30   0.5   250ms   30s   5m   2h   7d      seconds when no unit is given; kept in milliseconds
 //! fraction    0.1  10%                                   from 0 to 1
 //! number      2    0.75                                  plain decimals, never negative
 //! bytes       100  64kb  64k   512mb  1gb                as in redis.conf: k is 1000, kb is 1024
-//! integer     42   -7                                    one spelling for each number, as the server's own commands
+//! integer     42   -7                                    one spelling for each number, as in the server's own commands
 //! ```
 //!
-//! One grammar for decimals: digits, and after a point more digits. No sign, exponent, white space, `inf` or `nan`, so
-//! that what is accepted never depends on which library read it. Units may be written in any case.
+//! Decimals have one grammar: digits, and after a point more digits. No sign, exponent, white space, `inf` or `nan`, so
+//! that what is accepted does not depend on a library. Units are read in any case.
 
 use std::fmt;
 
@@ -24,10 +24,10 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// Largest first: the order in which `format_duration` tries them.
+/// Largest first, the order in which `format_duration` tries them.
 const DURATION_UNITS: [(&str, u64); 5] = [("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND), ("ms", 1)];
 
-/// Sizes, largest first. Only those of 1024 are ever written.
+/// Sizes: first the binary units, which are written too, then those that are only read; each largest first.
 const BYTE_UNITS: [(&str, u64); 7] =
     [("gb", 1 << 30), ("mb", 1 << 20), ("kb", 1 << 10), ("g", 1_000_000_000), ("m", 1_000_000), ("k", 1_000), ("b", 1)];
 
@@ -70,9 +70,9 @@ impl fmt::Display for UnitError {
     }
 }
 
-/// A duration in milliseconds, rounded to the nearest; what is more than nothing is never rounded to nothing.
+/// A duration in milliseconds, rounded to the nearest; more than 0 is never rounded to 0.
 pub fn parse_duration(text: &[u8]) -> Result<u64, UnitError> {
-    // Whole seconds, as nearly everybody says them with every SET: no need to take them apart.
+    // The fast path: whole seconds, the usual case.
     if (1..=9).contains(&text.len()) && text.iter().all(u8::is_ascii_digit) {
         return Ok(text.iter().fold(0, |seconds, digit| seconds * 10 + u64::from(digit - b'0')) * SECOND);
     }
@@ -124,7 +124,7 @@ pub fn parse_int(text: &[u8]) -> Result<i64, UnitError> {
     text.and_then(|text| text.parse().ok()).ok_or(UnitError::NotInteger)
 }
 
-/// The shortest exact text with a unit: `1h`, `90s`, `250ms`; `0` for nothing.
+/// The shortest exact text with a unit: `1h`, `90s`, `250ms`; `0` for 0.
 pub fn format_duration(ms: u64) -> String {
     if ms == 0 {
         return "0".into();
@@ -142,7 +142,7 @@ pub fn format_seconds(ms: u64) -> String {
     format!("{seconds}.{rest:03}").trim_end_matches('0').into()
 }
 
-/// A percentage where that is exact (`20%`), else the decimal that parses back; `0` for nothing.
+/// A percentage where that is exact (`20%`), else the decimal that parses back; `0` for 0.
 pub fn format_fraction(fraction: f64) -> String {
     if fraction == 0.0 {
         return "0".into();
@@ -158,7 +158,7 @@ pub fn format_number(number: f64) -> String {
     number.to_string()
 }
 
-/// The size with the largest unit of 1024 that leaves it whole: `64kb`, `100`.
+/// The size with the largest binary unit that leaves it whole: `64kb`, `100`.
 pub fn format_bytes(bytes: u64) -> String {
     if bytes == 0 {
         return "0".into();
@@ -169,7 +169,7 @@ pub fn format_bytes(bytes: u64) -> String {
     }
 }
 
-/// The bytes for an error message: in quotes, cut when long, and without anything that could break a reply's line.
+/// The bytes for an error message: in quotes, shortened, and without anything that could break a reply's line.
 pub fn quote(bytes: &[u8]) -> String {
     const SHOWN: usize = 64;
     let shown = bytes[..bytes.len().min(SHOWN)].escape_ascii();
@@ -184,7 +184,7 @@ fn largest_divisor<'a>(units: &[(&'a str, u64)], amount: u64) -> (&'a str, u64) 
     units.iter().copied().find(|(_, unit)| amount.is_multiple_of(*unit)).unwrap_or(("", 1))
 }
 
-/// A text taken apart: `12` `.5` `ms`.
+/// A decimal in its parts: `12` `.5` `ms`.
 struct Decimal<'a> {
     whole: &'a [u8],
     fraction: &'a [u8],
@@ -192,7 +192,7 @@ struct Decimal<'a> {
 }
 
 impl<'a> Decimal<'a> {
-    /// The decimal at the front of `text`; `None` when there is none, or a point without digits on both sides.
+    /// The decimal at the start of `text`; `None` when there is none, or a point without digits on both sides.
     fn split(text: &'a [u8]) -> Option<Self> {
         let digits = |text: &'a [u8]| text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count());
         let (whole, rest) = digits(text);
@@ -207,7 +207,7 @@ impl<'a> Decimal<'a> {
     /// The decimal times `unit`, to the nearest whole number, halves up; at least 1 when it is more than 0. `None`
     /// on overflow. Done in integers, because 0.29 × 1000 in floating point is not 290.
     fn times(&self, unit: u64) -> Option<u64> {
-        // Digits beyond the 18th say less than a nanosecond a century: they only tell something from nothing.
+        // Digits beyond the 18th are less than a nanosecond a century: they only matter if all others are 0.
         const PLACES: usize = 18;
         let unit = u128::from(unit);
         let number = |digits: &[u8]| {

@@ -1,7 +1,7 @@
 //! A rule whose values never shrink stops trying to compress them for a while.
 //!
-//! Pictures, encrypted tokens, values that the client has compressed: each try costs as much as a useful one and is thrown
-//! away. Whether a rule's values are like that is learnt from their results:
+//! Pictures, encrypted tokens, values that the client has compressed: each try costs as much as a useful one and is
+//! thrown away. Whether a rule's values are like that is learnt from their results:
 //!
 //! ```text
 //!                 32 refused in a row                    256 skipped

@@ -32,8 +32,8 @@ impl Choice {
         }
     }
 
-    /// The codec to try. zstd saves as much as gzip in about half the time, reading and writing; lz4 is faster but saves
-    /// far less.
+    /// The codec to try. zstd saves as much as gzip in about half the time, reading and writing; lz4 is faster but
+    /// saves far less.
     pub fn codec(self) -> CodecId {
         match self {
             Self::Auto => CodecId::Zstd,

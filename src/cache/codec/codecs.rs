@@ -5,8 +5,8 @@ use std::fmt;
 use super::codec;
 use super::interface::{CodecError, CodecId, Context};
 
-/// Whether these stored bytes can be a value of `raw_len` bytes. It allocates nothing and reads only headers, so entries
-/// from outside are checked with it too. It does not find every damage; decompressing does.
+/// Whether these stored bytes can be a value of `raw_len` bytes. It allocates nothing and reads only headers, so
+/// entries from outside are checked with it too. It does not find every damage; decompressing does.
 pub fn check(id: CodecId, stored: &[u8], raw_len: usize) -> Result<(), CodecError> {
     let codec = codec(id);
     if raw_len > codec.max_raw_len(stored.len()) {
@@ -19,8 +19,8 @@ pub fn check(id: CodecId, stored: &[u8], raw_len: usize) -> Result<(), CodecErro
     Ok(())
 }
 
-/// Whether the compressed form is kept: it must save at least this fraction of the value's bytes, and at least one byte,
-/// because every read of it costs time.
+/// Whether the compressed form is kept: it must save at least this fraction of the value's bytes, and at least one
+/// byte, because every read of it costs time.
 pub fn worth_keeping(raw_len: usize, stored_len: usize, min_savings: f64) -> bool {
     stored_len < raw_len && (raw_len - stored_len) as f64 >= raw_len as f64 * min_savings
 }
@@ -38,8 +38,8 @@ impl Codecs {
         Self::default()
     }
 
-    /// Compresses a value, at the level of the codec that is nearest to `level`. The result lies in this set's buffer until
-    /// the next call; with [`CodecId::None`] it is `raw` itself.
+    /// Compresses a value, at the level of the codec that is nearest to `level`. The result lies in this set's buffer
+    /// until the next call; with [`CodecId::None`] it is `raw` itself.
     pub fn compress<'a>(&'a mut self, id: CodecId, level: i32, raw: &'a [u8]) -> Result<&'a [u8], CodecError> {
         let codec = codec(id);
         let Some(context) = context(&mut self.contexts, id) else { return Ok(raw) };
@@ -49,8 +49,8 @@ impl Codecs {
         Ok(&out[..stored_len])
     }
 
-    /// Decompresses a value: exactly `raw_len` bytes, or an error, whatever the stored bytes are. The result lies in this
-    /// set's buffer until the next call; with [`CodecId::None`] it is `stored` itself.
+    /// Decompresses a value: exactly `raw_len` bytes, or an error, whatever the stored bytes are. The result lies in
+    /// this set's buffer until the next call; with [`CodecId::None`] it is `stored` itself.
     pub fn decompress<'a>(&'a mut self, id: CodecId, stored: &'a [u8], raw_len: usize) -> Result<&'a [u8], CodecError> {
         check(id, stored, raw_len)?;
         let Some(context) = context(&mut self.contexts, id) else { return Ok(stored) };
@@ -59,8 +59,8 @@ impl Codecs {
         Ok(out)
     }
 
-    /// Frees memory that only unusual values need. Under traffic that happens by itself; this is for a worker that may idle
-    /// after a large value.
+    /// Frees memory that only unusual values need. Under traffic that happens by itself; this is for a worker that may
+    /// idle after a large value.
     pub fn trim(&mut self) {
         self.buffer.trim();
         self.contexts.iter_mut().flatten().for_each(|context| context.trim());
@@ -89,8 +89,8 @@ fn context(contexts: &mut [Option<Box<dyn Context>>; CodecId::ALL.len()], id: Co
 
 /// A buffer that is reused.
 ///
-/// Its bytes are always initialised and only lent as a slice, so that making room costs nothing, not even zeroing, once it
-/// has its size. A buffer beyond [`Buffer::KEPT`] is freed when it was more than four times too large for
+/// Its bytes are always initialised and only lent as a slice, so that making room costs nothing, not even zeroing, once
+/// it has its size. A buffer beyond [`Buffer::KEPT`] is freed when it was more than four times too large for
 /// [`Buffer::PATIENCE`] uses in a row.
 #[derive(Default)]
 struct Buffer {

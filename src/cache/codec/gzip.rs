@@ -6,8 +6,8 @@
 //!   FLG: no extras                   unknown           value   both little-endian
 //! ```
 //!
-//! The ten bytes before and the eight after are written here and not by flate2: its gzip mode creates its state anew for
-//! every value, while the raw deflate between them can be reset in place.
+//! The ten bytes before and the eight after are written here and not by flate2: its gzip mode creates its state anew
+//! for every value, while the raw deflate between them can be reset in place.
 
 use std::ops::RangeInclusive;
 

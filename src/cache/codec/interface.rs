@@ -67,8 +67,8 @@ pub(super) trait Codec: Sync {
     /// The most bytes that `stored_len` bytes can hold, by the arithmetic of the format.
     fn max_raw_len(&self, stored_len: usize) -> usize;
 
-    /// The length that the stored bytes declare, if they look like one whole value: the right magic number, nothing missing
-    /// and nothing after it, as far as that shows without decompressing.
+    /// The length that the stored bytes declare, if they look like one whole value: the right magic number, nothing
+    /// missing and nothing after it, as far as that shows without decompressing.
     fn declared_len(&self, stored: &[u8]) -> Result<u64, CodecError>;
 
     /// A new context, or `None` for a codec whose stored bytes are the value itself. Cheap: large parts are created at
@@ -79,11 +79,12 @@ pub(super) trait Codec: Sync {
 /// The memory a codec works in, kept from one value to the next. No call affects the next, not even one with damaged
 /// bytes.
 pub(super) trait Context: Send {
-    /// Compresses `raw` to the start of `out`, which is at least [`Codec::max_stored_len`] long, and returns the length.
+    /// Compresses `raw` to the start of `out`, which is at least [`Codec::max_stored_len`] long, and returns the
+    /// length.
     fn compress(&mut self, raw: &[u8], level: i32, out: &mut [u8]) -> Result<usize, CodecError>;
 
-    /// Decompresses `stored`, which passed `check` for `out.len()`, and fills `out` to the last byte, else fails. What `out`
-    /// held before must not matter.
+    /// Decompresses `stored`, which passed `check` for `out.len()`, and fills `out` to the last byte, else fails. What
+    /// `out` held before must not matter.
     fn decompress(&mut self, stored: &[u8], out: &mut [u8]) -> Result<(), CodecError>;
 
     /// Frees memory that only unusual values need.
@@ -93,8 +94,8 @@ pub(super) trait Context: Send {
 /// Why a value was not compressed or decompressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CodecError {
-    /// The stored bytes are not one whole value of this codec: cut short, changed, or followed by more. The value is lost,
-    /// which a cache treats as a miss.
+    /// The stored bytes are not one whole value of this codec: cut short, changed, or followed by more. The value is
+    /// lost, which a cache treats as a miss.
     Corrupt(CodecId),
     /// The entry and its stored bytes disagree about the value's length: damage or forgery.
     Length {

@@ -27,8 +27,8 @@ impl Codec for Lz4 {
         PREFIX_LEN + block::get_maximum_output_size(raw_len)
     }
 
-    /// The LZ4 block format: a length continues with bytes that add at most 255 each, and a sequence's other bytes (token,
-    /// offset) add less than that.
+    /// The LZ4 block format: a length continues with bytes that add at most 255 each, and a sequence's other bytes
+    /// (token, offset) add less than that.
     fn max_raw_len(&self, stored_len: usize) -> usize {
         stored_len.saturating_sub(PREFIX_LEN).saturating_mul(255)
     }
@@ -43,8 +43,8 @@ impl Codec for Lz4 {
     }
 }
 
-/// Nothing is kept. Reading needs no memory beside the result; writing needs a table of 8 or 16 KB, which lz4_flex creates
-/// for each block.
+/// Nothing is kept. Reading needs no memory beside the result; writing needs a table of 8 or 16 KB, which lz4_flex
+/// creates for each block.
 struct Lz4Context;
 
 impl Context for Lz4Context {

@@ -12,10 +12,10 @@
 //!    `codec_tests!(Name)`, the tests that every codec must pass;
 //! 3. add it to `codec`, and a stored sample to `tests/golden/codec`.
 //!
-//! **Stored bytes are not trusted.** They may come from a damaged file or a `RESTORE` payload written by hand. The length
-//! before compression is recorded twice, in the entry and in the stored bytes. Before any memory is allocated for it,
-//! [`check`] requires that both agree and that so few bytes can hold so many. A decompressor is then given a slice of
-//! exactly that length, and must fill it.
+//! **Stored bytes are not trusted.** They may come from a damaged file or a `RESTORE` payload written by hand. The
+//! length before compression is recorded twice, in the entry and in the stored bytes. Before any memory is allocated
+//! for it, [`check`] requires that both agree and that so few bytes can hold so many. A decompressor is then given a
+//! slice of exactly that length, and must fill it.
 //!
 //! **A read allocates nothing.** Contexts, and the buffer for the result, are expensive to create and cheap to reuse:
 //! [`Codecs`] keeps both, created at first use.

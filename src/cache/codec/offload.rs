@@ -1,19 +1,19 @@
 //! Large values are compressed on a worker: which ones, how many, and what the worker does.
 //!
 //! ```text
-//!   main thread   SET: store raw, reply ── admit ──▶ Job          Done ──▶ entry still has the stamp? swap it in : drop it
-//!                                            │ full    │            ▲                      then finished
-//!                                            ▼         ▼            │
+//!   main thread   SET: store raw, reply ── admit ──▶ Job        Done ──▶ does the entry still have the stamp?
+//!                                            │ full    │          ▲      swap it in, else drop it; then finished
+//!                                            ▼         ▼          │
 //!   worker                                stay raw    run(job, its own Codecs)
 //! ```
 //!
-//! The swap changes how a value is stored, not what it is, so it is neither replicated nor notified. Whether the entry is
-//! still the one that was copied is one comparison: no two stores have the same stamp.
+//! The swap changes how a value is stored, not what it is, so it is neither replicated nor notified. Whether the entry
+//! is still the one that was copied is one comparison: no two stores have the same stamp.
 //!
-//! **A full queue means "stay raw"**, because waiting makes it worse. An unbounded queue that is fed faster than it drains
-//! works on ever older jobs: measured with one worker, 340 of 64,700 values still existed when their compressed form was
-//! ready. The bound is in bytes, which is what a job costs. They count from the copy until [`Offload::finished`], so it
-//! includes results that wait to be swapped in.
+//! **A full queue means "stay raw"**, because waiting makes it worse. An unbounded queue that is fed faster than it
+//! drains works on ever older jobs: measured with one worker, 340 of 64,700 values still existed when their compressed
+//! form was ready. The bound is in bytes, which is what a job costs. They count from the copy until
+//! [`Offload::finished`], so it includes results that wait to be swapped in.
 //!
 //! The threads, and the channels between them, are the host's.
 
@@ -28,8 +28,8 @@ pub struct Offload {
     pub counters: Counters,
 }
 
-/// What became of the values that were large enough to offload. `admitted` is the sum of the four ends and of the jobs under
-/// way.
+/// What became of the values that were large enough to offload. `admitted` is the sum of the four ends and of the jobs
+/// under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
     /// Admitted to the queue.
@@ -115,8 +115,8 @@ impl Offload {
         Some(Job { db, key: key.to_vec(), stamp, codec, level, raw: raw.to_vec(), min_savings })
     }
 
-    /// Releases a job's room, and counts its end: whether its result was swapped in. (If not, it was not worth keeping, or
-    /// its entry has changed.)
+    /// Releases a job's room, and counts its end: whether its result was swapped in. (If not, it was not worth keeping,
+    /// or its entry has changed.)
     pub fn finished(&mut self, done: &Done, swapped: bool) {
         let end = match (swapped, &done.stored) {
             (true, _) => &mut self.counters.swapped,
@@ -127,7 +127,8 @@ impl Offload {
         self.release(done.queued_bytes);
     }
 
-    /// Releases the room ([`Job::queued_bytes`]) of a job that will never be done, because its worker panicked or ended.
+    /// Releases the room ([`Job::queued_bytes`]) of a job that will never be done, because its worker panicked or
+    /// ended.
     pub fn lost(&mut self, queued_bytes: usize) {
         self.counters.lost += 1;
         self.release(queued_bytes);

@@ -246,8 +246,8 @@ pub(super) fn reading_allocates_only_its_first_buffer(id: CodecId) {
     assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
 }
 
-/// The bytes of the first release, and of every later change, stay in `tests/golden/codec`: a new version of a library may
-/// write other bytes, but must read these.
+/// The bytes of the first release, and of every later change, stay in `tests/golden/codec`: a new version of a library
+/// may write other bytes, but must read these.
 pub(super) fn stored_bytes_of_every_version_are_read(id: CodecId) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/codec");
     let read = |name: &str| std::fs::read(format!("{folder}/{name}")).unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -1,8 +1,8 @@
 //! `zstd` stores a value as one Zstandard frame (RFC 8878). It is what `auto` chooses.
 //!
-//! The frame holds the value's length, which readers need, and **no checksum**. That would cost four bytes an entry and time
-//! on every read (measured: 6 % at 1 KB, 20 to 30 % from 64 KB on), and detect little: files and dumps are under the
-//! server's own CRC-64, and damage in memory would hit uncompressed values just as well.
+//! The frame holds the value's length, which readers need, and **no checksum**. That would cost four bytes an entry and
+//! time on every read (measured: 6 % at 1 KB, 20 to 30 % from 64 KB on), and detect little: files and dumps are under
+//! the server's own CRC-64, and damage in memory would hit uncompressed values just as well.
 
 use std::ops::RangeInclusive;
 
@@ -53,8 +53,8 @@ impl Codec for Zstd {
     }
 }
 
-/// Each half is created at first use: 96 KB for reading; for writing 27 KB to 1.3 MB at level 3, depending on the value's
-/// size, and up to 85 MB at level 19 (zstd 1.5.7, measured).
+/// Each half is created at first use: 96 KB for reading; for writing 27 KB to 1.3 MB at level 3, depending on the
+/// value's size, and up to 85 MB at level 19 (zstd 1.5.7, measured).
 struct ZstdContext {
     /// With its present level.
     compress: Option<(CCtx<'static>, i32)>,
@@ -104,7 +104,8 @@ mod tests {
 
     codec_tests!(Zstd);
 
-    /// A frame built by hand: header with the length in eight bytes, then blocks that each repeat one byte 128 Ki times.
+    /// A frame built by hand: header with the length in eight bytes, then blocks that each repeat one byte 128 Ki
+    /// times.
     fn rle_bomb(declared: u64, blocks: usize) -> Vec<u8> {
         let mut frame = MAGIC.to_vec();
         frame.push(0b1110_0000); // length in 8 bytes, single segment, no checksum, no dictionary

@@ -1,8 +1,8 @@
-//! Entries as bytes: what RDB, `DUMP`, AOF and the replication stream carry. `docs/format.md` draws it.
+//! Entries as bytes, in RDB files, `DUMP` payloads, the AOF and the replication stream. `docs/format.md` draws them.
 //!
-//! An entry travels as two strings, so that a large value is never copied just to be joined to its header: the
-//! *header* described here, and the *stored* bytes of the value as they are. Tags go by name, times are
-//! absolute, the rule is found again by key. All numbers are little-endian.
+//! An entry is sent as two strings, so that a large value is never copied just to join it to its header: the *header*
+//! described here, and the *stored* bytes of the value. Tags are sent by name, times are absolute, and the rule is
+//! found again by key. All numbers are little-endian.
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
@@ -19,8 +19,8 @@
 //! | … | 4 | raw length — with flag 16 |
 //! | … | 1 + n | each tag: its length (1 to 255), its name |
 //!
-//! Whoever reads treats every byte as hostile: lengths are checked before they are believed, an unknown version
-//! or flag is refused. An unknown *codec* is not: the entry is kept, and its value reads as a miss.
+//! The reader treats every byte as hostile: lengths are checked before they are used, an unknown version or flag is
+//! refused. An unknown *codec* is not refused: the entry is kept, and reads of it miss.
 
 use std::fmt;
 
@@ -29,8 +29,7 @@ use smallvec::SmallVec;
 use crate::cache::clock::Stamp;
 use crate::cache::codec::CodecId;
 use crate::cache::entry::{Entry, EntryRef, LAST_MOMENT, MAX_LEN, MAX_TAGS, Parts, flag};
-use crate::cache::ids::RuleId;
-use crate::cache::ids::TagId;
+use crate::cache::ids::{RuleId, TagId};
 use crate::cache::invalidation::tags::Tags;
 
 /// The version written.
@@ -38,10 +37,10 @@ const VERSION: u8 = 1;
 /// `fresh_until` of an entry without end.
 const NO_END: u64 = u64::MAX;
 
-/// What a header says about the key's expiry.
+/// The expiry of the key, in a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// Nothing: the server keeps it beside the value (RDB), or it does not change.
+    /// Not in the header: the server keeps it beside the value (RDB), or it does not change.
     AsItIs,
     /// The key has none.
     None,
@@ -54,9 +53,9 @@ pub enum Expiry {
 pub enum Malformed {
     /// The header ends before it should.
     Short,
-    /// The header goes on after its end.
+    /// The header has bytes after its end.
     Long,
-    /// A version this code does not know.
+    /// A version that this code does not know.
     Version(u8),
     /// A flag, number or length that no writer writes.
     Field(&'static str),
@@ -76,7 +75,7 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// A header that has been read and checked; its tags still by name.
+/// A header that has been read and checked. Its tags are still names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header<'a> {
     flags: u8,
@@ -94,7 +93,7 @@ pub struct Header<'a> {
     pub expiry: Expiry,
 }
 
-/// Writes the header of `entry` behind what `out` holds.
+/// Appends the header of `entry` to `out`.
 pub fn encode(entry: EntryRef<'_>, tags: &Tags, expiry: Expiry, out: &mut Vec<u8>) {
     let (swr, sie) = entry.windows();
     let windows = swr > 0 || sie > 0;
@@ -164,9 +163,30 @@ impl<'a> Cursor<'a> {
     fn ms(&mut self, name: &'static str) -> Result<u64, Malformed> {
         self.u64().and_then(|ms| if ms <= LAST_MOMENT { Ok(ms) } else { Err(Malformed::Field(name)) })
     }
+
+    fn expiry(&mut self, code: u8) -> Result<Expiry, Malformed> {
+        match code {
+            0 => Ok(Expiry::AsItIs),
+            1 => Ok(Expiry::None),
+            2 => self.ms("expiry").map(Expiry::At),
+            _ => Err(Malformed::Field("expiry")),
+        }
+    }
+
+    fn tags(&mut self, count: usize) -> Result<SmallVec<[&'a [u8]; 8]>, Malformed> {
+        let mut tags = SmallVec::new();
+        for _ in 0..count {
+            let len = usize::from(self.u8()?);
+            if len == 0 {
+                return Err(Malformed::Field("length of a tag"));
+            }
+            tags.push(self.bytes(len)?);
+        }
+        Ok(tags)
+    }
 }
 
-/// Reads a header; nothing is allocated that the bytes do not themselves fill.
+/// Reads a header. It allocates no more than the bytes fill.
 pub fn decode(bytes: &[u8]) -> Result<Header<'_>, Malformed> {
     let mut from = Cursor(bytes);
     match from.u8()? {
@@ -183,7 +203,7 @@ pub fn decode(bytes: &[u8]) -> Result<Header<'_>, Malformed> {
         return Err(Malformed::Field("codec"));
     }
     if flags & flag::ABSENT != 0 && flags & flag::PACKED != 0 {
-        return Err(Malformed::Field("codec")); // nothing is compressed, and no length of gigabytes is to be counted
+        return Err(Malformed::Field("codec")); // an absence has no value, so no raw length may be counted
     }
     let count = usize::from(from.u8()?);
     if count > MAX_TAGS {
@@ -195,23 +215,11 @@ pub fn decode(bytes: &[u8]) -> Result<Header<'_>, Malformed> {
         at if at <= LAST_MOMENT => Some(at),
         _ => return Err(Malformed::Field("end of freshness")),
     };
-    let expiry = match expiry_code {
-        0 => Expiry::AsItIs,
-        1 => Expiry::None,
-        2 => Expiry::At(from.ms("expiry")?),
-        _ => return Err(Malformed::Field("expiry")),
-    };
+    let expiry = from.expiry(expiry_code)?;
     let (swr, sie) = if flags & flag::WINDOWS != 0 { (from.ms("SWR")?, from.ms("SIE")?) } else { (0, 0) };
     let load_ms = if flags & flag::LOADED != 0 { Some(from.u32()?) } else { None };
     let raw_len = if flags & flag::PACKED != 0 { from.u32()? } else { 0 };
-    let mut tags = SmallVec::new();
-    for _ in 0..count {
-        let len = usize::from(from.u8()?);
-        if len == 0 {
-            return Err(Malformed::Field("length of a tag"));
-        }
-        tags.push(from.bytes(len)?);
-    }
+    let tags = from.tags(count)?;
     if !from.0.is_empty() {
         return Err(Malformed::Long);
     }
@@ -229,12 +237,12 @@ impl Header<'_> {
         self.codec
     }
 
-    /// The length of the value before compression, stored as these bytes.
+    /// The length before compression of the value that is stored as these bytes.
     pub fn raw_len(&self, stored: &[u8]) -> usize {
         if self.flags & flag::PACKED != 0 { self.raw_len as usize } else { stored.len() }
     }
 
-    /// The entry of this header and the stored bytes that came with it; `tag` gives the ids of names.
+    /// The entry of this header and its stored bytes; `tag` gives the ids of names.
     pub fn to_entry(
         &self,
         mut tag: impl FnMut(&[u8]) -> Option<TagId>,

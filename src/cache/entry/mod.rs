@@ -9,12 +9,13 @@
 //!   always: 24 bytes                                                WINDOWS   LOADED   PACKED   tags: u32 each
 //! ```
 //!
-//! Everything after the first 24 bytes is there only when its flag is set, because allocator size classes
-//! decide what an entry costs: a 40-byte header cost 53 bytes on average over a native string of the same
-//! bytes, 24 cost 36. The length of the whole follows from the first 24 bytes ([`allocation_len`]), so that
-//! the host can keep a thin pointer. Numbers are little-endian.
+//! What follows the first 24 bytes is there only when its flag is set, because allocator size classes decide what an
+//! entry costs: with a 40-byte header it cost 53 bytes more on average than a native string of the same bytes, with 24
+//! it costs
+//! 36. The whole length follows from the first 24 bytes ([`allocation_len`]), so that the host can keep a thin pointer.
+//! Numbers are little-endian.
 //!
-//! Reading never writes into an entry: while a child process saves, every touched page would be copied.
+//! A read never writes into an entry: while a child process saves, every touched page would be copied.
 
 pub mod format;
 
@@ -22,22 +23,21 @@ use smallvec::SmallVec;
 
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::codec::CodecId;
-use crate::cache::ids::RuleId;
-use crate::cache::ids::TagId;
+use crate::cache::ids::{RuleId, TagId};
 
-/// Bytes that every entry has before its optional parts.
+/// The bytes before the optional parts.
 pub const HEADER: usize = 24;
 /// The most bytes a value can have, stored or raw: a length is 32 bits.
 pub const MAX_LEN: usize = u32::MAX as usize;
 /// The most tags an entry can have.
 pub const MAX_TAGS: usize = 64;
 
-/// The place of an entry in the list of a tag whose members do not have it (`tag_index.rs`).
+/// The slot of an entry that is not in its tag's posting list (`tag_index.rs`).
 pub const UNLISTED: u32 = u32::MAX;
 
 /// `fresh_until` of an entry without end.
 const NO_END: u64 = (1 << 48) - 1;
-/// The latest moment that can be written down, in milliseconds of Unix time (the year 10,889).
+/// The latest moment that can be stored, in milliseconds of Unix time (the year 10,889).
 pub const LAST_MOMENT: u64 = NO_END - 1;
 
 const AT_FRESH: usize = 8;
@@ -48,11 +48,11 @@ const AT_INDEXED: usize = 17;
 const AT_RULE: usize = 18;
 const AT_STORED_LEN: usize = 20;
 
-/// What the flags say. The values are also those of `format.rs`: never reuse one.
+/// The flags. `format.rs` uses the same values: never reuse one.
 pub mod flag {
     /// The origin has nothing under this key.
     pub const ABSENT: u8 = 1;
-    /// Freshness was ended by command: a state, not a time, so that a clock stepping back does not undo it.
+    /// Freshness was ended by command. A flag, not a time, so that a clock that steps back does not undo it.
     pub const STALE: u8 = 1 << 1;
     /// SWR and SIE follow.
     pub const WINDOWS: u8 = 1 << 2;
@@ -64,10 +64,10 @@ pub mod flag {
     pub const KNOWN: u8 = (1 << 5) - 1;
 }
 
-/// What an entry is to be made of.
+/// The parts of a new entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
-    /// When its load began, in the order of things.
+    /// When its load began.
     pub stamp: Stamp,
     /// Fresh until then, in milliseconds of Unix time; `None`: without end.
     pub fresh_until: Option<u64>,
@@ -75,11 +75,11 @@ pub struct Parts<'a> {
     pub absent: bool,
     /// Freshness was ended by command.
     pub stale: bool,
-    /// Milliseconds after it turned stale in which it may be served while somebody refreshes.
+    /// How long it may be served after it turned stale, in milliseconds, while one caller refreshes it.
     pub swr: u64,
-    /// Milliseconds after it turned stale in which it may be served when loading fails.
+    /// How long it may be served after it turned stale, in milliseconds, when loading fails.
     pub sie: u64,
-    /// How long its load took, in milliseconds, when that was measured.
+    /// How long its load took, in milliseconds, if that was measured.
     pub load_ms: Option<u32>,
     /// The id of the codec of `stored` (a number: it may be one of a later version).
     pub codec: u8,
@@ -89,11 +89,11 @@ pub struct Parts<'a> {
     pub rule: RuleId,
     /// Its tags.
     pub tags: &'a [TagId],
-    /// The bytes as they are stored.
+    /// The stored bytes.
     pub stored: &'a [u8],
 }
 
-/// An entry of our own: exactly one allocation of exactly its length.
+/// An owned entry: one allocation of exactly its length.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry(Box<[u8]>);
 
@@ -105,15 +105,15 @@ pub struct EntryRef<'a>(&'a [u8]);
 #[derive(Debug)]
 pub struct EntryMut<'a>(&'a mut [u8]);
 
-/// What an entry is good for at some moment.
+/// Whether an entry may be served at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     /// May be served. `left_ms` is `None` for an entry without end.
     Fresh {
-        /// Until its freshness ends.
+        /// How long it stays fresh.
         left_ms: Option<u64>,
     },
-    /// May be served while somebody refreshes it (inside SWR) or when loading fails (inside SIE).
+    /// May be served while one caller refreshes it (inside SWR) or when loading fails (inside SIE).
     Stale {
         /// Still inside SWR.
         in_swr: bool,
@@ -123,7 +123,7 @@ pub enum Freshness {
 }
 
 impl Freshness {
-    /// The same, when freshness ends by `at` at the latest, which is later than `now`.
+    /// The same, if freshness ends at `at` at the latest, which is later than `now`.
     #[must_use]
     pub fn until(self, at: u64, now: Now) -> Self {
         match self {
@@ -173,10 +173,10 @@ fn fresh_code(fresh_until: Option<u64>) -> u64 {
 }
 
 impl Entry {
-    /// Builds one.
+    /// An entry of these parts.
     ///
     /// # Panics
-    /// When there are more than [`MAX_TAGS`] tags or [`MAX_LEN`] bytes: callers have checked both.
+    /// With more than [`MAX_TAGS`] tags or [`MAX_LEN`] bytes: callers have checked both.
     pub fn new(parts: Parts<'_>) -> Self {
         assert!(parts.tags.len() <= MAX_TAGS && parts.stored.len() <= MAX_LEN);
         let windows = parts.swr > 0 || parts.sie > 0;
@@ -206,7 +206,7 @@ impl Entry {
         for tag in parts.tags {
             bytes.extend_from_slice(&tag.0.to_le_bytes());
         }
-        bytes.resize(bytes.len() + 4 * parts.tags.len(), 0xff); // listed nowhere yet
+        bytes.resize(bytes.len() + 4 * parts.tags.len(), 0xff); // not listed yet
         bytes.extend_from_slice(parts.stored);
         Entry(bytes.into_boxed_slice())
     }
@@ -226,7 +226,7 @@ impl Entry {
         self.0
     }
 
-    /// The entry in an allocation that [`into_bytes`](Self::into_bytes) gave.
+    /// The entry in an allocation from [`into_bytes`](Self::into_bytes).
     pub fn from_bytes(bytes: Box<[u8]>) -> Self {
         Entry(bytes)
     }
@@ -242,7 +242,7 @@ impl<'a> EntryRef<'a> {
         self.0[AT_FLAGS] & flag != 0
     }
 
-    /// When its load began, in the order of things.
+    /// When its load began.
     pub fn stamp(self) -> Stamp {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&self.0[..8]);
@@ -255,7 +255,7 @@ impl<'a> EntryRef<'a> {
         (at != NO_END).then_some(at)
     }
 
-    /// Whether it says that the origin has nothing.
+    /// Whether the origin has nothing under the key.
     pub fn absent(self) -> bool {
         self.has(flag::ABSENT)
     }
@@ -273,7 +273,7 @@ impl<'a> EntryRef<'a> {
         (u48(self.0, HEADER), u48(self.0, HEADER + 6))
     }
 
-    /// How long its load took, in milliseconds, when that was measured.
+    /// How long its load took, in milliseconds, if that was measured.
     #[inline]
     pub fn load_ms(self) -> Option<u32> {
         self.has(flag::LOADED).then(|| u32_at(self.0, tags_at(self.0[AT_FLAGS] & flag::WINDOWS)))
@@ -307,24 +307,24 @@ impl<'a> EntryRef<'a> {
         self.numbers(0).map(TagId)
     }
 
-    /// Its place in the list of each of its tags, in their order.
+    /// Its slot in the posting list of each of its tags, in their order.
     pub fn slots(self) -> impl ExactSizeIterator<Item = u32> + 'a {
         self.numbers(1)
     }
 
-    /// Its tags' ids, or the places that follow them.
+    /// The ids of its tags (0), or the slots that follow them (1).
     fn numbers(self, which: usize) -> impl ExactSizeIterator<Item = u32> + 'a {
         let len = 4 * usize::from(self.0[AT_TAGS]);
         let start = tags_at(self.0[AT_FLAGS]) + which * len;
         self.0[start..start + len].chunks_exact(4).map(|n| u32::from_le_bytes([n[0], n[1], n[2], n[3]]))
     }
 
-    /// Whether it is counted where it stands: `Invalidations` has been told of it, and is to be told when it leaves.
+    /// Whether `Invalidations` has indexed it, and is to remove it when it is freed.
     pub fn is_indexed(self) -> bool {
         self.0[AT_INDEXED] != 0
     }
 
-    /// The bytes as they are stored.
+    /// The stored bytes.
     pub fn stored(self) -> &'a [u8] {
         &self.0[stored_at(self.0[AT_FLAGS], self.0[AT_TAGS])..]
     }
@@ -366,17 +366,17 @@ impl<'a> EntryRef<'a> {
         self.stale() && u48(self.0, AT_FRESH) == 0
     }
 
-    /// The stamp by which it is counted among what an invalidation would hit: none, when it was ended for good.
+    /// The stamp by which invalidations count it: 0 once it was ended for good.
     pub fn counted_stamp(self) -> u64 {
         if self.killed() { 0 } else { self.stamp().0 }
     }
 
-    /// Whether it was ended for good, or is of a later version and cannot be read by this one.
+    /// Whether it was ended for good, or has a codec of a later version.
     fn useless(self) -> bool {
         self.killed() || self.codec().is_none()
     }
 
-    /// What it is good for at `now`.
+    /// Whether it may be served at `now`.
     pub fn freshness(self, now: Now) -> Freshness {
         let fresh_until = u48(self.0, AT_FRESH);
         if self.useless() {
@@ -386,18 +386,18 @@ impl<'a> EntryRef<'a> {
             return Freshness::Fresh { left_ms: (fresh_until != NO_END).then(|| fresh_until - now.ms()) };
         }
         if self.absent() {
-            return Freshness::Dead; // what is not there cannot be served stale
+            return Freshness::Dead; // an absence has no windows
         }
         let (swr, sie) = self.windows();
         let window = swr.max(sie);
-        // Without a window there is nothing to be stale in, also where the clock lags behind the one that ended it.
+        // Without a window it is never stale, not even by a clock that lags behind the one that ended it.
         if window > 0 && now.ms() < fresh_until.saturating_add(window) {
             return Freshness::Stale { in_swr: now.ms() < fresh_until.saturating_add(swr) };
         }
         Freshness::Dead
     }
 
-    /// What it is good for at `now`, when something else than itself has made it stale at `since`.
+    /// Whether it may be served at `now`, if an invalidation has made it stale at `since`.
     pub fn freshness_stale_since(self, since: u64, now: Now) -> Freshness {
         if self.useless() || self.absent() {
             return Freshness::Dead;
@@ -410,7 +410,7 @@ impl<'a> EntryRef<'a> {
         Freshness::Dead
     }
 
-    /// When it may be forgotten for good: the end of its freshness plus the longer window.
+    /// When it may be deleted: the end of its freshness plus the longer window.
     pub fn gone_at(self) -> Option<u64> {
         let (swr, sie) = self.windows();
         let window = if self.absent() { 0 } else { swr.max(sie) };
@@ -434,7 +434,7 @@ impl<'a> EntryMut<'a> {
         EntryRef(self.0)
     }
 
-    /// Ends its freshness at `now`, for good; its windows count from now, unless they began earlier.
+    /// Ends its freshness at `now`, for good. Its windows begin now, unless they have begun already.
     pub fn make_stale(&mut self, now: Now) {
         self.make_stale_since(now.ms());
     }
@@ -452,43 +452,43 @@ impl<'a> EntryMut<'a> {
         put_u48(self.0, AT_FRESH, at);
     }
 
-    /// Writes down its place in the list of its tag number `at`.
+    /// Sets its slot in the posting list of its tag number `at`.
     pub fn set_slot(&mut self, at: usize, slot: u32) {
         let start = tags_at(self.0[AT_FLAGS]) + 4 * (usize::from(self.0[AT_TAGS]) + at);
         self.0[start..start + 4].copy_from_slice(&slot.to_le_bytes());
     }
 
-    /// It is counted where it stands.
+    /// Marks it as indexed.
     pub fn set_indexed(&mut self) {
         self.0[AT_INDEXED] = 1;
     }
 
-    /// It is counted and listed nowhere.
+    /// Marks it as neither indexed nor listed.
     pub fn unlist(&mut self) {
         self.0[AT_INDEXED] = 0;
         let (flags, count) = (self.0[AT_FLAGS], self.0[AT_TAGS]);
         self.0[tags_at(flags) + 4 * usize::from(count)..stored_at(flags, count)].fill(0xff);
     }
 
-    /// Ends it for good: neither fresh nor inside a window, whatever the clock says.
+    /// Ends it for good: neither fresh nor inside a window, at any time.
     pub fn kill(&mut self) {
         put_u48(self.0, AT_FRESH, 0);
         self.0[AT_FLAGS] |= flag::STALE;
     }
 
-    /// Makes it fresh until then, without making what it holds any younger.
+    /// Makes it fresh until then, without changing its stamp.
     pub fn set_fresh_until(&mut self, fresh_until: Option<u64>) {
         put_u48(self.0, AT_FRESH, fresh_code(fresh_until));
     }
 
-    /// Takes over stamp, freshness and state from a header that our primary or our files say.
+    /// Sets stamp, freshness and the stale flag from the header of another node or of a file.
     pub fn set_header(&mut self, stamp: Stamp, fresh_until: Option<u64>, stale: bool) {
         self.0[..8].copy_from_slice(&stamp.0.to_le_bytes());
         self.set_fresh_until(fresh_until);
         self.0[AT_FLAGS] = self.0[AT_FLAGS] & !flag::STALE | if stale { flag::STALE } else { 0 };
     }
 
-    /// Writes down the rule it belongs to now.
+    /// Sets the rule it belongs to.
     pub fn set_rule(&mut self, rule: RuleId) {
         self.0[AT_RULE..AT_STORED_LEN].copy_from_slice(&rule.0.to_le_bytes());
     }

@@ -81,7 +81,7 @@ fn each_star_takes_as_little_as_it_can_and_the_last_one_the_rest() {
 }
 
 #[test]
-fn hostile_patterns_cost_no_more_than_pattern_times_text() {
+fn hostile_patterns_cost_at_most_pattern_times_text() {
     let text = [b'a'; 10_000];
     for pattern in ["*a*a*a*a*b", "*a*a*a*a*a*a*a*a*[b]*", "*aaaaaaaaaaaaaaab*", "*?????????a?????b", "*[a-z]*[a-z]b*"]
     {
@@ -106,7 +106,7 @@ proptest! {
 
     #[test]
     fn matching_texts_are_found(pattern in r"[*?ab]{0,10}", fill in r"[ab]{10}", longer in 0..3_usize) {
-        // Random pairs seldom match: make the text from the pattern.
+        // Random pairs seldom match, so the text is made from the pattern.
         let fill = fill.as_bytes();
         let mut text = Vec::new();
         for (i, &byte) in pattern.as_bytes().iter().enumerate() {
@@ -117,7 +117,7 @@ proptest! {
             }
         }
         let glob = Glob::new(pattern.as_bytes());
-        // Only the empty text is not what its own pattern says, see the quirks.
+        // Only the empty text may not match its own pattern, see the quirks.
         prop_assert!(oracle::matches(pattern.as_bytes(), &text) || text.is_empty());
         prop_assert_eq!(glob.matches(&text), oracle::matches(pattern.as_bytes(), &text));
         prop_assert!(Prefilter::of(&text).has(glob.needs()));
@@ -131,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn captures_put_back_in_place_of_the_stars_give_the_text(pattern in r"[*?:a]{0,8}", text in r"[:ab]{0,12}") {
+    fn literals_and_captures_add_up_to_the_text(pattern in r"[*?:a]{0,8}", text in r"[:ab]{0,12}") {
         let glob = Glob::new(pattern.as_bytes());
         let captures: Vec<_> = (1..=glob.stars()).map(|star| glob.captures(text.as_bytes(), star)).collect();
         if !glob.matches(text.as_bytes()) {

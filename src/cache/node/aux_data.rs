@@ -5,8 +5,8 @@
 //! smartcache-aux-2  the same            number of marks  { database  number of words  words of SMARTCACHE.MARK }…
 //! ```
 //!
-//! Each item is a string, numbers are decimal text. Without marks `-1` is written; without rules and marks nothing is: the
-//! stamps of the entries move the clock.
+//! Each item is a string, numbers are decimal text. Without marks `-1` is written; without rules and marks nothing is:
+//! the stamps of the entries move the clock.
 
 use crate::cache::State;
 use crate::cache::clock::{Now, Stamp};
@@ -59,7 +59,8 @@ fn put_words(put: &mut dyn FnMut(&[u8]), words: &[Vec<u8>]) {
     words.iter().for_each(|word| put(word));
 }
 
-/// Reads and checks what was saved, string by string. An error describes what is wrong; the server then refuses the file.
+/// Reads and checks what was saved, string by string. An error describes what is wrong; the server then refuses the
+/// file.
 pub fn load(state: &mut State, now: Now, next: impl FnMut() -> Option<Vec<u8>>) -> Result<(), String> {
     let mut strings = Strings(next);
     let magic = strings.next("its name")?;

@@ -48,8 +48,8 @@ fn adaptive_of(adaptive: &mut Vec<Adaptive>, rule: RuleId) -> &mut Adaptive {
 }
 
 impl State {
-    /// Carries out the plan: how the value is stored for now, and the job of a worker, unless the queue is full. The entry is
-    /// named by database, key and stamp.
+    /// Carries out the plan: how the value is stored for now, and the job of a worker, unless the queue is full. The
+    /// entry is named by database, key and stamp.
     pub(super) fn pack<'v>(
         &'v mut self,
         plan: Plan,

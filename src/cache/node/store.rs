@@ -91,8 +91,8 @@ pub fn check_size(settings: &Settings, value: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses more tags than an entry can have: its own and those of the key's rule. (An invalidation would miss the entry by
-/// a tag that was left out.) Nothing has changed yet.
+/// Refuses more tags than an entry can have: its own and those of the key's rule. (An invalidation would miss the entry
+/// by a tag that was left out.) Nothing has changed yet.
 pub fn check_tags(state: &State, key: &[u8], own: &[&[u8]]) -> Result<(), Error> {
     if own.len() + state.policies.most_tags() <= MAX_TAGS {
         return Ok(()); // the usual case: saves a second search for the rule
@@ -196,8 +196,8 @@ fn store_load<'w>(
     Ok(outcome)
 }
 
-/// Worsens the verdict if a tag of the fill was invalidated since the load began: one of its own or one of its rule's, which
-/// need not have been known when the load began.
+/// Worsens the verdict if a tag of the fill was invalidated since the load began: one of its own or one of its rule's,
+/// which need not have been known when the load began.
 fn check_tag_conflicts(cx: &Cx<'_, '_>, key: Key<'_>, options: &Options<'_>, verdict: FillVerdict) -> FillVerdict {
     let (token, stale) = match verdict {
         FillVerdict::Trusted(token) => (token, None),

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn durations_are_seconds_unless_they_carry_a_unit() {
+fn durations_are_seconds_unless_they_have_a_unit() {
     for (text, ms) in [
         ("0", 0),
         ("30", 30_000),
@@ -39,7 +39,7 @@ fn a_duration_is_rounded_to_the_nearest_millisecond_but_never_to_nothing() {
 }
 
 #[test]
-fn what_is_not_a_plain_decimal_with_a_unit_is_no_duration() {
+fn only_a_plain_decimal_with_or_without_a_unit_is_a_duration() {
     for text in [
         "", " ", "s", "ms", "-1", "-0", "+5", "1e3", "NaN", "inf", "0x10", " 5", "5 ", "5 s", "5\n", "1.", ".5", "1.s",
         "1..2", "1.2.3", "5w", "5sm", "1h30m", "5s\0", "٣", "1_000", "1,5",
@@ -116,7 +116,7 @@ fn an_integer_has_one_spelling() {
 }
 
 #[test]
-fn texts_are_as_short_as_they_can_be_said_exactly() {
+fn texts_are_the_shortest_exact_ones() {
     for (ms, text, seconds) in [
         (0, "0", "0"),
         (1, "1ms", "0.001"),
