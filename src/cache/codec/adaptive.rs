@@ -27,11 +27,11 @@ pub struct Adaptive {
 
 impl Adaptive {
     /// Refusals in a row after which a rule pauses. (If every tenth value shrinks, chance does that once in 30 times.)
-    pub const REFUSALS: u32 = 32;
+    const REFUSALS: u32 = 32;
     /// Writes that a pause skips.
-    pub const SKIPS: u32 = 256;
+    const SKIPS: u32 = 256;
     /// Refusals in a row after a pause that make it pause again.
-    pub const PROBES: u32 = 8;
+    const PROBES: u32 = 8;
 
     /// A rule that has learnt nothing yet.
     pub fn new() -> Self {

@@ -67,7 +67,7 @@ impl Codecs {
     }
 
     /// The present size of the buffer.
-    pub fn buffer_bytes(&self) -> usize {
+    pub(crate) fn buffer_bytes(&self) -> usize {
         self.buffer.bytes.len()
     }
 }

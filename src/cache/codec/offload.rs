@@ -86,7 +86,7 @@ pub struct Done {
 
 impl Offload {
     /// The default bound: what one worker compresses with zstd in about half a second.
-    pub const LIMIT_BYTES: usize = 64 << 20;
+    const LIMIT_BYTES: usize = 64 << 20;
 
     /// An empty queue that holds at most so many bytes. A larger value is never admitted.
     pub fn new(limit_bytes: usize) -> Self {

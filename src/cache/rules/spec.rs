@@ -23,17 +23,17 @@ use crate::cache::{
 };
 
 /// The longest name of a rule.
-pub const MAX_NAME_LEN: usize = 64;
+const MAX_NAME_LEN: usize = 64;
 /// The most rules of each origin: so many made by command, and so many configured.
-pub const MAX_RULES: usize = 1_024;
+pub(super) const MAX_RULES: usize = 1_024;
 /// The most patterns of one rule.
-pub const MAX_MATCHES: usize = 64;
+const MAX_MATCHES: usize = 64;
 /// The longest pattern, in bytes.
-pub const MAX_PATTERN_LEN: usize = 1_024;
+const MAX_PATTERN_LEN: usize = 1_024;
 /// The most tag templates of one rule.
-pub const MAX_TEMPLATES: usize = 64;
+const MAX_TEMPLATES: usize = 64;
 /// The largest `FILLS`.
-pub const MAX_FILLS: u32 = 1_000_000;
+const MAX_FILLS: u32 = 1_000_000;
 /// The largest size that `MINSIZE` and the settings in bytes accept: 2 GiB.
 pub const MAX_SIZE: u64 = 2 << 30;
 
@@ -362,7 +362,7 @@ pub enum RuleError {
         /// The message of the JSON parser, with line and column.
         why: String,
     },
-    /// There are [`MAX_RULES`] already.
+    /// There are `MAX_RULES` already.
     TooMany,
     /// A configured rule cannot be deleted by command.
     Configured {
