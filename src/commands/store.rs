@@ -105,7 +105,7 @@ fn restamp<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, header: &Header<'_>) {
     let applies = |entry: &EntryMut<'_>| trusted || entry.as_ref().stamp() == header.stamp;
     let Some(mut entry) = cx.keys.edit(key).filter(applies) else { return };
     let (marks, db) = (cx.state.invalidations.clone(), cx.caller.db);
-    marks.unindex_entry(db, key.name, entry.as_ref()); // counted again by `joined`, under the new header
+    marks.unindex_entry(db, key.name, entry.as_ref()); // counted again by `index_entry`, under the new header
     entry.set_header(header.stamp, header.fresh_until, header.stale());
     if trusted && !cx.state.clock.follow(header.stamp, cx.now) {
         entry.kill(); // its stamp is too far ahead to be trusted

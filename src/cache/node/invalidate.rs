@@ -44,7 +44,7 @@ impl Invalidation<'_> {
     }
 
     /// Adds the marks, without anything else that an invalidation does.
-    pub fn add_marks(&self, state: &mut State, db: i32, now: Now) {
+    pub(super) fn add_marks(&self, state: &mut State, db: i32, now: Now) {
         let guard_ms = if self.guard_ms == 0 { 0 } else { now.mono_ms().saturating_add(self.guard_ms) };
         let mark = InvalidationMark { stamp: self.stamp, at_ms: self.at_ms, hardness: self.hardness, guard_ms };
         match &self.selector {
@@ -72,7 +72,7 @@ impl Invalidation<'_> {
     }
 
     /// Requests the walks that free what it hits, and returns the jobs that are due at once.
-    pub fn request_walks(&self, state: &mut State, db: i32, now: Now) -> Vec<u64> {
+    fn request_walks(&self, state: &mut State, db: i32, now: Now) -> Vec<u64> {
         let ramp_ends = self.hardness.ramp_ends(self.at_ms, now);
         let walks: Vec<Walk> = match &self.selector {
             Selector::Tags(tags) => {
