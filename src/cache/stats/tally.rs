@@ -114,8 +114,8 @@ impl Stats {
         self.since_ms = now.mono_ms();
     }
 
-    /// Moves `calls` into the counters and, if there are more rows than rules, adds the rows of removed rules to that of
-    /// the keys without a rule. Call it regularly: it bounds the number of rows.
+    /// Moves `calls` into the counters and, if there are more rows than rules, adds the rows of removed rules to that
+    /// of the keys without a rule. Call it regularly: it bounds the number of rows.
     pub fn bound_rows(&mut self, policies: &Policies, now: Now) {
         self.at(now).node();
         if self.rows.len() > policies.iter().len() + 1 {
@@ -123,8 +123,8 @@ impl Stats {
         }
     }
 
-    /// Moves `calls` into the counters, and adds the rows of all removed rules to that of the keys without a rule. Call it
-    /// before numbers are read.
+    /// Moves `calls` into the counters, and adds the rows of all removed rules to that of the keys without a rule.
+    /// Call it before numbers are read.
     pub fn absorb_removed_rules(&mut self, policies: &Policies, now: Now) {
         self.at(now).node();
         self.absorb_rows(policies);

@@ -6,13 +6,13 @@
 //!  what the server reports            ┘
 //! ```
 //!
-//! [`diagnose`] gets the facts and looks nothing up, so tests reach every sentence. Small numbers give no reason: the
+//! [`diagnose()`] gets the facts and looks nothing up, so tests reach every sentence. Small numbers give no reason: the
 //! thresholds are constants in `diagnose.rs`. Times are those of the monotonic clock. For each code, only the rules
 //! with the largest numbers get a sentence and the others are counted, so a thousand rules do not make a thousand
 //! sentences.
 //!
 //! To add a reason: add a row to [`REASONS`], from which the documentation is generated, and a function that
-//! [`diagnose`] calls.
+//! [`diagnose()`] calls.
 
 mod backlog;
 mod diagnose;
