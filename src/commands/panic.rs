@@ -1,5 +1,5 @@
-//! `SMARTCACHE.PANIC`: panics, so that tests can see that no panic kills the server or leaves it out of step. Never in a
-//! release.
+//! `SMARTCACHE.PANIC`: panics, so that tests can see that no panic kills the server or leaves it out of step. Never
+//! in a release.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

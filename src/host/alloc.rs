@@ -8,8 +8,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 
 use redis_module::raw;
 
-/// What every server's allocator aligns all allocations to: the jemalloc that Redis brings along is built with a quantum of
-/// 8, so that 24 or 56 bytes lie on multiples of 8 only. (Hash tables want 16: they are read with vector instructions.)
+/// What every server's allocator aligns all allocations to: the jemalloc that Redis brings along is built with a
+/// quantum of 8, so that 24 or 56 bytes lie on multiples of 8 only. (Hash tables want 16: they are read with vector
+/// instructions.)
 const NATURAL_ALIGN: usize = 8;
 
 /// The crate's global allocator.

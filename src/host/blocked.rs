@@ -1,12 +1,12 @@
 //! Callers who wait for a lease (`GETLOCK … WAIT`): parked by the server, answered by us.
 //!
-//! Our own timer is set for whatever comes due next in the table of leases. The reply callback runs later than the
-//! command that woke the waiter, and other commands come in between: so the answer, with the value shared by all who get
-//! it, is made at once and carried along.
+//! Our own timer is set for the next deadline in the table of leases. The reply callback runs later than the command
+//! that woke the waiter, and other commands come in between: so the answer, with the value shared by all who get it,
+//! is made at once and carried along.
 //!
-//! Answers are sent in slices, since the work of writing them happens after `UnblockClient` returns and cannot be timed:
-//! 5,000 at once stopped the server for 92 ms. A slice is for a stretch of time and not for a command, of which a
-//! pipeline holds any number.
+//! Answers are sent in slices, since the work of writing them happens after `UnblockClient` returns and cannot be
+//! timed: 5,000 at once stopped the server for 92 ms. A slice is for a stretch of time and not for a command, of
+//! which a pipeline holds any number.
 
 use std::cell::{Cell, LazyCell, RefCell};
 use std::sync::Arc;
@@ -116,7 +116,8 @@ pub(super) fn rearm_timer(state: &mut State, now: Now) {
     }
 }
 
-/// After a panic, a waiter may have dropped out of the table of leases: whoever is blocked and unknown there would hang.
+/// After a panic, a waiter may have dropped out of the table of leases: a blocked client that is unknown there would
+/// hang.
 fn release_lost(state: &mut State) {
     let panics = panic::so_far();
     if CHECKED_PANICS.swap(panics, Relaxed) == panics {
@@ -139,8 +140,8 @@ pub(super) fn refresh_answers(state: &mut State, now: Now) {
     set_timer(state, now);
 }
 
-/// Until the server goes on with a client that we have unblocked, other commands may come in between, and before 7.2 one
-/// of them leaves that client without any answer: `CLIENT UNBLOCK`. Between a timer and going on nothing comes.
+/// Until the server goes on with a client that we have unblocked, other commands may come in between, and before 7.2
+/// one of them leaves that client without any answer: `CLIENT UNBLOCK`. Between a timer and going on nothing comes.
 fn may_send_between_commands() -> bool {
     server_may!(RedisModule_CachedMicroseconds).is_some() // 7.2 and later
 }

@@ -1,19 +1,19 @@
 //! Clients that the server blocks for us, of any kind.
 //!
 //! ```text
-//!  a command that waits ─ block ─▶ blocked client ◀─ handle ─▶ id of the waiter ─ whoever ends the wait
-//!                                        │                                              │
-//!              disconnected, killed ─────┤ gone                                         ▼
-//!              CLIENT UNBLOCK ───────────┤ timed_out                                  send
-//!                                        ▼                                              │
-//!                                      reply ◀───────────── UnblockClient ◀─────────────┘
+//! command that waits ─ block ─▶ blocked client ◀─ handle ─▶ id of the waiter
+//!                                     │                         │ its wait ends
+//!           disconnected, killed ─────┤ on_gone                 ▼
+//!           CLIENT UNBLOCK ───────────┤ on_time_out            send
+//!                                     ▼                         │
+//!                                  on_reply ◀─ UnblockClient ◀──┘
 //! ```
 //!
-//! Clients are blocked as such and not on their key (before 7.2 the server never wakes one for a key that does not exist),
-//! and without a time-out of the server's, which comes up to 100 ms late.
+//! Clients are blocked as such and not on their key (before 7.2 the server never wakes one for a key that does not
+//! exist), and without a time-out of the server's, which comes up to 100 ms late.
 //!
-//! The server calls exactly one of `reply`, `timed_out` and `gone` for each blocked client. `UnblockClient` is called
-//! exactly once for each, else it would leak: with the [`Handle`], which is used up by it.
+//! The server calls exactly one of `on_reply`, `on_time_out` and `on_gone` for each blocked client. `UnblockClient`
+//! is called exactly once for each, else it would leak: with the [`Handle`], which is used up by it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
 //! Runs the commands that other primaries of the cluster pass on (`cache/cluster/bus.rs`).
 //!
-//! Messages come whenever the server looks at its sockets: also while it loads, while a script runs, or while writes are
-//! paused for a failover. Then they are kept, and a timer runs them as soon as that is over. A replica ignores them: it
-//! gets everything from its primary.
+//! Messages come whenever the server looks at its sockets: also while it loads, while a script runs, or while writes
+//! are paused for a failover. Then they are kept, and a timer runs them as soon as that is over. A replica ignores
+//! them: it gets everything from its primary.
 
 use std::ffi::c_char;
 use std::slice;
@@ -51,8 +51,8 @@ unsafe extern "C" fn receive(
     len: u32,
 ) {
     catch_panic("a message of the cluster", (), || {
-        // SAFETY: the server calls with a valid context, the 40 bytes of a node's name and `len` bytes, all of which live
-        // until we return.
+        // SAFETY: the server calls with a valid context, the 40 bytes of a node's name and `len` bytes, all of which
+        // live until we return.
         let (ctx, sender, bytes) = unsafe {
             let Some(ctx) = Ctx::from_raw(ctx) else { return };
             let bytes = if payload.is_null() { &[] } else { slice::from_raw_parts(payload, len as usize) };
@@ -82,8 +82,8 @@ unsafe extern "C" fn receive(
     });
 }
 
-/// Whether a command that no client sent may run and replicate now: a script or a load of the data must not be disturbed,
-/// and a paused server would end itself.
+/// Whether a command that no client sent may run and replicate now: a script or a load of the data must not be
+/// disturbed, and a paused server would end itself.
 fn may_run(ctx: Ctx<'_>) -> bool {
     ctx.flags() & raw::REDISMODULE_CTX_FLAGS_LUA == 0 && !ctx.is_loading() && !must_not_write()
 }

@@ -28,7 +28,7 @@ fn access(right: Right) -> c_int {
     }
 }
 
-/// How the server tells whether a user may do something with all keys of a prefix.
+/// The server's check of a user's rights on all keys of a prefix.
 #[derive(Clone, Copy)]
 enum PrefixCheck {
     Redis(OfRedis),
@@ -78,7 +78,7 @@ impl<'a> ServerCaller<'a> {
         if !self.has(raw::REDISMODULE_CTX_FLAGS_LUA) && !self.is_a_connection() {
             return true;
         }
-        // SAFETY: the context is that of a running command of a client with a user; what is got is freed.
+        // SAFETY: the context is that of a running command of a client with a user; user and name are freed.
         unsafe {
             let Some(name) = OwnedStr::from_raw(current(self.0.as_ptr())) else { return false };
             let user = find(name.borrow().as_ptr());
@@ -91,7 +91,8 @@ impl<'a> ServerCaller<'a> {
         }
     }
 
-    /// Whether a client calls over a connection of its own: asking for the user of a caller without one could end the server.
+    /// Whether a client calls over a connection of its own: asking for the user of a caller without one could end the
+    /// server.
     fn is_a_connection(&self) -> bool {
         server_may!(RedisModule_GetClientInfoById)
             // SAFETY: null for "only whether there is one".
@@ -130,7 +131,7 @@ impl Server for ServerCaller<'_> {
         })
     }
 
-    /// Redis 8 and Valkey 9.1 can tell, each in its own way.
+    /// Redis 8 and Valkey 9.1 have a check, each its own.
     fn may_prefix(&self, right: Right, prefix: &[u8]) -> Option<bool> {
         let check = prefix_check()?;
         let (ok, access) = (raw::REDISMODULE_OK as c_int, access(right));
@@ -144,8 +145,8 @@ impl Server for ServerCaller<'_> {
         }))
     }
 
-    /// No server before Redis 8 and Valkey 9.1 can be asked for all keys. So the user's own description is read; one that
-    /// amounts to all keys in another way does not count.
+    /// No server before Redis 8 and Valkey 9.1 can be asked for all keys. So the user's own description is read; one
+    /// that amounts to all keys in another way does not count.
     fn may_all(&self, right: Right) -> bool {
         let own: &[u8] = match right {
             Right::Read => b"%R~*",
@@ -161,8 +162,8 @@ impl Server for ServerCaller<'_> {
 
     /// The server decides, by a dry run of `SET`: while it is still evicting, for example, it lets commands run.
     ///
-    /// Redis 7.0 allows that whatever its memory. There the command is refused at once when the server may not evict, and
-    /// else at a tenth over the limit: then evicting does not keep up, or finds nothing.
+    /// Redis 7.0 allows that whatever its memory. There the command is refused at once when the server may not evict,
+    /// and else at a tenth over the limit: then evicting does not keep up, or finds nothing.
     fn out_of_memory(&self) -> bool {
         // SAFETY: takes nothing, returns a number.
         let ratio = || unsafe { server!(RedisModule_GetUsedMemoryRatio)() };

@@ -1,8 +1,8 @@
 //! Notices when hash slots come or go, by the epochs of the cluster: at each turn of the server's cron.
 //!
-//! A slot that changes hands raises an epoch, which `CLUSTER INFO` returns cheaply; then the slots are read, and for a while
-//! at every turn, since the epoch may come before the slot. No event reports it on all servers. (So for a tenth of a
-//! second a load may still be stored that began before its slot went away and came back.)
+//! A slot that changes hands raises an epoch, which `CLUSTER INFO` returns cheaply; then the slots are read, and for
+//! a while at every turn, since the epoch may come before the slot. No event reports it on all servers. (So for a
+//! tenth of a second a load may still be stored that began before its slot went away and came back.)
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -19,7 +19,8 @@ use crate::cache::lease::slots;
 /// For how long slots are read at every turn after an epoch has changed, in milliseconds.
 const RESTLESS_MS: u64 = 60_000;
 
-/// Hash of the epochs and slots that `CLUSTER INFO` last returned (0 at first), and until when slots are read at every turn.
+/// Hash of the epochs and slots that `CLUSTER INFO` last returned (0 at first), and until when slots are read at
+/// every turn.
 static LAST: MainThread<Cell<(u64, u64)>> = MainThread::new(Cell::new((0, 0)));
 
 /// Looks whether anything has changed.

@@ -265,9 +265,9 @@ unsafe extern "C" fn free(value: *mut c_void) {
     });
 }
 
-/// An entry leaves its key: deleted, expired, evicted, overwritten by another type, renamed, moved. (A flush does not call
-/// this.) A load that began before must not bring it back. Called on the main thread, sometimes while a command of ours
-/// borrows the state.
+/// An entry leaves its key: deleted, expired, evicted, overwritten by another type, renamed, moved. (A flush does not
+/// call this.) A load that began before must not bring it back. Called on the main thread, sometimes while a command
+/// of ours borrows the state.
 unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
     catch_panic("unlink", (), || {
         let (Some(db), Some(name)) =
@@ -278,7 +278,8 @@ unsafe extern "C" fn unlink2(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const 
         // SAFETY: `ctx` is valid during the callback, and so is the name it gives.
         let (db, name) = unsafe { (db(ctx), Str::from_raw(name(ctx))) };
         let Some(name) = name.map(Str::bytes) else { return };
-        // SAFETY: the value is one of ours that the server still holds; this is the main thread, and nobody refers to it.
+        // SAFETY: the value is one of ours that the server still holds; this is the main thread, and nobody refers to
+        // it.
         let mut entry = unsafe { values::entry_mut(value.cast_mut()) };
         let now = cached_now();
         invalidations().unindex_entry(db, name, entry.as_ref());

@@ -13,8 +13,8 @@ use super::replicate::{self, Part};
 use crate::cache::effects::{Effect, Effects, Event};
 use crate::cache::{Key, State};
 
-/// Keyspace events that are yet to be sent: a subscriber (another module) may call us, so nothing of ours may be open or
-/// borrowed then.
+/// Keyspace events that are yet to be sent: a subscriber (another module) may call us, so nothing of ours may be open
+/// or borrowed then.
 pub(super) struct Events<'w> {
     list: SmallVec<[(Event, Key<'w>); 2]>,
 }

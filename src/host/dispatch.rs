@@ -3,8 +3,8 @@
 //! A trampoline turns `argv` into words, takes the time, runs the command behind the panic guard, replies with the
 //! error if there is one, and has the effects delivered (`deliver.rs`).
 //!
-//! A command that panics leaves the connection and the replicas in step: the effects that it had left are delivered, the
-//! keys that it may have changed without an effect are replicated as they are now, and its reply is completed.
+//! A command that panics leaves the connection and the replicas in step: the effects that it had left are delivered,
+//! the keys that it may have changed without an effect are replicated as they are now, and its reply is completed.
 
 use std::cell::RefMut;
 use std::ffi::c_int;
@@ -18,7 +18,7 @@ use super::after_command::after_command;
 use super::caller::ServerCaller;
 use super::clock::{cached_now, clock_now};
 use super::deliver::deliver;
-use super::ffi::{ClientCtx, Ctx, Str, is_valkey};
+use super::ffi::{ClientCtx, Ctx, OwnedStr, Str, is_valkey};
 use super::keyspace::ServerKeys;
 use super::panic::{catch_panic, caught, try_run};
 use super::pass_on::pass_on;
@@ -138,7 +138,7 @@ fn call<'w>(row: Row, argv: &[Str<'_>], words: &'w [&'w [u8]], reply: &mut Serve
         state.stats.at(now).node().errors += 1;
         reply.fail(&error);
     }
-    // Also after an error: what is done must be replicated.
+    // Also after an error: changes must be replicated.
     if effects.is_empty() {
         return after_command(state);
     }
@@ -179,7 +179,7 @@ fn finish<'w>(
     events.send(*ctx, names);
 }
 
-/// The command has panicked: delivers the effects that it has left, replicates whatever else it may have changed, and
+/// The command has panicked: delivers the effects that it has left, replicates its other possible changes, and
 /// completes its reply. The state is released, and as the panic left it.
 #[cold]
 #[inline(never)]
@@ -222,11 +222,16 @@ fn give_up_waiting(state: &mut State, effect: &Effect<'_>) {
     }
 }
 
-/// Replicates what the command may have changed without an effect that says so: its keys, or for a command without keys
-/// all rules and marks.
+/// Replicates what the command may have changed without leaving an effect: its keys; or for a command without keys
+/// all marks and rules, and that the rule which it names is gone, if it is.
 #[cold]
 fn resync(ctx: Ctx<'_>, command: &Command, argv: &[Str<'_>], keys: &mut ServerKeys<'_>, state: &mut State) {
     if matches!(command.keys, Keys::None) {
+        if let (Some(("SMARTCACHE.RULE", _)), Some(name)) = (command.parent(), argv.get(2))
+            && !state.policies.commanded().any(|rule| rule.name().as_bytes() == name.bytes())
+        {
+            ctx.replicate_words(c"SMARTCACHE.RULE", &[OwnedStr::new(b"DEL").borrow(), *name]);
+        }
         return reemit::start();
     }
     for at in key_places(command.keys, argv) {

@@ -42,8 +42,8 @@ pub(super) fn subscribe(ctx: Ctx<'_>) -> Result<(), String> {
     if status == raw::REDISMODULE_OK as c_int { Ok(()) } else { Err("the server refused events of keys".into()) }
 }
 
-/// The server has let a key expire, or has evicted it. Called on the main thread, now and then while a command of ours
-/// holds the state: whoever looks for a key whose time is over is who makes it expire.
+/// The server has let a key expire, or has evicted it. Called on the main thread, sometimes while a command of ours
+/// borrows the state: the lookup of an expired key is what expires it.
 unsafe extern "C" fn on_key_gone(
     _: *mut raw::RedisModuleCtx,
     kind: c_int,
@@ -55,7 +55,7 @@ unsafe extern "C" fn on_key_gone(
         let Some(name) = (unsafe { Str::from_raw(key) }) else { return };
         if kind == raw::REDISMODULE_NOTIFY_EVICTED as c_int {
             let fresh = MISS_REASONS.evicted(name.bytes());
-            // The server evicts before it calls a command, not while one holds the state.
+            // The server evicts before it calls a command, not while one borrows the state.
             if let Some(mut state) = try_state() {
                 state.evicted(fresh, clock_now());
             }
@@ -96,7 +96,7 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
     });
 }
 
-/// What was loaded for a primary that is none any more, or before this node was one, is not to be stored.
+/// Loads that began for a primary that is none any more, or before this node was one, are not stored.
 unsafe extern "C" fn on_role(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
     catch_panic("the role event", (), || {
         let Some(mut state) = try_state() else { return };
@@ -106,7 +106,7 @@ unsafe extern "C" fn on_role(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEve
     });
 }
 
-/// Loads in flight belong to what has been flushed.
+/// Loads in flight began before the flush: they are not trusted.
 unsafe extern "C" fn on_flush(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, data: *mut c_void) {
     catch_panic("the flush event", (), || {
         if sub != raw::REDISMODULE_SUBEVENT_FLUSHDB_END || data.is_null() {
@@ -120,7 +120,7 @@ unsafe extern "C" fn on_flush(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModule
     });
 }
 
-/// The databases have exchanged their keys, and loads in flight do not know.
+/// The databases have exchanged their keys: loads in flight are for the other one.
 unsafe extern "C" fn on_swap(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, data: *mut c_void) {
     catch_panic("the swapdb event", (), || {
         if data.is_null() {
@@ -136,16 +136,16 @@ unsafe extern "C" fn on_swap(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
     });
 }
 
-/// Distrusts the loads of these databases (of all without one) that are in flight; whoever waits is served anew.
+/// Voids the loads in flight of these databases (of all, for `None`) and wakes their waiters.
 fn void_loads(
     ctx: *mut raw::RedisModuleCtx,
     dbs: &[Option<i32>],
-    tell: impl Fn(&mut State, Option<i32>, Now) -> Vec<(i32, Arc<[u8]>)>,
+    void: impl Fn(&mut State, Option<i32>, Now) -> Vec<(i32, Arc<[u8]>)>,
 ) {
     // SAFETY: the event's context, valid until the callback returns.
     let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
     let Some(mut state) = try_state() else { return };
-    let keys: Vec<_> = dbs.iter().flat_map(|db| tell(&mut state, *db, clock_now())).collect();
+    let keys: Vec<_> = dbs.iter().flat_map(|db| void(&mut state, *db, clock_now())).collect();
     sweep_timer::refresh(&mut state);
     blocked::wake_waiters(ctx, &mut state, keys);
     after_command(state);
@@ -164,8 +164,8 @@ unsafe extern "C" fn on_shutdown(_: *mut raw::RedisModuleCtx, _: raw::RedisModul
     catch_panic("the shutdown event", (), workers::stop);
 }
 
-/// What is loaded replaces what is here, the rules made by command too: a replica that comes back must not keep those of
-/// its past.
+/// A load replaces everything, the rules made by command too: a replica that comes back must not keep those of its
+/// past.
 unsafe extern "C" fn on_loading(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, _: *mut c_void) {
     catch_panic("the loading event", (), || {
         let starts = [
@@ -182,19 +182,19 @@ unsafe extern "C" fn on_loading(_: *mut raw::RedisModuleCtx, _: raw::RedisModule
     });
 }
 
-/// A rewritten AOF without RDB preamble is made of keys alone. The rules made by command and the marks of invalidations
-/// are said once more behind it: the server has opened the next part of the AOF before it forks. (With the preamble they
+/// A rewritten AOF without RDB preamble holds keys alone. The rules made by command and the marks of invalidations are
+/// written once more behind it: the server has opened the next part of the AOF before it forks. (With the preamble they
 /// are in that.)
 unsafe extern "C" fn on_fork(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, _: *mut c_void) {
     catch_panic("the fork event", (), || {
         // SAFETY: the event's context, valid until we return.
         let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
-        let on_alloc = sub == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
-        let to_say = || {
+        let forked = sub == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
+        let any = || {
             try_state()
                 .is_some_and(|state| state.policies.commanded().next().is_some() || !state.invalidations.is_empty())
         };
-        if on_alloc && to_say() && ctx.rewrites_aof() && !ctx.is_set(b"aof-use-rdb-preamble") {
+        if forked && any() && ctx.rewrites_aof() && !ctx.is_set(b"aof-use-rdb-preamble") {
             reemit::start();
         }
     });

@@ -1,8 +1,8 @@
 //! A look at the server's own commands, before they run, while loads may be in flight (`guard-native`).
 //!
-//! Registered with the first lease or stamp, and taken back when the last of them is older than `max-load`: by then no load
-//! is trusted any more. Every command of the server pays for it: most of them the reading of the length and the first
-//! letters of the name.
+//! Registered with the first lease or stamp, and taken back when the last of them is older than `max-load`: by then
+//! no load is trusted any more. Every command of the server pays for it: most of them the reading of the length and
+//! the first letters of the name.
 
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -75,7 +75,7 @@ impl<'a> Filtered<'a> {
         (0..count).map(|at| self.word(at).map_or(&b""[..], Str::bytes)).collect()
     }
 
-    /// Who sends it, where the server tells (7.2 and later).
+    /// Who sends it (7.2 and later).
     fn sender(self) -> Sender {
         let (Some(id), Some(info)) =
             (server_may!(RedisModule_CommandFilterGetClientId), server_may!(RedisModule_GetClientInfoById))

@@ -1,6 +1,6 @@
 //! Opened keys of the server.
 //!
-//! What a key holds may be freed by whatever the server does next: opening another key or calling a command may expire
+//! The value of a key may be freed by the next call to the server: opening another key or calling a command may expire
 //! or evict it. So reading an entry in place is `unsafe` here, and `keyspace.rs` makes it safe.
 
 use std::ffi::{c_int, c_void};
@@ -14,7 +14,7 @@ use super::ffi::{Ctx, Str, server, server_may};
 use super::values;
 use crate::cache::entry::{Entry, EntryMut, EntryRef};
 
-/// What a key holds, as far as we tell apart.
+/// What a key holds, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyKind {
     Nothing,
@@ -30,8 +30,8 @@ pub(super) struct ReadMode(c_int);
 impl ReadMode {
     /// To serve it: an access, counted as hit or miss.
     pub(super) const READ: Self = ReadMode(raw::REDISMODULE_READ as c_int);
-    /// To look at it: no access where the server can tell. NOTOUCH keeps LRU and LFU as they are; NOSTATS (7.2) keeps hits
-    /// and misses; the server ignores unknown bits.
+    /// To look at it: no access where the server can tell. NOTOUCH keeps LRU and LFU as they are; NOSTATS (7.2) keeps
+    /// hits and misses; the server ignores unknown bits.
     pub(super) const PEEK: Self = ReadMode(
         (raw::REDISMODULE_READ
             | raw::REDISMODULE_OPEN_KEY_NOTOUCH
@@ -94,15 +94,15 @@ impl<'a> ReadKey<'a> {
     }
 
     fn value(&self) -> *mut c_void {
-        // SAFETY: the key is open; the server gives null for what is not a module's.
+        // SAFETY: the key is open; the server returns null for a value of another type.
         unsafe { server!(RedisModule_ModuleTypeGetValue)(self.as_ptr()) }
     }
 
     /// The entry, in place.
     ///
     /// # Safety
-    /// The key [holds](Self::kind) one of ours, and while the result is in use this key is neither changed nor closed, no
-    /// other key is opened, and no command of the server is called.
+    /// The key [holds](Self::kind) one of ours, and while the result is in use this key is neither changed nor
+    /// closed, no other key is opened, and no command of the server is called.
     pub(super) unsafe fn entry<'e>(&self) -> EntryRef<'e> {
         // SAFETY: the caller's duty.
         unsafe { values::entry(self.value()) }
@@ -178,16 +178,17 @@ impl<'a> WriteKey<'a> {
         })
     }
 
-    /// Stores an entry in the place of one of ours: both are returned as they leave, the old one or the new one that found
-    /// none.
+    /// Stores an entry in the place of one of ours: both are returned as they leave, the old one or the new one that
+    /// found none.
     pub(super) fn replace(&mut self, entry: Entry) -> Result<Entry, Entry> {
         let value = values::into_raw(entry);
         // SAFETY: the pointer of just above, which the server has not taken.
         self.swap(value).ok_or_else(|| unsafe { values::from_raw(value) })
     }
 
-    /// Puts a pointer of [`values::into_raw`] in the place of another; `None` when there is none, and nothing has changed.
-    /// Replacing (instead of setting) keeps the key's place in the dictionary, its expiry and its LFU counter.
+    /// Puts a pointer of [`values::into_raw`] in the place of another; `None` when there is none, and nothing has
+    /// changed. Replacing (instead of setting) keeps the key's place in the dictionary, its expiry and its LFU
+    /// counter.
     fn swap(&mut self, value: NonNull<c_void>) -> Option<Entry> {
         let mut old = ptr::null_mut();
         let replace = server!(RedisModule_ModuleTypeReplaceValue);

@@ -113,7 +113,7 @@ impl<'a> ServerKeys<'a> {
         self.open_in_any_mode(key).key.read().and_then(ReadKey::expire_at)
     }
 
-    /// The key, however it was opened, for what any mode can tell.
+    /// The key, however it was opened: for questions that every mode answers.
     fn open_in_any_mode(&mut self, key: Key<'_>) -> &mut Opened<'a> {
         let open = self.open.as_ref().filter(|open| open.arg.is_some() && open.arg == key.arg);
         let mode = open.map_or(Mode::Read(ReadMode::PEEK), |open| open.mode);
@@ -126,9 +126,10 @@ impl<'a> ServerKeys<'a> {
             (KeyKind::Nothing, _) | (_, None) => Slot::Empty,
             (KeyKind::Text, Some(key)) => Slot::Text(key.len()),
             (KeyKind::Other, _) => Slot::Other,
-            // SAFETY: the key holds one of ours; it stays open, and the value unchanged, as long as the slot borrows `self`,
-            // since every method that could change either takes `&mut self`. Whoever else opens keys or calls commands
-            // of the server (`workers.rs`, `caller.rs`) does so while no slot is borrowed, or calls what touches no key.
+            // SAFETY: the key holds one of ours; it stays open, and the value unchanged, as long as the slot borrows
+            // `self`, since every method that could change either takes `&mut self`. Whoever else opens keys or calls
+            // commands of the server (`workers.rs`, `caller.rs`) does so while no slot is borrowed, or calls what
+            // touches no key.
             (KeyKind::Ours, Some(key)) => Slot::Entry(unsafe { key.entry() }),
         }
     }
@@ -211,7 +212,7 @@ fn not_writable() {
     debug_assert!(false, "a command that is not flagged `write` writes a key");
 }
 
-/// A place where tests make a command panic: the key has changed, and no effect says so yet.
+/// A place where tests make a command panic: the key has changed, and no effect reports it yet.
 fn written() {
     #[cfg(feature = "test-commands")]
     crate::commands::panic::point("a write to the keyspace");

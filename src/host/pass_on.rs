@@ -10,8 +10,8 @@ use crate::cache::State;
 use crate::cache::cluster::bus::PassOn;
 use crate::commands::spec::Command;
 
-/// The server's number for our messages, any up to 254. Modules whose names have not nine letters share these numbers, so
-/// it is one that another would hardly take.
+/// The server's number for our messages, any up to 254. Modules whose names have not nine letters share these
+/// numbers, so it is one that another would hardly take.
 pub(super) const KIND: u8 = 203;
 /// At most one complaint in so many milliseconds: a sender of nonsense must not fill the log.
 const QUIET_MS: u64 = 1_000;

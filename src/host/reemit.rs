@@ -1,5 +1,5 @@
-//! Replicates the rules made by command and the marks of invalidations once more: after the AOF was rewritten, and after a
-//! panic that may have left one out.
+//! Replicates the rules made by command and the marks of invalidations once more: after the AOF was rewritten, and
+//! after a panic that may have left one out.
 
 use super::clock::clock_now;
 use super::ffi::{Ctx, OwnedStr, must_not_write};

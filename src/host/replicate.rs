@@ -1,4 +1,4 @@
-//! What replicas and AOF get, in the words of our internal commands.
+//! Replication of entries and invalidations, in the words of our internal commands.
 
 use std::ffi::{CStr, CString};
 
@@ -64,7 +64,7 @@ pub(super) fn mark(ctx: Ctx<'_>, words: &[Vec<u8>]) {
     ctx.replicate_words(MARK, &words.iter().map(OwnedStr::borrow).collect::<Vec<_>>());
 }
 
-/// Whatever is under `key` now, after a panic has left it open what replicas know of it; and signals the key.
+/// The value under `key` as it is now, after a panic that may have left replicas without it; and signals the key.
 ///
 /// What the server itself can hold there (a string, a list) was not changed by us. An entry that cannot be encoded
 /// is removed here and there: a cache may lose an entry, but replicas may not differ.

@@ -36,8 +36,8 @@ impl<'a> ServerReply<'a> {
         self.missing = 0;
     }
 
-    /// Ends the reply with an error: the whole of it, or the last element of what is written. (The last element of a map
-    /// is a value.) A reply that is complete stays as it is.
+    /// Ends the reply with an error: the whole of it, or the last element of what is written. (The last element of a
+    /// map is a value.) A reply that is complete stays as it is.
     pub(super) fn fail(&mut self, error: &Error) {
         let text = terminated(&error.to_string());
         while self.missing > 1 {

@@ -1,8 +1,8 @@
 //! Settings by `CONFIG GET/SET/REWRITE`, in the server's file, and as `loadmodule` arguments.
 //!
-//! Every setting is registered as a string: durations carry units, and `config.rs` alone decides what is allowed. A module
-//! argument becomes the setting's *default*: so a line in the file wins over it, and `CONFIG REWRITE` does not write it a
-//! second time.
+//! Every setting is registered as a string: durations carry units, and `config.rs` alone decides what is allowed. A
+//! module argument becomes the setting's *default*: so a line in the file wins over it, and `CONFIG REWRITE` does not
+//! write it a second time.
 
 use std::cell::{LazyCell, RefCell};
 use std::ffi::{CString, c_char, c_int, c_void};

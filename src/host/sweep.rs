@@ -4,8 +4,8 @@
 //! frees anything, and not while the server must not be disturbed (paused, failing over, loading); previews only look,
 //! and go on everywhere.
 //!
-//! Keys are deleted as a client's `UNLINK` would: replicated, with a tracking signal and the event `del`. A walk over all
-//! keys uses the server's own scan, which reaches each key that exists from begin to end, whatever else changes.
+//! Keys are deleted as a client's `UNLINK` would: replicated, with a tracking signal and the event `del`. A walk over
+//! all keys uses the server's own scan, which reaches each key that exists from begin to end, whatever else changes.
 
 use std::cell::{LazyCell, RefCell, RefMut};
 use std::collections::HashMap;
@@ -202,14 +202,16 @@ fn deal_with(ctx: Ctx<'_>, mut state: RefMut<'_, State>, job: Job, names: &[Owne
     let mut keys = ServerKeys::to_sweep(ctx, &words, job.frees);
     let mut effects = Effects::new();
     let key_at = |at: usize| Key { name: words[at].bytes(), arg: Some(at as u16) };
-    let swept = try_run("the sweep of a key", || {
-        for at in 0..words.len() {
+    let mut panicked = false;
+    for at in 0..words.len() {
+        let swept = try_run("the sweep of a key", || {
             state.sweep_key(&mut keys, job, key_at(at), &mut effects, cached_now());
-        }
-    });
+        });
+        panicked |= swept.is_none();
+    }
     let names = keys.names();
     let (events, delivered) = deliver(ctx, &mut effects, &mut keys, &mut state, |_, _| {});
-    if job.frees && (swept.is_none() || delivered.is_err()) {
+    if job.frees && (panicked || delivered.is_err()) {
         for at in 0..words.len() {
             replicate::resync(ctx, &mut keys, &mut state, key_at(at));
         }

@@ -48,7 +48,8 @@ impl Waiters for SweepWaiters {
     }
 }
 
-/// Has the server block the caller of the running command. A caller whom the server does not block gets what is known now.
+/// Has the server block the caller of the running command. A caller whom the server does not block gets what is known
+/// now.
 pub(super) fn wait(reply: &mut ServerReply<'_>, state: &mut State, id: SweepWaiterId) {
     if !blocked_clients::block::<SweepWaiters>(reply, id) {
         let answer = state.sweep.cancel_wait(id);

@@ -17,7 +17,7 @@ pub(super) trait Timer: 'static {
     /// Called on the main thread, with what [`start`] got.
     fn fire(ctx: Ctx<'_>, data: usize);
 
-    /// Called after `fire` has panicked: whoever relies on the timer starts it again here.
+    /// Called after `fire` has panicked: a timer that must not be lost is set again here.
     fn recover(_data: usize) {}
 }
 

@@ -28,6 +28,12 @@ fn panic_at(s: &Server, place: &str, pass: u64) {
     assert_eq!(s.call_args(args!["SMARTCACHE.PANIC", "AT", place, passes]).text(), "OK");
 }
 
+/// Takes that back: the reply to this may be what panics.
+#[track_caller]
+fn disarm(s: &Server) {
+    wait_until("nothing is armed", || !s.call("SMARTCACHE.PANIC AT nowhere 1").is_error());
+}
+
 const PLACES: [&str; 3] = ["a write to the keyspace", "an effect", "an element of a reply"];
 
 /// Commands that write, and what they need to be there.
@@ -143,9 +149,9 @@ fn a_reply_that_a_panic_cuts_off_is_completed_in_both_protocols() {
     assert!(map.contains("first") && map.contains("inner") && map.contains("ERR internal error"), "{map}");
     let map = three.call("SMARTCACHE.PANIC MAP");
     assert_in_step(&mut three);
-    let pairs = map.pairs();
-    assert_eq!((pairs.len(), pairs[0].0.as_str(), pairs[0].1.array().len()), (2, "first", 3));
-    assert!(pairs[1].1.error().starts_with("ERR internal error"), "the last element is a value: {map}");
+    let map = map.to_string();
+    assert!(map.contains("first") && map.contains("inner"), "{map}");
+    assert!(map.trim_end().ends_with("see the server's log"), "the last element is a value: {map}");
     assert_eq!(s.stat("panics"), 6);
 }
 
@@ -199,6 +205,7 @@ fn whichever_element_a_panic_comes_at_the_connection_stays_in_step() {
                 panic_at(&s, "an element of a reply", pass);
                 conn.call(line);
                 assert_in_step(&mut conn);
+                disarm(&s);
             }
         }
     }
@@ -221,8 +228,7 @@ fn whatever_a_command_has_done_before_it_panicked_is_on_the_replica_and_in_the_a
                 panic_at(&primary, place, pass);
                 conn.call(line);
                 assert_in_step(&mut conn);
-                // What is still armed goes off here, in a command that writes nothing.
-                panic_at(&primary, "nowhere", 1);
+                disarm(&primary);
                 let what = format!("{line}, {place}, {pass}");
                 panics = panics.max(primary.stat("panics"));
                 wait_until(&what, || portrait(&primary) == portrait(&replica));
@@ -272,7 +278,7 @@ fn a_panic_inside_a_script_or_transaction_leaves_the_replica_equal() {
                     primary.call(line);
                 }
             }
-            panic_at(&primary, "nowhere", 1);
+            disarm(&primary);
             wait_until(place, || portrait(&primary) == portrait(&replica));
         }
     }
@@ -288,10 +294,10 @@ fn a_sweep_that_panics_goes_on_and_the_replica_is_equal() {
             primary.ok(&format!("SMARTCACHE.SET k{i} v TAGS 1 t"));
         }
         primary.ok("SMARTCACHE.INVALIDATE TAGS 1 t");
-        panic_at(&primary, place, 3);
+        panic_at(&primary, place, if place == "the sweep" { 1 } else { 3 });
         let panics = primary.stat("panics");
         primary.ok("CONFIG SET smartcache.sweep-effort 50%");
-        wait_until(place, || primary.call("DBSIZE").int() == 0 || place.contains("of a key"));
+        wait_until(place, || primary.call("DBSIZE").int() == i64::from(place == "the sweep of a key"));
         wait_until("it has panicked", || primary.stat("panics") > panics);
         wait_until("the replica is equal", || replica.call("DBSIZE").int() == primary.call("DBSIZE").int());
         assert_eq!(replica.digest(), primary.digest());

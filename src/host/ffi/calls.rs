@@ -58,7 +58,7 @@ pub(in crate::host) fn missing() -> Vec<&'static str> {
     needed.iter().filter(|(_, absent)| *absent).map(|(name, _)| *name).collect()
 }
 
-/// Bit and event numbers differ between Redis and Valkey above 7.2: only the flavour tells them apart.
+/// Bit and event numbers differ between Redis and Valkey above 7.2: only the flavour decides.
 pub(in crate::host) fn is_valkey() -> bool {
     let Some(get) = server_may!(RedisModule_GetApi) else { return false };
     let mut function: *mut std::ffi::c_void = ptr::null_mut();

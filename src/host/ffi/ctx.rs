@@ -212,7 +212,8 @@ impl<'a> ClientCtx<'a> {
     /// Names one of the command's words as a key, and what is done to it.
     pub(in crate::host) fn key_at(self, words: &[Str<'_>], at: usize, flags: u32) {
         if let Some(declare_key) = server_may!(RedisModule_KeyAtPosWithFlags).filter(|_| at < words.len()) {
-            // SAFETY: the context is valid, and the command has so many words; outside such a request the server ignores it.
+            // SAFETY: the context is valid, and the command has so many words; outside such a request the server
+            // ignores it.
             unsafe { declare_key(self.as_ptr(), at as c_int, flags as c_int) }
         }
     }
