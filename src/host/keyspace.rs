@@ -62,10 +62,6 @@ impl<'a> OpenKey<'a> {
             OpenKey::Write(key) => Some(key.read()),
         }
     }
-
-    fn kind(&self) -> KeyKind {
-        self.read().map_or(KeyKind::Nothing, ReadKey::kind)
-    }
 }
 
 impl<'a> ServerKeys<'a> {
@@ -93,18 +89,23 @@ impl<'a> ServerKeys<'a> {
         let same = |open: &Opened<'_>| open.mode == mode && open.arg.is_some() && open.arg == key.arg;
         if !self.open.as_ref().is_some_and(same) {
             self.open = None; // close first
-            let opened = self.names.with_name(key, |name| match mode {
-                Mode::Read(mode) => ReadKey::open(self.ctx, name, mode).map_or(OpenKey::Missing, OpenKey::Read),
-                Mode::Write(mode) => OpenKey::Write(WriteKey::open(self.ctx, name, mode)),
-            });
-            let kind = opened.kind();
-            self.open = Some(Opened { key: opened, arg: key.arg, mode, kind });
+            let (ctx, arg) = (self.ctx, key.arg);
+            self.open = Some(self.names.with_name(key, |name| match mode {
+                Mode::Read(how) => match ReadKey::open(ctx, name, how) {
+                    None => Opened { key: OpenKey::Missing, arg, mode, kind: KeyKind::Nothing },
+                    Some(key) => Opened { kind: key.kind(), key: OpenKey::Read(key), arg, mode },
+                },
+                Mode::Write(how) => {
+                    let key = WriteKey::open(ctx, name, how);
+                    Opened { kind: key.read().kind(), key: OpenKey::Write(key), arg, mode }
+                }
+            }));
         }
         self.open.as_mut().expect("opened just above")
     }
 
     /// The key, open for writing.
-    fn to_write(&mut self, key: Key<'_>) -> &mut Opened<'a> {
+    fn writable(&mut self, key: Key<'_>) -> &mut Opened<'a> {
         self.opened(key, Mode::Write(WriteMode::COMMAND))
     }
 
@@ -165,7 +166,7 @@ impl Keyspace for ServerKeys<'_> {
 
     fn set(&mut self, key: Key<'_>, mut entry: Entry, expire_at: Option<u64>) {
         let db = self.ctx.selected_db();
-        let Opened { key: OpenKey::Write(open), kind, .. } = self.to_write(key) else { return not_writable() };
+        let Opened { key: OpenKey::Write(open), kind, .. } = self.writable(key) else { return not_writable() };
         invalidations().index_entry(db, key.name, &mut entry.as_mut());
         let old = open.set(entry);
         open.set_expire_at(expire_at);
@@ -177,7 +178,7 @@ impl Keyspace for ServerKeys<'_> {
     }
 
     fn edit(&mut self, key: Key<'_>) -> Option<EntryMut<'_>> {
-        let open = self.to_write(key);
+        let open = self.writable(key);
         match &mut open.key {
             // SAFETY: as in `slot`; nobody else refers to the value, since the slot would borrow `self`.
             OpenKey::Write(key) if open.kind == KeyKind::Ours => Some(unsafe { key.entry_mut() }),
@@ -190,13 +191,13 @@ impl Keyspace for ServerKeys<'_> {
     }
 
     fn set_expire_at(&mut self, key: Key<'_>, at: Option<u64>) {
-        let Opened { key: OpenKey::Write(open), .. } = self.to_write(key) else { return not_writable() };
+        let Opened { key: OpenKey::Write(open), .. } = self.writable(key) else { return not_writable() };
         open.set_expire_at(at);
         written();
     }
 
     fn remove(&mut self, key: Key<'_>) -> bool {
-        let Opened { key: OpenKey::Write(open), kind, .. } = self.to_write(key) else {
+        let Opened { key: OpenKey::Write(open), kind, .. } = self.writable(key) else {
             not_writable();
             return false;
         };
