@@ -24,7 +24,8 @@ pub(super) fn clock_ms() -> u64 {
 
 /// The monotonic clock as of the kernel's last tick: leases are not measured in microseconds.
 pub(super) fn mono_ms() -> u64 {
-    read(libc::CLOCK_MONOTONIC_COARSE) / 1_000
+    let time = timespec(libc::CLOCK_MONOTONIC_COARSE);
+    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
 }
 
 /// The wall clock as the server last read it, or before 7.2 as of the kernel's last tick (4 ms). Never behind the last
@@ -41,8 +42,13 @@ pub(super) fn cached_now() -> Now {
 }
 
 fn read(clock: libc::clockid_t) -> u64 {
+    let time = timespec(clock);
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000
+}
+
+fn timespec(clock: libc::clockid_t) -> libc::timespec {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is valid to write to; all these clocks exist on every Linux.
     unsafe { libc::clock_gettime(clock, &mut time) };
-    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1_000
+    time
 }

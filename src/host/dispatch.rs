@@ -62,8 +62,7 @@ unsafe extern "C" fn dispatch<const INDEX: usize>(
     let Some(ctx) = ctx else { return raw::REDISMODULE_ERR as c_int };
     // Only rows of the table are registered: spare trampolines are never called.
     let Some(row) = (const { Row::at(INDEX) }) else { return raw::REDISMODULE_ERR as c_int };
-    let mut words: Words<'_> = SmallVec::with_capacity(argv.len());
-    argv.iter().for_each(|word| words.push(word.bytes()));
+    let words: Words<'_> = argv.iter().map(|word| word.bytes()).collect();
     // Outside the guard, so that they survive a panic.
     let mut reply = ServerReply::new(ctx);
     let mut effects = Effects::new();

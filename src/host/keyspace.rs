@@ -13,10 +13,15 @@ use crate::cache::{Key, Keyspace, Slot};
 pub(super) struct Names<'a>(&'a [Str<'a>]);
 
 impl<'a> Names<'a> {
+    /// The command's own word, if it is one.
+    fn word(self, key: Key<'_>) -> Option<Str<'a>> {
+        self.0.get(usize::from(key.arg?)).copied()
+    }
+
     /// Calls `f` with the server's string of the key's name: the command's own word, or a new one.
     pub(super) fn with_name<R>(self, key: Key<'_>, f: impl FnOnce(Str<'_>) -> R) -> R {
-        match key.arg.and_then(|arg| self.0.get(usize::from(arg))) {
-            Some(word) => f(*word),
+        match self.word(key) {
+            Some(word) => f(word),
             None => f(OwnedStr::new(key.name).borrow()),
         }
     }
@@ -90,7 +95,15 @@ impl<'a> ServerKeys<'a> {
         if !self.open.as_ref().is_some_and(same) {
             self.open = None; // close first
             let (ctx, arg) = (self.ctx, key.arg);
-            self.open = Some(self.names.with_name(key, |name| match mode {
+            let made;
+            let name = match self.names.word(key) {
+                Some(word) => word,
+                None => {
+                    made = OwnedStr::new(key.name);
+                    made.borrow()
+                }
+            };
+            self.open = Some(match mode {
                 Mode::Read(how) => match ReadKey::open(ctx, name, how) {
                     None => Opened { key: OpenKey::Missing, arg, mode, kind: KeyKind::Nothing },
                     Some(key) => Opened { kind: key.kind(), key: OpenKey::Read(key), arg, mode },
@@ -99,7 +112,7 @@ impl<'a> ServerKeys<'a> {
                     let key = WriteKey::open(ctx, name, how);
                     Opened { kind: key.read().kind(), key: OpenKey::Write(key), arg, mode }
                 }
-            }));
+            });
         }
         self.open.as_mut().expect("opened just above")
     }

@@ -19,7 +19,7 @@ use crate::cache::error::Error;
 pub(super) struct ServerReply<'a> {
     ctx: ClientCtx<'a>,
     /// Elements that are to follow.
-    missing: usize,
+    missing: isize,
 }
 
 impl<'a> ServerReply<'a> {
@@ -56,7 +56,7 @@ impl<'a> ServerReply<'a> {
         debug_assert!(self.missing > 0, "a reply has more elements than it announced");
         #[cfg(feature = "test-commands")]
         crate::commands::panic::point("an element of a reply");
-        self.missing = self.missing.saturating_sub(1);
+        self.missing -= 1;
     }
 }
 
@@ -130,14 +130,14 @@ impl Reply for ServerReply<'_> {
 
     fn array(&mut self, len: usize) {
         self.element();
-        self.missing += len;
+        self.missing += len as isize;
         // SAFETY: the context is valid; `len` elements follow, by `fail` if not by the command.
         unsafe { server!(RedisModule_ReplyWithArray)(self.ctx.as_ptr(), len as c_long) };
     }
 
     fn map(&mut self, len: usize) {
         self.element();
-        self.missing += 2 * len;
+        self.missing += 2 * len as isize;
         // SAFETY: as above, `len` pairs.
         unsafe { server!(RedisModule_ReplyWithMap)(self.ctx.as_ptr(), len as c_long) };
     }
