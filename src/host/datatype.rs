@@ -69,17 +69,15 @@ pub(super) fn register(ctx: Ctx<'_>) -> bool {
     let Some(create) = server_may!(RedisModule_CreateDataType) else { return false };
     // SAFETY: the context is that of the load; the server copies the methods.
     let made = unsafe { create(ctx.as_ptr(), NAME.as_ptr(), ENCODING, &mut methods) };
-    values::set_type(made);
+    // SAFETY: the server has just made it, with these methods.
+    unsafe { values::set_type(made) };
     !made.is_null()
 }
 
 /// Runs a callback that saves. A forked child that could not save everything must not end as if it had: its file would
 /// replace a good one.
-fn save(what: &str, io: *mut raw::RedisModuleIO, body: impl FnOnce(Io<'_>)) {
-    let saved = try_run(what, || {
-        // SAFETY: `io` is the callback's, valid until it returns.
-        unsafe { Io::from_raw(io) }.map(body)
-    });
+fn save<'a>(what: &str, io: Option<Io<'a>>, body: impl FnOnce(Io<'a>)) {
+    let saved = try_run(what, || io.map(body));
     if saved.flatten().is_none() && is_child() {
         // SAFETY: ends the forked child at once, as the server itself does when a save fails.
         unsafe { libc::_exit(1) }
@@ -87,7 +85,8 @@ fn save(what: &str, io: *mut raw::RedisModuleIO, body: impl FnOnce(Io<'_>)) {
 }
 
 unsafe extern "C" fn rdb_save(io: *mut raw::RedisModuleIO, value: *mut c_void) {
-    save("rdb_save", io, |io| {
+    // SAFETY: `io` is the callback's, valid until we return.
+    save("rdb_save", unsafe { Io::from_raw(io) }, |io| {
         // SAFETY: the server hands over a value of ours that it holds.
         let entry = unsafe { values::entry(value) };
         io.save(&header(entry, io.db(), io.key()));
@@ -165,7 +164,8 @@ fn source(io: Io<'_>) -> Source {
 }
 
 unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::RedisModuleString, value: *mut c_void) {
-    save("aof_rewrite", io, |io| {
+    // SAFETY: `io` is the callback's, valid until we return.
+    save("aof_rewrite", unsafe { Io::from_raw(io) }, |io| {
         // SAFETY: the server hands over a value of ours that it holds, and its own string, valid during the callback.
         let (entry, key) = unsafe { (values::entry(value), Str::from_raw(key)) };
         // A dead entry is written as dead, and not left out: it may yet be renamed, over something that is alive.
@@ -177,7 +177,8 @@ unsafe extern "C" fn aof_rewrite(io: *mut raw::RedisModuleIO, key: *mut raw::Red
 }
 
 unsafe extern "C" fn aux_save(io: *mut raw::RedisModuleIO, _when: c_int) {
-    save("aux_save", io, |io| {
+    // SAFETY: `io` is the callback's, valid until we return.
+    save("aux_save", unsafe { Io::from_raw(io) }, |io| {
         let written = with_state(|state| aux_data::save(state, clock_now(), &mut |word| io.save(word)));
         // With nothing written there is no section (`aux_save2`), and the file stays loadable without us.
         if !written && server_may!(RedisModule_GetModuleOptionsAll).is_none() {

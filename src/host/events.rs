@@ -115,7 +115,10 @@ unsafe extern "C" fn on_flush(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModule
         // SAFETY: of this event the data is a `RedisModuleFlushInfo`, valid until we return.
         let db = unsafe { (*data.cast::<raw::RedisModuleFlushInfo>()).dbnum };
         let db = (db >= 0).then_some(db);
-        void_loads(ctx, &[db], State::flushed);
+        // SAFETY: the event's context, valid until we return.
+        if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
+            void_loads(ctx, &[db], State::flushed);
+        }
         sweep_timer::wake();
     });
 }
@@ -132,18 +135,15 @@ unsafe extern "C" fn on_swap(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
         if let Some(mut state) = try_state() {
             state.swapped(a, b);
         }
-        void_loads(ctx, &[Some(a), Some(b)], State::void_all_loads);
+        // SAFETY: the event's context, valid until we return.
+        if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
+            void_loads(ctx, &[Some(a), Some(b)], State::void_all_loads);
+        }
     });
 }
 
 /// Voids the loads in flight of these databases (of all, for `None`) and wakes their waiters.
-fn void_loads(
-    ctx: *mut raw::RedisModuleCtx,
-    dbs: &[Option<i32>],
-    void: impl Fn(&mut State, Option<i32>, Now) -> Vec<(i32, Arc<[u8]>)>,
-) {
-    // SAFETY: the event's context, valid until the callback returns.
-    let Some(ctx) = (unsafe { Ctx::from_raw(ctx) }) else { return };
+fn void_loads(ctx: Ctx<'_>, dbs: &[Option<i32>], void: impl Fn(&mut State, Option<i32>, Now) -> Vec<(i32, Arc<[u8]>)>) {
     let Some(mut state) = try_state() else { return };
     let keys: Vec<_> = dbs.iter().flat_map(|db| void(&mut state, *db, clock_now())).collect();
     sweep_timer::refresh(&mut state);

@@ -1,6 +1,8 @@
 //! `INFO smartcache`: the numbers of `SMARTCACHE.STATS`.
 
 use std::ffi::{CString, c_int};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
 
 use redis_module::raw;
 
@@ -24,47 +26,59 @@ unsafe extern "C" fn report(info: *mut raw::RedisModuleInfoCtx, for_crash_report
         return; // in a signal handler nothing may be allocated or locked
     }
     catch_panic("INFO", (), || {
+        let Some(info) = NonNull::new(info).map(|info| Info(info, PhantomData)) else { return };
         let Some(mut state) = try_state() else { return };
         let now = clock_now();
         panic::count(&mut state, now);
         let snapshot = state.snapshot(Scope::Node, None, now);
-        if let Some(section) = server_may!(RedisModule_InfoAddSection) {
-            // SAFETY: `info` is valid during the callback; an empty name makes the module's own section.
-            unsafe { section(info, c"".as_ptr()) };
-        }
+        info.begin();
         for field in FIELDS {
-            add(info, field.name, (field.read)(&snapshot));
+            info.add(field.name, (field.read)(&snapshot));
         }
         if let Some(ctx) = Ctx::of_module() {
             let health = state.health(&ServerCaller::new(ctx), now);
-            add_text(info, "health", health.status());
-            add(info, "health_reasons", Number::Whole(health.reasons.len() as u64));
+            info.add_text("health", health.status());
+            info.add("health_reasons", Number::Whole(health.reasons.len() as u64));
         }
-        add(info, "offload_queued_bytes", Number::Whole(state.offload.queued_bytes() as u64));
-        add(info, "defragmented_entries", Number::Whole(datatype::defragmented()));
+        info.add("offload_queued_bytes", Number::Whole(state.offload.queued_bytes() as u64));
+        info.add("defragmented_entries", Number::Whole(datatype::defragmented()));
     });
 }
 
-fn add(info: *mut raw::RedisModuleInfoCtx, field: &str, number: Number) {
-    let Ok(name) = CString::new(field) else { return };
-    match number {
-        Number::Whole(n) => {
-            if let Some(add) = server_may!(RedisModule_InfoAddFieldULongLong) {
-                // SAFETY: `info` is valid during the callback; a C string.
-                unsafe { add(info, name.as_ptr(), n) };
-            }
-        }
-        Number::Fraction(x) => {
-            // The server's own doubles would be written with seventeen digits.
-            add_text(info, field, &x.to_string());
+/// One reply to `INFO`.
+#[derive(Clone, Copy)]
+struct Info<'a>(NonNull<raw::RedisModuleInfoCtx>, PhantomData<&'a ()>);
+
+impl Info<'_> {
+    /// Begins the module's own section.
+    fn begin(self) {
+        if let Some(section) = server_may!(RedisModule_InfoAddSection) {
+            // SAFETY: valid during the callback; an empty name makes the module's own section.
+            unsafe { section(self.0.as_ptr(), c"".as_ptr()) };
         }
     }
-}
 
-fn add_text(info: *mut raw::RedisModuleInfoCtx, field: &str, text: &str) {
-    let (Ok(name), Ok(text)) = (CString::new(field), CString::new(text)) else { return };
-    if let Some(add) = server_may!(RedisModule_InfoAddFieldCString) {
-        // SAFETY: `info` is valid during the callback; two C strings.
-        unsafe { add(info, name.as_ptr(), text.as_ptr()) };
+    fn add(self, field: &str, number: Number) {
+        let Ok(name) = CString::new(field) else { return };
+        match number {
+            Number::Whole(n) => {
+                if let Some(add) = server_may!(RedisModule_InfoAddFieldULongLong) {
+                    // SAFETY: valid during the callback; a C string.
+                    unsafe { add(self.0.as_ptr(), name.as_ptr(), n) };
+                }
+            }
+            Number::Fraction(x) => {
+                // The server's own doubles would be written with seventeen digits.
+                self.add_text(field, &x.to_string());
+            }
+        }
+    }
+
+    fn add_text(self, field: &str, text: &str) {
+        let (Ok(name), Ok(text)) = (CString::new(field), CString::new(text)) else { return };
+        if let Some(add) = server_may!(RedisModule_InfoAddFieldCString) {
+            // SAFETY: valid during the callback; two C strings.
+            unsafe { add(self.0.as_ptr(), name.as_ptr(), text.as_ptr()) };
+        }
     }
 }

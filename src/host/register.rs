@@ -123,9 +123,19 @@ fn flags(command: &Command) -> String {
     names.join(" ")
 }
 
+/// A structure of the header whose zeroed value ends a list.
+///
+/// # Safety
+/// It is plain C data: all zeroes are a valid value.
+unsafe trait ListItem {}
+// SAFETY: numbers, and pointers that may be null.
+unsafe impl ListItem for raw::RedisModuleCommandKeySpec {}
+// SAFETY: as above.
+unsafe impl ListItem for raw::RedisModuleCommandArg {}
+
 /// A list that ends with a zeroed element, and stays for the life of the process.
-fn ended<T>(mut items: Vec<T>) -> *mut T {
-    // SAFETY: the structures of the header are plain C data for which all zeroes mean "the end".
+fn ended<T: ListItem>(mut items: Vec<T>) -> *mut T {
+    // SAFETY: all zeroes are a valid value (`ListItem`).
     items.push(unsafe { std::mem::zeroed() });
     Box::leak(items.into_boxed_slice()).as_mut_ptr()
 }

@@ -21,8 +21,11 @@ pub(super) fn type_ptr() -> *mut raw::RedisModuleType {
     TYPE.load(Relaxed)
 }
 
-/// Keeps what the server calls our type.
-pub(super) fn set_type(made: *mut raw::RedisModuleType) {
+/// Keeps the handle of our type.
+///
+/// # Safety
+/// `made` is null or the type that the server has made for our entries.
+pub(super) unsafe fn set_type(made: *mut raw::RedisModuleType) {
     TYPE.store(made, Relaxed);
 }
 
