@@ -294,8 +294,8 @@ fn a_sweep_that_panics_goes_on_and_the_replica_is_equal() {
             primary.ok(&format!("SMARTCACHE.SET k{i} v TAGS 1 t"));
         }
         primary.ok("SMARTCACHE.INVALIDATE TAGS 1 t");
-        panic_at(&primary, place, if place == "the sweep" { 1 } else { 3 });
         let panics = primary.stat("panics");
+        panic_at(&primary, place, if place == "the sweep" { 1 } else { 3 });
         primary.ok("CONFIG SET smartcache.sweep-effort 50%");
         wait_until(place, || primary.call("DBSIZE").int() == i64::from(place == "the sweep of a key"));
         wait_until("it has panicked", || primary.stat("panics") > panics);
