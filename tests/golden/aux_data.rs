@@ -65,7 +65,7 @@ fn saved_with_marks() -> Vec<Vec<u8>> {
     node.call("SMARTCACHE.INVALIDATE PATTERNS 1 *:profile");
     node.call("SMARTCACHE.INVALIDATE ALL GUARD 60000");
     let mut strings = Vec::new();
-    assert!(aux::save(&node.state, node.now(), &mut |string| strings.push(string.to_vec())));
+    assert!(aux_data::save(&node.state, node.now(), &mut |string| strings.push(string.to_vec())));
     strings
 }
 
@@ -76,7 +76,7 @@ fn marks_are_read_for_ever() {
     node.set_clock(1_795_379_600_000); // a minute slow
     let now = node.now();
     let mut next = strings.iter().cloned();
-    aux::load(&mut node.state, now, || next.next()).unwrap();
+    aux_data::load(&mut node.state, now, || next.next()).unwrap();
     let mut text = format!("clock: {}\n{}\n", node.state.clock.last(), node.call("SMARTCACHE.RULE LIST"));
     for (db, words) in node.marks_as_words() {
         let words: Vec<String> = words.iter().map(|word| word.escape_ascii().to_string()).collect();
