@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use smartcache::cache::node::aux;
+use smartcache::cache::node::aux_data;
 use smartcache::testing::TestNode;
 use smartcache_fuzz::{THEN, strings};
 
@@ -10,12 +10,12 @@ fn load(strings: &[Vec<u8>]) -> Result<TestNode, String> {
     let mut node = TestNode::at(THEN);
     let now = node.now();
     let mut next = strings.iter().cloned();
-    aux::load(&mut node.state, now, || next.next()).map(|()| node)
+    aux_data::load(&mut node.state, now, || next.next()).map(|()| node)
 }
 
 fn save(node: &TestNode) -> Vec<Vec<u8>> {
     let mut strings = Vec::new();
-    aux::save(&node.state, node.now(), &mut |string| strings.push(string.to_vec()));
+    aux_data::save(&node.state, node.now(), &mut |string| strings.push(string.to_vec()));
     strings
 }
 

@@ -3,7 +3,7 @@
 //! `make fuzz` runs them all (`scripts/fuzz`). A target fails by a panic, an overflow, a bad access to memory, more
 //! than 2 GB, or more than 10 seconds for one input; beside that, by its own assertions.
 
-use smartcache::cache::codec::{CodecId, Codecs};
+use smartcache::cache::codec::{self, CodecId, Codecs};
 
 /// 2026-11-22 19:34:13 UTC, in milliseconds: what the clocks of the nodes show.
 pub const THEN: u64 = 1_795_376_053_113;
@@ -14,7 +14,7 @@ const MOST_BYTES: usize = 1 << 20;
 /// compressed again, and comes back the same.
 pub fn decompress(codec: CodecId, stored: &[u8]) {
     let mut codecs = Codecs::new();
-    let declared = codec.codec().declared_len(stored).ok().and_then(|len| usize::try_from(len).ok());
+    let declared = codec::declared_len(codec, stored).ok().and_then(|len| usize::try_from(len).ok());
     if let Some(len) = declared.filter(|len| *len <= MOST_BYTES) {
         if let Ok(raw) = codecs.decompress(codec, stored, len).map(<[u8]>::to_vec) {
             assert_eq!(raw.len(), len);

@@ -2,12 +2,12 @@
 //!
 //! | file | content | read by |
 //! |---|---|---|
-//! | `errors.txt` | an example of every error, as it is on the wire | clients |
-//! | `entry/v1/` | entries as the first format writes them: header, stored bytes, and what they mean | RDB, `DUMP`, AOF, replicas |
-//! | `aux-v1/`, `aux-v2/` | what is saved beside the keys | RDB |
+//! | `errors.txt` | an example of every error | clients |
+//! | `entry/v1/` | entries of format 1: header, stored bytes, meaning | RDB, `DUMP`, AOF, replicas |
+//! | `aux-v1/`, `aux-v2/` | aux data of formats 1 and 2 | RDB |
 //! | `mark/v1/` | invalidations, as words of `SMARTCACHE.MARK` | AOF, replicas |
 //! | `bus/v1/` | commands that primaries pass on | the other nodes of a cluster |
-//! | `codec/` | values in each codec (tested where the codecs are) | all of those, and clients with `ACCEPT` |
+//! | `codec/` | values in each codec (tested beside the codecs) | all of these, and clients with `ACCEPT` |
 //!
 //! Files are added, never changed: a new format gets a new folder, and the old ones remain readable. With
 //! `GOLDEN=write` the tests write *missing* files; existing files are never overwritten. To change a text, delete its

@@ -689,9 +689,9 @@ fn a_chain_is_no_deadlock() {
     let s = Server::start();
     let mut conns: Vec<Conn> = (0..5).map(|_| s.connect()).collect();
     let tokens: Vec<String> = (0..5).map(|i| conns[i].getlock(&format!("k{i}")).token().to_owned()).collect();
-    for i in 0..4 {
-        conns[i].send_getlock(&format!("k{} WAIT 100", i + 1));
-        s.wait_for_waiters(i as i64 + 1);
+    for (i, conn) in (1..).zip(&mut conns[..4]) {
+        conn.send_getlock(&format!("k{i} WAIT 100"));
+        s.wait_for_waiters(i);
     }
     // A connection outside the chain may wait for any of them; a key of another database is another key.
     let mut outside = s.park(1, |_| "k0 WAIT 100".to_owned());

@@ -19,6 +19,14 @@ pub fn check(id: CodecId, stored: &[u8], raw_len: usize) -> Result<(), CodecErro
     Ok(())
 }
 
+/// The length that stored bytes declare, without decompressing.
+///
+/// # Errors
+/// When they do not look like one whole value of the codec.
+pub fn declared_len(id: CodecId, stored: &[u8]) -> Result<u64, CodecError> {
+    codec(id).declared_len(stored)
+}
+
 /// Whether the compressed form is kept: it must save at least this fraction of the value's bytes, and at least one
 /// byte, because every read of it costs time.
 pub fn worth_keeping(raw_len: usize, stored_len: usize, min_savings: f64) -> bool {

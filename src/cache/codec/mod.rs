@@ -37,7 +37,7 @@ mod zstd;
 
 pub use adaptive::Adaptive;
 pub use choice::Choice;
-pub use codecs::{Codecs, check, worth_keeping};
+pub use codecs::{Codecs, check, declared_len, worth_keeping};
 use interface::Codec;
 pub use interface::{CodecError, CodecId};
 

@@ -9,8 +9,8 @@
 //!   nothing to serve  │ wait, or BUSY            │ BUSY                 │ MISS with a token, else BUSY
 //! ```
 //!
-//! "Else" is for callers to whom `FILLS` or `max-leases` refuses a lease. An absent entry is answered `ABSENT`; it has no
-//! windows. A caller that names the `OWNER` of the lease that is out gets its token again.
+//! "Else" is for callers to whom `FILLS` or `max-leases` refuses a lease. An absent entry is answered `ABSENT`; it has
+//! no windows. A caller that names the `OWNER` of the lease that is out gets its token again.
 //!
 //! A waiter is decided for by the same table when it is woken: so a store answers all waiters, and whatever else ends a
 //! lease grants the next one to the first waiter, before any new reader. `node/acquire.rs` grants and wakes.
@@ -60,7 +60,8 @@ pub enum KeyState {
 pub enum Decision {
     /// Serve the fresh entry; with a lease, the caller is to refresh it early.
     Fresh(Option<Grant>),
-    /// Serve the stale value; with a lease, the caller is to refresh it, else it may ask again after so many milliseconds.
+    /// Serve the stale value; with a lease, the caller is to refresh it, else it may ask again after so many
+    /// milliseconds.
     Stale(Result<Grant, u64>),
     /// Load the key.
     Load(Grant),

@@ -5,9 +5,9 @@
 //! these delete or write for untrusted. Nothing comes in between, so that is the right moment; except in `MULTI`, where
 //! commands are seen when they are queued: their keys count again at `EXEC`.
 //!
-//! What a command filter cannot know counts for the worse: the selected database (the key is distrusted in all), whether a
-//! `SETNX` or `RENAMENX` did anything, and the commands of a transaction whose `MULTI` was not seen (all loads in flight
-//! are distrusted then).
+//! What a command filter cannot know counts for the worse: the selected database (the key is distrusted in all),
+//! whether a `SETNX` or `RENAMENX` did anything, and the commands of a transaction whose `MULTI` was not seen (all
+//! loads in flight are distrusted then).
 
 use std::collections::HashMap;
 
@@ -111,8 +111,8 @@ pub fn is_watched(name: &[u8]) -> bool {
 
 /// The bytes of keys that are kept while transactions are open.
 const MOST_QUEUED: usize = 1 << 20;
-/// For how long an open transaction is kept where the server does not identify clients, in milliseconds: that of a client
-/// that has disconnected would never end.
+/// For how long an open transaction is kept where the server does not identify clients, in milliseconds: that of a
+/// client that has disconnected would never end.
 const FORGOTTEN_MS: u64 = 60_000;
 
 /// The sender of a command, as far as the server identifies it to a filter.

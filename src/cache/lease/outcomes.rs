@@ -13,8 +13,8 @@ pub enum LeaseEnd {
     Failed,
     /// `UNLOCK`.
     Released,
-    /// Its load is not trusted or wanted any more: `DEL`, `STALE`, a plain `SET`, a flush, a change of role; or the waiter
-    /// it was granted to has left.
+    /// Its load is not trusted or wanted any more: `DEL`, `STALE`, a plain `SET`, a flush, a change of role; or the
+    /// waiter it was granted to has left.
     Voided,
     /// Its deadline passed.
     Expired,

@@ -1,8 +1,8 @@
 //! How many answers to waiters are sent at a moment.
 //!
 //! Answers are sent in slices, since a server writes them after it is told to go on with a client, and that cannot be
-//! timed: 5,000 at once stopped a server for 92 ms. A slice belongs to a stretch of time and not to a command, of which a
-//! pipeline holds any number.
+//! timed: 5,000 at once stopped a server for 92 ms. A slice belongs to a stretch of time and not to a command, of which
+//! a pipeline holds any number.
 
 use crate::cache::clock::Now;
 

@@ -1,8 +1,8 @@
 //! Which hash slots of a cluster this node serves, and what it means for loads in flight when that changes.
 //!
-//! While another node serves a slot, its keys may be deleted there without a trace here. So when a slot leaves, its leases
-//! end and its waiters are answered `BUSY` (the server then redirects them); when a slot arrives, loads that began before
-//! are not trusted.
+//! While another node serves a slot, its keys may be deleted there without a trace here. So when a slot leaves, its
+//! leases end and its waiters are answered `BUSY` (the server then redirects them); when a slot arrives, loads that
+//! began before are not trusted.
 
 use crate::cache::clock::Stamp;
 

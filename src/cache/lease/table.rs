@@ -12,10 +12,10 @@
 //!                                                              └──────────────────┘
 //! ```
 //!
-//! A lease lives until its deadline or until something ends it, in exactly one of the ways of [`LeaseEnd`]. A key without
-//! a lease has no waiters: code that ends a lease calls `Node::wake_waiters` at once, so that a store answers all waiters
-//! and anything else grants the next lease to the first of them. A waiter is answered exactly once: [`Leases::answer`]
-//! takes it out of the queue and puts its answer into the outbox, which the host empties in slices.
+//! A lease lives until its deadline or until something ends it, in exactly one of the ways of [`LeaseEnd`]. A key
+//! without a lease has no waiters: code that ends a lease calls `Node::wake_waiters` at once, so that a store answers
+//! all waiters and anything else grants the next lease to the first of them. A waiter is answered exactly once:
+//! [`Leases::answer`] takes it out of the queue and puts its answer into the outbox, which the host empties in slices.
 //!
 //! Nothing here outlives the process: after a failover the next reader gets a new lease. Late fills do not need this
 //! table either: their token proves itself (`token.rs`).
@@ -273,8 +273,8 @@ impl Leases {
         }
     }
 
-    /// Whether this connection would wait for itself: it holds the lease of the key, or the holder waits, over any number
-    /// of others, for a lease that this connection holds.
+    /// Whether this connection would wait for itself: it holds the lease of the key, or the holder waits, over any
+    /// number of others, for a lease that this connection holds.
     pub fn would_deadlock(&self, db: i32, key: &[u8], client: u64) -> bool {
         let (mut at_db, mut at_key) = (db, key);
         // Each step leads to another parked connection: a chain cannot be longer than their number.
@@ -375,8 +375,8 @@ impl Leases {
         self.outbox.remove(at).map(|(_, answer)| answer)
     }
 
-    /// An answer did not reach its waiter. If it came with a lease, the lease ends, and the waiters of the key are woken
-    /// with the next deadline.
+    /// An answer did not reach its waiter. If it came with a lease, the lease ends, and the waiters of the key are
+    /// woken with the next deadline.
     pub fn undelivered(&mut self, answer: Answer, tally: &mut Tally<'_>) {
         let Some((db, key, token)) = answer.lease else { return };
         if self.lease(db, &key).is_some_and(|lease| lease.token == token) {

@@ -1,23 +1,24 @@
 //! Tombstones: which loads in flight are not to be trusted any more, in constant memory.
 //!
-//! During a load its key may be deleted, made stale, or stored and deleted again: then the key holds nothing that a fill
-//! could be compared with. So the *last* such moment is kept in tables of fixed size, by a keyed hash of the key's name:
+//! During a load its key may be deleted, made stale, or stored and deleted again: then the key holds nothing that a
+//! fill could be compared with. So the *last* such moment is kept in tables of fixed size, by a keyed hash of the key's
+//! name:
 //!
 //! ```text
 //!  slot = SipHash(key) mod 2¹⁸
 //!
-//!  deleted[slot]   the last SMARTCACHE.DEL, a native DEL …     a load begun before: answered STALE, dropped
-//!  staled[slot]    the last SMARTCACHE.STALE                    a load begun before: answered STALE, kept as a stale copy
-//!  gone[slot]      the newest entry that is no longer there     a load begun before it: answered LOST
+//!  deleted[slot]   the last SMARTCACHE.DEL, a native DEL …     a load begun before: STALE, dropped
+//!  staled[slot]    the last SMARTCACHE.STALE                    a load begun before: STALE, kept as a stale copy
+//!  gone[slot]      the newest entry that is no longer there     a load begun before it: LOST
 //!  begun[slot]     the last lease                               the server's own commands concern only such keys
 //! ```
 //!
-//! Two keys that share a slot, or one name in two databases, share its moments: a load is distrusted too often, never too
-//! seldom. That concerns fills that come late or without a lease. A fill whose lease is still out needs no tombstone,
-//! since whatever deletes or overwrites a key ends its lease. `gone` holds the stamp at which the vanished entry's own load
-//! began, which is nearly always older than any load in flight: there a collision costs next to nothing. A guard also
-//! distrusts loads that begin within it; its end is kept on the monotonic clock, since stamps may run ahead of the wall
-//! clock.
+//! Two keys that share a slot, or one name in two databases, share its moments: a load is distrusted too often, never
+//! too seldom. That concerns fills that come late or without a lease. A fill whose lease is still out needs no
+//! tombstone, since whatever deletes or overwrites a key ends its lease. `gone` holds the stamp at which the vanished
+//! entry's own load began, which is nearly always older than any load in flight: there a collision costs next to
+//! nothing. A guard also distrusts loads that begin within it; its end is kept on the monotonic clock, since stamps may
+//! run ahead of the wall clock.
 //!
 //! A table is allocated with its first tombstone, and none is recorded before the first token or stamp is given out.
 
@@ -182,8 +183,8 @@ impl Tombstones {
         }
     }
 
-    /// Why this load of the key is not to be trusted; `None` when it is. With its lease still out (`leased`) only guards
-    /// count: whatever deletes or overwrites a key ends its lease.
+    /// Why this load of the key is not to be trusted; `None` when it is. With its lease still out (`leased`) only
+    /// guards count: whatever deletes or overwrites a key ends its lease.
     pub fn of(&self, token: Token, key: &[u8], leased: bool) -> Option<LoadConflict> {
         let slot = self.slot(key);
         let marked = |moments: &Moments| {

@@ -30,7 +30,8 @@ const LEAST_EARLY_MS: u64 = 1_000;
 const LONGEST_NAME: usize = 64 * 1024;
 
 impl Node<'_> {
-    /// Decides for a caller whose key is not fresh, or who names an owner; grants the lease that comes with the decision.
+    /// Decides for a caller whose key is not fresh, or who names an owner; grants the lease that comes with the
+    /// decision.
     pub fn decide(&mut self, key: Key<'_>, key_state: KeyState, request: LeaseRequest<'_>) -> Decision {
         if matches!(key_state, KeyState::Plain) {
             return Decision::Fresh(None);
@@ -68,8 +69,8 @@ impl Node<'_> {
         }
     }
 
-    /// Decides again when the value turns out to be unreadable: a lease that was granted stands, and else it is as if the
-    /// key held nothing.
+    /// Decides again when the value turns out to be unreadable: a lease that was granted stands, and else it is as if
+    /// the key held nothing.
     pub fn decide_without_value(&mut self, key: Key<'_>, decision: Decision, request: LeaseRequest<'_>) -> Decision {
         decision.grant().map_or_else(|| self.decide(key, KeyState::Nothing, request), Decision::Load)
     }
@@ -82,9 +83,9 @@ impl Node<'_> {
         Some(Grant { token: lease.token, left_ms: lease.until_ms.saturating_sub(self.now.mono_ms()) })
     }
 
-    /// Draws whether the reader of a fresh entry is to refresh it early: with the probability `exp(−r / (β·Δ))`
-    /// for *r* left and a load of Δ (Vattani, Chierichetti, Lowenstein: "Optimal probabilistic cache stampede prevention",
-    /// VLDB 2015), but never in the first half of its life. `beta` is the caller's β; without it the policy's counts.
+    /// Draws whether the reader of a fresh entry is to refresh it early: with the probability `exp(−r / (β·Δ))` for *r*
+    /// left and a load of Δ (Vattani, Chierichetti, Lowenstein: "Optimal probabilistic cache stampede prevention", VLDB
+    /// 2015), but never in the first half of its life. `beta` is the caller's β; without it the policy's counts.
     pub fn should_refresh_early(&mut self, key: Key<'_>, key_state: KeyState, beta: Option<f64>) -> bool {
         let KeyState::Fresh { left_ms: Some(left_ms), load_ms: Some(load_ms), life_ms: Some(life_ms) } = key_state
         else {
@@ -101,8 +102,9 @@ impl Node<'_> {
         beta > 0.0 && self.state.random.unit() < (-(left_ms as f64) / (beta * load_ms)).exp()
     }
 
-    /// Decides for the reader of a fresh entry that is to refresh it (`early`) or that names an owner: only one at a time
-    /// refreshes. An early lease is short, so that a client that ignores its token delays nobody when the entry ends.
+    /// Decides for the reader of a fresh entry that is to refresh it (`early`) or that names an owner: only one at a
+    /// time refreshes. An early lease is short, so that a client that ignores its token delays nobody when the entry
+    /// ends.
     pub fn grant_early(
         &mut self,
         key: Key<'_>,
@@ -123,7 +125,8 @@ impl Node<'_> {
         }
     }
 
-    /// Grants a lease, unless `FILLS` or `max-leases` forbids it; `early_for` is the measured load time of an early refresh.
+    /// Grants a lease, unless `FILLS` or `max-leases` forbids it; `early_for` is the measured load time of an early
+    /// refresh.
     fn grant(&mut self, key: Key<'_>, request: LeaseRequest<'_>, early_for: Option<u64>) -> Option<Grant> {
         let State { policies, leases, settings, clock, tombstones, stats, .. } = &mut *self.state;
         let rule = policies.find(key.name);
@@ -157,7 +160,8 @@ impl Node<'_> {
         Some(Grant { token, left_ms })
     }
 
-    /// Ends the lease of a key if its deadline has passed; the first waiter then gets the next one, before any new reader.
+    /// Ends the lease of a key if its deadline has passed; the first waiter then gets the next one, before any new
+    /// reader.
     pub fn expire_lease(&mut self, key: Key<'_>) {
         if self.state.leases.is_idle() {
             return;

@@ -1,7 +1,7 @@
 //! The driver: what a host's timers do, decided here, so that a server and the test node run the same loop.
 //!
-//! As in quinn-proto, the host owns the clock and the timers. It calls `handle_…` when a timer fires, then `poll_…` until
-//! there is nothing more, and sets its timer by what `next_…` answers:
+//! As in quinn-proto, the host owns the clock and the timers. It calls `handle_…` when a timer fires, then `poll_…`
+//! until there is nothing more, and sets its timer by what `next_…` answers:
 //!
 //! ```text
 //!  timer of leases ─▶ handle_deadlines ─▶ poll_answer … ─▶ next_lease_timer
@@ -47,8 +47,8 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// After how many milliseconds the timer is to fire so that it is there at `at_ms` of the monotonic clock; `None` when
-    /// the one that is set will do. One that is set and not due is to be stopped first ([`is_set`](Self::is_set)).
+    /// After how many milliseconds the timer is to fire so that it is there at `at_ms` of the monotonic clock; `None`
+    /// when the one that is set will do. One that is set and not due is to be stopped first ([`is_set`](Self::is_set)).
     pub fn set_for(&mut self, at_ms: u64, now: Now) -> Option<u64> {
         if self.set_for_ms.is_some_and(|set_for| set_for <= at_ms && now.mono_ms() <= set_for + OVERDUE_MS) {
             return None;
@@ -125,8 +125,8 @@ impl State {
     /// After how many milliseconds the next slice begins, when this one has worked for `elapsed`; `None` when there is
     /// nothing to do. `more_to_free`: a flush has left more. `marks_wait`: marks wait to be replicated.
     ///
-    /// Slices come so often that all of them together stay at `sweep-effort` of the main thread's time: at twice that with
-    /// a large backlog, at half of the time while a caller waits.
+    /// Slices come so often that all of them together stay at `sweep-effort` of the main thread's time: at twice that
+    /// with a large backlog, at half of the time while a caller waits.
     pub fn next_sweep_timer(
         &mut self,
         elapsed: Duration,

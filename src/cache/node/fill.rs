@@ -54,14 +54,16 @@ impl Node<'_> {
         }
     }
 
-    /// How long a load took, in milliseconds; `None` when its lease was over: a late fill may have been held up elsewhere.
+    /// How long a load took, in milliseconds; `None` when its lease was over: a late fill may have been held up
+    /// elsewhere.
     pub fn load_ms(&self, key: Key<'_>, token: Token) -> Option<u32> {
         let lease = self.state.leases.lease(self.db, key.name)?;
         let in_time = lease.token == token && self.now.mono_ms() < lease.until_ms;
         in_time.then(|| u32::try_from(token.age_ms(self.now)).unwrap_or(u32::MAX))
     }
 
-    /// Counts and remembers the answer to a fill, and ends its lease. The caller wakes the waiters once the key has changed.
+    /// Counts and remembers the answer to a fill, and ends its lease. The caller wakes the waiters once the key has
+    /// changed.
     pub fn filled(&mut self, key: Key<'_>, provenance: Provenance<'_>, token: Option<Token>, filled: Filled) {
         if filled != Filled::Ok {
             let rule = self.state.policies.id(key.name);
@@ -132,8 +134,8 @@ impl Node<'_> {
         }
     }
 
-    /// Something was stored under the key with this stamp: an earlier lease ends, since its fill could only be LOST, and so
-    /// does a back-off. Answers all waiters.
+    /// Something was stored under the key with this stamp: an earlier lease ends, since its fill could only be LOST,
+    /// and so does a back-off. Answers all waiters.
     pub fn stored(&mut self, key: Key<'_>, stamp: Stamp) {
         if self.state.leases.is_idle() {
             return;

@@ -6,8 +6,8 @@ use crate::cache::lease::native_commands::{Keys, Sender, Touch};
 use crate::cache::lease::tombstones::TombstoneKind;
 
 impl State {
-    /// One of the server's own commands is about to run: `words` are its words, its name the first. Distrusts the loads of
-    /// the keys that it deletes or writes; their waiters are woken by the host's timer, after the command has run.
+    /// One of the server's own commands is about to run: `words` are its words, its name the first. Distrusts the loads
+    /// of the keys that it deletes or writes; their waiters are woken by the host's timer, after the command has run.
     pub fn observe_native(&mut self, words: &[&[u8]], sender: Sender, now: Now) {
         let Some((name, words)) = words.split_first() else { return };
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());

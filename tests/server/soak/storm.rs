@@ -497,7 +497,7 @@ impl Client {
 
     /// Limits memory for a short time.
     fn evict_some(&mut self) {
-        let (_, info) = self.call_bytes(0, &[b"INFO", b"memory"], &words!["INFO"]);
+        let (_, info) = self.call_bytes(0, &[b"INFO", b"memory"], &["INFO".to_owned()]);
         if let Some(step) = self.steps.last_mut() {
             step.answer = "…".into();
         }
