@@ -65,7 +65,7 @@ pub(super) unsafe fn entry<'a>(value: *const c_void) -> EntryRef<'a> {
 /// The same, to change.
 ///
 /// # Safety
-/// As [`entry`], and nobody else refers to the entry for `'a`.
+/// As [`entry()`], and nobody else refers to the entry for `'a`.
 pub(super) unsafe fn entry_mut<'a>(value: *mut c_void) -> EntryMut<'a> {
     // SAFETY: as in `entry`.
     unsafe {
