@@ -40,13 +40,13 @@ impl TestNode {
 
     /// The marks that are written after an AOF rewrite, with their databases: in parts, as on a server.
     pub fn marks_as_words(&self) -> Vec<(i32, Vec<Vec<u8>>)> {
-        let mut said = Vec::new();
-        self.state.for_each_mark_but_tags(self.now, &mut |db, words| said.push((db, words)));
+        let mut marks = Vec::new();
+        self.state.for_each_mark_but_tags(self.now, &mut |db, words| marks.push((db, words)));
         let mut next = Some(0);
         while let Some(from) = next {
-            next = self.state.for_each_mark_of_tags(from, 2, self.now, &mut |db, words| said.push((db, words)));
+            next = self.state.for_each_mark_of_tags(from, 2, self.now, &mut |db, words| marks.push((db, words)));
         }
-        said
+        marks
     }
 
     /// Loads an RDB: aux data comes before the keys.
@@ -86,9 +86,9 @@ impl TestNode {
     /// The entry under a key as `DUMP` and files have it: the verdict of its marks is written into it.
     pub fn dump(&mut self, key: &[u8]) -> Option<Dump> {
         let expiry = self.memory.expire_at(Key::named(key)).map_or(Expiry::None, Expiry::At);
-        let told = self.judged_entry(key)?;
+        let entry = self.judged_entry(key)?;
         let mut header = Vec::new();
-        format::encode(told.as_ref(), &self.state.tags, expiry, &mut header);
-        Some((header, told.as_ref().stored().to_vec()))
+        format::encode(entry.as_ref(), &self.state.tags, expiry, &mut header);
+        Some((header, entry.as_ref().stored().to_vec()))
     }
 }

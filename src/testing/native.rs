@@ -101,9 +101,9 @@ impl TestNode {
     pub(super) fn judged_entry(&mut self, key: &[u8]) -> Option<Entry> {
         let db = self.memory.db;
         let Slot::Entry(entry) = self.memory.peek(Key::named(key)) else { return None };
-        let mut told = entry.to_entry();
-        self.state.invalidations.verdict(db, key, entry, self.now).apply_to(&mut told.as_mut());
-        Some(told)
+        let mut judged = entry.to_entry();
+        self.state.invalidations.verdict(db, key, entry, self.now).apply_to(&mut judged.as_mut());
+        Some(judged)
     }
 
     /// Removes a key as the server does on expiry or a command of its own.
