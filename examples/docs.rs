@@ -60,8 +60,7 @@ item.
 | in a grammar | what to write |
 |---|---|
 | duration, ttl, swr, sie, min, max, negative, lock | seconds, also with a fraction (`30`, `0.5`), or a unit: `250ms`, `30s`, `5m`, `2h`, `7d`. At most `36500d`; `0` only where documented |
-| seconds, milliseconds | a whole number from 1, at most 100 years |
-| unix-time-seconds, unix-time-milliseconds | a time, up to the year 5138 |
+| seconds, milliseconds, unix-time-seconds, unix-time-milliseconds | a whole number from 1, as large as in the server's own commands. What ends later than the year 10889 ends then |
 | fraction | `0.1` or `10%`, from 0 to 1 |
 | factor, beta | a number from 0 to 1000000 |
 | pattern | a glob, exactly as in `KEYS`: `*`, `?`, `[a-c]`, `[^a]`, `\\x` |

@@ -9,7 +9,6 @@ use crate::cache::invalidation::tags::MAX_TAG_LEN;
 use crate::cache::lease::fill::Provenance;
 use crate::cache::node::store::{Condition, Options};
 use crate::cache::rules::Lifetime;
-use crate::cache::units::MAX_DURATION_MS;
 
 /// `TTL d | EX s | PX ms | EXAT s | PXAT ms | PERSIST`
 pub(super) const LIFETIME: Arg = Arg::one_of(
@@ -115,19 +114,19 @@ pub(super) fn parse<'w>(args: &mut Args<'w>, takes: Takes) -> Result<Options<'w>
 
 /// The lifetime, if `word` is an option for one.
 fn lifetime(args: &mut Args<'_>, word: &[u8]) -> Result<Option<Lifetime>, Error> {
-    const MAX_MS: u64 = MAX_DURATION_MS;
-    /// The latest time accepted, in the year 5138.
-    const MAX_UNIX_MS: u64 = 100_000_000_000_000;
+    // As far as the server's own options reach. What is later than an entry can hold becomes the latest it can.
+    const MAX_MS: u64 = i64::MAX as u64;
+    const MAX_SECONDS: u64 = MAX_MS / 1_000;
     Ok(Some(if is(word, "TTL") {
         Lifetime::Base(args.duration("TTL", word, Zero::Refused)?)
     } else if is(word, "EX") {
-        Lifetime::In(args.positive("EX", word, MAX_MS / 1_000)? * 1_000)
+        Lifetime::In(args.positive("EX", word, MAX_SECONDS)? * 1_000)
     } else if is(word, "PX") {
         Lifetime::In(args.positive("PX", word, MAX_MS)?)
     } else if is(word, "EXAT") {
-        Lifetime::At(args.positive("EXAT", word, MAX_UNIX_MS / 1_000)? * 1_000)
+        Lifetime::At(args.positive("EXAT", word, MAX_SECONDS)? * 1_000)
     } else if is(word, "PXAT") {
-        Lifetime::At(args.positive("PXAT", word, MAX_UNIX_MS)?)
+        Lifetime::At(args.positive("PXAT", word, MAX_MS)?)
     } else if is(word, "PERSIST") {
         Lifetime::Forever
     } else {

@@ -172,7 +172,7 @@ mod tests {
             ("TOUCH k EX", "ERR syntax error near 'EX'"),
             ("TOUCH k EX 5 EX 5", "ERR syntax error near 'EX'"),
             ("TOUCH k TTL 0", "ERR invalid TTL '0': must be more than 0"),
-            ("TOUCH k PX 1.5", "ERR invalid PX '1.5': a whole number from 1 to 3153600000000 is wanted"),
+            ("TOUCH k PX 1.5", "ERR invalid PX '1.5': a whole number from 1 to 9223372036854775807 is wanted"),
             ("TOUCH", "ERR wrong number of arguments for 'smartcache.touch' command"),
         ] {
             assert_eq!(node.refusal(line), error);

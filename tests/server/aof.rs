@@ -100,6 +100,66 @@ fn the_effect_of_every_write_is_in_it() {
     }
 }
 
+/// Expires keys at moments later than any entry holds, changes them in every way, and returns their names.
+pub(crate) fn expire_late(s: &Server) -> Vec<String> {
+    let mut keys = Vec::new();
+    for (n, line) in ["EXPIREAT KEY 1796091600000", "PEXPIREAT KEY 9223372036854775807", "RESTORE"].iter().enumerate() {
+        for change in ["none", "STALE", "TOUCH", "COPY", "RENAME", "PERSIST"] {
+            let key = format!("{change}:{n}");
+            s.ok(&format!("SMARTCACHE.SET {key} v EX 1000 SWR 1000 TAGS 1 {change}"));
+            if *line == "RESTORE" {
+                let dump = s.ok(&format!("DUMP {key}"));
+                s.call_args(args!["RESTORE", key, "9223372036854775806", dump.bytes(), "ABSTTL", "REPLACE"]);
+            } else {
+                s.ok(&line.replace("KEY", &key));
+            }
+            match change {
+                "STALE" => assert_eq!(s.ok(&format!("SMARTCACHE.STALE {key}")).int(), 1),
+                "TOUCH" => {
+                    assert_eq!(s.ok(&format!("SMARTCACHE.TOUCH {key} PXAT 253402300799999")).int(), 1);
+                    s.ok(&format!("PEXPIREAT {key} 9223372036854775807"));
+                }
+                "COPY" => {
+                    s.ok(&format!("COPY {key} {key}:copy"));
+                    s.ok(&format!("SMARTCACHE.STALE {key}:copy"));
+                    keys.push(format!("{key}:copy"));
+                }
+                "RENAME" => {
+                    s.ok(&format!("RENAME {key} {key}:new"));
+                    s.ok(&format!("SMARTCACHE.STALE {key}:new"));
+                    keys.push(format!("{key}:new"));
+                }
+                _ => {}
+            }
+            keys.push(key);
+        }
+    }
+    s.ok("SMARTCACHE.INVALIDATE TAGS 1 PERSIST SOFT");
+    s.ok("SMARTCACHE.SET far v EX 9999999999");
+    s.ok("SMARTCACHE.SET farthest v PX 9223372036854775807 SWR 100d");
+    keys.extend(["far".to_owned(), "farthest".to_owned()]);
+    keys
+}
+
+#[test]
+fn keys_that_expire_in_the_far_future_are_in_it() {
+    for conf in BOTH {
+        let mut s = Server::with(&format!("{conf}\npropagation-error-behavior panic"));
+        let keys = expire_late(&s);
+        assert_eq!(s.state("STALE:0"), "stale");
+        // Not the digest: a node that loads its AOF does not lower the stamps of what was restored.
+        let look = |s: &Server| picture(s, &keys).lines().skip(1).collect::<Vec<_>>().join("\n");
+        let before = look(&s);
+        s.restart();
+        assert_eq!(look(&s), before, "{conf}: the file of commands");
+        rewrite(&s);
+        s.restart();
+        assert_eq!(look(&s), before, "{conf}: the rewritten file");
+        s.ok("DEBUG RELOAD");
+        assert_eq!(look(&s), before, "{conf}: an RDB file");
+    }
+}
+
 #[test]
 fn jitter_is_drawn_once() {
     let mut s = Server::with("appendonly yes\nappendfsync always\naof-use-rdb-preamble no\nsmartcache.jitter 50%");

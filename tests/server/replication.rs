@@ -1,5 +1,6 @@
 //! Replication of effects: a replica holds what its primary decided, and serves it.
 
+use crate::aof::expire_late;
 use crate::rdb::{assert_unchanged, fill, picture};
 use crate::support::{Server, args, assert_within, wait_until};
 
@@ -214,6 +215,14 @@ fn a_replica_of_a_replica_gets_the_same() {
     in_step(&primary, &middle);
     assert_same(&middle, &last, &keys);
     assert_same(&primary, &last, &keys);
+}
+
+#[test]
+fn keys_that_expire_in_the_far_future_stay_the_same() {
+    let (primary, replica) = pair("propagation-error-behavior panic");
+    let keys = expire_late(&primary);
+    assert_same(&primary, &replica, &keys);
+    assert_eq!(replica.state("STALE:0"), "stale");
 }
 
 #[test]

@@ -13,7 +13,7 @@
 //! | 4 | 1 | number of tags, at most 64 |
 //! | 5 | 8 | stamp, µs |
 //! | 13 | 8 | fresh until, ms of Unix time; all ones: without end |
-//! | 21 | 8 | expiry, ms of Unix time — when byte 2 is 2 |
+//! | 21 | 8 | expiry, ms of Unix time, at most 2⁶³ − 1 — when byte 2 is 2 |
 //! | … | 16 | SWR, SIE, ms each — with flag 4 |
 //! | … | 4 | load time, ms — with flag 8 |
 //! | … | 4 | raw length — with flag 16 |
@@ -36,6 +36,8 @@ use crate::cache::invalidation::tags::Tags;
 const VERSION: u8 = 1;
 /// `fresh_until` of an entry without end.
 const NO_END: u64 = u64::MAX;
+/// The latest expiry of a key: the server's moments are signed.
+const LAST_EXPIRY: u64 = i64::MAX as u64;
 
 /// The expiry of the key, in a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +170,11 @@ impl<'a> Cursor<'a> {
         match code {
             0 => Ok(Expiry::AsItIs),
             1 => Ok(Expiry::None),
-            2 => self.ms("expiry").map(Expiry::At),
+            // Any that the server takes: a client may have set one that no end of freshness can be.
+            2 => match self.u64()? {
+                at if at <= LAST_EXPIRY => Ok(Expiry::At(at)),
+                _ => Err(Malformed::Field("expiry")),
+            },
             _ => Err(Malformed::Field("expiry")),
         }
     }
@@ -322,6 +328,20 @@ mod tests {
         assert_eq!(again, header);
         let names: Vec<_> = copy.as_ref().tags().map(|id| there.name(id).to_vec()).collect();
         assert_eq!(names, [b"user:42".to_vec(), b"\x00\xff".to_vec()]);
+    }
+
+    #[test]
+    fn every_expiry_that_the_server_takes_comes_back() {
+        let mut table = tags();
+        let entry = sample(&mut table);
+        for at in [0, 1, LAST_MOMENT, LAST_MOMENT + 1, 1_796_091_600_000_000, LAST_EXPIRY] {
+            let mut header = Vec::new();
+            encode(entry.as_ref(), &table, Expiry::At(at), &mut header);
+            assert_eq!(decode(&header).map(|header| header.expiry), Ok(Expiry::At(at)));
+        }
+        let mut header = Vec::new();
+        encode(entry.as_ref(), &table, Expiry::At(LAST_EXPIRY + 1), &mut header);
+        assert_eq!(decode(&header), Err(Malformed::Field("expiry")));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! exception. Where `MIN` and `max-ttl` disagree, `max-ttl` wins.
 
 use super::spec::RuleSpec;
-use crate::cache::{codec::Choice, units::MAX_DURATION_MS};
+use crate::cache::{codec::Choice, entry::LAST_MOMENT, units::MAX_DURATION_MS};
 
 /// How long a command wants an entry to live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,9 +136,9 @@ fn until(at: u64, most: Option<u64>, now_ms: u64) -> u64 {
     moment(at.min(latest))
 }
 
-/// The server stores moments as signed numbers.
+/// The latest moment that an entry holds, for what is later.
 fn moment(ms: u64) -> u64 {
-    ms.min(i64::MAX as u64)
+    ms.min(LAST_MOMENT)
 }
 
 #[cfg(test)]
@@ -251,7 +251,7 @@ mod tests {
                 ] {
                     prop_assert!(at.is_some() || most.is_none());
                     let at = at.unwrap_or(0);
-                    prop_assert!(at <= i64::MAX as u64);
+                    prop_assert!(at <= LAST_MOMENT);
                     prop_assert!(at <= now.saturating_add(most.unwrap_or(u64::MAX)));
                 }
                 if let (Lifetime::Default | Lifetime::Base(_), Some(min), Some(at)) =

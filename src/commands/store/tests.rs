@@ -46,6 +46,31 @@ fn what_a_primary_sends_is_stored_as_it_is() {
 }
 
 #[test]
+fn an_expiry_later_than_any_entry_holds_is_replicated_as_it_is() {
+    for at in [1_796_091_600_000_000, 1 << 48, i64::MAX as u64] {
+        for change in ["STALE k", "TOUCH k EX 100", "TOUCH k PERSIST", "TOUCH k PXAT 9223372036854775807"] {
+            let (mut node, sent) = primary("SET k v EX 50 SWR 60 TAGS 1 t");
+            let mut replica = TestNode::at(1_000 * SECOND);
+            replica.obey(&slices(&sent));
+            for server in [&mut node, &mut replica] {
+                server.pexpireat("k", at);
+            }
+            node.call(change);
+            assert_eq!(node.replicated.len(), 1, "{change}");
+            let sent = node.replicated[0].clone();
+            assert_eq!(replica.obey(&slices(&sent)), "OK", "{change}");
+            assert_eq!((replica.written(b"k"), replica.expire_at("k")), (node.written(b"k"), node.expire_at("k")));
+            assert_eq!(replica.call("INSPECT k"), node.call("INSPECT k"), "{change}");
+            // As a file has it.
+            let mut again = TestNode::at(1_000 * SECOND);
+            let (header, stored) = node.dump(b"k").unwrap();
+            assert_eq!(again.obey(&[b"SMARTCACHE.STORE", b"k", &header, &stored]), "OK", "{change}");
+            assert_eq!(again.expire_at("k"), node.expire_at("k"), "{change}");
+        }
+    }
+}
+
+#[test]
 fn a_rule_is_found_again_by_key() {
     let (_, sent) = primary("SET k v");
     let mut replica = TestNode::at(1_000 * SECOND);
