@@ -119,6 +119,7 @@ impl<'w> Invalidate<'w> {
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let Invalidate { selector, hardness, guard_ms, wait_ms, pass_on } = Invalidate::parse(args)?;
+    cx.check_passed_on(&pass_on)?;
     if !cx.caller.is_authorized() {
         check_permission(cx, Right::Write, &selector)?;
     }

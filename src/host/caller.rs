@@ -59,11 +59,20 @@ fn prefix_check() -> Option<PrefixCheck> {
 }
 
 /// The server, as a running command sees it.
-pub(super) struct ServerCaller<'a>(Ctx<'a>);
+pub(super) struct ServerCaller<'a> {
+    ctx: Ctx<'a>,
+    /// A client calls, who can be made to wait.
+    called: bool,
+}
 
 impl<'a> ServerCaller<'a> {
     pub(super) fn new(ctx: Ctx<'a>) -> Self {
-        ServerCaller(ctx)
+        ServerCaller { ctx, called: true }
+    }
+
+    /// For a command that another primary has passed on: to block where nobody calls would end the server.
+    pub(super) fn nobody(ctx: Ctx<'a>) -> Self {
+        ServerCaller { ctx, called: false }
     }
 
     /// Asks about the user who calls. Commands without a user (another module's) may do everything.
@@ -80,7 +89,7 @@ impl<'a> ServerCaller<'a> {
         }
         // SAFETY: the context is that of a running command of a client with a user; user and name are freed.
         unsafe {
-            let Some(name) = OwnedStr::from_raw(current(self.0.as_ptr())) else { return false };
+            let Some(name) = OwnedStr::from_raw(current(self.ctx.as_ptr())) else { return false };
             let user = find(name.borrow().as_ptr());
             if user.is_null() {
                 return false;
@@ -100,26 +109,27 @@ impl<'a> ServerCaller<'a> {
     }
 
     fn has(&self, flags: u32) -> bool {
-        self.0.flags() & flags != 0
+        self.ctx.flags() & flags != 0
     }
 }
 
 impl Server for ServerCaller<'_> {
     fn client(&self) -> u64 {
         // SAFETY: the context is that of a running command.
-        unsafe { server!(RedisModule_GetClientId)(self.0.as_ptr()) }
+        unsafe { server!(RedisModule_GetClientId)(self.ctx.as_ptr()) }
     }
 
     fn may_wait(&self) -> bool {
-        !self.has(
-            raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING
-                | raw::REDISMODULE_CTX_FLAGS_MULTI
-                | raw::REDISMODULE_CTX_FLAGS_LUA,
-        )
+        self.called
+            && !self.has(
+                raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING
+                    | raw::REDISMODULE_CTX_FLAGS_MULTI
+                    | raw::REDISMODULE_CTX_FLAGS_LUA,
+            )
     }
 
     fn is_replica(&self) -> bool {
-        self.0.is_replica()
+        self.ctx.is_replica()
     }
 
     fn may(&self, right: Right, key: &[u8]) -> bool {
@@ -153,7 +163,7 @@ impl Server for ServerCaller<'_> {
             Right::Write => b"%W~*",
         };
         self.with_user(|_, name| {
-            let Some(answer) = self.0.call_named(c"ACL", c"GETUSER", name) else { return false };
+            let Some(answer) = self.ctx.call_named(c"ACL", c"GETUSER", name) else { return false };
             answer.field(b"keys").is_some_and(|keys| {
                 keys.split(|byte| *byte == b' ').any(|pattern| pattern == own || matches!(pattern, b"~*" | b"%RW~*"))
             })
@@ -173,11 +183,11 @@ impl Server for ServerCaller<'_> {
         if server_may!(RedisModule_CachedMicroseconds).is_none() {
             return !EVICTS.load(Relaxed) || ratio() > 1.1;
         }
-        self.0.would_refuse_set()
+        self.ctx.would_refuse_set()
     }
 
     fn server_info(&self) -> ServerInfo {
-        let of = |section| Section::of(self.0, section);
+        let of = |section| Section::of(self.ctx, section);
         let (memory, clients, stats) = (of(c"memory"), of(c"clients"), of(c"stats"));
         ServerInfo {
             memory_used_bytes: memory.number(c"used_memory"),

@@ -282,7 +282,7 @@ pub(super) fn run_passed_on(command: &'static Command, ctx: Ctx<'_>, argv: &[Str
             state: &mut state,
             keys: &mut keys,
             reply: &mut Unanswered,
-            server: &ServerCaller::new(ctx),
+            server: &ServerCaller::nobody(ctx),
             effects: &mut effects,
         };
         run.call(&mut cx, &mut Args::new(command.name, &words, command.name_words()), COMMANDS)

@@ -491,6 +491,10 @@ fn forged_messages_have_no_effect_on_data() {
         (16, &["SMARTCACHE.RULE", "SET"]),
         (17, &["SMARTCACHE.RULE", "SET", "bad", "MATCH", "*", "SPEED", "%s%n"]),
         (18, &[""]),
+        (21, &["SMARTCACHE.INVALIDATE", "PREFIXES", "1", "q", "WAIT", "5"]),
+        (22, &["SMARTCACHE.INVALIDATE", "WAIT", "0", "ALL"]),
+        (23, &["SMARTCACHE.PREVIEW", "PREFIXES", "1", "q"]),
+        (24, &["SMARTCACHE.GETLOCK", "q", "WAIT", "5"]),
     ] {
         a.forge(&id, KIND, &message(1, number, 0, words));
         n += 1;

@@ -3,6 +3,7 @@
 use crate::cache::clock::Now;
 use crate::cache::cluster::bus::PassOn;
 use crate::cache::effects::{Effect, Effects};
+use crate::cache::error::Error;
 use crate::cache::ports::{Caller, Keyspace, Reply, Server};
 use crate::cache::state::State;
 
@@ -28,6 +29,15 @@ impl Cx<'_, '_> {
     /// The selected database, for work that does not depend on the caller.
     pub fn node(&mut self) -> Node<'_> {
         Node { state: self.state, keys: self.keys, db: self.caller.db, now: self.now }
+    }
+
+    /// An error if another primary has passed the command on with words that concern only a caller. An honest one
+    /// leaves them out: here nobody calls, and nobody may be made to wait.
+    pub fn check_passed_on(&self, how: &PassOn) -> Result<(), Error> {
+        if self.caller.passed_on && !how.without.is_empty() {
+            return Err(Error::Refused("it says how long to wait, and no primary passes that on".into()));
+        }
+        Ok(())
     }
 
     /// In a cluster, passes the command on to the other primaries. Only commands of clients are passed on: not those

@@ -90,6 +90,19 @@ fn an_invalidation_passed_on_runs_with_this_nodes_stamp_and_without_a_permission
 }
 
 #[test]
+fn what_another_primary_passes_on_never_waits() {
+    let mut node = node();
+    node.call("SET q1 v");
+    for words in ["PREFIXES 1 q WAIT 5", "ALL wait 0", "WAIT 5 TAGS 1 t SOFT", "PATTERNS 1 q* SOFT OVER 5 WAIT 5"] {
+        let answer = node.receive(&format!("SMARTCACHE.INVALIDATE {words}"));
+        assert!(answer.starts_with("(error) ERR "), "{words}: {answer}");
+        assert!(node.effects.is_empty(), "{words}");
+    }
+    assert_eq!(node.call("GET q1"), "\"v\"");
+    assert_eq!(node.receive("SMARTCACHE.INVALIDATE PREFIXES 1 WAIT"), "0", "a prefix with that name");
+}
+
+#[test]
 fn all_invalidates_every_entry_and_no_plain_key() {
     let mut node = node();
     node.call("SET a 1 TAGS 1 t");
