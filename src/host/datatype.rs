@@ -13,10 +13,11 @@ use redis_module::raw;
 
 use super::clock::{cached_now, clock_now};
 use super::ffi::{Ctx, Io, Str, is_child, server_may};
+use super::just_loaded::JUST_LOADED;
 use super::panic::{catch_panic, try_run};
 use super::replicate::STORE;
 use super::state::{MISS_REASONS, TOMBSTONES, invalidations, with_state};
-use super::{caller, log, values};
+use super::{caller, log, main_thread, values};
 use crate::cache::State;
 use crate::cache::codec::CodecId;
 use crate::cache::entry::format::{self, Expiry};
@@ -118,8 +119,11 @@ fn with_verdict(entry: EntryRef<'_>, db: Option<i32>, key: Option<Str<'_>>) -> O
 unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, version: c_int) -> *mut c_void {
     catch_panic("rdb_load", ptr::null_mut(), || {
         // SAFETY: `io` is the callback's, valid until it returns.
-        let entry = unsafe { Io::from_raw(io) }.and_then(|io| load_entry(io, version));
-        entry.map_or(ptr::null_mut(), |entry| values::into_raw(entry).as_ptr())
+        let Some(io) = (unsafe { Io::from_raw(io) }) else { return ptr::null_mut() };
+        let Some(entry) = load_entry(io, version) else { return ptr::null_mut() };
+        let value = values::into_raw(entry).as_ptr();
+        JUST_LOADED.get().loaded(value, io);
+        value
     })
 }
 
@@ -139,7 +143,7 @@ fn load_entry(io: Io<'_>, version: c_int) -> Option<Entry> {
     });
     match entry {
         Ok(mut entry) => {
-            // The server does not keep a dead entry, and calls nothing when it drops it.
+            // Of many dead entries the key has expired, too, and the server drops them: they are not worth indexing.
             if let (Some(db), Some(name)) = (io.db(), key)
                 && entry.as_ref().freshness(now) != Freshness::Dead
             {
@@ -256,10 +260,14 @@ unsafe extern "C" fn digest(md: *mut raw::RedisModuleDigest, value: *mut c_void)
     });
 }
 
-/// May run on a background thread: no state.
+/// May run on a background thread: no state. On the main thread it may be the server dropping what it has just loaded.
 unsafe extern "C" fn free(value: *mut c_void) {
     catch_panic("free", (), || {
         if let Some(value) = NonNull::new(value) {
+            if main_thread::is_this() {
+                // SAFETY: a value of ours that the server gives up, and that nobody else refers to.
+                JUST_LOADED.get().freed(value.as_ptr(), unsafe { values::entry(value.as_ptr()) });
+            }
             // SAFETY: a value of ours that the server gives up.
             drop(unsafe { values::from_raw(value) });
         }

@@ -8,6 +8,7 @@ use redis_module::raw;
 use super::after_command::after_command;
 use super::clock::clock_now;
 use super::ffi::{Ctx, Str, server};
+use super::just_loaded::JUST_LOADED;
 use super::panic::{self, catch_panic};
 use super::state::{MISS_REASONS, random_bytes, try_state, with_state};
 use super::{blocked, caller, cluster, filter, reemit, sweep_timer, workers};
@@ -109,6 +110,7 @@ unsafe extern "C" fn on_role(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEve
 /// Loads in flight began before the flush: they are not trusted.
 unsafe extern "C" fn on_flush(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, data: *mut c_void) {
     catch_panic("the flush event", (), || {
+        JUST_LOADED.get().forget(); // the values that go now leave the index all at once
         if sub != raw::REDISMODULE_SUBEVENT_FLUSHDB_END || data.is_null() {
             return;
         }
@@ -177,6 +179,7 @@ unsafe extern "C" fn on_loading(_: *mut raw::RedisModuleCtx, _: raw::RedisModule
             with_state(|state| {
                 state.policies.clear_commanded();
                 state.invalidations.clear();
+                JUST_LOADED.get().forget();
             });
         }
     });

@@ -29,6 +29,7 @@ mod events;
 mod ffi;
 mod filter;
 mod info;
+mod just_loaded;
 mod keys;
 mod keyspace;
 mod log;

@@ -91,6 +91,63 @@ fn a_saved_server_comes_back_as_it_was() {
     assert_eq!(s.call("SMARTCACHE.GET \"\\xff\\x00\"").bytes(), b"\0\xff");
 }
 
+/// Keys, members of tags, and what an invalidation of the tag says.
+fn counts(s: &Server) -> (i64, i64, i64) {
+    (s.ok("DBSIZE").int(), s.stat("tag_members"), s.ok("SMARTCACHE.INVALIDATE TAGS 1 t").int())
+}
+
+#[test]
+fn what_is_restored_too_late_or_refused_is_not_counted() {
+    let s = Server::start();
+    s.ok("SMARTCACHE.SET kept v TAGS 1 t");
+    s.ok("SMARTCACHE.SET k v TAGS 1 t");
+    let dump = s.ok("DUMP k").bytes().to_vec();
+    s.ok("DEL k");
+    let restore =
+        |key: &str, ttl: &str, dump: &[u8]| s.call_args(args!["RESTORE", key, ttl, dump, "ABSTTL", "REPLACE"]);
+    for i in 0..1_000 {
+        assert_eq!(restore(&format!("k{i}"), "1", &dump).text(), "OK");
+    }
+    // Behind the second string comes the end of the value.
+    let body = dump.len() - 10;
+    let mut broken = dump[..dump.len() - 8].to_vec();
+    broken[body - 1] ^= 1;
+    let crc = crc::Crc::<u64>::new(&crc::CRC_64_REDIS).checksum(&broken);
+    broken.extend(crc.to_le_bytes());
+    for i in 0..10 {
+        assert!(restore(&format!("k{i}"), "0", &broken).is_error());
+    }
+    assert_eq!(s.stat("tag_members"), 1);
+    for _ in 0..2 {
+        // Over what is there: it goes, and the new one does not come.
+        assert_eq!(restore("there", "0", &dump).text(), "OK");
+        assert_eq!(s.stat("tag_members"), 2);
+        assert_eq!(restore("there", "1", &dump).text(), "OK");
+        assert_eq!(s.stat("tag_members"), 1);
+    }
+    assert_eq!(restore("last", "0", &dump).text(), "OK");
+    s.ok("FLUSHALL SYNC");
+    assert_eq!(restore("last", "0", &dump).text(), "OK");
+    s.ok("DEBUG RELOAD");
+    assert_eq!(counts(&s), (1, 1, 1));
+}
+
+#[test]
+fn what_has_expired_when_it_is_loaded_is_not_counted() {
+    let mut s = Server::with("save \"\"");
+    for i in 0..1_000 {
+        s.ok(&format!("SMARTCACHE.SET k{i} v TTL 1000 TAGS 1 t"));
+    }
+    s.ok("SMARTCACHE.SET kept v TTL 1000 TAGS 1 t");
+    s.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+    for i in 0..1_000 {
+        s.ok(&format!("PEXPIRE k{i} 1"));
+    }
+    s.ok("SAVE");
+    s.restart();
+    assert_eq!(counts(&s), (1, 1, 1));
+}
+
 #[test]
 fn a_background_save_saves_everything() {
     let mut s = Server::start();
