@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use crate::cache::{
     codec::Choice,
     rules::{Policy, RuleList, spec::MAX_SIZE},
-    units::{self, MAX_DURATION_MS, MAX_NUMBER, UnitError},
+    units::{self, Limit, MAX_DURATION_MS, MAX_NUMBER, UnitError},
 };
 
 settings! {
@@ -68,6 +68,30 @@ settings! {
         kind: Duration(0..=MAX_DURATION_MS),
         default: "0",
         doc: "How long after a DEL, STALE or invalidation a load that begins is not trusted either: the lag of the origin's replicas.",
+    },
+    max_guard_ms: u64 {
+        name: "max-guard",
+        kind: Duration(0..=MAX_DURATION_MS),
+        default: "86400",
+        doc: "The longest GUARD that an invalidation may ask for; it bounds smartcache.guard, and guards that a file holds.",
+    },
+    max_over_ms: u64 {
+        name: "max-over",
+        kind: Duration(0..=MAX_DURATION_MS),
+        default: "86400",
+        doc: "The longest OVER that an invalidation may ask for; it bounds ramps that a file holds, too.",
+    },
+    max_lock_ms: u64 {
+        name: "max-lock",
+        kind: Duration(1..=MAX_DURATION_MS),
+        default: "600",
+        doc: "The longest LOCK that GETLOCK, and the longest duration that EXTEND may ask for; it bounds smartcache.lock, and the LOCK of rules.",
+    },
+    max_wait_ms: u64 {
+        name: "max-wait",
+        kind: Duration(0..=MAX_DURATION_MS),
+        default: "60",
+        doc: "The longest WAIT that GETLOCK may ask for.",
     },
     skew_ms: u64 {
         name: "skew",
@@ -219,6 +243,49 @@ macro_rules! settings {
 use settings;
 
 impl Settings {
+    /// The guard of deletes and invalidations that name none.
+    pub fn guard_ms(&self) -> u64 {
+        self.guard_ms.min(self.max_guard_ms)
+    }
+
+    /// What `GUARD` may ask for.
+    pub fn guard_limit(&self) -> Limit {
+        Limit { ms: self.max_guard_ms, setting: "max-guard" }
+    }
+
+    /// What `OVER` may ask for.
+    pub fn over_limit(&self) -> Limit {
+        Limit { ms: self.max_over_ms, setting: "max-over" }
+    }
+
+    /// What `LOCK` and `EXTEND` may ask for.
+    pub fn lock_limit(&self) -> Limit {
+        Limit { ms: self.max_lock_ms, setting: "max-lock" }
+    }
+
+    /// What `WAIT` of `GETLOCK` may ask for.
+    pub fn wait_limit(&self) -> Limit {
+        Limit { ms: self.max_wait_ms, setting: "max-wait" }
+    }
+
+    /// Refuses a duration among the settings that is beyond its limit, which [`Setting::set`] takes: a file that was
+    /// written before there were limits is loaded, and the limits then bound what it holds.
+    pub fn check_limits(&self, changed: &Setting) -> Result<(), String> {
+        let check = |ms: u64, limit: Limit| match limit.refusal(ms) {
+            Some(why) => Err(format!("smartcache.{}: '{}' {why}", changed.name, changed.get(self))),
+            None => Ok(()),
+        };
+        match changed.name {
+            "guard" => check(self.guard_ms, self.guard_limit()),
+            "lock" => check(self.lock_ms, self.lock_limit()),
+            "rules" => {
+                let mut checked = self.rules.iter().map(|rule| rule.check_lock(self.lock_limit()));
+                checked.find_map(Result::err).map_or(Ok(()), |why| Err(format!("smartcache.rules: {why}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The policy of keys without a rule, and what a rule leaves open.
     pub fn policy(&self) -> Policy {
         let unless_0 = |ms| (ms > 0).then_some(ms);
@@ -232,7 +299,8 @@ impl Settings {
             swr_ms: self.swr_ms,
             sie_ms: self.sie_ms,
             negative_ms: self.negative_ttl_ms,
-            lock_ms: self.lock_ms,
+            lock_ms: self.lock_ms.min(self.max_lock_ms),
+            max_lock_ms: self.max_lock_ms,
             beta: self.beta,
             codec: self.codec,
             min_size: self.min_size,

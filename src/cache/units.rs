@@ -229,5 +229,25 @@ impl<'a> Decimal<'a> {
     }
 }
 
+/// The longest duration that an option may ask for, and the setting that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// So many milliseconds.
+    pub ms: u64,
+    /// The setting, without `smartcache.`.
+    pub setting: &'static str,
+}
+
+impl Limit {
+    /// No limit but that of durations.
+    pub const NONE: Limit = Limit { ms: MAX_DURATION_MS, setting: "" };
+
+    /// Why a duration is refused, as the end of a sentence; `None` when it is not.
+    pub fn refusal(self, ms: u64) -> Option<String> {
+        let Limit { ms: most, setting } = self;
+        (ms > most).then(|| format!("is too long: at most {} (smartcache.{setting})", format_duration(most)))
+    }
+}
+
 #[cfg(test)]
 mod tests;

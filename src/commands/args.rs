@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::cache::error::Error;
-use crate::cache::units;
+use crate::cache::units::{self, Limit};
 use crate::cache::{Cx, Key, Slot};
 
 /// The words after the command's name, read from left to right.
@@ -61,6 +61,19 @@ impl<'w> Args<'w> {
             Ok(ms) => Ok(ms),
             Err(why) => Err(Error::invalid(what, word, why)),
         }
+    }
+
+    /// The same, bounded by a setting.
+    pub fn duration_within(
+        &mut self,
+        what: &'static str,
+        option: &[u8],
+        zero: Zero,
+        limit: Limit,
+    ) -> Result<u64, Error> {
+        let word = self.words.get(self.at).copied().unwrap_or_default();
+        let ms = self.duration(what, option, zero)?;
+        limit.refusal(ms).map_or(Ok(ms), |why| Err(Error::invalid(what, word, why)))
     }
 
     /// The integer from 1 to `max` that follows `option`. Errors call it `what`.

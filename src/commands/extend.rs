@@ -17,7 +17,7 @@ pub(super) const COMMAND: Command = Command {
     keys: Keys::One(Access::ReadUpdate),
     args: &[Arg::key(), Arg::new("token", Kind::Text), Arg::new("duration", Kind::Duration)],
     details: "\
-The lease ends this long from now, later or sooner than before. A lease that has ended is not revived, but a fill with its token may still be stored.
+The lease ends this long from now, later or sooner than before; at most smartcache.max-lock. A lease that has ended is not revived, but a fill with its token may still be stored.
 A token that is unknown, of another key, or from before a restart or role change is no error: the reply is 0.",
     replies: "1, or 0 when the lease has ended.",
     run: Some(Run::Plain(run)),
@@ -26,7 +26,7 @@ A token that is unknown, of another key, or from before a restart or role change
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let key = args.key()?;
     let provenance = Provenance::Token(args.word()?);
-    let ms = args.duration("duration", b"duration", Zero::Refused)?;
+    let ms = args.duration_within("duration", b"duration", Zero::Refused, cx.state.settings.lock_limit())?;
     args.finish()?;
     let (db, until_ms) = (cx.caller.db, cx.now.mono_ms().saturating_add(ms));
     let mut node = cx.node();
@@ -103,7 +103,7 @@ mod tests {
     fn a_load_that_was_extended_for_longer_than_max_load_is_not_trusted() {
         let (mut node, token) = loading();
         node.config("max-load", "60").unwrap();
-        assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} 36500d")), "1");
+        assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} 10m")), "1");
         node.advance(60_001);
         assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "STALE");
         assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]");
@@ -116,6 +116,7 @@ mod tests {
         for (words, error) in [
             ("0", "invalid duration '0': must be more than 0".to_owned()),
             ("-5", format!("invalid duration '-5': {duration}")),
+            ("600.001", "invalid duration '600.001': is too long: at most 10m (smartcache.max-lock)".into()),
             ("36501d", "invalid duration '36501d': is too long: a duration is at most 36500d".into()),
         ] {
             assert_eq!(node.refusal(&format!("EXTEND k {token} {words}")), format!("ERR {error}"));

@@ -13,6 +13,7 @@ use crate::cache::node::read::{self, Found, Value};
 use crate::cache::stats::miss_reasons::MissReason;
 use crate::cache::units;
 use crate::cache::{Cx, Judge, Key, Reply, Slot};
+use crate::config::Settings;
 
 /// The declaration.
 pub(crate) const COMMAND: Command = Command {
@@ -34,7 +35,7 @@ pub(crate) const COMMAND: Command = Command {
     details: "\
 The cache-aside read: one caller loads, the others get what is stored or wait in the server. A token means that you load: then send SET … TOKEN, ABSENT … TOKEN, or UNLOCK.
 HIT: the value is fresh; with a token you were chosen to refresh it early, in the background. STALE: use the value; with a token you refresh it, without one somebody else does, or a failed load backs off. ABSENT: the origin is known to have nothing; a token means as for HIT. MISS: load it. BUSY: somebody else loads, and you did not wait or waited in vain: ask again after lease_ms until your own deadline, then load and do not store.
-LOCK is the length of the lease (default: the rule's, then smartcache.lock). WAIT blocks the caller in the server while somebody else loads, and ends in BUSY after that time (default: 0). When the lease ends without a store, the first waiter gets the next lease. Nothing waits in MULTI, scripts and functions, nor where the wait could not end: where the connection holds the lease itself, or where connections would wait for each other in a circle.
+LOCK is the length of the lease (default: the rule's, then smartcache.lock; at most smartcache.max-lock). WAIT blocks the caller in the server while somebody else loads, and ends in BUSY after that time (default: 0; at most smartcache.max-wait). When the lease ends without a store, the first waiter gets the next lease. Nothing waits in MULTI, scripts and functions, nor where the wait could not end: where the connection holds the lease itself, or where connections would wait for each other in a circle.
 OWNER gives the same token again to the same owner, for retries after a lost reply. BETA scales early refresh (0 turns it off; default: the rule's, then smartcache.beta). ACCEPT as in GET.
 Inside SWR a stale value is served at once; past SWR but inside SIE only in place of BUSY. When a rule's FILLS or smartcache.max-leases is reached, no token is given: the reply is STALE or BUSY.
 A replica serves what needs no token; where a token is needed, the reply is READONLY.",
@@ -56,14 +57,14 @@ struct GetLock<'w> {
 }
 
 impl<'w> GetLock<'w> {
-    fn parse(args: &mut Args<'w>) -> Result<Self, Error> {
+    fn parse(args: &mut Args<'w>, settings: &Settings) -> Result<Self, Error> {
         let key = args.key()?;
         let (mut lock, mut wait, mut owner, mut beta, mut accept) = (None, None, None, None, None);
         while let Some(word) = args.option() {
             if is(word, "LOCK") {
-                once(&mut lock, args.duration("LOCK", word, Zero::Refused)?, word)?;
+                once(&mut lock, args.duration_within("LOCK", word, Zero::Refused, settings.lock_limit())?, word)?;
             } else if is(word, "WAIT") {
-                once(&mut wait, args.duration("WAIT", word, Zero::Allowed)?, word)?;
+                once(&mut wait, args.duration_within("WAIT", word, Zero::Allowed, settings.wait_limit())?, word)?;
             } else if is(word, "OWNER") {
                 once(&mut owner, args.value_of(word)?, word)?;
             } else if is(word, "BETA") {
@@ -84,7 +85,7 @@ impl<'w> GetLock<'w> {
 }
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
-    let get = GetLock::parse(args)?;
+    let get = GetLock::parse(args, &cx.state.settings)?;
     let key_state = match cx.keys.look(get.key) {
         Slot::Other => return Err(Error::WrongType),
         slot => KeyState::of(slot, Judge::new(&cx.state.invalidations, cx.caller.db, get.key.name, cx.now)),

@@ -12,6 +12,7 @@ use crate::cache::invalidation::mark::Hardness;
 use crate::cache::invalidation::messages::Invalidation;
 use crate::cache::invalidation::selector::Selector;
 use crate::cache::node::invalidate::TAG_KEY;
+use crate::cache::units::Limit;
 use crate::cache::{Cx, Right};
 
 /// The most names in one command.
@@ -62,8 +63,8 @@ pub(super) const COMMAND: Command = Command {
     ],
     details: "\
 From the moment it runs, no selected entry is fresh for anybody, and no load that began before is trusted: its fill replies STALE, even when only the fill names the tag. It acts on the selected database.
-Without SOFT the entries are dead at once. With SOFT they are stale and served within their windows, which count from now. Neither undoes the other. OVER, with SOFT, spreads the invalidation over that time: each key stays fresh until its own offset, so that the origin sees a ramp of loads and not a peak.
-GUARD also distrusts loads that begin within that time after it, for origins that are read through lagging replicas (default: smartcache.guard). A SET without TOKEN or SINCE counts as loaded now and is stored all the same.
+Without SOFT the entries are dead at once. With SOFT they are stale and served within their windows, which count from now. Neither undoes the other. OVER, with SOFT, spreads the invalidation over that time (at most smartcache.max-over): each key stays fresh until its own offset, so that the origin sees a ramp of loads and not a peak.
+GUARD also distrusts loads that begin within that time after it, for origins that are read through lagging replicas (default: smartcache.guard; at most smartcache.max-guard). A SET without TOKEN or SINCE counts as loaded now and is stored all the same.
 PREFIXES are literal, PATTERNS are globs as in KEYS. WAIT makes the caller wait until the sweep has freed the selected entries, but no longer than that time; MULTI, scripts and functions never wait.
 Plain strings carry no stamp and are not invalidated. Memory is freed in the background, with a keyspace event del and a tracking message for each key. Clients that track with BCAST are notified of smartcache:tag:TAG at once.
 TAGS needs write permission on the pseudo-key smartcache:tag:TAG for each tag, PREFIXES on all keys with that prefix where the server can check that. PATTERNS, ALL, and PREFIXES on other servers need it on all keys. Without it the reply is NOPERM.",
@@ -81,7 +82,7 @@ struct Invalidate<'w> {
 }
 
 impl<'w> Invalidate<'w> {
-    fn parse(args: &mut Args<'w>) -> Result<Self, Error> {
+    fn parse(args: &mut Args<'w>, [guard_limit, over_limit]: [Limit; 2]) -> Result<Self, Error> {
         let (mut selector, mut soft, mut over, mut guard, mut wait) = (None, None, None, None, None);
         let mut over_word: &[u8] = b"OVER";
         let mut pass_on = PassOn::default();
@@ -95,10 +96,10 @@ impl<'w> Invalidate<'w> {
             } else if is(word, "SOFT") {
                 once(&mut soft, (), word)?;
             } else if is(word, "OVER") {
-                once(&mut over, args.duration("OVER", word, Zero::Allowed)?, word)?;
+                once(&mut over, args.duration_within("OVER", word, Zero::Allowed, over_limit)?, word)?;
                 over_word = word;
             } else if is(word, "GUARD") {
-                once(&mut guard, args.duration("GUARD", word, Zero::Allowed)?, word)?;
+                once(&mut guard, args.duration_within("GUARD", word, Zero::Allowed, guard_limit)?, word)?;
             } else if is(word, "WAIT") {
                 once(&mut wait, args.duration("WAIT", word, Zero::Allowed)?, word)?;
                 pass_on.without = after - 1..args.position(); // only this node's caller waits
@@ -118,14 +119,21 @@ impl<'w> Invalidate<'w> {
 }
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
-    let Invalidate { selector, hardness, guard_ms, wait_ms, pass_on } = Invalidate::parse(args)?;
+    let settings = &cx.state.settings;
+    let limits = match cx.caller.is_authorized() {
+        true => [Limit::NONE; 2], // bounded, but obeyed
+        false => [settings.guard_limit(), settings.over_limit()],
+    };
+    let Invalidate { selector, hardness, guard_ms, wait_ms, pass_on } = Invalidate::parse(args, limits)?;
     cx.check_passed_on(&pass_on)?;
     if !cx.caller.is_authorized() {
         check_permission(cx, Right::Write, &selector)?;
     }
     let stamp = cx.state.clock.stamp(cx.now);
-    let guard_ms = guard_ms.unwrap_or(cx.state.settings.guard_ms);
-    let invalidation = Invalidation { selector, stamp, at_ms: cx.now.ms(), hardness, guard_ms };
+    let guard_ms = guard_ms.unwrap_or(cx.state.settings.guard_ms());
+    let mut invalidation = Invalidation { selector, stamp, at_ms: cx.now.ms(), hardness, guard_ms };
+    invalidation.bound_guard(&cx.state.settings);
+    invalidation.bound_ramp(&cx.state.settings);
     let done = invalidation.run(cx);
     cx.pass_on(pass_on);
     let mut tally = cx.state.stats.at(cx.now);

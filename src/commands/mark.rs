@@ -46,6 +46,10 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
             if !cx.state.clock.follow(invalidation.stamp, cx.now) {
                 invalidation.stamp = cx.state.clock.stamp(cx.now);
             }
+            invalidation.bound_guard(&cx.state.settings);
+            if !cx.server.is_replica() {
+                invalidation.bound_ramp(&cx.state.settings); // of an AOF
+            }
             invalidation.run(cx);
         }
         message => {

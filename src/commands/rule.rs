@@ -159,6 +159,9 @@ fn set<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let name = args.word()?;
     let words = std::iter::from_fn(|| args.option());
     let spec = RuleSpec::parse(name, words)?;
+    if !cx.caller.is_authorized() {
+        spec.check_lock(cx.state.settings.lock_limit())?;
+    }
     cx.state.policies.set(spec)?;
     cx.state.rules_were_set(|rule| rule.name().as_bytes() == name, cx.now);
     cx.effects.push(Effect::ReplicateVerbatim);

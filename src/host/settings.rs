@@ -4,7 +4,7 @@
 //! module argument becomes the setting's *default*: so a line in the file wins over it, and `CONFIG REWRITE` does not
 //! write it a second time.
 
-use std::cell::{LazyCell, RefCell};
+use std::cell::{Cell, LazyCell, RefCell};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr;
 
@@ -20,6 +20,9 @@ use crate::config::{self, SETTINGS, Settings};
 /// The last replies to `CONFIG GET`, one for each setting: the server does not free them.
 static SHOWN: MainThread<LazyCell<RefCell<Vec<Option<OwnedStr>>>>> =
     MainThread::new(LazyCell::new(|| RefCell::new(SETTINGS.iter().map(|_| None).collect())));
+
+/// Whether the settings of file and arguments are set: from then on `CONFIG SET` sets them.
+static LOADED: MainThread<Cell<bool>> = MainThread::new(Cell::new(false));
 
 /// Registers all settings, with the module's arguments as their defaults, and loads the values of the file.
 pub(super) fn register(ctx: Ctx<'_>, args: &[Str<'_>]) -> Result<(), String> {
@@ -48,6 +51,7 @@ pub(super) fn register(ctx: Ctx<'_>, args: &[Str<'_>]) -> Result<(), String> {
     if unsafe { server!(RedisModule_LoadConfigs)(ctx.as_ptr()) } != raw::REDISMODULE_OK as c_int {
         return Err("a setting in the server's configuration is wrong, see the line above".into());
     }
+    LOADED.get().set(true);
     Ok(())
 }
 
@@ -87,7 +91,10 @@ unsafe extern "C" fn set(
         // SAFETY: the server's string lives until we return.
         let Some(value) = (unsafe { Str::from_raw(value) }) else { return failed };
         let name = SETTINGS[index as usize].name.as_bytes();
-        let outcome = with_state(|state| state.set_setting(name, value.bytes(), clock_now()));
+        let outcome = with_state(|state| match LOADED.get().get() {
+            true => state.set_setting(name, value.bytes(), clock_now()),
+            false => state.load_setting(name, value.bytes(), clock_now()),
+        });
         match outcome {
             Ok(()) => raw::REDISMODULE_OK as c_int,
             Err(why) => {

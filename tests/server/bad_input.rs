@@ -603,6 +603,10 @@ fn wrong_arguments_of_getlock_unlock_and_extend_are_named_and_grant_nothing() {
 #[test]
 fn the_longest_lock_and_wait_are_accepted() {
     let s = Server::start();
+    for words in ["k LOCK 601", "k WAIT 61"] {
+        assert!(s.call(&format!("SMARTCACHE.GETLOCK {words}")).error().contains("smartcache.max-"), "{words}");
+    }
+    s.ok("CONFIG SET smartcache.max-lock 36500d smartcache.max-wait 36500d");
     let first = s.getlock("k LOCK 36500d WAIT 36500d BETA 0");
     assert_eq!(first.brief(), "MISS +");
     let mut waiter = s.park(1, |_| "k LOCK 36500d WAIT 36500d".to_owned());
@@ -670,8 +674,8 @@ fn a_token_that_is_not_one_is_lost_and_never_an_error() {
 fn leases_of_a_key_that_holds_something_else() {
     let s = prepared();
     assert!(s.call("SMARTCACHE.GETLOCK list").error().starts_with("WRONGTYPE"));
-    assert!(s.call("SMARTCACHE.GETLOCK list WAIT 100").error().starts_with("WRONGTYPE"));
-    assert_eq!(s.getlock("plain WAIT 100").brief(), "HIT v", "a plain string is read as a fresh entry");
+    assert!(s.call("SMARTCACHE.GETLOCK list WAIT 60").error().starts_with("WRONGTYPE"));
+    assert_eq!(s.getlock("plain WAIT 60").brief(), "HIT v", "a plain string is read as a fresh entry");
     let token = s.getlock("later LOCK 100").token().to_owned();
     s.ok("CONFIG SET smartcache.guard-native no"); // else the native write would void the lease
     s.ok("LPUSH later a");

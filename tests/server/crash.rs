@@ -130,7 +130,7 @@ fn filled_values_survive_and_leases_do_not() {
         assert_eq!(s.fill("staled", "v", &tokens[2]), "STALE");
         assert!(s.inspect("k", "load_ms").int() >= 20);
         let keys = ["k", "absent", "staled"].map(str::to_owned);
-        let mut waiters = s.park(20, |_| "out WAIT 100".to_owned());
+        let mut waiters = s.park(20, |_| "out WAIT 60".to_owned());
         let before = picture(&s, &keys);
         for round in 0..2 {
             if conf.starts_with("save") {
@@ -180,7 +180,7 @@ fn leases_work_while_saving_fails() {
     wait_until("saving has failed", || s.info("rdb_last_bgsave_status") == "err");
     assert!(s.call("SET k v").error().starts_with("MISCONF"));
     let token = s.getlock("k LOCK 100").token().to_owned();
-    let mut waiters = s.park(2, |_| "k WAIT 100".to_owned());
+    let mut waiters = s.park(2, |_| "k WAIT 60".to_owned());
     assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", "k", token, "50"]).int(), 1);
     // The server refuses the store before the module sees it.
     assert!(s.call_args(args!["SMARTCACHE.SET", "k", "v", "TOKEN", token]).error().starts_with("MISCONF"));

@@ -187,7 +187,7 @@ fn when_out_of_memory_leases_work_and_waiters_get_the_value() {
         assert_eq!(s.getlock("there").brief(), "HIT v");
         let first = s.getlock("k LOCK 100");
         assert_eq!(first.brief(), "MISS +");
-        let mut conns = s.park(5, |i| format!("k WAIT 100{}", if i == 4 { " ACCEPT gzip" } else { "" }));
+        let mut conns = s.park(5, |i| format!("k WAIT 60{}", if i == 4 { " ACCEPT gzip" } else { "" }));
         let reply = match store {
             "SET" => s.call_args(args!["SMARTCACHE.SET", "k", value, "TOKEN", first.token()]),
             _ => s.call_args(args!["SMARTCACHE.ABSENT", "k", "TOKEN", first.token()]),
@@ -231,7 +231,7 @@ fn waiters_do_not_cause_evictions() {
     let limit = limit(&s, 4_000_000);
     let token = s.getlock("k LOCK 100").token().to_owned();
     for conn in &mut conns {
-        conn.send_getlock("k WAIT 100");
+        conn.send_getlock("k WAIT 60");
     }
     wait_until("all have asked", || s.stat("waiters") + s.stat("busy") == 200);
     assert_within!(s.stat("waiters"), 10..=limit as i64 / 20 / 36 / 1024);
@@ -250,7 +250,7 @@ fn waiting_leaks_nothing_however_it_ends() {
     let mut used = Vec::new();
     for cycle in 0..260 {
         let token = s.getlock("k LOCK 100").token().to_owned();
-        let mut conns = s.park(8, |_| "k WAIT 100".to_owned());
+        let mut conns = s.park(8, |_| "k WAIT 60".to_owned());
         // Some waits are short and may have ended by the time that a few callers leave.
         for _ in 0..4 {
             let mut conn = s.connect();

@@ -324,10 +324,10 @@ fn a_replica_serves_what_needs_no_token_and_grants_none() {
     let token = primary.getlock("loading LOCK 100").token().to_owned();
     in_step(&primary, &replica);
     for (key, brief) in [("fresh", "HIT v"), ("absent", "ABSENT"), ("plain", "HIT v")] {
-        assert_eq!(replica.getlock(&format!("{key} WAIT 100 LOCK 5 BETA 1000")).brief(), brief, "{key}");
+        assert_eq!(replica.getlock(&format!("{key} WAIT 60 LOCK 5 BETA 1000")).brief(), brief, "{key}");
     }
     for key in ["stale", "nothing", "loading"] {
-        for words in ["", "WAIT 100", "OWNER me"] {
+        for words in ["", "WAIT 60", "OWNER me"] {
             let reply = replica.call(&format!("SMARTCACHE.GETLOCK {key} {words}"));
             assert!(reply.is_error() && reply.error().starts_with("READONLY"), "{key} {words}\n{reply}");
         }
@@ -380,7 +380,7 @@ fn after_a_failover_tokens_of_the_old_primary_are_lost_and_the_next_reader_loads
     assert_eq!(replica.getlock("stale").brief(), "STALE v +");
     let new = replica.getlock("k LOCK 100");
     assert_eq!(new.brief(), "MISS +");
-    let mut waiters = replica.park(2, |_| "k WAIT 100".to_owned());
+    let mut waiters = replica.park(2, |_| "k WAIT 60".to_owned());
     assert_eq!(replica.fill("k", "older", &token), "LOST");
     assert_eq!(replica.call_args(args!["SMARTCACHE.SET", "other", "v", "SINCE", stamp]).text(), "LOST");
     assert_eq!(replica.call_args(args!["SMARTCACHE.UNLOCK", "k", token, "BACKOFF", "100"]).int(), 0);
@@ -399,7 +399,7 @@ fn a_demoted_primary_rejects_waiters_and_forgets_its_tokens() {
     for round in 0..2 {
         let token = s.getlock("k LOCK 100").token().to_owned();
         let stamp = s.call("SMARTCACHE.STAMP").text();
-        let mut conns = s.park(150, |_| "k WAIT 100".to_owned());
+        let mut conns = s.park(150, |_| "k WAIT 60".to_owned());
         s.ok(&format!("REPLICAOF 127.0.0.1 {port}"));
         for conn in &mut conns {
             // All versions so far answer this themselves before they notify the module, and close the connection.
@@ -427,7 +427,7 @@ fn leases_work_without_enough_replicas() {
     assert!(s.call("SET k v").error().starts_with("NOREPLICAS"));
     let token = s.getlock("k LOCK 100").token().to_owned();
     assert_eq!(s.getlock("k").brief(), "BUSY");
-    let mut waiters = s.park(2, |_| "k WAIT 100".to_owned());
+    let mut waiters = s.park(2, |_| "k WAIT 60".to_owned());
     assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", "k", token, "50"]).int(), 1);
     // The server refuses the store before the module sees it.
     assert!(s.call_args(args!["SMARTCACHE.SET", "k", "v", "TOKEN", token]).error().starts_with("NOREPLICAS"));

@@ -160,7 +160,7 @@ fn in_a_transaction_nothing_waits() {
     let (s, token) = busy();
     let mut conn = s.connect();
     conn.call("MULTI");
-    for line in ["GETLOCK k WAIT 100", "GETLOCK other WAIT 100", "GETLOCK other WAIT 100", "GETLOCK k"] {
+    for line in ["GETLOCK k WAIT 60", "GETLOCK other WAIT 60", "GETLOCK other WAIT 60", "GETLOCK k"] {
         assert_eq!(conn.call(&format!("SMARTCACHE.{line}")).text(), "QUEUED");
     }
     let answers = conn.call("EXEC");
@@ -168,7 +168,7 @@ fn in_a_transaction_nothing_waits() {
     assert_eq!(briefs, ["BUSY", "MISS +", "BUSY", "BUSY"]);
     assert_eq!(s.stat("waits"), 0);
     // Commands in a transaction answer waiters.
-    let mut waiters = s.park(2, |_| "k WAIT 100".to_owned());
+    let mut waiters = s.park(2, |_| "k WAIT 60".to_owned());
     conn.call("MULTI");
     conn.call_args(args!["SMARTCACHE.SET", "k", "v", "TOKEN", token]);
     conn.call("SMARTCACHE.DEL k");
@@ -192,7 +192,7 @@ fn in_scripts_and_functions_nothing_waits() {
     }
     assert_eq!(s.stat("waits"), 0);
     // A script loads and fills like any client, and waiters are answered.
-    let mut waiters = s.park(2, |_| "k WAIT 100".to_owned());
+    let mut waiters = s.park(2, |_| "k WAIT 60".to_owned());
     let fill = "return redis.call('SMARTCACHE.SET', KEYS[1], 'v', 'TOKEN', ARGV[1])";
     assert_eq!(s.call_args(args!["EVAL", fill, "1", "k", token]).text(), "OK");
     for waiter in &mut waiters {

@@ -181,7 +181,7 @@ fn each_waiter_gets_busy_when_its_own_wait_ends() {
     let words = |i: usize| match i % 3 {
         0 => format!("k WAIT {}ms", 100 + i),
         1 => "k WAIT 0.2".to_owned(),
-        _ => "k WAIT 100".to_owned(),
+        _ => "k WAIT 60".to_owned(),
     };
     let mut conns: Vec<Conn> = (0..600).map(|_| s.connect()).collect();
     for (i, conn) in conns.iter_mut().enumerate() {
@@ -250,7 +250,7 @@ fn an_owner_gets_its_token_again_and_becomes_the_holder() {
 fn disconnected_waiters_are_dropped_and_the_others_are_answered() {
     let s = roomy("");
     let token = s.getlock("k LOCK 100").token().to_owned();
-    let mut conns = s.park(300, |_| "k WAIT 100".to_owned());
+    let mut conns = s.park(300, |_| "k WAIT 60".to_owned());
     let mut i = 0;
     conns.retain(|_| {
         i += 1;
@@ -373,7 +373,7 @@ fn a_waiter_killed_at_its_promotion_does_not_keep_the_lease() {
     let token = s.getlock("k").token().to_owned();
     let mut victim = s.connect();
     let id = victim.id();
-    victim.send_getlock("k WAIT 60 LOCK 1000");
+    victim.send_getlock("k WAIT 60 LOCK 600");
     s.wait_for_waiters(1);
     let mut others = s.park(2, |_| "k WAIT 60".to_owned());
     let mut pipeline = crate::support::resp::encode(args!["SMARTCACHE.UNLOCK", "k", token]);
@@ -486,7 +486,7 @@ fn native_writes_serve_the_waiters_of_the_key() {
         s.ok("SMARTCACHE.SET source v");
         s.ok("SET string s");
         let token = s.getlock("k LOCK 100").token().to_owned();
-        let mut conns = s.park(3, |_| "k WAIT 100".to_owned());
+        let mut conns = s.park(3, |_| "k WAIT 60".to_owned());
         s.ok(line);
         assert_eq!(briefs(&mut conns), [expected; 3], "{line}");
         // Written after the load began.
@@ -504,7 +504,7 @@ fn native_deletes_let_the_next_waiter_load() {
         s.ok("SMARTCACHE.SET k old SIE 1000");
         s.ok("SMARTCACHE.STALE k");
         let token = s.getlock("k LOCK 100").token().to_owned();
-        let mut conns = s.park(2, |_| "k WAIT 100".to_owned());
+        let mut conns = s.park(2, |_| "k WAIT 60".to_owned());
         let reply = s.call(line);
         if line.starts_with("GETDEL") {
             // It fails on an entry, but counts as a delete all the same: at worst one load too many.
@@ -526,7 +526,7 @@ fn native_deletes_let_the_next_waiter_load() {
 fn a_list_written_meanwhile_is_not_served() {
     let s = Server::start();
     let token = s.getlock("k LOCK 300").token().to_owned();
-    let mut conns = s.park(2, |_| "k WAIT 100".to_owned());
+    let mut conns = s.park(2, |_| "k WAIT 60".to_owned());
     s.ok("LPUSH k a");
     assert!(s.call("SMARTCACHE.GETLOCK k").error().starts_with("WRONGTYPE"));
     assert_eq!(s.fill("k", "older", &token), "LOST");
@@ -553,7 +553,7 @@ fn saving_and_rewriting_work_while_callers_wait() {
         assert_eq!(briefs(&mut conns[..9]), ["HIT v"; 9], "{start}");
         let mut conns = {
             s.getlock("next LOCK 100");
-            s.park(2, |_| "next WAIT 100".to_owned())
+            s.park(2, |_| "next WAIT 60".to_owned())
         };
         s.ok("CONFIG SET rdb-key-save-delay 0");
         wait_until("the child is done", || s.info(running) == "0");
@@ -573,7 +573,7 @@ fn debug_reload_leaves_nobody_hanging() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET other v");
     let token = s.getlock("k LOCK 100").token().to_owned();
-    let mut conns = s.park(3, |_| "k WAIT 100".to_owned());
+    let mut conns = s.park(3, |_| "k WAIT 60".to_owned());
     s.ok("DEBUG RELOAD");
     // For the module this is a flush followed by a load.
     let first = conns[0].got();
@@ -591,7 +591,7 @@ fn a_shutdown_does_not_wait_for_waiters() {
     for how in ["SHUTDOWN NOSAVE", "SHUTDOWN SAVE", "SHUTDOWN NOW NOSAVE FORCE"] {
         let ends = s.log().matches("bye bye").count();
         let token = s.getlock("k LOCK 100").token().to_owned();
-        let mut conns = s.park(100, |_| "k WAIT 100".to_owned());
+        let mut conns = s.park(100, |_| "k WAIT 60".to_owned());
         let line = crate::support::resp::split(how);
         let line: Vec<&[u8]> = line.iter().map(Vec::as_slice).collect();
         let _ = s.connect().try_call(&line);
@@ -617,7 +617,7 @@ fn leases_work_while_writes_are_paused() {
     let new = s.getlock("new LOCK 100").token().to_owned();
     assert_eq!(s.getlock("new").brief(), "BUSY");
     assert_eq!(conns[0].got().brief(), "BUSY", "time-outs still run");
-    let mut late = s.park(1, |_| "new WAIT 100".to_owned());
+    let mut late = s.park(1, |_| "new WAIT 60".to_owned());
     assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", "held", held, "50"]).int(), 1);
     assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "new", new]).int(), 1);
     assert_eq!(late[0].got().brief(), "MISS +");
@@ -637,16 +637,16 @@ fn nobody_waits_for_its_own_connection() {
     // come.
     let mut conn = s.connect();
     for _ in 0..3 {
-        conn.send_getlock("k WAIT 100");
+        conn.send_getlock("k WAIT 60");
     }
     let token = conn.got().token().to_owned();
     assert_eq!(briefs_of(&mut conn, 2), ["BUSY"; 2]);
     assert_eq!(conn.call_args(args!["SMARTCACHE.SET", "k", "v", "TOKEN", token]).text(), "OK");
     // A promoted waiter holds its lease too.
     let token = s.getlock("other").token().to_owned();
-    conn.send_getlock("other WAIT 100");
+    conn.send_getlock("other WAIT 60");
     s.wait_for_waiters(1);
-    conn.send_getlock("other WAIT 100");
+    conn.send_getlock("other WAIT 60");
     assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "other", token]).int(), 1);
     assert_eq!(briefs_of(&mut conn, 2), ["MISS +", "BUSY"]);
 }
@@ -663,7 +663,7 @@ fn connections_that_would_wait_for_each_other_do_not() {
         let mut conns: Vec<Conn> = (0..ring).map(|_| s.connect()).collect();
         let tokens: Vec<String> = (0..ring).map(|i| conns[i].getlock(&format!("k{i}")).token().to_owned()).collect();
         for (i, conn) in conns.iter_mut().enumerate() {
-            conn.send_getlock(&format!("k{} WAIT 100", (i + 1) % ring));
+            conn.send_getlock(&format!("k{} WAIT 60", (i + 1) % ring));
             if i + 1 < ring {
                 s.wait_for_waiters(i as i64 + 1);
             }
@@ -690,11 +690,11 @@ fn a_chain_is_no_deadlock() {
     let mut conns: Vec<Conn> = (0..5).map(|_| s.connect()).collect();
     let tokens: Vec<String> = (0..5).map(|i| conns[i].getlock(&format!("k{i}")).token().to_owned()).collect();
     for (i, conn) in (1..).zip(&mut conns[..4]) {
-        conn.send_getlock(&format!("k{i} WAIT 100"));
+        conn.send_getlock(&format!("k{i} WAIT 60"));
         s.wait_for_waiters(i);
     }
     // A connection outside the chain may wait for any of them; a key of another database is another key.
-    let mut outside = s.park(1, |_| "k0 WAIT 100".to_owned());
+    let mut outside = s.park(1, |_| "k0 WAIT 60".to_owned());
     for i in (0..5).rev() {
         conns[i].call_args(args!["SMARTCACHE.SET", format!("k{i}"), "v", "TOKEN", tokens[i]]);
         if i > 0 {
@@ -714,7 +714,7 @@ fn parked_of(s: &Server, count: usize) -> i64 {
     let mut conns: Vec<Conn> = (0..count).map(|_| s.connect()).collect();
     let mut busy = 0;
     for conn in &mut conns {
-        conn.send_getlock("limit WAIT 100");
+        conn.send_getlock("limit WAIT 60");
     }
     wait_until("all have asked", || {
         let (waiters, asked) = (s.stat("waiters"), s.stat("waiters") + s.stat("busy"));
@@ -757,13 +757,13 @@ fn max_leases_bounds_leases_and_nobody_waits_for_a_free_one() {
     let a = s.getlock("a").token().to_owned();
     assert_eq!(s.getlock("b LOCK 300ms").brief(), "MISS +");
     for (key, brief) in [("c", "BUSY"), ("stale", "STALE old")] {
-        let got = s.getlock(&format!("{key} WAIT 100"));
+        let got = s.getlock(&format!("{key} WAIT 60"));
         assert_eq!(got.brief(), brief);
         assert_within!(got.lease_ms, 1..=10_000);
     }
     assert_eq!(s.stat("waits"), 0);
     // Waiting for a held lease is still possible.
-    let mut conns = s.park(1, |_| "a WAIT 100".to_owned());
+    let mut conns = s.park(1, |_| "a WAIT 60".to_owned());
     assert_eq!(s.fill("a", "v", &a), "OK");
     assert_eq!(conns[0].got().brief(), "HIT v");
     assert_eq!(s.getlock("c").brief(), "MISS +");
@@ -780,11 +780,11 @@ fn a_rule_caps_the_loads_of_its_keys() {
     s.ok("SMARTCACHE.RULE SET r MATCH r:* FILLS 2");
     let first = s.getlock("r:1").token().to_owned();
     s.getlock("r:2");
-    assert_eq!(s.getlock("r:3 WAIT 100").brief(), "BUSY");
+    assert_eq!(s.getlock("r:3 WAIT 60").brief(), "BUSY");
     assert_eq!(s.getlock("other").brief(), "MISS +");
     assert_eq!(s.fill("r:1", "v", &first), "OK");
-    assert_eq!(s.getlock("r:3 WAIT 100").brief(), "MISS +");
-    assert_eq!(s.getlock("r:4 WAIT 100").brief(), "BUSY");
+    assert_eq!(s.getlock("r:3 WAIT 60").brief(), "MISS +");
+    assert_eq!(s.getlock("r:4 WAIT 60").brief(), "BUSY");
     assert_eq!(s.stat("waits"), 0);
 }
 

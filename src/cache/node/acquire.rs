@@ -303,8 +303,8 @@ impl Node<'_> {
     /// No load of this key that began before now is trusted any more; its lease ends. Called after the key has changed.
     pub fn void_loads(&mut self, key: Key<'_>, kind: TombstoneKind) {
         let State { clock, tombstones, settings, leases, stats, .. } = &mut *self.state;
-        if tombstones.matter() || settings.guard_ms > 0 {
-            tombstones.record(kind, key.name, clock.stamp(self.now), settings.guard_ms, self.now);
+        if tombstones.matter() || settings.guard_ms() > 0 {
+            tombstones.record(kind, key.name, clock.stamp(self.now), settings.guard_ms(), self.now);
         }
         if leases.is_idle() {
             return;

@@ -39,7 +39,7 @@ impl Node<'_> {
         if token.stamp <= arrived
             || self.state.flush_epochs.has(self.db, token)
             || token.age_ms(self.now) > self.state.settings.max_load_ms
-            || token.mono_ms < self.state.began_ms.saturating_add(self.state.settings.guard_ms)
+            || token.mono_ms < self.state.began_ms.saturating_add(self.state.settings.guard_ms())
         {
             return FillVerdict::Dead(token);
         }

@@ -13,6 +13,7 @@ use crate::cache::invalidation::messages::{Invalidation, InvalidationOutcome, Ma
 use crate::cache::invalidation::selector::{Scope, Selector};
 use crate::cache::invalidation::sweep::Walk;
 use crate::cache::{Cx, Judge, Key, Slot, State};
+use crate::config::Settings;
 
 /// The pseudo-key of a tag is this and the tag. Write permission on it is permission to invalidate the tag, and clients
 /// that track it are informed.
@@ -41,6 +42,18 @@ impl Invalidation<'_> {
         }
         let walks = if cx.server.is_replica() { Vec::new() } else { self.request_walks(cx.state, db, cx.now) };
         InvalidationOutcome { hits, walks }
+    }
+
+    /// Bounds the guard by this node's setting: what a file or another node says is obeyed, but not for ever.
+    pub fn bound_guard(&mut self, settings: &Settings) {
+        self.guard_ms = self.guard_ms.min(settings.max_guard_ms);
+    }
+
+    /// Bounds the ramp likewise. A replica does not, so that it judges entries as its primary does.
+    pub fn bound_ramp(&mut self, settings: &Settings) {
+        if let Hardness::Soft { over_ms } = &mut self.hardness {
+            *over_ms = (*over_ms).min(settings.max_over_ms);
+        }
     }
 
     /// Adds the marks, without anything else that an invalidation does.

@@ -27,6 +27,8 @@ impl State {
         match message {
             MarkMessage::Invalidation(mut invalidation) => {
                 invalidation.stamp = believable(invalidation.stamp);
+                invalidation.bound_guard(&self.settings);
+                invalidation.bound_ramp(&self.settings);
                 invalidation.add_marks(self, db, now);
                 self.request_walks_for(db, invalidation.hardness.ramp_ends(invalidation.at_ms, now));
             }

@@ -53,7 +53,7 @@ impl State {
         }
         let stamp = self.clock.stamp(now);
         match touch {
-            Touch::Deletes => self.tombstones.record(TombstoneKind::Deleted, key, stamp, self.settings.guard_ms, now),
+            Touch::Deletes => self.tombstones.record(TombstoneKind::Deleted, key, stamp, self.settings.guard_ms(), now),
             Touch::Writes => self.tombstones.gone(key, stamp),
         }
         self.leases.void_key(key, &mut self.stats.at(now));

@@ -54,6 +54,8 @@ pub struct Policy {
     pub negative_ms: u64,
     /// The length of a lease.
     pub lock_ms: u64,
+    /// The server's bound on it.
+    pub max_lock_ms: u64,
     /// The eagerness of early refresh; 0 turns it off.
     pub beta: f64,
     /// How values are stored.
@@ -77,7 +79,8 @@ impl Policy {
             swr_ms: rule.swr_ms.unwrap_or(self.swr_ms),
             sie_ms: rule.sie_ms.unwrap_or(self.sie_ms),
             negative_ms: rule.negative_ms.unwrap_or(self.negative_ms),
-            lock_ms: rule.lock_ms.unwrap_or(self.lock_ms),
+            lock_ms: rule.lock_ms.unwrap_or(self.lock_ms).min(self.max_lock_ms),
+            max_lock_ms: self.max_lock_ms,
             beta: rule.beta.unwrap_or(self.beta),
             codec: rule.codec.unwrap_or(self.codec),
             min_size: rule.min_size.unwrap_or(self.min_size),

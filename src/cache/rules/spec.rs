@@ -19,7 +19,7 @@ use super::template::Template;
 use crate::cache::{
     codec::Choice,
     glob::Glob,
-    units::{self, UnitError},
+    units::{self, Limit, UnitError},
 };
 
 /// The longest name of a rule.
@@ -99,6 +99,13 @@ impl RuleSpec {
     /// The name: 1 to 64 letters, digits and any of `_ . : -`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Refuses a `LOCK` beyond the limit. One that was accepted earlier is bounded where it is used.
+    pub fn check_lock(&self, limit: Limit) -> Result<(), RuleError> {
+        let Some((ms, why)) = self.lock_ms.and_then(|ms| Some((ms, limit.refusal(ms)?))) else { return Ok(()) };
+        let value = units::quote(units::format_duration(ms).as_bytes());
+        Err(RuleError::Value { rule: self.name.clone(), word: "LOCK".into(), value, why })
     }
 
     /// The options that were given, by lower-case name, in the order of the documentation.

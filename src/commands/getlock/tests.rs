@@ -99,7 +99,34 @@ fn the_length_of_a_lease_comes_from_the_command_the_rule_or_the_setting() {
     for (key, ms) in [("k", "7000"), ("r", "3000"), ("r2 LOCK 250ms", "250")] {
         assert_eq!(node.getlock(1, key), format!("[MISS, (nil), T, 0, {ms}]"));
     }
-    assert_eq!(node.getlock(1, "long LOCK 36500d"), "[MISS, (nil), T, 0, 3153600000000]");
+    assert_eq!(node.getlock(1, "long LOCK 10m"), "[MISS, (nil), T, 0, 600000]");
+    node.config("max-lock", "36500d").unwrap();
+    assert_eq!(node.getlock(1, "longest LOCK 36500d"), "[MISS, (nil), T, 0, 3153600000000]");
+}
+
+#[test]
+fn what_a_lock_of_rules_and_settings_may_be_is_bounded_and_what_was_accepted_before_is_cut_down() {
+    let mut node = node();
+    let error = "ERR rule 'r': LOCK '601s' is too long: at most 10m (smartcache.max-lock)";
+    assert_eq!(node.refusal("RULE SET r MATCH r* LOCK 601"), error);
+    let error = "smartcache.lock: '601' is too long: at most 10m (smartcache.max-lock)";
+    assert_eq!(node.config("lock", "601").unwrap_err(), error);
+    let rules = r#"[{"name":"c","match":"c*","lock":"601s"}]"#;
+    let error = "smartcache.rules: rule 'c': LOCK '601s' is too long: at most 10m (smartcache.max-lock)";
+    assert_eq!(node.config("rules", rules).unwrap_err(), error);
+    assert_eq!(node.getlock(1, "k"), "[MISS, (nil), T, 0, 10000]", "nothing has changed");
+    node.config("max-lock", "1h").unwrap();
+    node.config("lock", "20m").unwrap();
+    node.config("rules", rules).unwrap();
+    node.call("RULE SET r MATCH r* LOCK 30m");
+    node.config("max-lock", "15s").unwrap();
+    for key in ["other", "c", "r"] {
+        assert_eq!(node.getlock(1, key), "[MISS, (nil), T, 0, 15000]", "{key}");
+    }
+    assert!(node.call("RULE EXPLAIN r").contains("\"lock_ms\": 15000"));
+    let now = node.now();
+    node.state.load_setting(b"lock", b"1d", now).unwrap();
+    assert_eq!(node.getlock(1, "file"), "[MISS, (nil), T, 0, 15000]", "a file of an earlier version is no error");
 }
 
 #[test]
@@ -111,6 +138,8 @@ fn an_error_names_the_word_and_grants_no_lease() {
         ("LOCK -1", format!("invalid LOCK '-1': {duration}")),
         ("LOCK 0", "invalid LOCK '0': must be more than 0".into()),
         ("LOCK 36501d", format!("invalid LOCK '36501d': {too_long}")),
+        ("LOCK 601", "invalid LOCK '601': is too long: at most 10m (smartcache.max-lock)".into()),
+        ("WAIT 60001ms", "invalid WAIT '60001ms': is too long: at most 1m (smartcache.max-wait)".into()),
         ("WAIT -1", format!("invalid WAIT '-1': {duration}")),
         ("WAIT 99999999999999999999", format!("invalid WAIT '99999999999999999999': {too_long}")),
         ("BETA -1", "invalid BETA '-1': is not a number: say 2 or 0.75".into()),

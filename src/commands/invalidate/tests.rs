@@ -282,6 +282,7 @@ fn a_dropped_mark_raises_the_stamp_below_which_loads_are_not_trusted() {
 #[test]
 fn a_mark_is_kept_while_an_older_lease_is_held_or_its_guard_lasts() {
     let mut node = node();
+    node.config("max-lock", "1h").unwrap();
     let token = node.token("GETLOCK k LOCK 1h");
     node.call("INVALIDATE TAGS 1 t");
     node.call("INVALIDATE TAGS 1 guarded GUARD 5m");
@@ -977,10 +978,63 @@ fn an_error_changes_nothing() {
         ("TAGS 1 ", "invalid tag '': a tag has 1 to 255 bytes"),
         ("TAGS 1 t u", "syntax error near 'u'"),
         ("t", "syntax error near 't'"),
+        ("ALL GUARD 86401", "invalid GUARD '86401': is too long: at most 1d (smartcache.max-guard)"),
+        ("ALL SOFT OVER 2d", "invalid OVER '2d': is too long: at most 1d (smartcache.max-over)"),
     ] {
         assert_eq!(node.refusal(&format!("INVALIDATE {line}")), format!("ERR {error}"), "{line}");
     }
     let long = node.refusal(&format!("INVALIDATE TAGS 2 t {}", "x".repeat(256)));
     assert!(long.starts_with("ERR invalid tag 'xxx") && long.ends_with("': a tag has 1 to 255 bytes"), "{long}");
     assert_eq!(node.refusal("INVALIDATE"), "ERR wrong number of arguments for 'smartcache.invalidate' command");
+}
+
+#[test]
+fn guards_and_ramps_that_a_file_or_another_node_holds_are_bounded_and_never_refused() {
+    let mark = |kind: &str, guard: &str, over: &str| {
+        let words = ["SMARTCACHE.MARK", "5", "5", guard, kind, over, "PREFIXES", "k"];
+        words.map(|word| word.as_bytes().to_vec()).to_vec()
+    };
+    let hundred_years = "3153600000000";
+    let guarded = mark("HARD", hundred_years, "0");
+    let ramp = mark("SOFT", "0", hundred_years);
+    let held = |node: &TestNode| node.marks_as_words().iter().map(|(_, words)| words.clone()).collect::<Vec<_>>();
+    let shown = |node: &TestNode, at: usize| String::from_utf8(held(node)[0][at].clone()).unwrap();
+    let (mut primary, mut replica) = (node(), TestNode::replica_at(1_000_000));
+    for node in [&mut primary, &mut replica] {
+        node.obey(&slices(&guarded));
+        assert_eq!(shown(node, 2), "86400000", "a guard counts on a primary alone");
+    }
+    let (mut primary, mut replica) = (node(), TestNode::replica_at(1_000_000));
+    primary.obey(&slices(&ramp));
+    replica.obey(&slices(&ramp));
+    assert_eq!((shown(&primary, 4), shown(&replica, 4)), ("86400000".into(), hundred_years.into()));
+    let now = primary.now();
+    let mut saved = Vec::new();
+    primary.config("max-guard", "36500d").unwrap();
+    primary.call("INVALIDATE ALL GUARD 3000d");
+    assert!(crate::cache::node::aux_data::save(&primary.state, now, &mut |string| saved.push(string.to_vec())));
+    let (mut loaded, mut strings) = (node(), saved.into_iter());
+    crate::cache::node::aux_data::load(&mut loaded.state, now, || strings.next()).unwrap();
+    let token = loaded.token("GETLOCK k");
+    assert_eq!(load(&mut loaded, &token, ""), "STALE");
+    loaded.advance(86_400_000);
+    let token = loaded.token("GETLOCK k");
+    assert_eq!(load(&mut loaded, &token, ""), "OK");
+}
+
+#[test]
+fn the_guard_of_the_setting_is_bounded_too() {
+    let mut node = node();
+    let error = "smartcache.guard: '172800' is too long: at most 1d (smartcache.max-guard)";
+    assert_eq!(node.config("guard", "2d").unwrap_err(), error);
+    node.config("guard", "10s").unwrap();
+    node.config("max-guard", "2s").unwrap();
+    node.call("INVALIDATE ALL");
+    node.call("DEL k");
+    node.advance(1_999);
+    let token = node.token("GETLOCK k");
+    assert_eq!(load(&mut node, &token, ""), "STALE");
+    node.advance(1);
+    let token = node.token("GETLOCK k");
+    assert_eq!(load(&mut node, &token, ""), "OK");
 }

@@ -27,7 +27,7 @@ fn a_lease_that_has_ended_is_not_revived_but_its_fill_may_still_come() {
 fn waiters_wait_for_the_new_end() {
     let s = Server::start();
     let token = s.getlock("k LOCK 100").token().to_owned();
-    let mut conns = s.park(2, |_| "k WAIT 100 LOCK 100".to_owned());
+    let mut conns = s.park(2, |_| "k WAIT 60 LOCK 100".to_owned());
     assert_eq!(s.call_args(args!["SMARTCACHE.EXTEND", "k", token, "20ms"]).int(), 1, "sooner, too");
     let next = conns[0].got();
     assert_eq!(next.brief(), "MISS +");

@@ -84,7 +84,7 @@ fn inspect_shows_the_lease_and_the_waiters() {
     assert!(s.call("SMARTCACHE.INSPECT k").is_nil());
     let token = s.getlock("k LOCK 100").token().to_owned();
     assert_eq!(leases("k"), ("held".into(), 0, "none".into()));
-    let mut conns = s.park(3, |_| "k WAIT 100".to_owned());
+    let mut conns = s.park(3, |_| "k WAIT 60".to_owned());
     assert_eq!(leases("k"), ("held".into(), 3, "none".into()));
     let requests = s.stat("requests");
     s.call("SMARTCACHE.INSPECT k");

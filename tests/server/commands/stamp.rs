@@ -39,7 +39,7 @@ fn a_stamp_is_good_for_any_key_and_database_and_any_number_of_times() {
 fn a_store_since_a_stamp_answers_waiters() {
     let s = Server::start();
     let token = s.getlock("k LOCK 100").token().to_owned();
-    let mut conns = s.park(2, |_| "k WAIT 100".to_owned());
+    let mut conns = s.park(2, |_| "k WAIT 60".to_owned());
     let stamp = s.call("SMARTCACHE.STAMP").text();
     assert_eq!(s.call_args(args!["SMARTCACHE.MSET", "1", "k", "v", "SINCE", stamp]).int(), 1);
     for conn in &mut conns {

@@ -17,7 +17,7 @@ fn a_load_that_failed_backs_off_until_something_is_stored_or_deleted() {
     for end in ["SMARTCACHE.SET k v", "SMARTCACHE.DEL k", "SMARTCACHE.ABSENT k"] {
         let token = s.getlock("k").token().to_owned();
         assert_eq!(s.call_args(args!["SMARTCACHE.UNLOCK", "k", token, "BACKOFF", "50"]).int(), 1);
-        let got = s.getlock("k WAIT 100");
+        let got = s.getlock("k WAIT 60");
         assert_eq!(got.brief(), "BUSY", "no lease is granted, and nobody waits");
         assert_within!(got.lease_ms, 20_000..=50_000);
         assert_eq!(s.inspect("k", "lease").text(), "backoff");
