@@ -123,7 +123,8 @@ fn decide(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, key_state: KeyState) -> Result
     }
     let room = get.wait_ms > 0 && (cx.state.leases.waiting() as u64) < cx.state.max_waiters();
     let waits = room && cx.server.may_wait();
-    let request = LeaseRequest { client: cx.server.client(), lock_ms: get.lock_ms, owner: get.owner, waits };
+    let request =
+        LeaseRequest { client: cx.server.client(), lock_ms: get.lock_ms, owner: get.owner, waits, loads: true };
     let mut node = cx.node();
     if fresh {
         return Ok(node.grant_early(get.key, key_state, early, request));

@@ -31,6 +31,9 @@ pub struct LeaseRequest<'a> {
     pub owner: Option<&'a [u8]>,
     /// It may be parked until another caller has loaded the key.
     pub waits: bool,
+    /// It may be granted a lease: not a waiter whose time was over before it was woken, since nobody may be there to
+    /// load.
+    pub loads: bool,
 }
 
 /// What a key holds, as far as a decision depends on it.

@@ -84,6 +84,13 @@ pub struct Waiter {
     due: u64,
 }
 
+impl Waiter {
+    /// Whether its time was over before now.
+    pub fn is_overdue(&self, now: Now) -> bool {
+        self.until_ms < now.mono_ms()
+    }
+}
+
 /// The lease, the back-off and the waiters of one key.
 #[derive(Debug, Default)]
 struct Flight {

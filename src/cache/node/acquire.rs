@@ -63,7 +63,7 @@ impl Node<'_> {
             }
             return stale(Decision::Busy(retry_ms), retry_ms);
         }
-        match self.grant(key, request, None) {
+        match request.loads.then(|| self.grant(key, request, None)).flatten() {
             Some(grant) => granted(grant),
             None => stale(Decision::Busy(RETRY_MS), RETRY_MS),
         }
@@ -177,7 +177,8 @@ impl Node<'_> {
     }
 
     /// Answers the waiters of a key as a `GETLOCK` of this moment would be answered, until one of them would wait.
-    /// Called whenever the key's lease has ended or the key has changed.
+    /// Called whenever the key's lease has ended or the key has changed. After the server was held up, waiters whose
+    /// time is over are among them: they get what is there, but no lease.
     pub fn wake_waiters(&mut self, key: Key<'_>) {
         if self.state.leases.waiting() == 0 {
             return;
@@ -219,11 +220,14 @@ impl Node<'_> {
     fn wake(&mut self, key: Key<'_>, id: WaiterId, waits: bool, values: &mut Values) -> bool {
         let Some(waiter) = self.state.leases.waiter(id) else { return false };
         let (client, options, rule) = (waiter.client, waiter.options.clone(), waiter.rule);
+        let overdue = waiter.is_overdue(self.now);
+        let waits = waits && !overdue;
         let slot = self.keys.peek(key);
         let wrong_type = matches!(slot, Slot::Other);
         let key_state = KeyState::of(slot, Judge::new(&self.state.invalidations, self.db, key.name, self.now));
         // A parked connection closes no cycle: that was checked when it was parked.
-        let request = LeaseRequest { client, lock_ms: options.lock_ms, owner: options.owner.as_deref(), waits };
+        let owner = options.owner.as_deref();
+        let request = LeaseRequest { client, lock_ms: options.lock_ms, owner, waits, loads: !overdue };
         let mut decision = match wrong_type {
             true => Decision::Busy(RETRY_MS), // it gets WRONGTYPE when it asks again
             false => self.decide(key, key_state, request),

@@ -276,7 +276,7 @@ fn a_reader_does_not_overtake_waiters_when_the_timer_is_late() {
 fn no_waiter_gets_busy_for_an_expired_lease_when_the_timer_is_late() {
     let mut node = node();
     node.call("GETLOCK k LOCK 5");
-    assert_eq!(node.getlock(2, "k WAIT 4"), "(waiting)");
+    assert_eq!(node.getlock(2, "k WAIT 6"), "(waiting)");
     assert_eq!(node.getlock(3, "k WAIT 3"), "(waiting)");
     node.advance_clocks(6_000); // the timer has not run
     node.tick();
@@ -738,4 +738,45 @@ fn a_waiter_that_gets_a_token_is_a_miss_with_its_present_reason() {
         assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
         assert_eq!(node.stat(reason), "2", "{line}");
     }
+}
+
+/// A lease of 300 ms, waiter 2 for 400 ms, waiter 3 for 8 s; then the server is held up for 1.5 s.
+fn held_up() -> (TestNode, String) {
+    let mut node = node();
+    let token = node.token("GETLOCK k LOCK 300ms");
+    assert_eq!(node.getlock(2, "k WAIT 400ms"), "(waiting)");
+    assert_eq!(node.getlock(3, "k WAIT 8"), "(waiting)");
+    node.advance_clocks(1_500);
+    (node, token)
+}
+
+#[test]
+fn after_a_stall_waiters_that_timed_out_get_no_lease() {
+    let busy = || (2, "[BUSY, (nil), (nil), 0, 20]".to_owned());
+    let (mut node, _) = held_up();
+    node.tick();
+    assert_eq!(node.late(), [busy(), (3, "[MISS, (nil), T, 0, 10000]".into())]);
+    assert_eq!((node.stat("waits_timed_out"), node.stat("waits_promoted")), ("1".into(), "1".into()));
+    for line in ["GETLOCK k", "UNLOCK k {}", "EXTEND k {} 5", "DEL k", "SET k v TTL 0 TOKEN {}"] {
+        let (mut node, token) = held_up();
+        node.call(&line.replace("{}", &token));
+        assert_eq!(node.late()[..2], [busy(), (3, "[MISS, (nil), T, 0, 10000]".into())], "before the timers: {line}");
+    }
+    let (mut node, _) = held_up();
+    node.call("SET k v EX 5");
+    let served = "[HIT, \"v\", (nil), 5000, 0]".to_owned();
+    assert_eq!(node.late(), [(2, served.clone()), (3, served)], "what is there is served all the same");
+}
+
+#[test]
+fn after_a_stall_in_which_all_waiters_timed_out_the_next_reader_gets_the_lease() {
+    let mut node = loaded("EX 5 SWR 0 SIE 50");
+    node.advance(5_000);
+    node.token("GETLOCK k LOCK 300ms");
+    assert_eq!(node.getlock(2, "k WAIT 400ms OWNER me"), "(waiting)");
+    node.advance_clocks(1_500);
+    node.tick();
+    assert_eq!(node.late(), [(2, r#"[STALE, "v", (nil), 0, 20]"#.to_owned())]);
+    assert_eq!((node.stat("leases"), node.stat("leases_refused")), ("0".into(), "0".into()));
+    assert_eq!(node.getlock(3, "k"), "[MISS, (nil), T, 0, 10000]");
 }
