@@ -29,7 +29,8 @@ Replaces entries and plain strings. For a key of another type the reply is WRONG
 
 fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let key = args.key()?;
-    let options = options::parse(args, Takes::Absence)?;
+    let words = args.rest();
+    let options = options::parse(args, Takes::Absence).inspect_err(|_| set::malformed(cx, key, words))?;
     if options.provenance.is_none()
         && let Slot::Other = cx.keys.peek(key)
     {

@@ -30,6 +30,11 @@ impl<'w> Args<'w> {
         self.words.len().saturating_sub(self.at)
     }
 
+    /// The words that are left.
+    pub fn rest(&self) -> &'w [&'w [u8]] {
+        self.words.get(self.at..).unwrap_or_default()
+    }
+
     /// The next word; an arity error when there is none.
     pub fn word(&mut self) -> Result<&'w [u8], Error> {
         self.option().ok_or(Error::Arity(self.command))

@@ -745,9 +745,40 @@ fn a_fill_that_is_too_large_or_has_too_many_tags_ends_its_lease() {
         assert_eq!((node.stat("fills_failed"), node.stat("sets_refused")), ("1".into(), "1".into()));
         assert_eq!(node.call(&format!("SMARTCACHE.SET k v {token}")), "OK", "a smaller one is stored");
     }
+}
+
+#[test]
+fn a_fill_that_is_not_understood_ends_its_lease() {
+    let long = "x".repeat(256);
+    let many = (0..65).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+    for line in [
+        format!("SET k v TAGS 1 {long} {{}}"),
+        format!("SET k v TAGS 65 {many} {{}}"),
+        "SET k v TTL 5min {}".into(),
+        "SET k v {} TTL 0".into(),
+        "SET k v {} CODEC brotli".into(),
+        "SET k v {} NONSENSE".into(),
+        "SET k v NX {}".into(),
+        "SET k v TAGS 9 a {}".into(),
+        "SET k v TOKEN {}".into(),
+        "SET k v SINCE now {}".into(),
+        "SET k {}".into(),
+        "ABSENT k {} SWR 5".into(),
+        "ABSENT k TTL soon {}".into(),
+    ] {
+        let (mut node, token) = loading();
+        assert!(node.call(&line.replace("{}", &token)).starts_with("(error) ERR "), "{line}");
+        assert_eq!(node.late(), next(), "{line}");
+        assert_eq!((node.stat("fills_failed"), node.dbsize()), ("1".into(), 0), "{line}");
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k v {token}")), "OK", "the load may still come: {line}");
+    }
     let (mut node, token) = loading();
-    assert!(node.call(&format!("SMARTCACHE.SET k v NX {token}")).starts_with("(error) ERR syntax"));
-    assert_eq!(node.inspect("k", "lease"), "\"held\"", "a syntax error ends nothing");
+    let other = node.token("GETLOCK other");
+    for line in [format!("SET k v NX TOKEN {other}"), format!("SET other v {token} NX"), "SET k v NX TOKEN".into()] {
+        assert!(node.call(&line).starts_with("(error) ERR "), "{line}");
+        assert!(node.late().is_empty() && node.inspect("k", "lease") == "\"held\"", "{line}: not its token");
+    }
+    assert_eq!(node.stat("leases"), "2");
 }
 
 #[test]
