@@ -150,7 +150,9 @@ impl Setup {
             "repl-diskless-sync-delay 0".to_owned(),
         ];
         if self.cluster {
-            conf.extend(["cluster-enabled yes".to_owned(), format!("cluster-port {}", free_port())]);
+            // A primary that gives its last slot away would become a replica of the node that takes it.
+            let stays = "cluster-allow-replica-migration no".to_owned();
+            conf.extend(["cluster-enabled yes".to_owned(), format!("cluster-port {}", free_port()), stays]);
         }
         if let Some(module) = &self.module {
             assert!(module.exists(), "the module {} is missing: run `cargo build --release` first", module.display());
