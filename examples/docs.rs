@@ -66,7 +66,8 @@ item.
 | pattern | a glob, exactly as in `KEYS`: `*`, `?`, `[a-c]`, `[^a]`, `\\x` |
 
 Replies and statistics give durations in milliseconds. A *map* is a RESP3 map, and a flat array under RESP2. A number
-with a fraction is a RESP3 double, and a bulk string under RESP2.
+with a fraction is a RESP3 double, and a bulk string under RESP2. All text is bulk strings, but for `OK`, errors and the
+lines of `HELP`.
 
 A key that holds a plain string is read as a fresh entry. A key of any other type answers `WRONGTYPE`, unless
 stated otherwise. An error means that nothing has changed; [operations.md](operations.md#errors) lists them.

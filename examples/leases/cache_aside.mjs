@@ -31,7 +31,8 @@ async function through(own, key, load) {
   for (let left = 2000; left > 0; left = end - performance.now()) {
     const reply = await own.sendCommand(['SMARTCACHE.GETLOCK', key, 'WAIT', `${Math.ceil(left)}ms`]).catch(() => null);
     if (reply === null) break; // the cache is unreachable: go on without it
-    const [state, value, token, , leaseMs] = reply;
+    const [, value, token, , leaseMs] = reply;
+    const state = reply[0].toString(); // strings come as Buffers
     if (state === 'MISS') return fill(own, key, token, load);
     if (state !== 'BUSY') { // HIT, STALE or ABSENT
       if (token) cache.execute((other) => fill(other, key, token, load)).catch(() => {});

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use smartcache::testing::TestNode;
+use smartcache::testing::{TestNode, token_of};
 use smartcache_fuzz::{THEN, words};
 
 fuzz_target!(|text: &[u8]| {
@@ -19,7 +19,7 @@ fuzz_target!(|text: &[u8]| {
     }
     primary.call("SMARTCACHE.SET k v TAGS 1 t");
     let token = primary.call("SMARTCACHE.GETLOCK page:1");
-    primary.call(&format!("SMARTCACHE.SET page:1 v TOKEN {}", token.rsplit(", ").nth(2).unwrap_or("none")));
+    primary.call(&format!("SMARTCACHE.SET page:1 v TOKEN {}", token_of(&token).unwrap_or("none")));
 
     // What a rewritten AOF would say of the marks is understood, and comes to the same.
     let said = replica.marks_as_words();

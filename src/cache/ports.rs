@@ -51,7 +51,7 @@ pub trait Keyspace {
 
 /// Where a command's reply goes. Each call writes one element; containers begin with their length.
 pub trait Reply {
-    /// A simple string, such as `OK`.
+    /// A simple string: only `OK` and lines of help. Some clients turn them into `true`, and Lua into tables.
     fn simple(&mut self, text: &str);
     /// A bulk string.
     fn bulk(&mut self, bytes: &[u8]);

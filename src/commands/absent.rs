@@ -52,11 +52,11 @@ mod tests {
         let mut node = node();
         assert_eq!(node.call("SMARTCACHE.ABSENT k"), "OK");
         assert_eq!(node.effects, ["replicate entry k", "signal k", "notify smartcache.absent k"]);
-        assert_eq!(node.call("GET k STATE"), "[ABSENT, (nil), (nil), 60000, 0]");
+        assert_eq!(node.call("GET k STATE"), r#"["ABSENT", (nil), (nil), 60000, 0]"#);
         assert_eq!(node.call("MISSING k"), "[]", "an absent entry is fresh");
         assert_eq!(node.expire_at("k"), Some(1_060_000));
         node.advance(60_000);
-        assert_eq!(node.call("GET k STATE"), "[MISS, (nil), (nil), 0, 0]");
+        assert_eq!(node.call("GET k STATE"), r#"["MISS", (nil), (nil), 0, 0]"#);
         assert_eq!((node.stat("absents"), node.stat("sets")), ("1".into(), "0".into()));
     }
 

@@ -117,8 +117,8 @@ mod tests {
                 assert_eq!(node.getlock(client, "k WAIT 9"), "(waiting)");
             }
             node.call(line);
-            assert_eq!(node.late()[0], (2, "[MISS, (nil), T, 0, 10000]".into()), "{line}");
-            assert_eq!(node.call(&format!("SET k v SWR 60 TOKEN {token}")), "STALE");
+            assert_eq!(node.late()[0], (2, r#"["MISS", (nil), "T", 0, 10000]"#.into()), "{line}");
+            assert_eq!(node.call(&format!("SET k v SWR 60 TOKEN {token}")), r#""STALE""#);
             assert_eq!((node.call("GET k STALE"), node.inspect("k", "lease")), ("(nil)".into(), "\"held\"".into()));
         }
     }
@@ -131,7 +131,7 @@ mod tests {
         node.advance(1_000);
         assert_eq!(node.call("SMARTCACHE.DEL k"), "0");
         for provenance in [format!("TOKEN {late}"), format!("SINCE {stamp}")] {
-            assert_eq!(node.call(&format!("SET k v SWR 60 {provenance}")), "STALE");
+            assert_eq!(node.call(&format!("SET k v SWR 60 {provenance}")), r#""STALE""#);
         }
         let token = node.token("GETLOCK k");
         assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK", "a load that begins later is trusted");
@@ -147,7 +147,7 @@ mod tests {
         node.advance(999);
         let early = node.token("GETLOCK k BETA 1000000");
         node.call("SMARTCACHE.DEL k");
-        assert_eq!(node.call(&format!("SET k w TOKEN {early}")), "STALE");
+        assert_eq!(node.call(&format!("SET k w TOKEN {early}")), r#""STALE""#);
         assert_eq!((node.call("GET k STALE"), node.stat("leases_voided")), ("(nil)".into(), "1".into()));
     }
 

@@ -59,7 +59,7 @@ mod tests {
             node.advance(ends - 2_000 - 1);
             assert!(node.late().is_empty());
             node.advance(1);
-            assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
+            assert_eq!(node.late(), [(2, r#"["MISS", (nil), "T", 0, 10000]"#.into())]);
             assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "OK", "a late fill is stored");
         }
     }
@@ -69,7 +69,7 @@ mod tests {
         let (mut node, token) = loading();
         node.advance_clocks(3_000); // the timer is late
         assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} 5")), "0");
-        assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]");
+        assert_eq!(node.getlock(2, "k"), r#"["MISS", (nil), "T", 0, 10000]"#);
         assert_eq!(
             node.call(&format!("SMARTCACHE.EXTEND k {token} 5")),
             "0",
@@ -96,7 +96,7 @@ mod tests {
             assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {word} 60")), "0", "{word}");
         }
         node.advance(3_000);
-        assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]");
+        assert_eq!(node.getlock(2, "k"), r#"["MISS", (nil), "T", 0, 10000]"#);
     }
 
     #[test]
@@ -105,8 +105,8 @@ mod tests {
         node.config("max-load", "60").unwrap();
         assert_eq!(node.call(&format!("SMARTCACHE.EXTEND k {token} 10m")), "1");
         node.advance(60_001);
-        assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "STALE");
-        assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]");
+        assert_eq!(node.call(&format!("SET k v TOKEN {token}")), r#""STALE""#);
+        assert_eq!(node.getlock(2, "k"), r#"["MISS", (nil), "T", 0, 10000]"#);
     }
 
     #[test]

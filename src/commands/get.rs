@@ -78,7 +78,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     };
     if get.state {
         cx.reply.array(5);
-        cx.reply.simple(state.name());
+        cx.reply.bulk(state.name().as_bytes());
     }
     answer(cx.reply, value, get.accept.is_some());
     if get.state {

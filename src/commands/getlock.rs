@@ -190,10 +190,10 @@ pub(crate) fn write_reply(
     lease_ms: u64,
 ) {
     reply.array(5);
-    reply.simple(state.name());
+    reply.bulk(state.name().as_bytes());
     get::answer(reply, value, with_encoding);
-    match token.and_then(|token| std::str::from_utf8(token).ok()) {
-        Some(token) => reply.simple(token),
+    match token {
+        Some(token) => reply.bulk(token),
         None => reply.nil(),
     }
     reply.int(fresh_ms);

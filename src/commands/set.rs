@@ -66,8 +66,8 @@ pub(super) fn fill<'w>(
     }
     match stored? {
         Outcome::Fresh | Outcome::Over => cx.reply.simple("OK"),
-        Outcome::Stale => cx.reply.simple("STALE"),
-        Outcome::Lost => cx.reply.simple("LOST"),
+        Outcome::Stale => cx.reply.bulk(b"STALE"),
+        Outcome::Lost => cx.reply.bulk(b"LOST"),
         Outcome::Refused => cx.reply.nil(),
     }
     Ok(())

@@ -62,7 +62,7 @@ mod tests {
         assert_eq!((node.replicated.len(), node.replicated[0].len()), (1, 3), "the header alone, without the value");
         assert_eq!(node.call("GET k"), "(nil)");
         node.advance(7_999);
-        assert_eq!(node.call("GET k STALE STATE"), r#"[STALE, "v", (nil), 0, 0]"#);
+        assert_eq!(node.call("GET k STALE STATE"), r#"["STALE", "v", (nil), 0, 0]"#);
         node.advance(1);
         assert_eq!(node.call("GET k STALE"), "(nil)");
         assert_eq!(node.expire_at("k"), Some(1_108_000), "an upper bound");
@@ -108,9 +108,9 @@ mod tests {
         node.call("SET endless v PERSIST SWR 5");
         assert_eq!(node.call("SMARTCACHE.STALE bare none endless"), "3");
         assert_eq!(node.call("MISSING bare none endless"), r#"["bare", "none", "endless"]"#);
-        assert_eq!(node.call("GET bare STALE STATE"), "[MISS, (nil), (nil), 0, 0]");
-        assert_eq!(node.call("GET none STALE STATE"), "[MISS, (nil), (nil), 0, 0]");
-        assert_eq!(node.call("GET endless STALE STATE"), r#"[STALE, "v", (nil), 0, 0]"#);
+        assert_eq!(node.call("GET bare STALE STATE"), r#"["MISS", (nil), (nil), 0, 0]"#);
+        assert_eq!(node.call("GET none STALE STATE"), r#"["MISS", (nil), (nil), 0, 0]"#);
+        assert_eq!(node.call("GET endless STALE STATE"), r#"["STALE", "v", (nil), 0, 0]"#);
         assert_eq!(node.stat("misses_invalidated"), "2");
         node.advance(5_000);
         assert_eq!(node.call("GET endless STALE"), "(nil)");
@@ -151,9 +151,9 @@ mod tests {
         let token = node.token("GETLOCK nothing");
         assert_eq!(node.getlock(2, "nothing WAIT 9"), "(waiting)");
         assert_eq!(node.call("SMARTCACHE.STALE nothing"), "0");
-        assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
-        assert_eq!(node.call(&format!("SET nothing v SWR 60 TOKEN {token}")), "STALE");
-        assert_eq!(node.call("GET nothing STALE STATE"), r#"[STALE, "v", (nil), 0, 0]"#);
+        assert_eq!(node.late(), [(2, r#"["MISS", (nil), "T", 0, 10000]"#.into())]);
+        assert_eq!(node.call(&format!("SET nothing v SWR 60 TOKEN {token}")), r#""STALE""#);
+        assert_eq!(node.call("GET nothing STALE STATE"), r#"["STALE", "v", (nil), 0, 0]"#);
         assert_eq!(node.inspect("nothing", "lease"), "\"held\"", "the first waiter holds the new lease");
     }
 
@@ -164,8 +164,8 @@ mod tests {
         let before = node.token("GETLOCK k");
         node.call("STALE k");
         let after = node.token("GETLOCK k");
-        assert_eq!(node.call(&format!("SET k before SWR 60 TOKEN {before}")), "STALE");
-        assert_eq!(node.call("GET k STALE STATE"), r#"[STALE, "before", (nil), 0, 0]"#);
+        assert_eq!(node.call(&format!("SET k before SWR 60 TOKEN {before}")), r#""STALE""#);
+        assert_eq!(node.call("GET k STALE STATE"), r#"["STALE", "before", (nil), 0, 0]"#);
         assert_eq!(node.call(&format!("SET k after TOKEN {after}")), "OK");
         assert_eq!(node.call("GET k"), "\"after\"");
     }
@@ -176,7 +176,7 @@ mod tests {
             let mut node = node();
             let stamp = node.call("STAMP").trim_matches('"').to_owned();
             lines.iter().for_each(|line| drop(node.call(line)));
-            assert_eq!(node.call(&format!("SET k v SWR 600 SINCE {stamp}")), "STALE");
+            assert_eq!(node.call(&format!("SET k v SWR 600 SINCE {stamp}")), r#""STALE""#);
             assert_eq!(node.call("GET k STALE"), "(nil)", "{lines:?}: STALE does not replace the tombstone of DEL");
         }
     }

@@ -72,10 +72,14 @@ mod tests {
             node.call("MGET written deleted staled text over other"),
             r#"["newer", (nil), (nil), "t", (nil), "6"]"#
         );
-        assert_eq!(node.call("GET staled STALE STATE"), r#"[STALE, "3", (nil), 0, 0]"#);
-        for (key, answer) in
-            [("written", "LOST"), ("deleted", "STALE"), ("staled", "STALE"), ("text", "LOST"), ("over", "LOST")]
-        {
+        assert_eq!(node.call("GET staled STALE STATE"), r#"["STALE", "3", (nil), 0, 0]"#);
+        for (key, answer) in [
+            ("written", r#""LOST""#),
+            ("deleted", r#""STALE""#),
+            ("staled", r#""STALE""#),
+            ("text", r#""LOST""#),
+            ("over", r#""LOST""#),
+        ] {
             assert_eq!(node.call(&format!("SET {key} v SINCE {stamp}")), answer, "{key}");
         }
     }
@@ -86,9 +90,9 @@ mod tests {
         let token = node.token("GETLOCK k");
         assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
         assert_eq!(node.call(&format!("SET k old EX 60 SINCE {stamp}")), "OK");
-        assert_eq!(node.late(), [(2, r#"[HIT, "old", (nil), 60000, 0]"#.into())]);
+        assert_eq!(node.late(), [(2, r#"["HIT", "old", (nil), 60000, 0]"#.into())]);
         assert_eq!(node.call(&format!("SET k new TOKEN {token}")), "OK", "its lease is newer than the stamp");
-        assert_eq!(node.call(&format!("SET k old SINCE {stamp}")), "LOST");
+        assert_eq!(node.call(&format!("SET k old SINCE {stamp}")), r#""LOST""#);
         assert_eq!(node.call("GET k"), "\"new\"");
     }
 
@@ -99,16 +103,16 @@ mod tests {
         let stamp = node.call("STAMP").trim_matches('"').to_owned();
         assert_eq!(node.call(&format!("SET k newer SINCE {stamp}")), "OK");
         assert_eq!((node.stat("leases"), node.stat("leases_voided")), ("0".into(), "1".into()));
-        assert_eq!(node.call(&format!("SET k older TOKEN {token}")), "LOST");
+        assert_eq!(node.call(&format!("SET k older TOKEN {token}")), r#""LOST""#);
     }
 
     #[test]
     fn a_stamp_is_no_token_and_a_token_no_stamp() {
         let (mut node, stamp) = node();
         let token = node.token("GETLOCK k");
-        assert_eq!(node.call(&format!("SET k v TOKEN {stamp}")), "LOST");
-        assert_eq!(node.call(&format!("SET k v SINCE {token}")), "LOST");
-        assert_eq!(node.call("SET k v SINCE 1700000000"), "LOST");
+        assert_eq!(node.call(&format!("SET k v TOKEN {stamp}")), r#""LOST""#);
+        assert_eq!(node.call(&format!("SET k v SINCE {token}")), r#""LOST""#);
+        assert_eq!(node.call("SET k v SINCE 1700000000"), r#""LOST""#);
         assert_eq!(node.call(&format!("MSET 1 k v SINCE {token}")), "0");
         assert_eq!((node.dbsize(), node.inspect("k", "lease")), (0, "\"held\"".into()));
     }

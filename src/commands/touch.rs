@@ -184,7 +184,7 @@ mod tests {
         let mut node = node();
         let stamp = node.call("STAMP").trim_matches('"').to_owned();
         node.call("TOUCH k EXAT 1004");
-        assert_eq!(node.call(&format!("SET k v SWR 60 SINCE {stamp}")), "STALE");
+        assert_eq!(node.call(&format!("SET k v SWR 60 SINCE {stamp}")), r#""STALE""#);
         assert_eq!(node.dbsize(), 0);
     }
 

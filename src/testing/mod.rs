@@ -20,7 +20,7 @@ mod transcript;
 
 pub use files::{Dump, Saved};
 pub use server::ScriptedServer;
-pub use transcript::{field_of, masked};
+pub use transcript::{field_of, masked, token_of};
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -162,7 +162,7 @@ impl TestNode {
     /// The token in the answer of a `GETLOCK`.
     pub fn token(&mut self, line: &str) -> String {
         let answer = self.call(line);
-        let token = answer.rsplit(", ").nth(2).filter(|word| word.len() == crate::cache::lease::token::LEN);
+        let token = token_of(&answer);
         token.unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 
@@ -284,7 +284,9 @@ impl TestNode {
     }
 
     fn run(&mut self, words: &[&[u8]], caller: Caller) -> String {
+        let is_help = words.iter().any(|word| word.to_ascii_uppercase().ends_with(b"HELP"));
         let mut reply = Transcript::default();
+        reply.help = is_help;
         let mut effects = Effects::new();
         self.memory.obeying = self.replica || caller.trusted;
         self.state.stats.calls += 1;

@@ -7,6 +7,8 @@ use std::fmt::Write;
 #[derive(Debug, Default)]
 pub(super) struct Transcript {
     items: Vec<Item>,
+    /// Lines of help, the one kind of text beside `OK` that is sent as simple strings.
+    pub(super) help: bool,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,7 @@ impl Transcript {
 
 impl Reply for Transcript {
     fn simple(&mut self, text: &str) {
+        assert!(text == "OK" || self.help, "clients take a simple string for success, or for a table: {text}");
         self.leaf(text.into());
     }
     fn bulk(&mut self, bytes: &[u8]) {
@@ -76,10 +79,15 @@ impl Reply for Transcript {
     }
 }
 
+/// The token in an answer of `GETLOCK`.
+pub fn token_of(answer: &str) -> Option<&str> {
+    let token = answer.rsplit(", ").nth(2)?.strip_prefix('"')?.strip_suffix('"')?;
+    (token.len() == crate::cache::lease::token::LEN).then_some(token)
+}
+
 /// An answer of `GETLOCK` with `T` for its token.
 pub fn masked(answer: &str) -> String {
-    let token = answer.rsplit(", ").nth(2).filter(|word| word.len() == crate::cache::lease::token::LEN);
-    token.map_or_else(|| answer.into(), |token| answer.replace(token, "T"))
+    token_of(answer).map_or_else(|| answer.into(), |token| answer.replace(token, "T"))
 }
 
 /// The value of a field in a map as answers show it. (No value holds `, "` or `]` but the tags.)

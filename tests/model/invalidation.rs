@@ -24,7 +24,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use siphasher::sip::SipHasher13;
-use smartcache::testing::{Saved, TestNode};
+use smartcache::testing::{Saved, TestNode, token_of};
 
 const KEYS: [&str; 5] = ["a1", "a2", "ab", "b1", "c"];
 const TAGS: [&str; 5] = ["x", "y", "of:1", "of:b", "unused"];
@@ -394,8 +394,8 @@ fn ramp_offset(key: &str) -> u64 {
 /// The freshness in a reply of `GET … STATE STALE`.
 fn freshness_of(answer: &str) -> Freshness {
     match answer.split(',').next() {
-        Some("[HIT" | "[ABSENT") => Freshness::Fresh,
-        Some("[STALE") => Freshness::Stale,
+        Some("[\"HIT\"" | "[\"ABSENT\"") => Freshness::Fresh,
+        Some("[\"STALE\"") => Freshness::Stale,
         _ => Freshness::Nothing,
     }
 }
@@ -470,9 +470,7 @@ impl Model {
             }
             Step::GetLock(key, lock) => {
                 let answer = self.call(&format!("GETLOCK {key} LOCK {lock}ms"));
-                let token =
-                    answer.rsplit(", ").nth(2).filter(|word| word.len() == smartcache::cache::lease::token::LEN);
-                if let Some(token) = token {
+                if let Some(token) = token_of(&answer) {
                     let load = self.load(Some((self.db, key)), token.to_owned());
                     self.loads.push(load);
                 }
@@ -705,7 +703,7 @@ impl Model {
                 let held = self.databases[self.db as usize].keys.get_mut(key).unwrap();
                 (held.exact, held.counts) = (load.exact, load.exact);
             }
-            "STALE" => {
+            r#""STALE""# => {
                 assert!(!must, "{value} is STALE, but nothing has hit it");
                 if self.node_has(key, &value) {
                     self.put(key, Some(value), life, tags, load.began);
@@ -715,7 +713,7 @@ impl Model {
                     held.fresh_until = held.fresh_until.min(wall);
                 }
             }
-            "LOST" => assert!(!must, "{value} is LOST, but nothing was stored later"),
+            r#""LOST""# => assert!(!must, "{value} is LOST, but nothing was stored later"),
             other => {
                 assert!(other.starts_with("(error) ERR too many tags") && self.limits == Limits::Tags, "{other}");
                 return false;
@@ -887,7 +885,7 @@ impl Model {
         let of_replica = self.replica.call(&line);
         let wall = self.wall;
         if self.node.written(key.as_bytes()).is_none() {
-            assert!(answer.starts_with("[MISS"), "{answer}");
+            assert!(answer.starts_with("[\"MISS\""), "{answer}");
             // It was swept or has expired.
             if let Some(held) = self.databases[db as usize].keys.remove(key) {
                 let freshness = self.databases[db as usize].freshness(key, &held, wall);
@@ -895,7 +893,7 @@ impl Model {
                 assert!(expected, "{key} is gone, but was {freshness:?}: {held:?}");
                 self.record_touch(key);
             }
-            assert!(of_replica.starts_with("[MISS"), "the replica still has {of_replica}");
+            assert!(of_replica.starts_with("[\"MISS\""), "the replica still has {of_replica}");
             return;
         }
         let database = &self.databases[db as usize];

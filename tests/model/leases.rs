@@ -29,6 +29,9 @@ const START: u64 = 1_000_000_000;
 const OPERATOR: u64 = 99;
 /// A lifetime that has ended already.
 const PAST: u64 = 0;
+/// Replies to fills, as the node shows bulk strings.
+const STALE: &str = r#""STALE""#;
+const LOST: &str = r#""LOST""#;
 
 fn config() -> ProptestConfig {
     let config = super::config();
@@ -592,7 +595,7 @@ impl Model {
             if self.holds(at) {
                 let how = match expected {
                     "OK" => "fills",
-                    "STALE" => "fills_stale",
+                    STALE => "fills_stale",
                     _ => "fills_lost",
                 };
                 self.end_lease(key, how);
@@ -626,9 +629,9 @@ impl Model {
     ) -> (&'static str, bool) {
         let fresh_there = self.is_fresh(key);
         let since = match verdict {
-            Verdict::Lost => return ("LOST", false),
-            Verdict::Dead => return ("STALE", false),
-            Verdict::Stale(_) if fresh_there => return ("STALE", false),
+            Verdict::Lost => return (LOST, false),
+            Verdict::Dead => return (STALE, false),
+            Verdict::Stale(_) if fresh_there => return (STALE, false),
             Verdict::Stale(since) => since.min(self.wall),
             Verdict::Good => {
                 self.put(key, value, life, false, load_ms, began);
@@ -642,18 +645,18 @@ impl Model {
             let text = self.node.call(&format!("GET {key} STALE"));
             self.requests += 1;
             if text != format!("\"{value}\"") {
-                return ("STALE", false);
+                return (STALE, false);
             }
             end = self.node.expire_at(key).unwrap() - window;
             assert!(end <= self.wall, "its windows start when it was made stale, or now");
         }
         if end + window <= self.wall {
-            return ("STALE", false);
+            return (STALE, false);
         }
         self.put(key, value, Life { fresh: 1, ..life }, true, load_ms, began);
         let Held::Entry(entry) = &mut self.record(key).held else { unreachable!() };
         (entry.fresh_until, entry.expire_at) = (end, end + window);
-        ("STALE", true)
+        (STALE, true)
     }
 
     fn unlock(&mut self, nth: usize, backoff: Option<u64>) {
@@ -1153,6 +1156,6 @@ impl<'a> Answer<'a> {
         let [state, value, token, fresh_ms, lease_ms] = parts[..] else { panic!("five fields expected: {text}") };
         let word = |part: &str| (part != "(nil)").then(|| part.trim_matches('"').to_owned());
         let (fresh_ms, lease_ms) = (fresh_ms.parse().unwrap(), lease_ms.parse().unwrap());
-        Answer { state, value: word(value), token: word(token), fresh_ms, lease_ms }
+        Answer { state: state.trim_matches('"'), value: word(value), token: word(token), fresh_ms, lease_ms }
     }
 }

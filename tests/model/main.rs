@@ -481,7 +481,7 @@ fn bulk(value: Option<Vec<u8>>) -> String {
 fn read_reply(read: Result<Read, WrongType>) -> String {
     match read {
         Err(WrongType) => WRONG_TYPE.into(),
-        Ok(Read { state, value, fresh_ms }) => format!("[{state}, {}, (nil), {fresh_ms}, 0]", bulk(value)),
+        Ok(Read { state, value, fresh_ms }) => format!(r#"["{state}", {}, (nil), {fresh_ms}, 0]"#, bulk(value)),
     }
 }
 

@@ -41,7 +41,7 @@ fn state_is_the_same_array_in_both() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v PERSIST");
     let expected = Reply::Array(vec![
-        Reply::Simple("HIT".into()),
+        Reply::Bulk(b"HIT".to_vec()),
         Reply::Bulk(b"v".to_vec()),
         Reply::Nil,
         Reply::Int(-1),
@@ -58,6 +58,37 @@ fn ok_is_a_simple_string_and_values_are_bulk_strings() {
     assert_eq!(three.call("SMARTCACHE.SET k OK"), Reply::Simple("OK".into()));
     assert_eq!(three.call("SMARTCACHE.GET k"), Reply::Bulk(b"OK".to_vec()));
     assert_eq!(three.call("SMARTCACHE.RESETSTAT"), Reply::Simple("OK".into()));
+}
+
+/// A fill that was not stored as fresh must not look like an `OK` to clients that turn simple strings into `true`, and
+/// to Lua, which makes tables of them.
+#[test]
+fn stale_and_lost_are_bulk_strings_for_clients_and_lua() {
+    let s = Server::start();
+    for mut conn in [s.connect(), s.connect3()] {
+        for (change, store, answer) in [
+            ("DEL", "SMARTCACHE.SET k v", "STALE"),
+            ("DEL", "SMARTCACHE.ABSENT k", "STALE"),
+            ("SET", "SMARTCACHE.SET k v", "LOST"),
+            ("SET", "SMARTCACHE.ABSENT k", "LOST"),
+        ] {
+            for claim in ["TOKEN", "SINCE"] {
+                let claimed = match claim {
+                    "TOKEN" => s.getlock("k").token().to_owned(),
+                    _ => s.ok("SMARTCACHE.STAMP").text(),
+                };
+                s.ok(&format!("SMARTCACHE.{change} k{}", if change == "SET" { " newer" } else { "" }));
+                let reply = conn.call(&format!("{store} {claim} {claimed}"));
+                assert_eq!(reply, Reply::Bulk(answer.into()), "{change}, then {store} {claim}");
+                s.ok("SMARTCACHE.DEL k");
+            }
+        }
+    }
+    let script = "local got = redis.call('SMARTCACHE.GETLOCK', KEYS[1]) \
+                  redis.call('SMARTCACHE.DEL', KEYS[1]) \
+                  local fill = redis.call('SMARTCACHE.SET', KEYS[1], 'v', 'TOKEN', got[3]) \
+                  return {type(got[1]), type(got[3]), got[1] .. ' ' .. fill}";
+    assert_eq!(s.call_args(args!["EVAL", script, "1", "lua"]).texts(), ["string", "string", "MISS STALE"]);
 }
 
 #[test]
@@ -79,22 +110,21 @@ fn a_pipeline_is_answered_in_order() {
     }
 }
 
-/// State and token are simple strings, the rest bulk, nil or integer, for immediate and for deferred replies.
+/// All strings are bulk strings, since phpredis turns simple ones into `true`; for immediate and for deferred replies.
 #[test]
 fn getlock_has_one_shape_in_both_protocols_and_for_waiters() {
     let s = Server::start();
     for protocol in [2, 3] {
         let mut conn = if protocol == 3 { s.connect3() } else { s.connect() };
         let miss = conn.call("SMARTCACHE.GETLOCK k");
-        let [Reply::Simple(state), Reply::Nil, Reply::Simple(token), Reply::Int(0), Reply::Int(1..=10_000)] =
-            miss.array()
+        let [Reply::Bulk(state), Reply::Nil, Reply::Bulk(token), Reply::Int(0), Reply::Int(1..=10_000)] = miss.array()
         else {
             panic!("in RESP{protocol}\n{miss}");
         };
-        assert_eq!(state, "MISS");
+        assert_eq!(state, b"MISS");
         let busy = s.call("SMARTCACHE.GETLOCK k");
         assert!(
-            matches!(busy.array(), [Reply::Simple(_), Reply::Nil, Reply::Nil, Reply::Int(0), Reply::Int(1..)]),
+            matches!(busy.array(), [Reply::Bulk(_), Reply::Nil, Reply::Nil, Reply::Int(0), Reply::Int(1..)]),
             "{busy}"
         );
         let mut waiter = if protocol == 3 { s.connect3() } else { s.connect() };
@@ -105,7 +135,7 @@ fn getlock_has_one_shape_in_both_protocols_and_for_waiters() {
         let set = conn.call_args(args!["SMARTCACHE.SET", "k", "v", "PERSIST", "TOKEN", token]);
         assert_eq!(set, Reply::Simple("OK".into()));
         let hit =
-            |value| Reply::Array(vec![Reply::Simple("HIT".into()), value, Reply::Nil, Reply::Int(-1), Reply::Int(0)]);
+            |value| Reply::Array(vec![Reply::Bulk(b"HIT".to_vec()), value, Reply::Nil, Reply::Int(-1), Reply::Int(0)]);
         let pair = || Reply::Array(vec![Reply::Bulk(b"identity".to_vec()), Reply::Bulk(b"v".to_vec())]);
         assert_eq!(waiter.receive().expect("an answer"), hit(Reply::Bulk(b"v".to_vec())));
         assert_eq!(packed.receive().expect("an answer"), hit(pair()));

@@ -100,7 +100,7 @@ fn scripts_read_and_write() {
         "v"
         > EVAL "return redis.call('SMARTCACHE.GET', KEYS[1])" 1 nothing
         (nil)
-        > EVAL "return redis.call('SMARTCACHE.GET', KEYS[1], 'STATE')[1]['ok']" 1 k
+        > EVAL "return redis.call('SMARTCACHE.GET', KEYS[1], 'STATE')[1]" 1 k
         "HIT"
         > EVAL "return redis.call('SMARTCACHE.MGET', unpack(KEYS))" 2 k nothing
         1) "v"
@@ -182,8 +182,8 @@ fn in_a_transaction_nothing_waits() {
 fn in_scripts_and_functions_nothing_waits() {
     let (s, token) = busy();
     s.ok("FUNCTION LOAD \"#!lua name=lib\\nredis.register_function('ask', function(keys, args) \
-         return redis.call('SMARTCACHE.GETLOCK', keys[1], 'WAIT', '100')[1]['ok'] end)\"");
-    let script = "return redis.call('SMARTCACHE.GETLOCK', KEYS[1], 'WAIT', '100')[1]['ok']";
+         return redis.call('SMARTCACHE.GETLOCK', keys[1], 'WAIT', '100')[1] end)\"");
+    let script = "return redis.call('SMARTCACHE.GETLOCK', KEYS[1], 'WAIT', '100')[1]";
     for key in ["k", "other"] {
         let first = if key == "k" { "BUSY" } else { "MISS" };
         assert_eq!(s.call_args(args!["EVAL", script, "1", key]).text(), first);
@@ -199,7 +199,7 @@ fn in_scripts_and_functions_nothing_waits() {
         assert_eq!(waiter.got().brief(), "HIT v");
     }
     let whole = "local got = redis.call('SMARTCACHE.GETLOCK', KEYS[1]) \
-                 redis.call('SMARTCACHE.SET', KEYS[1], 'v', 'TOKEN', got[3]['ok']) \
+                 redis.call('SMARTCACHE.SET', KEYS[1], 'v', 'TOKEN', got[3]) \
                  return redis.call('SMARTCACHE.GETLOCK', KEYS[1])[2]";
     assert_eq!(s.call_args(args!["EVAL", whole, "1", "new"]).text(), "v");
 }

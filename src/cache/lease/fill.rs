@@ -168,7 +168,7 @@ mod tests {
         let second = node.token("GETLOCK k LOCK 1");
         node.advance(1_000);
         node.plain_set("k", "t", None);
-        assert_eq!(node.call(&format!("SET k first TOKEN {first}")), "LOST");
+        assert_eq!(node.call(&format!("SET k first TOKEN {first}")), r#""LOST""#);
         node.plain_del("k");
         assert_eq!(node.call(&format!("SET k second TOKEN {second}")), "OK");
         assert_eq!(node.call("GET k"), "\"second\"");
@@ -197,10 +197,10 @@ mod tests {
     #[test]
     fn keys_that_are_mistaken_for_each_other_distrust_a_late_load_too_many_and_none_too_few() {
         for line in ["DEL other", "STALE other"] {
-            assert_eq!((beside("1", line), beside("9", line)), ("STALE".into(), "OK".into()), "{line}");
+            assert_eq!((beside("1", line), beside("9", line)), (r#""STALE""#.into(), "OK".into()), "{line}");
         }
-        assert_eq!((beside("1", "SET other x"), beside("9", "SET other x")), ("LOST".into(), "OK".into()));
-        for (line, answer) in [("DEL k", "STALE"), ("STALE k", "STALE"), ("SET k x", "LOST")] {
+        assert_eq!((beside("1", "SET other x"), beside("9", "SET other x")), (r#""LOST""#.into(), "OK".into()));
+        for (line, answer) in [("DEL k", r#""STALE""#), ("STALE k", r#""STALE""#), ("SET k x", r#""LOST""#)] {
             assert_eq!((beside("1", line), beside("9", line)), (answer.into(), answer.into()), "{line}");
         }
     }
@@ -211,7 +211,7 @@ mod tests {
         node.call("SET k v EX 60");
         let stamp = node.call("STAMP").trim_matches('"').to_owned();
         node.call("STALE other");
-        assert_eq!(node.call(&format!("SET k w SWR 60 SINCE {stamp}")), "STALE");
+        assert_eq!(node.call(&format!("SET k w SWR 60 SINCE {stamp}")), r#""STALE""#);
         assert_eq!(node.call("GET k"), "\"v\"");
     }
 }

@@ -331,11 +331,11 @@ mod tests {
     fn a_native_delete_distrusts_a_load_in_flight_and_a_native_set_overtakes_it() {
         assert_eq!(fill_after(&[]), "OK");
         assert_eq!(fill_after(&["DEL other"]), "OK");
-        assert_eq!(fill_after(&["DEL k"]), "STALE");
-        assert_eq!(fill_after(&["SET k x PX 1"]), "LOST");
-        assert_eq!(fill_after(&["RENAME k other"]), "STALE");
-        assert_eq!(fill_after(&["RENAME other k"]), "LOST");
-        assert_eq!(fill_after(&["DEL k", "SET k x"]), "LOST");
+        assert_eq!(fill_after(&["DEL k"]), r#""STALE""#);
+        assert_eq!(fill_after(&["SET k x PX 1"]), r#""LOST""#);
+        assert_eq!(fill_after(&["RENAME k other"]), r#""STALE""#);
+        assert_eq!(fill_after(&["RENAME other k"]), r#""LOST""#);
+        assert_eq!(fill_after(&["DEL k", "SET k x"]), r#""LOST""#);
     }
 
     #[test]
@@ -348,14 +348,14 @@ mod tests {
         let token = node.token("GETLOCK k");
         node.advance(1);
         node.observe_native("EXEC");
-        assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "STALE");
+        assert_eq!(node.call(&format!("SET k v TOKEN {token}")), r#""STALE""#);
     }
 
     #[test]
     fn a_transaction_whose_beginning_was_not_seen_distrusts_all_loads() {
         assert_eq!(fill_after(&["MULTI", "DEL other", "EXEC"]), "OK");
-        assert_eq!(fill_after(&["MULTI", "DEL k", "DISCARD"]), "STALE", "it was seen when it was queued");
-        assert_eq!(fill_after(&["EXEC"]), "STALE");
+        assert_eq!(fill_after(&["MULTI", "DEL k", "DISCARD"]), r#""STALE""#, "it was seen when it was queued");
+        assert_eq!(fill_after(&["EXEC"]), r#""STALE""#);
     }
 
     #[test]
@@ -409,7 +409,7 @@ mod tests {
         node.observe_native("DEL k");
         let answers = node.late_answers();
         assert_eq!(answers.len(), 1);
-        assert!(answers[0].1.starts_with("[MISS"), "{answers:?}");
+        assert!(answers[0].1.starts_with("[\"MISS\""), "{answers:?}");
     }
 
     #[test]
@@ -429,8 +429,8 @@ mod tests {
             core.give_up(last, &mut Values::default()); // CLIENT UNBLOCK, before the timer runs
             node.tick();
             let answers = node.late_answers();
-            assert!(answers[0].0 == 2 && answers[0].1.starts_with("[MISS"), "{ends}: {answers:?}");
-            assert!(answers[1].0 == 3 && answers[1].1.starts_with("[BUSY"), "{ends}: {answers:?}");
+            assert!(answers[0].0 == 2 && answers[0].1.starts_with("[\"MISS\""), "{ends}: {answers:?}");
+            assert!(answers[1].0 == 3 && answers[1].1.starts_with("[\"BUSY\""), "{ends}: {answers:?}");
         }
     }
 }

@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(node.call_as(3, "GETLOCK {user}.a WAIT 5"), "(waiting)");
         node.state.serves(nodes("0-12181 12183-16383"), node.now());
         node.tick();
-        assert_eq!(node.late_answers(), [(2, "[BUSY, (nil), (nil), 0, 1]".into())]);
+        assert_eq!(node.late_answers(), [(2, r#"["BUSY", (nil), (nil), 0, 1]"#.into())]);
         assert_eq!(
             (node.stat("leases"), node.stat("leases_voided"), node.stat("waiters")),
             ("1".into(), "1".into(), "1".into())
@@ -139,7 +139,7 @@ mod tests {
         let (moved, stayed) = (node.token("GETLOCK foo"), node.token("GETLOCK {user}.a"));
         node.state.serves(nodes("0-12181 12183-16383"), node.now());
         node.state.serves(nodes("0-16383"), node.now());
-        assert_eq!(node.call(&format!("SET foo v TOKEN {moved}")), "STALE");
+        assert_eq!(node.call(&format!("SET foo v TOKEN {moved}")), r#""STALE""#);
         assert_eq!(node.call(&format!("SET {{user}}.a v TOKEN {stayed}")), "OK");
         let token = node.token("GETLOCK foo");
         assert_eq!(node.call(&format!("SET foo v TOKEN {token}")), "OK");

@@ -168,7 +168,7 @@ mod tests {
             node.call(&format!("INVALIDATE {what}"));
             for mut node in [loaded(&strings(&node)).unwrap(), node] {
                 let token = node.token("GETLOCK k");
-                assert_eq!(node.call(&format!("SET k v TOKEN {token} TAGS 1 t")), "STALE", "{what}");
+                assert_eq!(node.call(&format!("SET k v TOKEN {token} TAGS 1 t")), r#""STALE""#, "{what}");
             }
         }
     }

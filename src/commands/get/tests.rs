@@ -48,35 +48,35 @@ fn an_absent_entry_is_nil_and_is_never_served_stale() {
     assert_eq!(node.call("SMARTCACHE.GET none"), "(nil)");
     node.pexpireat("none", 2_000_000);
     node.advance(5_000);
-    assert_eq!(node.call("SMARTCACHE.GET none STALE STATE"), r#"[MISS, (nil), (nil), 0, 0]"#);
+    assert_eq!(node.call("SMARTCACHE.GET none STALE STATE"), r#"["MISS", (nil), (nil), 0, 0]"#);
 }
 
 #[test]
 fn state_replies_as_getlock_but_never_with_a_token() {
     let mut node = node();
-    assert_eq!(node.call("SMARTCACHE.GET k STATE"), r#"[HIT, "v", (nil), 5000, 0]"#);
-    assert_eq!(node.call("SMARTCACHE.GET none STATE"), r#"[ABSENT, (nil), (nil), 5000, 0]"#);
-    assert_eq!(node.call("SMARTCACHE.GET nothing STATE"), r#"[MISS, (nil), (nil), 0, 0]"#);
+    assert_eq!(node.call("SMARTCACHE.GET k STATE"), r#"["HIT", "v", (nil), 5000, 0]"#);
+    assert_eq!(node.call("SMARTCACHE.GET none STATE"), r#"["ABSENT", (nil), (nil), 5000, 0]"#);
+    assert_eq!(node.call("SMARTCACHE.GET nothing STATE"), r#"["MISS", (nil), (nil), 0, 0]"#);
     node.advance(5_000);
-    assert_eq!(node.call("SMARTCACHE.GET k STATE STALE"), r#"[STALE, "v", (nil), 0, 0]"#);
-    assert_eq!(node.call("SMARTCACHE.GET k STATE"), r#"[MISS, (nil), (nil), 0, 0]"#);
+    assert_eq!(node.call("SMARTCACHE.GET k STATE STALE"), r#"["STALE", "v", (nil), 0, 0]"#);
+    assert_eq!(node.call("SMARTCACHE.GET k STATE"), r#"["MISS", (nil), (nil), 0, 0]"#);
     node.call("SMARTCACHE.SET k v PERSIST");
-    assert_eq!(node.call("smartcache.get k state"), r#"[HIT, "v", (nil), -1, 0]"#);
+    assert_eq!(node.call("smartcache.get k state"), r#"["HIT", "v", (nil), -1, 0]"#);
 }
 
 #[test]
 fn expire_can_shorten_freshness_and_never_lengthen_it() {
     let mut node = node();
     node.pexpireat("k", 1_001_500);
-    assert_eq!(node.call("SMARTCACHE.GET k STATE"), r#"[HIT, "v", (nil), 1500, 0]"#);
+    assert_eq!(node.call("SMARTCACHE.GET k STATE"), r#"["HIT", "v", (nil), 1500, 0]"#);
     node.pexpireat("k", 9_000_000);
-    assert_eq!(node.call("SMARTCACHE.GET k STATE"), r#"[HIT, "v", (nil), 5000, 0]"#);
+    assert_eq!(node.call("SMARTCACHE.GET k STATE"), r#"["HIT", "v", (nil), 5000, 0]"#);
     node.advance(10_000);
     assert_eq!(node.call("SMARTCACHE.GET k STALE"), "(nil)", "it exists, but is dead");
     assert_eq!(node.dbsize(), 1);
     node.call("SMARTCACHE.SET endless v PERSIST");
     node.pexpireat("endless", 1_017_000);
-    assert_eq!(node.call("SMARTCACHE.GET endless STATE"), r#"[HIT, "v", (nil), 7000, 0]"#);
+    assert_eq!(node.call("SMARTCACHE.GET endless STATE"), r#"["HIT", "v", (nil), 7000, 0]"#);
 }
 
 #[test]
@@ -85,8 +85,8 @@ fn a_plain_string_is_a_fresh_entry_without_windows() {
     node.plain_set("text", "t", None);
     node.plain_set("expiring", "e", Some(1_003_000));
     assert_eq!(node.call("SMARTCACHE.GET text"), "\"t\"");
-    assert_eq!(node.call("SMARTCACHE.GET text STATE"), r#"[HIT, "t", (nil), -1, 0]"#);
-    assert_eq!(node.call("SMARTCACHE.GET expiring STATE ACCEPT zstd"), r#"[HIT, ["identity", "e"], (nil), 3000, 0]"#);
+    assert_eq!(node.call("SMARTCACHE.GET text STATE"), r#"["HIT", "t", (nil), -1, 0]"#);
+    assert_eq!(node.call("SMARTCACHE.GET expiring STATE ACCEPT zstd"), r#"["HIT", ["identity", "e"], (nil), 3000, 0]"#);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn accepted_encodings_are_served_as_they_are_stored() {
         assert_eq!(node.call_words(&[b"GET", b"z", b"ACCEPT", b""]), plain);
         assert_eq!(node.call("SMARTCACHE.GET z"), format!("\"{}\"", long()));
         let state = node.call(&format!("SMARTCACHE.GET z ACCEPT {codec} STATE"));
-        assert_eq!(state, format!("[HIT, {packed}, (nil), 3600000, 0]"));
+        assert_eq!(state, format!(r#"["HIT", {packed}, (nil), 3600000, 0]"#));
     }
 }
 
@@ -127,7 +127,7 @@ fn accepted_encodings_are_served_as_they_are_stored() {
 fn accept_replies_nil_where_there_is_no_value() {
     let mut node = node();
     assert_eq!(node.call("SMARTCACHE.GET none ACCEPT gzip"), "(nil)");
-    assert_eq!(node.call("SMARTCACHE.GET nothing ACCEPT gzip STATE"), "[MISS, (nil), (nil), 0, 0]");
+    assert_eq!(node.call("SMARTCACHE.GET nothing ACCEPT gzip STATE"), r#"["MISS", (nil), (nil), 0, 0]"#);
     assert_eq!(node.call("SMARTCACHE.GET k ACCEPT gzip"), r#"["identity", "v"]"#);
 }
 
@@ -139,7 +139,7 @@ fn a_codec_of_a_later_version_is_a_miss_everywhere() {
     for line in ["GET z", "GET z STALE", "GET z ACCEPT zstd", "MGET z"] {
         assert!(matches!(&node.call(line)[..], "(nil)" | "[(nil)]"), "{line}");
     }
-    assert_eq!(node.call("GET z STATE"), "[MISS, (nil), (nil), 0, 0]");
+    assert_eq!(node.call("GET z STATE"), r#"["MISS", (nil), (nil), 0, 0]"#);
     assert_eq!(node.call("MISSING z"), r#"["z"]"#, "warming loads it");
     assert_eq!((node.inspect("z", "codec"), node.inspect("z", "state")), ("\"unknown\"".into(), "\"dead\"".into()));
     assert_eq!(node.call("TOUCH z"), "0");
@@ -153,9 +153,9 @@ fn a_damaged_value_is_a_miss_without_time_left() {
     node.call(&format!("SMARTCACHE.SET z {} CODEC zstd EX 5 SWR 5", long()));
     damage(&mut node, "z", |_, stored| stored.truncate(8));
     assert_eq!(node.call("SMARTCACHE.GET z"), "(nil)");
-    assert_eq!(node.call("SMARTCACHE.GET z STATE"), "[MISS, (nil), (nil), 0, 0]");
+    assert_eq!(node.call("SMARTCACHE.GET z STATE"), r#"["MISS", (nil), (nil), 0, 0]"#);
     node.advance(6_000);
-    assert_eq!(node.call("SMARTCACHE.GET z STALE STATE"), "[MISS, (nil), (nil), 0, 0]");
+    assert_eq!(node.call("SMARTCACHE.GET z STALE STATE"), r#"["MISS", (nil), (nil), 0, 0]"#);
     assert_eq!(node.stat("misses_expired"), "3");
 }
 
@@ -169,7 +169,7 @@ fn a_clock_that_steps_back_lengthens_freshness_but_does_not_undo_stale() {
     node.call("SMARTCACHE.STALE k");
     node.set_clock(900_000);
     assert_eq!(node.call("SMARTCACHE.GET k"), "(nil)");
-    assert_eq!(node.call("SMARTCACHE.GET k STALE STATE"), r#"[STALE, "v", (nil), 0, 0]"#);
+    assert_eq!(node.call("SMARTCACHE.GET k STALE STATE"), r#"["STALE", "v", (nil), 0, 0]"#);
 }
 
 #[test]

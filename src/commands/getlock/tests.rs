@@ -29,44 +29,44 @@ fn aged(life: &str, ms: u64) -> TestNode {
 fn a_fresh_value_is_a_hit_without_a_token() {
     let mut node = node();
     node.call("SET k v EX 5");
-    assert_eq!(node.getlock(1, "k"), r#"[HIT, "v", (nil), 5000, 0]"#);
+    assert_eq!(node.getlock(1, "k"), r#"["HIT", "v", (nil), 5000, 0]"#);
     node.call("SET k v PERSIST");
-    assert_eq!(node.getlock(1, "k"), r#"[HIT, "v", (nil), -1, 0]"#);
+    assert_eq!(node.getlock(1, "k"), r#"["HIT", "v", (nil), -1, 0]"#);
     node.plain_set("text", "t", Some(1_003_000));
-    assert_eq!(node.getlock(1, "text OWNER me"), r#"[HIT, "t", (nil), 3000, 0]"#);
+    assert_eq!(node.getlock(1, "text OWNER me"), r#"["HIT", "t", (nil), 3000, 0]"#);
     assert_eq!(node.stat("leases_granted"), "0");
 }
 
 #[test]
 fn the_first_miss_loads_and_the_others_get_a_time_to_ask_again() {
     let mut node = node();
-    assert_eq!(node.getlock(1, "k"), "[MISS, (nil), T, 0, 10000]");
-    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 20]");
+    assert_eq!(node.getlock(1, "k"), r#"["MISS", (nil), "T", 0, 10000]"#);
+    assert_eq!(node.getlock(2, "k"), r#"["BUSY", (nil), (nil), 0, 20]"#);
     node.advance(3_000);
-    assert_eq!(node.getlock(3, "k"), "[BUSY, (nil), (nil), 0, 3000]", "as long as the load has lasted");
+    assert_eq!(node.getlock(3, "k"), r#"["BUSY", (nil), (nil), 0, 3000]"#, "as long as the load has lasted");
     node.advance(6_000);
-    assert_eq!(node.getlock(3, "k"), "[BUSY, (nil), (nil), 0, 1000]", "but no longer than the lease");
+    assert_eq!(node.getlock(3, "k"), r#"["BUSY", (nil), (nil), 0, 1000]"#, "but no longer than the lease");
     node.advance(1_000);
-    assert_eq!(node.getlock(3, "k"), "[MISS, (nil), T, 0, 10000]");
+    assert_eq!(node.getlock(3, "k"), r#"["MISS", (nil), "T", 0, 10000]"#);
 }
 
 #[test]
 fn inside_swr_one_caller_refreshes_and_all_get_the_stale_value_at_once() {
     let mut node = aged(LIFE, 5_000);
-    assert_eq!(node.getlock(1, "k WAIT 5"), r#"[STALE, "v", T, 0, 10000]"#);
-    assert_eq!(node.getlock(2, "k WAIT 5"), r#"[STALE, "v", (nil), 0, 20]"#);
+    assert_eq!(node.getlock(1, "k WAIT 5"), r#"["STALE", "v", "T", 0, 10000]"#);
+    assert_eq!(node.getlock(2, "k WAIT 5"), r#"["STALE", "v", (nil), 0, 20]"#);
 }
 
 #[test]
 fn past_swr_the_stale_value_is_served_only_instead_of_busy() {
     let mut node = aged(LIFE, 7_000);
-    assert_eq!(node.getlock(1, "k"), "[MISS, (nil), T, 0, 10000]");
-    assert_eq!(node.getlock(2, "k"), r#"[STALE, "v", (nil), 0, 20]"#);
+    assert_eq!(node.getlock(1, "k"), r#"["MISS", (nil), "T", 0, 10000]"#);
+    assert_eq!(node.getlock(2, "k"), r#"["STALE", "v", (nil), 0, 20]"#);
     assert_eq!(node.getlock(3, "k WAIT 1"), "(waiting)");
     node.advance(1_000);
-    assert_eq!(node.late(), [(3, r#"[STALE, "v", (nil), 0, 1000]"#.into())]);
+    assert_eq!(node.late(), [(3, r#"["STALE", "v", (nil), 0, 1000]"#.into())]);
     node.advance(2_000);
-    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 3000]", "SIE is over");
+    assert_eq!(node.getlock(2, "k"), r#"["BUSY", (nil), (nil), 0, 3000]"#, "SIE is over");
 }
 
 #[test]
@@ -75,11 +75,11 @@ fn an_absent_entry_is_absent_and_has_no_windows() {
     let token = node.token("GETLOCK k");
     node.advance(1_000);
     assert_eq!(node.call(&format!("ABSENT k EX 4 TOKEN {token}")), "OK");
-    assert_eq!(node.getlock(1, "k"), "[ABSENT, (nil), (nil), 4000, 0]");
+    assert_eq!(node.getlock(1, "k"), r#"["ABSENT", (nil), (nil), 4000, 0]"#);
     node.advance(3_999);
-    assert_eq!(node.getlock(1, "k BETA 1000000"), "[ABSENT, (nil), T, 1, 3000]");
+    assert_eq!(node.getlock(1, "k BETA 1000000"), r#"["ABSENT", (nil), "T", 1, 3000]"#);
     node.advance(1);
-    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 20]");
+    assert_eq!(node.getlock(2, "k"), r#"["BUSY", (nil), (nil), 0, 20]"#);
 }
 
 #[test]
@@ -97,11 +97,11 @@ fn the_length_of_a_lease_comes_from_the_command_the_rule_or_the_setting() {
     node.call("RULE SET r MATCH r* LOCK 3");
     node.config("lock", "7").unwrap();
     for (key, ms) in [("k", "7000"), ("r", "3000"), ("r2 LOCK 250ms", "250")] {
-        assert_eq!(node.getlock(1, key), format!("[MISS, (nil), T, 0, {ms}]"));
+        assert_eq!(node.getlock(1, key), format!(r#"["MISS", (nil), "T", 0, {ms}]"#));
     }
-    assert_eq!(node.getlock(1, "long LOCK 10m"), "[MISS, (nil), T, 0, 600000]");
+    assert_eq!(node.getlock(1, "long LOCK 10m"), r#"["MISS", (nil), "T", 0, 600000]"#);
     node.config("max-lock", "36500d").unwrap();
-    assert_eq!(node.getlock(1, "longest LOCK 36500d"), "[MISS, (nil), T, 0, 3153600000000]");
+    assert_eq!(node.getlock(1, "longest LOCK 36500d"), r#"["MISS", (nil), "T", 0, 3153600000000]"#);
 }
 
 #[test]
@@ -114,19 +114,23 @@ fn what_a_lock_of_rules_and_settings_may_be_is_bounded_and_what_was_accepted_bef
     let rules = r#"[{"name":"c","match":"c*","lock":"601s"}]"#;
     let error = "smartcache.rules: rule 'c': LOCK '601s' is too long: at most 10m (smartcache.max-lock)";
     assert_eq!(node.config("rules", rules).unwrap_err(), error);
-    assert_eq!(node.getlock(1, "k"), "[MISS, (nil), T, 0, 10000]", "nothing has changed");
+    assert_eq!(node.getlock(1, "k"), r#"["MISS", (nil), "T", 0, 10000]"#, "nothing has changed");
     node.config("max-lock", "1h").unwrap();
     node.config("lock", "20m").unwrap();
     node.config("rules", rules).unwrap();
     node.call("RULE SET r MATCH r* LOCK 30m");
     node.config("max-lock", "15s").unwrap();
     for key in ["other", "c", "r"] {
-        assert_eq!(node.getlock(1, key), "[MISS, (nil), T, 0, 15000]", "{key}");
+        assert_eq!(node.getlock(1, key), r#"["MISS", (nil), "T", 0, 15000]"#, "{key}");
     }
     assert!(node.call("RULE EXPLAIN r").contains("\"lock_ms\": 15000"));
     let now = node.now();
     node.state.load_setting(b"lock", b"1d", now).unwrap();
-    assert_eq!(node.getlock(1, "file"), "[MISS, (nil), T, 0, 15000]", "a file of an earlier version is no error");
+    assert_eq!(
+        node.getlock(1, "file"),
+        r#"["MISS", (nil), "T", 0, 15000]"#,
+        "a file of an earlier version is no error"
+    );
 }
 
 #[test]
@@ -165,9 +169,9 @@ fn a_replica_serves_what_needs_no_token_and_refuses_the_rest() {
     let (header, stored) = primary.written(b"k").unwrap();
     let mut node = TestNode::replica_at(1_001_000);
     node.obey(&[b"STORE", b"k", &header, &stored]);
-    assert_eq!(node.getlock(1, "k BETA 1000000 OWNER me"), r#"[HIT, "v", (nil), 5000, 0]"#);
+    assert_eq!(node.getlock(1, "k BETA 1000000 OWNER me"), r#"["HIT", "v", (nil), 5000, 0]"#);
     node.advance(4_999);
-    assert_eq!(node.getlock(1, "k BETA 1000000"), r#"[HIT, "v", (nil), 1, 0]"#, "a replica grants no early refresh");
+    assert_eq!(node.getlock(1, "k BETA 1000000"), r#"["HIT", "v", (nil), 1, 0]"#, "a replica grants no early refresh");
     node.advance(1);
     for line in ["GETLOCK k", "GETLOCK nothing WAIT 5"] {
         assert_eq!(node.refusal(line), "READONLY You can't write against a read only replica.");
@@ -191,12 +195,12 @@ fn a_damaged_value_is_loaded_by_the_holder_of_the_token() {
     for (ms, beta) in [(4_999, "0"), (4_999, "1000000"), (6_000, "0")] {
         let mut node = damaged(ms);
         let answer = node.getlock(1, &format!("z BETA {beta}"));
-        assert!(answer.starts_with("[MISS, (nil), T, 0, "), "after {ms} ms, beta {beta}: {answer}");
-        assert_eq!(node.getlock(2, "z"), "[BUSY, (nil), (nil), 0, 20]");
+        assert!(answer.starts_with(r#"["MISS", (nil), "T", 0, "#), "after {ms} ms, beta {beta}: {answer}");
+        assert_eq!(node.getlock(2, "z"), r#"["BUSY", (nil), (nil), 0, 20]"#);
         assert_eq!(node.getlock(3, "z WAIT 30"), "(waiting)");
         assert_eq!(node.getlock(4, "z WAIT 30"), "(waiting)");
         node.advance(10_000);
-        assert_eq!(node.late(), [(3, "[MISS, (nil), T, 0, 10000]".into())]);
+        assert_eq!(node.late(), [(3, r#"["MISS", (nil), "T", 0, 10000]"#.into())]);
     }
 }
 
@@ -211,13 +215,13 @@ fn a_store_serves_all_waiters() {
     }
     node.advance(500);
     node.call(&format!("SET k v EX 9 TOKEN {token}"));
-    let hit = |client| (client, r#"[HIT, "v", (nil), 9000, 0]"#.to_owned());
+    let hit = |client| (client, r#"["HIT", "v", (nil), 9000, 0]"#.to_owned());
     assert_eq!(node.late(), [hit(2), hit(3), hit(4)]);
     assert_eq!((node.stat("waits_served"), node.stat("waiters")), ("3".into(), "0".into()));
     let token = node.token("GETLOCK none");
     assert_eq!(node.getlock(2, "none WAIT 5"), "(waiting)");
     node.call(&format!("ABSENT none EX 9 TOKEN {token}"));
-    assert_eq!(node.late(), [(2, "[ABSENT, (nil), (nil), 9000, 0]".into())]);
+    assert_eq!(node.late(), [(2, r#"["ABSENT", (nil), (nil), 9000, 0]"#.into())]);
 }
 
 #[test]
@@ -232,7 +236,7 @@ fn each_waiter_gets_the_encoding_it_accepts() {
     let packed = format!("[\"zstd\", \"{}\"]", node.stored("z").unwrap().escape_ascii());
     let (plain, identity) = (format!("\"{long}\""), format!("[\"identity\", \"{long}\"]"));
     let answers = [(2, &plain), (3, &packed), (4, &identity), (5, &packed)]
-        .map(|(client, value)| (client, format!("[HIT, {value}, (nil), 9000, 0]")));
+        .map(|(client, value)| (client, format!(r#"["HIT", {value}, (nil), 9000, 0]"#)));
     assert_eq!(node.late(), answers);
 }
 
@@ -244,7 +248,7 @@ fn a_waiter_gets_busy_after_its_wait() {
     node.advance(1_499);
     assert!(node.late().is_empty());
     node.advance(1);
-    assert_eq!(node.late(), [(2, "[BUSY, (nil), (nil), 0, 1500]".into())]);
+    assert_eq!(node.late(), [(2, r#"["BUSY", (nil), (nil), 0, 1500]"#.into())]);
     assert_eq!((node.stat("waits_timed_out"), node.stat("busy")), ("1".into(), "1".into()));
 }
 
@@ -255,10 +259,10 @@ fn an_expired_lease_goes_to_the_first_waiter_before_any_new_reader() {
     assert_eq!(node.getlock(2, "k WAIT 9 LOCK 2"), "(waiting)");
     assert_eq!(node.getlock(3, "k WAIT 9 LOCK 3"), "(waiting)");
     node.advance(1_000);
-    assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 2000]".into())], "with its own LOCK");
-    assert_eq!(node.getlock(4, "k"), "[BUSY, (nil), (nil), 0, 20]");
+    assert_eq!(node.late(), [(2, r#"["MISS", (nil), "T", 0, 2000]"#.into())], "with its own LOCK");
+    assert_eq!(node.getlock(4, "k"), r#"["BUSY", (nil), (nil), 0, 20]"#);
     node.advance(2_000);
-    assert_eq!(node.late(), [(3, "[MISS, (nil), T, 0, 3000]".into())]);
+    assert_eq!(node.late(), [(3, r#"["MISS", (nil), "T", 0, 3000]"#.into())]);
     assert_eq!((node.stat("waits_promoted"), node.stat("leases_expired")), ("2".into(), "2".into()));
 }
 
@@ -268,8 +272,8 @@ fn a_reader_does_not_overtake_waiters_when_the_timer_is_late() {
     node.call("GETLOCK k LOCK 1");
     assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
     node.advance_clocks(1_500); // the timer has not run
-    assert_eq!(node.getlock(3, "k"), "[BUSY, (nil), (nil), 0, 20]");
-    assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
+    assert_eq!(node.getlock(3, "k"), r#"["BUSY", (nil), (nil), 0, 20]"#);
+    assert_eq!(node.late(), [(2, r#"["MISS", (nil), "T", 0, 10000]"#.into())]);
 }
 
 #[test]
@@ -280,7 +284,7 @@ fn no_waiter_gets_busy_for_an_expired_lease_when_the_timer_is_late() {
     assert_eq!(node.getlock(3, "k WAIT 3"), "(waiting)");
     node.advance_clocks(6_000); // the timer has not run
     node.tick();
-    let answers = [(2, "[MISS, (nil), T, 0, 10000]".into()), (3, "[BUSY, (nil), (nil), 0, 20]".into())];
+    let answers = [(2, r#"["MISS", (nil), "T", 0, 10000]"#.into()), (3, r#"["BUSY", (nil), (nil), 0, 20]"#.into())];
     assert_eq!(node.late(), answers);
 }
 
@@ -292,7 +296,7 @@ fn a_waiter_that_disconnects_is_passed_over() {
     assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
     node.disconnect(2);
     node.call(&format!("UNLOCK k {token}"));
-    assert_eq!(node.late(), [(3, "[MISS, (nil), T, 0, 10000]".into())]);
+    assert_eq!(node.late(), [(3, r#"["MISS", (nil), "T", 0, 10000]"#.into())]);
     assert_eq!((node.stat("waits_dropped"), node.stat("waits")), ("1".into(), "2".into()));
 }
 
@@ -301,7 +305,7 @@ fn a_holder_that_disconnects_keeps_its_lease_since_connections_are_pooled() {
     let mut node = node();
     let token = node.token("GETLOCK k");
     node.disconnect(1);
-    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 20]");
+    assert_eq!(node.getlock(2, "k"), r#"["BUSY", (nil), (nil), 0, 20]"#);
     assert_eq!(node.call_as(3, &format!("SET k v TOKEN {token}")), "OK");
 }
 
@@ -312,13 +316,13 @@ fn a_waiter_woken_after_the_value_is_gone_again_is_answered_as_a_new_request() {
     assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
     assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
     assert_eq!(node.call(&format!("SET k v EXAT 5 TOKEN {token}")), "OK", "its lifetime is already over");
-    assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())], "no waiter stays parked without a load");
+    assert_eq!(node.late(), [(2, r#"["MISS", (nil), "T", 0, 10000]"#.into())], "no waiter stays parked without a load");
     node.plain_list("k");
     node.advance(8_999);
     assert!(node.late().is_empty());
     node.call("DEL other"); // changes nothing for the waiters
     node.advance(1);
-    assert_eq!(node.late(), [(3, "[BUSY, (nil), (nil), 0, 20]".into())], "asking again, it gets WRONGTYPE");
+    assert_eq!(node.late(), [(3, r#"["BUSY", (nil), (nil), 0, 20]"#.into())], "asking again, it gets WRONGTYPE");
     assert_eq!(node.getlock(3, "k"), "(error) WRONGTYPE Operation against a key holding the wrong kind of value");
 }
 
@@ -328,8 +332,8 @@ fn no_waiter_gets_a_token_for_a_key_that_became_a_list() {
     let token = node.token("GETLOCK k");
     assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
     node.plain_list("k");
-    assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "LOST");
-    assert_eq!(node.late(), [(2, "[BUSY, (nil), (nil), 0, 20]".into())]);
+    assert_eq!(node.call(&format!("SET k v TOKEN {token}")), r#""LOST""#);
+    assert_eq!(node.late(), [(2, r#"["BUSY", (nil), (nil), 0, 20]"#.into())]);
     assert_eq!((node.stat("leases_granted"), node.stat("waits_dropped")), ("1".into(), "1".into()));
 }
 
@@ -338,11 +342,11 @@ fn in_multi_and_scripts_nothing_waits() {
     let mut node = node();
     node.call("GETLOCK k");
     node.server.may_wait = false;
-    assert_eq!(node.getlock(2, "k WAIT 9"), "[BUSY, (nil), (nil), 0, 20]");
+    assert_eq!(node.getlock(2, "k WAIT 9"), r#"["BUSY", (nil), (nil), 0, 20]"#);
     let mut node = aged(LIFE, 7_000);
     node.call("GETLOCK k");
     node.server.may_wait = false;
-    assert_eq!(node.getlock(2, "k WAIT 9"), r#"[STALE, "v", (nil), 0, 20]"#);
+    assert_eq!(node.getlock(2, "k WAIT 9"), r#"["STALE", "v", (nil), 0, 20]"#);
 }
 
 #[test]
@@ -351,7 +355,7 @@ fn no_more_callers_are_parked_than_max_waiters_allows() {
     node.config("max-waiters", "1").unwrap();
     node.call("GETLOCK k");
     assert_eq!(node.getlock(2, "k WAIT 1"), "(waiting)");
-    assert_eq!(node.getlock(3, "k WAIT 1"), "[BUSY, (nil), (nil), 0, 20]");
+    assert_eq!(node.getlock(3, "k WAIT 1"), r#"["BUSY", (nil), (nil), 0, 20]"#);
     node.advance(1_000);
     assert_eq!(node.getlock(3, "k WAIT 1"), "(waiting)");
 }
@@ -362,16 +366,16 @@ fn connections_never_wait_for_each_other_in_a_circle() {
     node.call_as(1, "GETLOCK a");
     assert_eq!(
         node.getlock(1, "a WAIT 9"),
-        "[BUSY, (nil), (nil), 0, 20]",
+        r#"["BUSY", (nil), (nil), 0, 20]"#,
         "a circle of one: several callers share a connection"
     );
     node.call_as(2, "GETLOCK b");
     assert_eq!(node.getlock(1, "b WAIT 9"), "(waiting)");
-    assert_eq!(node.getlock(2, "a WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "a circle of two");
+    assert_eq!(node.getlock(2, "a WAIT 9"), r#"["BUSY", (nil), (nil), 0, 20]"#, "a circle of two");
     node.call_as(3, "GETLOCK c");
     assert_eq!(node.getlock(2, "c WAIT 9"), "(waiting)");
-    assert_eq!(node.getlock(3, "a WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "a circle of three");
-    assert_eq!(node.getlock(3, "b WAIT 9"), "[BUSY, (nil), (nil), 0, 20]");
+    assert_eq!(node.getlock(3, "a WAIT 9"), r#"["BUSY", (nil), (nil), 0, 20]"#, "a circle of three");
+    assert_eq!(node.getlock(3, "b WAIT 9"), r#"["BUSY", (nil), (nil), 0, 20]"#);
     assert_eq!(node.getlock(4, "a WAIT 9"), "(waiting)", "a connection without a lease may wait for any key");
 }
 
@@ -382,7 +386,7 @@ fn a_circle_that_no_longer_exists_blocks_no_wait() {
     node.call_as(2, "GETLOCK b LOCK 1");
     assert_eq!(node.getlock(1, "b WAIT 9"), "(waiting)");
     node.advance(1_000);
-    assert_eq!(node.late(), [(1, "[MISS, (nil), T, 0, 10000]".into())]);
+    assert_eq!(node.late(), [(1, r#"["MISS", (nil), "T", 0, 10000]"#.into())]);
     assert_eq!(node.getlock(2, "a WAIT 9"), "(waiting)");
 }
 
@@ -394,9 +398,9 @@ fn an_owner_gets_its_token_again_and_no_other_caller_does() {
     let token = node.token("GETLOCK k LOCK 10 OWNER me");
     node.advance(4_000);
     assert_eq!(node.token("GETLOCK k LOCK 99 WAIT 5 OWNER me"), token, "whatever LOCK it gives now");
-    assert_eq!(node.getlock(2, "k LOCK 99 OWNER me"), "[MISS, (nil), T, 0, 6000]");
-    assert_eq!(node.getlock(3, "k OWNER you"), "[BUSY, (nil), (nil), 0, 4000]");
-    assert_eq!(node.getlock(3, "k"), "[BUSY, (nil), (nil), 0, 4000]");
+    assert_eq!(node.getlock(2, "k LOCK 99 OWNER me"), r#"["MISS", (nil), "T", 0, 6000]"#);
+    assert_eq!(node.getlock(3, "k OWNER you"), r#"["BUSY", (nil), (nil), 0, 4000]"#);
+    assert_eq!(node.getlock(3, "k"), r#"["BUSY", (nil), (nil), 0, 4000]"#);
     node.advance(6_000);
     assert_ne!(node.token("GETLOCK k OWNER me"), token, "its lease has ended");
     assert_eq!(node.stat("leases_granted"), "2");
@@ -408,7 +412,7 @@ fn an_owner_gets_its_early_token_again_even_when_the_value_is_stale_by_then() {
     let token = node.token("GETLOCK k BETA 1000000 OWNER me");
     assert_eq!(node.token("GETLOCK k BETA 0 OWNER me"), token);
     node.advance(1);
-    assert_eq!(node.getlock(2, "k OWNER me"), r#"[STALE, "v", T, 0, 2999]"#);
+    assert_eq!(node.getlock(2, "k OWNER me"), r#"["STALE", "v", "T", 0, 2999]"#);
     assert_eq!(node.stat("leases_granted"), "2");
 }
 
@@ -416,10 +420,10 @@ fn an_owner_gets_its_early_token_again_even_when_the_value_is_stale_by_then() {
 fn an_owner_that_reconnects_holds_the_lease_on_the_new_connection() {
     let mut node = node();
     node.call_as(1, "GETLOCK a OWNER me");
-    assert_eq!(node.getlock(2, "a OWNER me"), "[MISS, (nil), T, 0, 10000]");
+    assert_eq!(node.getlock(2, "a OWNER me"), r#"["MISS", (nil), "T", 0, 10000]"#);
     node.call_as(3, "GETLOCK b");
     assert_eq!(node.getlock(2, "b WAIT 9"), "(waiting)");
-    assert_eq!(node.getlock(3, "a WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "it would close a circle");
+    assert_eq!(node.getlock(3, "a WAIT 9"), r#"["BUSY", (nil), (nil), 0, 20]"#, "it would close a circle");
 }
 
 // ---------------------------------------------------------------- early refresh
@@ -464,9 +468,9 @@ fn there_is_no_early_refresh_in_the_first_half_of_a_lifetime_or_without_beta() {
     assert_eq!(should_refresh_early(10_000, 1, " BETA 0", 500), 0);
     let mut node = aged("PX 5000", 4_999);
     node.config("beta", "0").unwrap();
-    assert_eq!(node.getlock(1, "k"), r#"[HIT, "v", (nil), 1, 0]"#);
+    assert_eq!(node.getlock(1, "k"), r#"["HIT", "v", (nil), 1, 0]"#);
     node.call("RULE SET r MATCH k BETA 1000000");
-    assert_eq!(node.getlock(1, "k"), r#"[HIT, "v", T, 1, 3000]"#, "the rule's beta comes before the setting's");
+    assert_eq!(node.getlock(1, "k"), r#"["HIT", "v", "T", 1, 3000]"#, "the rule's beta comes before the setting's");
 }
 
 #[test]
@@ -483,23 +487,23 @@ fn without_a_measured_load_there_is_no_early_refresh() {
         let line = store(&mut node);
         assert_eq!(node.call(&line), "OK");
         node.advance(4_999);
-        assert_eq!(node.getlock(1, "k BETA 1000000"), r#"[HIT, "v", (nil), 1, 0]"#, "{line}");
+        assert_eq!(node.getlock(1, "k BETA 1000000"), r#"["HIT", "v", (nil), 1, 0]"#, "{line}");
     }
 }
 
 #[test]
 fn one_caller_at_a_time_refreshes_early_under_a_short_lease() {
     let mut node = aged(LIFE, 4_000);
-    assert_eq!(node.getlock(1, "k LOCK 60 BETA 1000000"), r#"[HIT, "v", T, 1000, 3000]"#, "three load times");
+    assert_eq!(node.getlock(1, "k LOCK 60 BETA 1000000"), r#"["HIT", "v", "T", 1000, 3000]"#, "three load times");
     assert_eq!(node.inspect("k", "lease"), "\"early\"");
-    assert_eq!(node.getlock(2, "k BETA 1000000"), r#"[HIT, "v", (nil), 1000, 0]"#);
+    assert_eq!(node.getlock(2, "k BETA 1000000"), r#"["HIT", "v", (nil), 1000, 0]"#);
     let mut node = aged(LIFE, 4_000);
-    assert_eq!(node.getlock(1, "k LOCK 0.2 BETA 1000000"), r#"[HIT, "v", T, 1000, 200]"#, "never longer than LOCK");
+    assert_eq!(node.getlock(1, "k LOCK 0.2 BETA 1000000"), r#"["HIT", "v", "T", 1000, 200]"#, "never longer than LOCK");
     let mut quick = TestNode::at(1_000_000);
     let token = quick.token("GETLOCK k");
     quick.call(&format!("SET k v PX 5000 TOKEN {token}"));
     quick.advance(4_999);
-    assert_eq!(quick.getlock(1, "k BETA 1000000"), r#"[HIT, "v", T, 1, 1000]"#, "at least a second");
+    assert_eq!(quick.getlock(1, "k BETA 1000000"), r#"["HIT", "v", "T", 1, 1000]"#, "at least a second");
 }
 
 #[test]
@@ -507,10 +511,10 @@ fn an_early_lease_that_outlasts_freshness_is_the_lease_of_the_key() {
     let mut node = aged("EX 5", 4_000);
     let token = node.token("GETLOCK k BETA 1000000");
     node.advance(1_000);
-    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 1000]", "or two callers would load at once");
+    assert_eq!(node.getlock(2, "k"), r#"["BUSY", (nil), (nil), 0, 1000]"#, "or two callers would load at once");
     assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
     node.advance(2_000);
-    let next = [(3, "[MISS, (nil), T, 0, 10000]".into())];
+    let next = [(3, r#"["MISS", (nil), "T", 0, 10000]"#.into())];
     assert_eq!(node.late(), next, "a client that ignores its token delays no waiter for long");
     assert_eq!(node.call(&format!("SET k w EX 5 TOKEN {token}")), "OK", "a load that outlives its lease is stored");
     assert_eq!((node.stat("leases_early"), node.stat("fills_late")), ("1".into(), "1".into()));
@@ -526,11 +530,11 @@ fn fills_caps_the_loads_of_a_rule_and_a_refused_caller_does_not_wait() {
     node.advance(3_000);
     let first = node.token("GETLOCK r1");
     node.call("GETLOCK r2");
-    assert_eq!(node.getlock(3, "r3 WAIT 9"), r#"[STALE, "v", (nil), 0, 20]"#);
-    assert_eq!(node.getlock(3, "r4 WAIT 9"), "[BUSY, (nil), (nil), 0, 20]", "no load to wait for");
-    assert_eq!(node.getlock(3, "k"), "[MISS, (nil), T, 0, 10000]", "other keys are not affected");
+    assert_eq!(node.getlock(3, "r3 WAIT 9"), r#"["STALE", "v", (nil), 0, 20]"#);
+    assert_eq!(node.getlock(3, "r4 WAIT 9"), r#"["BUSY", (nil), (nil), 0, 20]"#, "no load to wait for");
+    assert_eq!(node.getlock(3, "k"), r#"["MISS", (nil), "T", 0, 10000]"#, "other keys are not affected");
     node.call(&format!("SET r1 v TOKEN {first}"));
-    assert_eq!(node.getlock(3, "r4"), "[MISS, (nil), T, 0, 10000]");
+    assert_eq!(node.getlock(3, "r4"), r#"["MISS", (nil), "T", 0, 10000]"#);
 }
 
 #[test]
@@ -547,7 +551,7 @@ fn waiters_are_answered_when_a_limit_forbids_the_next_lease() {
     node.call_as(9, "GETLOCK k");
     node.config("max-leases", "1").unwrap();
     node.call(&format!("UNLOCK r1 {token}"));
-    let busy = |client| (client, "[BUSY, (nil), (nil), 0, 20]".to_owned());
+    let busy = |client| (client, r#"["BUSY", (nil), (nil), 0, 20]"#.to_owned());
     assert_eq!(node.late(), [busy(2), busy(3)]);
     assert_eq!(node.stat("waits_dropped"), "2");
 }
@@ -558,9 +562,9 @@ fn max_leases_counts_live_leases_only() {
     node.config("max-leases", "2").unwrap();
     node.call("GETLOCK a LOCK 1");
     node.call("GETLOCK b LOCK 5");
-    assert_eq!(node.getlock(1, "c WAIT 5"), "[BUSY, (nil), (nil), 0, 20]");
+    assert_eq!(node.getlock(1, "c WAIT 5"), r#"["BUSY", (nil), (nil), 0, 20]"#);
     node.advance(1_000);
-    assert_eq!(node.getlock(1, "c"), "[MISS, (nil), T, 0, 10000]", "expired leases do not count");
+    assert_eq!(node.getlock(1, "c"), r#"["MISS", (nil), "T", 0, 10000]"#, "expired leases do not count");
 }
 
 #[test]
@@ -568,7 +572,7 @@ fn there_is_no_early_refresh_beyond_the_limits() {
     let mut node = aged(LIFE, 4_999);
     node.config("max-leases", "1").unwrap();
     node.call("GETLOCK other");
-    assert_eq!(node.getlock(1, "k BETA 1000000"), r#"[HIT, "v", (nil), 1, 0]"#);
+    assert_eq!(node.getlock(1, "k BETA 1000000"), r#"["HIT", "v", (nil), 1, 0]"#);
 }
 
 // ---------------------------------------------------------------- flushes, roles, clocks, counters
@@ -585,9 +589,9 @@ fn after_a_flush_the_first_waiter_loads_and_older_loads_are_stale() {
         node.as_node().wake_waiters(crate::cache::Key::named(&name));
     }
     node.tick();
-    assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
-    assert_eq!(node.call(&format!("SET k v TOKEN {old}")), "STALE");
-    assert_eq!(node.call(&format!("SET k2 v SINCE {}", stamp.trim_matches('"'))), "STALE");
+    assert_eq!(node.late(), [(2, r#"["MISS", (nil), "T", 0, 10000]"#.into())]);
+    assert_eq!(node.call(&format!("SET k v TOKEN {old}")), r#""STALE""#);
+    assert_eq!(node.call(&format!("SET k2 v SINCE {}", stamp.trim_matches('"'))), r#""STALE""#);
     assert_eq!((node.dbsize(), node.stat("leases_voided")), (0, "1".into()));
     assert!(node.late().is_empty(), "the new load goes on");
 }
@@ -613,7 +617,7 @@ fn a_change_of_role_ends_leases_and_back_offs_and_answers_all_waiters() {
     let now = node.now();
     node.state.reset_leases([9; 16], now);
     node.tick();
-    let busy = |client| (client, "[BUSY, (nil), (nil), 0, 1]".to_owned());
+    let busy = |client| (client, r#"["BUSY", (nil), (nil), 0, 1]"#.to_owned());
     assert_eq!(node.late(), [busy(2), busy(3)]);
     for line in [
         format!("SET k v TOKEN {token}"),
@@ -621,12 +625,12 @@ fn a_change_of_role_ends_leases_and_back_offs_and_answers_all_waiters() {
         format!("ABSENT k TOKEN {token}"),
         format!("SET failed v TOKEN {failed}"),
     ] {
-        assert_eq!(node.call(&line), "LOST", "{line}");
+        assert_eq!(node.call(&line), r#""LOST""#, "{line}");
     }
     assert_eq!(node.call(&format!("UNLOCK k {token} BACKOFF 9")), "0");
     assert_eq!(node.call(&format!("EXTEND k {token} 9")), "0");
     assert!(node.state.leases.is_idle());
-    assert_eq!(node.getlock(4, "failed"), "[MISS, (nil), T, 0, 10000]", "the next reader loads");
+    assert_eq!(node.getlock(4, "failed"), r#"["MISS", (nil), "T", 0, 10000]"#, "the next reader loads");
     assert_eq!((node.stat("waits_dropped"), node.stat("fills_unknown")), ("2".into(), "3".into()));
 }
 
@@ -642,9 +646,9 @@ fn a_wall_clock_that_is_set_moves_no_lease_and_no_wait() {
         node.advance(1_999);
         assert!(node.late().is_empty());
         node.advance(1);
-        assert_eq!(node.late(), [(2, "[BUSY, (nil), (nil), 0, 1000]".into())]);
+        assert_eq!(node.late(), [(2, r#"["BUSY", (nil), (nil), 0, 1000]"#.into())]);
         assert_eq!(node.call(&format!("SET k v EX 5 TOKEN {token}")), "OK");
-        assert_eq!(node.getlock(3, "k"), r#"[HIT, "v", (nil), 5000, 0]"#);
+        assert_eq!(node.getlock(3, "k"), r#"["HIT", "v", (nil), 5000, 0]"#);
         assert_eq!(node.stat("origin_ms"), "2000");
     }
 }
@@ -735,7 +739,7 @@ fn a_waiter_that_gets_a_token_is_a_miss_with_its_present_reason() {
         node.call("GETLOCK k LOCK 1");
         assert_eq!(node.getlock(2, "k WAIT 5"), "(waiting)");
         node.advance(1_000);
-        assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
+        assert_eq!(node.late(), [(2, r#"["MISS", (nil), "T", 0, 10000]"#.into())]);
         assert_eq!(node.stat(reason), "2", "{line}");
     }
 }
@@ -752,19 +756,23 @@ fn held_up() -> (TestNode, String) {
 
 #[test]
 fn after_a_stall_waiters_that_timed_out_get_no_lease() {
-    let busy = || (2, "[BUSY, (nil), (nil), 0, 20]".to_owned());
+    let busy = || (2, r#"["BUSY", (nil), (nil), 0, 20]"#.to_owned());
     let (mut node, _) = held_up();
     node.tick();
-    assert_eq!(node.late(), [busy(), (3, "[MISS, (nil), T, 0, 10000]".into())]);
+    assert_eq!(node.late(), [busy(), (3, r#"["MISS", (nil), "T", 0, 10000]"#.into())]);
     assert_eq!((node.stat("waits_timed_out"), node.stat("waits_promoted")), ("1".into(), "1".into()));
     for line in ["GETLOCK k", "UNLOCK k {}", "EXTEND k {} 5", "DEL k", "SET k v TTL 0 TOKEN {}"] {
         let (mut node, token) = held_up();
         node.call(&line.replace("{}", &token));
-        assert_eq!(node.late()[..2], [busy(), (3, "[MISS, (nil), T, 0, 10000]".into())], "before the timers: {line}");
+        assert_eq!(
+            node.late()[..2],
+            [busy(), (3, r#"["MISS", (nil), "T", 0, 10000]"#.into())],
+            "before the timers: {line}"
+        );
     }
     let (mut node, _) = held_up();
     node.call("SET k v EX 5");
-    let served = "[HIT, \"v\", (nil), 5000, 0]".to_owned();
+    let served = r#"["HIT", "v", (nil), 5000, 0]"#.to_owned();
     assert_eq!(node.late(), [(2, served.clone()), (3, served)], "what is there is served all the same");
 }
 
@@ -776,7 +784,7 @@ fn after_a_stall_in_which_all_waiters_timed_out_the_next_reader_gets_the_lease()
     assert_eq!(node.getlock(2, "k WAIT 400ms OWNER me"), "(waiting)");
     node.advance_clocks(1_500);
     node.tick();
-    assert_eq!(node.late(), [(2, r#"[STALE, "v", (nil), 0, 20]"#.to_owned())]);
+    assert_eq!(node.late(), [(2, r#"["STALE", "v", (nil), 0, 20]"#.to_owned())]);
     assert_eq!((node.stat("leases"), node.stat("leases_refused")), ("0".into(), "0".into()));
-    assert_eq!(node.getlock(3, "k"), "[MISS, (nil), T, 0, 10000]");
+    assert_eq!(node.getlock(3, "k"), r#"["MISS", (nil), "T", 0, 10000]"#);
 }

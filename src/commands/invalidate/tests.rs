@@ -34,7 +34,7 @@ fn entries_with_the_tag_are_dead_at_once_and_others_stay() {
     assert_eq!(node.effects, ["replicate mark", "signal smartcache:tag:t"]);
     assert_eq!(node.call("MGET a b c"), r#"[(nil), "1", (nil)]"#);
     assert_eq!(node.call("GET a STALE"), "(nil)", "not even inside a window");
-    assert_eq!(node.call("GET c STATE"), "[MISS, (nil), (nil), 0, 0]");
+    assert_eq!(node.call("GET c STATE"), r#"["MISS", (nil), (nil), 0, 0]"#);
     assert_eq!(node.call("MISSING a b c"), r#"["a", "c"]"#);
     assert_eq!((node.inspect("a", "state"), node.stat("misses_invalidated")), ("\"dead\"".into(), "4".into()));
     assert_eq!((node.call("TOUCH a"), node.call("STALE a"), node.call("DEL a")), ("0".into(), "0".into(), "0".into()));
@@ -82,7 +82,7 @@ fn an_invalidation_passed_on_runs_with_this_nodes_stamp_and_without_a_permission
     assert_eq!(node.effects, ["replicate mark", "signal smartcache:tag:t"]);
     assert!(node.passed_on.is_empty(), "it is not passed on again");
     assert_eq!(node.call("GET k STALE"), "(nil)");
-    assert_eq!(node.call(&format!("SET other late TOKEN {token} TAGS 1 t")), "STALE");
+    assert_eq!(node.call(&format!("SET other late TOKEN {token} TAGS 1 t")), r#""STALE""#);
     node.receive("SMARTCACHE.INVALIDATE ALL");
     let sent = node.replicated[0].clone();
     node.obey(&sent.iter().map(Vec::as_slice).collect::<Vec<_>>());
@@ -126,7 +126,7 @@ fn soft_keeps_the_windows_which_count_from_then() {
     assert_eq!(node.call("INVALIDATE TAGS 1 t SOFT"), "2");
     assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), "\"v\"".into()));
     assert_eq!(node.call("GET bare STALE"), "(nil)");
-    assert!(node.call("GETLOCK k").starts_with("[STALE, \"v\", "));
+    assert!(node.call("GETLOCK k").starts_with(r#"["STALE", "v", "#));
     node.advance(5_000);
     assert_eq!(node.inspect("k", "state"), "\"stale\"", "inside SIE");
     node.advance(4_000);
@@ -176,7 +176,7 @@ fn a_load_begun_before_is_stale_even_when_only_the_fill_names_the_tag() {
         let mut node = node();
         let token = node.token("GETLOCK k");
         assert_eq!(node.call(&format!("INVALIDATE TAGS 1 nobodys{how}")), "0");
-        assert_eq!(load(&mut node, &token, "SWR 100 TAGS 1 nobodys"), "STALE");
+        assert_eq!(load(&mut node, &token, "SWR 100 TAGS 1 nobodys"), r#""STALE""#);
         assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), kept.into()));
         let token = node.token("GETLOCK k");
         assert_eq!(load(&mut node, &token, "TAGS 1 nobodys"), "OK", "a load begun afterwards is trusted");
@@ -189,7 +189,7 @@ fn a_load_begun_before_is_stale_by_a_tag_of_its_rule() {
     node.call("RULE SET r MATCH k* TAG of-rule");
     let token = node.token("GETLOCK k");
     node.call("INVALIDATE TAGS 1 of-rule");
-    assert_eq!(load(&mut node, &token, ""), "STALE");
+    assert_eq!(load(&mut node, &token, ""), r#""STALE""#);
 }
 
 #[test]
@@ -197,10 +197,10 @@ fn a_batch_with_since_is_checked_as_well() {
     let mut node = node();
     let since = node.call("STAMP").replace('"', "");
     node.call("INVALIDATE TAGS 1 t");
-    assert_eq!(node.call(&format!("SET k v SINCE {since} TAGS 1 t")), "STALE");
+    assert_eq!(node.call(&format!("SET k v SINCE {since} TAGS 1 t")), r#""STALE""#);
     assert_eq!(node.call(&format!("SET other v SINCE {since}")), "OK");
     node.call("INVALIDATE ALL");
-    assert_eq!(node.call(&format!("SET third v SINCE {since}")), "STALE");
+    assert_eq!(node.call(&format!("SET third v SINCE {since}")), r#""STALE""#);
 }
 
 #[test]
@@ -210,8 +210,8 @@ fn all_ends_the_leases_and_the_first_waiter_loads_next() {
     assert_eq!(node.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
     node.call("INVALIDATE ALL");
     let answers = node.late_answers();
-    assert!(answers.len() == 1 && answers[0].1.starts_with("[MISS, "), "{answers:?}");
-    assert_eq!(load(&mut node, &token, ""), "STALE", "unless the new lease has been filled");
+    assert!(answers.len() == 1 && answers[0].1.starts_with(r#"["MISS", "#), "{answers:?}");
+    assert_eq!(load(&mut node, &token, ""), r#""STALE""#, "unless the new lease has been filled");
 }
 
 #[test]
@@ -221,8 +221,8 @@ fn a_stale_fill_wakes_the_first_waiter() {
     assert_eq!(node.call_as(2, "GETLOCK k WAIT 5"), "(waiting)");
     node.call("INVALIDATE TAGS 1 t");
     assert!(node.late_answers().is_empty(), "the waiter waits until the holder's fill");
-    assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE");
-    assert!(node.late_answers()[0].1.starts_with("[MISS, "));
+    assert_eq!(load(&mut node, &token, "TAGS 1 t"), r#""STALE""#);
+    assert!(node.late_answers()[0].1.starts_with(r#"["MISS", "#));
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_load_begun_inside_a_guard_is_not_trusted() {
         node.call(&format!("INVALIDATE {what}")); // a second one does not shorten the guard
         node.advance(4_999);
         let token = node.token("GETLOCK k");
-        assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE");
+        assert_eq!(load(&mut node, &token, "TAGS 1 t"), r#""STALE""#);
         node.advance(1);
         let token = node.token("GETLOCK k");
         assert_eq!(load(&mut node, &token, "TAGS 1 t"), "OK");
@@ -245,7 +245,7 @@ fn the_guard_defaults_to_the_setting() {
     let mut node = node();
     node.advance(10_000);
     node.config("guard", "2").unwrap();
-    for (words, answer) in [("", "STALE"), (" GUARD 0", "OK")] {
+    for (words, answer) in [("", r#""STALE""#), (" GUARD 0", "OK")] {
         node.call(&format!("INVALIDATE TAGS 1 t{words}"));
         let token = node.token("GETLOCK k");
         assert_eq!(load(&mut node, &token, "TAGS 1 t"), answer);
@@ -276,7 +276,7 @@ fn a_dropped_mark_raises_the_stamp_below_which_loads_are_not_trusted() {
     let now = node.now();
     node.state.reap(100, now);
     assert!(node.state.tags.known(b"t").is_none(), "unused tags leave nothing behind");
-    assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE");
+    assert_eq!(load(&mut node, &token, "TAGS 1 t"), r#""STALE""#);
 }
 
 #[test]
@@ -349,8 +349,8 @@ fn beyond_max_tags_a_new_tag_hits_nothing_and_loads_that_might_carry_it_are_not_
     node.call("INVALIDATE TAGS 1 another GUARD 5");
     let inside = node.token("GETLOCK inside");
     assert_eq!(node.call("GET a"), "\"v\"", "an entry without the tag is not affected");
-    assert_eq!(load(&mut node, &before, ""), "STALE");
-    assert_eq!(node.call(&format!("SET inside v TOKEN {inside}")), "STALE");
+    assert_eq!(load(&mut node, &before, ""), r#""STALE""#);
+    assert_eq!(node.call(&format!("SET inside v TOKEN {inside}")), r#""STALE""#);
     node.advance(5_000);
     let after = node.token("GETLOCK k");
     assert_eq!(load(&mut node, &after, ""), "OK");
@@ -434,7 +434,7 @@ fn a_load_begun_inside_a_guard_is_not_trusted_after_its_mark_is_dropped() {
         let now = node.now();
         node.state.reap(100, now);
         assert_eq!(node.stat("prefixes_invalidated"), "0");
-        assert_eq!(load(&mut node, &token, "TAGS 1 t"), "STALE", "{what}");
+        assert_eq!(load(&mut node, &token, "TAGS 1 t"), r#""STALE""#, "{what}");
     }
 }
 
@@ -483,7 +483,7 @@ fn after_a_wall_clock_days_ahead_is_corrected_every_entry_can_be_invalidated() {
     assert!(node.state.clock.is_astray(now));
     node.state.start_epoch([2; 16], now);
     assert_eq!(node.call("MGET before hit meanwhile"), r#"["v", (nil), (nil)]"#);
-    assert_eq!(load(&mut node, &token, ""), "LOST");
+    assert_eq!(load(&mut node, &token, ""), r#""LOST""#);
     node.call("SET after v TAGS 2 t u");
     assert_eq!(node.call("GET after"), "\"v\"");
     let token = node.token("GETLOCK k");
@@ -560,7 +560,7 @@ fn too_many_prefixes_or_patterns_become_a_mark_of_the_database_of_the_same_kind_
             node.call(&format!("INVALIDATE {kind} 1 second"));
             assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), kept.into()), "{kind}{how}");
             let token = node.token("GETLOCK new");
-            assert_eq!(node.call(&format!("SET new v TOKEN {token}")), "STALE");
+            assert_eq!(node.call(&format!("SET new v TOKEN {token}")), r#""STALE""#);
             node.call("SET k w");
             assert_eq!(node.call("GET k"), "\"w\"", "an entry stored later is not affected");
         }
@@ -586,7 +586,7 @@ fn a_flush_distrusts_loads_in_flight_and_keeps_the_clock() {
         let before = node.state.clock.last();
         node.set_clock(1);
         node.flush(all);
-        assert_eq!(load(&mut node, &token, "SWR 50"), "STALE");
+        assert_eq!(load(&mut node, &token, "SWR 50"), r#""STALE""#);
         assert_eq!((node.dbsize(), node.state.clock.last() > before), (0, true));
     }
 }
@@ -887,7 +887,7 @@ fn a_stale_copy_stored_after_its_tag_was_invalidated_leaves_the_counts_exact() {
     node.call("SET b v TAGS 1 t");
     let token = node.token("GETLOCK k");
     node.call("INVALIDATE TAGS 1 t SOFT");
-    assert_eq!(load(&mut node, &token, "SWR 100 TAGS 1 t"), "STALE");
+    assert_eq!(load(&mut node, &token, "SWR 100 TAGS 1 t"), r#""STALE""#);
     node.call("DEL k");
     assert_eq!(node.call("INVALIDATE ALL"), "0", "b was invalidated before, k is deleted");
 }

@@ -283,7 +283,7 @@ fn a_large_value_is_compressed_by_a_worker_after_the_reply() {
     assert_eq!(node.inspect("k", "codec"), "\"zstd\"");
     assert_eq!(
         node.call("GET k STALE STATE"),
-        format!("[STALE, \"{over}\", (nil), 0, 0]"),
+        format!(r#"["STALE", "{over}", (nil), 0, 0]"#),
         "it became stale meanwhile"
     );
     assert_eq!((node.inspect("k", "tags"), node.expire_at("k")), ("[\"t\"]".into(), Some(1_010_000)));
@@ -414,7 +414,7 @@ fn loading() -> (TestNode, String) {
 
 /// The late reply when the first waiter gets the next lease.
 fn next() -> [(u64, String); 1] {
-    [(2, "[MISS, (nil), T, 0, 10000]".into())]
+    [(2, r#"["MISS", (nil), "T", 0, 10000]"#.into())]
 }
 
 #[test]
@@ -440,7 +440,7 @@ fn a_load_that_outlives_its_lease_is_stored() {
     assert_eq!(node.getlock(3, "k WAIT 60"), "(waiting)");
     node.advance(1_000);
     assert_eq!(node.call(&format!("SMARTCACHE.SET k slow EX 9 TOKEN {first}")), "OK");
-    assert_eq!(node.late(), [(3, r#"[HIT, "slow", (nil), 9000, 0]"#.into())]);
+    assert_eq!(node.late(), [(3, r#"["HIT", "slow", (nil), 9000, 0]"#.into())]);
     assert_eq!(
         (node.inspect("k", "load_ms"), node.stat("fills_late")),
         ("(nil)".into(), "1".into()),
@@ -457,7 +457,7 @@ fn a_fill_never_replaces_one_that_was_granted_later() {
     node.advance(1_000);
     let second = node.token("GETLOCK k");
     assert_eq!(node.call(&format!("SMARTCACHE.SET k second EX 1 TOKEN {second}")), "OK");
-    assert_eq!(node.call(&format!("SMARTCACHE.SET k first TOKEN {first}")), "LOST");
+    assert_eq!(node.call(&format!("SMARTCACHE.SET k first TOKEN {first}")), r#""LOST""#);
     assert_eq!(node.call("GET k"), "\"second\"");
 }
 
@@ -478,7 +478,7 @@ fn an_older_load_is_lost_even_when_the_newer_value_is_gone_again() {
             node.call(newer);
             vanish(&mut node);
             node.advance(1_000);
-            assert_eq!(node.call(&format!("SMARTCACHE.SET k older TOKEN {token}")), "LOST", "{nth}, {newer}");
+            assert_eq!(node.call(&format!("SMARTCACHE.SET k older TOKEN {token}")), r#""LOST""#, "{nth}, {newer}");
             assert_eq!(node.dbsize(), 0);
         }
     }
@@ -489,10 +489,10 @@ fn a_set_without_a_token_ends_the_lease_of_the_key() {
     for line in ["SET k w EX 9", "MSET 2 other x k w EX 9", "SET k w EX 9 NX"] {
         let (mut node, token) = loading();
         node.call(line);
-        let hit = |client| (client, r#"[HIT, "w", (nil), 9000, 0]"#.to_owned());
+        let hit = |client| (client, r#"["HIT", "w", (nil), 9000, 0]"#.to_owned());
         assert_eq!(node.late(), [hit(2), hit(3)], "{line}");
         assert_eq!((node.stat("leases"), node.stat("leases_voided")), ("0".into(), "1".into()));
-        assert_eq!(node.call(&format!("SMARTCACHE.SET k v {token}")), "LOST");
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k v {token}")), r#""LOST""#);
         assert_eq!((node.call("GET k"), node.stat("fills_late")), ("\"w\"".into(), "1".into()));
     }
     let (mut node, token) = loading();
@@ -508,7 +508,7 @@ fn an_entry_from_another_node_counts_as_written_now_whatever_its_stamp() {
     let (mut node, token) = loading();
     assert_eq!(node.call_words(&[b"STORE", b"k", &header, &stored]), "OK");
     assert_eq!(node.late().len(), 2);
-    assert_eq!(node.call(&format!("SMARTCACHE.SET k v {token}")), "LOST");
+    assert_eq!(node.call(&format!("SMARTCACHE.SET k v {token}")), r#""LOST""#);
     assert_eq!(node.call("GET k"), "\"theirs\"");
     node.call("DEL k");
     let token = node.token("GETLOCK k");
@@ -525,10 +525,10 @@ fn a_native_write_is_not_overwritten_by_an_older_load() {
             } else {
                 node.plain_set("k", "t", None)
             }
-            assert_eq!(node.call(&format!("SMARTCACHE.{line} {token}")), "LOST");
+            assert_eq!(node.call(&format!("SMARTCACHE.{line} {token}")), r#""LOST""#);
             assert_eq!(node.stat("fills_lost"), "1");
             let state = if list { "BUSY" } else { "HIT" };
-            assert!(node.late().iter().all(|(_, answer)| answer.starts_with(&format!("[{state}"))));
+            assert!(node.late().iter().all(|(_, answer)| answer.starts_with(&format!("[\"{state}\", "))));
             assert_eq!(node.stat("waiters"), "0");
         }
     }
@@ -541,8 +541,8 @@ fn a_load_whose_key_was_deleted_is_dropped_and_the_first_waiter_loads() {
     node.late();
     let early = node.token("GETLOCK other");
     node.call("DEL k other");
-    assert_eq!(node.call(&format!("SMARTCACHE.SET k v SWR 60 SIE 60 {token}")), "LOST", "overtaken, then deleted");
-    assert_eq!(node.call(&format!("SMARTCACHE.SET other v SWR 60 SIE 60 TOKEN {early}")), "STALE");
+    assert_eq!(node.call(&format!("SMARTCACHE.SET k v SWR 60 SIE 60 {token}")), r#""LOST""#, "overtaken, then deleted");
+    assert_eq!(node.call(&format!("SMARTCACHE.SET other v SWR 60 SIE 60 TOKEN {early}")), r#""STALE""#);
     assert_eq!(node.dbsize(), 0, "a dead value is not kept, whatever its windows");
     assert!(node.effects.is_empty());
 }
@@ -553,8 +553,8 @@ fn a_load_whose_key_was_made_stale_is_kept_for_what_is_left_of_its_windows() {
     node.call("STALE k");
     assert_eq!(node.late(), next(), "the lease of a distrusted load has ended");
     node.advance(1_000);
-    assert_eq!(node.call(&format!("SMARTCACHE.SET k v EX 60 SWR 3 {token}")), "STALE");
-    assert_eq!(node.late(), [(3, r#"[STALE, "v", (nil), 0, 1000]"#.into())]);
+    assert_eq!(node.call(&format!("SMARTCACHE.SET k v EX 60 SWR 3 {token}")), r#""STALE""#);
+    assert_eq!(node.late(), [(3, r#"["STALE", "v", (nil), 0, 1000]"#.into())]);
     assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), "\"v\"".into()));
     assert_eq!((node.expire_at("k"), node.stat("fills_late")), (Some(1_004_000), "1".into()));
     node.set_clock(500_000);
@@ -571,12 +571,12 @@ fn a_stale_load_without_a_window_left_is_dropped() {
         let (mut node, token) = loading();
         node.call("STALE k");
         node.advance(1_000);
-        assert_eq!(node.call(&format!("SMARTCACHE.SET k v {life} {token}")), "STALE", "{life}");
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k v {life} {token}")), r#""STALE""#, "{life}");
         assert_eq!(node.dbsize(), 0);
     }
     let (mut node, token) = loading();
     node.call("STALE k");
-    assert_eq!(node.call(&format!("ABSENT k {token}")), "STALE");
+    assert_eq!(node.call(&format!("ABSENT k {token}")), r#""STALE""#);
     assert_eq!(node.dbsize(), 0, "an absent entry has no windows");
 }
 
@@ -592,8 +592,8 @@ fn a_load_inside_a_guard_is_stale_even_under_a_lease() {
         assert_eq!(node.getlock(2, "k WAIT 60"), "(waiting)");
         node.set_clock(500_000); // the guard does not get longer
         node.advance(1);
-        assert_eq!(node.call(&format!("SMARTCACHE.SET k v SWR 60 TOKEN {inside}")), "STALE", "{line}");
-        let answer = if kept { r#"[STALE, "v", T, 0, 10000]"# } else { "[MISS, (nil), T, 0, 10000]" };
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k v SWR 60 TOKEN {inside}")), r#""STALE""#, "{line}");
+        let answer = if kept { r#"["STALE", "v", "T", 0, 10000]"# } else { r#"["MISS", (nil), "T", 0, 10000]"# };
         assert_eq!(node.late(), [(2, answer.into())]);
         assert_eq!(node.stat("fills_stale"), "1");
         node.call("SET k w EX 1");
@@ -611,13 +611,13 @@ fn a_stale_copy_does_not_replace_what_is_fresh() {
     node.call("STALE k");
     node.call("SET k written EX 9"); // a write-through is trusted inside a guard
     let stamp = node.call("STAMP").trim_matches('"').to_owned();
-    assert_eq!(node.call(&format!("SMARTCACHE.SET k lagging SWR 99 SINCE {stamp}")), "STALE");
+    assert_eq!(node.call(&format!("SMARTCACHE.SET k lagging SWR 99 SINCE {stamp}")), r#""STALE""#);
     assert_eq!(node.call("GET k"), "\"written\"");
 }
 
 #[test]
 fn a_load_that_began_longer_ago_than_max_load_is_not_trusted() {
-    for (ms, answer) in [(60_000, "OK"), (60_001, "STALE")] {
+    for (ms, answer) in [(60_000, "OK"), (60_001, r#""STALE""#)] {
         let mut node = node();
         node.config("max-load", "60").unwrap();
         let token = node.token("GETLOCK k");
@@ -659,9 +659,9 @@ fn an_unknown_token_stores_nothing_and_is_no_error() {
     let (mut node, token) = loading();
     let other = node.token("GETLOCK other");
     for word in ["x", "", &other, &"A".repeat(32), "OK", &token[7..], &token[6..].to_lowercase()] {
-        assert_eq!(node.call(&format!("SMARTCACHE.SET k v TOKEN {word}")), "LOST", "{word}");
-        assert_eq!(node.call(&format!("SMARTCACHE.ABSENT k TOKEN {word}")), "LOST", "{word}");
-        assert_eq!(node.call(&format!("SMARTCACHE.SET k v SINCE {word}")), "LOST", "{word}");
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k v TOKEN {word}")), r#""LOST""#, "{word}");
+        assert_eq!(node.call(&format!("SMARTCACHE.ABSENT k TOKEN {word}")), r#""LOST""#, "{word}");
+        assert_eq!(node.call(&format!("SMARTCACHE.SET k v SINCE {word}")), r#""LOST""#, "{word}");
     }
     assert_eq!(
         (node.dbsize(), node.inspect("k", "lease"), node.inspect("k", "waiters")),
@@ -676,14 +676,14 @@ fn out_of_memory_the_waiters_get_the_value() {
     node.server.out_of_memory = true;
     let oom = "(error) OOM command not allowed when used memory > 'maxmemory'.";
     assert_eq!(node.call(&format!("SMARTCACHE.SET k v {token}")), oom);
-    let hit = |client| (client, r#"[HIT, "v", (nil), 0, 0]"#.to_owned());
+    let hit = |client| (client, r#"["HIT", "v", (nil), 0, 0]"#.to_owned());
     assert_eq!(node.late(), [hit(2), hit(3)]);
     assert_eq!((node.dbsize(), node.stat("leases"), node.stat("fills_failed")), (0, "0".into(), "1".into()));
     assert_eq!(node.stat("waits_served"), "2");
     let (mut node, token) = loading();
     node.server.out_of_memory = true;
     assert_eq!(node.call(&format!("SMARTCACHE.ABSENT k {token}")), oom);
-    assert_eq!(node.late()[1], (3, "[ABSENT, (nil), (nil), 0, 0]".into()));
+    assert_eq!(node.late()[1], (3, r#"["ABSENT", (nil), (nil), 0, 0]"#.into()));
 }
 
 #[test]
@@ -785,7 +785,7 @@ fn a_fill_that_is_not_understood_ends_its_lease() {
 fn an_absent_entry_is_filled_like_a_value() {
     let (mut node, token) = loading();
     assert_eq!(node.call(&format!("SMARTCACHE.ABSENT k {token}")), "OK");
-    let absent = |client| (client, "[ABSENT, (nil), (nil), 60000, 0]".to_owned());
+    let absent = |client| (client, r#"["ABSENT", (nil), (nil), 60000, 0]"#.to_owned());
     assert_eq!(node.late(), [absent(2), absent(3)]);
     assert_eq!((node.stat("fills"), node.stat("absents")), ("1".into(), "1".into()));
 }
@@ -793,7 +793,7 @@ fn an_absent_entry_is_filled_like_a_value() {
 #[test]
 fn a_wall_clock_that_is_set_changes_neither_the_order_of_loads_nor_of_invalidations() {
     for wall in [500_000, 2_000_000] {
-        for (line, answer) in [("STALE k", "STALE"), ("DEL k", "STALE"), ("SET k newer EX 1", "LOST")] {
+        for (line, answer) in [("STALE k", r#""STALE""#), ("DEL k", r#""STALE""#), ("SET k newer EX 1", r#""LOST""#)] {
             let mut node = node();
             let token = node.token("GETLOCK k");
             node.set_clock(wall);

@@ -94,7 +94,7 @@ fn a_header_without_bytes_changes_the_existing_entry() {
         let event = if line == "STALE k" { "notify smartcache.stale k" } else { "notify expire k" };
         assert_eq!(replica.effects, ["replicate verbatim", "signal k", event]);
     }
-    assert_eq!(replica.call("GET k STALE STATE"), r#"[STALE, "v", (nil), 0, 0]"#);
+    assert_eq!(replica.call("GET k STALE STATE"), r#"["STALE", "v", (nil), 0, 0]"#);
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_forged_length_takes_no_memory_and_reads_as_a_miss() {
     assert!(node.refusal_words(&slices(&sent)).starts_with("ERR not an entry of SmartCache"), "from a client");
     // In our own file it must not prevent the rest from being loaded.
     assert_eq!(node.obey(&slices(&sent)), "OK");
-    assert_eq!(node.call("GET k STATE"), "[MISS, (nil), (nil), 0, 0]");
+    assert_eq!(node.call("GET k STATE"), r#"["MISS", (nil), (nil), 0, 0]"#);
     assert!(node.state.codecs.buffer_bytes() < 1 << 20);
 }
 

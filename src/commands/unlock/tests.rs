@@ -14,7 +14,7 @@ fn the_first_waiter_gets_the_next_lease_and_the_others_wait_on() {
         assert_eq!(node.getlock(client, "k WAIT 9"), "(waiting)");
     }
     assert_eq!(node.call(&format!("SMARTCACHE.UNLOCK k {token}")), "1");
-    assert_eq!(node.late(), [(2, "[MISS, (nil), T, 0, 10000]".into())]);
+    assert_eq!(node.late(), [(2, r#"["MISS", (nil), "T", 0, 10000]"#.into())]);
     assert_eq!((node.stat("leases_released"), node.stat("waiters")), ("1".into(), "1".into()));
 }
 
@@ -24,7 +24,7 @@ fn a_second_time_it_is_not_held_and_the_successor_keeps_its_lease() {
     node.call(&format!("UNLOCK k {token}"));
     node.call_as(2, "GETLOCK k");
     assert_eq!(node.call(&format!("SMARTCACHE.UNLOCK k {token}")), "0");
-    assert_eq!(node.getlock(3, "k"), "[BUSY, (nil), (nil), 0, 20]");
+    assert_eq!(node.getlock(3, "k"), r#"["BUSY", (nil), (nil), 0, 20]"#);
     assert_eq!(node.stat("leases_released"), "1");
 }
 
@@ -52,11 +52,11 @@ fn a_token_that_is_unknown_or_of_another_key_is_no_error_and_changes_nothing() {
 fn after_a_failed_load_no_lease_is_granted_and_callers_get_the_stale_copy() {
     // Fresh for a second, then stale for four; the load fails after two, for six seconds.
     for (windows, answers) in [
-        ("", ["[BUSY, (nil), (nil), 0, 6000]", "[BUSY, (nil), (nil), 0, 2000]"]),
-        ("SWR 4", [r#"[STALE, "v", (nil), 0, 6000]"#, "[BUSY, (nil), (nil), 0, 2000]"]),
-        ("SIE 4", [r#"[STALE, "v", (nil), 0, 6000]"#, "[BUSY, (nil), (nil), 0, 2000]"]),
-        ("SWR 1 SIE 9", [r#"[STALE, "v", (nil), 0, 6000]"#, r#"[STALE, "v", (nil), 0, 2000]"#]),
-        ("SWR 9 SIE 1", [r#"[STALE, "v", (nil), 0, 6000]"#, r#"[STALE, "v", (nil), 0, 2000]"#]),
+        ("", [r#"["BUSY", (nil), (nil), 0, 6000]"#, r#"["BUSY", (nil), (nil), 0, 2000]"#]),
+        ("SWR 4", [r#"["STALE", "v", (nil), 0, 6000]"#, r#"["BUSY", (nil), (nil), 0, 2000]"#]),
+        ("SIE 4", [r#"["STALE", "v", (nil), 0, 6000]"#, r#"["BUSY", (nil), (nil), 0, 2000]"#]),
+        ("SWR 1 SIE 9", [r#"["STALE", "v", (nil), 0, 6000]"#, r#"["STALE", "v", (nil), 0, 2000]"#]),
+        ("SWR 9 SIE 1", [r#"["STALE", "v", (nil), 0, 6000]"#, r#"["STALE", "v", (nil), 0, 2000]"#]),
     ] {
         let mut node = TestNode::at(1_000_000);
         node.call(&format!("SET k v EX 1 {windows}"));
@@ -68,7 +68,7 @@ fn after_a_failed_load_no_lease_is_granted_and_callers_get_the_stale_copy() {
         node.advance(4_000);
         assert_eq!(node.getlock(2, "k WAIT 9"), answers[1], "{windows}");
         node.advance(2_000);
-        assert!(node.getlock(2, "k").contains(" T,"), "{windows}: a new lease is granted");
+        assert!(node.getlock(2, "k").contains(r#" "T","#), "{windows}: a new lease is granted");
         assert_eq!(node.stat("fills_failed"), "1");
     }
 }
@@ -80,7 +80,7 @@ fn a_back_off_answers_all_waiters_and_grants_no_lease() {
         assert_eq!(node.getlock(client, "k WAIT 9"), "(waiting)");
     }
     node.call(&format!("UNLOCK k {token} BACKOFF 5"));
-    let busy = |client| (client, "[BUSY, (nil), (nil), 0, 5000]".to_owned());
+    let busy = |client| (client, r#"["BUSY", (nil), (nil), 0, 5000]"#.to_owned());
     assert_eq!(node.late(), [busy(2), busy(3), busy(4)]);
     assert_eq!((node.stat("leases"), node.stat("waits_dropped")), ("0".into(), "3".into()));
     let mut node = TestNode::at(1_000_000);
@@ -89,7 +89,7 @@ fn a_back_off_answers_all_waiters_and_grants_no_lease() {
     let token = node.token("GETLOCK k");
     assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
     node.call(&format!("UNLOCK k {token} BACKOFF 5"));
-    assert_eq!(node.late(), [(2, r#"[STALE, "v", (nil), 0, 5000]"#.into())]);
+    assert_eq!(node.late(), [(2, r#"["STALE", "v", (nil), 0, 5000]"#.into())]);
     assert_eq!(node.stat("waits_served"), "1");
 }
 
@@ -102,17 +102,17 @@ fn a_failure_after_the_lease_backs_off_unless_something_newer_was_stored() {
     };
     let (mut node, unlock) = late();
     assert_eq!(node.call(&unlock), "0");
-    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 5000]");
+    assert_eq!(node.getlock(2, "k"), r#"["BUSY", (nil), (nil), 0, 5000]"#);
     let (mut node, unlock) = late();
     node.call("SET k newer EX 1");
     assert_eq!(node.call(&unlock), "0");
     node.advance(1_000);
-    assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]", "even when the value is gone again");
+    assert_eq!(node.getlock(2, "k"), r#"["MISS", (nil), "T", 0, 10000]"#, "even when the value is gone again");
     let (mut node, unlock) = late();
     node.call_as(2, "GETLOCK k");
     assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
     assert_eq!(node.call(&unlock), "0");
-    assert_eq!(node.late(), [(3, "[BUSY, (nil), (nil), 0, 5000]".into())]);
+    assert_eq!(node.late(), [(3, r#"["BUSY", (nil), (nil), 0, 5000]"#.into())]);
     assert_eq!(node.inspect("k", "lease"), "\"held\"", "the next load goes on");
 }
 
@@ -122,7 +122,7 @@ fn a_load_that_was_filled_has_not_failed() {
     node.call(&format!("SET k v EX 1 TOKEN {token}"));
     assert_eq!(node.call(&format!("SMARTCACHE.UNLOCK k {token} BACKOFF 60")), "0");
     node.advance(1_000);
-    assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]");
+    assert_eq!(node.getlock(2, "k"), r#"["MISS", (nil), "T", 0, 10000]"#);
 }
 
 #[test]
@@ -134,14 +134,14 @@ fn any_store_of_the_key_and_del_end_a_back_off() {
         node.call(&format!("UNLOCK k {token} BACKOFF 60"));
         node.call(&line.replace("{}", &stamp));
         node.advance(1_000);
-        assert_eq!(node.getlock(2, "k"), "[MISS, (nil), T, 0, 10000]", "{line}");
+        assert_eq!(node.getlock(2, "k"), r#"["MISS", (nil), "T", 0, 10000]"#, "{line}");
     }
     let (mut node, token) = loading();
     node.call(&format!("UNLOCK k {token} BACKOFF 60"));
     node.call("STALE k");
-    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 60000]", "STALE does not");
-    assert_eq!(node.call(&format!("SET k v TOKEN {token}")), "STALE");
-    assert_eq!(node.getlock(2, "k"), "[BUSY, (nil), (nil), 0, 60000]", "nor does a load that is dropped");
+    assert_eq!(node.getlock(2, "k"), r#"["BUSY", (nil), (nil), 0, 60000]"#, "STALE does not");
+    assert_eq!(node.call(&format!("SET k v TOKEN {token}")), r#""STALE""#);
+    assert_eq!(node.getlock(2, "k"), r#"["BUSY", (nil), (nil), 0, 60000]"#, "nor does a load that is dropped");
 }
 
 #[test]

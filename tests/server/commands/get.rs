@@ -105,7 +105,7 @@ fn a_plain_string_is_read_as_a_fresh_entry() {
         > SMARTCACHE.GET number
         "12"
         > SMARTCACHE.GET plain STATE
-        1) HIT
+        1) "HIT"
         2) "v"
         3) (nil)
         4) (integer) -1
@@ -144,7 +144,7 @@ fn state_shows_a_hit_with_the_time_left() {
     s.play(
         r#"
         > SMARTCACHE.GET k STATE
-        1) HIT
+        1) "HIT"
         2) "v"
         3) (nil)
         4) (integer) …
@@ -162,13 +162,13 @@ fn state_shows_stale_and_the_value_only_with_stale() {
     s.play(
         r#"
         > SMARTCACHE.GET k STATE STALE
-        1) STALE
+        1) "STALE"
         2) "v"
         3) (nil)
         4) (integer) 0
         5) (integer) …
         > SMARTCACHE.GET k STATE
-        1) MISS
+        1) "MISS"
         2) (nil)
         3) (nil)
         4) (integer) 0
@@ -184,13 +184,13 @@ fn state_distinguishes_absent_from_miss() {
     s.play(
         r#"
         > SMARTCACHE.GET k STATE
-        1) ABSENT
+        1) "ABSENT"
         2) (nil)
         3) (nil)
         4) (integer) …
         5) (integer) 0
         > SMARTCACHE.GET nothing STATE
-        1) MISS
+        1) "MISS"
         2) (nil)
         3) (nil)
         4) (integer) 0
@@ -255,7 +255,7 @@ fn accept_and_state_and_stale_go_together_in_any_order() {
         s.play(&format!(
             r#"
             > SMARTCACHE.{line}
-            1) HIT
+            1) "HIT"
             2) 1) "identity"
                2) "v"
             3) (nil)

@@ -46,7 +46,7 @@ fn without_windows_nothing_is_left_to_serve() {
         > SMARTCACHE.GET k STALE
         (nil)
         > SMARTCACHE.GET gone STATE STALE
-        1) MISS
+        1) "MISS"
         2) (nil)
         3) (nil)
         4) (integer) 0
