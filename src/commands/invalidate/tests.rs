@@ -1016,7 +1016,7 @@ fn guards_and_ramps_that_a_file_or_another_node_holds_are_bounded_and_never_refu
     let (mut loaded, mut strings) = (node(), saved.into_iter());
     crate::cache::node::aux_data::load(&mut loaded.state, now, || strings.next()).unwrap();
     let token = loaded.token("GETLOCK k");
-    assert_eq!(load(&mut loaded, &token, ""), "STALE");
+    assert_eq!(load(&mut loaded, &token, ""), "\"STALE\"");
     loaded.advance(86_400_000);
     let token = loaded.token("GETLOCK k");
     assert_eq!(load(&mut loaded, &token, ""), "OK");
@@ -1033,7 +1033,7 @@ fn the_guard_of_the_setting_is_bounded_too() {
     node.call("DEL k");
     node.advance(1_999);
     let token = node.token("GETLOCK k");
-    assert_eq!(load(&mut node, &token, ""), "STALE");
+    assert_eq!(load(&mut node, &token, ""), "\"STALE\"");
     node.advance(1);
     let token = node.token("GETLOCK k");
     assert_eq!(load(&mut node, &token, ""), "OK");
