@@ -95,7 +95,7 @@ mod tests {
     fn one_command_is_explained_with_or_without_the_prefix() {
         let mut node = TestNode::at(0);
         let help = node.call("SMARTCACHE.HELP get");
-        assert!(help.starts_with("[SMARTCACHE.GET key [STALE] [STATE] [ACCEPT encodings], "), "{help}");
+        assert!(help.starts_with("[SMARTCACHE.GET key [STALE] [STATE] [PEEK] [ACCEPT encodings], "), "{help}");
         assert!(help.contains("Replies: The value, or nil.") && help.contains("Cost: O(1)"));
         assert_eq!(node.call("help SmartCache.Get"), help);
         assert!(node.effects.is_empty());

@@ -241,7 +241,7 @@ pub fn find(table: Table, name: &[u8], sub: Option<&[u8]>) -> Option<&'static Co
 }
 
 impl Command {
-    /// The grammar as one line: `SMARTCACHE.GET key [STALE] [STATE] [ACCEPT encodings]`.
+    /// The grammar as one line: `SMARTCACHE.GET key [STALE] [STATE] [PEEK] [ACCEPT encodings]`.
     pub fn grammar(&self) -> String {
         std::iter::once(self.name.to_string()).chain(self.args.iter().map(Arg::grammar)).collect::<Vec<_>>().join(" ")
     }
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn the_grammar_is_one_line() {
-        assert_eq!(get::COMMAND.grammar(), "SMARTCACHE.GET key [STALE] [STATE] [ACCEPT encodings]");
+        assert_eq!(get::COMMAND.grammar(), "SMARTCACHE.GET key [STALE] [STATE] [PEEK] [ACCEPT encodings]");
         assert_eq!(
             set::COMMAND.grammar(),
             "SMARTCACHE.SET key value [TTL duration | EX seconds | PX milliseconds | EXAT unix-time-seconds | \

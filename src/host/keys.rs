@@ -3,7 +3,7 @@
 //! The value of a key may be freed by the next call to the server: opening another key or calling a command may expire
 //! or evict it. So reading an entry in place is `unsafe` here, and `keyspace.rs` makes it safe.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_longlong, c_void};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
@@ -54,6 +54,15 @@ impl WriteMode {
             | raw::REDISMODULE_OPEN_KEY_NOTOUCH
             | raw::REDISMODULE_OPEN_KEY_NONOTIFY) as c_int,
     );
+}
+
+/// What the server's eviction knows of a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Access {
+    /// Milliseconds without access; −1 when the server keeps frequencies instead.
+    idle_ms: raw::mstime_t,
+    /// How often it is accessed; −1 when the server keeps times instead.
+    frequency: c_longlong,
 }
 
 /// A key that holds something, open for reading; closed when dropped.
@@ -138,6 +147,30 @@ impl<'a> ReadKey<'a> {
     pub(super) fn left_ms(&self) -> Option<u64> {
         // SAFETY: the key is open.
         u64::try_from(unsafe { server!(RedisModule_GetExpire)(self.as_ptr()) }).ok()
+    }
+
+    /// When and how often the key was accessed.
+    pub(super) fn access(&self) -> Access {
+        let mut access = Access { idle_ms: -1, frequency: -1 };
+        // SAFETY: the key is open; there is room for the two numbers.
+        unsafe {
+            server!(RedisModule_GetLRU)(self.as_ptr(), &raw mut access.idle_ms);
+            server!(RedisModule_GetLFU)(self.as_ptr(), &raw mut access.frequency);
+        }
+        access
+    }
+
+    /// Takes back the accesses since [`ReadKey::access`]. This changes nothing that is replicated or saved as data.
+    pub(super) fn set_access(&self, access: Access) {
+        // SAFETY: the key is open.
+        unsafe {
+            if access.idle_ms >= 0 {
+                server!(RedisModule_SetLRU)(self.as_ptr(), access.idle_ms);
+            }
+            if access.frequency >= 0 {
+                server!(RedisModule_SetLFU)(self.as_ptr(), access.frequency);
+            }
+        }
     }
 }
 

@@ -159,8 +159,17 @@ impl Keyspace for ServerKeys<'_> {
     }
 
     fn text(&mut self, key: Key<'_>) -> Option<&[u8]> {
-        self.open = None; // one at a time: the server opens it
+        let peeked = self.open.take().filter(|open| open.mode == Mode::Read(ReadMode::PEEK));
+        let access = peeked.as_ref().and_then(|open| open.key.read()).map(ReadKey::access);
+        drop(peeked); // one at a time: the server opens it
         self.text = self.names.with_name(key, |name| self.ctx.call_get(name));
+        if let Some(access) = access {
+            // The server's GET was an access, which a peek must not be.
+            if let Some(key) = self.opened(key, Mode::Read(ReadMode::PEEK)).key.read() {
+                key.set_access(access);
+            }
+            self.open = None;
+        }
         self.text.as_ref().and_then(CallReply::text)
     }
 

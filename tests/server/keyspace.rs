@@ -332,6 +332,37 @@ fn reads_keep_an_entry_from_looking_idle() {
 }
 
 #[test]
+fn a_peek_leaves_entries_and_plain_strings_as_idle_and_as_rare_as_they_were() {
+    let s = Server::start();
+    let peek = |key: &str| {
+        for words in ["PEEK", "PEEK STATE STALE"] {
+            assert!(!s.call(&format!("SMARTCACHE.GET {key} {words}")).is_nil(), "{key}");
+        }
+    };
+    s.ok("CONFIG SET maxmemory 1gb maxmemory-policy allkeys-lru"); // or small numbers would be shared objects
+    s.ok("SMARTCACHE.SET entry v");
+    s.ok("SET text v");
+    s.ok("SET number 7");
+    let keys = ["entry", "text", "number"];
+    wait_until("idleness", || keys.iter().all(|key| s.ok(&format!("OBJECT IDLETIME {key}")).int() >= 2));
+    for key in keys {
+        peek(key);
+        assert_within!(s.ok(&format!("OBJECT IDLETIME {key}")).int(), 2..=60);
+    }
+    assert_eq!(s.ok("OBJECT ENCODING number").text(), "int");
+    s.ok("CONFIG SET maxmemory-policy allkeys-lfu lfu-log-factor 0");
+    s.ok("SMARTCACHE.SET entry v");
+    s.ok("SET text v");
+    s.ok("SET number 7");
+    for key in keys {
+        let before = s.ok(&format!("OBJECT FREQ {key}")).int();
+        (0..20).for_each(|_| peek(key));
+        assert_within!(s.ok(&format!("OBJECT FREQ {key}")).int(), 0..=before);
+    }
+    assert_eq!(s.stat("requests"), 0);
+}
+
+#[test]
 fn memory_usage_follows_the_stored_bytes() {
     let s = Server::start();
     let usage = |len: usize, codec: &str| {

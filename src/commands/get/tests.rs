@@ -234,3 +234,24 @@ fn an_unknown_or_repeated_option_is_an_error_that_names_it() {
     assert_eq!(node.refusal("GET"), "ERR wrong number of arguments for 'smartcache.get' command");
     assert_eq!(node.stat("requests"), "0");
 }
+
+#[test]
+fn peek_serves_the_same_and_counts_nothing() {
+    let mut node = node();
+    node.plain_set("text", "t", None);
+    node.plain_list("list");
+    node.call("SMARTCACHE.RESETSTAT");
+    for ms in [0, 5_000, 2_000, 3_000] {
+        node.advance(ms);
+        for line in ["k", "k STALE", "k STATE STALE", "none STATE", "nothing STATE", "text STATE", "k ACCEPT gzip"] {
+            let peeked = node.call(&format!("SMARTCACHE.GET {line} PEEK"));
+            assert!(node.effects.is_empty());
+            assert_eq!((node.stat("requests"), node.call("HOTKEYS")), ("0".into(), "[]".into()), "{line}");
+            let read = node.call(&format!("SMARTCACHE.GET {line}"));
+            assert_eq!(peeked, read, "{line}");
+            node.call("SMARTCACHE.RESETSTAT");
+        }
+    }
+    assert!(node.refusal("SMARTCACHE.GET list PEEK").starts_with("WRONGTYPE"));
+    assert_eq!(node.refusal("SMARTCACHE.GET k PEEK peek"), "ERR syntax error near 'peek'");
+}

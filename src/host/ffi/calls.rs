@@ -41,7 +41,8 @@ pub(in crate::host) fn missing() -> Vec<&'static str> {
         RedisModule_GetCommand RedisModule_CreateSubcommand RedisModule_SetCommandInfo RedisModule_OpenKey
         RedisModule_CloseKey RedisModule_KeyType RedisModule_ModuleTypeGetType RedisModule_ModuleTypeGetValue
         RedisModule_ModuleTypeSetValue RedisModule_ModuleTypeReplaceValue RedisModule_UnlinkKey
-        RedisModule_SetExpire RedisModule_GetExpire RedisModule_ValueLength RedisModule_StringPtrLen RedisModule_Call
+        RedisModule_SetExpire RedisModule_GetExpire RedisModule_GetLRU RedisModule_SetLRU RedisModule_GetLFU
+        RedisModule_SetLFU RedisModule_ValueLength RedisModule_StringPtrLen RedisModule_Call
         RedisModule_CallReplyType RedisModule_CallReplyStringPtr RedisModule_FreeCallReply
         RedisModule_CreateString RedisModule_FreeString RedisModule_ReplyWithError RedisModule_ReplyWithSimpleString
         RedisModule_ReplyWithStringBuffer RedisModule_ReplyWithNull RedisModule_ReplyWithLongLong

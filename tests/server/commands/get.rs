@@ -1,4 +1,4 @@
-//! `SMARTCACHE.GET key [STALE] [STATE] [ACCEPT encodings]`
+//! `SMARTCACHE.GET key [STALE] [STATE] [PEEK] [ACCEPT encodings]`
 
 use std::io::Read;
 
