@@ -9,7 +9,6 @@ use smallvec::SmallVec;
 
 use super::Key;
 use super::cluster::bus::PassOn;
-use super::codec::CodecId;
 use super::codec::offload::Job;
 use super::invalidation::sweep::SweepWaiterId;
 use super::lease::table::WaiterId;
@@ -23,8 +22,9 @@ pub enum Effect<'w> {
         key: Key<'w>,
         /// When the server deletes it, in milliseconds of Unix time.
         expire_at: Option<u64>,
-        /// The codec with which a worker compresses its value, here and on the replica.
-        pack: Option<CodecId>,
+        /// What a worker is to do with its value, here and on the replica. A later store of the same command may have
+        /// replaced the value before this is carried out: then the replica does nothing with what it gets.
+        pack: Option<Box<Job>>,
     },
     /// Replicate the header and expiry of the entry under the key; its stored bytes have not changed.
     ReplicateHeader(Key<'w>),

@@ -66,7 +66,7 @@ fn store<'w>(
         Caller { trusted: true, .. } => Source::Home,
         _ => Source::Elsewhere,
     };
-    // A worker's result finds its entry by stamp, and a client may send the same stamp twice.
+    // What a client sends stays as it is: how its values are stored is its own affair.
     let pack = pack.filter(|_| source == Source::Home);
     let entry =
         state.import_entry(header, (cx.caller.db, Some(key.name)), stored, source, cx.now).map_err(malformed)?;
@@ -84,7 +84,7 @@ fn store<'w>(
     let replicate = if source == Source::Home {
         Effect::ReplicateVerbatim
     } else {
-        Effect::ReplicateEntry { key, expire_at, pack }
+        Effect::ReplicateEntry { key, expire_at, pack: None }
     };
     cx.effects.changed(key, replicate, event);
     // Whatever its stamp, it is written now: loads in flight are older.

@@ -10,8 +10,9 @@ use super::ffi::{Ctx, OwnedStr};
 use super::keyspace::{Names, ServerKeys};
 use super::panic::caught;
 use super::replicate::{self, Part};
+use crate::cache::codec::offload::Job;
 use crate::cache::effects::{Effect, Effects, Event};
-use crate::cache::{Key, State};
+use crate::cache::{Key, Keyspace, Slot, State};
 
 /// Keyspace events that are yet to be sent: a subscriber (another module) may call us, so nothing of ours may be open
 /// or borrowed then.
@@ -38,7 +39,12 @@ pub(super) fn deliver<'w>(
             crate::commands::panic::point("an effect");
             match effect {
                 Effect::ReplicateEntry { key, expire_at, pack } => {
-                    replicate::entry(ctx, keys, state, key, expire_at, Part::Entry(pack));
+                    let mut is_of = |job: &Job| matches!(keys.peek(key), Slot::Entry(entry) if job.is_of(entry));
+                    let codec = pack.as_deref().filter(|job| is_of(job)).map(|job| job.codec);
+                    if let Some(job) = pack {
+                        for_caller(state, Effect::Compress(job)); // first: the queue keeps room for it
+                    }
+                    replicate::entry(ctx, keys, state, key, expire_at, Part::Entry(codec));
                 }
                 Effect::ReplicateHeader(key) => {
                     let expire_at = keys.expire_at(key);

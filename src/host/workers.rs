@@ -198,28 +198,25 @@ fn take(ctx: Ctx<'_>, outcome: Outcome) {
     }
 }
 
-/// Puts the compressed form in, if the entry is still the one that was copied.
+/// Puts the compressed form in, if the entry still holds the bytes that were copied.
 fn swap(ctx: Ctx<'_>, done: &Done) -> bool {
-    let Some(stored) = &done.stored else { return false };
-    if !ctx.select_db(done.db) {
+    let job = &done.job;
+    if done.stored.is_none() || !ctx.select_db(job.db) {
         return false;
     }
-    let name = OwnedStr::new(&done.key);
+    let name = OwnedStr::new(&job.key);
     let mut key = WriteKey::open(ctx, name.borrow(), WriteMode::QUIET);
     if key.read().kind() != KeyKind::Ours {
         return false;
     }
     // SAFETY: the key holds one of ours; until the entry was used for the last time nothing else is opened or called.
     let entry = unsafe { key.read().entry() };
-    if entry.stamp().0 != done.stamp || entry.raw_len() != done.raw_len {
-        return false;
-    }
-    let mut packed = entry.repacked(done.codec, done.raw_len, stored);
-    invalidations().index_entry(done.db, &done.key, &mut packed.as_mut());
+    let Some(mut packed) = done.repack(entry) else { return false };
+    invalidations().index_entry(job.db, &job.key, &mut packed.as_mut());
     let (swapped, unused) = match key.replace(packed) {
         Ok(old) => (true, old),
         Err(new) => (false, new),
     };
-    invalidations().unindex_entry(done.db, &done.key, unused.as_ref());
+    invalidations().unindex_entry(job.db, &job.key, unused.as_ref());
     swapped
 }

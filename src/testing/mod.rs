@@ -335,9 +335,14 @@ impl TestNode {
                     if let Some(mut store) = self.header_of(key) {
                         if let Slot::Entry(entry) = self.memory.peek(key) {
                             store.push(entry.stored().to_vec());
+                            let codec = pack.as_deref().filter(|job| job.is_of(entry)).map(|job| job.codec);
+                            store.extend(codec.map(|codec| codec.name().into()));
                         }
-                        store.extend(pack.map(|codec| codec.name().into()));
                         self.replicated.push(store);
+                    }
+                    if let Some(job) = pack {
+                        self.effects.push(format!("compress {}", job.key.escape_ascii()));
+                        self.jobs.push(*job);
                     }
                     format!("replicate entry {}", key.name.escape_ascii())
                 }

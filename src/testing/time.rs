@@ -177,13 +177,9 @@ impl TestNode {
     pub fn run_workers(&mut self) {
         for job in std::mem::take(&mut self.jobs) {
             let done = offload::run(job, &mut crate::cache::codec::Codecs::new());
-            let key = Key::named(&done.key);
-            let packed = match (self.memory.peek(key), &done.stored) {
-                (Slot::Entry(entry), Some(stored))
-                    if entry.stamp().0 == done.stamp && entry.raw_len() == done.raw_len =>
-                {
-                    Some(entry.repacked(done.codec, done.raw_len, stored))
-                }
+            let key = Key::named(&done.job.key);
+            let packed = match self.memory.peek(key) {
+                Slot::Entry(entry) => done.repack(entry),
                 _ => None,
             };
             let swapped = packed.is_some();

@@ -1,14 +1,15 @@
 //! Large values are compressed on a worker: which ones, how many, and what the worker does.
 //!
 //! ```text
-//!   main thread   SET: store raw, reply ── admit ──▶ Job        Done ──▶ does the entry still have the stamp?
+//!   main thread   SET: store raw, reply ── admit ──▶ Job        Done ──▶ does the entry still hold these bytes?
 //!                                            │ full    │          ▲      swap it in, else drop it; then finished
 //!                                            ▼         ▼          │
 //!   worker                                stay raw    run(job, its own Codecs)
 //! ```
 //!
-//! The swap changes how a value is stored, not what it is, so it is neither replicated nor notified. Whether the entry
-//! is still the one that was copied is one comparison: no two stores have the same stamp.
+//! The swap changes how a value is stored, not what it is, so it is neither replicated nor notified. A result replaces
+//! only the bytes it was made from. The stamp does not show that: two fills of one load (`SINCE`) have the same stamp,
+//! and so have two copies of an entry that a replica receives.
 //!
 //! **A full queue means "stay raw"**, because waiting makes it worse. An unbounded queue that is fed faster than it
 //! drains works on ever older jobs: measured with one worker, 340 of 64,700 values still existed when their compressed
@@ -18,6 +19,7 @@
 //! The threads, and the channels between them, are the host's.
 
 use crate::cache::codec::{CodecId, Codecs, worth_keeping};
+use crate::cache::entry::{Entry, EntryRef};
 
 /// The queue as the main thread sees it: how full it is, and what became of each value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,22 +68,12 @@ pub struct Job {
 }
 
 /// The result of a [`Job`].
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Done {
-    /// The entry's database.
-    pub db: i32,
-    /// The entry's key.
-    pub key: Vec<u8>,
-    /// The stamp it must still have for a swap.
-    pub stamp: u64,
-    /// How `stored` is compressed.
-    pub codec: CodecId,
-    /// The value's length.
-    pub raw_len: usize,
+    /// What was to be done. It has kept its bytes, and its room in the queue.
+    pub job: Job,
     /// The compressed form; `None` if it is not worth keeping.
     pub stored: Option<Vec<u8>>,
-    /// The room that the queue gets back.
-    pub queued_bytes: usize,
 }
 
 impl Offload {
@@ -124,7 +116,7 @@ impl Offload {
             (false, Some(_)) => &mut self.counters.dropped,
         };
         *end += 1;
-        self.release(done.queued_bytes);
+        self.release(done.job.queued_bytes());
     }
 
     /// Releases the room ([`Job::queued_bytes`]) of a job that will never be done, because its worker panicked or
@@ -156,6 +148,20 @@ impl Job {
     pub fn queued_bytes(&self) -> usize {
         queued_bytes(&self.key, &self.raw)
     }
+
+    /// Whether this is the entry that the job was made for, and still stored as the bytes that the job holds.
+    pub fn is_of(&self, entry: EntryRef<'_>) -> bool {
+        entry.stamp().0 == self.stamp && entry.codec() == Some(CodecId::None) && entry.stored() == self.raw
+    }
+}
+
+impl Done {
+    /// The entry in its compressed form; `None` if that is not worth keeping, or the entry is no longer
+    /// [the job's](Job::is_of).
+    pub fn repack(&self, entry: EntryRef<'_>) -> Option<Entry> {
+        let stored = self.stored.as_deref().filter(|_| self.job.is_of(entry))?;
+        Some(entry.repacked(self.job.codec, self.job.raw.len(), stored))
+    }
 }
 
 fn queued_bytes(key: &[u8], raw: &[u8]) -> usize {
@@ -164,15 +170,13 @@ fn queued_bytes(key: &[u8], raw: &[u8]) -> usize {
 
 /// What a worker does with a job. Afterwards it frees unusual memory, as the next job may be long in coming.
 pub fn run(job: Job, codecs: &mut Codecs) -> Done {
-    let queued_bytes = job.queued_bytes();
-    let raw_len = job.raw.len();
     // A value that cannot be compressed stays raw, like one that does not shrink.
     let stored = match codecs.compress(job.codec, job.level, &job.raw) {
-        Ok(stored) if worth_keeping(raw_len, stored.len(), job.min_savings) => Some(stored.to_vec()),
+        Ok(stored) if worth_keeping(job.raw.len(), stored.len(), job.min_savings) => Some(stored.to_vec()),
         Ok(_) | Err(_) => None,
     };
     codecs.trim();
-    Done { db: job.db, key: job.key, stamp: job.stamp, codec: job.codec, raw_len, stored, queued_bytes }
+    Done { job, stored }
 }
 
 #[cfg(test)]
@@ -206,11 +210,11 @@ mod tests {
         let job = admit(&mut offload, &raw).unwrap();
         assert!(offload.queued_bytes() > raw.len());
         let done = run(job, &mut codecs);
-        assert_eq!((done.db, &done.key[..], done.stamp, done.codec), (2, &b"key"[..], STAMP, CodecId::Zstd));
-        assert_eq!(done.raw_len, raw.len());
+        assert_eq!((done.job.db, &done.job.key[..], done.job.stamp), (2, &b"key"[..], STAMP));
+        assert_eq!(done.job.raw, raw);
         let stored = done.stored.as_deref().unwrap();
         assert!(stored.len() < raw.len() / 100);
-        assert_eq!(codecs.decompress(done.codec, stored, done.raw_len).unwrap(), raw);
+        assert_eq!(codecs.decompress(done.job.codec, stored, raw.len()).unwrap(), raw);
 
         offload.finished(&done, true);
         assert_eq!(offload.queued_bytes(), 0);

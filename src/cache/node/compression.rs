@@ -89,7 +89,7 @@ impl State {
 
     /// Counts the end of a job, whose result was swapped in or not.
     pub fn offloaded(&mut self, done: &Done, swapped: bool) {
-        let rule = self.policies.id(&done.key);
+        let rule = self.policies.id(&done.job.key);
         adaptive_of(&mut self.adaptive, rule).record(done.stored.is_some());
         self.offload.finished(done, swapped);
     }

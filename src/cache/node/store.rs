@@ -407,9 +407,6 @@ fn insert<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, mut entry: Entry, event: Event,
     }
     let gone_at = entry.as_ref().gone_at();
     cx.keys.set(key, entry, gone_at);
-    let pack = job.as_ref().map(|job| job.codec);
+    let pack = job.map(Box::new);
     cx.effects.changed(key, Effect::ReplicateEntry { key, expire_at: gone_at, pack }, event);
-    if let Some(job) = job {
-        cx.effects.push(Effect::Compress(Box::new(job)));
-    }
 }
