@@ -55,6 +55,7 @@ fn saved_with_marks() -> Vec<Vec<u8>> {
     let mut node = TestNode::at(1_795_376_053_113);
     node.call("SMARTCACHE.RULE SET short MATCH *");
     node.call("SMARTCACHE.INVALIDATE PREFIXES 1 gone:");
+    node.call("SMARTCACHE.SET stays v PERSIST"); // without an entry everything would be forgotten
     node.sweep();
     node.advance(3_600_000);
     node.cron();

@@ -79,6 +79,7 @@ fn replicated() -> String {
 fn rewritten() -> String {
     let mut node = TestNode::at(THEN);
     node.call("SMARTCACHE.INVALIDATE PREFIXES 1 gone:");
+    node.call("SMARTCACHE.SET stays v PERSIST"); // without an entry everything would be forgotten
     node.sweep();
     node.advance(3_600_000);
     node.cron(); // forgets that one
@@ -93,6 +94,17 @@ fn what_is_replicated_does_not_change() {
         assert!(text.split([' ', '\n']).any(|word| word == kind), "{kind} is not among\n{text}");
     }
     assert_golden("mark/v1/replicated.txt", &text);
+}
+
+#[test]
+fn what_an_empty_cache_replicates_does_not_change() {
+    let mut node = TestNode::at(THEN);
+    node.call("SMARTCACHE.INVALIDATE ALL");
+    node.sweep();
+    node.advance(3_600_000);
+    node.cron();
+    let text: String = node.replicated.iter().map(|words| line(words)).collect();
+    assert_golden("mark/v1/emptied.txt", &text);
 }
 
 #[test]

@@ -337,6 +337,53 @@ fn invalidated_entries_stay_invalidated() {
     }
 }
 
+/// `docs/operations.md`, "Taking it out".
+#[test]
+fn once_the_cache_is_empty_its_files_load_without_the_module() {
+    // Invalidations of two minutes ago. (That they are kept for a minute the core's tests show.)
+    let then = std::time::UNIX_EPOCH.elapsed().expect("a time after 1970").as_micros() - 120_000_000;
+    let mut aged = resp::encode(args!["SELECT", "0"]);
+    for (kind, what) in [("HARD", vec!["TAGS", "t"]), ("SOFT", vec!["PREFIXES", "k"]), ("HARD", vec!["ALL"])] {
+        let head = ["SMARTCACHE.MARK", &then.to_string(), &(then / 1_000).to_string(), "0", kind, "0"];
+        let words = head.into_iter().chain(what).collect::<Vec<_>>();
+        aged.extend(resp::encode(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>()));
+    }
+    for conf in BOTH {
+        let s = Server::setup().conf(conf).file("appendonly.aof", &aged).start();
+        let leaves_nothing = s.since((7, 2), (7, 2)) || conf.ends_with("no"); // 7.0 writes a section in any case
+        s.ok("SET plain v");
+        s.ok("SMARTCACHE.SET k v TAGS 1 t");
+        s.ok("SMARTCACHE.RULE SET r MATCH *");
+        s.ok("SMARTCACHE.DEL k");
+        s.ok("SMARTCACHE.RULE DEL r");
+        let holds = |file: &str| s.read_file(file).windows(10).any(|part| part.eq_ignore_ascii_case(b"smartcache"));
+        if s.since((7, 2), (7, 2)) {
+            wait_until("everything is forgotten", || {
+                s.ok("SAVE");
+                !holds("dump.rdb")
+            });
+            let bare = Server::setup().without_module().file("dump.rdb", &s.read_file("dump.rdb")).start();
+            assert_eq!(bare.call("GET plain").text(), "v");
+        } else {
+            std::thread::sleep(std::time::Duration::from_secs(1)); // ten turns of the cron
+        }
+        if !leaves_nothing {
+            continue;
+        }
+        rewrite(&s);
+        s.ok("SET later v");
+        let mut files = Server::setup().conf(conf).without_module();
+        for file in std::fs::read_dir(s.path("appendonlydir")).expect("the server has an AOF") {
+            let name = file.expect("an entry of the directory").file_name().into_string().expect("a plain name");
+            let path = format!("appendonlydir/{name}");
+            assert!(!holds(&path), "{conf}: {path}");
+            files = files.file(&path, &s.read_file(&path));
+        }
+        let bare = files.start();
+        assert_eq!((bare.call("GET plain").text(), bare.call("GET later").text()), ("v".into(), "v".into()), "{conf}");
+    }
+}
+
 #[test]
 fn thousands_of_marks_are_emitted_in_batches_after_a_rewrite() {
     const TAGS: usize = 3_000;

@@ -14,7 +14,7 @@ use std::ops::Bound;
 use super::chunked::Chunked;
 use super::forgotten::Forgotten;
 use super::mark::{InvalidationMark, MarkTarget, Verdict};
-use super::record::Record;
+use super::record::{self, Record};
 use super::tag_index::TagIndex;
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::entry::{EntryMut, EntryRef};
@@ -278,6 +278,26 @@ impl Database {
     /// The newest mark that is no tag's.
     pub(super) fn newest_but_tags(&self) -> u64 {
         self.newest_by_name.max(self.all.newest())
+    }
+
+    /// The newest mark of any kind, also of those that are forgotten.
+    pub(super) fn newest(&self) -> u64 {
+        let of_tags = self.tags.values().map(Record::newest).max().unwrap_or(0);
+        let forgotten = self.forgotten.by_name.max(self.forgotten.newest_of_tags());
+        self.newest_but_tags().max(of_tags).max(forgotten)
+    }
+
+    /// The end of the last guard.
+    pub(super) fn guard(&self) -> u64 {
+        let patterns = self.patterns.iter().map(|(_, record)| record);
+        let but_all = self.tags.values().chain(self.prefixes.values()).chain(patterns);
+        but_all.map(Record::guard).fold(self.all.guard(), u64::max)
+    }
+
+    /// Whether no load can need a mark any more. Tags, prefixes and patterns are forgotten first, each by itself.
+    pub(super) fn is_forgettable(&self, now: Now, oldest_lease: impl Fn() -> Option<Token>) -> bool {
+        let by_itself = self.tags.is_empty() && self.prefixes.is_empty() && self.patterns.is_empty();
+        by_itself && self.all.is_forgettable(now, oldest_lease) && record::is_old_enough(self.newest(), now)
     }
 
     /// Frees the room of tag ids from this one on, none of which is in use.

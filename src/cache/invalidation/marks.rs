@@ -21,8 +21,10 @@
 //!
 //! Tag ids are server-wide, since entries move between databases; marks are kept per database. A tag's mark is
 //! forgotten with its id, when no entry carries the tag ([`Invalidations::forget_tag`]); marks of prefixes and patterns
-//! after a complete sweep that began later ([`Invalidations::forget_swept`]); the mark of `ALL` never. Loads older than
-//! a forgotten mark are not trusted, and neither are entries that arrive later (`forgotten.rs`).
+//! after a complete sweep that began later ([`Invalidations::forget_swept`]); the mark of `ALL` with everything else,
+//! when there are no entries at all ([`Invalidations::forget_all`]). Loads older than a forgotten mark are not trusted,
+//! and neither are entries that arrive later (`forgotten.rs`), until everything is forgotten: then files hold nothing
+//! of us, so that a server without the module can load them.
 //!
 //! The host's callbacks share this with commands that hold the state, all on the main thread: hence the cells. No
 //! method calls back into the host.
@@ -171,7 +173,7 @@ impl Invalidations {
 
     /// Whether there is no mark and nothing was forgotten.
     pub fn is_empty(&self) -> bool {
-        self.summaries.is_empty()
+        self.summaries.is_empty() && self.forgotten_stamps().is_empty()
     }
 
     /// Forgets the marks of a tag that no entry carries; false when it is too soon for that: less than a minute after
@@ -228,6 +230,49 @@ impl Invalidations {
         if let Some((stamp, guard)) = forgotten {
             raise_flush_epoch(stamp, guard);
         }
+    }
+
+    /// Forgets everything when no load can need it any more, and no entry, since there are none. Gives the stamp of the
+    /// newest mark, if there was one; `kept_ms` must have passed since. `raise_flush_epoch` gets the same as that of
+    /// [`forget_tag`](Self::forget_tag).
+    pub fn forget_all(
+        &self,
+        kept_ms: u64,
+        now: Now,
+        oldest_lease: impl Fn() -> Option<Token>,
+        raise_flush_epoch: impl FnMut(i32, Stamp, u64),
+    ) -> Option<Stamp> {
+        let is_forgettable = |database: &Database| {
+            let kept_until = Stamp(database.newest()).ms().saturating_add(kept_ms);
+            kept_until <= now.ms() && database.is_forgettable(now, &oldest_lease)
+        };
+        if self.databases.borrow().values().all(|database| is_forgettable(database)) {
+            self.clear_after(raise_flush_epoch)
+        } else {
+            None
+        }
+    }
+
+    /// Forgets everything, as the primary has, unless there is a mark with a later stamp than this.
+    pub fn forget_all_until(&self, stamp: Stamp, raise_flush_epoch: impl FnMut(i32, Stamp, u64)) {
+        if self.databases.borrow().values().all(|database| database.newest() <= stamp.0) {
+            self.clear_after(raise_flush_epoch);
+        }
+    }
+
+    /// [Clears](Self::clear), unless nothing was ever invalidated. Gives the stamp of the newest mark.
+    fn clear_after(&self, mut raise_flush_epoch: impl FnMut(i32, Stamp, u64)) -> Option<Stamp> {
+        let mut newest = Stamp::default();
+        for (db, database) in self.databases.borrow().iter() {
+            let of_database = Stamp(database.newest());
+            raise_flush_epoch(*db, of_database, database.guard());
+            newest = newest.max(of_database);
+        }
+        if newest.0 == 0 {
+            return None;
+        }
+        self.clear();
+        Some(newest)
     }
 
     /// Whether a forgotten mark may have hit an entry that arrives with this stamp and these tags.

@@ -4,6 +4,7 @@
 //!  stamp  time  guard  HARD │ SOFT  ramp  TAGS │ PREFIXES │ PATTERNS │ ALL  names …    an invalidation
 //!  stamp  0     0      SWEPT        0     ALL                                          a sweep has ended
 //!  stamp  0     0      FORGET       0     PREFIXES                                     forget marks now
+//!  stamp  0     0      FORGET       0     ALL                                          forget everything now
 //!  stamp  0     0      FORGOT       0     TAGS │ PREFIXES                              marks were forgotten
 //! ```
 //!
@@ -58,6 +59,8 @@ pub enum MarkMessage<'w> {
     },
     /// Marks of prefixes and patterns up to this stamp are to be forgotten now.
     Forget(Stamp),
+    /// There are no entries: all marks are to be forgotten now, and that there were any. The newest had this stamp.
+    ForgetAll(Stamp),
 }
 
 /// The arguments of the `SMARTCACHE.MARK`, without its name.
@@ -70,6 +73,7 @@ pub fn encode(message: &MarkMessage<'_>) -> Vec<Vec<u8>> {
     match message {
         MarkMessage::Swept(stamp) => bare(stamp, "SWEPT", "ALL"),
         MarkMessage::Forget(stamp) => bare(stamp, "FORGET", "PREFIXES"),
+        MarkMessage::ForgetAll(stamp) => bare(stamp, "FORGET", "ALL"),
         MarkMessage::Forgotten { stamp, of_tags } => bare(stamp, "FORGOT", if *of_tags { "TAGS" } else { "PREFIXES" }),
         MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, hardness, guard_ms }) => {
             let (kind, over_ms) = match hardness {
@@ -107,6 +111,7 @@ pub fn decode<'w>(words: &[&'w [u8]]) -> Result<MarkMessage<'w>, Error> {
         b"HARD" => Hardness::Hard,
         b"SOFT" => Hardness::Soft { over_ms },
         b"SWEPT" if empty => return Ok(MarkMessage::Swept(stamp)),
+        b"FORGET" if empty && selector == b"ALL" => return Ok(MarkMessage::ForgetAll(stamp)),
         b"FORGET" if empty => return Ok(MarkMessage::Forget(stamp)),
         b"FORGOT" if empty => return Ok(MarkMessage::Forgotten { stamp, of_tags: selector == b"TAGS" }),
         _ => return Err(Error::syntax(kind)),

@@ -133,7 +133,7 @@ impl Record {
     /// Whether no load can need the record any more. (Entries may.)
     pub(super) fn is_forgettable(&self, now: Now, oldest_lease: impl Fn() -> Option<Token>) -> bool {
         let (newest, guard) = (self.newest(), self.guard());
-        Stamp(newest).ms().saturating_add(KEPT_MS) <= now.ms()
+        is_old_enough(newest, now)
             && (guard == 0 || guard.saturating_add(KEPT_MS) <= now.mono_ms())
             && self.is_past_guard_and_ramp(now)
             && oldest_lease().is_none_or(|lease| lease.stamp.0 > newest && lease.mono_ms >= guard)
@@ -159,6 +159,11 @@ impl Record {
         let guard = (self.softs.is_empty() && self.soft_guard > 0).then(|| soft(&guard));
         (self.hard.max(self.hard_guard) > 0).then_some(hard).into_iter().chain(guard).chain(self.softs.iter().map(soft))
     }
+}
+
+/// Whether a mark with this stamp has been kept long enough.
+pub(super) fn is_old_enough(stamp: u64, now: Now) -> bool {
+    Stamp(stamp).ms().saturating_add(KEPT_MS) <= now.ms()
 }
 
 impl Soft {

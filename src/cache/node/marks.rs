@@ -40,6 +40,15 @@ impl State {
                     flush_epochs.guard(db, guard_ms);
                 });
             }
+            // With entries it is not what the primary has: more is invalidated here, never less.
+            MarkMessage::ForgetAll(stamp) if self.live.totals().entries == 0 => {
+                let (stamp, flush_epochs) = (believable(stamp), &mut self.flush_epochs);
+                self.invalidations.forget_all_until(stamp, |db, stamp, guard_ms| {
+                    flush_epochs.raise(Some(db), stamp);
+                    flush_epochs.guard(db, guard_ms);
+                });
+            }
+            MarkMessage::ForgetAll(_) => {}
             MarkMessage::Forgotten { stamp, of_tags: true } => {
                 self.invalidations.add_forgotten(db, Stamp::default(), believable(stamp))
             }
@@ -126,11 +135,11 @@ impl State {
     }
 
     /// Forgets tags that no entry holds, and prefixes and patterns that were swept, when no load can need their marks
-    /// any more. Looks at no more than `effort` tags. Returns database and arguments of each `SMARTCACHE.MARK` by which
-    /// replicas forget the same.
+    /// any more; and when there are no entries, everything. Looks at no more than `effort` tags. Returns database and
+    /// arguments of each `SMARTCACHE.MARK` by which replicas forget the same.
     pub fn reap(&mut self, effort: usize, now: Now) -> Vec<(i32, Vec<Vec<u8>>)> {
         self.reap_tags(effort, now);
-        let State { invalidations, leases, flush_epochs, .. } = self;
+        let State { invalidations, leases, flush_epochs, live, settings, .. } = self;
         let mut messages = Vec::new();
         let oldest = OnceCell::new();
         let oldest = || *oldest.get_or_init(|| leases.oldest());
@@ -139,6 +148,14 @@ impl State {
             flush_epochs.guard(db, guard_ms);
             messages.push((db, encode(&MarkMessage::Forget(stamp))));
         });
+        if !invalidations.is_empty() && live.totals().entries == 0 {
+            // An entry from elsewhere may be older than its stamp, by the skew of its node's clock.
+            let newest = invalidations.forget_all(settings.skew_ms, now, oldest, |db, stamp, guard_ms| {
+                flush_epochs.raise(Some(db), stamp);
+                flush_epochs.guard(db, guard_ms);
+            });
+            messages.extend(newest.map(|stamp| (0, encode(&MarkMessage::ForgetAll(stamp)))));
+        }
         messages
     }
 
@@ -154,5 +171,130 @@ impl State {
         };
         tags.reap(effort, |id, name| invalidations.forget_tag(id, name, now, oldest, &mut raise_flush_epoch));
         invalidations.trim(tags.id_bound());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cache::node::aux_data;
+    use crate::testing::TestNode;
+
+    const MINUTE: u64 = 60_000;
+
+    fn saves_nothing(node: &TestNode) -> bool {
+        !aux_data::save(&node.state, node.now(), &mut |_| {})
+    }
+
+    /// A primary and a replica that gets all it replicates.
+    struct Pair(TestNode, TestNode);
+
+    impl Pair {
+        fn new() -> Self {
+            Pair(TestNode::at(1_000_000), TestNode::replica_at(1_000_000))
+        }
+
+        fn call(&mut self, line: &str) -> String {
+            let answer = self.0.call(line);
+            self.replicate();
+            answer
+        }
+
+        fn replicate(&mut self) {
+            for words in &self.0.replicated {
+                self.1.obey(&words.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            }
+        }
+
+        /// Sweep and cron, on both.
+        fn advance(&mut self, ms: u64) {
+            let Pair(node, replica) = self;
+            node.advance(ms);
+            replica.advance(ms);
+            node.sweep();
+            self.replicate();
+            self.0.cron();
+            self.replicate();
+            self.1.cron();
+        }
+
+        fn save_nothing(&self) -> (bool, bool) {
+            (saves_nothing(&self.0), saves_nothing(&self.1))
+        }
+    }
+
+    #[test]
+    fn a_minute_after_the_last_invalidation_an_empty_cache_has_nothing_to_save() {
+        for what in ["TAGS 1 t", "PREFIXES 1 k", "PATTERNS 1 k*", "ALL", "ALL SOFT", "TAGS 2 t u SOFT OVER 10"] {
+            let mut pair = Pair::new();
+            pair.call("SET k v TAGS 1 t");
+            pair.call(&format!("INVALIDATE {what}"));
+            pair.call("DEL k");
+            assert_eq!(pair.save_nothing(), (false, false), "{what}");
+            pair.advance(MINUTE - 1);
+            assert_eq!(pair.save_nothing(), (false, false), "{what}");
+            pair.advance(MINUTE);
+            pair.advance(1); // tags first
+            assert_eq!(pair.save_nothing(), (true, true), "{what}");
+            assert!(pair.0.state.invalidations.is_empty() && pair.1.state.invalidations.is_empty(), "{what}");
+            pair.0.cron();
+            assert!(pair.0.replicated.is_empty(), "it is said once");
+        }
+    }
+
+    #[test]
+    fn with_an_entry_a_guard_or_an_older_lease_marks_are_kept() {
+        for (before, after) in [
+            ("SET other v PERSIST", "DEL other"),
+            ("INVALIDATE TAGS 1 x GUARD 300", "ECHO"),
+            ("GETLOCK k LOCK 500", "ECHO"),
+        ] {
+            let mut pair = Pair::new();
+            pair.call(before);
+            pair.call("INVALIDATE TAGS 1 t");
+            pair.advance(2 * MINUTE);
+            pair.advance(1);
+            assert_eq!(pair.save_nothing(), (false, false), "{before}");
+            pair.call(after);
+            pair.advance(17 * MINUTE);
+            pair.advance(1);
+            assert_eq!(pair.save_nothing(), (true, true), "{before}");
+        }
+    }
+
+    #[test]
+    fn a_load_older_than_what_was_forgotten_is_still_not_trusted() {
+        for what in ["TAGS 1 t", "PREFIXES 1 k", "ALL"] {
+            let mut pair = Pair::new();
+            let token = pair.0.token("GETLOCK k LOCK 1");
+            let since = pair.call("STAMP").trim_matches('"').to_owned();
+            pair.call(&format!("INVALIDATE {what}"));
+            pair.advance(2 * MINUTE);
+            pair.advance(1);
+            assert_eq!(pair.save_nothing(), (true, true), "{what}");
+            assert_eq!(pair.call(&format!("SET k v TOKEN {token} TAGS 1 t")), "\"STALE\"", "{what}");
+            assert_eq!(pair.call(&format!("SET k v SINCE {since} TAGS 1 t")), "\"STALE\"", "{what}");
+            assert_eq!(pair.call("GET k"), "(nil)");
+            let token = pair.0.token("GETLOCK k");
+            assert_eq!(pair.call(&format!("SET k v TOKEN {token} TAGS 1 t")), "OK", "{what}");
+        }
+    }
+
+    #[test]
+    fn a_node_with_entries_or_later_marks_forgets_nothing() {
+        let mut node = TestNode::at(1_000_000);
+        node.call("INVALIDATE ALL");
+        let early = node.state.clock.last().0;
+        node.call("INVALIDATE TAGS 1 t");
+        let late = node.state.clock.last().0;
+        let forget_all = |node: &mut TestNode, stamp: u64| {
+            let stamp = stamp.to_string();
+            node.obey(&[b"SMARTCACHE.MARK", stamp.as_bytes(), b"0", b"0", b"FORGET", b"0", b"ALL"]);
+            saves_nothing(node)
+        };
+        assert!(!forget_all(&mut node, early), "a later mark");
+        node.call("SET k v");
+        assert!(!forget_all(&mut node, late), "an entry");
+        node.call("DEL k");
+        assert!(forget_all(&mut node, late));
     }
 }
