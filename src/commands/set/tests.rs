@@ -324,7 +324,7 @@ fn a_workers_result_replaces_only_the_bytes_it_was_made_from() {
         (vec![fill(&first), fill(&second)], &second),
     ] {
         for line in &lines {
-            assert_ne!(node.call(line), "LOST", "{line}");
+            assert_ne!(node.call(line), "\"LOST\"", "{line}");
             for words in &node.replicated {
                 replica.obey(&words.iter().map(Vec::as_slice).collect::<Vec<_>>());
             }
