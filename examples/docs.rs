@@ -403,9 +403,10 @@ mod tests {
                 }
                 let command = token.as_ref().map_or(command.to_owned(), |(shown, got)| command.replace(shown, got));
                 let got = call(&mut node, &command).replace('\\', "");
-                if answer.first().is_some_and(|state| state == "1) MISS") {
+                if answer.first().is_some_and(|state| state == "1) \"MISS\"") {
                     let got = got.split(", ").nth(2).expect("a token");
-                    token = Some((answer[2].replace("3) ", ""), got.to_owned()));
+                    let bare = |text: &str| text.replace("3) ", "").trim_matches('"').to_owned();
+                    token = Some((bare(&answer[2]), bare(got)));
                 }
                 match &answer[..] {
                     [one] => assert_eq!(&got, one, "{command}"),
