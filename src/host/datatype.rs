@@ -29,7 +29,7 @@ use crate::cache::node::import::Source;
 
 /// The type's name in `TYPE`, RDB and `DUMP`: nine characters, for ever.
 const NAME: &CStr = c"smrtcache";
-/// The version of what `rdb_save` writes: two strings, header and stored bytes (`format.rs`).
+/// The version of what `rdb_save` writes: two strings, header and stored bytes (`entry/format.rs`).
 const ENCODING: c_int = 1;
 /// One unit of effort: the server frees in the background what takes more than 64 of them (256 KB), since giving pages
 /// back takes the kernel time.

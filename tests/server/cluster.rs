@@ -105,7 +105,7 @@ fn when_a_slot_leaves_waiters_are_answered_and_earlier_loads_are_not_trusted() {
 /// The message type of `src/host/bus.rs`.
 const KIND: u8 = 203;
 
-/// A message in the format of `src/cache/bus.rs`.
+/// A message in the format of `src/cache/cluster/bus.rs`.
 fn message(life: u64, number: u64, db: i32, words: &[&str]) -> Vec<u8> {
     let mut bytes = b"SmCa\x01".to_vec();
     bytes.extend(life.to_le_bytes());
