@@ -79,7 +79,7 @@ fn when_a_slot_leaves_waiters_are_answered_and_earlier_loads_are_not_trusted() {
     let staying = a.call("SMARTCACHE.GETLOCK staying LOCK 100").array()[2].text();
     let stamp = a.call("SMARTCACHE.STAMP").text();
     let mut waiter = a.connect();
-    waiter.send(args!["SMARTCACHE.GETLOCK", "moving", "WAIT", "100"]).expect("sent");
+    waiter.send(args!["SMARTCACHE.GETLOCK", "moving", "WAIT", "60"]).expect("sent");
     wait_until("the caller is parked", || a.stat("waiters") == 1);
 
     move_slot(slot, &a, &b);

@@ -182,8 +182,8 @@ fn in_a_transaction_nothing_waits() {
 fn in_scripts_and_functions_nothing_waits() {
     let (s, token) = busy();
     s.ok("FUNCTION LOAD \"#!lua name=lib\\nredis.register_function('ask', function(keys, args) \
-         return redis.call('SMARTCACHE.GETLOCK', keys[1], 'WAIT', '100')[1] end)\"");
-    let script = "return redis.call('SMARTCACHE.GETLOCK', KEYS[1], 'WAIT', '100')[1]";
+         return redis.call('SMARTCACHE.GETLOCK', keys[1], 'WAIT', '60')[1] end)\"");
+    let script = "return redis.call('SMARTCACHE.GETLOCK', KEYS[1], 'WAIT', '60')[1]";
     for key in ["k", "other"] {
         let first = if key == "k" { "BUSY" } else { "MISS" };
         assert_eq!(s.call_args(args!["EVAL", script, "1", key]).text(), first);

@@ -40,7 +40,7 @@ fn thousands_wait_for_one_key_and_one_store_answers_them_all() {
             conn.send(args!["HELLO", "3"]).expect("it is sent");
         }
         let accept = if i % 4 == 3 { " ACCEPT gzip" } else { "" };
-        conn.send_getlock(&format!("k WAIT {}{accept}", 40 + i % 50));
+        conn.send_getlock(&format!("k WAIT {}{accept}", 40 + i % 20));
     }
     s.wait_for_waiters(count as i64);
     assert_eq!(s.inspect("k", "waiters").int(), count as i64);
@@ -546,7 +546,7 @@ fn saving_and_rewriting_work_while_callers_wait() {
     }
     for (start, running) in [("BGSAVE", "rdb_bgsave_in_progress"), ("BGREWRITEAOF", "aof_rewrite_in_progress")] {
         let token = s.getlock("k LOCK 100").token().to_owned();
-        let mut conns = s.park(10, |i| format!("k WAIT {}", if i == 9 { "100ms" } else { "100" }));
+        let mut conns = s.park(10, |i| format!("k WAIT {}", if i == 9 { "100ms" } else { "60" }));
         s.ok(start);
         assert_eq!(conns[9].got().brief(), "BUSY");
         assert_eq!(s.fill("k", "v", &token), "OK");
@@ -611,7 +611,7 @@ fn leases_work_while_writes_are_paused() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v");
     let held = s.getlock("held LOCK 100").token().to_owned();
-    let mut conns = s.park(2, |i| format!("held WAIT {}", if i == 0 { "100ms" } else { "100" }));
+    let mut conns = s.park(2, |i| format!("held WAIT {}", if i == 0 { "100ms" } else { "60" }));
     s.ok("CLIENT PAUSE 60000 WRITE");
     assert_eq!(s.getlock("k").brief(), "HIT v");
     let new = s.getlock("new LOCK 100").token().to_owned();
