@@ -2,7 +2,7 @@
 //!
 //! An entry holds four bytes a tag, whatever the name's length. Ids are server-wide, since entries move between
 //! databases; on the wire and on disk tags travel by name. An id is reused for another name only when an exact count
-//! (`stats/live.rs`), lowered when an entry is really freed, shows that no entry holds it. Otherwise, after `FLUSHALL ASYNC`,
+//! (`Live`), lowered when an entry is really freed, shows that no entry holds it. Otherwise, after `FLUSHALL ASYNC`,
 //! entries that still wait to be freed would carry the new name.
 
 use std::collections::HashMap;
