@@ -98,7 +98,8 @@ fn an_unreachable_cache_is_bypassed(s: &mut Server, callers: &mut dyn Callers) {
     wait_until("the cache is used again", || {
         callers.read("k", 1, 0, OLD) == format!("{OLD}*1") && s.state("k") == "fresh"
     });
-    assert_eq!(callers.read("k", 1, 0, NEW), format!("{OLD}*1"));
+    // A pool has several connections, and one that is not back yet goes past the cache.
+    wait_until("a read is a hit", || callers.read("k", 1, 0, NEW) == format!("{OLD}*1"));
 }
 
 fn an_unresponsive_cache_is_bypassed(s: &mut Server, callers: &mut dyn Callers) {
