@@ -2,9 +2,9 @@
 
 use super::args::{Args, is, once};
 use super::spec::{Arg, Command, Flag, Keys, Kind, Run};
-use crate::cache::Cx;
 use crate::cache::error::Error;
 use crate::cache::glob::Glob;
+use crate::cache::{Cx, Right};
 
 /// The declaration.
 pub(super) const COMMAND: Command = Command {
@@ -20,7 +20,7 @@ pub(super) const COMMAND: Command = Command {
 The most requested first, counting GET, MGET and GETLOCK on this node, in all databases together. COUNT is from 1 to 100 (default 10). MATCH keeps only the keys that match a pattern, as in KEYS.
 The numbers are estimates from a sketch of constant size (about 120 KB): it samples requests, and counts halve every two and a half minutes, so that they follow the traffic. Keys with a large share are exact but for the sampling: in a Zipf stream of a million requests for 100,000 keys, all but two of the true top 20 are listed, with shares within a tenth. Keys of more than 1,024 bytes are not listed.
 requests is how often the key was requested lately, hits how many of these requests were served, share the key's part of all requests, from 0 to 1. RESETSTAT clears them.
-The reply names keys whether or not the caller may read them: the command is in @dangerous.",
+Keys that the caller may not read are left out, and do not count towards COUNT; share is still of all requests. As what is popular is nobody's business who only stores and reads, the command is in @dangerous.",
     replies: "An array of maps: key, requests, hits, share.",
     run: Some(Run::Plain(run)),
 };
@@ -39,7 +39,8 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
             return Err(Error::syntax(word));
         }
     }
-    let wanted = |name: &[u8]| pattern.as_ref().is_none_or(|glob| glob.matches(name));
+    let server = cx.server;
+    let wanted = |name: &[u8]| pattern.as_ref().is_none_or(|glob| glob.matches(name)) && server.may(Right::Read, name);
     let keys = cx.state.stats.hot.top(count.unwrap_or(10) as usize, wanted, cx.now);
     cx.reply.array(keys.len());
     for key in keys {
@@ -99,6 +100,17 @@ mod tests {
         assert_eq!(keys("MATCH a:*"), ["a:1", "a:2"]);
         assert_eq!(keys("MATCH a:* COUNT 1"), ["a:1"]);
         assert!(keys("MATCH nothing*").is_empty());
+    }
+
+    #[test]
+    fn keys_that_the_caller_may_not_read_are_left_out_before_the_count() {
+        let mut node = node();
+        node.server.may_not_read = "a:1";
+        let answer = node.call("HOTKEYS COUNT 2");
+        assert!(!answer.contains("a:1") && answer.contains("\"b\"") && answer.contains("\"a:2\""), "{answer}");
+        assert!(answer.contains("\"share\": 0.333333"), "of all requests: {answer}");
+        node.server.may_not_read = "a";
+        assert_eq!(node.call("HOTKEYS MATCH a*"), "[]");
     }
 
     #[test]

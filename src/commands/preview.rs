@@ -6,7 +6,7 @@ use super::spec::{Command, Flag, Keys, Run};
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
 use crate::cache::invalidation::sweep::{Preview, SweepReply};
-use crate::cache::{Cx, Reply, Right};
+use crate::cache::{Cx, Reply, Right, Server};
 
 /// The declaration.
 pub(crate) const COMMAND: Command = Command {
@@ -20,8 +20,8 @@ pub(crate) const COMMAND: Command = Command {
     args: &[SELECTOR],
     details: "\
 Takes a selector as SMARTCACHE.INVALIDATE does, for the selected database. The caller waits while keys are walked over in slices, so it is refused in MULTI, scripts and functions. Entries stored or deleted meanwhile may be missed.
-The reply names keys, so TAGS needs read permission on the pseudo-key smartcache:tag:TAG for each tag, PREFIXES on all keys with that prefix where the server can check that. PATTERNS, ALL, and PREFIXES on other servers need it on all keys. Without it the reply is NOPERM.",
-    replies: "A map: entries (fresh and stale ones that would be invalidated), bytes (memory of their values), sample (up to 10 of their keys), origin_ms (time to load them again: the sum of the load times that were measured under leases).",
+The sample leaves out keys that the caller may not read. TAGS needs read permission on the pseudo-key smartcache:tag:TAG for each tag, PREFIXES on all keys with that prefix where the server can check that. PATTERNS, ALL, and PREFIXES on other servers need it on all keys. Without it the reply is NOPERM.",
+    replies: "A map: entries (fresh and stale ones that would be invalidated), bytes (memory of their values), sample (up to 10 of their keys, of those that the caller may read), origin_ms (time to load them again: the sum of the load times that were measured under leases).",
     run: Some(Run::Plain(run)),
 };
 
@@ -43,12 +43,13 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes the reply to a caller that waited for a sweep or a preview.
-pub(crate) fn write_deferred_reply(reply: &mut dyn Reply, answer: &SweepReply) {
+/// Writes the reply to a caller that waited for a sweep or a preview. It names no key that the caller may not read.
+pub(crate) fn write_deferred_reply(reply: &mut dyn Reply, server: &dyn Server, answer: &SweepReply) {
     let Preview { entries, bytes, sample, origin_ms } = match answer {
         SweepReply::Hits(hits) => return reply.int(*hits as i64),
         SweepReply::Preview(preview) => preview,
     };
+    let sample: Vec<_> = sample.iter().filter(|key| server.may(Right::Read, key)).collect();
     reply.map(4);
     reply.bulk(b"entries");
     reply.int(*entries as i64);

@@ -3,6 +3,7 @@
 use std::cell::{LazyCell, RefCell};
 
 use super::blocked_clients::{self, BlockedClients, Waiters};
+use super::caller::ServerCaller;
 use super::ffi::Ctx;
 use super::main_thread::MainThread;
 use super::reply::ServerReply;
@@ -29,7 +30,10 @@ impl Waiters for SweepWaiters {
 
     fn write(reply: &mut ServerReply<'_>, answer: Option<&SweepReply>) {
         match answer {
-            Some(answer) => preview::write_deferred_reply(reply, answer),
+            Some(answer) => {
+                let server = ServerCaller::new(*reply.ctx());
+                preview::write_deferred_reply(reply, &server, answer)
+            }
             None => reply.int(0),
         }
     }

@@ -168,7 +168,7 @@ impl TestNode {
         while let Some((id, late)) = self.state.sweep.next_reply() {
             let Some(client) = self.sweep_waiters.remove(&id) else { continue };
             let mut reply = Transcript::default();
-            preview::write_deferred_reply(&mut reply, &late);
+            preview::write_deferred_reply(&mut reply, &self.server, &late);
             self.answers.push((client, reply.text()));
         }
     }

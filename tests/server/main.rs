@@ -9,6 +9,7 @@ mod support;
 mod commands;
 
 mod acl;
+mod acl_recipes;
 mod aof;
 mod bad_input;
 mod cluster;

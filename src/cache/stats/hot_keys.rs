@@ -182,7 +182,8 @@ impl HotKeys {
         }
     }
 
-    /// The `count` keys with the most requests, of those that are wanted, in falling order.
+    /// The `count` keys with the most requests, of those that are wanted, in falling order. Whether a key is wanted may
+    /// cost something: it is asked until there are enough.
     pub fn top(&mut self, count: usize, wanted: impl Fn(&[u8]) -> bool, now: Now) -> Vec<HotKey<'_>> {
         self.decay(now);
         let total = self.total;
@@ -192,7 +193,7 @@ impl HotKeys {
             .flat_map(|set| (0..WAYS).map(|way| (set.bits[way], set.count[way] - set.inherited[way], set.served[way])));
         let mut keys: Vec<_> = cells
             .zip(&self.names)
-            .filter(|((bits, count, _), name)| *bits != 0 && *count > 0 && wanted(name))
+            .filter(|((bits, count, _), _)| *bits != 0 && *count > 0)
             .map(|((_, count, served), name)| HotKey {
                 name,
                 requests: count.div_ceil(UNIT),
@@ -201,8 +202,7 @@ impl HotKeys {
             })
             .collect();
         keys.sort_unstable_by(|a, b| b.share.total_cmp(&a.share).then_with(|| a.name.cmp(b.name)));
-        keys.truncate(count);
-        keys
+        keys.into_iter().filter(|key| wanted(key.name)).take(count).collect()
     }
 }
 
