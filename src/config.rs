@@ -123,6 +123,12 @@ settings! {
         default: "100000",
         doc: "Leases that may be held at once; beyond it the reply is STALE or BUSY. 0: none are granted.",
     },
+    user_share: f64 {
+        name: "user-share",
+        kind: Fraction,
+        default: "50%",
+        doc: "The share of max-leases, and of max-waiters, that one user may hold; beyond it its callers get what they get at those limits. A user is a name in the ACL, or the default user at one address. Everybody may hold one.",
+    },
     sweep_effort: f64 {
         name: "sweep-effort",
         kind: Fraction,

@@ -153,6 +153,7 @@ impl Lab {
             vec![format!("maxclients {}", callers + 500), "maxmemory 0".into(), "tcp-backlog 4096".into()];
         if module.is_some() {
             settings.push(format!("smartcache.max-waiters {}", callers + 100));
+            settings.push("smartcache.user-share 100%".into()); // all callers are one user
         }
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         self.pinned_start(|lab| Server::start(&lab.program, module, &settings))

@@ -2,6 +2,7 @@
 
 use super::entry::{Entry, EntryMut, EntryRef};
 use super::key::Key;
+use super::lease::users::UserName;
 
 /// What is under a key.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +111,8 @@ impl std::fmt::Display for Right {
 pub trait Server {
     /// The id of the caller's connection.
     fn client(&self) -> u64;
+    /// The caller's user: its name in the ACL; for the default user, whom many share, with the address it calls from.
+    fn user(&self) -> UserName;
     /// Whether the caller may be parked: not in `MULTI`, scripts and functions.
     fn may_wait(&self) -> bool;
     /// Whether this node is a replica: it grants no leases.

@@ -6,7 +6,7 @@ use super::spec::{Access, Arg, Command, Flag, Keys, Kind, Run};
 use crate::cache::codec::accept::Accept;
 use crate::cache::effects::Effect;
 use crate::cache::error::Error;
-use crate::cache::lease::acquire::{Decision, KeyState, LeaseRequest};
+use crate::cache::lease::acquire::{Decision, KeyState, LeaseRequest, User};
 use crate::cache::lease::outcomes::ReplyState;
 use crate::cache::lease::table::{Answer, WaitOptions};
 use crate::cache::node::read::{self, Found, Value};
@@ -37,7 +37,7 @@ The cache-aside read: one caller loads, the others get what is stored or wait in
 HIT: the value is fresh; with a token you were chosen to refresh it early, in the background. STALE: use the value; with a token you refresh it, without one somebody else does, or a failed load backs off. ABSENT: the origin is known to have nothing; a token means as for HIT. MISS: load it. BUSY: somebody else loads, and you did not wait or waited in vain: ask again after lease_ms until your own deadline, then load and do not store.
 LOCK is the length of the lease (default: the rule's, then smartcache.lock; at most smartcache.max-lock). WAIT blocks the caller in the server while somebody else loads, and ends in BUSY after that time (default: 0; at most smartcache.max-wait). When the lease ends without a store, the first waiter gets the next lease. Nothing waits in MULTI, scripts and functions, nor where the wait could not end: where the connection holds the lease itself, or where connections would wait for each other in a circle.
 OWNER gives the same token again to the same owner, for retries after a lost reply. BETA scales early refresh (0 turns it off; default: the rule's, then smartcache.beta). ACCEPT as in GET.
-Inside SWR a stale value is served at once; past SWR but inside SIE only in place of BUSY. When a rule's FILLS or smartcache.max-leases is reached, no token is given: the reply is STALE or BUSY.
+Inside SWR a stale value is served at once; past SWR but inside SIE only in place of BUSY. When a rule's FILLS, smartcache.max-leases or the user's share of them (smartcache.user-share) is reached, no token is given: the reply is STALE or BUSY.
 A replica serves what needs no token; where a token is needed, the reply is READONLY.",
     replies: "An array of five: state (HIT, STALE, ABSENT, MISS, BUSY), value or nil, token or nil, fresh_ms (milliseconds of freshness left; -1: no end), lease_ms (with a token: milliseconds left of the lease; with BUSY, or STALE without a token: when to ask again; else 0). With ACCEPT: an array of encoding and bytes in place of the value.",
     run: Some(Run::Plain(run)),
@@ -123,8 +123,8 @@ fn decide(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, key_state: KeyState) -> Result
     }
     let room = get.wait_ms > 0 && (cx.state.leases.waiting() as u64) < cx.state.max_waiters();
     let waits = room && cx.server.may_wait();
-    let request =
-        LeaseRequest { client: cx.server.client(), lock_ms: get.lock_ms, owner: get.owner, waits, loads: true };
+    let (client, user) = (cx.server.client(), User::Calls(cx.server));
+    let request = LeaseRequest { client, user, lock_ms: get.lock_ms, owner: get.owner, waits, loads: true };
     let mut node = cx.node();
     if fresh {
         return Ok(node.grant_early(get.key, key_state, early, request));
@@ -174,8 +174,8 @@ fn reply_without_value(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, decision: Decisio
 
 fn park(cx: &mut Cx<'_, '_>, get: &GetLock<'_>) {
     let options = WaitOptions { lock_ms: get.lock_ms, owner: get.owner.map(Into::into), accept: get.accept };
-    let client = cx.server.client();
-    let id = cx.state.leases.park(cx.caller.db, get.key.name, client, get.wait_ms, options, cx.now);
+    let (key, caller) = ((cx.caller.db, get.key.name), (cx.server.client(), cx.server.user()));
+    let id = cx.state.leases.park(key, caller, get.wait_ms, options, cx.now);
     cx.effects.push(Effect::Park(id));
 }
 

@@ -261,11 +261,12 @@ impl Command {
     /// Its ACL categories, for servers that let modules set them (7.2 and later).
     pub fn categories(&self) -> Vec<&'static str> {
         let mut names = Vec::new();
+        // Whoever takes a lease decides who may load and store: that is no reading.
         let leases = matches!(self.keys, Keys::One(Access::ReadUpdate));
         if self.has(Flag::Write) || leases {
             names.push("write");
         }
-        if self.has(Flag::ReadOnly) || leases {
+        if self.has(Flag::ReadOnly) {
             names.push("read");
         }
         if self.has(Flag::Blocking) {

@@ -8,6 +8,7 @@ use redis_module::raw;
 
 use super::ffi::{Ctx, OwnedStr, Str, is_valkey, server, server_may};
 use super::state::with_state;
+use crate::cache::lease::users::UserName;
 use crate::cache::ports::ServerInfo;
 use crate::cache::{Limits, Right, Server};
 
@@ -77,19 +78,17 @@ impl<'a> ServerCaller<'a> {
 
     /// Asks about the user who calls. Commands without a user (another module's) may do everything.
     fn with_user(&self, ask: impl FnOnce(*mut raw::RedisModuleUser, Str<'_>) -> bool) -> bool {
-        let (Some(current), Some(find), Some(free)) = (
-            server_may!(RedisModule_GetCurrentUserName),
-            server_may!(RedisModule_GetModuleUserFromUserName),
-            server_may!(RedisModule_FreeModuleUser),
-        ) else {
+        let (Some(find), Some(free)) =
+            (server_may!(RedisModule_GetModuleUserFromUserName), server_may!(RedisModule_FreeModuleUser))
+        else {
             return false;
         };
-        if !self.has(raw::REDISMODULE_CTX_FLAGS_LUA) && !self.is_a_connection() {
+        if !self.has_user() {
             return true;
         }
-        // SAFETY: the context is that of a running command of a client with a user; user and name are freed.
+        let Some(name) = self.user_name() else { return false };
+        // SAFETY: the string is valid; the user is freed.
         unsafe {
-            let Some(name) = OwnedStr::from_raw(current(self.ctx.as_ptr())) else { return false };
             let user = find(name.borrow().as_ptr());
             if user.is_null() {
                 return false;
@@ -98,6 +97,36 @@ impl<'a> ServerCaller<'a> {
             free(user);
             may
         }
+    }
+
+    /// Whether a user calls, and not another module.
+    fn has_user(&self) -> bool {
+        self.has(raw::REDISMODULE_CTX_FLAGS_LUA) || self.is_a_connection()
+    }
+
+    fn user_name(&self) -> Option<OwnedStr> {
+        let current = server_may!(RedisModule_GetCurrentUserName).filter(|_| self.has_user())?;
+        // SAFETY: the context is that of a running command of a client with a user; the name is ours.
+        unsafe { OwnedStr::from_raw(current(self.ctx.as_ptr())) }
+    }
+
+    /// Where the caller's connection comes from, without the port.
+    fn origin(&self) -> String {
+        // SAFETY: plain C data: all zeroes are a valid value.
+        let mut info: raw::RedisModuleClientInfo = unsafe { mem::zeroed() };
+        info.version = 1;
+        let known = server_may!(RedisModule_GetClientInfoById).is_some_and(|get| {
+            // SAFETY: the structure is of the version that it names, and outlives the call.
+            unsafe { get(ptr::from_mut(&mut info).cast(), self.client()) == raw::REDISMODULE_OK as c_int }
+        });
+        if !known {
+            return "in scripts".into(); // which have no connection
+        }
+        if info.flags & u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_UNIXSOCKET) != 0 {
+            return "at the unix socket".into();
+        }
+        let address = info.addr.iter().map(|byte| *byte as u8).take_while(|byte| *byte != 0);
+        format!("at {}", String::from_utf8_lossy(&address.collect::<Vec<u8>>()))
     }
 
     /// Whether a client calls over a connection of its own: asking for the user of a caller without one could end the
@@ -117,6 +146,14 @@ impl Server for ServerCaller<'_> {
     fn client(&self) -> u64 {
         // SAFETY: the context is that of a running command.
         unsafe { server!(RedisModule_GetClientId)(self.ctx.as_ptr()) }
+    }
+
+    fn user(&self) -> UserName {
+        let Some(name) = self.user_name() else { return "another module".into() };
+        match name.borrow().bytes() {
+            b"default" => format!("default {}", self.origin()).into(), // names in the ACL have no spaces
+            name => name.escape_ascii().to_string().into(),
+        }
     }
 
     fn may_wait(&self) -> bool {

@@ -102,6 +102,7 @@ impl TestNode {
             answers: Vec::new(),
             server: ScriptedServer {
                 client: 1,
+                user: "ada",
                 may_wait: true,
                 out_of_memory: false,
                 may_not_write: "",

@@ -1,5 +1,6 @@
 //! A server that answers as the test sets it.
 
+use crate::cache::lease::users::UserName;
 use crate::cache::ports::ServerInfo;
 use crate::cache::{Right, Server};
 
@@ -8,6 +9,8 @@ use crate::cache::{Right, Server};
 pub struct ScriptedServer {
     /// The connection that calls.
     pub client: u64,
+    /// The user who calls.
+    pub user: &'static str,
     /// Whether callers may be parked.
     pub may_wait: bool,
     /// Whether the server is out of memory.
@@ -35,6 +38,9 @@ impl ScriptedServer {
 impl Server for ScriptedServer {
     fn client(&self) -> u64 {
         self.client
+    }
+    fn user(&self) -> UserName {
+        self.user.into()
     }
     fn may_wait(&self) -> bool {
         self.may_wait

@@ -328,6 +328,7 @@ impl Model {
     fn new(one_lease_for_a: bool) -> Self {
         let mut node = TestNode::at(START);
         node.config("max-waiters", "9").unwrap();
+        node.config("user-share", "100%").unwrap(); // all are one user
         if one_lease_for_a {
             node.call("RULE SET r MATCH a* FILLS 1");
         }

@@ -218,20 +218,18 @@ fn a_lease_is_granted_and_filled_with_the_rights_for_just_that() {
 }
 
 #[test]
-fn leases_are_in_the_categories_of_reading_and_writing() {
+fn leases_are_in_the_category_of_writing_and_not_of_reading() {
     let s = Server::start();
     if !s.since((7, 2), (7, 2)) {
         skip!(s, "modules have no ACL categories there (7.2 and later have)");
     }
     for name in ["getlock", "unlock", "extend"] {
         let categories = categories(&s, &format!("smartcache.{name}"));
-        for wanted in ["@read", "@write"] {
-            assert!(categories.iter().any(|c| c == wanted), "{name}: {categories:?}");
-        }
+        assert!(categories.iter().any(|c| c == "@write"), "{name}: {categories:?}");
+        assert!(!categories.iter().any(|c| c == "@read"), "{name}: {categories:?}");
     }
     assert!(categories(&s, "smartcache.stamp").iter().any(|c| c == "@read"));
-    // A user denied one of the two categories is denied these commands.
-    for rules in ["~* +@all -@write", "~* +@all -@read"] {
+    for rules in ["~* +@all -@write", "~* +@read"] {
         let mut ada = login(&s, rules);
         for line in ["SMARTCACHE.GETLOCK k", "SMARTCACHE.UNLOCK k x", "SMARTCACHE.EXTEND k x 5"] {
             refused(&mut ada, line);
@@ -240,6 +238,67 @@ fn leases_are_in_the_categories_of_reading_and_writing() {
     let mut ada = login(&s, "~* +@read +@write");
     allowed(&mut ada, "SMARTCACHE.GETLOCK k");
     allowed(&mut ada, "SMARTCACHE.STAMP");
+}
+
+#[test]
+fn who_may_only_read_takes_no_lease() {
+    let s = Server::start();
+    for rules in ["~* -@all +@read", "~* +@all -@write -smartcache.getlock", "%R~* +@all", "%R~* +@read"] {
+        let mut ada = login(&s, rules);
+        for line in ["SMARTCACHE.GETLOCK k", "SMARTCACHE.GETLOCK k LOCK 10m WAIT 1m"] {
+            refused(&mut ada, line);
+            let script = format!("EVAL \"return redis.call('{}')\" 0", line.replace(' ', "', '"));
+            let reply = ada.call(&script);
+            assert!(reply.is_error(), "{script}\n{reply}");
+        }
+    }
+    assert_eq!((s.stat("leases"), s.stat("leases_granted")), (0, 0));
+}
+
+#[test]
+fn no_user_takes_more_than_its_share_of_leases_and_of_waiters() {
+    let s = Server::setup().tcp().conf("smartcache.max-leases 8\nsmartcache.max-waiters 4").start();
+    let mut ada = login(&s, "~* +@all");
+    let last = |s: &Server| {
+        let reasons = s.ok("SMARTCACHE.HEALTH").field("reasons").clone();
+        let text = reasons.array().iter().find(|reason| reason.field("code").text() == "user_share");
+        text.map(|reason| reason.field("text").text()).unwrap_or_default()
+    };
+    let refused_to = |s: &Server, name: &str| assert!(last(s).contains(&format!("was '{name}'.")), "{}", last(s));
+    for i in 0..4 {
+        assert_eq!(ada.getlock(&format!("a{i}")).brief(), "MISS +");
+    }
+    assert_eq!((s.stat("user_share_refused"), last(&s)), (0, String::new()));
+    assert_eq!(ada.getlock("a4").brief(), "BUSY");
+    refused_to(&s, "ada");
+    let mut other = s.connect();
+    assert_eq!(other.call("AUTH ada x").text(), "OK");
+    assert_eq!(other.getlock("a4").brief(), "BUSY", "whatever the connection");
+    let script = "EVAL \"return redis.call('SMARTCACHE.GETLOCK', KEYS[1])\" 1 a4";
+    assert_eq!(ada.call(script).array()[0].text(), "BUSY", "in scripts too");
+
+    // The default user counts by address, for which the unix socket is one.
+    for i in 0..2 {
+        assert_eq!(s.getlock(&format!("b{i}")).brief(), "MISS +");
+        assert_eq!(s.connect_tcp().getlock(&format!("c{i}")).brief(), "MISS +", "the address, whatever the port");
+    }
+    let mut waiters = s.park(2, |_| "a0 WAIT 60".to_owned());
+    assert_eq!(s.getlock("a0 WAIT 60").brief(), "BUSY");
+    refused_to(&s, "default at the unix socket");
+    let mut far: Vec<_> = (0..2).map(|_| s.connect_tcp()).collect();
+    far.iter_mut().for_each(|conn| conn.send_getlock("a0 WAIT 60"));
+    s.wait_for_waiters(4);
+    s.ok("CONFIG SET smartcache.max-waiters 5");
+    assert_eq!(s.connect_tcp().getlock("a0 WAIT 60").brief(), "BUSY");
+    refused_to(&s, "default at 127.0.0.1");
+    s.ok("SMARTCACHE.SET a0 v");
+    for conn in waiters.iter_mut().chain(&mut far) {
+        assert_eq!(conn.got().brief(), "HIT v");
+    }
+    assert_eq!(ada.getlock("a4").brief(), "MISS +", "a lease of ada's has ended");
+    assert_eq!(s.stat("user_share_refused"), 5);
+    s.ok("FLUSHALL");
+    s.assert_quiet();
 }
 
 #[test]

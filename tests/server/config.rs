@@ -5,7 +5,7 @@ use std::fs;
 use crate::support::{Server, args, assert_within, skip};
 
 /// Names and defaults, as in docs/config.md.
-const DEFAULTS: [(&str, &str); 21] = [
+const DEFAULTS: [(&str, &str); 22] = [
     ("default-ttl", "3600"),
     ("max-ttl", "0"),
     ("jitter", "0"),
@@ -20,6 +20,7 @@ const DEFAULTS: [(&str, &str); 21] = [
     ("max-load", "3600"),
     ("max-waiters", "0"),
     ("max-leases", "100000"),
+    ("user-share", "50%"),
     ("codec", "auto"),
     ("compression-level", "3"),
     ("min-size", "64"),

@@ -5,7 +5,7 @@ use crate::support::{Conn, Got, Reply, Server, args, assert_within, wait_until};
 
 /// A server that accepts any number of waiters.
 fn roomy(conf: &str) -> Server {
-    Server::with(&format!("maxclients 8000\nsmartcache.max-waiters 8000\n{conf}"))
+    Server::with(&format!("maxclients 8000\nsmartcache.max-waiters 8000\nsmartcache.user-share 100%\n{conf}"))
 }
 
 /// Incompressible bytes, deterministic for a seed.
@@ -734,7 +734,7 @@ fn parked_of(s: &Server, count: usize) -> i64 {
 
 #[test]
 fn the_limit_of_waiters_follows_from_connections_and_memory_unless_set() {
-    let s = Server::with("maxclients 300");
+    let s = Server::with("maxclients 300\nsmartcache.user-share 100%");
     assert_eq!(parked_of(&s, 40), 30, "a tenth of maxclients");
     s.ok("CONFIG SET maxclients 200");
     assert_eq!(parked_of(&s, 40), 20);
@@ -751,7 +751,7 @@ fn the_limit_of_waiters_follows_from_connections_and_memory_unless_set() {
 
 #[test]
 fn max_leases_bounds_leases_and_nobody_waits_for_a_free_one() {
-    let s = Server::with("smartcache.max-leases 2");
+    let s = Server::with("smartcache.max-leases 2\nsmartcache.user-share 100%");
     s.ok("SMARTCACHE.SET stale old SWR 1000 SIE 1000");
     s.ok("SMARTCACHE.STALE stale");
     let a = s.getlock("a").token().to_owned();

@@ -9,8 +9,8 @@
 //!   nothing to serve  │ wait, or BUSY            │ BUSY                 │ MISS with a token, else BUSY
 //! ```
 //!
-//! "Else" is for callers to whom `FILLS` or `max-leases` refuses a lease. An absent entry is answered `ABSENT`; it has
-//! no windows. A caller that names the `OWNER` of the lease that is out gets its token again.
+//! "Else" is for callers to whom `FILLS`, `max-leases` or `user-share` refuses a lease. An absent entry is answered
+//! `ABSENT`; it has no windows. A caller that names the `OWNER` of the lease that is out gets its token again.
 //!
 //! A waiter is decided for by the same table when it is woken: so a store answers all waiters, and whatever else ends a
 //! lease grants the next one to the first waiter, before any new reader. `node/acquire.rs` grants and wakes.
@@ -18,13 +18,16 @@
 use crate::cache::entry::Freshness;
 use crate::cache::lease::outcomes::{ReplyState, WaitOutcome};
 use crate::cache::lease::token::Token;
-use crate::cache::{Judge, Slot};
+use crate::cache::lease::users::UserName;
+use crate::cache::{Judge, Server, Slot};
 
 /// What a caller asks for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct LeaseRequest<'a> {
     /// The connection.
     pub client: u64,
+    /// The user whose share (`user-share`) the lease or the wait counts for.
+    pub user: User<'a>,
     /// `LOCK`, in milliseconds; else the policy's.
     pub lock_ms: Option<u64>,
     /// `OWNER`.
@@ -34,6 +37,25 @@ pub struct LeaseRequest<'a> {
     /// It may be granted a lease: not a waiter whose time was over before it was woken, since nobody may be there to
     /// load.
     pub loads: bool,
+}
+
+/// The user of a caller.
+#[derive(Clone, Copy)]
+pub enum User<'a> {
+    /// The one who calls: the server is asked only if need be.
+    Calls(&'a dyn Server),
+    /// A waiter's, who has its place.
+    Waits(&'a UserName),
+}
+
+impl User<'_> {
+    /// The user's name.
+    pub fn name(&self) -> UserName {
+        match self {
+            User::Calls(server) => server.user(),
+            User::Waits(user) => (*user).clone(),
+        }
+    }
 }
 
 /// What a key holds, as far as a decision depends on it.

@@ -9,3 +9,4 @@ pub mod slots;
 pub mod table;
 pub mod token;
 pub mod tombstones;
+pub mod users;

@@ -29,6 +29,7 @@ use crate::cache::clock::{Now, Stamp};
 use crate::cache::ids::RuleId;
 use crate::cache::lease::outcomes::{LeaseEnd, WaitOutcome};
 use crate::cache::lease::token::Token;
+use crate::cache::lease::users::{Place, UserName, Users};
 use crate::cache::stats::Tally;
 
 /// How many expired leases are remembered.
@@ -47,6 +48,8 @@ pub struct Lease {
     pub until_ms: u64,
     /// The connection that holds it.
     pub client: u64,
+    /// The user whose share it counts for.
+    pub user: UserName,
     /// The holder's name (`OWNER`).
     pub owner: Option<Box<[u8]>>,
     /// The rule whose `FILLS` it counts for.
@@ -75,6 +78,8 @@ pub struct Waiter {
     pub key: Arc<[u8]>,
     /// The connection.
     pub client: u64,
+    /// The user whose share its place counts for.
+    pub user: UserName,
     /// Its options.
     pub options: Arc<WaitOptions>,
     /// The rule of the key.
@@ -151,6 +156,8 @@ pub struct Leases {
     /// The one waiter of each parked connection.
     parked: HashMap<u64, WaiterId>,
     by_rule: HashMap<RuleId, u64>,
+    /// What each user holds.
+    pub users: Users,
     live: u64,
     /// By deadline; the second number separates those of the same millisecond.
     due: BTreeMap<(u64, u64), Deadline>,
@@ -212,6 +219,7 @@ impl Leases {
         count.leases_early += u64::from(lease.early);
         self.live += 1;
         *self.by_rule.entry(lease.rule).or_default() += 1;
+        self.users.add(&lease.user, Place::Lease);
         let name = self.name_of(db, key);
         let due = self.schedule(lease.until_ms, Deadline::Key(db, name.clone()));
         let flight = self.flights.entry(db).or_default().entry(name).or_default();
@@ -224,6 +232,7 @@ impl Leases {
         let Some((lease, due)) = self.flight_mut(db, key).and_then(|flight| flight.lease.take()) else { return false };
         self.due.remove(&(lease.until_ms, due));
         self.live -= 1;
+        self.users.remove(&lease.user, Place::Lease);
         if let Some(n) = self.by_rule.get_mut(&lease.rule) {
             *n -= 1;
             if *n == 0 {
@@ -297,8 +306,16 @@ impl Leases {
     }
 
     /// Parks a caller behind the lease of a key.
-    pub fn park(&mut self, db: i32, key: &[u8], client: u64, wait_ms: u64, options: WaitOptions, now: Now) -> WaiterId {
+    pub fn park(
+        &mut self,
+        (db, key): (i32, &[u8]),
+        (client, user): (u64, UserName),
+        wait_ms: u64,
+        options: WaitOptions,
+        now: Now,
+    ) -> WaiterId {
         let until_ms = now.mono_ms().saturating_add(wait_ms);
+        self.users.add(&user, Place::Waiter);
         let name = self.name_of(db, key);
         let due = self.last + 1; // the number that `schedule` takes next
         let id = WaiterId(due);
@@ -307,8 +324,8 @@ impl Leases {
         debug_assert!(flight.lease.is_some(), "nobody waits where nobody loads");
         let rule = flight.lease.as_ref().map(|(lease, _)| lease.rule).unwrap_or_default();
         flight.waiters.push_back(id);
-        let waiter =
-            Waiter { db, key: name, client, since_ms: now.mono_ms(), until_ms, due, options: Arc::new(options), rule };
+        let (options, since_ms) = (Arc::new(options), now.mono_ms());
+        let waiter = Waiter { db, key: name, client, user, since_ms, until_ms, due, options, rule };
         self.waiters.insert(id, waiter);
         let before = self.parked.insert(client, id);
         debug_assert!(before.is_none(), "a connection waits for one thing at a time");
@@ -345,6 +362,7 @@ impl Leases {
         let Some(waiter) = self.waiters.remove(&id) else { return false };
         self.due.remove(&(waiter.until_ms, waiter.due));
         self.parked.remove(&waiter.client);
+        self.users.remove(&waiter.user, Place::Waiter);
         if let Some(flight) = self.flight_mut(waiter.db, &waiter.key) {
             // It is nearly always the first.
             if let Some(at) = flight.waiters.iter().position(|other| *other == id) {
@@ -534,6 +552,9 @@ impl Leases {
         assert_eq!((live, queued), (self.live, self.waiters.len()), "each waiter stands in one queue, once");
         assert_eq!((by_rule, queued), (self.by_rule.clone(), self.parked.len()));
         assert_eq!(reminders + queued, self.due.len(), "nothing is reminded of that is over");
+        let leases = self.flights.values().flat_map(HashMap::values).filter_map(|flight| flight.lease.as_ref());
+        let leases = leases.map(|(lease, _)| (&lease.user, Place::Lease));
+        self.users.validate(leases.chain(self.waiters.values().map(|waiter| (&waiter.user, Place::Waiter))));
     }
 }
 

@@ -5,6 +5,7 @@ use crate::cache::lease::acquire::Decision;
 use crate::cache::lease::acquire::Grant;
 use crate::cache::lease::acquire::KeyState;
 use crate::cache::lease::acquire::LeaseRequest;
+use crate::cache::lease::acquire::User;
 use crate::cache::lease::outcomes::ReplyState;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::cache::lease::outcomes::WaitOutcome;
 use crate::cache::lease::table::{Answer, Deadline, Lease, WaiterId};
 use crate::cache::lease::token::{self, Of, Token};
 use crate::cache::lease::tombstones::TombstoneKind;
+use crate::cache::lease::users::{Place, UserName};
 use crate::cache::node::read::{self, Found, Value};
 use crate::cache::{Judge, Key, Slot, State};
 
@@ -58,7 +60,10 @@ impl Node<'_> {
             if key_state == KeyState::Swr {
                 return Decision::Stale(Err(retry_ms));
             }
-            if request.waits && !self.state.leases.would_deadlock(self.db, key.name, request.client) {
+            if request.waits
+                && !self.state.leases.would_deadlock(self.db, key.name, request.client)
+                && self.has_place(key, request.user)
+            {
                 return Decision::Wait;
             }
             return stale(Decision::Busy(retry_ms), retry_ms);
@@ -67,6 +72,29 @@ impl Node<'_> {
             Some(grant) => granted(grant),
             None => stale(Decision::Busy(RETRY_MS), RETRY_MS),
         }
+    }
+
+    /// Whether the user of a caller may have one more of its callers wait.
+    fn has_place(&mut self, key: Key<'_>, user: User<'_>) -> bool {
+        match user {
+            User::Calls(server) => self.is_within_share(key, &server.user(), Place::Waiter, true),
+            User::Waits(_) => true,
+        }
+    }
+
+    /// Whether a user may hold one more lease, or place of a waiter.
+    fn is_within_share(&mut self, key: Key<'_>, user: &UserName, place: Place, counts: bool) -> bool {
+        let most = match place {
+            Place::Lease => self.state.settings.max_leases as u64,
+            Place::Waiter => self.state.max_waiters(),
+        };
+        let State { leases, settings, stats, policies, .. } = &mut *self.state;
+        let within = leases.users.has_room(user, place, settings.user_share, most);
+        if !within && counts {
+            stats.at(self.now).of(policies.id(key.name)).user_share_refused += 1;
+            leases.users.refuse(user.clone());
+        }
+        within
     }
 
     /// Decides again when the value turns out to be unreadable: a lease that was granted stands, and else it is as if
@@ -125,10 +153,10 @@ impl Node<'_> {
         }
     }
 
-    /// Grants a lease, unless `FILLS` or `max-leases` forbids it; `early_for` is the measured load time of an early
-    /// refresh.
+    /// Grants a lease, unless `FILLS`, `max-leases` or `user-share` forbids it; `early_for` is the measured load time
+    /// of an early refresh.
     fn grant(&mut self, key: Key<'_>, request: LeaseRequest<'_>, early_for: Option<u64>) -> Option<Grant> {
-        let State { policies, leases, settings, clock, tombstones, stats, .. } = &mut *self.state;
+        let State { policies, leases, settings, stats, .. } = &mut *self.state;
         let rule = policies.find(key.name);
         let policy = policies.policy(rule);
         let rule = rule.map(crate::cache::rules::Rule::id).unwrap_or_default();
@@ -145,6 +173,11 @@ impl Node<'_> {
             Some(load_ms) => lock_ms.min(load_ms.saturating_mul(3).max(LEAST_EARLY_MS)),
             None => lock_ms,
         };
+        let user = request.user.name();
+        if !self.is_within_share(key, &user, Place::Lease, early_for.is_none()) {
+            return None;
+        }
+        let State { leases, clock, tombstones, stats, .. } = &mut *self.state;
         let token = Token::begun(clock.stamp(self.now), self.now);
         clock.leave_one(); // the stamp of a tombstone, should the fill be LOST
         tombstones.load_begins(Some(key.name), self.now);
@@ -152,6 +185,7 @@ impl Node<'_> {
             token,
             until_ms: self.now.mono_ms().saturating_add(left_ms),
             client: request.client,
+            user,
             owner: request.owner.map(Into::into),
             rule,
             early: early_for.is_some(),
@@ -219,7 +253,8 @@ impl Node<'_> {
     /// Answers one waiter; false when it is to wait on.
     fn wake(&mut self, key: Key<'_>, id: WaiterId, waits: bool, values: &mut Values) -> bool {
         let Some(waiter) = self.state.leases.waiter(id) else { return false };
-        let (client, options, rule) = (waiter.client, waiter.options.clone(), waiter.rule);
+        let (client, user) = (waiter.client, waiter.user.clone());
+        let (options, rule) = (waiter.options.clone(), waiter.rule);
         let overdue = waiter.is_overdue(self.now);
         let waits = waits && !overdue;
         let slot = self.keys.peek(key);
@@ -227,7 +262,8 @@ impl Node<'_> {
         let key_state = KeyState::of(slot, Judge::new(&self.state.invalidations, self.db, key.name, self.now));
         // A parked connection closes no cycle: that was checked when it was parked.
         let owner = options.owner.as_deref();
-        let request = LeaseRequest { client, lock_ms: options.lock_ms, owner, waits, loads: !overdue };
+        let user = User::Waits(&user);
+        let request = LeaseRequest { client, user, lock_ms: options.lock_ms, owner, waits, loads: !overdue };
         let mut decision = match wrong_type {
             true => Decision::Busy(RETRY_MS), // it gets WRONGTYPE when it asks again
             false => self.decide(key, key_state, request),

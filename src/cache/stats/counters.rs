@@ -63,6 +63,8 @@ pub struct Counters {
     pub leases_expired: u64,
     /// Leases that a limit did not allow.
     pub leases_refused: u64,
+    /// Leases and waits that a user's share did not allow.
+    pub user_share_refused: u64,
     /// Fills that arrived after their lease had ended.
     pub fills_late: u64,
     /// Fills whose token is not valid here.

@@ -205,6 +205,12 @@ pub static FIELDS: &[Field] = &[
         means: "Leases not granted because FILLS or max-leases was reached: the caller got a stale copy or BUSY.",
         read: |s| Whole(s.count.leases_refused),
     },
+    Field {
+        name: "user_share_refused",
+        kind: Kind::Count,
+        means: "Leases not granted, and callers not parked, because their user held its share (user-share) of max-leases or max-waiters: the caller got a stale copy or BUSY.",
+        read: |s| Whole(s.count.user_share_refused),
+    },
     Field { name: "leases", kind: Kind::Gauge, means: "Leases that callers hold now.", read: |s| Whole(s.leases) },
     Field {
         name: "waits",

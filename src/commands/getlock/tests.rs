@@ -540,6 +540,7 @@ fn fills_caps_the_loads_of_a_rule_and_a_refused_caller_does_not_wait() {
 #[test]
 fn waiters_are_answered_when_a_limit_forbids_the_next_lease() {
     let mut node = node();
+    node.config("user-share", "100%").unwrap();
     node.call("RULE SET r MATCH r* FILLS 1");
     let token = node.token("GETLOCK r1");
     assert_eq!(node.getlock(2, "r1 WAIT 9"), "(waiting)");
@@ -560,11 +561,71 @@ fn waiters_are_answered_when_a_limit_forbids_the_next_lease() {
 fn max_leases_counts_live_leases_only() {
     let mut node = node();
     node.config("max-leases", "2").unwrap();
+    node.config("user-share", "100%").unwrap();
     node.call("GETLOCK a LOCK 1");
     node.call("GETLOCK b LOCK 5");
     assert_eq!(node.getlock(1, "c WAIT 5"), r#"["BUSY", (nil), (nil), 0, 20]"#);
     node.advance(1_000);
     assert_eq!(node.getlock(1, "c"), r#"["MISS", (nil), "T", 0, 10000]"#, "expired leases do not count");
+}
+
+#[test]
+fn no_user_holds_more_than_its_share_of_the_leases() {
+    let mut node = node();
+    node.config("max-leases", "6").unwrap();
+    let mut tokens: Vec<_> = (0..3).map(|i| node.token(&format!("GETLOCK a{i} LOCK 9"))).collect();
+    assert_eq!(node.getlock(2, "a3 WAIT 9"), r#"["BUSY", (nil), (nil), 0, 20]"#, "over another connection, too");
+    node.server.user = "default at 10.0.0.7";
+    for i in 0..3 {
+        assert_eq!(node.getlock(1, &format!("b{i}")), r#"["MISS", (nil), "T", 0, 10000]"#, "the others have the rest");
+    }
+    assert_eq!((node.stat("user_share_refused"), node.stat("leases_refused")), ("1".into(), "0".into()));
+    node.server.user = "ada";
+    let ends = ["SET a0 v TOKEN $", "UNLOCK a1 $", "DEL a2"];
+    for (i, how) in ends.into_iter().enumerate() {
+        node.call(&how.replace('$', &tokens.remove(0)));
+        assert_eq!(node.getlock(1, &format!("c{i} LOCK 1")), r#"["MISS", (nil), "T", 0, 1000]"#, "{how}");
+        assert_eq!(node.getlock(1, "d"), r#"["BUSY", (nil), (nil), 0, 20]"#);
+    }
+    node.advance(1_000);
+    assert_eq!(node.getlock(1, "d"), r#"["MISS", (nil), "T", 0, 10000]"#, "leases that ran out do not count");
+    node.config("user-share", "100%").unwrap();
+    assert_eq!(node.getlock(1, "e"), r#"["MISS", (nil), "T", 0, 10000]"#);
+}
+
+#[test]
+fn no_user_holds_more_than_its_share_of_the_places_of_waiters() {
+    let mut node = node();
+    node.config("max-waiters", "4").unwrap();
+    node.call("GETLOCK k");
+    assert_eq!(node.getlock(2, "k WAIT 1"), "(waiting)");
+    assert_eq!(node.getlock(3, "k WAIT 9"), "(waiting)");
+    assert_eq!(node.getlock(4, "k WAIT 9"), r#"["BUSY", (nil), (nil), 0, 20]"#);
+    node.server.user = "bob";
+    assert_eq!(node.getlock(5, "k WAIT 9"), "(waiting)");
+    node.server.user = "ada";
+    node.advance(1_000);
+    assert_eq!(node.late(), [(2, r#"["BUSY", (nil), (nil), 0, 1000]"#.into())]);
+    assert_eq!(node.getlock(4, "k WAIT 9"), "(waiting)", "its share is free again");
+    node.disconnect(3);
+    assert_eq!(node.getlock(6, "k WAIT 9"), "(waiting)");
+    assert_eq!(node.stat("user_share_refused"), "1");
+}
+
+#[test]
+fn a_waiter_whose_user_holds_its_share_of_leases_gives_the_lease_to_the_next() {
+    let mut node = node();
+    node.config("max-leases", "2").unwrap();
+    node.server.user = "bob";
+    let token = node.token("GETLOCK k");
+    node.server.user = "ada";
+    assert_eq!(node.getlock(2, "k WAIT 9"), "(waiting)");
+    node.call_as(3, "GETLOCK other");
+    node.server.user = "cy";
+    assert_eq!(node.getlock(4, "k WAIT 9"), "(waiting)");
+    node.call(&format!("UNLOCK k {token}"));
+    let busy = r#"["BUSY", (nil), (nil), 0, 20]"#;
+    assert_eq!(node.late(), [(2, busy.into()), (4, r#"["MISS", (nil), "T", 0, 10000]"#.into())]);
 }
 
 #[test]

@@ -277,6 +277,11 @@ impl Server {
         Conn::open(&self.dir.path().join("s")).expect("a connection")
     }
 
+    /// A connection to the port of a server that listens on one.
+    pub(crate) fn connect_tcp(&self) -> Conn {
+        Conn::open_tcp(self.port).expect("a connection")
+    }
+
     /// A connection that speaks RESP3.
     #[track_caller]
     pub(crate) fn connect3(&self) -> Conn {

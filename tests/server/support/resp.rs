@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -166,7 +168,16 @@ impl Conn {
 
     /// A connection with this time-out for replies.
     pub(crate) fn open_for(socket: &Path, timeout: Duration) -> std::io::Result<Conn> {
-        let wire = UnixStream::connect(socket)?;
+        Conn::over(UnixStream::connect(socket)?, timeout)
+    }
+
+    /// A connection to a loopback port.
+    pub(crate) fn open_tcp(port: u16) -> std::io::Result<Conn> {
+        // Both kinds of sockets are read and written alike.
+        Conn::over(OwnedFd::from(TcpStream::connect(("127.0.0.1", port))?).into(), NO_REPLY)
+    }
+
+    fn over(wire: UnixStream, timeout: Duration) -> std::io::Result<Conn> {
         wire.set_read_timeout(Some(timeout))?;
         wire.set_write_timeout(Some(timeout))?;
         Ok(Conn { wire: BufReader::new(wire), pushes: VecDeque::new() })

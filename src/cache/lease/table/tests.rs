@@ -14,7 +14,7 @@ fn at(ms: u64) -> Now {
 /// A lease of this connection that ends then.
 fn lease(client: u64, until_ms: u64) -> Lease {
     let token = Token { stamp: Stamp(client), mono_ms: 0 };
-    Lease { token, until_ms, client, owner: None, rule: RuleId(7), early: false }
+    Lease { token, until_ms, client, user: "ada".into(), owner: None, rule: RuleId(7), early: false }
 }
 
 fn nothing() -> (Leases, Stats) {
@@ -28,7 +28,7 @@ fn leased(until_ms: u64) -> (Leases, Stats) {
 }
 
 fn park(leases: &mut Leases, client: u64, wait_ms: u64) -> WaiterId {
-    leases.park(0, KEY, client, wait_ms, WaitOptions::default(), at(0))
+    leases.park((0, KEY), (client, "ada".into()), wait_ms, WaitOptions::default(), at(0))
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_circle_is_seen_over_any_number_of_connections() {
     for n in 0..99 {
         assert!(leases.would_deadlock(0, &key(n), n), "for its own lease");
         assert!(!leases.would_deadlock(0, &key(n + 1), n));
-        leases.park(0, &key(n + 1), n, 5, WaitOptions::default(), at(0));
+        leases.park((0, &key(n + 1)), (n, "ada".into()), 5, WaitOptions::default(), at(0));
     }
     assert!((0..100).all(|n| leases.would_deadlock(0, &key(n), 99)));
     assert!(!leases.would_deadlock(0, &key(0), 1_000), "who holds nothing closes no circle");
@@ -189,7 +189,7 @@ fn after_a_burst_nothing_is_left_behind() {
     let key = |n: u64| n.to_string().into_bytes();
     for n in 0..10_000 {
         leases.grant(0, &key(n), lease(n, 9), &mut stats.at(at(0)));
-        leases.park(0, &key(n), 10_000 + n, 5, WaitOptions::default(), at(0));
+        leases.park((0, &key(n)), (10_000 + n, "ada".into()), 5, WaitOptions::default(), at(0));
     }
     for n in 0..10_000 {
         leases.end(0, &key(n), LeaseEnd::Expired, &mut stats.at(at(0)));

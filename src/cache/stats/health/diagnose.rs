@@ -41,6 +41,7 @@ pub fn diagnose(facts: &Facts<'_>) -> Vec<Reason> {
     hit_rate(facts, &mut findings);
     leases_expired(facts, &mut findings);
     leases_refused(facts, &mut findings);
+    user_share(facts, &mut findings);
     fills_refused(facts, &mut findings);
     sweep_backlog(facts, &mut findings);
     rules_unmatched(facts, &mut findings);
@@ -258,6 +259,24 @@ fn leases_refused(facts: &Facts<'_>, findings: &mut Findings) {
     };
     let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m shows their leases_refused";
     findings.report_by_rule("leases_refused", facts, weight, text, where_to_look);
+}
+
+fn user_share(facts: &Facts<'_>, findings: &mut Findings) {
+    let refused = facts.recent.user_share_refused;
+    if refused == 0 {
+        return;
+    }
+    let times = if refused == 1 { "once".into() } else { format!("{refused} times") };
+    let (share, user) = (format_fraction(facts.settings.user_share), facts.refused_user.unwrap_or_default());
+    findings.report(
+        "user_share",
+        format!(
+            "A lease or a wait was refused {times} in the last 5 minutes, because a user held its share \
+             (smartcache.user-share, {share}) of smartcache.max-leases or smartcache.max-waiters; the last one was \
+             '{user}'. If nobody else uses this server: CONFIG SET smartcache.user-share 100%. Otherwise find out what \
+             that user does with them, or raise those limits.",
+        ),
+    );
 }
 
 fn fills_refused(facts: &Facts<'_>, findings: &mut Findings) {

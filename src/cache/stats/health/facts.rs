@@ -53,6 +53,8 @@ pub struct Facts<'a> {
     pub recent: Counters,
     /// The facts of each rule, and of the keys without one.
     pub rules: Vec<RuleFacts<'a>>,
+    /// The last user to whom a lease or a wait was refused because of its share.
+    pub refused_user: Option<&'a str>,
     /// Panics since start or `RESETSTAT`.
     pub panics: u64,
     /// How much the sweep's backlog grew, if it only grew.

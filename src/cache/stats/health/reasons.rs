@@ -33,6 +33,11 @@ pub const REASONS: &[(&str, &str, &str)] = &[
         "The origin is slower than the demand. Raise FILLS if the origin can take more; otherwise add SWR or SIE, so that callers get a stale copy instead of BUSY.",
     ),
     (
+        "user_share",
+        "A lease or a wait was refused because a user held its share of them (smartcache.user-share).",
+        "Find out what the user that the text names does with so many leases or waiting callers. Where one host makes all the calls as the default user there is nobody to share with: CONFIG SET smartcache.user-share 100%. Hosts that are users of their own (ACL SETUSER) have a share each.",
+    ),
+    (
         "fills_refused",
         "5 or more fills, and 10% or more of all, were not stored as fresh: answered STALE, LOST or an error.",
         "STALE: keys are deleted or invalidated while they are loaded. LOST: something newer was written, or the token is not valid on this server (a client writes to another server than it reads from, or there was a failover). Errors: over smartcache.max-value, or out of memory; the client received the text.",

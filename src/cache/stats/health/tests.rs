@@ -315,6 +315,26 @@ fn refused_fills_are_reported_with_their_replies() {
 }
 
 #[test]
+fn a_user_that_is_refused_more_than_its_share_is_named() {
+    let mut node = node();
+    node.config("max-leases", "2").unwrap();
+    node.call("GETLOCK a");
+    assert!(codes(&mut node).is_empty());
+    node.call("GETLOCK b");
+    let (code, text) = reason(&mut node);
+    assert_eq!(code, "user_share");
+    assert_eq!(
+        text,
+        "A lease or a wait was refused once in the last 5 minutes, because a user held its share \
+         (smartcache.user-share, 50%) of smartcache.max-leases or smartcache.max-waiters; the last one was 'ada'. If \
+         nobody else uses this server: CONFIG SET smartcache.user-share 100%. Otherwise find out what that user does \
+         with them, or raise those limits."
+    );
+    node.advance(400_000);
+    assert!(codes(&mut node).is_empty());
+}
+
+#[test]
 fn a_rule_that_never_matches_is_reported_after_a_thousand_keys() {
     let mut node = node();
     times(&mut node, 1_000, "SET k v");
@@ -491,6 +511,7 @@ fn nothing_overflows() {
         settings: &settings,
         recent: most,
         rules: vec![of_rule],
+        refused_user: None,
         panics: u64::MAX,
         backlog: Some(Growth { by: u64::MAX, to: u64::MAX }),
         uptime_ms: u64::MAX,
