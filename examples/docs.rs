@@ -23,7 +23,15 @@ const CLOSE_REASONS: &str = "<!-- /health -->";
 const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "docs/leases.md",
-        &["leases/cache_aside.py", "leases/cache_aside.mjs", "leases/cache_aside.go", "leases/cache_aside.rs"],
+        &[
+            "leases/cache_aside.py",
+            "leases/cache_aside_asyncio.py",
+            "leases/cache_aside.mjs",
+            "leases/cache_aside_ioredis.mjs",
+            "leases/cache_aside.php",
+            "leases/cache_aside.go",
+            "leases/cache_aside.rs",
+        ],
     ),
     (
         "docs/cluster.md",
@@ -40,7 +48,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
 ];
 /// Languages by file extension.
-const LANGUAGES: &[(&str, &str)] = &[("py", "python"), ("mjs", "js"), ("go", "go"), ("rs", "rust")];
+const LANGUAGES: &[(&str, &str)] = &[("py", "python"), ("mjs", "js"), ("php", "php"), ("go", "go"), ("rs", "rust")];
 /// The marker after each program.
 const EXAMPLE_ENDS: &str = "<!-- /example -->";
 /// The files that `docs/operations.md` shows, each after `<!-- file PATH -->`.

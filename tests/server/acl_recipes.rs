@@ -183,11 +183,16 @@ fn server() -> Server {
     s
 }
 
-#[track_caller]
-fn login(s: &Server, line: &str, name: &str) -> Conn {
+/// The line that makes this user, for this server.
+pub(crate) fn line(s: &Server, name: &str) -> String {
+    let line = lines().remove(name).unwrap_or_else(|| panic!("the page has no user {name}"));
     // The page says to leave it out there.
-    let line = if s.since((7, 2), (7, 2)) { line.to_owned() } else { line.replace(" +client|setinfo", "") };
-    s.ok(&line);
+    if s.since((7, 2), (7, 2)) { line } else { line.replace(" +client|setinfo", "") }
+}
+
+#[track_caller]
+fn login(s: &Server, name: &str) -> Conn {
+    s.ok(&line(s, name));
     let mut conn = s.connect();
     assert_eq!(conn.call(&format!("AUTH {name} password")).text(), "OK");
     conn
@@ -204,7 +209,7 @@ fn every_user_of_the_page_may_do_what_it_is_for_and_nothing_else() {
         if *name == "by-category" && !s.since((7, 2), (7, 2)) {
             continue;
         }
-        let mut conn = login(&s, &lines[*name], name);
+        let mut conn = login(&s, name);
         for line in CONNECTING {
             let reply = conn.call(line);
             let unknown_there = line.contains("SETINFO") && !s.since((7, 2), (7, 2));

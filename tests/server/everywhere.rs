@@ -84,6 +84,24 @@ fn python() {
     });
 }
 
+/// The way that works in redis-py 5 to 8.
+#[test]
+fn redis_py_asks_the_nodes_that_it_is_given() {
+    let cluster = Cluster::start("");
+    let program = "
+import sys
+from redis.cluster import RedisCluster
+cluster = RedisCluster(host='127.0.0.1', port=int(sys.argv[1]))
+answers = cluster.execute_command('SMARTCACHE.INVALIDATE', 'TAGS', '1', 't', target_nodes=cluster.get_primaries())
+print(' '.join(sorted(answers)))";
+    let mut command = Command::new("python3");
+    command.args(["-c", program, &cluster.primaries[0].port().to_string()]);
+    let output = command.env("PYTHONPATH", installed("python", "redis")).output().expect("it runs");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let primaries: Vec<_> = cluster.primaries.iter().map(address).collect();
+    assert_eq!(out.trim(), sorted(&primaries).cloned().collect::<Vec<_>>().join(" "), "{err}");
+}
+
 #[test]
 fn node() {
     // Modules are resolved relative to the importing file.

@@ -1,12 +1,12 @@
 //! The programs that the pages show, run against a real server.
 //!
 //! The cache-aside programs of `docs/leases.md`, in `examples/leases/`, must all behave the same. A small program in
-//! each language (`examples/callers.*`) calls the example, which is included unchanged. It reads commands line by line:
+//! each language (`examples/callers*`) calls the example, which is included unchanged. It reads commands line by line:
 //!
 //! ```text
-//! read KEY CALLERS MS WHAT     CALLERS callers, one every 5 milliseconds; a load takes MS milliseconds and returns
-//!                              WHAT: bytes in hex, `nothing`, or `fail`. Answer: each result with the number of
-//!                              callers
+//! read KEY CALLERS MS WHAT     CALLERS callers, one every 5 milliseconds, or all at once if more than 100; a load
+//!                              takes MS milliseconds and returns WHAT: bytes in hex, `nothing`, or `fail`. Answer:
+//!                              each result with the number of callers
 //! loads                        the number of loads since the start
 //! ```
 //!
@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use crate::acl_recipes;
 use crate::support::{Conn, Flavour, Reply, SOON, Server, args, skip, wait_until};
 
 #[path = "../../examples/leases/cache_aside.rs"]
@@ -47,6 +48,12 @@ fn a_cold_key_is_loaded_once_for_all_callers(s: &mut Server, callers: &mut dyn C
     assert_eq!((s.stat("leases_granted"), s.stat("fills"), s.stat("busy")), (1, 1, 0));
     assert_eq!(callers.read("k", 20, 0, NEW), format!("{OLD}*20"), "a hit");
     assert_eq!(callers.loads(), 1);
+}
+
+fn three_hundred_callers_at_once_cause_one_load(s: &mut Server, callers: &mut dyn Callers) {
+    s.ok("CONFIG SET smartcache.max-waiters 1000");
+    assert_eq!(callers.read("k", 300, 500, OLD), format!("{OLD}*300"));
+    assert_eq!((callers.loads(), s.stat("leases_granted"), s.stat("busy")), (1, 1, 0));
 }
 
 fn an_absence_is_cached(s: &mut Server, callers: &mut dyn Callers) {
@@ -88,6 +95,19 @@ fn a_caller_that_gets_busy_retries(s: &mut Server, callers: &mut dyn Callers) {
     assert_eq!((s.stat("fills"), s.state("k")), (1, "fresh".into()));
 }
 
+fn the_rights_of_the_applications_user_suffice(s: &mut Server, callers: &mut dyn Callers) {
+    let mut admin = as_application(s, "~k");
+    assert_eq!(callers.read("k", 3, 50, OLD), format!("{OLD}*3"));
+    admin.call("SMARTCACHE.STALE k");
+    callers.read("k", 1, 0, NEW);
+    wait_until("it is refreshed", || callers.read("k", 1, 0, OLD) == format!("{NEW}*1"));
+    admin.call("SMARTCACHE.DEL k");
+    assert_eq!(callers.read("k", 1, 0, "fail"), "failed*1");
+    assert_eq!(callers.read("k", 1, 0, "nothing"), "nothing*1");
+    let refused = admin.call("ACL LOG");
+    assert!(refused.array().is_empty(), "{refused}");
+}
+
 fn an_unreachable_cache_is_bypassed(s: &mut Server, callers: &mut dyn Callers) {
     assert_eq!(callers.read("k", 5, 0, OLD), format!("{OLD}*5"));
     s.kill();
@@ -123,11 +143,13 @@ macro_rules! with_all {
     ($to:ident $($words:tt)*) => {
         $to! { $($words)*
             a_cold_key_is_loaded_once_for_all_callers
+            three_hundred_callers_at_once_cause_one_load
             an_absence_is_cached
             a_stale_value_is_used_and_refreshed_in_the_background
             a_load_that_fails_backs_off_and_the_caller_gets_the_error
             a_caller_whose_wait_times_out_loads_without_storing
             a_caller_that_gets_busy_retries
+            the_rights_of_the_applications_user_suffice
             an_unreachable_cache_is_bypassed
             an_unresponsive_cache_is_bypassed
         }
@@ -153,8 +175,34 @@ macro_rules! in_language {
 }
 
 with_all!(in_language python);
+with_all!(in_language asyncio);
 with_all!(in_language node);
+with_all!(in_language ioredis);
 with_all!(in_language rust);
+
+/// The pool of node-redis sends a `PING` every second on every connection.
+#[test]
+fn the_pings_of_node_are_within_the_rights_of_the_applications_user() {
+    let s = Server::setup().tcp().start();
+    let mut callers = node(&s);
+    let mut admin = as_application(&s, "~k");
+    assert_eq!(callers.read("k", 1, 0, OLD), format!("{OLD}*1"));
+    wait_until("it has sent a PING", || admin.call("INFO commandstats").text().contains("cmdstat_ping:"));
+    let refused = admin.call("ACL LOG");
+    assert!(refused.array().is_empty(), "{refused}");
+}
+
+/// Gives all callers the rights of the page's application, for these keys; returns a connection with all rights.
+fn as_application(s: &Server, keys: &str) -> Conn {
+    s.ok("ACL SETUSER admin on nopass ~* &* +@all");
+    let mut admin = s.connect();
+    assert_eq!(admin.call("AUTH admin x").text(), "OK");
+    let line = acl_recipes::line(s, "application");
+    let line = line.replace("application on >password ~app:*", &format!("default reset on nopass {keys}"));
+    assert_eq!(admin.call(&line).text(), "OK", "{line}");
+    assert_eq!(admin.call("CONFIG RESETSTAT").text(), "OK");
+    admin
+}
 
 /// All in one test, since all are skipped without Go.
 macro_rules! in_go {
@@ -176,6 +224,31 @@ macro_rules! in_go {
 }
 
 with_all!(in_go);
+
+/// All in one test, since all are skipped without PHP. Each caller is a process, so there are no 300 of them.
+macro_rules! in_php {
+    ($a_cold_key:ident $three_hundred:ident $($test:ident)*) => {
+        #[test]
+        fn php_does_the_same() {
+            let extension = Command::new("php").args(["-r", "exit(extension_loaded('redis') ? 0 : 1);"]).status();
+            if !extension.is_ok_and(|status| status.success()) {
+                skip!(Server::start(), "PHP or its extension redis is missing (Debian: php-cli, php-redis)");
+            }
+            let tests: [fn(&mut Server, &mut dyn Callers); _] = [$a_cold_key, $($test),*];
+            for test in tests {
+                in_time(|| {
+                    let mut s = Server::setup().tcp().start();
+                    let mut command = Command::new("php");
+                    command.arg(here("callers.php"));
+                    let mut callers = Program::start(&s, command, None);
+                    test(&mut s, &mut callers);
+                });
+            }
+        }
+    };
+}
+
+with_all!(in_php);
 
 // ---- local caches ----
 
@@ -358,23 +431,39 @@ trait Callers {
 }
 
 fn python(s: &Server) -> Program {
+    python_program(s, "callers.py")
+}
+
+fn asyncio(s: &Server) -> Program {
+    python_program(s, "callers_asyncio.py")
+}
+
+fn python_program(s: &Server, callers: &str) -> Program {
     let packages = installed("python", "redis");
     let mut command = Command::new("python3");
     let path = std::env::join_paths([packages, root().join("examples/leases")]).expect("paths without colons");
-    command.arg(here("callers.py")).env("PYTHONPATH", path).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.arg(here(callers)).env("PYTHONPATH", path).env("PYTHONDONTWRITEBYTECODE", "1");
     Program::start(s, command, None)
 }
 
-/// Modules are resolved relative to the importing file.
 fn node(s: &Server) -> Program {
+    node_program(s, "redis", "cache_aside.mjs")
+}
+
+fn ioredis(s: &Server) -> Program {
+    node_program(s, "ioredis", "cache_aside_ioredis.mjs")
+}
+
+/// Modules are resolved relative to the importing file.
+fn node_program(s: &Server, package: &str, example: &str) -> Program {
     let dir = tempfile::tempdir().expect("a directory");
-    symlink(installed("node", "node_modules/redis").join("node_modules"), dir.path().join("node_modules"))
-        .expect("a link");
-    for file in [here("callers.mjs"), root().join("examples/leases/cache_aside.mjs")] {
+    let modules = installed("node", &format!("node_modules/{package}")).join("node_modules");
+    symlink(modules, dir.path().join("node_modules")).expect("a link");
+    for file in [here("callers.mjs"), root().join("examples/leases").join(example)] {
         fs::copy(&file, dir.path().join(file.file_name().expect("a file"))).expect("copied");
     }
     let mut command = Command::new("node");
-    command.arg(dir.path().join("callers.mjs"));
+    command.arg(dir.path().join("callers.mjs")).arg(format!("./{example}"));
     Program::start(s, command, Some(dir))
 }
 
@@ -482,7 +571,9 @@ impl Callers for Threads {
         let mut threads = Vec::new();
         for _ in 0..callers {
             threads.push(one());
-            thread::sleep(Duration::from_millis(5));
+            if callers <= 100 {
+                thread::sleep(Duration::from_millis(5));
+            }
         }
         let mut answers: BTreeMap<String, usize> = BTreeMap::new();
         for thread in threads {

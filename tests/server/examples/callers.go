@@ -55,7 +55,9 @@ func read(key string, callers, ms int, what string) string {
 			defer all.Done()
 			answers[i] = call(key, ms, what)
 		}(i)
-		time.Sleep(5 * time.Millisecond)
+		if callers <= 100 {
+			time.Sleep(5 * time.Millisecond)
+		}
 	}
 	all.Wait()
 	counts := map[string]int{}

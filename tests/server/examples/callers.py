@@ -35,7 +35,8 @@ def read(key, callers, ms, what):
         calls = []
         for _ in range(int(callers)):
             calls.append(threads.submit(call, key, int(ms), what))
-            time.sleep(0.005)
+            if int(callers) <= 100:
+                time.sleep(0.005)
         answers = Counter(each.result() for each in calls)
     return " ".join(f"{answer}*{n}" for answer, n in sorted(answers.items()))
 
