@@ -10,7 +10,6 @@ use std::ptr;
 
 use redis_module::raw;
 
-use super::clock::clock_now;
 use super::ffi::{Ctx, OwnedStr, Str, server};
 use super::main_thread::MainThread;
 use super::panic::catch_panic;
@@ -92,8 +91,8 @@ unsafe extern "C" fn set(
         let Some(value) = (unsafe { Str::from_raw(value) }) else { return failed };
         let name = SETTINGS[index as usize].name.as_bytes();
         let outcome = with_state(|state| match LOADED.get().get() {
-            true => state.set_setting(name, value.bytes(), clock_now()),
-            false => state.load_setting(name, value.bytes(), clock_now()),
+            true => state.set_setting(name, value.bytes()),
+            false => state.load_setting(name, value.bytes()),
         });
         match outcome {
             Ok(()) => raw::REDISMODULE_OK as c_int,

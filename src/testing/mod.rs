@@ -220,6 +220,15 @@ impl TestNode {
 
     /// The same for a command given as words.
     pub fn refusal_words(&mut self, words: &[&[u8]]) -> String {
+        let mut error = self.full_refusal(words);
+        if let Some(end) = error.find(": say SMARTCACHE.") {
+            error.truncate(end);
+        }
+        error
+    }
+
+    /// The same with the grammar that ends a syntax error.
+    pub fn full_refusal(&mut self, words: &[&[u8]]) -> String {
         let before = self.picture();
         let answer = self.call_words(words);
         let effects = std::mem::take(&mut self.effects);
@@ -248,7 +257,7 @@ impl TestNode {
 
     /// Sets a setting, as `CONFIG SET smartcache.NAME` does.
     pub fn config(&mut self, name: &str, value: &str) -> Result<(), String> {
-        self.state.set_setting(name.as_bytes(), value.as_bytes(), self.now)
+        self.state.set_setting(name.as_bytes(), value.as_bytes())
     }
 
     /// How many keys there are, the server's expired ones not counted.

@@ -3,7 +3,7 @@
 use crate::cache::clock::Now;
 use crate::cache::codec::{Choice, CodecId};
 use crate::cache::ids::RuleId;
-use crate::cache::rules::Rule;
+use crate::cache::rules::{Origin, Rule};
 use crate::cache::stats::health::{Facts, HEALTH_WINDOW, Health, RuleFacts, diagnose};
 use crate::cache::stats::window::Window;
 use crate::cache::stats::{percent, round};
@@ -51,13 +51,14 @@ impl State {
     /// The facts of a rule, or of the keys without one, when the node's counters have this many eligible keys.
     fn rule_facts<'a>(&'a self, rule: Option<&'a Rule>, eligible: u64, now: Now) -> RuleFacts<'a> {
         let id = rule.map_or(RuleId::NONE, Rule::id);
-        let has_entries = || self.live.of_rule(id).entries > 0;
+        // A configured rule may stand in the file of many servers, not all of which have such keys.
+        let should_match = |rule: &Rule| rule.origin() == Origin::Commanded && self.live.of_rule(id).entries == 0;
         let compresses = rule.is_some_and(|rule| rule.policy().codec != Choice::Only(CodecId::None));
         RuleFacts {
             rule,
             policy: self.policies.policy(rule),
             recent: self.stats.recent_of(id, HEALTH_WINDOW, now),
-            unmatched: self.stats.unmatched(id, eligible, now).filter(|_| rule.is_some() && !has_entries()),
+            unmatched: self.stats.unmatched(id, eligible, now).filter(|_| rule.is_some_and(should_match)),
             incompressible: compresses
                 && self.adaptive.get(usize::from(id.0)).is_some_and(|adaptive| adaptive.gave_up())
                 && self.stats.recent_of(id, Window::Hour, now).sets > 0,

@@ -1,30 +1,25 @@
 //! A changed setting, and what follows from it.
 
 use crate::cache::State;
-use crate::cache::clock::Now;
 use crate::cache::invalidation::database::Limits;
-use crate::cache::rules::Origin;
 use crate::config::Settings;
 
 impl State {
     /// Sets a setting, as `CONFIG SET smartcache.NAME` does.
-    pub fn set_setting(&mut self, name: &[u8], value: &[u8], now: Now) -> Result<(), String> {
+    pub fn set_setting(&mut self, name: &[u8], value: &[u8]) -> Result<(), String> {
         let setting = crate::config::setting(name).ok_or("there is no such setting")?;
         let mut settings = self.settings.clone();
         setting.set(&mut settings, value)?;
         settings.check_limits(setting)?;
-        self.load_setting(name, value, now)
+        self.load_setting(name, value)
     }
 
     /// Sets a setting as it is in a file or a module's arguments: a duration beyond its limit is no error, and bounded
     /// where it is used.
-    pub fn load_setting(&mut self, name: &[u8], value: &[u8], now: Now) -> Result<(), String> {
+    pub fn load_setting(&mut self, name: &[u8], value: &[u8]) -> Result<(), String> {
         let setting = crate::config::setting(name).ok_or("there is no such setting")?;
         setting.set(&mut self.settings, value)?;
         self.policies.apply(self.settings.policy(), &self.settings.rules);
-        if setting.name == "rules" {
-            self.rules_were_set(|rule| rule.origin() == Origin::Configured, now);
-        }
         let Settings { max_prefixes, max_patterns, max_members, max_tags, .. } = self.settings;
         self.invalidations.set_limits(Limits {
             prefixes: max_prefixes as usize,

@@ -124,8 +124,7 @@ fn what_a_lock_of_rules_and_settings_may_be_is_bounded_and_what_was_accepted_bef
         assert_eq!(node.getlock(1, key), r#"["MISS", (nil), "T", 0, 15000]"#, "{key}");
     }
     assert!(node.call("RULE EXPLAIN r").contains("\"lock_ms\": 15000"));
-    let now = node.now();
-    node.state.load_setting(b"lock", b"1d", now).unwrap();
+    node.state.load_setting(b"lock", b"1d").unwrap();
     assert_eq!(
         node.getlock(1, "file"),
         r#"["MISS", (nil), "T", 0, 15000]"#,

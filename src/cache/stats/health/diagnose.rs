@@ -5,7 +5,7 @@ use super::facts::{Facts, RuleFacts};
 use super::phrases::{counted, plural, size, span};
 use super::reasons::{REASONS, Reason};
 use crate::cache::ports::ServerInfo;
-use crate::cache::rules::{Origin, Rule};
+use crate::cache::rules::Rule;
 use crate::cache::stats::{Counters, percent};
 use crate::cache::units::{format_duration, format_fraction, quote};
 
@@ -336,14 +336,11 @@ fn rules_unmatched(facts: &Facts<'_>, findings: &mut Findings) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let remove = match of.rule {
-            Some(rule) if rule.origin() == Origin::Commanded => format!("SMARTCACHE.RULE DEL {}", rule.name()),
-            _ => "remove it from smartcache.rules".into(),
-        };
+        let name = of.rule.map_or("", Rule::name);
         format!(
             "{} (MATCH {first}{more}) has matched none of {keys} keys that were requested or stored in {}. The pattern \
              has a mistake, or another rule comes first: run SMARTCACHE.RULE EXPLAIN with a key that should match. If \
-             the rule is no longer needed, {remove}.",
+             the rule is no longer needed, SMARTCACHE.RULE DEL {name}.",
             of.title(),
             span(in_ms),
         )

@@ -49,7 +49,7 @@ pub const REASONS: &[(&str, &str, &str)] = &[
     ),
     (
         "rule_unmatched",
-        "A rule matched none of 1000 or more keys that were requested or stored since the rule was set (or since start or RESETSTAT), and no entry in memory was stored under it.",
+        "A rule made by command matched none of 1000 or more keys that were requested or stored since the rule was set (or since start or RESETSTAT), and no entry in memory was stored under it. Configured rules are not reported: their file may be for many servers.",
         "The pattern has a mistake, or another rule comes first: run RULE EXPLAIN with a key that should match. If the rule is no longer needed, RULE DEL.",
     ),
     (
