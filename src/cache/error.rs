@@ -11,7 +11,12 @@ pub enum Error {
     /// Too few or too many words.
     Arity(&'static str),
     /// A word that is unknown, repeated, in conflict with another, or lacks what must follow it.
-    Syntax(Word),
+    Syntax {
+        /// The word.
+        word: Word,
+        /// What is right: the grammar of the command, once it is known.
+        grammar: Option<String>,
+    },
     /// A value that the option does not accept: option, word, what would be right.
     Invalid {
         /// The option, such as `TTL`.
@@ -88,7 +93,16 @@ impl fmt::Display for Word {
 impl Error {
     /// A syntax error near `word`.
     pub fn syntax(word: &[u8]) -> Self {
-        Error::Syntax(word.into())
+        Error::Syntax { word: word.into(), grammar: None }
+    }
+
+    /// Of a syntax error: the grammar of the command.
+    #[must_use]
+    pub fn with_grammar(self, grammar: impl FnOnce() -> Option<String>) -> Self {
+        match self {
+            Error::Syntax { word, grammar: None } => Error::Syntax { word, grammar: grammar() },
+            other => other,
+        }
     }
 
     /// `word` is not a proper value for `what`.
@@ -105,7 +119,10 @@ impl fmt::Display for Error {
                 let name = command.to_ascii_lowercase().replace(' ', "|");
                 write!(f, "ERR wrong number of arguments for '{name}' command")
             }
-            Error::Syntax(word) => write!(f, "ERR syntax error near '{word}'"),
+            Error::Syntax { word, grammar: None } => write!(f, "ERR syntax error near '{word}'"),
+            Error::Syntax { word, grammar: Some(grammar) } => {
+                write!(f, "ERR syntax error near '{word}': say {}", grammar.replace('…', "..."))
+            }
             Error::Invalid { what, word, want } => write!(f, "ERR invalid {what} '{word}': {want}"),
             Error::Count { what, count, found } => {
                 write!(f, "ERR {what} says {count}, but {found} follow: give the count of what follows")

@@ -20,6 +20,11 @@ impl<'w> Args<'w> {
         Args { command, words, at: named }
     }
 
+    /// The name of the command.
+    pub fn command(&self) -> &'static str {
+        self.command
+    }
+
     /// The index of the next word among all words of the command.
     pub fn position(&self) -> usize {
         self.at

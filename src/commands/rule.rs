@@ -143,7 +143,7 @@ impl From<RuleError> for Error {
         match error {
             RuleError::Syntax { word, .. } => {
                 let inner = word.strip_prefix('\'').and_then(|word| word.strip_suffix('\''));
-                Error::Syntax(Word::escaped(inner.unwrap_or(&word)))
+                Error::Syntax { word: Word::escaped(inner.unwrap_or(&word)), grammar: None }
             }
             other => Error::Refused(other.to_string()),
         }

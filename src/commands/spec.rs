@@ -21,12 +21,17 @@ pub enum Run {
 pub type Table = &'static [&'static Command];
 
 impl Run {
-    /// Runs the command; `table` is [`COMMANDS`](super::COMMANDS).
+    /// Runs the command; `table` is [`COMMANDS`](super::COMMANDS). A syntax error says what the syntax is.
     pub fn call<'w>(self, cx: &mut Cx<'_, 'w>, args: &mut Args<'w>, table: Table) -> Result<(), Error> {
-        match self {
+        let outcome = match self {
             Run::Plain(run) => run(cx, args),
             Run::WithTable(run) => run(cx, args, table),
-        }
+        };
+        outcome.map_err(|error| {
+            error.with_grammar(|| {
+                table.iter().find(|command| command.name == args.command()).map(|command| command.grammar())
+            })
+        })
     }
 }
 

@@ -106,7 +106,7 @@ fn variants() -> Vec<Error> {
     ];
     for error in &all {
         match error {
-            Error::Arity(_) | Error::Syntax(_) | Error::Invalid { .. } | Error::Count { .. } => {}
+            Error::Arity(_) | Error::Syntax { .. } | Error::Invalid { .. } | Error::Count { .. } => {}
             Error::TooLarge { .. } | Error::WrongType | Error::Refused(_) | Error::Internal => {}
             Error::OutOfMemory | Error::ReadOnly | Error::NoPermission(_) => {}
         }
@@ -125,7 +125,7 @@ fn error_texts_do_not_change() {
     text += "\n# Commands, and how they are refused\n";
     for line in COMMANDS {
         let words = words(line);
-        let error = node.refusal_words(&words.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let error = node.full_refusal(&words.iter().map(Vec::as_slice).collect::<Vec<_>>());
         write!(text, "\n{line}\n    {error}\n").unwrap();
     }
     assert_golden("errors.txt", &text);

@@ -64,7 +64,7 @@ fn commands_in_a_transaction_answer_together() {
         QUEUED
         > SMARTCACHE.GET k
         QUEUED
-        > SMARTCACHE.SET k w BOGUS
+        > SMARTCACHE.GET k BOGUS
         QUEUED
         > SMARTCACHE.DEL k
         QUEUED
@@ -73,7 +73,7 @@ fn commands_in_a_transaction_answer_together() {
         > EXEC
         1) OK
         2) "v"
-        3) (error) ERR syntax error near 'BOGUS'
+        3) (error) ERR syntax error near 'BOGUS': say SMARTCACHE.GET key [STALE] [STATE] [PEEK] [ACCEPT encodings]
         4) (integer) 1
         5) (nil)
         "#,

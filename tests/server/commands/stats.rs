@@ -265,7 +265,7 @@ fn unknown_rules_and_windows_are_refused() {
         > SMARTCACHE.STATS WINDOW 10m
         (error) ERR invalid WINDOW '10m': say 1m, 5m or 1h
         > SMARTCACHE.STATS XML
-        (error) ERR syntax error near 'XML'
+        (error) ERR syntax error near 'XML': say SMARTCACHE.STATS [RULE name | RULES] [WINDOW window] [JSON | PROMETHEUS]
         "#,
     );
     let strange = s.call_args(args!["SMARTCACHE.STATS", "RULE", "a\"b\r\n\u{1}"]);
