@@ -109,10 +109,11 @@ live view see [operations.md](operations.md#watching-it).
 ";
 
 const STATISTICS_END: &str = "
-`INFO smartcache` adds four numbers of the process:
+`INFO smartcache` adds what concerns the process:
 
 | field | what it is |
 |---|---|
+| `smartcache_version` | The version of the module, such as `0.1.0`. `MODULE LIST` shows it as a number: 1.2.3 is 10203, 0.1.0 is 100. |
 | `smartcache_health` | The status of [`SMARTCACHE.HEALTH`](commands.md#smartcachehealth): `ok` or `warn`. |
 | `smartcache_health_reasons` | How many reasons it reports. |
 | `smartcache_offload_queued_bytes` | Bytes of large values that wait to be compressed in the background, or to replace the uncompressed value. |

@@ -1,4 +1,4 @@
-//! `INFO smartcache`: the numbers of `SMARTCACHE.STATS`.
+//! `INFO smartcache`: the version, and the numbers of `SMARTCACHE.STATS`.
 
 use std::ffi::{CString, c_int};
 use std::marker::PhantomData;
@@ -32,6 +32,7 @@ unsafe extern "C" fn report(info: *mut raw::RedisModuleInfoCtx, for_crash_report
         panic::count(&mut state, now);
         let snapshot = state.snapshot(Scope::Node, None, now);
         info.begin();
+        info.add_text("version", env!("CARGO_PKG_VERSION"));
         for field in FIELDS {
             info.add(field.name, (field.read)(&snapshot));
         }

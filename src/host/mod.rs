@@ -57,8 +57,21 @@ use ffi::{Ctx, Str};
 
 /// The module's name: the first part of its settings, its section in INFO.
 const NAME: &std::ffi::CStr = c"smartcache";
-/// Its version as the server shows it: 1.2.3 is 10203.
-const VERSION: c_int = 100;
+/// Its version as `MODULE LIST` shows it: 1.2.3 is 10203, 0.1.0 is 100.
+const VERSION: c_int = 10_000 * part(env!("CARGO_PKG_VERSION_MAJOR"))
+    + 100 * part(env!("CARGO_PKG_VERSION_MINOR"))
+    + part(env!("CARGO_PKG_VERSION_PATCH"));
+
+/// A part of the version, as a number.
+const fn part(text: &str) -> c_int {
+    let (text, mut number, mut at) = (text.as_bytes(), 0, 0);
+    while at < text.len() {
+        number = 10 * number + (text[at] - b'0') as c_int;
+        at += 1;
+    }
+    assert!(number < 100);
+    number
+}
 
 /// Called by the server when it loads the module.
 ///
@@ -76,6 +89,11 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
     let status =
         unsafe { raw::Export_RedisModule_Init(ctx, NAME.as_ptr(), VERSION, raw::REDISMODULE_APIVER_1 as c_int) };
     if status != raw::REDISMODULE_OK as c_int {
+        // The functions are filled in; only the name was refused.
+        log::warning(
+            "not loaded: a module called smartcache is loaded already. Is it in the configuration file, as a line \
+             loadmodule (CONFIG REWRITE writes one), and on the command line, too? Leave out --loadmodule there",
+        );
         return status;
     }
     main_thread::enter();

@@ -174,7 +174,11 @@ fn a_wrong_number_of_arguments_is_refused_for_each_command() {
 fn the_server_lists_the_module_and_its_commands() {
     let s = Server::start();
     let modules = s.ok("MODULE LIST");
-    assert!(modules.array().iter().any(|m| m.field("name").text() == "smartcache"), "{modules}");
+    let ours = modules.array().iter().find(|module| module.field("name").text() == "smartcache").expect("it is listed");
+    let version = env!("CARGO_PKG_VERSION");
+    let number = version.split('.').fold(0, |number, part| 100 * number + part.parse::<i64>().expect("a number"));
+    assert_eq!(ours.field("ver").int(), number);
+    assert_eq!(s.info("smartcache_version"), version);
     let names = s.ok("COMMAND LIST FILTERBY MODULE smartcache").texts();
     for command in COMMANDS {
         assert!(names.contains(&command.to_lowercase()), "{command} is not in {names:?}");

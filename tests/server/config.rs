@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Server, args, assert_within, skip};
+use crate::support::{Server, args, assert_within, module, skip};
 
 /// Names and defaults, as in docs/config.md.
 const DEFAULTS: [(&str, &str); 22] = [
@@ -206,6 +206,20 @@ fn config_rewrite_writes_what_was_set() {
     assert_eq!(get(&s, "default-ttl"), "100");
     assert_eq!(get(&s, "codec"), "gzip");
     assert_eq!(get(&s, "swr"), "0");
+}
+
+#[test]
+fn a_module_that_is_named_twice_stops_the_start_with_the_reason() {
+    let twice = format!("loadmodule {}", module().display());
+    let Err(gone) = Server::setup().conf(&twice).try_start() else { panic!("it started") };
+    gone.assert_refused();
+    assert!(gone.log.contains("a module called smartcache is loaded already"), "{}", gone.log);
+
+    let s = Server::with("enable-module-command yes");
+    assert!(s.call(&format!("MODULE LOAD {}", module().display())).is_error());
+    assert!(s.log().contains("a module called smartcache is loaded already"), "{}", s.log());
+    s.ok("SMARTCACHE.SET k v");
+    assert_eq!(s.ok("SMARTCACHE.GET k").text(), "v", "the first one goes on");
 }
 
 #[test]
