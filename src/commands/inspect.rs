@@ -19,6 +19,7 @@ pub(super) const COMMAND: Command = Command {
     args: &[Arg::key()],
     details: "\
 kind (value, absent, string, none), state (fresh, stale, dead, none), codec (none, gzip, zstd, lz4, unknown), dictionary (nil), raw_bytes, stored_bytes, memory_bytes, age_ms (since the store), fresh_ms (freshness left; -1: no end), swr_ms and sie_ms (lengths of the windows), load_ms (nil: no load was measured), rule (nil: none), tags, lease (none, held, early, backoff), waiters.
+It tells why SMARTCACHE.GET answers nil for a key that EXISTS: its state is stale or dead, or its kind absent.
 Counts no request and changes neither LRU nor LFU data.",
     replies: "A map, or nil when there is neither entry nor lease. For a key of another type: WRONGTYPE.",
     run: Some(Run::Plain(run)),

@@ -21,7 +21,7 @@ pub(super) const COMMAND: Command = Command {
     details: "\
 TTL is a base: the key's rule scales, bounds and jitters it. EX, PX, EXAT and PXAT are taken as they are, bounded only by the rule's MAX and smartcache.max-ttl; a time in the past deletes the key. PERSIST: no end. The default is the rule's TTL, then smartcache.default-ttl, as a base.
 SWR and SIE (stale-while-revalidate, stale-if-error) are how long the value may be served after its freshness has ended; 0 turns a window off. The defaults are the rule's, then the settings'.
-NX stores only if nothing fresh is there (an absent entry counts as nothing), XX only if something fresh or stale is there.
+NX stores only if nothing fresh is there (an absent entry counts as nothing), XX only if something fresh or stale is there. The server's own SET NX, SETNX and EXISTS see entries of any state: also stale, dead and absent ones.
 TAGS names 1 to 64 tags of 1 to 255 bytes. CODEC overrides the rule's: auto, none, gzip, zstd, lz4; the compressed form is kept only if it saves enough (smartcache.min-savings).
 TOKEN stores what was loaded under a lease of GETLOCK, SINCE what was loaded since a SMARTCACHE.STAMP. Such a fill is stored only if it can be trusted: see the replies. TOKEN excludes NX and XX. The same SET sent again gets the same reply.
 A SET with neither counts as loaded now and ends the lease of the key. Every store serves the waiters of the key.

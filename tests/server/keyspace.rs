@@ -447,3 +447,25 @@ fn other_commands_cope_with_our_type() {
     assert!(s.call("APPEND k x").error().starts_with("WRONGTYPE"));
     assert!(s.call("SORT k").error().starts_with("WRONGTYPE"));
 }
+
+/// `docs/storing.md`: what is served and what the server's own commands see are two things.
+#[test]
+fn the_servers_own_commands_see_entries_of_any_state() {
+    let s = Server::with("smartcache.sweep-effort 0");
+    s.ok("SMARTCACHE.SET stale v SWR 1h");
+    s.ok("SMARTCACHE.STALE stale");
+    s.ok("SMARTCACHE.SET dead:1 v");
+    s.ok("SMARTCACHE.INVALIDATE PREFIXES 1 dead:");
+    s.ok("SMARTCACHE.ABSENT absent");
+    for (key, kind, state) in [("stale", "value", "stale"), ("dead:1", "value", "dead"), ("absent", "absent", "fresh")]
+    {
+        assert!(s.ok(&format!("SMARTCACHE.GET {key}")).is_nil(), "{key}");
+        assert_eq!(s.ok(&format!("EXISTS {key}")).int(), 1, "{key}");
+        assert!(s.ok(&format!("SET {key} w NX")).is_nil(), "{key}");
+        assert_eq!(s.ok(&format!("SETNX {key} w")).int(), 0, "{key}");
+        assert_eq!((s.inspect(key, "kind").text(), s.inspect(key, "state").text()), (kind.into(), state.into()));
+        assert_eq!(s.ok(&format!("SMARTCACHE.SET {key} w NX")).text(), "OK", "{key}");
+        s.ok(&format!("SET {key} plain"));
+        assert_eq!(s.inspect(key, "kind").text(), "string");
+    }
+}
