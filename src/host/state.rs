@@ -37,7 +37,8 @@ pub(super) static TOMBSTONES: LazyLock<Arc<Tombstones>> = LazyLock::new(|| Arc::
 pub(super) static MISS_REASONS: LazyLock<Arc<MissReasons>> =
     LazyLock::new(|| Arc::new(MissReasons::within(&MISS_SLOTS, random_bytes())));
 
-static INVALIDATIONS: MainThread<LazyCell<Rc<Invalidations>>> = MainThread::new(LazyCell::new(Rc::default));
+static INVALIDATIONS: MainThread<LazyCell<Rc<Invalidations>>> =
+    MainThread::new(LazyCell::new(|| Rc::new(Invalidations::new(random_bytes()))));
 
 /// Invalidation marks and the tag index: read by callbacks that the server makes while a command borrows the state.
 pub(super) fn invalidations() -> &'static Rc<Invalidations> {

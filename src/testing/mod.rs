@@ -89,7 +89,7 @@ impl TestNode {
         let live = Arc::new(Live::default());
         let tombstones = Arc::new(tombstones);
         let miss_reasons = Arc::new(MissReasons::new([1; 16]));
-        let invalidations = Rc::new(Invalidations::default());
+        let invalidations = Rc::new(Invalidations::new([1; 16]));
         TestNode {
             state: State::new(
                 now,

@@ -5,7 +5,7 @@
 //! | `errors.txt` | an example of every error | clients |
 //! | `entry/v1/` | entries of format 1: header, stored bytes, meaning | RDB, `DUMP`, AOF, replicas |
 //! | `aux-v1/`, `aux-v2/` | aux data of formats 1 and 2 | RDB |
-//! | `mark/v1/` | invalidations, as words of `SMARTCACHE.MARK` | AOF, replicas |
+//! | `mark/v1/`, `mark/v2/` | invalidations, as words of `SMARTCACHE.MARK` | AOF, replicas |
 //! | `bus/v1/` | commands that primaries pass on | the other nodes of a cluster |
 //! | `codec/` | values in each codec (tested beside the codecs) | all of these, and clients with `ACCEPT` |
 //!

@@ -41,6 +41,11 @@ impl<T: Default> Chunked<T> {
         chunks.flat_map(|(at, chunk)| chunk.iter().enumerate().map(move |(i, one)| (at * CHUNK + i, one)))
     }
 
+    /// The same, to change them.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut().flatten().flat_map(|chunk| chunk.iter_mut())
+    }
+
     /// Removes the last chunk, which is empty if it was never allocated; `None` when there is none.
     pub(super) fn pop_chunk(&mut self) -> Option<Box<[T]>> {
         Some(self.0.pop()?.unwrap_or_default())

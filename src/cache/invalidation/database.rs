@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use super::chunked::Chunked;
-use super::forgotten::Forgotten;
-use super::mark::{InvalidationMark, MarkTarget, Verdict};
+use super::forgotten::{Bounds, Forgotten, Place};
+use super::mark::{Hardness, InvalidationMark, MarkTarget, Verdict};
 use super::record::{self, Record};
 use super::tag_index::TagIndex;
 use crate::cache::clock::{Now, Stamp};
@@ -43,16 +43,25 @@ impl Default for Limits {
 #[derive(Default)]
 pub(super) struct Database {
     pub(super) all: Record,
-    /// The newest stamp of each tag's record, by id: most reads need no more.
+    /// The newest stamp of each tag, by id: most reads need no more. Without a record it is that of a hard mark.
     newest_by_tag: Chunked<u64>,
-    pub(super) tags: HashMap<TagId, Record>,
+    /// How many tags have a mark, and the newest there ever was.
+    tag_marks: usize,
+    newest_of_tags: u64,
+    /// The records of tags that have soft marks or guards.
+    tags: HashMap<TagId, Record>,
     pub(super) prefixes: BTreeMap<Box<[u8]>, Record>,
     pub(super) patterns: Vec<(Glob, Record)>,
     /// The newest stamp among prefixes and patterns.
     newest_by_name: u64,
     /// The stamp at which the last complete sweep began.
     pub(super) swept: u64,
-    pub(super) forgotten: Forgotten,
+    /// Where it is in the tables of what is forgotten.
+    pub(super) place: Place,
+    pub(super) forgotten: Bounds,
+    /// Up to which prefix those that may be forgotten were looked for, and the newest stamp of those that were left.
+    looked_up_to: Box<[u8]>,
+    newest_looked_at: u64,
     pub(super) tag_index: TagIndex,
     /// The newest stamp of an indexed entry.
     newest_entry: u64,
@@ -64,14 +73,21 @@ pub(super) struct Database {
 }
 
 impl Database {
+    pub(super) fn new(place: Place) -> Self {
+        Database { place, ..Database::default() }
+    }
+
     /// What marks make of an entry for which the summary was not enough.
     #[inline]
-    pub(super) fn verdict(&self, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
+    pub(super) fn verdict(&self, name: &[u8], entry: EntryRef<'_>, now: Now, forgotten: &Forgotten) -> Verdict {
         // An entry that `RENAME` or `MOVE` brought may be older than a forgotten mark of its new name.
-        if entry.stamp().0 <= self.forgotten.by_name && !entry.is_indexed() {
-            return Verdict::Dead;
-        }
-        self.verdict_by_tags(name, entry, now).or_stricter(self.verdict_by_name(name, entry.stamp().0, now))
+        let stamp = entry.stamp().0;
+        let of_forgotten = match entry.is_indexed() {
+            true => Verdict::Untouched,
+            false => self.forgotten_verdict_by_name(name, stamp, forgotten),
+        };
+        let verdict = self.verdict_by_tags(name, entry, now).or_stricter(self.verdict_by_name(name, stamp, now));
+        verdict.or_stricter(of_forgotten)
     }
 
     /// The part of `ALL` and of tags.
@@ -83,10 +99,11 @@ impl Database {
             verdict = self.all.verdict(stamp, name, now);
         }
         for tag in entry.tags() {
-            if stamp <= self.newest_mark(tag)
-                && let Some(record) = self.tags.get(&tag)
-            {
-                verdict = verdict.or_stricter(record.verdict(stamp, name, now));
+            if stamp <= self.newest_mark(tag) {
+                verdict = verdict.or_stricter(match self.tags.get(&tag) {
+                    Some(record) => record.verdict(stamp, name, now),
+                    None => Verdict::Dead,
+                });
             }
         }
         verdict
@@ -107,25 +124,64 @@ impl Database {
         self.newest_by_tag.get(tag.0 as usize).copied().unwrap_or(0)
     }
 
-    /// Why a load of an entry with these tags, to be stored under `name`, is not trusted, if it is not.
-    pub(super) fn conflict(
+    /// The marks of a tag, if it has any.
+    pub(super) fn record_of_tag(&self, tag: TagId) -> Option<Record> {
+        let newest = self.newest_mark(tag);
+        (newest > 0).then(|| self.tags.get(&tag).cloned().unwrap_or_else(|| Record::hard(newest)))
+    }
+
+    /// The tags that have marks.
+    pub(super) fn marked_tags(&self) -> impl Iterator<Item = TagId> + '_ {
+        self.newest_by_tag.iter().filter(|(_, newest)| **newest > 0).map(|(id, _)| TagId(id as u32))
+    }
+
+    /// Why a load of an entry with these tags, to be stored under `name`, is not trusted, if it is not. A tag without
+    /// an id is known by its name alone.
+    pub(super) fn conflict<T: AsRef<[u8]>>(
         &self,
         name: &[u8],
-        tags: impl Iterator<Item = TagId>,
+        tags: impl Iterator<Item = (T, Option<TagId>)>,
         token: Token,
         now: Now,
+        forgotten: &Forgotten,
     ) -> Option<LoadConflict> {
         let mut conflict = self.all.conflict(name, token, now);
-        let mut add = |record: &Record| {
-            conflict = match (conflict, record.conflict(name, token, now)) {
-                (Some(LoadConflict::Dead), _) | (_, Some(LoadConflict::Dead)) => Some(LoadConflict::Dead),
-                (Some(LoadConflict::Stale(a)), Some(LoadConflict::Stale(b))) => Some(LoadConflict::Stale(a.min(b))),
-                (one, other) => one.or(other),
+        let mut add = |other: Option<LoadConflict>| conflict = LoadConflict::stricter(conflict, other);
+        for (tag, id) in tags {
+            if let Some(record) = id.and_then(|id| self.record_of_tag(id)) {
+                add(record.conflict(name, token, now));
             }
-        };
-        tags.filter_map(|tag| self.tags.get(&tag)).for_each(&mut add);
-        self.for_each_match(name, &mut add);
+            add(forgotten.conflict_of_tag(self.place, tag.as_ref(), token));
+        }
+        self.for_each_match(name, |record| add(record.conflict(name, token, now)));
+        add(forgotten.conflict_of_key(self.place, name, token));
         conflict
+    }
+
+    /// What forgotten marks may have made of an entry that arrives under `name` with this stamp.
+    pub(super) fn forgotten_verdict_by_name(&self, name: &[u8], stamp: u64, forgotten: &Forgotten) -> Verdict {
+        match () {
+            () if stamp <= self.forgotten.by_name => Verdict::Dead,
+            () if stamp <= self.forgotten.prefixes => forgotten.verdict_of_key(self.place, name, stamp),
+            () => Verdict::Untouched,
+        }
+    }
+
+    /// The same for an entry that arrives with one of these tags.
+    pub(super) fn forgotten_verdict_by_tags<'n>(
+        &self,
+        mut tags: impl Iterator<Item = &'n [u8]>,
+        stamp: u64,
+        forgotten: &Forgotten,
+    ) -> Verdict {
+        match () {
+            () if stamp <= self.forgotten.any_tag => tags.next().map_or(Verdict::Untouched, |_| Verdict::Dead),
+            () if stamp <= self.forgotten.tags => {
+                let each = tags.map(|tag| forgotten.verdict_of_tag(self.place, tag, stamp));
+                each.fold(Verdict::Untouched, Verdict::or_stricter)
+            }
+            () => Verdict::Untouched,
+        }
     }
 
     /// Visits the records of the prefixes and patterns that match a name.
@@ -168,9 +224,7 @@ impl Database {
                 }
             }
             MarkTarget::Tag(tag) => {
-                let record = self.tags.entry(tag).or_default();
-                record.add(mark);
-                *self.newest_by_tag.get_or_create(tag.0 as usize) = record.newest();
+                self.add_to_tag(tag, mark);
                 if is_latest {
                     self.tag_index.restart_count(tag, stamp);
                 }
@@ -188,8 +242,24 @@ impl Database {
         }
         if matches!(target, MarkTarget::Prefix(_) | MarkTarget::Pattern(_)) {
             self.newest_by_name = self.newest_by_name.max(stamp);
+            self.newest_looked_at = self.newest_looked_at.max(stamp);
             self.enforce_limits(limits);
         }
+    }
+
+    /// Most marks are hard and without a guard: then the stamp is all there is to keep.
+    fn add_to_tag(&mut self, tag: TagId, mark: InvalidationMark) {
+        let newest = self.newest_by_tag.get_or_create(tag.0 as usize);
+        self.tag_marks += usize::from(*newest == 0);
+        let plain = mark.hardness == Hardness::Hard && mark.guard_ms == 0;
+        if plain && (self.tags.is_empty() || !self.tags.contains_key(&tag)) {
+            *newest = mark.stamp.0.max(*newest);
+        } else {
+            let record = self.tags.entry(tag).or_insert_with(|| Record::hard(*newest));
+            record.add(mark);
+            *newest = record.newest();
+        }
+        self.newest_of_tags = self.newest_of_tags.max(*newest);
     }
 
     pub(super) fn index_entry(&mut self, name: &[u8], entry: &mut EntryMut<'_>, limits: Limits) {
@@ -236,43 +306,89 @@ impl Database {
         std::mem::take(&mut self.tag_index)
     }
 
-    /// Forgets the record of a tag that no entry carries any more.
-    pub(super) fn forget_tag(&mut self, tag: TagId, name: &[u8]) -> Option<Record> {
-        let record = self.tags.remove(&tag)?;
-        self.forgotten.add_tag(name, record.newest());
+    /// Forgets the marks of a tag that no entry carries: what is left of them goes into the table.
+    pub(super) fn forget_tag(&mut self, tag: TagId, name: &[u8], forgotten: &mut Forgotten) {
+        let Some(record) = self.record_of_tag(tag) else { return };
+        self.add_forgotten_tag(name, &record, forgotten);
         *self.newest_by_tag.get_or_create(tag.0 as usize) = 0;
-        if self.tags.is_empty() {
+        self.tag_marks -= 1;
+        if self.tags.remove(&tag).is_some() && self.tags.is_empty() {
             self.tags = HashMap::new();
         }
-        Some(record)
     }
 
-    /// Forgets the prefixes and patterns up to a stamp that are forgettable. Gives their newest stamp and last guard.
-    pub(super) fn forget_by_name(
+    pub(super) fn add_forgotten_tag(&mut self, name: &[u8], record: &Record, forgotten: &mut Forgotten) {
+        forgotten.add_tag(self.place, name, record);
+        self.forgotten.tags = self.forgotten.tags.max(record.newest());
+    }
+
+    /// Forgets the prefixes up to a stamp that are forgettable, likewise. Looks at no more than `effort`, and goes on
+    /// where it stopped. Gives the newest stamp.
+    pub(super) fn forget_prefixes(
+        &mut self,
+        until: u64,
+        effort: usize,
+        is_forgettable: impl Fn(&Record) -> bool,
+        forgotten: &mut Forgotten,
+    ) -> Option<Stamp> {
+        let from = std::mem::take(&mut self.looked_up_to);
+        let from = if effort == usize::MAX { Box::default() } else { from };
+        let from = (Bound::Included(from), Bound::Unbounded);
+        let (mut goes, mut passed) = (Vec::new(), 0);
+        for (prefix, record) in self.prefixes.range::<Box<[u8]>, _>(from) {
+            if passed == effort {
+                self.looked_up_to = prefix.clone();
+                break;
+            }
+            passed += 1;
+            if record.newest() <= until && is_forgettable(record) {
+                goes.push(prefix.clone());
+            } else {
+                self.newest_looked_at = self.newest_looked_at.max(record.newest());
+            }
+        }
+        let mut newest = 0;
+        for prefix in goes {
+            let Some(record) = self.prefixes.remove(&prefix) else { continue };
+            forgotten.add_prefix(self.place, &prefix, &record);
+            newest = newest.max(record.newest());
+        }
+        if self.looked_up_to.is_empty() {
+            let patterns = self.patterns.iter().map(|(_, record)| record.newest());
+            self.newest_by_name = patterns.fold(std::mem::take(&mut self.newest_looked_at), u64::max);
+        }
+        self.forgotten.prefixes = self.forgotten.prefixes.max(newest);
+        (newest > 0).then_some(Stamp(newest))
+    }
+
+    /// Forgets the patterns up to a stamp that are forgettable. Gives their newest stamp and last guard.
+    pub(super) fn forget_patterns(
         &mut self,
         until: u64,
         is_forgettable: impl Fn(&Record) -> bool,
     ) -> Option<(Stamp, u64)> {
-        if self.newest_by_name == 0 {
-            return None;
-        }
         let (mut newest, mut guard) = (0, 0);
-        let mut stays = |record: &Record| {
+        self.patterns.retain(|(_, record)| {
             let goes = record.newest() <= until && is_forgettable(record);
             if goes {
                 (newest, guard) = (newest.max(record.newest()), guard.max(record.guard()));
             }
             !goes
-        };
-        self.prefixes.retain(|_, record| stays(record));
-        self.patterns.retain(|(_, record)| stays(record));
-        if newest == 0 {
-            return None;
+        });
+        self.forgotten.by_name = self.forgotten.by_name.max(newest);
+        (newest > 0).then_some((Stamp(newest), guard))
+    }
+
+    /// Forgets everything. What concerns tags and prefixes is left in the tables; gives the newest of the other marks,
+    /// and the end of their last guard.
+    pub(super) fn forget_all(&mut self, names: impl Fn(TagId) -> Vec<u8>, forgotten: &mut Forgotten) -> (Stamp, u64) {
+        for tag in self.marked_tags().collect::<Vec<_>>() {
+            self.forget_tag(tag, &names(tag), forgotten);
         }
-        self.forgotten.add(newest, 0);
-        let left = self.prefixes.values().chain(self.patterns.iter().map(|(_, record)| record));
-        self.newest_by_name = left.map(Record::newest).max().unwrap_or(0);
-        Some((Stamp(newest), guard))
+        self.forget_prefixes(u64::MAX, usize::MAX, |_| true, forgotten);
+        let (newest, guard) = self.forget_patterns(u64::MAX, |_| true).unwrap_or_default();
+        let newest = newest.0.max(self.forgotten.by_name).max(self.all.newest());
+        (Stamp(newest), guard.max(self.all.guard()))
     }
 
     /// The newest mark that is no tag's.
@@ -282,21 +398,14 @@ impl Database {
 
     /// The newest mark of any kind, also of those that are forgotten.
     pub(super) fn newest(&self) -> u64 {
-        let of_tags = self.tags.values().map(Record::newest).max().unwrap_or(0);
-        let forgotten = self.forgotten.by_name.max(self.forgotten.newest_of_tags());
-        self.newest_but_tags().max(of_tags).max(forgotten)
-    }
-
-    /// The end of the last guard.
-    pub(super) fn guard(&self) -> u64 {
-        let patterns = self.patterns.iter().map(|(_, record)| record);
-        let but_all = self.tags.values().chain(self.prefixes.values()).chain(patterns);
-        but_all.map(Record::guard).fold(self.all.guard(), u64::max)
+        let Bounds { by_name, prefixes, tags, any_tag } = self.forgotten;
+        let forgotten = by_name.max(prefixes).max(tags).max(any_tag);
+        self.newest_but_tags().max(self.newest_of_tags).max(forgotten)
     }
 
     /// Whether no load can need a mark any more. Tags, prefixes and patterns are forgotten first, each by itself.
     pub(super) fn is_forgettable(&self, now: Now, oldest_lease: impl Fn() -> Option<Token>) -> bool {
-        let by_itself = self.tags.is_empty() && self.prefixes.is_empty() && self.patterns.is_empty();
+        let by_itself = self.tag_marks == 0 && self.prefixes.is_empty() && self.patterns.is_empty();
         by_itself && self.all.is_forgettable(now, oldest_lease) && record::is_old_enough(self.newest(), now)
     }
 
@@ -311,11 +420,14 @@ impl Database {
         let patterns = self.patterns.iter_mut().map(|(_, record)| record);
         let but_tags = self.prefixes.values_mut().chain(patterns).chain([&mut self.all]);
         but_tags.for_each(|record| record.clamp_stamps(stamp));
+        self.newest_by_tag.iter_mut().for_each(|newest| *newest = stamp.min(*newest));
         for (tag, record) in &mut self.tags {
             record.clamp_stamps(stamp);
             *self.newest_by_tag.get_or_create(tag.0 as usize) = record.newest();
         }
-        self.newest_by_name = self.newest_by_name.min(stamp);
+        for newest in [&mut self.newest_by_name, &mut self.newest_looked_at, &mut self.newest_of_tags] {
+            *newest = stamp.min(*newest);
+        }
         self.swept = 0;
         self.tag_index.restart_counts(stamp);
         (self.newest_entry, self.counted_since, self.entries, self.hit_entries) = (0, stamp, 0, 0);

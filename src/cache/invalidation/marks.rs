@@ -20,11 +20,13 @@
 //! soft mark has. Stamps decide the order. Ramps count on the wall clock, as windows do; guards on the monotonic clock.
 //!
 //! Tag ids are server-wide, since entries move between databases; marks are kept per database. A tag's mark is
-//! forgotten with its id, when no entry carries the tag ([`Invalidations::forget_tag`]); marks of prefixes and patterns
-//! after a complete sweep that began later ([`Invalidations::forget_swept`]); the mark of `ALL` with everything else,
-//! when there are no entries at all ([`Invalidations::forget_all`]). Loads older than a forgotten mark are not trusted,
-//! and neither are entries that arrive later (`forgotten.rs`), until everything is forgotten: then files hold nothing
-//! of us, so that a server without the module can load them.
+//! forgotten with its id, when no entry carries the tag ([`Invalidations::forget_tag`]), and a tag that none carries
+//! from the start gets no id; marks of prefixes and patterns are forgotten after a complete sweep that began later
+//! ([`Invalidations::forget_prefixes`], [`Invalidations::forget_patterns`]); the mark of `ALL` with everything else,
+//! when there are no entries at all ([`Invalidations::forget_all`]). Older loads that a forgotten mark concerns are not
+//! trusted, and neither are entries that arrive later (`forgotten.rs`). Patterns and `ALL` concern every load: whoever
+//! invalidates by them may write all keys. Once everything is forgotten, files hold nothing of us, so that a server
+//! without the module can load them.
 //!
 //! The host's callbacks share this with commands that hold the state, all on the main thread: hence the cells. No
 //! method calls back into the host.
@@ -33,6 +35,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::database::{Database, Limits};
+use super::forgotten::{Forgotten, Place};
 use super::mark::{InvalidationMark, MarkTarget, Verdict};
 use super::record::Record;
 use super::summary::StampSummaries;
@@ -44,10 +47,13 @@ use crate::cache::lease::token::Token;
 use crate::cache::lease::tombstones::LoadConflict;
 
 /// The invalidation marks and tag indexes of one node.
-#[derive(Default)]
 pub struct Invalidations {
     summaries: StampSummaries,
     limits: Cell<Limits>,
+    /// What is left of forgotten names, of all databases.
+    forgotten: RefCell<Forgotten>,
+    /// The last number that a database has there.
+    last_place: Cell<u64>,
     /// Stamps have restarted in this life: an entry may have a later stamp than the clock will reach for long.
     stamps_restarted: Cell<bool>,
     databases: RefCell<BTreeMap<i32, Box<Database>>>,
@@ -55,6 +61,23 @@ pub struct Invalidations {
     deferred_frees: RefCell<Vec<TagIndex>>,
     /// Databases in which an entry has arrived dead: no walk has been requested that will find it.
     dead_on_arrival: RefCell<BTreeSet<i32>>,
+}
+
+impl Invalidations {
+    /// Nothing is invalidated. The secret key keeps clients from choosing which forgotten names are mistaken for each
+    /// other.
+    pub fn new(key: [u8; 16]) -> Self {
+        Invalidations {
+            summaries: StampSummaries::default(),
+            limits: Cell::default(),
+            forgotten: RefCell::new(Forgotten::new(key)),
+            last_place: Cell::new(0),
+            stamps_restarted: Cell::new(false),
+            databases: RefCell::default(),
+            deferred_frees: RefCell::default(),
+            dead_on_arrival: RefCell::default(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Invalidations {
@@ -105,7 +128,8 @@ impl Invalidations {
         if self.stamps_restarted.get() && !clock::is_believable(entry.stamp(), now) {
             return Verdict::Dead;
         }
-        self.read(db, Verdict::Untouched, |database| database.verdict(name, entry, now))
+        let forgotten = self.forgotten.borrow();
+        self.read(db, Verdict::Untouched, |database| database.verdict(name, entry, now, &forgotten))
     }
 
     /// The part of prefixes and patterns. Their marks are forgotten after a sweep, which writes this into the entry.
@@ -119,16 +143,18 @@ impl Invalidations {
         verdict.apply_to(entry);
     }
 
-    /// Why a load of an entry with these tags, to be stored under `name`, is not trusted, if it is not.
-    pub fn conflict(
+    /// Why a load of an entry with these tags, to be stored under `name`, is not trusted, if it is not. A tag comes
+    /// with its id, if it has one.
+    pub fn conflict<T: AsRef<[u8]>>(
         &self,
         db: i32,
         name: &[u8],
-        tags: impl Iterator<Item = TagId>,
+        tags: impl Iterator<Item = (T, Option<TagId>)>,
         token: Token,
         now: Now,
     ) -> Option<LoadConflict> {
-        self.read(db, None, |database| database.conflict(name, tags, token, now))
+        let forgotten = self.forgotten.borrow();
+        self.read(db, None, |database| database.conflict(name, tags, token, now, &forgotten))
     }
 }
 
@@ -145,8 +171,9 @@ impl Invalidations {
     pub fn for_each_mark(&self, mut visit: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
         self.for_each_mark_but_tags(&mut visit);
         for (db, database) in self.databases.borrow().iter() {
-            for (tag, record) in &database.tags {
-                record.marks().for_each(|mark| visit(*db, MarkTarget::Tag(*tag), mark));
+            for tag in database.marked_tags() {
+                let record = database.record_of_tag(tag).unwrap_or_default();
+                record.marks().for_each(|mark| visit(*db, MarkTarget::Tag(tag), mark));
             }
         }
     }
@@ -166,8 +193,8 @@ impl Invalidations {
     /// The same for one tag.
     pub fn for_each_mark_of_tag(&self, tag: TagId, mut visit: impl FnMut(i32, MarkTarget<'_>, InvalidationMark)) {
         for (db, database) in self.databases.borrow().iter() {
-            let marks = database.tags.get(&tag).into_iter().flat_map(Record::marks);
-            marks.for_each(|mark| visit(*db, MarkTarget::Tag(tag), mark));
+            let record = database.record_of_tag(tag).unwrap_or_default();
+            record.marks().for_each(|mark| visit(*db, MarkTarget::Tag(tag), mark));
         }
     }
 
@@ -176,121 +203,152 @@ impl Invalidations {
         self.summaries.is_empty() && self.forgotten_stamps().is_empty()
     }
 
-    /// Forgets the marks of a tag that no entry carries; false when it is too soon for that: less than a minute after
-    /// the last, during a guard or ramp, or while an older lease is held. `raise_flush_epoch` gets each database that
-    /// had marks of the tag, the stamp before which loads are not trusted from now on, and the end of the guard.
-    pub fn forget_tag(
-        &self,
-        tag: TagId,
-        name: &[u8],
-        now: Now,
-        oldest_lease: impl Fn() -> Option<Token>,
-        mut raise_flush_epoch: impl FnMut(i32, Stamp, u64),
-    ) -> bool {
+    /// Forgets the marks of a tag that no entry carries; false when it is too soon for that: during a guard or ramp.
+    pub fn forget_tag(&self, tag: TagId, name: &[u8], now: Now) -> bool {
         let mut databases = self.databases.borrow_mut();
-        let mut records = databases.values().filter_map(|database| database.tags.get(&tag));
-        if !records.all(|record| record.is_forgettable(now, &oldest_lease)) {
+        let mut records = databases.values().filter_map(|database| database.record_of_tag(tag));
+        if !records.all(|record| record.is_past_guard_and_ramp(now)) {
             return false;
         }
-        for (db, database) in databases.iter_mut() {
+        let mut forgotten = self.forgotten.borrow_mut();
+        for database in databases.values_mut() {
             database.tag_index.forget(tag);
             self.defer_frees(database);
-            if let Some(record) = database.forget_tag(tag, name) {
-                raise_flush_epoch(*db, Stamp(record.newest()), record.guard());
-            }
+            database.forget_tag(tag, name, &mut forgotten);
         }
         true
     }
 
-    /// Forgets, under the same conditions, the prefixes and patterns whose entries a sweep has dealt with.
-    pub fn forget_swept(
-        &self,
-        now: Now,
-        oldest_lease: impl Fn() -> Option<Token>,
-        mut raise_flush_epoch: impl FnMut(i32, Stamp, u64),
-    ) {
+    /// The mark of a tag that no entry carries, and that gets no id: it is forgotten at once.
+    pub fn add_forgotten_tag(&self, db: i32, name: &[u8], mark: InvalidationMark) {
+        let mut forgotten = self.forgotten.borrow_mut();
+        self.update(db, |database| database.add_forgotten_tag(name, &Record::new(mark), &mut forgotten));
+    }
+
+    /// Forgets, under the same conditions, prefixes whose entries a sweep has dealt with. Looks at no more than
+    /// `effort` in each database, and goes on where it stopped. `each` gets the database and the newest stamp.
+    pub fn forget_prefixes(&self, effort: usize, now: Now, mut each: impl FnMut(i32, Stamp)) {
         for (db, database) in self.databases.borrow_mut().iter_mut() {
-            let swept = database.swept;
-            let forgotten = database.forget_by_name(swept, |record| record.is_forgettable(now, &oldest_lease));
-            if let Some((stamp, guard)) = forgotten {
-                raise_flush_epoch(*db, stamp, guard);
+            let (swept, mut forgotten) = (database.swept, self.forgotten.borrow_mut());
+            let is_forgettable = |record: &Record| record.is_past_guard_and_ramp(now);
+            let newest = database.forget_prefixes(swept, effort, is_forgettable, &mut forgotten);
+            if let Some(stamp) = newest {
+                each(*db, stamp);
                 self.summaries.lower_others(*db, database.newest_but_tags());
             }
         }
     }
 
-    /// Forgets prefixes and patterns up to this stamp, as the primary has, except those with a guard or ramp that this
-    /// node still sees.
-    pub fn forget_until(&self, db: i32, stamp: Stamp, now: Now, raise_flush_epoch: impl FnOnce(Stamp, u64)) {
-        let forgotten = self.update(db, |database| {
-            let forgotten = database.forget_by_name(stamp.0, |record| record.is_past_guard_and_ramp(now));
-            self.summaries.lower_others(db, database.newest_but_tags());
-            forgotten
-        });
-        if let Some((stamp, guard)) = forgotten {
-            raise_flush_epoch(stamp, guard);
+    /// The same for patterns, when no load can need their marks any more: a minute after the last at the soonest, and
+    /// while no older lease is held. `each` also gets the end of the last guard.
+    pub fn forget_patterns(
+        &self,
+        now: Now,
+        oldest_lease: impl Fn() -> Option<Token>,
+        mut each: impl FnMut(i32, Stamp, u64),
+    ) {
+        for (db, database) in self.databases.borrow_mut().iter_mut() {
+            let is_forgettable = |record: &Record| record.is_forgettable(now, &oldest_lease);
+            if let Some((stamp, guard)) = database.forget_patterns(database.swept, is_forgettable) {
+                each(*db, stamp, guard);
+                self.summaries.lower_others(*db, database.newest_but_tags());
+            }
         }
     }
 
+    /// Forgets prefixes up to this stamp, as the primary has, except those with a guard or ramp that this node still
+    /// sees.
+    pub fn forget_prefixes_until(&self, db: i32, stamp: Stamp, now: Now) {
+        let mut forgotten = self.forgotten.borrow_mut();
+        self.update(db, |database| {
+            database.forget_prefixes(stamp.0, usize::MAX, |record| record.is_past_guard_and_ramp(now), &mut forgotten);
+            self.summaries.lower_others(db, database.newest_but_tags());
+        });
+    }
+
+    /// The same for patterns. Gives the newest stamp, and the end of the last guard.
+    pub fn forget_patterns_until(&self, db: i32, stamp: Stamp, now: Now) -> Option<(Stamp, u64)> {
+        self.update(db, |database| {
+            let newest = database.forget_patterns(stamp.0, |record| record.is_past_guard_and_ramp(now));
+            self.summaries.lower_others(db, database.newest_but_tags());
+            newest
+        })
+    }
+
     /// Forgets everything when no load can need it any more, and no entry, since there are none. Gives the stamp of the
-    /// newest mark, if there was one; `kept_ms` must have passed since. `raise_flush_epoch` gets the same as that of
-    /// [`forget_tag`](Self::forget_tag).
+    /// newest mark, if there was one; `kept_ms` must have passed since. `each` gets the same as that of
+    /// [`forget_patterns`](Self::forget_patterns), for patterns and `ALL`.
     pub fn forget_all(
         &self,
         kept_ms: u64,
         now: Now,
         oldest_lease: impl Fn() -> Option<Token>,
-        raise_flush_epoch: impl FnMut(i32, Stamp, u64),
+        each: impl FnMut(i32, Stamp, u64),
     ) -> Option<Stamp> {
         let is_forgettable = |database: &Database| {
             let kept_until = Stamp(database.newest()).ms().saturating_add(kept_ms);
             kept_until <= now.ms() && database.is_forgettable(now, &oldest_lease)
         };
         if self.databases.borrow().values().all(|database| is_forgettable(database)) {
-            self.clear_after(raise_flush_epoch)
+            self.clear_after(|_| Vec::new(), each)
         } else {
             None
         }
     }
 
-    /// Forgets everything, as the primary has, unless there is a mark with a later stamp than this.
-    pub fn forget_all_until(&self, stamp: Stamp, raise_flush_epoch: impl FnMut(i32, Stamp, u64)) {
+    /// Forgets everything, as the primary has, unless there is a mark with a later stamp than this. `names` gives the
+    /// names of tags.
+    pub fn forget_all_until(&self, stamp: Stamp, names: impl Fn(TagId) -> Vec<u8>, each: impl FnMut(i32, Stamp, u64)) {
         if self.databases.borrow().values().all(|database| database.newest() <= stamp.0) {
-            self.clear_after(raise_flush_epoch);
+            self.clear_after(names, each);
         }
     }
 
-    /// [Clears](Self::clear), unless nothing was ever invalidated. Gives the stamp of the newest mark.
-    fn clear_after(&self, mut raise_flush_epoch: impl FnMut(i32, Stamp, u64)) -> Option<Stamp> {
-        let mut newest = Stamp::default();
-        for (db, database) in self.databases.borrow().iter() {
-            let of_database = Stamp(database.newest());
-            raise_flush_epoch(*db, of_database, database.guard());
-            newest = newest.max(of_database);
-        }
+    /// Clears all but the tables of what is forgotten, unless nothing was ever invalidated. Gives the stamp of the
+    /// newest mark.
+    fn clear_after(&self, names: impl Fn(TagId) -> Vec<u8>, mut each: impl FnMut(i32, Stamp, u64)) -> Option<Stamp> {
+        let newest = self.databases.borrow().values().map(|database| Stamp(database.newest())).max()?;
         if newest.0 == 0 {
             return None;
         }
-        self.clear();
+        let places: Vec<_> = self
+            .databases
+            .borrow_mut()
+            .iter_mut()
+            .map(|(db, database)| {
+                let (stamp, guard) = database.forget_all(&names, &mut self.forgotten.borrow_mut());
+                each(*db, stamp, guard);
+                (*db, database.place)
+            })
+            .collect();
+        self.clear_databases();
+        for (db, place) in places {
+            self.update(db, |database| database.place = place);
+        }
         Some(newest)
     }
 
-    /// Whether a forgotten mark may have hit an entry that arrives with this stamp and these tags.
-    pub fn forgotten_may_have_hit<'n>(&self, db: i32, stamp: Stamp, tags: impl Iterator<Item = &'n [u8]>) -> bool {
-        self.read(db, false, |database| database.forgotten.may_have_hit(stamp.0, tags))
-    }
-
-    /// Records the mark of a tag that gets no id as forgotten at once. Its guard covers the whole database.
-    pub fn add_forgotten_tag(&self, db: i32, name: &[u8], stamp: Stamp, guard_ms: u64) {
-        self.update(db, |database| {
-            database.forgotten.add_tag(name, stamp.0);
-            database.all.extend_guard(guard_ms);
-        });
+    /// What forgotten marks may have made of an entry that arrives under `name` with this stamp and these tags.
+    pub fn forgotten_verdict<'n>(
+        &self,
+        db: i32,
+        name: &[u8],
+        stamp: Stamp,
+        tags: impl Iterator<Item = &'n [u8]>,
+    ) -> Verdict {
+        let forgotten = self.forgotten.borrow();
+        self.read(db, Verdict::Untouched, |database| {
+            let by_tags = database.forgotten_verdict_by_tags(tags, stamp.0, &forgotten);
+            by_tags.or_stricter(database.forgotten_verdict_by_name(name, stamp.0, &forgotten))
+        })
     }
 
     /// Records that marks up to these stamps were forgotten: of prefixes and patterns, and of tags.
     pub fn add_forgotten(&self, db: i32, by_name: Stamp, of_tags: Stamp) {
-        self.update(db, |database| database.forgotten.add(by_name.0, of_tags.0));
+        self.update(db, |database| {
+            let bounds = &mut database.forgotten;
+            (bounds.by_name, bounds.any_tag) = (bounds.by_name.max(by_name.0), bounds.any_tag.max(of_tags.0));
+        });
         self.summaries.raise_newest(db, by_name); // entries that are not indexed are compared with it
     }
 
@@ -299,7 +357,7 @@ impl Invalidations {
         let databases = self.databases.borrow();
         let stamps = databases.iter().map(|(db, database)| {
             let forgotten = &database.forgotten;
-            (*db, Stamp(forgotten.by_name), Stamp(forgotten.newest_of_tags()))
+            (*db, Stamp(forgotten.by_name.max(forgotten.prefixes)), Stamp(forgotten.any_tag.max(forgotten.tags)))
         });
         stamps.filter(|(_, by_name, of_tags)| by_name.max(of_tags).0 > 0).collect()
     }
@@ -406,11 +464,17 @@ impl Invalidations {
         self.summaries.exempt_nothing();
         let mut databases = self.databases.borrow_mut();
         databases.values_mut().for_each(|database| database.start_epoch(stamp.0));
+        self.forgotten.borrow_mut().clamp_stamps(stamp.0);
         databases.keys().copied().collect()
     }
 
     /// Forgets everything, before a data set is loaded that replaces this one.
     pub fn clear(&self) {
+        self.clear_databases();
+        self.forgotten.borrow_mut().clear();
+    }
+
+    fn clear_databases(&self) {
         self.summaries.clear();
         self.stamps_restarted.set(false); // loading makes entries dead whose stamps are not believable
         let old = std::mem::take(&mut *self.databases.borrow_mut());
@@ -454,6 +518,7 @@ impl Invalidations {
             totals.postings += database.tag_index.postings();
             totals.bytes += database.bytes() as u64;
         }
+        totals.bytes += self.forgotten.borrow().bytes() as u64;
         totals
     }
 
@@ -470,7 +535,12 @@ impl Invalidations {
     }
 
     fn update<R>(&self, db: i32, update: impl FnOnce(&mut Database) -> R) -> R {
-        update(self.databases.borrow_mut().entry(db).or_default())
+        let new = || {
+            let number = self.last_place.get() + 1;
+            self.last_place.set(number);
+            Box::new(Database::new(Place { stamps: number, guards: number }))
+        };
+        update(self.databases.borrow_mut().entry(db).or_insert_with(new))
     }
 }
 
@@ -490,17 +560,31 @@ pub struct Totals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::invalidation::mark::Hardness;
 
     #[test]
-    fn a_forgotten_tag_condemns_older_entries_with_it_and_a_forgotten_prefix_all_older_entries() {
-        let marks = Invalidations::default();
-        marks.add_forgotten_tag(0, b"t", Stamp(50), 0);
-        let may_be_hit =
-            |stamp, tags: &[&'static [u8]]| marks.forgotten_may_have_hit(0, Stamp(stamp), tags.iter().copied());
-        assert!(may_be_hit(50, &[b"other", b"t"]) && !may_be_hit(51, &[b"t"]) && !may_be_hit(50, &[b"other"]));
+    fn a_forgotten_tag_condemns_older_entries_with_it_and_a_forgotten_prefix_older_entries_under_it() {
+        let marks = Invalidations::new([1; 16]);
+        let mark = |stamp, hardness| InvalidationMark { stamp: Stamp(stamp), at_ms: 0, hardness, guard_ms: 0 };
+        let may_be_hit = |name: &[u8], stamp, tags: &[&'static [u8]]| {
+            marks.forgotten_verdict(0, name, Stamp(stamp), tags.iter().copied()) == Verdict::Dead
+        };
+        marks.add_forgotten_tag(0, b"t", mark(50, Hardness::Hard));
+        assert!(may_be_hit(b"k", 50, &[b"other", b"t"]) && !may_be_hit(b"k", 51, &[b"t"]));
+        assert!(!may_be_hit(b"k", 50, &[b"other"]));
+        marks.add(0, MarkTarget::Prefix(b"user:"), mark(60, Hardness::Hard));
+        marks.add(0, MarkTarget::Prefix(b"us"), mark(70_000, Hardness::Soft { over_ms: 0 }));
+        marks.finish_sweep(0, Stamp(70_001));
+        marks.forget_prefixes(9, Now::from_us(0), |_, stamp| assert_eq!(stamp, Stamp(70_000)));
+        assert!(may_be_hit(b"user:42", 60, &[]) && !may_be_hit(b"user:42", 61, &[]) && !may_be_hit(b"user", 60, &[]));
+        let soft = marks.forgotten_verdict(0, b"user:42", Stamp(61), std::iter::empty());
+        assert_eq!(soft, Verdict::Stale(70));
+        marks.swap(0, 1);
+        assert!(!may_be_hit(b"user:42", 60, &[b"t"]), "what is forgotten goes with the keys");
+        marks.swap(1, 0);
+        assert_eq!(marks.forgotten_stamps(), [(0, Stamp(70_000), Stamp(50))]);
         marks.add_forgotten(0, Stamp(10), Stamp(20));
-        assert!(may_be_hit(10, &[]) && !may_be_hit(11, &[]));
-        assert!(may_be_hit(20, &[b"other"]) && !may_be_hit(21, &[b"other"]));
-        assert_eq!(marks.forgotten_stamps(), [(0, Stamp(10), Stamp(50))]);
+        assert!(may_be_hit(b"k", 10, &[]) && !may_be_hit(b"k", 11, &[]));
+        assert!(may_be_hit(b"k", 20, &[b"other"]) && !may_be_hit(b"k", 21, &[b"other"]));
     }
 }

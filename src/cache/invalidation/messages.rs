@@ -3,7 +3,8 @@
 //! ```text
 //!  stamp  time  guard  HARD │ SOFT  ramp  TAGS │ PREFIXES │ PATTERNS │ ALL  names …    an invalidation
 //!  stamp  0     0      SWEPT        0     ALL                                          a sweep has ended
-//!  stamp  0     0      FORGET       0     PREFIXES                                     forget marks now
+//!  stamp  0     0      DROP         0     PREFIXES │ PATTERNS                          forget marks now
+//!  stamp  0     0      FORGET       0     PREFIXES                                     both of them, in old files
 //!  stamp  0     0      FORGET       0     ALL                                          forget everything now
 //!  stamp  0     0      FORGOT       0     TAGS │ PREFIXES                              marks were forgotten
 //! ```
@@ -57,10 +58,26 @@ pub enum MarkMessage<'w> {
         /// Marks of tags; else of prefixes and patterns.
         of_tags: bool,
     },
-    /// Marks of prefixes and patterns up to this stamp are to be forgotten now.
-    Forget(Stamp),
+    /// Marks up to this stamp are to be forgotten now.
+    Forget {
+        /// The newest of them.
+        stamp: Stamp,
+        /// Which ones.
+        of: Forget,
+    },
     /// There are no entries: all marks are to be forgotten now, and that there were any. The newest had this stamp.
     ForgetAll(Stamp),
+}
+
+/// Which marks are forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forget {
+    /// Those of prefixes.
+    Prefixes,
+    /// Those of patterns.
+    Patterns,
+    /// Those of both.
+    Both,
 }
 
 /// The arguments of the `SMARTCACHE.MARK`, without its name.
@@ -72,7 +89,11 @@ pub fn encode(message: &MarkMessage<'_>) -> Vec<Vec<u8>> {
     };
     match message {
         MarkMessage::Swept(stamp) => bare(stamp, "SWEPT", "ALL"),
-        MarkMessage::Forget(stamp) => bare(stamp, "FORGET", "PREFIXES"),
+        MarkMessage::Forget { stamp, of } => match of {
+            Forget::Prefixes => bare(stamp, "DROP", "PREFIXES"),
+            Forget::Patterns => bare(stamp, "DROP", "PATTERNS"),
+            Forget::Both => bare(stamp, "FORGET", "PREFIXES"),
+        },
         MarkMessage::ForgetAll(stamp) => bare(stamp, "FORGET", "ALL"),
         MarkMessage::Forgotten { stamp, of_tags } => bare(stamp, "FORGOT", if *of_tags { "TAGS" } else { "PREFIXES" }),
         MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, hardness, guard_ms }) => {
@@ -112,7 +133,13 @@ pub fn decode<'w>(words: &[&'w [u8]]) -> Result<MarkMessage<'w>, Error> {
         b"SOFT" => Hardness::Soft { over_ms },
         b"SWEPT" if empty => return Ok(MarkMessage::Swept(stamp)),
         b"FORGET" if empty && selector == b"ALL" => return Ok(MarkMessage::ForgetAll(stamp)),
-        b"FORGET" if empty => return Ok(MarkMessage::Forget(stamp)),
+        b"FORGET" if empty => return Ok(MarkMessage::Forget { stamp, of: Forget::Both }),
+        b"DROP" if empty && selector == b"PREFIXES" => {
+            return Ok(MarkMessage::Forget { stamp, of: Forget::Prefixes });
+        }
+        b"DROP" if empty && selector == b"PATTERNS" => {
+            return Ok(MarkMessage::Forget { stamp, of: Forget::Patterns });
+        }
         b"FORGOT" if empty => return Ok(MarkMessage::Forgotten { stamp, of_tags: selector == b"TAGS" }),
         _ => return Err(Error::syntax(kind)),
     };

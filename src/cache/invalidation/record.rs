@@ -48,6 +48,21 @@ impl Record {
         record
     }
 
+    /// A hard mark with this stamp, without a guard.
+    pub(super) fn hard(stamp: u64) -> Self {
+        Record { hard: stamp, ..Record::default() }
+    }
+
+    /// The stamp of the hard mark, and the end of the guard of hard marks.
+    pub(super) fn hardest(&self) -> (u64, u64) {
+        (self.hard, self.hard_guard)
+    }
+
+    /// The stamp of the newest soft mark, and the end of the guard of soft marks.
+    pub(super) fn softest(&self) -> (u64, u64) {
+        (self.softs.last().map_or(0, |soft| soft.stamp), self.soft_guard)
+    }
+
     pub(super) fn newest(&self) -> u64 {
         self.softs.last().map_or(0, |soft| soft.stamp).max(self.hard)
     }
@@ -55,11 +70,6 @@ impl Record {
     /// The end of the later guard.
     pub(super) fn guard(&self) -> u64 {
         self.hard_guard.max(self.soft_guard)
-    }
-
-    /// Loads that begin until then are not trusted, whatever the stamps.
-    pub(super) fn extend_guard(&mut self, guard_ms: u64) {
-        self.hard_guard = self.hard_guard.max(guard_ms);
     }
 
     pub(super) fn add(&mut self, mark: InvalidationMark) {

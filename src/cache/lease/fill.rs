@@ -77,11 +77,13 @@ impl FlushEpochs {
         *floor = stamp.max(*floor);
     }
 
-    /// Loads of a database that begin before this time of the monotonic clock, in milliseconds, are not trusted.
-    pub fn guard(&mut self, db: i32, until_ms: u64) {
-        if until_ms > 0 {
+    /// A mark of a whole database is forgotten: loads that began before its stamp, or before its guard ended, in
+    /// milliseconds of the monotonic clock, are not trusted.
+    pub fn pass(&mut self, db: i32, stamp: Stamp, guard_ms: u64) {
+        self.raise(Some(db), stamp);
+        if guard_ms > 0 {
             let guard = self.guards.entry(db).or_default();
-            *guard = until_ms.max(*guard);
+            *guard = guard_ms.max(*guard);
         }
     }
 

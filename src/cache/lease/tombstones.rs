@@ -87,6 +87,15 @@ pub enum LoadConflict {
 }
 
 impl LoadConflict {
+    /// The stricter of two; of two alike, the earlier.
+    pub fn stricter(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(LoadConflict::Dead), _) | (_, Some(LoadConflict::Dead)) => Some(LoadConflict::Dead),
+            (Some(LoadConflict::Stale(a)), Some(LoadConflict::Stale(b))) => Some(LoadConflict::Stale(a.min(b))),
+            (one, other) => one.or(other),
+        }
+    }
+
     /// The value has been a stale copy since then, in milliseconds of Unix time.
     pub fn stale_since(ms: u64) -> Self {
         LoadConflict::Stale(Stamp(ms.saturating_mul(1_000)))

@@ -44,13 +44,12 @@ impl Node<'_> {
             return FillVerdict::Dead(token);
         }
         let of_key = self.state.tombstones.of(token, key.name, leased);
-        match (of_key, self.state.invalidations.conflict(self.db, key.name, std::iter::empty(), token, self.now)) {
-            (None, None) => FillVerdict::Trusted(token),
-            (Some(LoadConflict::Dead), _) | (_, Some(LoadConflict::Dead)) => FillVerdict::Dead(token),
-            (Some(LoadConflict::Stale(a)), Some(LoadConflict::Stale(b))) => FillVerdict::Stale(token, a.min(b)),
-            (Some(LoadConflict::Stale(at)), None) | (None, Some(LoadConflict::Stale(at))) => {
-                FillVerdict::Stale(token, at)
-            }
+        let no_tags = std::iter::empty::<(&[u8], _)>();
+        let of_marks = self.state.invalidations.conflict(self.db, key.name, no_tags, token, self.now);
+        match LoadConflict::stricter(of_key, of_marks) {
+            None => FillVerdict::Trusted(token),
+            Some(LoadConflict::Dead) => FillVerdict::Dead(token),
+            Some(LoadConflict::Stale(at)) => FillVerdict::Stale(token, at),
         }
     }
 

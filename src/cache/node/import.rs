@@ -66,9 +66,10 @@ impl State {
         let stamp = self.clock.arrival(header.stamp, now, self.settings.skew_ms);
         entry.as_mut().set_header(stamp, header.fresh_until, header.stale());
         let tags = entry.as_ref().tags().map(|id| self.tags.name(id));
-        if self.invalidations.forgotten_may_have_hit(db, stamp, tags) {
-            entry.as_mut().kill(); // it may have been invalidated here by a mark that is forgotten
-        } else if let Some(key) = key {
+        // It may have been invalidated here by a mark that is forgotten.
+        let of_forgotten = self.invalidations.forgotten_verdict(db, key.unwrap_or_default(), stamp, tags);
+        of_forgotten.apply_to(&mut entry.as_mut());
+        if let Some(key) = key {
             // A mark that is still kept may be forgotten before a sweep reaches the entry.
             self.invalidations.apply_verdict(db, key, &mut entry.as_mut(), now);
         }

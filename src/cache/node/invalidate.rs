@@ -70,17 +70,23 @@ impl Invalidation<'_> {
             }
             Selector::Tags(names) => {
                 for name in names {
-                    match state.tags.intern(name) {
+                    match self.tag_to_mark(state, name) {
                         Some(id) => state.invalidations.add(db, MarkTarget::Tag(id), mark),
-                        // All ids are in use, so no entry holds the tag. Loads under way, those that begin during the
-                        // guard, and entries that arrive may still bring it.
-                        None => {
-                            state.flush_epochs.raise(Some(db), self.stamp);
-                            state.invalidations.add_forgotten_tag(db, name, self.stamp, guard_ms);
-                        }
+                        None => state.invalidations.add_forgotten_tag(db, name, mark),
                     }
                 }
             }
+        }
+    }
+
+    /// The id of a tag that is to have a mark. A tag without an id is on no entry, and gets one only for what a table
+    /// cannot keep: a ramp, and a guard that this node would not know after a restart. (It then trusts no load that
+    /// begins within `smartcache.guard`.)
+    fn tag_to_mark(&self, state: &mut State, name: &[u8]) -> Option<TagId> {
+        let has_ramp = matches!(self.hardness, Hardness::Soft { over_ms } if over_ms > 0);
+        match state.tags.known(name) {
+            None if has_ramp || self.guard_ms > state.settings.guard_ms() => state.tags.intern_unlimited(name),
+            known => known,
         }
     }
 

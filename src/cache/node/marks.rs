@@ -8,7 +8,7 @@ use crate::cache::State;
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::ids::TagId;
 use crate::cache::invalidation::mark::{InvalidationMark, MarkTarget};
-use crate::cache::invalidation::messages::{Invalidation, MarkMessage, encode};
+use crate::cache::invalidation::messages::{Forget, Invalidation, MarkMessage, encode};
 use crate::cache::invalidation::selector::Selector;
 use crate::cache::invalidation::sweep::Walk;
 
@@ -16,7 +16,7 @@ use crate::cache::invalidation::sweep::Walk;
 const EFFORT_PER_MARK: usize = 16;
 
 impl State {
-    /// Applies a `SMARTCACHE.MARK` from the primary or a file. A stamp that is not believable is replaced by that of
+    /// Applies a `SMARTCACHE.MARK`, which is an invalidation only in a file. A stamp that is not believable is replaced by that of
     /// now: more is invalidated, never less.
     pub fn apply_mark(&mut self, db: i32, message: MarkMessage<'_>, now: Now) {
         // The clock follows the sweep's stamp: when this node is a primary, its invalidations must be later.
@@ -29,23 +29,32 @@ impl State {
                 invalidation.stamp = believable(invalidation.stamp);
                 invalidation.bound_guard(&self.settings);
                 invalidation.bound_ramp(&self.settings);
+                if let Selector::Tags(names) = &invalidation.selector {
+                    // Their entries follow in the file.
+                    names.iter().for_each(|name| _ = self.tags.intern_unlimited(name));
+                }
                 invalidation.add_marks(self, db, now);
                 self.request_walks_for(db, invalidation.hardness.ramp_ends(invalidation.at_ms, now));
             }
             MarkMessage::Swept(began) => self.invalidations.finish_sweep(db, began),
-            MarkMessage::Forget(stamp) => {
-                let flush_epochs = &mut self.flush_epochs;
-                self.invalidations.forget_until(db, believable(stamp), now, |stamp, guard_ms| {
-                    flush_epochs.raise(Some(db), stamp);
-                    flush_epochs.guard(db, guard_ms);
-                });
+            MarkMessage::Forget { stamp, of } => {
+                let stamp = believable(stamp);
+                if of != Forget::Patterns {
+                    self.invalidations.forget_prefixes_until(db, stamp, now);
+                }
+                if of != Forget::Prefixes
+                    && let Some((stamp, guard_ms)) = self.invalidations.forget_patterns_until(db, stamp, now)
+                {
+                    self.flush_epochs.pass(db, stamp, guard_ms);
+                }
             }
             // With entries it is not what the primary has: more is invalidated here, never less.
             MarkMessage::ForgetAll(stamp) if self.live.totals().entries == 0 => {
-                let (stamp, flush_epochs) = (believable(stamp), &mut self.flush_epochs);
-                self.invalidations.forget_all_until(stamp, |db, stamp, guard_ms| {
-                    flush_epochs.raise(Some(db), stamp);
-                    flush_epochs.guard(db, guard_ms);
+                let stamp = believable(stamp);
+                let State { invalidations, tags, flush_epochs, .. } = self;
+                let names = |id| tags.name(id).to_vec();
+                invalidations.forget_all_until(stamp, names, |db, stamp, guard_ms| {
+                    flush_epochs.pass(db, stamp, guard_ms);
                 });
             }
             MarkMessage::ForgetAll(_) => {}
@@ -135,24 +144,25 @@ impl State {
     }
 
     /// Forgets tags that no entry holds, and prefixes and patterns that were swept, when no load can need their marks
-    /// any more; and when there are no entries, everything. Looks at no more than `effort` tags. Returns database and
-    /// arguments of each `SMARTCACHE.MARK` by which replicas forget the same.
+    /// any more; and when there are no entries, everything. Looks at no more than `effort` tags and prefixes. Returns
+    /// database and arguments of each `SMARTCACHE.MARK` by which replicas forget the same.
     pub fn reap(&mut self, effort: usize, now: Now) -> Vec<(i32, Vec<Vec<u8>>)> {
         self.reap_tags(effort, now);
         let State { invalidations, leases, flush_epochs, live, settings, .. } = self;
         let mut messages = Vec::new();
         let oldest = OnceCell::new();
         let oldest = || *oldest.get_or_init(|| leases.oldest());
-        invalidations.forget_swept(now, oldest, |db, stamp, guard_ms| {
-            flush_epochs.raise(Some(db), stamp);
-            flush_epochs.guard(db, guard_ms);
-            messages.push((db, encode(&MarkMessage::Forget(stamp))));
+        invalidations.forget_prefixes(effort, now, |db, stamp| {
+            messages.push((db, encode(&MarkMessage::Forget { stamp, of: Forget::Prefixes })));
+        });
+        invalidations.forget_patterns(now, oldest, |db, stamp, guard_ms| {
+            flush_epochs.pass(db, stamp, guard_ms);
+            messages.push((db, encode(&MarkMessage::Forget { stamp, of: Forget::Patterns })));
         });
         if !invalidations.is_empty() && live.totals().entries == 0 {
             // An entry from elsewhere may be older than its stamp, by the skew of its node's clock.
             let newest = invalidations.forget_all(settings.skew_ms, now, oldest, |db, stamp, guard_ms| {
-                flush_epochs.raise(Some(db), stamp);
-                flush_epochs.guard(db, guard_ms);
+                flush_epochs.pass(db, stamp, guard_ms);
             });
             messages.extend(newest.map(|stamp| (0, encode(&MarkMessage::ForgetAll(stamp)))));
         }
@@ -162,14 +172,8 @@ impl State {
     /// The same for tags alone, on a replica. It forgets prefixes and patterns when its primary does, so that both
     /// judge what `RENAME` brings alike.
     pub fn reap_tags(&mut self, effort: usize, now: Now) {
-        let State { tags, invalidations, leases, flush_epochs, .. } = self;
-        let oldest = OnceCell::new();
-        let oldest = || *oldest.get_or_init(|| leases.oldest());
-        let mut raise_flush_epoch = |db, stamp, guard_ms| {
-            flush_epochs.raise(Some(db), stamp);
-            flush_epochs.guard(db, guard_ms);
-        };
-        tags.reap(effort, |id, name| invalidations.forget_tag(id, name, now, oldest, &mut raise_flush_epoch));
+        let State { tags, invalidations, .. } = self;
+        tags.reap(effort, |id, name| invalidations.forget_tag(id, name, now));
         invalidations.trim(tags.id_bound());
     }
 }
@@ -243,14 +247,14 @@ mod tests {
 
     #[test]
     fn with_an_entry_a_guard_or_an_older_lease_marks_are_kept() {
-        for (before, after) in [
-            ("SET other v PERSIST", "DEL other"),
-            ("INVALIDATE TAGS 1 x GUARD 300", "ECHO"),
-            ("GETLOCK k LOCK 500", "ECHO"),
+        for (before, what, after) in [
+            ("SET other v PERSIST", "TAGS 1 t", "DEL other"),
+            ("INVALIDATE TAGS 1 x GUARD 300", "TAGS 1 t", "ECHO"),
+            ("GETLOCK k LOCK 500", "PATTERNS 1 k*", "ECHO"),
         ] {
             let mut pair = Pair::new();
             pair.call(before);
-            pair.call("INVALIDATE TAGS 1 t");
+            pair.call(&format!("INVALIDATE {what}"));
             pair.advance(2 * MINUTE);
             pair.advance(1);
             assert_eq!(pair.save_nothing(), (false, false), "{before}");

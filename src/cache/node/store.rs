@@ -9,6 +9,8 @@
 //!
 //! Without `TOKEN` or `SINCE` a value counts as loaded now.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
 use crate::cache::clock::{Now, Stamp};
@@ -207,8 +209,11 @@ fn check_tag_conflicts(cx: &Cx<'_, '_>, key: Key<'_>, options: &Options<'_>, ver
     let state = &*cx.state;
     let rule = state.policies.find(key.name);
     let of_rule = rule.map(|rule| rule.tags(key.name)).into_iter().flatten();
-    let known = options.tags.iter().filter_map(|name| state.tags.known(name));
-    let tags = known.chain(of_rule.filter_map(|name| state.tags.known(&name)));
+    let own = options.tags.iter().map(|name| Cow::Borrowed(*name));
+    let tags = own.chain(of_rule.map(Cow::Owned)).map(|name| {
+        let id = state.tags.known(&name);
+        (name, id)
+    });
     match state.invalidations.conflict(cx.caller.db, key.name, tags, token, cx.now) {
         None => verdict,
         Some(LoadConflict::Dead) => FillVerdict::Dead(token),

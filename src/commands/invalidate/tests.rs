@@ -264,36 +264,71 @@ fn a_guard_runs_on_the_monotonic_clock() {
 }
 
 #[test]
-fn a_dropped_mark_raises_the_stamp_below_which_loads_are_not_trusted() {
-    let mut node = node();
-    let token = node.token("GETLOCK k LOCK 5");
-    node.call("INVALIDATE TAGS 1 t");
-    node.advance(59_000);
-    let now = node.now();
-    node.state.reap(100, now);
-    assert!(node.state.tags.known(b"t").is_some(), "too soon");
-    node.advance(2_000);
-    let now = node.now();
-    node.state.reap(100, now);
-    assert!(node.state.tags.known(b"t").is_none(), "unused tags leave nothing behind");
-    assert_eq!(load(&mut node, &token, "TAGS 1 t"), r#""STALE""#);
+fn a_tag_that_no_entry_carries_costs_nothing_and_loads_that_began_before_are_not_trusted() {
+    for (how, kept) in [("", "(nil)"), (" SOFT", "\"late\"")] {
+        let mut node = node();
+        let (token, other) = (node.token("GETLOCK k LOCK 5"), node.token("GETLOCK other"));
+        let since = node.call("STAMP").trim_matches('"').to_owned();
+        node.call(&format!("INVALIDATE TAGS 1 t{how}"));
+        assert_eq!((node.stat("tags"), node.marks_as_words().len()), ("0".into(), 1), "only that there was one");
+        assert_eq!(node.call(&format!("SET other v TOKEN {other} TAGS 1 u")), "OK", "another tag");
+        assert_eq!(node.call(&format!("SET since v SINCE {since} TAGS 1 t")), r#""STALE""#);
+        assert_eq!(load(&mut node, &token, "SWR 50 TAGS 1 t"), r#""STALE""#);
+        assert_eq!(node.call("GET k STALE"), kept);
+        let token = node.token("GETLOCK new");
+        assert_eq!(node.call(&format!("SET new v TOKEN {token} TAGS 1 t")), "OK", "a load that began later");
+    }
 }
 
 #[test]
-fn a_mark_is_kept_while_an_older_lease_is_held_or_its_guard_lasts() {
+fn the_mark_of_a_tag_goes_with_its_last_entry_and_loads_of_others_are_still_trusted() {
     let mut node = node();
-    node.config("max-lock", "1h").unwrap();
-    let token = node.token("GETLOCK k LOCK 1h");
+    let (token, other) = (node.token("GETLOCK k"), node.token("GETLOCK other"));
+    let since = node.call("STAMP").trim_matches('"').to_owned();
+    node.call("SET a v TAGS 1 t");
     node.call("INVALIDATE TAGS 1 t");
+    node.sweep();
+    node.cron();
+    assert!(node.state.tags.known(b"t").is_none(), "unused tags leave nothing behind");
+    node.advance(4_000);
+    assert_eq!(load(&mut node, &token, "TAGS 1 t"), r#""STALE""#);
+    assert_eq!(node.call(&format!("SET other v TOKEN {other} TAGS 1 u")), "OK");
+    node.advance(600_000);
+    node.cron();
+    assert_eq!(node.call(&format!("SET b v SINCE {since} TAGS 1 t")), r#""STALE""#);
+    assert_eq!(node.call(&format!("SET b v SINCE {since}")), "OK", "however long it has taken");
+}
+
+#[test]
+fn a_prefix_that_was_swept_is_forgotten_and_loads_of_other_keys_are_still_trusted() {
+    for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
+        let mut node = node();
+        let since = node.call("STAMP").trim_matches('"').to_owned();
+        let token = node.token("GETLOCK app:1 LOCK 600");
+        node.call(&format!("INVALIDATE PREFIXES 2 app: q{how}"));
+        node.sweep();
+        node.cron();
+        assert_eq!(node.stat("prefixes_invalidated"), "0");
+        node.advance(300_000);
+        assert_eq!(node.call(&format!("SET app:1 v SWR 600 TOKEN {token}")), r#""STALE""#, "{how}");
+        assert_eq!(node.call("GET app:1 STALE"), kept);
+        for (key, answer) in [("app:", r#""STALE""#), ("quite", r#""STALE""#), ("app", "OK"), ("other", "OK")] {
+            assert_eq!(node.call(&format!("SET {key} v SINCE {since}")), answer, "{key}{how}");
+        }
+    }
+}
+
+#[test]
+fn a_mark_with_a_guard_is_kept_while_that_lasts() {
+    let mut node = node();
     node.call("INVALIDATE TAGS 1 guarded GUARD 5m");
-    node.advance(100_000);
-    let now = node.now();
-    node.state.reap(100, now);
-    assert!(node.state.tags.known(b"t").is_some() && node.state.tags.known(b"guarded").is_some());
-    assert_eq!(load(&mut node, &token, ""), "OK", "no load is distrusted for it");
-    let now = node.now();
-    node.state.reap(100, now);
-    assert!(node.state.tags.known(b"t").is_none() && node.state.tags.known(b"guarded").is_some());
+    node.call("INVALIDATE TAGS 1 slow SOFT OVER 5m");
+    node.advance(299_999);
+    node.cron();
+    assert!(node.state.tags.known(b"guarded").is_some() && node.state.tags.known(b"slow").is_some());
+    node.advance(1);
+    node.cron();
+    assert!(node.state.tags.known(b"guarded").is_none() && node.state.tags.known(b"slow").is_none());
 }
 
 #[test]
@@ -340,23 +375,22 @@ fn the_sweep_frees_dead_entries_and_keeps_stale_ones() {
 }
 
 #[test]
-fn beyond_max_tags_a_new_tag_hits_nothing_and_loads_that_might_carry_it_are_not_trusted() {
+fn beyond_max_tags_a_tag_that_no_entry_carries_is_invalidated_all_the_same() {
     let mut node = node();
     node.call("SET a v TAGS 1 t");
     node.config("max-tags", "1").unwrap();
     let before = node.token("GETLOCK k");
-    let dump = node.dump(b"a").unwrap();
+    let since = node.call("STAMP").trim_matches('"').to_owned();
     node.call("INVALIDATE TAGS 1 another GUARD 5");
     let inside = node.token("GETLOCK inside");
     assert_eq!(node.call("GET a"), "\"v\"", "an entry without the tag is not affected");
-    assert_eq!(load(&mut node, &before, ""), r#""STALE""#);
-    assert_eq!(node.call(&format!("SET inside v TOKEN {inside}")), r#""STALE""#);
+    assert_eq!(load(&mut node, &before, ""), "OK", "nor is a load without it");
+    for provenance in [format!("SINCE {since}"), format!("TOKEN {inside}")] {
+        assert_eq!(node.call(&format!("SET inside v {provenance} TAGS 1 another")), r#""STALE""#);
+    }
     node.advance(5_000);
-    let after = node.token("GETLOCK k");
-    assert_eq!(load(&mut node, &after, ""), "OK");
-    node.config("skew", "1ms").unwrap();
-    node.call_words(&[b"STORE", b"b", &dump.0, &dump.1]);
-    assert_eq!(node.call("GET b"), "\"v\"");
+    let after = node.token("GETLOCK inside");
+    assert_eq!(node.call(&format!("SET inside v TOKEN {after}")), "OK");
 }
 
 #[test]
@@ -837,8 +871,7 @@ fn a_renamed_entry_does_not_come_back_when_the_mark_of_its_name_is_dropped() {
         node.advance(3_600_000);
         node.cron();
         assert_eq!(node.stat("prefixes_invalidated"), "0", "all marks are dropped");
-        let kept = if swept { "\"v\"" } else { "(nil)" };
-        assert_eq!(node.call("MGET kept new:"), format!("[{kept}, (nil)]"), "no entry becomes fresh again");
+        assert_eq!(node.call("MGET kept new:"), "[\"v\", (nil)]", "no entry becomes fresh again, and no other ends");
     }
 }
 
@@ -860,7 +893,7 @@ fn entries_hit_by_a_prefix_or_pattern_leave_the_count_of_all_exact() {
 
 #[test]
 fn an_arriving_entry_older_than_a_dropped_mark_that_may_have_hit_it_is_dead() {
-    for (what, other) in [("TAGS 1 t", "\"v\""), ("PREFIXES 1 nobodys", "(nil)"), ("PATTERNS 1 nobodys", "(nil)")] {
+    for (what, other) in [("TAGS 1 t", "\"v\""), ("PREFIXES 1 k", "\"v\""), ("PATTERNS 1 nobodys", "(nil)")] {
         let mut node = node();
         node.config("skew", "1ms").unwrap();
         node.call("SET stays v PERSIST"); // with no entry at all everything would be forgotten
