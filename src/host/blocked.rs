@@ -9,8 +9,8 @@
 //! which a pipeline holds any number.
 
 use std::cell::{Cell, LazyCell, RefCell};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use super::blocked_clients::{self, BlockedClients, Waiters};
 use super::clock::clock_now;
@@ -21,17 +21,19 @@ use super::panic;
 use super::reply::ServerReply;
 use super::state::try_state;
 use super::timer::{self, Timer, TimerId};
+use crate::cache::State;
 use crate::cache::clock::Now;
 use crate::cache::lease::outcomes::WaitOutcome;
 use crate::cache::lease::table::{Answer, WaiterId};
 use crate::cache::node::acquire::Values;
 use crate::cache::node::context::Node;
 use crate::cache::node::driver;
-use crate::cache::{Key, State};
 use crate::commands::getlock;
 
-/// Leases and waiters that are due, dealt with at each tick.
-const DUE_PER_TICK: usize = 1_000;
+/// How long a tick deals with leases and waiters that are due; the next one goes on.
+const TICK: Duration = Duration::from_millis(1);
+/// How many of them are dealt with between two looks at the clock.
+const AT_ONCE: usize = 32;
 
 /// When to try again after a failure.
 const LATER_MS: u64 = 20;
@@ -203,20 +205,12 @@ fn tick(ctx: Ctx<'_>) {
     for id in left {
         leave(&mut state, id, now);
     }
-    state.handle_deadlines(&mut ServerDatabases::new(ctx), now, DUE_PER_TICK);
+    let began = Instant::now();
+    let mut databases = ServerDatabases::new(ctx);
+    while state.handle_deadlines(&mut databases, now, AT_ONCE) && began.elapsed() < TICK {}
     state.leases.begin_answers(now);
     send(&mut state, now);
     set_timer(&state, now);
-}
-
-/// Wakes the waiters of these keys after an event, each in its own database.
-pub(super) fn wake_waiters(ctx: Ctx<'_>, state: &mut State, keys: Vec<(i32, Arc<[u8]>)>) {
-    for (db, name) in keys {
-        if ctx.select_db(db) {
-            let mut port = ServerKeys::new(ctx, &[], false);
-            Node { state, keys: &mut port, db, now: clock_now() }.wake_waiters(Key::named(&name));
-        }
-    }
 }
 
 fn leave(state: &mut State, id: WaiterId, now: Now) {

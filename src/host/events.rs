@@ -1,7 +1,6 @@
 //! The server's events: its cron, keys that go, flushes, changes of role and settings, loading, forks, shutdown.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::sync::Arc;
 
 use redis_module::raw;
 
@@ -108,7 +107,7 @@ unsafe extern "C" fn on_role(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEve
 }
 
 /// Loads in flight began before the flush: they are not trusted.
-unsafe extern "C" fn on_flush(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, data: *mut c_void) {
+unsafe extern "C" fn on_flush(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, data: *mut c_void) {
     catch_panic("the flush event", (), || {
         JUST_LOADED.get().forget(); // the values that go now leave the index all at once
         if sub != raw::REDISMODULE_SUBEVENT_FLUSHDB_END || data.is_null() {
@@ -117,16 +116,13 @@ unsafe extern "C" fn on_flush(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModule
         // SAFETY: of this event the data is a `RedisModuleFlushInfo`, valid until we return.
         let db = unsafe { (*data.cast::<raw::RedisModuleFlushInfo>()).dbnum };
         let db = (db >= 0).then_some(db);
-        // SAFETY: the event's context, valid until we return.
-        if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
-            void_loads(ctx, &[db], State::flushed);
-        }
+        void_loads(&[db], State::flushed);
         sweep_timer::wake();
     });
 }
 
 /// The databases have exchanged their keys: loads in flight are for the other one.
-unsafe extern "C" fn on_swap(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, data: *mut c_void) {
+unsafe extern "C" fn on_swap(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, data: *mut c_void) {
     catch_panic("the swapdb event", (), || {
         if data.is_null() {
             return;
@@ -137,19 +133,15 @@ unsafe extern "C" fn on_swap(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
         if let Some(mut state) = try_state() {
             state.swapped(a, b);
         }
-        // SAFETY: the event's context, valid until we return.
-        if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
-            void_loads(ctx, &[Some(a), Some(b)], State::void_all_loads);
-        }
+        void_loads(&[Some(a), Some(b)], State::void_all_loads);
     });
 }
 
-/// Voids the loads in flight of these databases (of all, for `None`) and wakes their waiters.
-fn void_loads(ctx: Ctx<'_>, dbs: &[Option<i32>], void: impl Fn(&mut State, Option<i32>, Now) -> Vec<(i32, Arc<[u8]>)>) {
+/// Voids the loads in flight of these databases (of all, for `None`).
+fn void_loads(dbs: &[Option<i32>], void: impl Fn(&mut State, Option<i32>, Now)) {
     let Some(mut state) = try_state() else { return };
-    let keys: Vec<_> = dbs.iter().flat_map(|db| void(&mut state, *db, clock_now())).collect();
+    dbs.iter().for_each(|db| void(&mut state, *db, clock_now()));
     sweep_timer::refresh(&mut state);
-    blocked::wake_waiters(ctx, &mut state, keys);
     after_command(state);
 }
 

@@ -22,7 +22,7 @@ use super::ffi::{Ctx, OwnedStr, Str, must_not_write, server, server_may};
 use super::keyspace::ServerKeys;
 use super::main_thread::MainThread;
 use super::panic::{catch_panic, try_run};
-use super::state::{invalidations, try_state};
+use super::state::try_state;
 use super::sweep_timer::{self, SweepTimer};
 use super::timer::Timer;
 use super::{replicate, sweep_waiters, values};
@@ -73,8 +73,8 @@ fn may_free(ctx: Ctx<'_>) -> bool {
 /// One slice; when the next one begins, in milliseconds, if there is more to do.
 fn work(ctx: Ctx<'_>) -> Option<i64> {
     let began = Instant::now();
-    let more_to_free = free_deferred(began);
     let Some(mut state) = try_state() else { return Some(LATER_MS) };
+    let more_to_free = free_deferred(&mut state, began);
     if ctx.is_replica() {
         state.sweep.cancel_freeing(); // its primary frees dead entries, and replicates which marks may go
         sweep_timer::take_marks();
@@ -100,8 +100,8 @@ fn work(ctx: Ctx<'_>) -> Option<i64> {
 }
 
 /// Frees some of what flushes have left; whether there is more.
-fn free_deferred(began: Instant) -> bool {
-    while invalidations().free_some() {
+fn free_deferred(state: &mut State, began: Instant) -> bool {
+    while state.free_some() {
         if !State::frees_on(began.elapsed()) {
             return true;
         }

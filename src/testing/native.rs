@@ -5,7 +5,6 @@ use super::keyspace::{Keys, Value};
 use crate::cache::entry::Entry;
 use crate::cache::lease::native_commands::Sender;
 use crate::cache::{Key, Keyspace, Slot};
-use std::sync::Arc;
 
 impl TestNode {
     /// `RENAME`.
@@ -60,8 +59,8 @@ impl TestNode {
                 self.memory.live.on_free(entry.as_ref()); // and no other callback is made
             }
         }
-        let waited_for = self.state.flushed((!all).then_some(self.memory.db), self.now);
-        self.wake_waiters(waited_for);
+        self.state.flushed((!all).then_some(self.memory.db), self.now);
+        self.tick();
     }
 
     /// `SWAPDB`.
@@ -74,18 +73,8 @@ impl TestNode {
         self.memory.select(selected);
         self.state.swapped(a, b);
         for db in [a, b] {
-            let waited_for = self.state.void_all_loads(Some(db), self.now);
-            self.wake_waiters(waited_for);
+            self.state.void_all_loads(Some(db), self.now);
         }
-    }
-
-    pub(super) fn wake_waiters(&mut self, waited_for: Vec<(i32, Arc<[u8]>)>) {
-        let selected = self.memory.db;
-        for (db, name) in waited_for {
-            self.memory.select(db);
-            self.as_node().wake_waiters(Key::named(&name));
-        }
-        self.memory.select(selected);
         self.tick();
     }
 

@@ -18,7 +18,6 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use smartcache::cache::Key;
 use smartcache::cache::lease::native_commands::Sender;
 use smartcache::testing::TestNode;
 
@@ -467,9 +466,7 @@ impl Model {
                 self.flushed.push(at);
                 KEYS.iter().for_each(|key| self.node.plain_del(key));
                 let now = self.node.now();
-                for (_, key) in self.node.state.flushed(None, now) {
-                    self.node.as_node().wake_waiters(Key::named(&key));
-                }
+                self.node.state.flushed(None, now);
                 self.node.tick();
                 for key in KEYS {
                     let record = self.record(key);

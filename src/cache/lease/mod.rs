@@ -2,6 +2,7 @@
 
 pub mod acquire;
 pub mod fill;
+mod flights;
 pub mod native_commands;
 pub mod outcomes;
 pub mod pace;

@@ -14,49 +14,29 @@
 //!
 //! A lease lives until its deadline or until something ends it, in exactly one of the ways of [`LeaseEnd`]. A key
 //! without a lease has no waiters: code that ends a lease calls `Node::wake_waiters` at once, so that a store answers
-//! all waiters and anything else grants the next lease to the first of them. A waiter is answered exactly once:
+//! all waiters and anything else grants the next lease to the first of them. (After a flush, which ends any number,
+//! they are woken with the next deadlines, or by whoever asks for the key before.) A waiter is answered exactly once:
 //! [`Leases::answer`] takes it out of the queue and puts its answer into the outbox, which the host empties in slices.
 //!
 //! Nothing here outlives the process: after a failover the next reader gets a new lease. Late fills do not need this
 //! table either: their token proves itself (`token.rs`).
 
-use crate::cache::lease::outcomes::ReplyState;
-use crate::cache::lease::pace::Pace;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::flights::{Due, Flight, Flights, Remains};
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::ids::RuleId;
-use crate::cache::lease::outcomes::{LeaseEnd, WaitOutcome};
+use crate::cache::lease::outcomes::{LeaseEnd, ReplyState, WaitOutcome};
+use crate::cache::lease::pace::Pace;
 use crate::cache::lease::token::Token;
-use crate::cache::lease::users::{Place, UserName, Users};
+use crate::cache::lease::users::{UserName, Users};
 use crate::cache::stats::Tally;
+
+pub use super::flights::{Lease, WaiterId};
 
 /// How many expired leases are remembered.
 const REMEMBERED: usize = 1_024;
-
-/// The number of a parked caller; never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WaiterId(pub u64);
-
-/// The right to load a key, while it lasts.
-#[derive(Clone, Debug)]
-pub struct Lease {
-    /// Its token, which holds the moment of the grant.
-    pub token: Token,
-    /// When it ends, in milliseconds of the monotonic clock.
-    pub until_ms: u64,
-    /// The connection that holds it.
-    pub client: u64,
-    /// The user whose share it counts for.
-    pub user: UserName,
-    /// The holder's name (`OWNER`).
-    pub owner: Option<Box<[u8]>>,
-    /// The rule whose `FILLS` it counts for.
-    pub rule: RuleId,
-    /// An early refresh: granted while the value was fresh.
-    pub early: bool,
-}
 
 /// The options of a caller that was parked.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -86,7 +66,7 @@ pub struct Waiter {
     pub rule: RuleId,
     since_ms: u64,
     until_ms: u64,
-    due: u64,
+    nth: u64,
 }
 
 impl Waiter {
@@ -94,15 +74,6 @@ impl Waiter {
     pub fn is_overdue(&self, now: Now) -> bool {
         self.until_ms < now.mono_ms()
     }
-}
-
-/// The lease, the back-off and the waiters of one key.
-#[derive(Debug, Default)]
-struct Flight {
-    lease: Option<(Lease, u64)>,
-    /// Until when no lease is granted, since a load failed.
-    backoff: Option<(u64, u64)>,
-    waiters: VecDeque<WaiterId>,
 }
 
 /// What has a deadline.
@@ -151,16 +122,19 @@ impl Answer {
 /// The leases of one node, and their waiters.
 #[derive(Debug, Default)]
 pub struct Leases {
-    flights: BTreeMap<i32, HashMap<Arc<[u8]>, Flight>>,
+    /// The leases of each database that has any.
+    databases: BTreeMap<i32, Flights>,
+    /// Of databases whose leases have all been ended at once.
+    remains: Vec<Remains>,
     waiters: HashMap<WaiterId, Waiter>,
     /// The one waiter of each parked connection.
     parked: HashMap<u64, WaiterId>,
-    by_rule: HashMap<RuleId, u64>,
-    /// What each user holds.
-    pub users: Users,
-    live: u64,
-    /// By deadline; the second number separates those of the same millisecond.
-    due: BTreeMap<(u64, u64), Deadline>,
+    /// How many waiters each user has.
+    waiting_users: Users,
+    /// The last user to whom something was refused because of its share.
+    pub refused_user: Option<UserName>,
+    /// The waiters by the ends of their waits.
+    waits: BTreeMap<Due, WaiterId>,
     outbox: VecDeque<(WaiterId, Answer)>,
     pace: Pace,
     /// The latest leases that expired, by the stamps of their tokens.
@@ -172,12 +146,12 @@ pub struct Leases {
 impl Leases {
     /// Whether there are no leases, back-offs and waiters.
     pub fn is_idle(&self) -> bool {
-        self.flights.is_empty()
+        self.databases.is_empty()
     }
 
     /// How many leases are out.
     pub fn live(&self) -> u64 {
-        self.live
+        self.databases.values().map(Flights::live).sum()
     }
 
     /// How many callers are parked.
@@ -187,7 +161,17 @@ impl Leases {
 
     /// How many leases are out for the keys of a rule.
     pub fn of_rule(&self, rule: RuleId) -> u64 {
-        self.by_rule.get(&rule).copied().unwrap_or(0)
+        self.databases.values().map(|flights| flights.of_rule(rule)).sum()
+    }
+
+    /// How many leases a user holds.
+    pub fn of_user(&self, user: &str) -> u64 {
+        self.databases.values().map(|flights| flights.of_user(user)).sum()
+    }
+
+    /// How many waiters a user has.
+    pub fn waiting_of_user(&self, user: &str) -> u64 {
+        self.waiting_users.count(user)
     }
 
     /// The lease of a key. It may be past its deadline and not ended yet.
@@ -217,28 +201,13 @@ impl Leases {
         let count = tally.of(lease.rule);
         count.leases_granted += 1;
         count.leases_early += u64::from(lease.early);
-        self.live += 1;
-        *self.by_rule.entry(lease.rule).or_default() += 1;
-        self.users.add(&lease.user, Place::Lease);
-        let name = self.name_of(db, key);
-        let due = self.schedule(lease.until_ms, Deadline::Key(db, name.clone()));
-        let flight = self.flights.entry(db).or_default().entry(name).or_default();
-        debug_assert!(flight.lease.is_none(), "one live lease a key");
-        flight.lease = Some((lease, due));
+        let (name, nth) = (self.name_of(db, key), self.next());
+        self.databases.entry(db).or_default().grant(name, lease, nth);
     }
 
     /// Ends the lease of a key, if there is one. The caller then wakes the waiters of the key.
     pub fn end(&mut self, db: i32, key: &[u8], how: LeaseEnd, tally: &mut Tally<'_>) -> bool {
-        let Some((lease, due)) = self.flight_mut(db, key).and_then(|flight| flight.lease.take()) else { return false };
-        self.due.remove(&(lease.until_ms, due));
-        self.live -= 1;
-        self.users.remove(&lease.user, Place::Lease);
-        if let Some(n) = self.by_rule.get_mut(&lease.rule) {
-            *n -= 1;
-            if *n == 0 {
-                self.by_rule.remove(&lease.rule);
-            }
-        }
+        let Some(lease) = self.databases.get_mut(&db).and_then(|flights| flights.end(key)) else { return false };
         if how == LeaseEnd::Expired {
             self.ran_out.truncate(REMEMBERED - 1);
             self.ran_out.push_front(lease.token.stamp);
@@ -253,7 +222,7 @@ impl Leases {
             LeaseEnd::Voided => &mut count.leases_voided,
             LeaseEnd::Expired => &mut count.leases_expired,
         } += 1;
-        self.remove_if_idle(db, key);
+        self.remove_if_empty(db);
         true
     }
 
@@ -264,28 +233,24 @@ impl Leases {
 
     /// Moves the end of a lease.
     pub fn extend(&mut self, db: i32, key: &[u8], until_ms: u64) {
-        let Some((lease, due)) = self.flight_mut(db, key).and_then(|flight| flight.lease.as_mut()) else { return };
-        let old = (lease.until_ms, *due);
-        lease.until_ms = until_ms;
-        self.dirty = true;
-        if let Some(reminder) = self.due.remove(&old) {
-            self.due.insert((until_ms, old.1), reminder);
+        if let Some(flights) = self.databases.get_mut(&db) {
+            flights.extend(key, until_ms);
+            self.dirty = true;
         }
     }
 
     /// Starts a back-off: no lease of the key is granted until then. The caller then wakes the waiters of the key.
     pub fn back_off(&mut self, db: i32, key: &[u8], until_ms: u64) {
         self.end_backoff(db, key);
-        let name = self.name_of(db, key);
-        let due = self.schedule(until_ms, Deadline::Key(db, name.clone()));
-        self.flights.entry(db).or_default().entry(name).or_default().backoff = Some((until_ms, due));
+        let (name, nth) = (self.name_of(db, key), self.next());
+        self.databases.entry(db).or_default().back_off(name, (until_ms, nth));
     }
 
     /// Ends a back-off, if there is one.
     pub fn end_backoff(&mut self, db: i32, key: &[u8]) {
-        if let Some(due) = self.flight_mut(db, key).and_then(|flight| flight.backoff.take()) {
-            self.due.remove(&due);
-            self.remove_if_idle(db, key);
+        if let Some(flights) = self.databases.get_mut(&db) {
+            flights.end_backoff(key);
+            self.remove_if_empty(db);
         }
     }
 
@@ -315,17 +280,16 @@ impl Leases {
         now: Now,
     ) -> WaiterId {
         let until_ms = now.mono_ms().saturating_add(wait_ms);
-        self.users.add(&user, Place::Waiter);
-        let name = self.name_of(db, key);
-        let due = self.last + 1; // the number that `schedule` takes next
-        let id = WaiterId(due);
-        self.schedule(until_ms, Deadline::Waiter(id));
-        let flight = self.flights.entry(db).or_default().entry(name.clone()).or_default();
+        self.waiting_users.add(&user);
+        let (name, nth) = (self.name_of(db, key), self.next());
+        let id = WaiterId(nth);
+        self.waits.insert((until_ms, nth), id);
+        let flight = self.databases.entry(db).or_default().get_or_create(name.clone());
         debug_assert!(flight.lease.is_some(), "nobody waits where nobody loads");
         let rule = flight.lease.as_ref().map(|(lease, _)| lease.rule).unwrap_or_default();
         flight.waiters.push_back(id);
         let (options, since_ms) = (Arc::new(options), now.mono_ms());
-        let waiter = Waiter { db, key: name, client, user, since_ms, until_ms, due, options, rule };
+        let waiter = Waiter { db, key: name, client, user, since_ms, until_ms, nth, options, rule };
         self.waiters.insert(id, waiter);
         let before = self.parked.insert(client, id);
         debug_assert!(before.is_none(), "a connection waits for one thing at a time");
@@ -360,16 +324,19 @@ impl Leases {
     /// Removes a waiter that is disconnected, killed or unblocked. False when it has been answered before.
     pub fn leave(&mut self, id: WaiterId, how: WaitOutcome, tally: &mut Tally<'_>) -> bool {
         let Some(waiter) = self.waiters.remove(&id) else { return false };
-        self.due.remove(&(waiter.until_ms, waiter.due));
+        self.waits.remove(&(waiter.until_ms, waiter.nth));
         self.parked.remove(&waiter.client);
-        self.users.remove(&waiter.user, Place::Waiter);
-        if let Some(flight) = self.flight_mut(waiter.db, &waiter.key) {
+        self.waiting_users.remove(&waiter.user);
+        if let Some(flights) = self.databases.get_mut(&waiter.db)
+            && let Some(flight) = flights.get_mut(&waiter.key)
+        {
             // It is nearly always the first.
             if let Some(at) = flight.waiters.iter().position(|other| *other == id) {
                 flight.waiters.remove(at);
             }
+            flights.remove_if_idle(&waiter.key);
+            self.remove_if_empty(waiter.db);
         }
-        self.remove_if_idle(waiter.db, &waiter.key);
         tally.record_wait(waiter.rule, how, waiter.since_ms);
         true
     }
@@ -406,7 +373,9 @@ impl Leases {
         let Some((db, key, token)) = answer.lease else { return };
         if self.lease(db, &key).is_some_and(|lease| lease.token == token) {
             self.end(db, &key, LeaseEnd::Voided, tally);
-            self.schedule(0, Deadline::Key(db, key));
+            if self.waiters_of(db, &key) > 0 {
+                self.wake_soon(db, key);
+            }
         }
     }
 
@@ -422,53 +391,97 @@ impl Leases {
 
     /// The earliest deadline, if it has passed. It stays the earliest until it is handled.
     pub fn due_now(&mut self, now: Now) -> Option<Deadline> {
-        let (&(at, nth), due) = self.due.first_key_value()?;
-        let due = (at <= now.mono_ms()).then(|| due.clone());
-        if at == 0 {
-            self.due.remove(&(at, nth)); // to wake waiters, once
+        let (first, db) = self.first_due()?;
+        if first.0 > now.mono_ms() {
+            return None;
         }
-        due
+        let Some(db) = db else { return self.waits.get(&first).map(|id| Deadline::Waiter(*id)) };
+        let flights = self.databases.get_mut(&db)?;
+        let name = flights.first_due().map(|(_, name)| name.clone())?;
+        if first.0 == 0 {
+            flights.drop_due(first); // to wake waiters, once
+        }
+        Some(Deadline::Key(db, name))
     }
 
     /// Drops the earliest deadline.
     pub fn pass_over(&mut self) {
-        self.due.pop_first();
+        match self.first_due() {
+            Some((first, Some(db))) => _ = self.databases.get_mut(&db).map(|flights| flights.drop_due(first)),
+            Some((first, None)) => _ = self.waits.remove(&first),
+            None => {}
+        }
     }
 
     /// The earliest deadline, in milliseconds of the monotonic clock.
     pub fn next_due(&self) -> Option<u64> {
-        self.due.first_key_value().map(|((at, _), _)| *at)
+        self.first_due().map(|((at, _), _)| at)
+    }
+
+    /// The earliest deadline, and of which database it is; `None` for a waiter's.
+    fn first_due(&self) -> Option<(Due, Option<i32>)> {
+        let of_keys = self.databases.iter().filter_map(|(db, flights)| Some((flights.first_due()?.0, Some(*db))));
+        of_keys.chain(self.waits.first_key_value().map(|(due, _)| (*due, None))).min_by_key(|(due, _)| *due)
     }
 
     /// The token of the oldest lease.
     pub fn oldest(&self) -> Option<Token> {
-        let flights = self.flights.values().flat_map(HashMap::values);
-        flights.filter_map(|flight| flight.lease.as_ref().map(|(lease, _)| lease.token)).min_by_key(|token| token.stamp)
+        self.databases.values().filter_map(Flights::oldest).min_by_key(|token| token.stamp)
     }
 
-    /// Ends all leases and back-offs of a database (of all without one). Gives the keys that have waiters, which the
-    /// caller wakes.
-    pub fn void(&mut self, db: Option<i32>, tally: &mut Tally<'_>) -> Vec<(i32, Arc<[u8]>)> {
-        let keys: Vec<(i32, Arc<[u8]>)> = self.keys().filter(|(at, _)| db.is_none_or(|db| db == *at)).collect();
-        for (db, key) in &keys {
-            self.end_backoff(*db, key);
-            self.end(*db, key, LeaseEnd::Voided, tally);
+    /// Ends all leases and back-offs of a database (of all without one), in a time that depends on the number of waiters
+    /// alone; these are woken with the next deadlines. Memory is freed later ([`free_some`](Self::free_some)).
+    pub fn void(&mut self, db: Option<i32>, tally: &mut Tally<'_>) {
+        let ended = match db {
+            None => std::mem::take(&mut self.databases),
+            Some(db) => self.databases.remove(&db).map(|flights| (db, flights)).into_iter().collect(),
+        };
+        if ended.is_empty() {
+            return;
         }
-        keys.into_iter().filter(|(db, key)| self.waiters_of(*db, key) > 0).collect()
+        let mut waiters: Vec<_> = self.waiters.iter().filter(|(_, waiter)| ended.contains_key(&waiter.db)).collect();
+        waiters.sort_unstable_by_key(|(id, _)| **id); // as they came
+        let mut woken = Vec::new();
+        for (id, waiter) in waiters {
+            let queue = &mut self.databases.entry(waiter.db).or_default().get_or_create(waiter.key.clone()).waiters;
+            if queue.is_empty() {
+                woken.push((waiter.db, waiter.key.clone()));
+            }
+            queue.push_back(*id);
+        }
+        woken.into_iter().for_each(|(db, key)| self.wake_soon(db, key));
+        for flights in ended.into_values() {
+            flights.rules().for_each(|(rule, count)| tally.of(rule).leases_voided += count);
+            self.remains.push(flights.into_remains());
+        }
+    }
+
+    /// Whether [`void`](Self::void) has left anything to be freed.
+    pub fn has_remains(&self) -> bool {
+        !self.remains.is_empty()
+    }
+
+    /// Frees some of what [`void`](Self::void) has left; whether there is more.
+    pub fn free_some(&mut self) -> bool {
+        if self.remains.last_mut().is_some_and(|remains| !remains.free_some()) {
+            self.remains.pop();
+        }
+        self.has_remains()
     }
 
     /// Every key that has a lease, a back-off or waiters.
     pub fn keys(&self) -> impl Iterator<Item = (i32, Arc<[u8]>)> + '_ {
-        self.flights.iter().flat_map(|(db, flights)| flights.keys().map(|key| (*db, key.clone())))
+        self.databases.iter().flat_map(|(db, flights)| flights.keys().map(|key| (*db, key.clone())))
     }
 
     /// Ends the leases of a key in every database; its waiters are woken with the next deadline.
     pub fn void_key(&mut self, key: &[u8], tally: &mut Tally<'_>) {
-        let dbs: Vec<i32> = self.flights.iter().filter(|(_, keys)| keys.contains_key(key)).map(|(db, _)| *db).collect();
+        let concerned = self.databases.iter().filter(|(_, flights)| flights.get(key).is_some());
+        let dbs: Vec<i32> = concerned.map(|(db, _)| *db).collect();
         for db in dbs {
             self.end_backoff(db, key);
             if self.end(db, key, LeaseEnd::Voided, tally) && self.waiters_of(db, key) > 0 {
-                self.schedule(0, Deadline::Key(db, self.name_of(db, key)));
+                self.wake_soon(db, self.name_of(db, key));
             }
         }
     }
@@ -481,39 +494,35 @@ impl Leases {
     }
 
     fn flight(&self, db: i32, key: &[u8]) -> Option<&Flight> {
-        self.flights.get(&db)?.get(key)
+        self.databases.get(&db)?.get(key)
     }
 
     fn flight_mut(&mut self, db: i32, key: &[u8]) -> Option<&mut Flight> {
-        self.flights.get_mut(&db)?.get_mut(key)
+        self.databases.get_mut(&db)?.get_mut(key)
     }
 
     /// The key's name, shared with the flight that has it already.
     fn name_of(&self, db: i32, key: &[u8]) -> Arc<[u8]> {
-        let known = self.flights.get(&db).and_then(|flights| flights.get_key_value(key));
-        known.map_or_else(|| key.into(), |(name, _)| name.clone())
+        let known = self.databases.get(&db).and_then(|flights| flights.name_of(key));
+        known.map_or_else(|| key.into(), Arc::clone)
     }
 
-    fn schedule(&mut self, at: u64, what: Deadline) -> u64 {
+    /// Has the waiters of a key woken with the next deadline.
+    fn wake_soon(&mut self, db: i32, key: Arc<[u8]>) {
+        let nth = self.next();
+        self.databases.entry(db).or_default().wake_soon(key, nth);
+    }
+
+    /// The number of the next deadline.
+    fn next(&mut self) -> u64 {
         self.dirty = true;
         self.last += 1;
-        self.due.insert((at, self.last), what);
         self.last
     }
 
-    /// Removes a key without lease, back-off and waiters.
-    fn remove_if_idle(&mut self, db: i32, key: &[u8]) {
-        let Some(flights) = self.flights.get_mut(&db) else { return };
-        let over = |f: &Flight| f.lease.is_none() && f.backoff.is_none() && f.waiters.is_empty();
-        if flights.get(key).is_some_and(over) {
-            flights.remove(key);
-            // Memory is given back after a burst.
-            if flights.capacity() > 64 && flights.len() < flights.capacity() / 8 {
-                flights.shrink_to(flights.len() * 2);
-            }
-            if flights.is_empty() {
-                self.flights.remove(&db);
-            }
+    fn remove_if_empty(&mut self, db: i32) {
+        if self.databases.get(&db).is_some_and(Flights::is_empty) {
+            self.databases.remove(&db);
         }
     }
 
@@ -522,39 +531,19 @@ impl Leases {
     /// # Panics
     /// When it does not.
     pub fn validate(&self) {
-        let (mut live, mut queued, mut reminders) = (0, 0, 0);
-        let mut by_rule: HashMap<RuleId, u64> = HashMap::new();
-        for (db, flights) in &self.flights {
-            assert!(!flights.is_empty(), "an empty database is kept");
-            for (key, flight) in flights {
-                let going_on = flight.lease.is_some() || flight.backoff.is_some();
-                assert!(going_on, "nothing is going on around a key that is kept, or they wait and nobody loads");
-                assert!(flight.lease.is_some() || flight.waiters.is_empty(), "nobody waits where nobody loads");
-                assert!(flight.backoff.is_none() || flight.waiters.is_empty(), "nobody waits during a back-off");
-                if let Some((lease, due)) = &flight.lease {
-                    live += 1;
-                    *by_rule.entry(lease.rule).or_default() += 1;
-                    assert_eq!(self.due.get(&(lease.until_ms, *due)), Some(&Deadline::Key(*db, key.clone())));
-                }
-                if let Some(due) = &flight.backoff {
-                    assert_eq!(self.due.get(due), Some(&Deadline::Key(*db, key.clone())));
-                }
-                reminders += usize::from(flight.lease.is_some()) + usize::from(flight.backoff.is_some());
-                for id in &flight.waiters {
-                    let waiter = &self.waiters[id];
-                    assert_eq!((waiter.db, &waiter.key), (*db, key), "a waiter stands in the queue of its key");
-                    assert_eq!(self.parked.get(&waiter.client), Some(id));
-                    assert_eq!(self.due.get(&(waiter.until_ms, waiter.due)), Some(&Deadline::Waiter(*id)));
-                }
-                queued += flight.waiters.len();
-            }
+        for (db, flights) in &self.databases {
+            flights.validate(|id, name| {
+                self.waiters.get(&id).is_some_and(|waiter| {
+                    assert_eq!(self.parked.get(&waiter.client), Some(&id));
+                    assert_eq!(self.waits.get(&(waiter.until_ms, waiter.nth)), Some(&id));
+                    (waiter.db, &waiter.key) == (*db, name)
+                })
+            });
         }
-        assert_eq!((live, queued), (self.live, self.waiters.len()), "each waiter stands in one queue, once");
-        assert_eq!((by_rule, queued), (self.by_rule.clone(), self.parked.len()));
-        assert_eq!(reminders + queued, self.due.len(), "nothing is reminded of that is over");
-        let leases = self.flights.values().flat_map(HashMap::values).filter_map(|flight| flight.lease.as_ref());
-        let leases = leases.map(|(lease, _)| (&lease.user, Place::Lease));
-        self.users.validate(leases.chain(self.waiters.values().map(|waiter| (&waiter.user, Place::Waiter))));
+        let queued: usize = self.databases.values().map(Flights::waiters).sum();
+        assert_eq!(queued, self.waiters.len(), "each waiter stands in one queue, once");
+        assert_eq!((queued, queued), (self.parked.len(), self.waits.len()));
+        self.waiting_users.validate(self.waiters.values().map(|waiter| &waiter.user));
     }
 }
 

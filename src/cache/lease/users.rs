@@ -7,86 +7,51 @@ use std::sync::Arc;
 /// A user as operators know it: the name in the ACL, or `default` and the address.
 pub type UserName = Arc<str>;
 
-/// What is shared among users.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A lease.
-    Lease,
-    /// The place of a waiter.
-    Waiter,
-}
-
-/// How much a user holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    leases: u64,
-    waiters: u64,
-}
-
-/// How much each user holds. Users that hold nothing are not listed.
+/// How much each user holds of one thing. Users that hold nothing are not listed.
 #[derive(Debug, Default)]
-pub struct Users {
-    held: HashMap<UserName, Held>,
-    /// The last one to whom something was refused.
-    refused: Option<UserName>,
-}
-
-impl Held {
-    fn count(&mut self, place: Place) -> &mut u64 {
-        match place {
-            Place::Lease => &mut self.leases,
-            Place::Waiter => &mut self.waiters,
-        }
-    }
-}
+pub struct Users(HashMap<UserName, u64>);
 
 impl Users {
-    /// Whether a user may hold one more of `most`, when its share of them is `share`. Everybody may hold one.
-    pub fn has_room(&self, user: &str, place: Place, share: f64, most: u64) -> bool {
-        let holds = self.held.get(user).copied().unwrap_or_default().count(place).to_owned();
-        holds < (most as f64 * share).max(1.0) as u64
+    /// How many a user holds.
+    pub fn count(&self, user: &str) -> u64 {
+        self.0.get(user).copied().unwrap_or(0)
     }
 
     /// A user holds one more.
-    pub fn add(&mut self, user: &UserName, place: Place) {
-        match self.held.get_mut(user) {
-            Some(held) => *held.count(place) += 1,
-            None => *self.held.entry(user.clone()).or_default().count(place) += 1,
+    pub fn add(&mut self, user: &UserName) {
+        match self.0.get_mut(user) {
+            Some(count) => *count += 1,
+            None => _ = self.0.insert(user.clone(), 1),
         }
     }
 
     /// A user holds one less.
-    pub fn remove(&mut self, user: &UserName, place: Place) {
-        let Some(held) = self.held.get_mut(user) else { return };
-        *held.count(place) -= 1;
-        if *held == Held::default() {
-            self.held.remove(user);
+    pub fn remove(&mut self, user: &UserName) {
+        let Some(count) = self.0.get_mut(user) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.0.remove(user);
             // Memory is given back after a burst.
-            if self.held.capacity() > 64 && self.held.len() < self.held.capacity() / 8 {
-                self.held.shrink_to(self.held.len() * 2);
+            if self.0.capacity() > 64 && self.0.len() < self.0.capacity() / 8 {
+                self.0.shrink_to(self.0.len() * 2);
             }
         }
     }
 
-    /// Something was refused to a user because of its share.
-    pub fn refuse(&mut self, user: UserName) {
-        self.refused = Some(user);
-    }
-
-    /// The last user to whom something was refused.
-    pub fn refused(&self) -> Option<&UserName> {
-        self.refused.as_ref()
-    }
-
-    /// Checks the counts against those of all leases and waiters there are.
+    /// Checks the counts against the users of all that is held.
     ///
     /// # Panics
     /// When they differ.
-    pub fn validate<'a>(&self, all: impl Iterator<Item = (&'a UserName, Place)>) {
-        let mut counted: HashMap<UserName, Held> = HashMap::new();
-        all.for_each(|(user, place)| *counted.entry(user.clone()).or_default().count(place) += 1);
-        assert_eq!(counted, self.held, "each user holds what it was given and has not given back");
+    pub fn validate<'a>(&self, all: impl Iterator<Item = &'a UserName>) {
+        let mut counted: HashMap<UserName, u64> = HashMap::new();
+        all.for_each(|user| *counted.entry(user.clone()).or_default() += 1);
+        assert_eq!(counted, self.0, "each user holds what it was given and has not given back");
     }
+}
+
+/// How many of `most` one user may hold, when that is its share. Everybody may hold one.
+pub fn share_of(most: u64, share: f64) -> u64 {
+    (most as f64 * share).max(1.0) as u64
 }
 
 #[cfg(test)]
@@ -95,15 +60,20 @@ mod tests {
 
     #[test]
     fn a_share_is_rounded_down_and_never_nothing() {
-        let mut users = Users::default();
-        let ada: UserName = "ada".into();
-        let room = |users: &Users, share, most| users.has_room("ada", Place::Lease, share, most);
-        assert!(room(&users, 0.0, 9) && room(&users, 0.5, 1), "everybody may hold one");
-        users.add(&ada, Place::Lease);
-        assert!(!room(&users, 0.5, 3) && room(&users, 0.5, 4) && room(&users, 1.0, 2));
-        assert!(users.has_room("ada", Place::Waiter, 0.0, 9) && users.has_room("bob", Place::Lease, 0.0, 9));
-        users.remove(&ada, Place::Lease);
-        assert!(room(&users, 0.0, 9));
-        users.validate(std::iter::empty());
+        let shares = [(9, 0.0), (1, 0.5), (3, 0.5), (4, 0.5), (100_000, 0.5), (2, 1.0)]
+            .map(|(most, share)| share_of(most, share));
+        assert_eq!(shares, [1, 1, 1, 2, 50_000, 2]);
+    }
+
+    #[test]
+    fn who_holds_nothing_is_not_listed() {
+        let (mut users, ada) = (Users::default(), UserName::from("ada"));
+        users.add(&ada);
+        users.add(&ada);
+        assert_eq!((users.count("ada"), users.count("bob")), (2, 0));
+        users.remove(&ada);
+        users.remove(&ada);
+        users.remove(&ada);
+        assert!(users.0.is_empty());
     }
 }

@@ -17,7 +17,7 @@ use crate::cache::lease::outcomes::WaitOutcome;
 use crate::cache::lease::table::{Answer, Deadline, Lease, WaiterId};
 use crate::cache::lease::token::{self, Of, Token};
 use crate::cache::lease::tombstones::TombstoneKind;
-use crate::cache::lease::users::{Place, UserName};
+use crate::cache::lease::users::{UserName, share_of};
 use crate::cache::node::read::{self, Found, Value};
 use crate::cache::{Judge, Key, Slot, State};
 
@@ -77,24 +77,24 @@ impl Node<'_> {
     /// Whether the user of a caller may have one more of its callers wait.
     fn has_place(&mut self, key: Key<'_>, user: User<'_>) -> bool {
         match user {
-            User::Calls(server) => self.is_within_share(key, &server.user(), Place::Waiter, true),
+            User::Calls(server) => {
+                let (user, most) = (server.user(), self.state.max_waiters());
+                let holds = self.state.leases.waiting_of_user(&user);
+                let has_place = holds < share_of(most, self.state.settings.user_share);
+                if !has_place {
+                    self.refuse_share(key, user);
+                }
+                has_place
+            }
             User::Waits(_) => true,
         }
     }
 
-    /// Whether a user may hold one more lease, or place of a waiter.
-    fn is_within_share(&mut self, key: Key<'_>, user: &UserName, place: Place, counts: bool) -> bool {
-        let most = match place {
-            Place::Lease => self.state.settings.max_leases as u64,
-            Place::Waiter => self.state.max_waiters(),
-        };
-        let State { leases, settings, stats, policies, .. } = &mut *self.state;
-        let within = leases.users.has_room(user, place, settings.user_share, most);
-        if !within && counts {
-            stats.at(self.now).of(policies.id(key.name)).user_share_refused += 1;
-            leases.users.refuse(user.clone());
-        }
-        within
+    /// A user gets no lease, or no place of a waiter, because it holds its share.
+    fn refuse_share(&mut self, key: Key<'_>, user: UserName) {
+        let rule = self.state.policies.id(key.name);
+        self.state.stats.at(self.now).of(rule).user_share_refused += 1;
+        self.state.leases.refused_user = Some(user);
     }
 
     /// Decides again when the value turns out to be unreadable: a lease that was granted stands, and else it is as if
@@ -156,7 +156,7 @@ impl Node<'_> {
     /// Grants a lease, unless `FILLS`, `max-leases` or `user-share` forbids it; `early_for` is the measured load time
     /// of an early refresh.
     fn grant(&mut self, key: Key<'_>, request: LeaseRequest<'_>, early_for: Option<u64>) -> Option<Grant> {
-        let State { policies, leases, settings, stats, .. } = &mut *self.state;
+        let State { policies, leases, settings, clock, tombstones, stats, .. } = &mut *self.state;
         let rule = policies.find(key.name);
         let policy = policies.policy(rule);
         let rule = rule.map(crate::cache::rules::Rule::id).unwrap_or_default();
@@ -174,10 +174,12 @@ impl Node<'_> {
             None => lock_ms,
         };
         let user = request.user.name();
-        if !self.is_within_share(key, &user, Place::Lease, early_for.is_none()) {
+        if leases.of_user(&user) >= share_of(settings.max_leases as u64, settings.user_share) {
+            if early_for.is_none() {
+                self.refuse_share(key, user);
+            }
             return None;
         }
-        let State { leases, clock, tombstones, stats, .. } = &mut *self.state;
         let token = Token::begun(clock.stamp(self.now), self.now);
         clock.leave_one(); // the stamp of a tombstone, should the fill be LOST
         tombstones.load_begins(Some(key.name), self.now);

@@ -69,11 +69,11 @@ impl Timer {
 }
 
 impl State {
-    /// Handles leases, back-offs and waits whose deadline has passed, at most `most` of them.
-    pub fn handle_deadlines(&mut self, databases: &mut dyn Databases, now: Now, most: usize) {
+    /// Handles leases, back-offs and waits whose deadline has passed, at most `most` of them; whether there may be more.
+    pub fn handle_deadlines(&mut self, databases: &mut dyn Databases, now: Now, most: usize) -> bool {
         let mut values = Values::default();
         for _ in 0..most {
-            let Some(due) = self.leases.due_now(now) else { break };
+            let Some(due) = self.leases.due_now(now) else { return false };
             let db = match &due {
                 Deadline::Key(db, _) => Some(*db),
                 Deadline::Waiter(id) => self.leases.waiter(*id).map(|waiter| waiter.db),
@@ -83,6 +83,7 @@ impl State {
                 None => self.leases.pass_over(), // cannot be, but must not hold up the others
             }
         }
+        true
     }
 
     /// The next answer to a waiter, as long as this moment's share of answers is not used up.
@@ -103,8 +104,14 @@ impl State {
     /// Whether the sweep has work now. Called after every command, so the clock is read only if it matters.
     pub fn has_sweep_work(&self, now: impl FnOnce() -> Now) -> bool {
         self.invalidations.has_deferred_frees()
+            || self.leases.has_remains()
             || self.sweep.has_replies()
             || self.sweep.next_due().is_some_and(|due| due == 0 || due <= now().mono_ms())
+    }
+
+    /// Frees some of what a flush has left; whether there is more.
+    pub fn free_some(&mut self) -> bool {
+        self.invalidations.free_some() || self.leases.free_some()
     }
 
     /// Whether a slice of the sweep that has worked for so long goes on freeing what a flush has left.

@@ -31,7 +31,7 @@ impl State {
             settings: &self.settings,
             recent,
             rules: rules.map(|rule| self.rule_facts(rule, all.eligible(), now)).collect(),
-            refused_user: self.leases.users.refused().map(|user| &**user),
+            refused_user: self.leases.refused_user.as_deref(),
             panics: all.panics,
             backlog: self.backlog.growth(now),
             uptime_ms: stats.uptime_ms(now),

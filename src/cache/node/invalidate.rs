@@ -35,10 +35,7 @@ impl Invalidation<'_> {
             }
         }
         if matches!(self.selector, Selector::All) {
-            let with_waiters = cx.state.leases.void(Some(db), &mut cx.state.stats.at(cx.now));
-            for (_, key) in with_waiters {
-                cx.node().wake_waiters(Key::named(&key));
-            }
+            cx.state.leases.void(Some(db), &mut cx.state.stats.at(cx.now));
         }
         let walks = if cx.server.is_replica() { Vec::new() } else { self.request_walks(cx.state, db, cx.now) };
         InvalidationOutcome { hits, walks }

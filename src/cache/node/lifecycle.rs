@@ -1,7 +1,5 @@
 //! Events of the whole node: flushes, swapped databases, changes of role, a corrected clock.
 
-use std::sync::Arc;
-
 use crate::cache::State;
 use crate::cache::clock::Now;
 use crate::cache::invalidation::sweep::Walk;
@@ -23,20 +21,18 @@ impl State {
     }
 
     /// A database was flushed, or without `db` all of them: its leases end, and loads in flight are not trusted.
-    /// Returns the keys that have waiters; the caller wakes these.
-    pub fn flushed(&mut self, db: Option<i32>, now: Now) -> Vec<(i32, Arc<[u8]>)> {
+    pub fn flushed(&mut self, db: Option<i32>, now: Now) {
         self.invalidations.flushed(db);
         self.sweep.flushed(db);
-        self.void_all_loads(db, now)
+        self.void_all_loads(db, now);
     }
 
     /// The content of a database (or of all) was replaced: its leases end, and loads in flight are not trusted.
-    /// Returns the keys that have waiters; the caller wakes these.
-    pub fn void_all_loads(&mut self, db: Option<i32>, now: Now) -> Vec<(i32, Arc<[u8]>)> {
+    pub fn void_all_loads(&mut self, db: Option<i32>, now: Now) {
         let stamp = self.clock.stamp(now);
         self.flush_epochs.raise(db, stamp);
         self.stats.miss_reasons.flushed();
-        self.leases.void(db, &mut self.stats.at(now))
+        self.leases.void(db, &mut self.stats.at(now));
     }
 
     /// Two databases exchanged their keys, and with them their invalidation marks and pending sweeps.

@@ -146,20 +146,22 @@ fn a_second_back_off_replaces_the_first() {
 }
 
 #[test]
-fn a_flush_ends_the_leases_and_back_offs_of_its_database_and_names_the_keys_that_somebody_waits_for() {
+fn a_flush_ends_the_leases_and_back_offs_of_its_database_and_has_those_who_wait_for_them_woken() {
     for (db, named, left) in [(Some(0), 1, 1), (Some(1), 0, 2), (None, 1, 0)] {
         let (mut leases, mut stats) = leased(9);
         leases.grant(0, b"alone", lease(2, 9), &mut stats.at(at(0)));
         leases.grant(1, KEY, lease(3, 9), &mut stats.at(at(0)));
         leases.back_off(0, b"failed", 9);
         let id = park(&mut leases, 4, 9);
-        let keys = leases.void(db, &mut stats.at(at(0)));
-        assert_eq!((keys.len(), leases.live()), (named, if db == Some(1) { 2 } else { left }), "{db:?}");
+        leases.void(db, &mut stats.at(at(0)));
+        assert_eq!(leases.live(), if db == Some(1) { 2 } else { left }, "{db:?}");
         assert_eq!(leases.backoff_ms(0, b"failed", at(0)).is_some(), db == Some(1));
+        while leases.free_some() {}
         if named == 0 {
             continue;
         }
-        assert_eq!((&*keys[0].1, leases.all_waiters()), (KEY, vec![id]));
+        assert_eq!(leases.due_now(at(0)), Some(Deadline::Key(0, KEY.into())));
+        assert_eq!(leases.first_waiter(0, KEY), Some(id));
         leases.leave(id, WaitOutcome::Dropped, &mut stats.at(at(1)));
         leases.validate();
     }
@@ -197,6 +199,41 @@ fn after_a_burst_nothing_is_left_behind() {
         leases.answer(id, WaitOutcome::Served, Answer::ask_again(), &mut stats.at(at(9)));
     }
     while leases.next_answer().is_some() {}
-    assert!(leases.is_idle() && leases.waiting() == 0 && leases.next_due().is_none() && leases.flights.is_empty());
+    assert!(leases.is_idle() && leases.waiting() == 0 && leases.next_due().is_none() && leases.databases.is_empty());
     leases.validate();
+}
+
+#[test]
+fn a_flush_of_any_number_of_leases_counts_them_at_once_and_leaves_their_memory_for_later() {
+    let (mut leases, mut stats) = nothing();
+    let key = |n: u64| n.to_string().into_bytes();
+    for n in 0..1_000 {
+        leases.grant(0, &key(n), lease(n, 9), &mut stats.at(at(0)));
+        leases.back_off(0, &key(1_000 + n), 9);
+    }
+    leases.void(Some(0), &mut stats.at(at(0)));
+    assert_eq!(stats.at(at(0)).of(RuleId(7)).leases_voided, 1_000);
+    assert_eq!((leases.live(), leases.of_rule(RuleId(7)), leases.of_user("ada")), (0, 0, 0));
+    assert!(leases.is_idle() && leases.next_due().is_none() && leases.oldest().is_none());
+    leases.grant(0, &key(5), lease(1, 9), &mut stats.at(at(0)));
+    leases.validate();
+    let slices = std::iter::repeat_with(|| leases.free_some()).take_while(|more| *more).count();
+    assert!(slices >= 2_000 / 64, "{slices}");
+    assert!(!leases.has_remains());
+    assert_eq!((leases.live(), stats.at(at(0)).of(RuleId(7)).leases_voided), (1, 1_000), "those that came later stay");
+}
+
+#[test]
+fn who_waits_when_a_database_is_flushed_stays_in_line() {
+    let (mut leases, mut stats) = leased(9);
+    let first = park(&mut leases, 2, 5);
+    let second = park(&mut leases, 3, 5);
+    leases.void(None, &mut stats.at(at(0)));
+    leases.void(None, &mut stats.at(at(0)));
+    assert_eq!((leases.waiters_of(0, KEY), leases.first_waiter(0, KEY)), (2, Some(first)));
+    assert_eq!(leases.due_now(at(0)), Some(Deadline::Key(0, KEY.into())), "they are woken");
+    assert_eq!(leases.due_now(at(0)), None, "once");
+    leases.leave(first, WaitOutcome::Served, &mut stats.at(at(1)));
+    leases.leave(second, WaitOutcome::Served, &mut stats.at(at(1)));
+    assert!(leases.is_idle());
 }
