@@ -14,7 +14,7 @@ MONITORING := scripts/setup monitoring || echo 'the tests with Prometheus will b
 FUZZING := scripts/setup fuzz || echo 'nothing will be fuzzed' >&2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-all soak check check-deps fuzz asan miri bench bench-stampede bench-invalidation demo top docs servers clean
+.PHONY: help setup build run test test-all test-server-suite soak check check-deps fuzz asan miri bench bench-stampede bench-invalidation demo top docs servers clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-25s %s\n", $$1, $$2 }'
@@ -40,6 +40,10 @@ test-all: ## Run the server suite on every server of scripts/servers
 	@scripts/setup servers clients
 	@$(MONITORING)
 	@scripts/test-all $(ARGS)
+
+test-server-suite: setup ## The server's own tests, in Tcl, with the module loaded (an hour; ARGS=unit/type for a part)
+	@scripts/setup suite
+	@scripts/test-server-suite $(ARGS)
 
 soak: setup ## Two minutes of chaos on the installed server, every answer checked (SECONDS=600 for longer)
 	@SMARTCACHE_SOAK_SECONDS=$(or $(SECONDS),120) scripts/soak $(ARGS)
