@@ -3,7 +3,7 @@
 use crate::support::Server;
 
 /// The commands of this version of the module.
-pub(crate) const COMMANDS: [&str; 19] = [
+pub(crate) const COMMANDS: [&str; 21] = [
     "SMARTCACHE.GET",
     "SMARTCACHE.MGET",
     "SMARTCACHE.GETLOCK",
@@ -13,6 +13,8 @@ pub(crate) const COMMANDS: [&str; 19] = [
     "SMARTCACHE.TOUCH",
     "SMARTCACHE.DEL",
     "SMARTCACHE.STALE",
+    "SMARTCACHE.INVALIDATE",
+    "SMARTCACHE.PREVIEW",
     "SMARTCACHE.UNLOCK",
     "SMARTCACHE.EXTEND",
     "SMARTCACHE.STAMP",
