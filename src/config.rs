@@ -133,7 +133,7 @@ settings! {
         name: "sweep-effort",
         kind: Fraction,
         default: "5%",
-        doc: "The share of the main thread's time in which the sweep frees dead entries: twice that while more than 100000 keys are to be examined, half of the time while a caller waits for it. 0: they are not freed.",
+        doc: "The share of the main thread's time in which the sweep frees dead entries: twice that while more than 100000 keys are to be examined. Callers of PREVIEW and of INVALIDATE with WAIT share it, at no less than 5%. 0: dead entries are not freed.",
     },
     max_tags: i64 {
         name: "max-tags",

@@ -122,6 +122,10 @@ pub trait Server {
     /// Whether the caller's user has this right to the key, which the server does not check because it is not among the
     /// command's declared keys.
     fn may(&self, right: Right, key: &[u8]) -> bool;
+    /// The first of these keys to which the caller's user does not have this right.
+    fn first_denied(&self, right: Right, mut keys: &mut dyn Iterator<Item = Vec<u8>>) -> Option<Vec<u8>> {
+        Iterator::find(&mut keys, |key| !self.may(right, key))
+    }
     /// Whether the caller's user has this right to every key with the prefix; `None` where the server cannot tell.
     fn may_prefix(&self, right: Right, prefix: &[u8]) -> Option<bool>;
     /// Whether the caller's user has this right to every key.

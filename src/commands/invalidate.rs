@@ -192,10 +192,9 @@ pub(super) fn check_permission(cx: &Cx<'_, '_>, right: Right, selector: &Selecto
                     .map(|prefix| format!("{right} permission on all keys that begin with {}", Word::from(&prefix[..])))
             }
         }
-        Selector::Tags(tags) => tags
-            .iter()
-            .map(|tag| [TAG_KEY, tag].concat())
-            .find(|key| !cx.server.may(right, key))
+        Selector::Tags(tags) => cx
+            .server
+            .first_denied(right, &mut tags.iter().map(|tag| [TAG_KEY, tag].concat()))
             .map(|key| format!("{right} permission on the key {}", Word::from(&key[..]))),
     };
     lacking.map_or(Ok(()), |what| Err(Error::NoPermission(what)))

@@ -178,6 +178,22 @@ impl Server for ServerCaller<'_> {
         })
     }
 
+    /// The user is looked up once, however many keys there are.
+    fn first_denied(&self, right: Right, keys: &mut dyn Iterator<Item = Vec<u8>>) -> Option<Vec<u8>> {
+        let Some(check) = server_may!(RedisModule_ACLCheckKeyPermissions) else { return keys.next() };
+        let mut keys = keys.peekable();
+        let (first, mut denied) = (keys.peek().cloned(), None);
+        let asked = self.with_user(|user, _| {
+            denied = keys.find(|key| {
+                let name = OwnedStr::new(key);
+                // SAFETY: user and string are valid.
+                unsafe { check(user, name.borrow().as_ptr(), access(right)) != raw::REDISMODULE_OK as c_int }
+            });
+            true
+        });
+        if asked { denied } else { first }
+    }
+
     /// Redis 8 and Valkey 9.1 have a check, each its own.
     fn may_prefix(&self, right: Right, prefix: &[u8]) -> Option<bool> {
         let check = prefix_check()?;

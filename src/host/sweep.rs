@@ -95,7 +95,9 @@ fn work(ctx: Ctx<'_>) -> Option<i64> {
     sweep_waiters::send(&mut state);
     CURSORS.get().borrow_mut().retain(|id, _| state.sweep.contains(*id));
     let marks_wait = sweep_timer::has_marks();
-    let after_ms = state.next_sweep_timer(began.elapsed(), may_free, more_to_free, marks_wait, clock_now());
+    let elapsed = began.elapsed();
+    sweep_timer::rest(state.sweep_rest(elapsed));
+    let after_ms = state.next_sweep_timer(elapsed, may_free, more_to_free, marks_wait, clock_now());
     after_ms.map(|ms| ms as i64)
 }
 

@@ -2,21 +2,27 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::clock::clock_now;
+use super::clock::{clock_now, mono_ms};
 use super::main_thread::MainThread;
 use super::timer;
 use crate::cache::State;
+
+/// The longest rest after a slice.
+const MOST_REST_MS: u64 = 1_000;
 
 /// The words of `SMARTCACHE.MARK`, and the database they are for.
 pub(super) type Mark = (i32, Vec<Vec<u8>>);
 
 struct Host {
     timer_set: Cell<bool>,
+    /// No slice begins before, in milliseconds of the monotonic clock.
+    rests_until: Cell<u64>,
     /// Marks that are yet to be replicated.
     marks: RefCell<Vec<Mark>>,
 }
 
-static SWEEP: MainThread<Host> = MainThread::new(Host { timer_set: Cell::new(false), marks: RefCell::new(Vec::new()) });
+static SWEEP: MainThread<Host> =
+    MainThread::new(Host { timer_set: Cell::new(false), rests_until: Cell::new(0), marks: RefCell::new(Vec::new()) });
 
 /// Gives the sweep its time. `sweep.rs` makes it a timer.
 pub(super) struct SweepTimer;
@@ -46,11 +52,17 @@ pub(super) fn has_marks() -> bool {
     !SWEEP.get().marks.borrow().is_empty()
 }
 
-/// Arms the timer.
+/// Arms the timer: for as soon as the last slice has been rested from.
 pub(super) fn wake() {
     if !SWEEP.get().timer_set.get() {
-        set(Some(1));
+        let rest = SWEEP.get().rests_until.get().saturating_sub(mono_ms());
+        set(Some(rest.clamp(1, MOST_REST_MS) as i64));
     }
+}
+
+/// A slice has ended, and the next one begins no sooner than in so many milliseconds.
+pub(super) fn rest(ms: u64) {
+    SWEEP.get().rests_until.set(mono_ms() + ms);
 }
 
 /// Sets the timer, or lets it rest. While the timer runs it counts as set, so that nobody else sets it.

@@ -1,5 +1,7 @@
 //! Selectors: which entries an invalidation names, as written and as matched. (`commands/invalidate.rs` parses them.)
 
+use std::collections::BTreeSet;
+
 use smallvec::SmallVec;
 
 use crate::cache::entry::EntryRef;
@@ -24,8 +26,8 @@ pub enum Selector<'w> {
 pub enum Scope {
     /// Every entry.
     All,
-    /// Entries that carry one of these tags.
-    Tags(Vec<TagId>),
+    /// Entries that carry one of these tags, of which there may be thousands.
+    Tags(BTreeSet<TagId>),
     /// Keys that begin with one of these.
     Prefixes(Vec<Box<[u8]>>),
     /// Keys that match one of these.

@@ -15,7 +15,7 @@
 //! that have not begun are shared. Callers of `PREVIEW` and `INVALIDATE … WAIT` wait for jobs: the reply comes when all
 //! of theirs have ended, or at their time limit.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::entry::EntryRef;
@@ -85,7 +85,7 @@ struct SweepWaiter {
     id: SweepWaiterId,
     db: i32,
     scope: Scope,
-    jobs: Vec<u64>,
+    jobs: BTreeSet<u64>,
     until_ms: u64,
     awaits: Awaited,
 }
@@ -197,6 +197,7 @@ impl Sweep {
 
     fn add_waiter(&mut self, db: i32, scope: Scope, jobs: Vec<u64>, until_ms: u64, awaits: Awaited) -> SweepWaiterId {
         self.last_id += 1;
+        let jobs = jobs.into_iter().collect();
         self.waiters.push(SweepWaiter { id: self.last_id, db, scope, jobs, until_ms, awaits });
         self.reply_to_finished();
         self.last_id
@@ -232,7 +233,7 @@ impl Sweep {
         self.forget_request(job);
         self.lanes[job.lane()].remove(&job.id);
         self.scheduled.remove(&(job.due_ms, job.id));
-        self.waiters.iter_mut().for_each(|waiter| waiter.jobs.retain(|id| *id != job.id));
+        self.waiters.iter_mut().for_each(|waiter| _ = waiter.jobs.remove(&job.id));
         self.reply_to_finished();
     }
 
@@ -357,10 +358,8 @@ impl Sweep {
     pub fn is_counted_by_preview(&self, job: Job, name: &[u8], entry: EntryRef<'_>) -> bool {
         let Some(waiter) = self.waiters.iter().find(|waiter| waiter.jobs.contains(&job.id)) else { return false };
         match (&waiter.scope, job.walk) {
-            // Counted in the posting list of the first tag that is named.
-            (Scope::Tags(tags), Walk::Tag(tag)) => {
-                tags.iter().find(|named| entry.tags().any(|own| own == **named)) == Some(&tag)
-            }
+            // Counted in the posting list of one of its tags that are named.
+            (Scope::Tags(tags), Walk::Tag(tag)) => entry.tags().filter(|own| tags.contains(own)).min() == Some(tag),
             (scope, _) => scope.matches(name, entry),
         }
     }

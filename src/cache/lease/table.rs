@@ -429,8 +429,8 @@ impl Leases {
         self.databases.values().filter_map(Flights::oldest).min_by_key(|token| token.stamp)
     }
 
-    /// Ends all leases and back-offs of a database (of all without one), in a time that depends on the number of waiters
-    /// alone; these are woken with the next deadlines. Memory is freed later ([`free_some`](Self::free_some)).
+    /// Ends all leases and back-offs of a database (of all without one), in a time that depends on the number of
+    /// waiters alone; these are woken with the next deadlines. Memory is freed later ([`free_some`](Self::free_some)).
     pub fn void(&mut self, db: Option<i32>, tally: &mut Tally<'_>) {
         let ended = match db {
             None => std::mem::take(&mut self.databases),

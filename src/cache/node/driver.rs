@@ -29,8 +29,9 @@ const FREE_SLICE: Duration = Duration::from_micros(500);
 const FREE_EFFORT: f64 = 0.05;
 /// A backlog of so many keys doubles the sweep's effort.
 const LARGE_BACKLOG: u64 = 100_000;
-/// The sweep's effort while a caller waits for it.
-const EFFORT_WHEN_AWAITED: f64 = 0.5;
+/// The sweep's least effort while a caller waits for it. All callers share it with what is freed: one that asks in a
+/// loop must not take the time of others.
+const EFFORT_WHEN_AWAITED: f64 = 0.05;
 /// When to try again what the server does not allow at the moment, in milliseconds.
 const RETRY_MS: u64 = 20;
 
@@ -68,8 +69,15 @@ impl Timer {
     }
 }
 
+/// How long to rest after working for `elapsed`, so that work takes this share of the time.
+fn rest_ms(elapsed: Duration, effort: f64) -> u64 {
+    let rest = elapsed.as_secs_f64() * 1_000.0 * (1.0 / effort.max(0.001) - 1.0);
+    (rest as u64).clamp(1, 1_000)
+}
+
 impl State {
-    /// Handles leases, back-offs and waits whose deadline has passed, at most `most` of them; whether there may be more.
+    /// Handles leases, back-offs and waits whose deadline has passed, at most `most` of them; whether there may be
+    /// more.
     pub fn handle_deadlines(&mut self, databases: &mut dyn Databases, now: Now, most: usize) -> bool {
         let mut values = Values::default();
         for _ in 0..most {
@@ -133,7 +141,7 @@ impl State {
     /// nothing to do. `more_to_free`: a flush has left more. `marks_wait`: marks wait to be replicated.
     ///
     /// Slices come so often that all of them together stay at `sweep-effort` of the main thread's time: at twice that
-    /// with a large backlog, at half of the time while a caller waits.
+    /// with a large backlog, at no less than a twentieth while a caller waits.
     pub fn next_sweep_timer(
         &mut self,
         elapsed: Duration,
@@ -142,25 +150,25 @@ impl State {
         marks_wait: bool,
         now: Now,
     ) -> Option<u64> {
-        let rest_ms = |effort: f64| {
-            let rest = elapsed.as_secs_f64() * 1_000.0 * (1.0 / effort.max(0.001) - 1.0);
-            (rest as u64).clamp(1, 1_000)
-        };
         if self.poll_sweep(Duration::ZERO, may_free, now).is_some() {
-            return Some(rest_ms(self.sweep_effort()));
+            return Some(rest_ms(elapsed, self.sweep_effort()));
         }
         if self.sweep.next_due() == Some(0) || marks_wait {
             return Some(RETRY_MS); // when keys may be deleted again
         }
-        more_to_free.then(|| rest_ms(FREE_EFFORT)) // the cron comes by for what is due later
+        more_to_free.then(|| rest_ms(elapsed, FREE_EFFORT)) // the cron comes by for what is due later
+    }
+
+    /// How many milliseconds a slice that has worked for `elapsed` is followed by none, also when work that comes
+    /// meanwhile could begin at once.
+    pub fn sweep_rest(&self, elapsed: Duration) -> u64 {
+        rest_ms(elapsed, self.sweep_effort().max(EFFORT_WHEN_AWAITED))
     }
 
     fn sweep_effort(&self) -> f64 {
         let effort = self.settings.sweep_effort;
-        if self.sweep.has_waiters() {
-            return effort.max(EFFORT_WHEN_AWAITED);
-        }
-        if self.sweep_backlog() > LARGE_BACKLOG { (effort * 2.0).min(1.0) } else { effort }
+        let effort = if self.sweep_backlog() > LARGE_BACKLOG { (effort * 2.0).min(1.0) } else { effort };
+        if self.sweep.has_waiters() { effort.max(EFFORT_WHEN_AWAITED) } else { effort }
     }
 }
 
@@ -222,12 +230,17 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_that_waits_gets_half_of_the_time() {
+    fn callers_that_wait_share_the_effort_and_get_no_less_than_a_twentieth() {
         let mut node = with_dead_entry();
         node.call("SET p v");
         assert_eq!(node.call_as(2, "PREVIEW ALL"), "(waiting)");
+        assert_eq!(node.call_as(3, "PREVIEW ALL"), "(waiting)");
         let now = node.now();
-        assert_eq!(node.state.next_sweep_timer(SLICE, true, false, false, now), Some(1));
+        for (effort, rest) in [("0", 19), ("1%", 19), ("5%", 19), ("50%", 1)] {
+            node.config("sweep-effort", effort).unwrap();
+            assert_eq!(node.state.next_sweep_timer(SLICE, true, false, false, now), Some(rest), "{effort}");
+            assert_eq!(node.state.sweep_rest(SLICE), rest, "also when all are answered, and one asks again");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Runs an invalidation: counts its hits, adds its marks, replicates, signals, ends leases, requests walks of the
 //! sweep.
 
+use std::collections::HashMap;
+
 use smallvec::SmallVec;
 
 use crate::cache::clock::Now;
@@ -137,8 +139,10 @@ impl Invalidation<'_> {
     /// The same with a look at each entry: once for each tag that hits it, and once for each entry.
     fn count_one_by_one(&self, cx: &mut Cx<'_, '_>, tags: &[TagId]) -> (u64, u64) {
         let (db, marks) = (cx.caller.db, cx.state.invalidations.clone());
+        // There may be thousands of tags.
+        let places: HashMap<TagId, usize> = tags.iter().enumerate().map(|(at, tag)| (*tag, at)).collect();
         let (mut hits, mut entries) = (0, 0);
-        for tag in tags {
+        for (at, tag) in tags.iter().enumerate() {
             for slot in 0..marks.with_tag_index(db, |index| index.slot_count(*tag)).unwrap_or(0) {
                 let name: Option<Box<[u8]>> =
                     marks.with_tag_index(db, |index| index.key_at(*tag, slot).map(Into::into)).flatten();
@@ -154,7 +158,7 @@ impl Invalidation<'_> {
                 let untouched = marks.verdict(db, &name, entry, cx.now) == Verdict::Untouched;
                 hits += u64::from(changes && untouched);
                 // Once, in the posting list of the first tag that is named.
-                let first = tags.iter().find(|named| entry.tags().any(|own| own == **named)) == Some(tag);
+                let first = entry.tags().filter_map(|own| places.get(&own)).min() == Some(&at);
                 entries += u64::from(first && marks.is_counted(db, entry));
             }
         }
