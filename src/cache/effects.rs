@@ -102,6 +102,21 @@ impl<'w> Effects<'w> {
         self.push(Effect::Notify(event, key));
     }
 
+    /// Replicates the command as it is, in place of all that its parts would replicate.
+    pub fn replicate_verbatim(&mut self) {
+        self.list.retain(|effect| {
+            !matches!(
+                effect,
+                Effect::ReplicateEntry { .. }
+                    | Effect::ReplicateHeader(_)
+                    | Effect::ReplicateUnlink(_)
+                    | Effect::ReplicateMark(_)
+                    | Effect::ReplicateVerbatim
+            )
+        });
+        self.list.insert(0, Effect::ReplicateVerbatim);
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

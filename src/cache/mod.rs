@@ -19,6 +19,7 @@ pub mod invalidation;
 pub mod key;
 pub mod lease;
 pub mod node;
+pub mod outbox;
 pub mod ports;
 pub mod random;
 pub mod rules;

@@ -40,6 +40,14 @@ impl<'w> Args<'w> {
         self.words.get(self.at..).unwrap_or_default()
     }
 
+    /// A cursor over the next `count` words, past which this one goes on; `None` when there are not so many.
+    pub fn part(&mut self, count: usize) -> Option<Args<'w>> {
+        let end = self.at.checked_add(count)?;
+        let part = Args { command: self.command, words: self.words.get(..end)?, at: self.at };
+        self.at = end;
+        Some(part)
+    }
+
     /// The next word; an arity error when there is none.
     pub fn word(&mut self) -> Result<&'w [u8], Error> {
         self.option().ok_or(Error::Arity(self.command))

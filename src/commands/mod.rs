@@ -10,6 +10,7 @@ pub mod spec;
 
 mod absent;
 mod del;
+mod effects;
 mod extend;
 mod get;
 pub(crate) mod getlock;
@@ -71,6 +72,7 @@ pub const COMMANDS: Table = &[
     &help::COMMAND,
     &store::COMMAND,
     &mark::COMMAND,
+    &effects::COMMAND,
     #[cfg(feature = "test-commands")]
     &panic::COMMAND,
 ];

@@ -231,7 +231,7 @@ fn give_up(ctx: Ctx<'_>, id: WaiterId) -> Option<Answer> {
     };
     let now = clock_now();
     if let Some(db) = state.leases.waiter(id).map(|waiter| waiter.db) {
-        let mut keys = ServerKeys::new(ctx, &[], false);
+        let mut keys = ServerKeys::new(ctx, &[], None);
         Node { state: &mut state, keys: &mut keys, db, now }.give_up(id, &mut Values::default());
     }
     let answer = state.leases.take_answer(id);

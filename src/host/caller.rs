@@ -7,6 +7,8 @@ use std::{mem, ptr};
 use redis_module::raw;
 
 use super::ffi::{Ctx, OwnedStr, Str, is_valkey, server, server_may};
+use super::log;
+use super::replicate::STORE;
 use super::state::with_state;
 use crate::cache::lease::users::UserName;
 use crate::cache::ports::ServerInfo;
@@ -236,7 +238,7 @@ impl Server for ServerCaller<'_> {
         if server_may!(RedisModule_CachedMicroseconds).is_none() {
             return !EVICTS.load(Relaxed) || ratio() > 1.1;
         }
-        self.ctx.would_refuse_set()
+        self.ctx.would_refuse(STORE)
     }
 
     fn server_info(&self) -> ServerInfo {
@@ -250,6 +252,16 @@ impl Server for ServerCaller<'_> {
             connected_clients: clients.number(c"connected_clients"),
             ops_per_sec: stats.number(c"instantaneous_ops_per_sec"),
         }
+    }
+}
+
+/// Warns of commands of the server that we cannot do without, should they be renamed (`rename-command`).
+pub(super) fn warn_of_renamed_commands(ctx: Ctx<'_>) {
+    if ctx.call_named(c"ACL", c"GETUSER", OwnedStr::new(b"default").borrow()).is_none() {
+        log::warning(
+            "ACL is renamed, so nobody can be shown to have permission on all keys: what needs that is refused, such as \
+             SMARTCACHE.INVALIDATE ALL. Limit ACL by permissions instead of renaming it.",
+        );
     }
 }
 

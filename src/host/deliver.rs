@@ -6,10 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use redis_module::raw;
 use smallvec::SmallVec;
 
-use super::ffi::{Ctx, OwnedStr};
+use super::ffi::{Ctx, OwnedStr, Str};
 use super::keyspace::{Names, ServerKeys};
 use super::panic::caught;
-use super::replicate::{self, Part};
+use super::replicate::{Outgoing, Part};
 use crate::cache::codec::offload::Job;
 use crate::cache::effects::{Effect, Effects, Event};
 use crate::cache::{Key, Keyspace, Slot, State};
@@ -27,7 +27,8 @@ pub(super) fn deliver<'w>(
     effects: &mut Effects<'w>,
     keys: &mut ServerKeys<'_>,
     state: &mut State,
-    mut for_caller: impl FnMut(&mut State, Effect<'w>),
+    outgoing: &mut Outgoing<'_>,
+    mut for_caller: impl FnMut(&mut State, &mut Outgoing<'_>, Effect<'w>),
 ) -> (Events<'w>, Result<(), ()>) {
     let names = keys.names();
     let mut events = Events { list: SmallVec::new() };
@@ -42,16 +43,16 @@ pub(super) fn deliver<'w>(
                     let mut is_of = |job: &Job| matches!(keys.peek(key), Slot::Entry(entry) if job.is_of(entry));
                     let codec = pack.as_deref().filter(|job| is_of(job)).map(|job| job.codec);
                     if let Some(job) = pack {
-                        for_caller(state, Effect::Compress(job)); // first: the queue keeps room for it
+                        for_caller(state, outgoing, Effect::Compress(job)); // first: the queue keeps room for it
                     }
-                    replicate::entry(ctx, keys, state, key, expire_at, Part::Entry(codec));
+                    outgoing.entry(keys, state, key, expire_at, Part::Entry(codec));
                 }
                 Effect::ReplicateHeader(key) => {
                     let expire_at = keys.expire_at(key);
-                    replicate::entry(ctx, keys, state, key, expire_at, Part::Header);
+                    outgoing.entry(keys, state, key, expire_at, Part::Header);
                 }
-                Effect::ReplicateUnlink(key) => names.with_name(key, |name| replicate::unlink(ctx, name)),
-                Effect::ReplicateMark(words) => replicate::mark(ctx, &words),
+                Effect::ReplicateUnlink(key) => names.with_name(key, |name| outgoing.gone(name)),
+                Effect::ReplicateMark(words) => outgoing.mark(&words),
                 Effect::SignalTag(key) => ctx.signal(OwnedStr::new(&key).borrow()),
                 Effect::Signal(key) => names.with_name(key, |name| ctx.signal(name)),
                 Effect::Notify(event, key) => events.list.push((event, key)),
@@ -59,7 +60,7 @@ pub(super) fn deliver<'w>(
                 | Effect::PassOn(_)
                 | Effect::Park(_)
                 | Effect::Wait(_)
-                | Effect::Compress(_) => for_caller(state, effect),
+                | Effect::Compress(_) => for_caller(state, outgoing, effect),
             }
         }
     };
@@ -75,9 +76,19 @@ impl Events<'_> {
     /// Sends them.
     pub(super) fn send(self, ctx: Ctx<'_>, names: Names<'_>) {
         for (event, key) in self.list {
-            names.with_name(key, |name| ctx.notify(class(event), event.name(), name));
+            names.with_name(key, |name| notify(ctx, event, name));
         }
     }
+
+    /// The events and the names of their keys, to be sent later.
+    pub(super) fn owned(self, names: Names<'_>) -> impl Iterator<Item = (Event, OwnedStr)> {
+        self.list.into_iter().map(move |(event, key)| (event, names.with_name(key, OwnedStr::hold)))
+    }
+}
+
+/// Sends one event.
+pub(super) fn notify(ctx: Ctx<'_>, event: Event, name: Str<'_>) {
+    ctx.notify(class(event), event.name(), name);
 }
 
 fn class(event: Event) -> c_int {

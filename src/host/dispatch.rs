@@ -19,12 +19,14 @@ use super::caller::ServerCaller;
 use super::clock::{cached_now, clock_now};
 use super::deliver::deliver;
 use super::ffi::{ClientCtx, Ctx, OwnedStr, Str, is_valkey};
+use super::keys::WriteMode;
 use super::keyspace::ServerKeys;
 use super::panic::{catch_panic, caught, try_run};
 use super::pass_on::pass_on;
+use super::replicate::Outgoing;
 use super::reply::{ServerReply, Unanswered};
 use super::state::try_state;
-use super::{blocked, reemit, replicate, sweep_timer, sweep_waiters, workers};
+use super::{blocked, reemit, sweep_timer, sweep_waiters, workers};
 use crate::cache::effects::{Effect, Effects};
 use crate::cache::error::Error;
 use crate::cache::{Caller, Cx, Key, State, units};
@@ -81,6 +83,7 @@ struct Row {
     command: &'static Command,
     name_words: usize,
     writes: bool,
+    mode: Option<WriteMode>,
     /// It obeys our primary and our AOF where it would check a client.
     obeys: bool,
 }
@@ -95,6 +98,7 @@ impl Row {
             command,
             name_words: command.name_words(),
             writes: command.has(Flag::Write),
+            mode: write_mode(command),
             obeys: command.has(Flag::Internal) || matches!(command.keys, Keys::None),
         })
     }
@@ -112,7 +116,7 @@ fn call<'w>(row: Row, argv: &[Str<'_>], words: &'w [&'w [u8]], reply: &mut Serve
         // Another module called us from inside a keyspace event of our own.
         return reply.fail(&Error::Refused("SmartCache is in the middle of a command".into()));
     };
-    let mut keys = ServerKeys::new(*ctx, argv, writes);
+    let mut keys = ServerKeys::new(*ctx, argv, row.mode);
     let server = ServerCaller::new(*ctx);
     // Stamps need the real clock; a read is content with the server's, which is 24 ns cheaper.
     let now = if writes { clock_now() } else { cached_now() };
@@ -157,18 +161,21 @@ fn finish<'w>(
 ) {
     let ctx = reply.ctx();
     let names = keys.names();
-    let (events, delivered) = deliver(*ctx, effects, &mut keys, &mut state, |state, effect| match effect {
-        Effect::ReplicateVerbatim => ctx.replicate_verbatim(),
+    let mut outgoing = Outgoing::new(*ctx);
+    let for_caller = |state: &mut State, outgoing: &mut Outgoing<'_>, effect| match effect {
+        Effect::ReplicateVerbatim => outgoing.command(command, argv),
         Effect::PassOn(how) => pass_on(*ctx, state, command, words, &how),
         Effect::Park(id) => blocked::park(reply, state, id),
         Effect::Wait(id) => sweep_waiters::wait(reply, state, id),
         Effect::Compress(job) => workers::submit(state, *job),
         _ => {}
-    });
+    };
+    let (events, delivered) = deliver(*ctx, effects, &mut keys, &mut state, &mut outgoing, for_caller);
     if delivered.is_err() {
-        resync(*ctx, command, argv, &mut keys, &mut state);
+        resync(&mut outgoing, command, argv, &mut keys, &mut state);
         reply.fail(&Error::Internal);
     }
+    drop(outgoing); // sent before anything that a subscriber to the events replicates
     // A subscriber to these events (another module) may call us: by then nothing of ours is open or borrowed.
     drop(keys);
     catch_panic("what follows a command", (), || {
@@ -193,17 +200,20 @@ fn after_panic<'w>(
     caught(command.name);
     catch_panic("what follows a panic", (), || {
         let Some(mut state) = try_state() else { return };
-        let mut keys = ServerKeys::new(*ctx, argv, row.writes);
+        let mut keys = ServerKeys::new(*ctx, argv, row.mode);
         let names = keys.names();
-        let (events, _) = deliver(*ctx, effects, &mut keys, &mut state, |state, effect| match effect {
-            Effect::ReplicateVerbatim => ctx.replicate_verbatim(),
+        let mut outgoing = Outgoing::new(*ctx);
+        let for_caller = |state: &mut State, outgoing: &mut Outgoing<'_>, effect| match effect {
+            Effect::ReplicateVerbatim => outgoing.command(command, argv),
             Effect::PassOn(how) => pass_on(*ctx, state, command, words, &how),
             Effect::Compress(job) => workers::submit(state, *job),
             other => give_up_waiting(state, &other),
-        });
+        };
+        let (events, _) = deliver(*ctx, effects, &mut keys, &mut state, &mut outgoing, for_caller);
         if row.writes {
-            resync(*ctx, command, argv, &mut keys, &mut state);
+            resync(&mut outgoing, command, argv, &mut keys, &mut state);
         }
+        drop(outgoing);
         drop(keys);
         sweep_timer::refresh(&mut state);
         after_command(state);
@@ -224,19 +234,35 @@ fn give_up_waiting(state: &mut State, effect: &Effect<'_>) {
 /// Replicates what the command may have changed without leaving an effect: its keys; or for a command without keys
 /// all marks and rules, and that the rule which it names is gone, if it is.
 #[cold]
-fn resync(ctx: Ctx<'_>, command: &Command, argv: &[Str<'_>], keys: &mut ServerKeys<'_>, state: &mut State) {
+fn resync(
+    outgoing: &mut Outgoing<'_>,
+    command: &Command,
+    argv: &[Str<'_>],
+    keys: &mut ServerKeys<'_>,
+    state: &mut State,
+) {
     if matches!(command.keys, Keys::None) {
         if let (Some(("SMARTCACHE.RULE", _)), Some(name)) = (command.parent(), argv.get(2))
             && !state.policies.commanded().any(|rule| rule.name().as_bytes() == name.bytes())
         {
-            ctx.replicate_words(c"SMARTCACHE.RULE", &[OwnedStr::new(b"DEL").borrow(), *name]);
+            outgoing.rule([OwnedStr::new(b"DEL"), OwnedStr::hold(*name)].into_iter());
         }
         return reemit::start();
     }
     for at in key_places(command.keys, argv) {
         let Some(name) = argv.get(at) else { continue };
         let key = Key { name: name.bytes(), arg: u16::try_from(at).ok() };
-        catch_panic("the replication of a key after a panic", (), || replicate::resync(ctx, keys, state, key));
+        catch_panic("the replication of a key after a panic", (), || outgoing.resync(keys, state, key));
+    }
+}
+
+/// How a command opens its keys, if it may change them. Of the commands that write, those that take any number of keys
+/// are the ones that end entries.
+const fn write_mode(command: &Command) -> Option<WriteMode> {
+    match command.keys {
+        _ if !command.has(Flag::Write) => None,
+        Keys::All(_) => Some(WriteMode::END),
+        _ => Some(WriteMode::COMMAND),
     }
 }
 
@@ -274,7 +300,7 @@ pub(super) fn run_passed_on(command: &'static Command, ctx: Ctx<'_>, argv: &[Str
     let run = command.run.filter(|_| command.accepts(words.len())).ok_or(Error::Arity(command.name))?;
     let mut state = try_state().ok_or(Error::Internal)?;
     let mut effects = Effects::new();
-    let mut keys = ServerKeys::new(ctx, argv, command.has(Flag::Write));
+    let mut keys = ServerKeys::new(ctx, argv, write_mode(command));
     let outcome = try_run(command.name, || {
         let mut cx = Cx {
             now: clock_now(),
@@ -288,14 +314,17 @@ pub(super) fn run_passed_on(command: &'static Command, ctx: Ctx<'_>, argv: &[Str
         run.call(&mut cx, &mut Args::new(command.name, &words, command.name_words()), COMMANDS)
     });
     let names = keys.names();
-    let (events, delivered) = deliver(ctx, &mut effects, &mut keys, &mut state, |state, effect| match effect {
-        Effect::ReplicateVerbatim => replicate::command(ctx, command, argv),
+    let mut outgoing = Outgoing::new(ctx);
+    let for_caller = |state: &mut State, outgoing: &mut Outgoing<'_>, effect| match effect {
+        Effect::ReplicateVerbatim => outgoing.command(command, argv),
         Effect::Compress(job) => workers::submit(state, *job),
         other => give_up_waiting(state, &other), // and nothing is passed on twice
-    });
+    };
+    let (events, delivered) = deliver(ctx, &mut effects, &mut keys, &mut state, &mut outgoing, for_caller);
     if outcome.is_none() || delivered.is_err() {
-        resync(ctx, command, argv, &mut keys, &mut state);
+        resync(&mut outgoing, command, argv, &mut keys, &mut state);
     }
+    drop(outgoing);
     drop(keys);
     sweep_timer::refresh(&mut state);
     after_command(state);
@@ -308,9 +337,8 @@ fn caller(row: Row, ctx: Ctx<'_>) -> Caller {
         return Caller { db: ctx.selected_db(), ..Caller::default() };
     }
     let flags = if row.obeys { ctx.flags() } else { 0 };
-    let obey = raw::REDISMODULE_CTX_FLAGS_REPLICATED
-        | raw::REDISMODULE_CTX_FLAGS_LOADING
-        | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
+    // During a load beside what is served (`ASYNC_LOADING`) commands are those of clients.
+    let obey = raw::REDISMODULE_CTX_FLAGS_REPLICATED | raw::REDISMODULE_CTX_FLAGS_LOADING;
     Caller {
         db: ctx.selected_db(),
         trusted: flags & obey != 0,

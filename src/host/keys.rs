@@ -45,13 +45,18 @@ impl ReadMode {
 pub(super) struct WriteMode(c_int);
 
 impl WriteMode {
-    /// For a command: an access.
+    /// For a command: an access. An expired key is deleted, and a tombstone of it made, before a fill is judged.
     pub(super) const COMMAND: Self = WriteMode((raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as c_int);
-    /// To remove it or to change how it is stored: no access, and no event.
+    /// For a command that ends entries and distrusts loads by itself. NOEXPIRE (7.2) leaves an expired key, which is not
+    /// there all the same: its deletion would be replicated beside what the command replicates (`cache/outbox.rs`).
+    pub(super) const END: Self =
+        WriteMode((raw::REDISMODULE_READ | raw::REDISMODULE_WRITE | raw::REDISMODULE_OPEN_KEY_NOEXPIRE) as c_int);
+    /// To remove it or to change how it is stored: no access, no event, and no expiry, as above.
     pub(super) const QUIET: Self = WriteMode(
         (raw::REDISMODULE_READ
             | raw::REDISMODULE_WRITE
             | raw::REDISMODULE_OPEN_KEY_NOTOUCH
+            | raw::REDISMODULE_OPEN_KEY_NOEXPIRE
             | raw::REDISMODULE_OPEN_KEY_NONOTIFY) as c_int,
     );
 }
@@ -141,6 +146,19 @@ impl<'a> ReadKey<'a> {
             None => return self.left_ms().map(|left| left + clock_ms()),
         };
         u64::try_from(at).ok()
+    }
+
+    /// The bytes of a string, in place. Where the server keeps a number or short text otherwise, it turns it into bytes
+    /// for this, in place, too.
+    pub(super) fn text(&self) -> Option<Vec<u8>> {
+        let read = server_may!(RedisModule_StringDMA)?;
+        let mut len = 0;
+        // SAFETY: the key is open and holds a string (else null comes back); the bytes are copied before anything else
+        // is called.
+        unsafe {
+            let bytes = read(self.as_ptr(), &mut len, raw::REDISMODULE_READ as c_int);
+            (!bytes.is_null()).then(|| std::slice::from_raw_parts(bytes.cast::<u8>(), len).to_vec())
+        }
     }
 
     /// How many milliseconds are left until the server deletes the key.

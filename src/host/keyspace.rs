@@ -42,6 +42,7 @@ pub(super) struct ServerKeys<'a> {
     mode: Option<Mode>,
     open: Option<Opened<'a>>,
     text: Option<CallReply>,
+    copied: Option<Vec<u8>>,
 }
 
 struct Opened<'a> {
@@ -50,6 +51,13 @@ struct Opened<'a> {
     mode: Mode,
     /// Read once, and again after each change of ours.
     kind: KeyKind,
+}
+
+impl<'a> Opened<'a> {
+    /// The key, if it holds something: Redis 8.2 crashes when it is asked for the expiry of one that does not.
+    fn there(&self) -> Option<&ReadKey<'a>> {
+        self.key.read().filter(|_| self.kind != KeyKind::Nothing)
+    }
 }
 
 enum OpenKey<'a> {
@@ -70,17 +78,17 @@ impl<'a> OpenKey<'a> {
 }
 
 impl<'a> ServerKeys<'a> {
-    /// For a command with these words; `may_write` when it is flagged `write` (else the server would let us
-    /// change a replica).
-    pub(super) fn new(ctx: Ctx<'a>, argv: &'a [Str<'a>], may_write: bool) -> Self {
-        let mode = may_write.then_some(Mode::Write(WriteMode::COMMAND));
-        ServerKeys { ctx, names: Names(argv), mode, open: None, text: None }
+    /// For a command with these words; `mode` when it is flagged `write` (else the server would let us change a
+    /// replica).
+    pub(super) fn new(ctx: Ctx<'a>, argv: &'a [Str<'a>], mode: Option<WriteMode>) -> Self {
+        let mode = mode.map(Mode::Write);
+        ServerKeys { ctx, names: Names(argv), mode, open: None, text: None, copied: None }
     }
 
     /// For the sweep: its accesses do not count.
     pub(super) fn to_sweep(ctx: Ctx<'a>, names: &'a [Str<'a>], frees: bool) -> Self {
         let mode = if frees { Mode::Write(WriteMode::QUIET) } else { Mode::Read(ReadMode::PEEK) };
-        ServerKeys { ctx, names: Names(names), mode: Some(mode), open: None, text: None }
+        ServerKeys { ctx, names: Names(names), mode: Some(mode), open: None, text: None, copied: None }
     }
 
     /// The names of keys, which outlive the open key.
@@ -124,7 +132,7 @@ impl<'a> ServerKeys<'a> {
 
     /// When the server deletes `key`, in milliseconds of Unix time.
     pub(super) fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
-        self.open_in_any_mode(key).key.read().and_then(ReadKey::expire_at)
+        self.open_in_any_mode(key).there().and_then(ReadKey::expire_at)
     }
 
     /// The key, however it was opened: for questions that every mode answers.
@@ -170,11 +178,19 @@ impl Keyspace for ServerKeys<'_> {
             }
             self.open = None;
         }
+        if self.text.is_none() {
+            // `GET` is renamed (`rename-command`).
+            self.copied = match self.opened(key, Mode::Read(ReadMode::PEEK)) {
+                Opened { kind: KeyKind::Text, key, .. } => key.read().and_then(ReadKey::text),
+                _ => None,
+            };
+            return self.copied.as_deref();
+        }
         self.text.as_ref().and_then(CallReply::text)
     }
 
     fn left_ms(&mut self, key: Key<'_>) -> Option<u64> {
-        self.open_in_any_mode(key).key.read().and_then(ReadKey::left_ms)
+        self.open_in_any_mode(key).there().and_then(ReadKey::left_ms)
     }
 
     fn memory_bytes(&mut self, key: Key<'_>) -> u64 {
@@ -260,6 +276,6 @@ impl Databases for ServerDatabases<'_> {
         if !self.ctx.select_db(db) {
             return None;
         }
-        Some(self.selected.insert(ServerKeys::new(self.ctx, &[], false)))
+        Some(self.selected.insert(ServerKeys::new(self.ctx, &[], None)))
     }
 }

@@ -129,5 +129,6 @@ fn load(ctx: Ctx<'_>, args: &[Str<'_>]) -> Result<(), String> {
     bus::register(ctx);
     workers::remember();
     caller::read_limits(ctx);
+    caller::warn_of_renamed_commands(ctx);
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use super::clock::clock_now;
 use super::ffi::{Ctx, OwnedStr, must_not_write};
-use super::replicate;
+use super::replicate::Outgoing;
 use super::state::with_state;
 use super::timer::{self, Timer};
 
@@ -31,6 +31,7 @@ impl Timer for Reemit {
         if must_not_write() {
             return set_timer(LATER_MS, from);
         }
+        let mut outgoing = Outgoing::new(ctx);
         let mut marks = Vec::new();
         let mut collect = |db, words| marks.push((db, words));
         if from == 0 {
@@ -38,16 +39,15 @@ impl Timer for Reemit {
             let rules: Vec<_> =
                 with_state(|state| state.policies.commanded().map(|rule| rule.spec().words()).collect());
             for rule in rules {
-                let mut words = vec![OwnedStr::new(b"SET")];
-                words.extend(rule.iter().map(|word| OwnedStr::new(word)));
-                ctx.replicate_words(c"SMARTCACHE.RULE", &words.iter().map(OwnedStr::borrow).collect::<Vec<_>>());
+                let words = rule.iter().map(|word| OwnedStr::new(word));
+                outgoing.rule([OwnedStr::new(b"SET")].into_iter().chain(words));
             }
         }
         // There may be millions of tags. Invalidations that come meanwhile are replicated as such.
         let next = with_state(|state| state.for_each_mark_of_tags(from, TAGS_AT_ONCE, clock_now(), &mut collect));
         for (db, words) in marks {
             if ctx.select_db(db) {
-                replicate::mark(ctx, &words);
+                outgoing.mark(&words);
             }
         }
         if let Some(next) = next {

@@ -4,10 +4,10 @@
 //! frees anything, and not while the server must not be disturbed (paused, failing over, loading); previews only look,
 //! and go on everywhere.
 //!
-//! Keys are deleted as a client's `UNLINK` would: replicated, with a tracking signal and the event `del`. A walk over
+//! All that a slice changes is replicated as one command, at its end. Keys are deleted as a client's `UNLINK` would: replicated, with a tracking signal and the event `del`. A walk over
 //! all keys uses the server's own scan, which reaches each key that exists from begin to end, whatever else changes.
 
-use std::cell::{LazyCell, RefCell, RefMut};
+use std::cell::{LazyCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
@@ -17,16 +17,17 @@ use redis_module::raw;
 
 use super::after_command::after_command;
 use super::clock::{cached_now, clock_now};
-use super::deliver::deliver;
+use super::deliver::{deliver, notify};
 use super::ffi::{Ctx, OwnedStr, Str, must_not_write, server, server_may};
 use super::keyspace::ServerKeys;
 use super::main_thread::MainThread;
 use super::panic::{catch_panic, try_run};
+use super::replicate::Outgoing;
 use super::state::try_state;
 use super::sweep_timer::{self, SweepTimer};
 use super::timer::Timer;
-use super::{replicate, sweep_waiters, values};
-use crate::cache::effects::Effects;
+use super::{sweep_waiters, values};
+use crate::cache::effects::{Effects, Event};
 use crate::cache::ids::TagId;
 use crate::cache::invalidation::sweep::{Job, Walk};
 use crate::cache::{Key, State};
@@ -70,6 +71,12 @@ fn may_free(ctx: Ctx<'_>) -> bool {
     !ctx.is_loading() && !must_not_write()
 }
 
+/// What one slice leaves for its end.
+struct Slice<'a> {
+    outgoing: Outgoing<'a>,
+    events: Vec<(i32, Event, OwnedStr)>,
+}
+
 /// One slice; when the next one begins, in milliseconds, if there is more to do.
 fn work(ctx: Ctx<'_>) -> Option<i64> {
     let began = Instant::now();
@@ -77,28 +84,46 @@ fn work(ctx: Ctx<'_>) -> Option<i64> {
     let more_to_free = free_deferred(&mut state, began);
     if ctx.is_replica() {
         state.sweep.cancel_freeing(); // its primary frees dead entries, and replicates which marks may go
-        sweep_timer::take_marks();
+        sweep_timer::drop_marks();
     }
     let may_free = may_free(ctx);
+    let mut slice = Slice { outgoing: Outgoing::new(ctx), events: Vec::new() };
     if may_free {
-        for (db, words) in sweep_timer::take_marks() {
-            if ctx.select_db(db) {
-                replicate::mark(ctx, &words);
-            }
+        while let Some((_, words)) = sweep_timer::next_mark(|db| slice.outgoing.is_for(db) && ctx.select_db(db)) {
+            slice.outgoing.mark(&words);
         }
     }
-    while let Some(job) = state.poll_sweep(began.elapsed(), may_free, clock_now()) {
-        go_on(ctx, state, job);
-        state = try_state()?; // given back by then
+    let marks_alone = !slice.outgoing.is_empty(); // see `Outgoing::follow_the_keys`
+    while !marks_alone && let Some(job) = state.poll_sweep(began.elapsed(), may_free, clock_now()) {
+        if job.frees && !slice.outgoing.is_for(job.db) {
+            break; // what a slice replicates is of one database
+        }
+        go_on(ctx, &mut state, job, &mut slice);
     }
     state.sweep.time_out_waiters(clock_now());
     sweep_waiters::send(&mut state);
     CURSORS.get().borrow_mut().retain(|id, _| state.sweep.contains(*id));
+    state.sweep_arrivals();
     let marks_wait = sweep_timer::has_marks();
     let elapsed = began.elapsed();
     sweep_timer::rest(state.sweep_rest(elapsed));
     let after_ms = state.next_sweep_timer(elapsed, may_free, more_to_free, marks_wait, clock_now());
+    after_command(state);
+    slice.end(ctx);
     after_ms.map(|ms| ms as i64)
+}
+
+impl Slice<'_> {
+    /// Replicates, then sends the events: a subscriber (another module) may call us or the server, so by then nothing of
+    /// ours is open or borrowed, and what we did is replicated before what it does.
+    fn end(self, ctx: Ctx<'_>) {
+        drop(self.outgoing);
+        for (db, event, name) in self.events {
+            if ctx.select_db(db) {
+                notify(ctx, event, name.borrow());
+            }
+        }
+    }
 }
 
 /// Frees some of what flushes have left; whether there is more.
@@ -112,27 +137,22 @@ fn free_deferred(state: &mut State, began: Instant) -> bool {
 }
 
 /// Continues a walk, for a few keys.
-fn go_on(ctx: Ctx<'_>, mut state: RefMut<'static, State>, job: Job) {
+fn go_on(ctx: Ctx<'_>, state: &mut State, job: Job, slice: &mut Slice<'_>) {
     if job.began.is_none() {
         CURSORS.get().borrow_mut().remove(&job.id); // of a database that was exchanged
     }
     let job = state.start_walk(job, clock_now());
     let (names, passed, more) = match job.walk {
         _ if !ctx.select_db(job.db) => (Vec::new(), 0, false),
-        Walk::Tag(tag) => members(&state, job, tag),
-        Walk::Keys => scan(ctx, &state, job),
+        Walk::Tag(tag) => members(state, job, tag),
+        Walk::Keys => scan(ctx, state, job),
     };
     state.sweep.advance(job, job.passed + passed);
-    if names.is_empty() {
-        drop(state);
-    } else {
-        deal_with(ctx, state, job, &names);
+    if !names.is_empty() {
+        deal_with(ctx, state, job, names, slice);
     }
-    if !more
-        && let Some(words) = try_state().and_then(|mut state| state.finish_walk(job))
-        && ctx.select_db(job.db)
-    {
-        replicate::mark(ctx, &words);
+    if !more && let Some(words) = state.finish_walk(job) {
+        sweep_timer::replicate_marks([(job.db, words)]);
     }
 }
 
@@ -199,7 +219,7 @@ unsafe extern "C" fn look(
 }
 
 /// Has the walk deal with these keys, and delivers the effects: also those of keys before one that panicked.
-fn deal_with(ctx: Ctx<'_>, mut state: RefMut<'_, State>, job: Job, names: &[OwnedStr]) {
+fn deal_with(ctx: Ctx<'_>, state: &mut State, job: Job, names: Vec<OwnedStr>, slice: &mut Slice<'_>) {
     let words: Vec<Str<'_>> = names.iter().map(OwnedStr::borrow).collect();
     let mut keys = ServerKeys::to_sweep(ctx, &words, job.frees);
     let mut effects = Effects::new();
@@ -211,16 +231,11 @@ fn deal_with(ctx: Ctx<'_>, mut state: RefMut<'_, State>, job: Job, names: &[Owne
         });
         panicked |= swept.is_none();
     }
-    let names = keys.names();
-    let (events, delivered) = deliver(ctx, &mut effects, &mut keys, &mut state, |_, _| {});
+    let (events, delivered) = deliver(ctx, &mut effects, &mut keys, state, &mut slice.outgoing, |_, _, _| {});
     if job.frees && (panicked || delivered.is_err()) {
         for at in 0..words.len() {
-            replicate::resync(ctx, &mut keys, &mut state, key_at(at));
+            slice.outgoing.resync(&mut keys, state, key_at(at));
         }
     }
-    // A subscriber to these events (another module) may call us: by then nothing of ours is open or borrowed.
-    drop(keys);
-    sweep_timer::refresh(&mut state);
-    after_command(state);
-    events.send(ctx, names);
+    slice.events.extend(events.owned(keys.names()).map(|(event, name)| (job.db, event, name)));
 }

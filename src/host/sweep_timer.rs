@@ -1,6 +1,7 @@
 //! When the sweep runs, and what it has to replicate: the part of it that commands reach. Its work is in `sweep.rs`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 
 use super::clock::{clock_now, mono_ms};
 use super::main_thread::MainThread;
@@ -18,11 +19,14 @@ struct Host {
     /// No slice begins before, in milliseconds of the monotonic clock.
     rests_until: Cell<u64>,
     /// Marks that are yet to be replicated.
-    marks: RefCell<Vec<Mark>>,
+    marks: RefCell<VecDeque<Mark>>,
 }
 
-static SWEEP: MainThread<Host> =
-    MainThread::new(Host { timer_set: Cell::new(false), rests_until: Cell::new(0), marks: RefCell::new(Vec::new()) });
+static SWEEP: MainThread<Host> = MainThread::new(Host {
+    timer_set: Cell::new(false),
+    rests_until: Cell::new(0),
+    marks: RefCell::new(VecDeque::new()),
+});
 
 /// Gives the sweep its time. `sweep.rs` makes it a timer.
 pub(super) struct SweepTimer;
@@ -36,16 +40,22 @@ pub(super) fn refresh(state: &mut State) {
 }
 
 /// Has the sweep replicate these marks.
-pub(super) fn replicate_marks(marks: Vec<Mark>) {
-    if !marks.is_empty() {
-        SWEEP.get().marks.borrow_mut().extend(marks);
+pub(super) fn replicate_marks(marks: impl IntoIterator<Item = Mark>) {
+    SWEEP.get().marks.borrow_mut().extend(marks);
+    if has_marks() {
         wake();
     }
 }
 
-/// The marks to replicate.
-pub(super) fn take_marks() -> Vec<Mark> {
-    SWEEP.get().marks.take()
+/// The next mark to replicate, if `is_for` accepts its database.
+pub(super) fn next_mark(is_for: impl FnOnce(i32) -> bool) -> Option<Mark> {
+    let mut marks = SWEEP.get().marks.borrow_mut();
+    if marks.front().is_some_and(|(db, _)| is_for(*db)) { marks.pop_front() } else { None }
+}
+
+/// Nothing of it is to be replicated.
+pub(super) fn drop_marks() {
+    SWEEP.get().marks.borrow_mut().clear();
 }
 
 pub(super) fn has_marks() -> bool {

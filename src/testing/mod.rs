@@ -37,6 +37,7 @@ use crate::cache::invalidation::sweep::SweepWaiterId;
 use crate::cache::lease::table::WaiterId;
 use crate::cache::lease::tombstones::Tombstones;
 use crate::cache::node::context::Node;
+use crate::cache::outbox::{Message, Outbox};
 use crate::cache::ports::ServerInfo;
 use crate::cache::stats::live::Live;
 use crate::cache::stats::miss_reasons::MissReasons;
@@ -46,6 +47,9 @@ use crate::commands::spec::Flag;
 use crate::commands::{self};
 use crate::testing::keyspace::{Keys, Memory};
 use crate::testing::transcript::Transcript;
+
+const STORE: &str = "SMARTCACHE.STORE";
+const MARK: &str = "SMARTCACHE.MARK";
 
 /// A node without a server: state, keyspace and clock.
 pub struct TestNode {
@@ -191,9 +195,9 @@ impl TestNode {
     /// Runs a replicated command: one of ours, or the server's `UNLINK`.
     pub fn obey(&mut self, words: &[&[u8]]) -> String {
         match words {
-            [b"UNLINK", key] => {
-                self.memory.forget(key);
-                return "1".into();
+            [b"UNLINK", keys @ ..] => {
+                keys.iter().for_each(|key| self.memory.forget(key));
+                return keys.len().to_string();
             }
             [b"SELECT", db] => {
                 let db = std::str::from_utf8(db).ok().and_then(|db| db.parse().ok());
@@ -337,6 +341,15 @@ impl TestNode {
 
     /// Carries out the effects of a command; whether its caller was parked.
     fn deliver(&mut self, mut effects: Effects<'_>, words: &[&[u8]]) -> bool {
+        let mut outbox = Outbox::default();
+        let waits = self.deliver_into(&mut outbox, &mut effects, words);
+        self.send(outbox);
+        self.replicate_expired();
+        waits
+    }
+
+    /// The same, where more than these effects is replicated with them.
+    fn deliver_into(&mut self, outbox: &mut Outbox<Vec<u8>>, effects: &mut Effects<'_>, words: &[&[u8]]) -> bool {
         let mut waits = false;
         self.passed_on.clear();
         for effect in effects.drain() {
@@ -348,7 +361,7 @@ impl TestNode {
                             let codec = pack.as_deref().filter(|job| job.is_of(entry)).map(|job| job.codec);
                             store.extend(codec.map(|codec| codec.name().into()));
                         }
-                        self.replicated.push(store);
+                        outbox.push(Message::Command(STORE, store.into()));
                     }
                     if let Some(job) = pack {
                         self.effects.push(format!("compress {}", job.key.escape_ascii()));
@@ -357,20 +370,23 @@ impl TestNode {
                     format!("replicate entry {}", key.name.escape_ascii())
                 }
                 Effect::ReplicateHeader(key) => {
-                    let store = self.header_of(key);
-                    self.replicated.extend(store);
+                    if let Some(store) = self.header_of(key) {
+                        outbox.push(Message::Command(STORE, store.into()));
+                    }
                     format!("replicate header {}", key.name.escape_ascii())
                 }
                 Effect::ReplicateUnlink(key) => {
-                    self.replicated.push(vec![b"UNLINK".to_vec(), key.name.to_vec()]);
+                    outbox.push(Message::Gone(key.name.to_vec()));
                     format!("replicate unlink {}", key.name.escape_ascii())
                 }
                 Effect::ReplicateVerbatim => {
-                    self.replicated.push(words.iter().map(|word| word.to_vec()).collect());
+                    let command = commands::find(words[0], words.get(1).copied()).expect("it has run");
+                    let name = command.parent().map_or(command.name, |(container, _)| container);
+                    outbox.push(Message::Command(name, words[1..].iter().map(|word| word.to_vec()).collect()));
                     "replicate verbatim".into()
                 }
                 Effect::ReplicateMark(words) => {
-                    self.replicated.push([vec![b"SMARTCACHE.MARK".to_vec()], words].concat());
+                    outbox.push(Message::Command(MARK, words.into()));
                     "replicate mark".into()
                 }
                 Effect::SignalTag(key) => format!("signal {}", key.escape_ascii()),
@@ -403,8 +419,15 @@ impl TestNode {
             };
             self.effects.push(shown);
         }
-        self.replicate_expired();
         waits
+    }
+
+    /// Replicates, as one command.
+    fn send(&mut self, mut outbox: Outbox<Vec<u8>>) {
+        let gone = outbox.gone().map(|keys| [&b"UNLINK"[..]].into_iter().map(Vec::from).chain(keys.cloned()).collect());
+        let word = |text: &str| text.as_bytes().to_vec();
+        let one = || outbox.take(word).map(|(name, words)| [word(name)].into_iter().chain(words).collect());
+        self.replicated.extend(gone.or_else(one));
     }
 
     fn replicate_expired(&mut self) {
@@ -412,12 +435,12 @@ impl TestNode {
         self.replicated.extend(gone.map(|key| vec![b"UNLINK".to_vec(), key]));
     }
 
-    /// The words that replicate a key's header; `None` when it holds no entry.
+    /// The words of the `STORE` that replicates a key's header; `None` when it holds no entry.
     fn header_of(&mut self, key: Key<'_>) -> Option<Vec<Vec<u8>>> {
         let expiry = self.memory.expire_at(key).map_or(Expiry::None, Expiry::At);
         let mut header = Vec::new();
         let Slot::Entry(entry) = self.memory.peek(key) else { return None };
         format::encode(entry, &self.state.tags, expiry, &mut header);
-        Some(vec![b"SMARTCACHE.STORE".to_vec(), key.name.to_vec(), header])
+        Some(vec![key.name.to_vec(), header])
     }
 }

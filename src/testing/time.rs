@@ -1,13 +1,14 @@
 //! Time: the host's timers and its cron.
 
-use super::TestNode;
 use super::transcript::Transcript;
+use super::{MARK, TestNode};
 use crate::cache::clock::Now;
 use crate::cache::codec::offload::{self};
 use crate::cache::effects::Effects;
 use crate::cache::invalidation::sweep::Walk;
 use crate::cache::invalidation::tag_index::TagIndex;
 use crate::cache::lease::outcomes::WaitOutcome;
+use crate::cache::outbox::{Message, Outbox};
 use crate::cache::{Key, Keyspace, Slot, State};
 use crate::commands::{getlock, preview};
 use crate::testing::masked;
@@ -95,10 +96,14 @@ impl TestNode {
     pub fn sweep_some(&mut self, mut most: usize) {
         (self.effects, self.replicated) = Default::default();
         let selected = self.memory.db;
+        let mut outbox = Outbox::default();
         self.state.sweep_arrivals();
         while most > 0
             && let Some(job) = self.state.poll_sweep(Duration::ZERO, !self.replica, self.now)
         {
+            if job.db != self.memory.db {
+                self.send(std::mem::take(&mut outbox));
+            }
             self.select_for_sweep(job.db);
             if job.began.is_none() {
                 self.cursors.remove(&job.id);
@@ -116,7 +121,7 @@ impl TestNode {
             };
             let Some(name) = name else {
                 if let Some(words) = self.state.finish_walk(job) {
-                    self.replicated.push([vec![b"SMARTCACHE.MARK".to_vec()], words].concat());
+                    outbox.push(Message::Command(MARK, words.into()));
                 }
                 continue;
             };
@@ -126,9 +131,11 @@ impl TestNode {
             if self.state.is_for_sweep(job, &name, entry, self.now) {
                 let mut effects = Effects::new();
                 self.state.sweep_key(&mut self.memory, job, Key::named(&name), &mut effects, self.now);
-                self.deliver(effects, &[]);
+                self.deliver_into(&mut outbox, &mut effects, &[]);
             }
         }
+        self.send(outbox);
+        self.replicate_expired();
         self.select_for_sweep(selected);
         self.answer_sweep_waiters();
     }

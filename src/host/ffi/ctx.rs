@@ -1,12 +1,13 @@
 //! The server's context: what a callback may ask for.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use redis_module::raw;
+use smallvec::SmallVec;
 
 use super::call_reply::CallReply;
 use super::calls::{server, server_may};
@@ -146,44 +147,27 @@ impl<'a> Ctx<'a> {
         }
     }
 
-    /// Whether the server would refuse a `SET` for want of memory: a dry run (`D`) that minds memory (`M`).
-    pub(in crate::host) fn would_refuse_set(self) -> bool {
+    /// Whether the server would refuse `command`, of two words, for want of memory: a dry run (`D`) that minds memory
+    /// (`M`).
+    pub(in crate::host) fn would_refuse(self, command: &CStr) -> bool {
         // SAFETY: the context is valid; the format names the two C strings that follow; the reply is ours.
         let reply = unsafe {
-            let (set, format) = (c"SET".as_ptr(), c"MDcc".as_ptr());
+            let (command, format) = (command.as_ptr(), c"MDcc".as_ptr());
             let (key, value) = (c"k".as_ptr(), c"v".as_ptr());
-            CallReply::from_raw(server!(RedisModule_Call)(self.as_ptr(), set, format, key, value))
+            CallReply::from_raw(server!(RedisModule_Call)(self.as_ptr(), command, format, key, value))
         };
         reply.is_some_and(|reply| reply.is_error()) // no reply: it would have run
     }
 
-    /// Replicates `command` with a key and these words (at most three).
-    pub(in crate::host) fn replicate(self, command: &CStr, key: Str<'_>, words: &[&[u8]]) {
-        let replicate = server!(RedisModule_Replicate);
-        let (ctx, name) = (self.as_ptr(), command.as_ptr());
-        let at = |n: usize| (words[n].as_ptr().cast::<c_char>(), words[n].len());
-        // SAFETY: each format names exactly the arguments that follow: `s` a server string, `b` pointer and length.
-        unsafe {
-            match words.len() {
-                0 => replicate(ctx, name, c"s".as_ptr(), key.as_ptr()),
-                1 => replicate(ctx, name, c"sb".as_ptr(), key.as_ptr(), at(0).0, at(0).1),
-                2 => replicate(ctx, name, c"sbb".as_ptr(), key.as_ptr(), at(0).0, at(0).1, at(1).0, at(1).1),
-                _ => {
-                    let (a, b, c) = (at(0), at(1), at(2));
-                    replicate(ctx, name, c"sbbb".as_ptr(), key.as_ptr(), a.0, a.1, b.0, b.1, c.0, c.1)
-                }
-            }
-        };
-    }
-
-    /// Replicates a command with any number of words.
-    pub(in crate::host) fn replicate_words(self, command: &CStr, words: &[Str<'_>]) {
-        let pointers: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
+    /// Replicates a command; false when the server has none of that name.
+    pub(in crate::host) fn replicate<'s>(self, command: &CStr, words: impl Iterator<Item = Str<'s>>) -> bool {
+        let pointers: SmallVec<[_; 8]> = words.map(Str::as_ptr).collect();
         let (command, format) = (command.as_ptr(), c"v".as_ptr());
         // SAFETY: `v` takes an array of server strings and its length; the server keeps its own references.
-        unsafe {
-            server!(RedisModule_Replicate)(self.as_ptr(), command, format, pointers.as_ptr(), pointers.len());
-        }
+        let status = unsafe {
+            server!(RedisModule_Replicate)(self.as_ptr(), command, format, pointers.as_ptr(), pointers.len())
+        };
+        status == raw::REDISMODULE_OK as c_int
     }
 
     /// Sends bytes over the cluster bus to all nodes that the server has a link to; false when there is none.
@@ -216,11 +200,6 @@ impl<'a> ClientCtx<'a> {
             // ignores it.
             unsafe { declare_key(self.as_ptr(), at as c_int, flags as c_int) }
         }
-    }
-
-    pub(in crate::host) fn replicate_verbatim(self) {
-        // SAFETY: the context is that of a client's command, whose words the server still holds.
-        unsafe { server!(RedisModule_ReplicateVerbatim)(self.as_ptr()) };
     }
 
     /// The blocked client that this callback is for; null in a command.

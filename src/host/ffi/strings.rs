@@ -6,7 +6,7 @@ use std::slice;
 
 use redis_module::raw;
 
-use super::calls::server;
+use super::calls::{server, server_may};
 
 /// A string of the server: borrowed from `argv`, or from an [`OwnedStr`]. The same bits as the server's own pointer, so
 /// that `argv` is a slice of them.
@@ -68,6 +68,13 @@ impl OwnedStr {
         // SAFETY: the bytes are copied; a null context is allowed and means that we free the string ourselves.
         let ptr = unsafe { server!(RedisModule_CreateString)(ptr::null_mut(), bytes.as_ptr().cast(), bytes.len()) };
         OwnedStr(NonNull::new(ptr).expect("the server ends itself rather than give no string"))
+    }
+
+    /// The same string, held: not a copy.
+    pub(in crate::host) fn hold(string: Str<'_>) -> Self {
+        // SAFETY: the string is valid; a null context is allowed and means that we free it ourselves.
+        let held = server_may!(RedisModule_HoldString).map(|hold| unsafe { hold(ptr::null_mut(), string.as_ptr()) });
+        held.and_then(NonNull::new).map_or_else(|| OwnedStr::new(string.bytes()), OwnedStr)
     }
 
     pub(in crate::host) fn borrow(&self) -> Str<'_> {
