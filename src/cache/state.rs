@@ -74,6 +74,19 @@ pub struct State {
     pub bus: Bus,
     /// The course of the sweep's backlog.
     pub backlog: Backlog,
+    /// What is loaded beside all this, to take its place.
+    pub beside: Option<Box<Beside>>,
+}
+
+/// What belongs to a data set that is loaded beside the one that is served ([`State::begin_load_beside`]).
+#[derive(Debug)]
+pub struct Beside {
+    /// Its rules.
+    pub policies: Policies,
+    /// Its marks and tag index.
+    pub invalidations: Rc<Invalidations>,
+    /// Counts of its entries, which [`State::live`] counts, too.
+    pub live: Arc<Live>,
 }
 
 /// Limits from the server's own settings.
@@ -122,6 +135,7 @@ impl State {
             limits: Limits::default(),
             bus: Bus::new((seed >> 64) as u64),
             backlog: Backlog::default(),
+            beside: None,
         }
     }
 }

@@ -195,8 +195,8 @@ mod tests {
             ("2 STORE k", "ERR wrong number of arguments for 'smartcache.store' command"),
         ] {
             let line = format!("SMARTCACHE.EFFECTS {line}");
-            assert_eq!(node.refusal(&line), error, "{line}");
-            assert_eq!(node.obey(&words(&line)), format!("(error) {error}"), "{line}");
+            assert!(node.refusal(&line).starts_with(error), "{line}");
+            assert!(node.obey(&words(&line)).starts_with(&format!("(error) {error}")), "{line}");
             assert_eq!(node.call("GET k"), "\"v\"");
         }
         assert_eq!(node.refusal("EFFECTS 2 GONE k"), "ERR SMARTCACHE.EFFECTS is for replicas and AOF");

@@ -20,7 +20,7 @@ use super::state::{MISS_REASONS, TOMBSTONES, invalidations, with_state};
 use super::{caller, log, main_thread, values};
 use crate::cache::State;
 use crate::cache::codec::CodecId;
-use crate::cache::entry::format::{self, Expiry};
+use crate::cache::entry::format::{self, Expiry, Malformed};
 use crate::cache::entry::{Entry, EntryRef, Freshness};
 use crate::cache::ids::RuleId;
 use crate::cache::invalidation::mark::Verdict;
@@ -121,9 +121,12 @@ unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, version: c_int) -> *m
         // SAFETY: `io` is the callback's, valid until it returns.
         let Some(io) = (unsafe { Io::from_raw(io) }) else { return ptr::null_mut() };
         let Some(entry) = load_entry(io, version) else { return ptr::null_mut() };
-        let value = values::into_raw(entry).as_ptr();
-        JUST_LOADED.get().loaded(value, io);
-        value
+        let value = values::into_raw(entry);
+        // SAFETY: the pointer of just above, which the server does not have yet.
+        let entry = unsafe { values::entry(value.as_ptr()) };
+        let beside = with_state(|state| state.loaded_beside(entry));
+        JUST_LOADED.get().loaded(value.as_ptr(), io, beside);
+        value.as_ptr()
     })
 }
 
@@ -137,25 +140,20 @@ fn load_entry(io: Io<'_>, version: c_int) -> Option<Entry> {
     let now = clock_now();
     let source = source(io);
     let key = io.key().map(Str::bytes);
-    let entry = format::decode(header_bytes.bytes()).and_then(|header| {
-        let place = (io.db().unwrap_or(-1), key);
-        with_state(|state| state.import_entry(&header, place, stored.bytes(), source, now))
-    });
-    match entry {
-        Ok(mut entry) => {
-            // Of many dead entries the key has expired, too, and the server drops them: they are not worth indexing.
-            if let (Some(db), Some(name)) = (io.db(), key)
-                && entry.as_ref().freshness(now) != Freshness::Dead
-            {
-                invalidations().index_entry(db, name, &mut entry.as_mut());
-            }
-            Some(entry)
+    let db = io.db();
+    let import = |state: &mut State| {
+        let header = format::decode(header_bytes.bytes())?;
+        let mut entry = state.import_entry(&header, (db.unwrap_or(-1), key), stored.bytes(), source, now)?;
+        // Of many dead entries the key has expired, too, and the server drops them: they are not worth indexing.
+        if let (Some(db), Some(name)) = (db, key)
+            && entry.as_ref().freshness(now) != Freshness::Dead
+        {
+            state.invalidations.index_entry(db, name, &mut entry.as_mut());
         }
-        Err(why) => {
-            log::warning(&format!("an entry was refused: {why}"));
-            None
-        }
-    }
+        Ok::<_, Malformed>(entry)
+    };
+    let imported = with_state(|state| if source == Source::Home { state.loading(import) } else { import(state) });
+    imported.map_err(|why| log::warning(&format!("an entry was refused: {why}"))).ok()
 }
 
 /// Our own file or our primary, when the server is loading; else `RESTORE`, or a slot that moves.
@@ -201,7 +199,8 @@ unsafe extern "C" fn aux_load(io: *mut raw::RedisModuleIO, version: c_int, _when
         // SAFETY: `io` is the callback's, valid until it returns.
         let Some(io) = (unsafe { Io::from_raw(io) }) else { return failed };
         let now = clock_now();
-        let loaded = with_state(|state| aux_data::load(state, now, || io.load().map(|word| word.bytes().to_vec())));
+        let load = |state: &mut State| aux_data::load(state, now, || io.load().map(|word| word.bytes().to_vec()));
+        let loaded = with_state(|state| state.loading(load));
         match loaded {
             Ok(()) => raw::REDISMODULE_OK as c_int,
             Err(why) => {

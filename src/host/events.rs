@@ -10,7 +10,7 @@ use super::ffi::{Ctx, Str, server};
 use super::just_loaded::JUST_LOADED;
 use super::panic::{self, catch_panic};
 use super::state::{MISS_REASONS, random_bytes, try_state, with_state};
-use super::{blocked, caller, cluster, filter, reemit, sweep_timer, workers};
+use super::{blocked, caller, cluster, filter, reemit, register, sweep_timer, workers};
 use crate::cache::State;
 use crate::cache::clock::Now;
 
@@ -18,12 +18,13 @@ use crate::cache::clock::Now;
 const TAGS_PER_TURN: usize = 10_000;
 /// Subscribes.
 pub(super) fn subscribe(ctx: Ctx<'_>) -> Result<(), String> {
-    let wanted: [(u64, raw::RedisModuleEventCallback); 8] = [
+    let wanted: [(u64, raw::RedisModuleEventCallback); 9] = [
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, Some(on_role)),
         (raw::REDISMODULE_EVENT_FLUSHDB, Some(on_flush)),
         (raw::REDISMODULE_EVENT_SWAPDB, Some(on_swap)),
         (raw::REDISMODULE_EVENT_CONFIG, Some(on_config)),
         (raw::REDISMODULE_EVENT_LOADING, Some(on_loading)),
+        (raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD, Some(on_load_beside)),
         (raw::REDISMODULE_EVENT_CRON_LOOP, Some(on_cron)),
         (raw::REDISMODULE_EVENT_FORK_CHILD, Some(on_fork)),
         (raw::REDISMODULE_EVENT_SHUTDOWN, Some(on_shutdown)),
@@ -150,6 +151,7 @@ unsafe extern "C" fn on_config(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModul
         // SAFETY: the event's context, valid until we return.
         if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
             caller::read_limits(ctx);
+            register::options(ctx);
         }
     });
 }
@@ -168,12 +170,31 @@ unsafe extern "C" fn on_loading(_: *mut raw::RedisModuleCtx, _: raw::RedisModule
             raw::REDISMODULE_SUBEVENT_LOADING_REPL_START,
         ];
         if starts.contains(&sub) {
+            JUST_LOADED.get().forget();
             with_state(|state| {
-                state.policies.clear_commanded();
-                state.invalidations.clear();
-                JUST_LOADED.get().forget();
+                if state.beside.is_none() {
+                    state.policies.clear_commanded();
+                    state.invalidations.clear();
+                }
             });
         }
+    });
+}
+
+/// A load beside the data set that is served (`repl-diskless-load swapdb`): it starts, breaks off, or has taken the
+/// place of the other.
+unsafe extern "C" fn on_load_beside(_: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, sub: u64, _: *mut c_void) {
+    catch_panic("the event of a load beside", (), || {
+        JUST_LOADED.get().forget();
+        match sub {
+            raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_STARTED => with_state(State::begin_load_beside),
+            raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_ABORTED => with_state(State::abort_load_beside),
+            raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_COMPLETED => {
+                void_loads(&[None], |state, _, now| state.complete_load_beside(now));
+            }
+            _ => {}
+        }
+        sweep_timer::wake();
     });
 }
 

@@ -8,11 +8,15 @@
 use std::cell::RefCell;
 use std::ffi::c_void;
 use std::ptr;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use super::ffi::{Io, Str};
 use super::main_thread::MainThread;
 use super::state::invalidations;
 use crate::cache::entry::EntryRef;
+use crate::cache::invalidation::marks::Invalidations;
+use crate::cache::stats::live::Live;
 
 /// The entry loaded last.
 pub(super) static JUST_LOADED: MainThread<JustLoaded> = MainThread::new(JustLoaded::new());
@@ -25,17 +29,19 @@ struct Loaded {
     value: *const c_void,
     db: i32,
     name: Vec<u8>,
+    /// Where it is indexed and counted, if it is loaded beside the data set that is served.
+    beside: Option<(Rc<Invalidations>, Arc<Live>)>,
 }
 
 impl JustLoaded {
     const fn new() -> Self {
-        JustLoaded(RefCell::new(Loaded { value: ptr::null(), db: 0, name: Vec::new() }))
+        JustLoaded(RefCell::new(Loaded { value: ptr::null(), db: 0, name: Vec::new(), beside: None }))
     }
 
     /// The server has got this value.
-    pub(super) fn loaded(&self, value: *const c_void, io: Io<'_>) {
+    pub(super) fn loaded(&self, value: *const c_void, io: Io<'_>, beside: Option<(Rc<Invalidations>, Arc<Live>)>) {
         let mut loaded = self.0.borrow_mut();
-        loaded.value = ptr::null();
+        (loaded.value, loaded.beside) = (ptr::null(), beside);
         if let (Some(db), Some(name)) = (io.db(), io.key().map(Str::bytes)) {
             loaded.name.clear();
             loaded.name.extend_from_slice(name);
@@ -48,12 +54,19 @@ impl JustLoaded {
         let mut loaded = self.0.borrow_mut();
         if ptr::eq(loaded.value, value) {
             loaded.value = ptr::null();
-            invalidations().unindex_entry(loaded.db, &loaded.name, entry);
+            match &loaded.beside {
+                None => invalidations().unindex_entry(loaded.db, &loaded.name, entry),
+                Some((invalidations, live)) => {
+                    invalidations.unindex_entry(loaded.db, &loaded.name, entry);
+                    live.on_free(entry);
+                }
+            }
         }
     }
 
     /// What was loaded is not in the index any more.
     pub(super) fn forget(&self) {
-        self.0.borrow_mut().value = ptr::null();
+        let mut loaded = self.0.borrow_mut();
+        (loaded.value, loaded.beside) = (ptr::null(), None);
     }
 }

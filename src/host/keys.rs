@@ -47,8 +47,8 @@ pub(super) struct WriteMode(c_int);
 impl WriteMode {
     /// For a command: an access. An expired key is deleted, and a tombstone of it made, before a fill is judged.
     pub(super) const COMMAND: Self = WriteMode((raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as c_int);
-    /// For a command that ends entries and distrusts loads by itself. NOEXPIRE (7.2) leaves an expired key, which is not
-    /// there all the same: its deletion would be replicated beside what the command replicates (`cache/outbox.rs`).
+    /// For a command that ends entries and distrusts loads by itself. NOEXPIRE (7.2) leaves an expired key, which is
+    /// not there all the same: its deletion would be replicated beside the command's own effects (`cache/outbox.rs`).
     pub(super) const END: Self =
         WriteMode((raw::REDISMODULE_READ | raw::REDISMODULE_WRITE | raw::REDISMODULE_OPEN_KEY_NOEXPIRE) as c_int);
     /// To remove it or to change how it is stored: no access, no event, and no expiry, as above.

@@ -31,10 +31,15 @@ fn lower(name: &str) -> *const c_char {
     text(&name.to_ascii_lowercase())
 }
 
-/// Declares what the module supports.
+/// Declares what the module supports, by the present configuration.
 pub(super) fn options(ctx: Ctx<'_>) {
     // Errors while loading are checked (else diskless replication is off), changes are signalled by hand.
     let mut options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | NO_IMPLICIT_SIGNAL_MODIFIED;
+    // A replica that may be written could get a `RESTORE` while it loads beside what it serves
+    // (`cache/node/load_beside.rs`), and the server does not tell us which of the two a value is for.
+    if ctx.is_set(b"replica-read-only") {
+        options |= raw::REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD;
+    }
     if is_valkey() {
         options |= HANDLE_ATOMIC_SLOT_MIGRATION;
     }

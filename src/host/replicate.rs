@@ -158,9 +158,9 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// On servers before 7.2 a look at an expired key deletes it, so that what the sweep replicates may come to stand in
-    /// `MULTI` and `EXEC`, which some servers refuse while they load an AOF (`cache/outbox.rs`). Then marks must not be
-    /// forgotten either: a second message, which says nothing, puts the first between `MULTI` and `EXEC`, too.
+    /// On servers before 7.2 a look at an expired key deletes it, so that what the sweep replicates may come to stand
+    /// in `MULTI` and `EXEC`, which some servers refuse while they load an AOF (`cache/outbox.rs`). Then marks must not
+    /// be forgotten either: a second message, which says nothing, puts the first between `MULTI` and `EXEC`, too.
     fn follow_the_keys(&self) {
         let nothing: Vec<_> = ["0", "0", "0", "SWEPT", "0", "ALL"].map(|word| OwnedStr::new(word.as_bytes())).into();
         self.ctx.replicate(MARK, nothing.iter().map(OwnedStr::borrow));

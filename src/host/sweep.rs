@@ -4,8 +4,9 @@
 //! frees anything, and not while the server must not be disturbed (paused, failing over, loading); previews only look,
 //! and go on everywhere.
 //!
-//! All that a slice changes is replicated as one command, at its end. Keys are deleted as a client's `UNLINK` would: replicated, with a tracking signal and the event `del`. A walk over
-//! all keys uses the server's own scan, which reaches each key that exists from begin to end, whatever else changes.
+//! All that a slice changes is replicated as one command, at its end. Keys are deleted as a client's `UNLINK` would:
+//! replicated, with a tracking signal and the event `del`. A walk over all keys uses the server's own scan, which
+//! reaches each key that exists from begin to end, whatever else changes.
 
 use std::cell::{LazyCell, RefCell};
 use std::collections::HashMap;
@@ -114,8 +115,8 @@ fn work(ctx: Ctx<'_>) -> Option<i64> {
 }
 
 impl Slice<'_> {
-    /// Replicates, then sends the events: a subscriber (another module) may call us or the server, so by then nothing of
-    /// ours is open or borrowed, and what we did is replicated before what it does.
+    /// Replicates, then sends the events: a subscriber (another module) may call us or the server, so by then nothing
+    /// of ours is open or borrowed, and what we did is replicated before what it does.
     fn end(self, ctx: Ctx<'_>) {
         drop(self.outgoing);
         for (db, event, name) in self.events {

@@ -1,9 +1,16 @@
 //! Saving to files and loading from them.
 
 use super::TestNode;
-use crate::cache::Key;
+use super::keyspace::{Keys, Value};
 use crate::cache::entry::format::{self, Expiry};
 use crate::cache::node::aux_data;
+use crate::cache::node::import::Source;
+use crate::cache::{Key, State};
+use std::collections::BTreeMap;
+
+/// Databases that were loaded beside those that are served.
+#[derive(Debug)]
+pub struct Loaded(BTreeMap<i32, Keys>);
 
 /// An entry as files have it: header and stored bytes.
 pub type Dump = (Vec<u8>, Vec<u8>);
@@ -58,6 +65,61 @@ impl TestNode {
         }
         self.load_entries(saved);
         self.state.reset_leases(secret, self.now);
+    }
+
+    /// Loads an RDB beside the data set that is served, as a replica does with `repl-diskless-load swapdb`.
+    pub fn load_beside(&mut self, saved: &Saved) -> Loaded {
+        let now = self.now;
+        self.state.begin_load_beside();
+        let mut strings = saved.aux.iter().flatten().cloned();
+        if saved.aux.is_some() {
+            let load = |state: &mut State| aux_data::load(state, now, || strings.next());
+            self.state.loading(load).expect("what was saved can be loaded");
+        }
+        let mut loaded: BTreeMap<i32, Keys> = BTreeMap::new();
+        for (db, name, (header, stored)) in &saved.entries {
+            let header = format::decode(header).expect("what was saved can be loaded");
+            let load = |state: &mut State| {
+                let place = (*db, Some(&name[..]));
+                let entry = state.import_entry(&header, place, stored, Source::Home, now);
+                let mut entry = entry.expect("what was saved can be loaded");
+                state.invalidations.index_entry(*db, name, &mut entry.as_mut());
+                entry
+            };
+            let entry = self.state.loading(load);
+            self.memory.live.on_alloc(entry.as_ref());
+            self.state.loaded_beside(entry.as_ref());
+            let expire_at = match header.expiry {
+                Expiry::At(at) => Some(at),
+                Expiry::None | Expiry::AsItIs => None,
+            };
+            loaded.entry(*db).or_default().insert(name.clone(), (Value::Entry(entry), expire_at));
+        }
+        Loaded(loaded)
+    }
+
+    /// What was loaded takes the place of what was served.
+    pub fn take_loaded(&mut self, mut loaded: Loaded) {
+        let served = loaded.0.remove(&self.memory.db).unwrap_or_default();
+        let mut old = std::mem::replace(&mut self.memory.others, loaded.0);
+        old.insert(self.memory.db, std::mem::replace(&mut self.memory.keys, served));
+        self.state.complete_load_beside(self.now);
+        self.free_loaded(Loaded(old));
+        self.tick();
+    }
+
+    /// The load has broken off.
+    pub fn drop_loaded(&mut self, loaded: Loaded) {
+        self.state.abort_load_beside();
+        self.free_loaded(loaded);
+    }
+
+    fn free_loaded(&mut self, loaded: Loaded) {
+        for (value, _) in loaded.0.values().flat_map(Keys::values) {
+            if let Value::Entry(entry) = value {
+                self.memory.live.on_free(entry.as_ref()); // and no other callback is made
+            }
+        }
     }
 
     /// Loads a rewritten AOF without preamble: marks come behind the keys, rules not at all.

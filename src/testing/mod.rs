@@ -18,7 +18,7 @@ mod server;
 mod time;
 mod transcript;
 
-pub use files::{Dump, Saved};
+pub use files::{Dump, Loaded, Saved};
 pub use server::ScriptedServer;
 pub use transcript::{field_of, masked, token_of};
 
@@ -389,7 +389,7 @@ impl TestNode {
                     outbox.push(Message::Command(MARK, words.into()));
                     "replicate mark".into()
                 }
-                Effect::SignalTag(key) => format!("signal {}", key.escape_ascii()),
+                Effect::SignalName(key) => format!("signal {}", key.escape_ascii()),
                 Effect::Notify(event, key) => {
                     format!("notify {} {}", event.name().to_string_lossy(), key.name.escape_ascii())
                 }

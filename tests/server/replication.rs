@@ -68,6 +68,83 @@ fn a_diskless_load_transfers_everything() {
     replica.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.call("CONFIG GET port").field("port").text()));
     assert_same(&primary, &replica, &keys);
     assert_eq!(primary.ok("SMARTCACHE.RULE LIST"), replica.ok("SMARTCACHE.RULE LIST"));
+    assert!(replica.call("SMARTCACHE.GET old").is_nil());
+    let log = replica.log();
+    assert!(log.contains("to parser") && log.contains("Swapping active DB"), "it loads disklessly:\n{log}");
+}
+
+/// What clients see of a data set: entries, rules, marks, tags and counts.
+fn seen(s: &Server) -> String {
+    let mut seen = String::new();
+    for key in ["k", "dead", "soft", "later", "other"] {
+        seen += &format!("{key}: {}", s.portrait(key));
+        seen += &s.ok(&format!("SMARTCACHE.GET {key} STALE")).to_string();
+    }
+    for line in ["SMARTCACHE.RULE LIST", "SMARTCACHE.RULE EXPLAIN k", "DBSIZE"] {
+        seen += &s.ok(line).to_string();
+    }
+    for field in ["entries", "stored_bytes", "tag_members", "prefixes_invalidated"] {
+        seen += &format!(" {field}: {}", s.stat(field));
+    }
+    seen
+}
+
+/// The replica serves its data set while another is loaded beside it, over a link that breaks off, and then another
+/// that does not.
+#[test]
+fn the_old_data_set_is_served_until_the_new_one_takes_its_place() {
+    let primary =
+        Server::setup().tcp().conf("repl-diskless-sync yes\nrepl-backlog-size 16kb\nrdbcompression no").start();
+    primary.ok("CONFIG SET smartcache.sweep-effort 0");
+    let fill = |value: &str, size: usize| {
+        primary.ok(&format!("SMARTCACHE.RULE SET {value} MATCH k* SWR 100"));
+        primary.ok(&format!("SMARTCACHE.MSET 4 k {value} dead {value} soft {value} other {value} SWR 900 TAGS 1 t"));
+        primary.ok("SMARTCACHE.INVALIDATE PREFIXES 1 de");
+        primary.ok("SMARTCACHE.INVALIDATE PREFIXES 1 so SOFT");
+        primary.ok(&format!("SMARTCACHE.SET later {value} TAGS 1 u"));
+        let large = "x".repeat(size);
+        for n in 0..1_000 {
+            let key = format!("large:{n}");
+            primary.call_args(args!["SMARTCACHE.SET", key, large, "CODEC", "none", "TAGS", "1", "u"]);
+        }
+    };
+    fill("old", 10);
+    let replica = Server::replica_of(&primary, "repl-diskless-load swapdb\nloading-process-events-interval-bytes 1024");
+    in_step(&primary, &replica);
+    let old = seen(&replica);
+
+    // The replica misses so much that it needs the whole data set, which is of the same history.
+    replica.ok("CONFIG SET key-load-delay 5000");
+    replica.pause();
+    primary.ok("CLIENT KILL TYPE replica");
+    primary.ok("SMARTCACHE.RULE DEL old");
+    fill("new", 30_000);
+    replica.resume();
+    let loads = |replica: &Server| replica.info("async_loading") == "1";
+    for _ in 0..2 {
+        wait_until("it loads", || loads(&replica));
+        assert_eq!(seen(&replica), old);
+        assert!(replica.call("SMARTCACHE.SET k v").is_error());
+        primary.ok("CLIENT KILL TYPE replica");
+        wait_until("the load has broken off", || replica.log().contains("Discarding temporary DB"));
+        wait_until("what it had loaded is freed", || seen(&replica) == old);
+    }
+    wait_until("it loads", || loads(&replica));
+    assert_eq!(seen(&replica), old);
+    replica.ok("CONFIG SET key-load-delay 0");
+    in_step(&primary, &replica);
+    wait_until("the old data set is freed", || replica.stat("entries") == primary.stat("entries"));
+    // (The entry that is dead when it is loaded is on no list of members.)
+    let seen_but_counts = |s: &Server| seen(s).split(" entries: ").next().map(str::to_owned);
+    assert_eq!(seen_but_counts(&replica), seen_but_counts(&primary));
+    for tag in ["t", "u"] {
+        let preview = format!("SMARTCACHE.PREVIEW TAGS 1 {tag}");
+        assert_eq!(replica.ok(&preview).field("entries"), primary.ok(&preview).field("entries"));
+    }
+    primary.ok("SMARTCACHE.INVALIDATE TAGS 1 u");
+    in_step(&primary, &replica);
+    assert_eq!(seen_but_counts(&replica), seen_but_counts(&primary));
+    assert!(replica.log().contains("Swapping active DB"));
 }
 
 #[test]

@@ -143,6 +143,11 @@ impl Forgotten {
         each.fold(Verdict::Untouched, Verdict::or_stricter)
     }
 
+    /// Tables like these, with nothing in them.
+    pub(super) fn empty(&self) -> Self {
+        Forgotten { slots: self.slots, ..Forgotten::new(self.key) }
+    }
+
     /// Lowers what is later than this stamp to it.
     pub(super) fn clamp_stamps(&mut self, stamp: u64) {
         for names in [&mut self.tags, &mut self.prefixes] {
@@ -152,7 +157,7 @@ impl Forgotten {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Forgotten { slots: self.slots, ..Forgotten::new(self.key) };
+        *self = self.empty();
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -481,6 +481,31 @@ impl Invalidations {
         self.deferred_frees.borrow_mut().extend(old.into_values().map(|database| database.tag_index));
     }
 
+    /// Takes the marks and indexes of another in place of its own: those of a data set that was loaded beside this one.
+    pub fn replace_by(&self, loaded: &Invalidations) {
+        self.clear();
+        self.summaries.copy_from(&loaded.summaries);
+        self.databases.swap(&loaded.databases);
+        self.forgotten.swap(&loaded.forgotten);
+        self.last_place.set(loaded.last_place.get());
+        self.dead_on_arrival.swap(&loaded.dead_on_arrival);
+        self.stamps_restarted.set(loaded.stamps_restarted.get());
+        self.deferred_frees.borrow_mut().append(&mut loaded.deferred_frees.borrow_mut());
+    }
+
+    /// Frees later what a load has left that was given up.
+    pub fn free_later(&self, loaded: &Invalidations) {
+        loaded.clear();
+        self.deferred_frees.borrow_mut().append(&mut loaded.deferred_frees.borrow_mut());
+    }
+
+    /// One with nothing in it, and the same limits.
+    pub fn empty(&self) -> Self {
+        let forgotten = self.forgotten.borrow().empty();
+        let key = [0; 16]; // not used
+        Invalidations { limits: self.limits.clone(), forgotten: RefCell::new(forgotten), ..Self::new(key) }
+    }
+
     /// Sets how much is kept.
     pub fn set_limits(&self, limits: Limits) {
         self.limits.set(limits);

@@ -89,6 +89,19 @@ impl StampSummaries {
         }
     }
 
+    /// Takes the stamps of another in place of its own.
+    pub(super) fn copy_from(&self, other: &StampSummaries) {
+        self.clear();
+        for (own, newest) in self.newest.iter().zip(&other.newest) {
+            own.set(newest.get());
+        }
+        for (own, summary) in self.summaries.iter().zip(&other.summaries) {
+            if let Some(summary) = summary.get() {
+                own.get_or_init(Box::default).cells().zip(summary.cells()).for_each(|(own, cell)| own.set(cell.get()));
+            }
+        }
+    }
+
     /// From now on no entry is newer than every mark.
     pub(super) fn exempt_nothing(&self) {
         self.newest.iter().for_each(|newest| newest.set(u64::MAX));

@@ -52,7 +52,8 @@ impl State {
     fn rule_facts<'a>(&'a self, rule: Option<&'a Rule>, eligible: u64, now: Now) -> RuleFacts<'a> {
         let id = rule.map_or(RuleId::NONE, Rule::id);
         // A configured rule may stand in the file of many servers, not all of which have such keys.
-        let should_match = |rule: &Rule| rule.origin() == Origin::Commanded && self.live.of_rule(id).entries == 0;
+        let has_entries = || self.served(|live| live.of_rule(id)).entries > 0;
+        let should_match = |rule: &Rule| rule.origin() == Origin::Commanded && !has_entries();
         let compresses = rule.is_some_and(|rule| rule.policy().codec != Choice::Only(CodecId::None));
         RuleFacts {
             rule,

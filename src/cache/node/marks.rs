@@ -172,6 +172,9 @@ impl State {
     /// The same for tags alone, on a replica. It forgets prefixes and patterns when its primary does, so that both
     /// judge what `RENAME` brings alike.
     pub fn reap_tags(&mut self, effort: usize, now: Now) {
+        if self.beside.is_some() {
+            return; // a data set that is loaded may have marks of tags before it has entries
+        }
         let State { tags, invalidations, .. } = self;
         tags.reap(effort, |id, name| invalidations.forget_tag(id, name, now));
         invalidations.trim(tags.id_bound());

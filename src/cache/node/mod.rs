@@ -12,6 +12,7 @@ pub mod health;
 pub mod import;
 pub mod invalidate;
 pub mod lifecycle;
+pub mod load_beside;
 pub mod marks;
 pub mod native_commands;
 pub mod read;

@@ -3,6 +3,7 @@
 use crate::cache::State;
 use crate::cache::clock::Now;
 use crate::cache::ids::RuleId;
+use crate::cache::stats::live::Live;
 use crate::cache::stats::window::Window;
 use crate::cache::stats::{IndexTotals, Scope, Snapshot};
 
@@ -19,11 +20,11 @@ impl State {
     /// The numbers at `now`, since start or `RESETSTAT` or over a window.
     pub fn snapshot(&mut self, scope: Scope, window: Option<Window>, now: Now) -> Snapshot {
         let (sweep_backlog, index) = (self.sweep_backlog(), self.index_totals());
-        let State { stats, policies, live, leases, .. } = self;
-        stats.absorb_removed_rules(policies, now);
-        let counted = stats.counted(scope, window, now);
-        let of_node = (live.totals(), leases.live());
-        let of_rule = |rule: RuleId| (live.of_rule(rule), leases.of_rule(rule));
+        self.stats.absorb_removed_rules(&self.policies, now);
+        let counted = self.stats.counted(scope, window, now);
+        let State { stats, policies, leases, .. } = &*self;
+        let of_node = (self.served(Live::totals), leases.live());
+        let of_rule = |rule: RuleId| (self.served(|live| live.of_rule(rule)), leases.of_rule(rule));
         let (totals, held) = match scope {
             Scope::Node => of_node,
             // All but those of the rules there are: so removed rules count here too.

@@ -6,6 +6,7 @@ use crate::cache::entry::{EntryRef, Freshness};
 use crate::cache::invalidation::mark::Verdict;
 use crate::cache::invalidation::messages::{MarkMessage, encode};
 use crate::cache::invalidation::sweep::{Job, Walk};
+use crate::cache::stats::live::Live;
 use crate::cache::{Judge, Key, Keyspace, Slot, State};
 
 impl State {
@@ -117,7 +118,7 @@ impl State {
             Walk::Tag(tag) => {
                 self.invalidations.with_tag_index(job.db, |index| index.slot_count(tag) as u64).unwrap_or(0)
             }
-            Walk::Keys => self.live.totals().entries,
+            Walk::Keys => self.served(Live::totals).entries,
         }
     }
 
