@@ -34,14 +34,14 @@ pub enum Effect<'w> {
     ReplicateVerbatim,
     /// Replicate an invalidation: the words of `SMARTCACHE.MARK`.
     ReplicateMark(Vec<Vec<u8>>),
-    /// Signal this pseudo-key to client-side caches that track it.
-    SignalTag(Vec<u8>),
     /// In a cluster, let the other primaries run the command too ([`Cx::pass_on`](super::Cx::pass_on)).
     PassOn(PassOn),
     /// Send a keyspace event.
     Notify(Event, Key<'w>),
     /// Signal the change of the key to `WATCH` and `CLIENT TRACKING`.
     Signal(Key<'w>),
+    /// The same for a name that is no word of the command: a member of a tag, or the pseudo-key of one.
+    SignalName(Box<[u8]>),
     /// Park the caller: its reply comes later.
     Park(WaiterId),
     /// Park the caller until walks of the sweep are done: its reply comes later.

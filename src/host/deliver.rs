@@ -53,7 +53,7 @@ pub(super) fn deliver<'w>(
                 }
                 Effect::ReplicateUnlink(key) => names.with_name(key, |name| outgoing.gone(name)),
                 Effect::ReplicateMark(words) => outgoing.mark(&words),
-                Effect::SignalTag(key) => ctx.signal(OwnedStr::new(&key).borrow()),
+                Effect::SignalName(key) => ctx.signal(OwnedStr::new(&key).borrow()),
                 Effect::Signal(key) => names.with_name(key, |name| ctx.signal(name)),
                 Effect::Notify(event, key) => events.list.push((event, key)),
                 Effect::ReplicateVerbatim

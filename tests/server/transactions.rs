@@ -28,6 +28,33 @@ fn a_watched_key_that_is_written_fails_the_transaction() {
 }
 
 #[test]
+fn an_invalidation_by_tag_is_noticed_before_the_sweep_comes_by() {
+    let s = Server::with("smartcache.sweep-effort 0");
+    for (members, invalidation, notices) in [
+        (1, "TAGS 1 t", true),
+        (1, "TAGS 2 other t SOFT", true),
+        (1, "TAGS 1 t SOFT OVER 60", true),
+        (1, "TAGS 1 other", false),
+        (1_000, "TAGS 1 t", true),
+        (1_001, "TAGS 1 t", false),
+        (1, "PREFIXES 1 k", false),
+    ] {
+        s.ok("FLUSHALL");
+        s.ok("SMARTCACHE.SET k v SWR 100 TAGS 1 t");
+        let mut conn = s.connect();
+        for n in 1..members {
+            conn.call(&format!("SMARTCACHE.SET k:{n} v TAGS 1 t"));
+        }
+        let mut watcher = s.connect();
+        watcher.call("WATCH k");
+        s.ok(&format!("SMARTCACHE.INVALIDATE {invalidation}"));
+        watcher.call("MULTI");
+        watcher.call("PING");
+        assert_eq!(watcher.call("EXEC").is_nil(), notices, "{members} members, {invalidation}");
+    }
+}
+
+#[test]
 fn a_watched_key_that_is_only_read_does_not() {
     let s = Server::start();
     s.ok("SMARTCACHE.SET k v");

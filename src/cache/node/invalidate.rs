@@ -20,8 +20,9 @@ use crate::config::Settings;
 /// The pseudo-key of a tag is this and the tag. Write permission on it is permission to invalidate the tag, and clients
 /// that track it are informed.
 pub const TAG_KEY: &[u8] = b"smartcache:tag:";
-/// The most slots of posting lists that are looked at one by one to count hits. Above it the counts of the tag index
-/// are taken, which include entries that other tags have hit.
+/// The most slots of posting lists that are looked at one by one to count hits, and to signal what is hit to `WATCH`
+/// and `CLIENT TRACKING`. Above it the counts of the tag index are taken, which include entries that other tags have
+/// hit, and the sweep signals.
 const MAX_COUNTED_ONE_BY_ONE: usize = 1_000;
 
 impl Invalidation<'_> {
@@ -33,7 +34,7 @@ impl Invalidation<'_> {
         self.add_marks(cx.state, db, cx.now);
         if let Selector::Tags(tags) = &self.selector {
             for tag in tags {
-                cx.effects.push(Effect::SignalTag([TAG_KEY, tag].concat()));
+                cx.effects.push(Effect::SignalName([TAG_KEY, tag].concat().into()));
             }
         }
         if matches!(self.selector, Selector::All) {
@@ -160,6 +161,9 @@ impl Invalidation<'_> {
                 // Once, in the posting list of the first tag that is named.
                 let first = entry.tags().filter_map(|own| places.get(&own)).min() == Some(&at);
                 entries += u64::from(first && marks.is_counted(db, entry));
+                if first && changes {
+                    cx.effects.push(Effect::SignalName(name));
+                }
             }
         }
         (hits, entries)
