@@ -220,7 +220,17 @@ unsafe extern "C" fn mem_usage(value: *const c_void) -> usize {
 #[derive(Clone, Copy)]
 struct Digest<'a>(NonNull<raw::RedisModuleDigest>, PhantomData<&'a ()>);
 
-impl Digest<'_> {
+impl<'a> Digest<'a> {
+    fn db(self) -> Option<i32> {
+        // SAFETY: the digest is valid during the callback.
+        server_may!(RedisModule_GetDbIdFromDigest).map(|get| unsafe { get(self.0.as_ptr()) }).filter(|db| *db >= 0)
+    }
+
+    fn key(self) -> Option<Str<'a>> {
+        // SAFETY: the digest is valid during the callback, and the key's name with it.
+        server_may!(RedisModule_GetKeyNameFromDigest).and_then(|get| unsafe { Str::from_raw(get(self.0.as_ptr())) })
+    }
+
     fn add(self, bytes: &[u8]) {
         if let Some(add) = server_may!(RedisModule_DigestAddStringBuffer) {
             // SAFETY: the digest is valid during the callback; the bytes are read before it returns.
@@ -236,12 +246,15 @@ impl Digest<'_> {
     }
 }
 
-/// The digest is of what the entry means, not of how it is stored: a replica may hold it uncompressed.
+/// The digest is of what the entry means, not of how it is stored: a replica may hold it uncompressed, and with the
+/// verdict of the marks written into it.
 unsafe extern "C" fn digest(md: *mut raw::RedisModuleDigest, value: *mut c_void) {
     catch_panic("digest", (), || {
         let Some(digest) = NonNull::new(md).map(|md| Digest(md, PhantomData)) else { return };
         // SAFETY: the server hands over a value of ours that it holds.
         let entry = unsafe { values::entry(value) };
+        let judged = with_verdict(entry, digest.db(), digest.key());
+        let entry = judged.as_ref().map_or(entry, Entry::as_ref);
         let (swr, sie) = entry.windows();
         let facts = (entry.stamp().0, entry.fresh_until(), entry.absent(), entry.stale(), swr, sie);
         digest.add(format!("{facts:?}").as_bytes());

@@ -73,6 +73,25 @@ fn a_diskless_load_transfers_everything() {
     assert!(log.contains("to parser") && log.contains("Swapping active DB"), "it loads disklessly:\n{log}");
 }
 
+#[test]
+fn digests_are_equal_while_invalidations_stand() {
+    let primary = Server::setup().tcp().conf("smartcache.sweep-effort 0").start();
+    let ends = ["TAGS 1 t", "PREFIXES 1 k", "PATTERNS 1 k*", "ALL"];
+    for soft in ["SOFT", "", "SOFT OVER 80000"] {
+        for end in ends {
+            primary.ok("FLUSHALL");
+            primary.ok("SMARTCACHE.MSET 3 k 1 k:2 2 other 3 SWR 900 EX 9000 TAGS 1 t");
+            primary.ok(&format!("SMARTCACHE.INVALIDATE {end} {soft}"));
+            let replica = Server::replica_of(&primary, "");
+            in_step(&primary, &replica);
+            assert_eq!(primary.digest(), replica.digest(), "{end} {soft}");
+            for key in ["k", "other"] {
+                assert_eq!(primary.portrait(key), replica.portrait(key), "{end} {soft}");
+            }
+        }
+    }
+}
+
 /// What clients see of a data set: entries, rules, marks, tags and counts.
 fn seen(s: &Server) -> String {
     let mut seen = String::new();
