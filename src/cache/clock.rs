@@ -64,7 +64,12 @@ const BELIEVABLE_US: u64 = 24 * 3600 * 1_000_000;
 
 /// Whether a stamp is at most a day ahead.
 pub fn is_believable(stamp: Stamp, now: Now) -> bool {
-    stamp.0 <= now.us().saturating_add(BELIEVABLE_US)
+    stamp <= last_believable(now)
+}
+
+/// The latest stamp that is believed.
+pub fn last_believable(now: Now) -> Stamp {
+    Stamp(now.us().saturating_add(BELIEVABLE_US))
 }
 
 /// The source of a node's stamps.

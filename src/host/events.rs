@@ -10,7 +10,7 @@ use super::ffi::{Ctx, Str, server};
 use super::just_loaded::JUST_LOADED;
 use super::panic::{self, catch_panic};
 use super::state::{MISS_REASONS, random_bytes, try_state, with_state};
-use super::{blocked, caller, cluster, filter, reemit, register, sweep_timer, workers};
+use super::{blocked, caller, cluster, filter, reemit, register, sweep_timer, timer, workers};
 use crate::cache::State;
 use crate::cache::clock::Now;
 
@@ -69,6 +69,7 @@ unsafe extern "C" fn on_key_gone(
 
 unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleEvent, _: u64, _: *mut c_void) {
     catch_panic("the cron event", (), || {
+        timer::set_lost_ones_again();
         // SAFETY: the event's context, valid until we return.
         if let Some(ctx) = unsafe { Ctx::from_raw(ctx) } {
             cluster::refresh(ctx);

@@ -12,6 +12,7 @@ mod acl;
 mod acl_recipes;
 mod aof;
 mod bad_input;
+mod clock;
 mod cluster;
 mod command_info;
 mod config;

@@ -67,6 +67,9 @@ pub(super) struct Database {
     newest_entry: u64,
     /// Entries with a later stamp than this are counted: every older one has been hit by `ALL`.
     pub(super) counted_since: u64,
+    /// Entries with a later stamp than the first, up to the second, are dead: stored while the wall clock was days
+    /// ahead. The sweep deletes them.
+    pub(super) astray: Option<(u64, u64)>,
     entries: u64,
     /// Counted entries that a tag has hit.
     hit_entries: u64,
@@ -82,6 +85,9 @@ impl Database {
     pub(super) fn verdict(&self, name: &[u8], entry: EntryRef<'_>, now: Now, forgotten: &Forgotten) -> Verdict {
         // An entry that `RENAME` or `MOVE` brought may be older than a forgotten mark of its new name.
         let stamp = entry.stamp().0;
+        if self.astray.is_some_and(|(after, until)| after < stamp && stamp <= until) {
+            return Verdict::Dead;
+        }
         let of_forgotten = match entry.is_indexed() {
             true => Verdict::Untouched,
             false => self.forgotten_verdict_by_name(name, stamp, forgotten),
@@ -303,6 +309,7 @@ impl Database {
     pub(super) fn flush(&mut self) -> TagIndex {
         (self.entries, self.hit_entries, self.newest_entry) = (0, 0, 0);
         self.swept = self.swept.max(self.newest_by_name);
+        self.astray = None;
         std::mem::take(&mut self.tag_index)
     }
 
@@ -416,7 +423,10 @@ impl Database {
     }
 
     /// Stamps restart at this one.
-    pub(super) fn start_epoch(&mut self, stamp: u64) {
+    /// Stamps restart at this one; entries later than `after` were stored before, the last of them at `until`.
+    pub(super) fn start_epoch(&mut self, stamp: u64, after: u64, until: u64) {
+        let (was_after, was_until) = self.astray.unwrap_or((after, until));
+        self.astray = Some((after.min(was_after), until.max(was_until)));
         let patterns = self.patterns.iter_mut().map(|(_, record)| record);
         let but_tags = self.prefixes.values_mut().chain(patterns).chain([&mut self.all]);
         but_tags.for_each(|record| record.clamp_stamps(stamp));

@@ -40,7 +40,7 @@ use super::mark::{InvalidationMark, MarkTarget, Verdict};
 use super::record::Record;
 use super::summary::StampSummaries;
 use super::tag_index::TagIndex;
-use crate::cache::clock::{self, Now, Stamp};
+use crate::cache::clock::{Now, Stamp};
 use crate::cache::entry::{EntryMut, EntryRef, Freshness};
 use crate::cache::ids::TagId;
 use crate::cache::lease::token::Token;
@@ -125,9 +125,6 @@ impl Invalidations {
     }
 
     fn verdict_by_records(&self, db: i32, name: &[u8], entry: EntryRef<'_>, now: Now) -> Verdict {
-        if self.stamps_restarted.get() && !clock::is_believable(entry.stamp(), now) {
-            return Verdict::Dead;
-        }
         let forgotten = self.forgotten.borrow();
         self.read(db, Verdict::Untouched, |database| database.verdict(name, entry, now, &forgotten))
     }
@@ -437,7 +434,10 @@ impl Invalidations {
 impl Invalidations {
     /// Records that a walk over all keys of a database has ended, which began at this stamp.
     pub fn finish_sweep(&self, db: i32, began: Stamp) {
-        self.update(db, |database| database.swept = database.swept.max(began.0));
+        self.update(db, |database| {
+            database.swept = database.swept.max(began.0);
+            database.astray = None; // walks that began before are started again with an epoch
+        });
     }
 
     /// Empties the tag index and counts of a database, or of all, after a flush. Marks stay, for entries that arrive.
@@ -457,13 +457,14 @@ impl Invalidations {
         databases.extend(of_a.map(|database| (b, database)).into_iter().chain(of_b.map(|database| (a, database))));
     }
 
-    /// Restarts stamps at this one. Marks with later stamps get this one, entries with later stamps are dead. Returns
-    /// the databases that have marks or entries.
-    pub fn start_epoch(&self, stamp: Stamp) -> Vec<i32> {
+    /// Restarts stamps at this one. Marks with later stamps get this one. Entries with stamps later than `after` and up
+    /// to `until`, which no later invalidation could reach, are dead whatever the clock shows from now on: that is not
+    /// asked of the clock again, which may be set ahead once more. Returns the databases that have marks or entries.
+    pub fn start_epoch(&self, stamp: Stamp, after: Stamp, until: Stamp) -> Vec<i32> {
         self.stamps_restarted.set(true);
         self.summaries.exempt_nothing();
         let mut databases = self.databases.borrow_mut();
-        databases.values_mut().for_each(|database| database.start_epoch(stamp.0));
+        databases.values_mut().for_each(|database| database.start_epoch(stamp.0, after.0, until.0));
         self.forgotten.borrow_mut().clamp_stamps(stamp.0);
         databases.keys().copied().collect()
     }

@@ -266,6 +266,14 @@ impl Sweep {
         self.waiters.iter_mut().for_each(|waiter| other(&mut waiter.db));
     }
 
+    /// The walks start over: what they have passed must be seen again.
+    pub fn start_over(&mut self) {
+        for mut job in self.take_jobs() {
+            (job.began, job.passed, job.extent) = (None, 0, 0);
+            self.insert(job);
+        }
+    }
+
     /// Replies to waiters whose time limit has passed with what is known.
     pub fn time_out_waiters(&mut self, now: Now) {
         let (timed_out, rest): (Vec<_>, Vec<_>) =

@@ -1,7 +1,7 @@
 //! Events of the whole node: flushes, swapped databases, changes of role, a corrected clock.
 
 use crate::cache::State;
-use crate::cache::clock::Now;
+use crate::cache::clock::{self, Now};
 use crate::cache::invalidation::sweep::Walk;
 use crate::cache::lease::fill::Answered;
 use crate::cache::lease::token::Secret;
@@ -58,6 +58,7 @@ impl State {
     /// meanwhile become dead, because no later invalidation could reach them; invalidated entries stay invalidated;
     /// loads in flight are not trusted.
     pub fn start_epoch(&mut self, secret: [u8; 16], now: Now) {
+        let last = self.clock.last();
         self.clock.start_epoch(now);
         let stamp = self.clock.stamp(now);
         self.reset_leases(secret, now);
@@ -66,7 +67,8 @@ impl State {
         if let Some(slots) = &mut self.slots {
             slots.reset(stamp);
         }
-        for db in self.invalidations.start_epoch(stamp) {
+        self.sweep.start_over();
+        for db in self.invalidations.start_epoch(stamp, clock::last_believable(now), last) {
             self.sweep.request(db, Walk::Keys, 0);
         }
     }

@@ -528,6 +528,44 @@ fn after_a_wall_clock_days_ahead_is_corrected_every_entry_can_be_invalidated() {
     assert_eq!(node.dbsize(), 1);
 }
 
+#[test]
+fn what_a_clock_days_ahead_has_left_stays_dead_when_the_clock_is_ahead_again() {
+    const DAY: u64 = 86_400_000;
+    let mut node = TestNode::at(10 * DAY);
+    node.set_clock(13 * DAY);
+    node.call("MSET 2 hit v other v PERSIST TAGS 1 t");
+    node.call("INVALIDATE TAGS 1 t");
+    node.set_clock(10 * DAY);
+    let now = node.now();
+    node.state.start_epoch([2; 16], now);
+    assert_eq!(node.call("MGET hit other"), "[(nil), (nil)]");
+    node.advance(5_000);
+    node.set_clock(13 * DAY + 5_000);
+    assert_eq!(node.call("MGET hit other"), "[(nil), (nil)]");
+    node.call("SET new v PERSIST TAGS 1 t");
+    assert_eq!(node.call("GET new"), "\"v\"");
+    node.advance(9 * DAY);
+    assert_eq!(node.call("MGET hit other"), "[(nil), (nil)]", "nor when time has passed");
+    node.sweep();
+    assert_eq!(node.dbsize(), 1);
+    assert_eq!(node.call("SET hit w"), "OK");
+    assert_eq!(node.call("GET hit"), "\"w\"");
+}
+
+#[test]
+fn a_walk_that_began_before_the_clock_was_corrected_starts_over() {
+    const DAY: u64 = 86_400_000;
+    let mut node = TestNode::at(13 * DAY);
+    node.call("MSET 3 a v b v c v PERSIST");
+    node.call("INVALIDATE PREFIXES 1 c");
+    node.sweep_some(2);
+    node.set_clock(10 * DAY);
+    let now = node.now();
+    node.state.start_epoch([2; 16], now);
+    node.sweep();
+    assert_eq!(node.dbsize(), 0);
+}
+
 // ---------------------------------------------------------------- prefixes and patterns
 
 #[test]

@@ -67,6 +67,7 @@ pub(crate) struct Setup {
     module: Option<PathBuf>,
     module_args: String,
     files: Vec<(String, Vec<u8>)>,
+    env: Vec<(String, PathBuf)>,
     tcp: bool,
     cluster: bool,
 }
@@ -81,6 +82,12 @@ impl Setup {
     /// Arguments of the module in the `loadmodule` line.
     pub(crate) fn module_args(mut self, args: &str) -> Setup {
         self.module_args = args.to_owned();
+        self
+    }
+
+    /// A variable of the server's environment.
+    pub(crate) fn env(mut self, name: &str, value: &Path) -> Setup {
+        self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -169,6 +176,7 @@ impl Setup {
             flavour: Flavour::Redis,
             version: (0, 0, 0),
             has_module: self.module.is_some(),
+            env: self.env,
             panics_expected: Cell::new(false),
         };
         server.try_launch()?;
@@ -212,6 +220,7 @@ pub(crate) struct Server {
     pub(crate) flavour: Flavour,
     pub(crate) version: (u32, u32, u32),
     has_module: bool,
+    env: Vec<(String, PathBuf)>,
     panics_expected: Cell<bool>,
 }
 
@@ -222,6 +231,7 @@ impl Server {
             module: Some(module()),
             module_args: String::new(),
             files: Vec::new(),
+            env: Vec::new(),
             tcp: false,
             cluster: false,
         }
@@ -451,6 +461,7 @@ impl Server {
         };
         let mut command = Command::new(executable());
         command.arg(self.path("server.conf")).current_dir(self.dir.path());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log()).stderr(log());
         // SAFETY: prctl is async-signal-safe and touches nothing of ours. It ends the server with the test's thread,
         // so that a suite which is interrupted leaves nothing running.
