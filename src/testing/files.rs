@@ -3,6 +3,7 @@
 use super::TestNode;
 use super::keyspace::{Keys, Value};
 use crate::cache::entry::format::{self, Expiry};
+use crate::cache::invalidation::marks::MarkCursor;
 use crate::cache::node::aux_data;
 use crate::cache::node::import::Source;
 use crate::cache::{Key, State};
@@ -48,7 +49,8 @@ impl TestNode {
     /// The marks that are written after an AOF rewrite, with their databases: in parts, as on a server.
     pub fn marks_as_words(&self) -> Vec<(i32, Vec<Vec<u8>>)> {
         let mut marks = Vec::new();
-        self.state.for_each_mark_but_tags(self.now, &mut |db, words| marks.push((db, words)));
+        let mut cursor = MarkCursor::default();
+        while self.state.for_some_marks_but_tags(&mut cursor, 2, self.now, &mut |db, words| marks.push((db, words))) {}
         let mut next = Some(0);
         while let Some(from) = next {
             next = self.state.for_each_mark_of_tags(from, 2, self.now, &mut |db, words| marks.push((db, words)));

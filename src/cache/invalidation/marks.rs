@@ -33,6 +33,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use super::database::{Database, Limits};
 use super::forgotten::{Forgotten, Place};
@@ -45,6 +46,14 @@ use crate::cache::entry::{EntryMut, EntryRef, Freshness};
 use crate::cache::ids::TagId;
 use crate::cache::lease::token::Token;
 use crate::cache::lease::tombstones::LoadConflict;
+
+/// How far marks were visited ([`Invalidations::for_some_marks_but_tags`]).
+#[derive(Debug, Default)]
+pub struct MarkCursor {
+    db: i32,
+    patterns_left: Option<usize>,
+    prefix: Option<Box<[u8]>>,
+}
 
 /// The invalidation marks and tag indexes of one node.
 pub struct Invalidations {
@@ -185,6 +194,58 @@ impl Invalidations {
             database.prefixes.iter().for_each(|(prefix, record)| each(MarkTarget::Prefix(prefix), record));
             database.patterns.iter().for_each(|(glob, record)| each(MarkTarget::Pattern(glob.pattern()), record));
         }
+    }
+
+    /// The same, no more than `most` of them: the others are visited when it is called again. False at the end. A mark
+    /// that is made meanwhile may be left out, one that stays is not.
+    pub fn for_some_marks_but_tags(
+        &self,
+        cursor: &mut MarkCursor,
+        mut most: usize,
+        mut visit: impl FnMut(i32, MarkTarget<'_>, InvalidationMark),
+    ) -> bool {
+        let databases = self.databases.borrow();
+        while let Some((db, database)) = databases.range(cursor.db..).next() {
+            if *db != cursor.db {
+                *cursor = MarkCursor { db: *db, ..MarkCursor::default() };
+            }
+            let mut each = |target: MarkTarget<'_>, record: &Record| {
+                record.marks().for_each(|mark| visit(*db, target, mark));
+            };
+            // From the last pattern to the first: those that go meanwhile move only later ones, which were visited.
+            let patterns_left = cursor.patterns_left.get_or_insert_with(|| {
+                each(MarkTarget::All, &database.all);
+                database.patterns.len()
+            });
+            while let Some(at) = patterns_left.checked_sub(1) {
+                if most == 0 {
+                    return true;
+                }
+                *patterns_left = at;
+                if let Some((glob, record)) = database.patterns.get(at) {
+                    most -= 1;
+                    each(MarkTarget::Pattern(glob.pattern()), record);
+                }
+            }
+            let from = cursor.prefix.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut prefixes = database.prefixes.range::<[u8], _>((from, Bound::Unbounded));
+            let mut last = None;
+            for (prefix, record) in prefixes.by_ref().take(most) {
+                most -= 1;
+                each(MarkTarget::Prefix(prefix), record);
+                last = Some(prefix.clone());
+            }
+            let more = prefixes.next().is_some();
+            if let Some(last) = last {
+                cursor.prefix = Some(last);
+            }
+            if more {
+                return true;
+            }
+            let Some(next) = db.checked_add(1) else { break };
+            *cursor = MarkCursor { db: next, ..MarkCursor::default() };
+        }
+        false
     }
 
     /// The same for one tag.
@@ -612,5 +673,33 @@ mod tests {
         marks.add_forgotten(0, Stamp(10), Stamp(20));
         assert!(may_be_hit(b"k", 10, &[]) && !may_be_hit(b"k", 11, &[]));
         assert!(may_be_hit(b"k", 20, &[b"other"]) && !may_be_hit(b"k", 21, &[b"other"]));
+    }
+
+    #[test]
+    fn marks_are_visited_a_few_at_a_time() {
+        let marks = Invalidations::new([1; 16]);
+        let mark = |stamp| InvalidationMark { stamp: Stamp(stamp), at_ms: 0, hardness: Hardness::Hard, guard_ms: 0 };
+        for db in [0, 3, 9] {
+            marks.add(db, MarkTarget::All, mark(1));
+            for n in 0..7 {
+                marks.add(db, MarkTarget::Prefix(format!("p{n}").as_bytes()), mark(2));
+                marks.add(db, MarkTarget::Pattern(format!("*{n}").as_bytes()), mark(3));
+            }
+        }
+        let told = |db: i32, target: MarkTarget<'_>| format!("{db} {target:?}");
+        let mut all = Vec::new();
+        marks.for_each_mark_but_tags(|db, target, _| all.push(told(db, target)));
+        for most in 1..40 {
+            let (mut cursor, mut visited, mut more) = (MarkCursor::default(), Vec::new(), true);
+            while more {
+                let before = visited.len();
+                more = marks.for_some_marks_but_tags(&mut cursor, most, |db, target, _| visited.push(told(db, target)));
+                assert!(visited.len() - before <= most + 3, "and the three of whole databases");
+            }
+            visited.sort();
+            let mut all = all.clone();
+            all.sort();
+            assert_eq!(visited, all, "{most} at a time");
+        }
     }
 }

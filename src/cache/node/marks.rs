@@ -8,6 +8,7 @@ use crate::cache::State;
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::ids::TagId;
 use crate::cache::invalidation::mark::{InvalidationMark, MarkTarget};
+use crate::cache::invalidation::marks::MarkCursor;
 use crate::cache::invalidation::messages::{Forget, Invalidation, MarkMessage, encode};
 use crate::cache::invalidation::selector::Selector;
 use crate::cache::invalidation::sweep::Walk;
@@ -16,8 +17,8 @@ use crate::cache::invalidation::sweep::Walk;
 const EFFORT_PER_MARK: usize = 16;
 
 impl State {
-    /// Applies a `SMARTCACHE.MARK`, which is an invalidation only in a file. A stamp that is not believable is replaced by that of
-    /// now: more is invalidated, never less.
+    /// Applies a `SMARTCACHE.MARK`, which is an invalidation only in a file. A stamp that is not believable is replaced
+    /// by that of now: more is invalidated, never less.
     pub fn apply_mark(&mut self, db: i32, message: MarkMessage<'_>, now: Now) {
         // The clock follows the sweep's stamp: when this node is a primary, its invalidations must be later.
         if matches!(message, MarkMessage::Swept(began) if !self.clock.follow(began, now)) {
@@ -100,6 +101,22 @@ impl State {
     pub fn for_each_mark_but_tags(&self, now: Now, visit: &mut dyn FnMut(i32, Vec<Vec<u8>>)) {
         self.invalidations.for_each_mark_but_tags(|db, target, mark| visit(db, self.encode_mark(target, mark, now)));
         self.forgotten_marks().for_each(|(db, forgotten)| visit(db, encode(&forgotten)));
+    }
+
+    /// The same, no more than about `most`; the others when it is called again. False at the end.
+    pub fn for_some_marks_but_tags(
+        &self,
+        cursor: &mut MarkCursor,
+        most: usize,
+        now: Now,
+        visit: &mut dyn FnMut(i32, Vec<Vec<u8>>),
+    ) -> bool {
+        let encoded = |db, target: MarkTarget<'_>, mark| visit(db, self.encode_mark(target, mark, now));
+        let more = self.invalidations.for_some_marks_but_tags(cursor, most, encoded);
+        if !more {
+            self.forgotten_marks().for_each(|(db, forgotten)| visit(db, encode(&forgotten)));
+        }
+        more
     }
 
     /// The same for tags from the id `from` on, until `effort` is used up. Returns the id to go on with, if there are
