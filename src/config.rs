@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use crate::cache::{
     codec::Choice,
     rules::{Policy, RuleList, spec::MAX_SIZE},
-    units::{self, Limit, MAX_DURATION_MS, MAX_NUMBER, UnitError},
+    units::{self, Limit, MAX_DURATION_MS, MAX_NUMBER, Share, UnitError},
 };
 
 settings! {
@@ -151,13 +151,19 @@ settings! {
         name: "max-prefixes",
         kind: Integer(1..=10_000_000),
         default: "100000",
-        doc: "Invalidated prefixes that are kept in each database until the sweep has applied them; beyond it the oldest invalidate the whole database.",
+        doc: "Invalidated prefixes that are kept in each database until the sweep has applied them. From half of it on, many become one shorter prefix that the caller may invalidate; where that makes no room, INVALIDATE PREFIXES is refused.",
     },
     max_patterns: i64 {
         name: "max-patterns",
         kind: Integer(1..=100_000),
         default: "1024",
-        doc: "Invalidated patterns that are kept in the same way.",
+        doc: "Invalidated patterns that are kept in the same way; beyond it the oldest invalidate the whole database.",
+    },
+    index_memory: Share {
+        name: "index-memory",
+        kind: Share,
+        default: "10%",
+        doc: "The memory of invalidation marks that no entry accounts for: prefixes, patterns, and tags that no entry carries but a long GUARD or an OVER keeps. A fraction of maxmemory, or bytes; 0: no limit. Prefixes are merged as beyond max-prefixes; what finds no room is refused.",
     },
     codec: Choice {
         name: "codec",
@@ -342,6 +348,8 @@ pub enum Kind {
     Number(Field<f64>),
     /// A size; the range is in bytes.
     Bytes(RangeInclusive<u64>, Field<u64>),
+    /// A fraction of `maxmemory`, or a size.
+    Share(Field<Share>),
     /// An integer.
     Integer(RangeInclusive<i64>, Field<i64>),
     /// `yes` or `no`.
@@ -373,6 +381,7 @@ impl Setting {
                 let bytes = units::parse_bytes(value).map_err(unit)?;
                 *(field.get_mut)(settings) = self.within(range, bytes, value)?;
             }
+            Kind::Share(field) => *(field.get_mut)(settings) = units::parse_share(value).map_err(unit)?,
             Kind::Integer(range, field) => {
                 let number = units::parse_int(value).map_err(unit)?;
                 *(field.get_mut)(settings) = self.within(range, number, value)?;
@@ -403,6 +412,7 @@ impl Setting {
             Kind::Fraction(field) => units::format_fraction(*(field.get)(settings)),
             Kind::Number(field) => units::format_number(*(field.get)(settings)),
             Kind::Bytes(_, field) => units::format_bytes(*(field.get)(settings)),
+            Kind::Share(field) => units::format_share(*(field.get)(settings)),
             Kind::Integer(_, field) => (field.get)(settings).to_string(),
             Kind::Switch(field) => if *(field.get)(settings) { "yes" } else { "no" }.to_owned(),
             Kind::Codec(field) => (field.get)(settings).name().to_owned(),
@@ -423,6 +433,7 @@ impl Setting {
                 let [from, to] = [range.start(), range.end()].map(|&bytes| units::format_bytes(bytes));
                 format!("a size from {from} to {to}, in bytes or with a unit (64kb, 512mb, 1gb)")
             }
+            Kind::Share(_) => "a fraction (10%, 0.1), or a size in bytes or with a unit (64mb, 1gb)".into(),
             Kind::Integer(range, _) => format!("an integer from {} to {}", range.start(), range.end()),
             Kind::Switch(_) => "yes or no".into(),
             Kind::Codec(_) => "auto, none, gzip, zstd or lz4".into(),
@@ -461,6 +472,7 @@ mod tests {
             Kind::Bytes(range, _) => ends((*range.start()).into(), (*range.end()).into(), ""),
             Kind::Integer(range, _) => ends((*range.start()).into(), (*range.end()).into(), ""),
             Kind::Fraction(_) => (texts(&["0", "1", "100%"]), texts(&["-0.1", "1.01", "101%"])),
+            Kind::Share(_) => (texts(&["0", "0%", "0.5", "100%", "1gb"]), texts(&["-1", "101%", "1.5", "", "tenth"])),
             Kind::Number(_) => (texts(&["0", "1000000"]), texts(&["-1", "1000001", "inf", "nan"])),
             Kind::Switch(_) => (texts(&["yes", "no", "YES"]), texts(&["", "1", "true"])),
             Kind::Codec(_) => (texts(&["auto", "none", "gzip", "zstd", "LZ4"]), texts(&["", "brotli", "gzip "])),

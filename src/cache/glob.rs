@@ -46,6 +46,19 @@ pub struct Glob {
 }
 
 impl Glob {
+    /// The bytes that it points to, without what the allocator adds.
+    pub fn bytes(&self) -> usize {
+        let segment = |segment: &Segment| match segment {
+            Segment::Literal(bytes) => bytes.len(),
+            Segment::Mixed(atoms) => {
+                let classes = atoms.iter().filter(|atom| matches!(atom, Atom::Class(_))).count();
+                atoms.len() * size_of::<Atom>() + classes * size_of::<Class>()
+            }
+        };
+        let segments: usize = self.segments.iter().map(segment).sum();
+        self.pattern.len() + segments + self.segments.len() * size_of::<Segment>()
+    }
+
     /// Compiles a pattern. Every sequence of bytes is one.
     pub fn new(pattern: &[u8]) -> Self {
         let mut segments = vec![Vec::new()];

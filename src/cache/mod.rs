@@ -25,6 +25,7 @@ pub mod random;
 pub mod rules;
 pub mod state;
 pub mod stats;
+pub mod tables;
 pub mod units;
 
 pub use invalidation::judge::Judge;

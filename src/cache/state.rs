@@ -19,7 +19,7 @@ use super::lease::tombstones::Tombstones;
 use super::random::Random;
 use super::rules::Policies;
 use super::stats::Stats;
-use super::stats::health::Backlog;
+use super::stats::health::{Backlog, Guarded};
 use super::stats::live::Live;
 use super::stats::miss_reasons::MissReasons;
 use crate::config::Settings;
@@ -76,6 +76,8 @@ pub struct State {
     pub backlog: Backlog,
     /// What is loaded beside all this, to take its place.
     pub beside: Option<Box<Beside>>,
+    /// The guard that refused a fill last.
+    pub guarded: Option<Guarded>,
 }
 
 /// What belongs to a data set that is loaded beside the one that is served ([`State::begin_load_beside`]).
@@ -136,6 +138,7 @@ impl State {
             bus: Bus::new((seed >> 64) as u64),
             backlog: Backlog::default(),
             beside: None,
+            guarded: None,
         }
     }
 }

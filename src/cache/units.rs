@@ -112,6 +112,48 @@ pub fn parse_bytes(text: &[u8]) -> Result<u64, UnitError> {
     decimal.times(unit).filter(|&bytes| bytes <= i64::MAX as u64).ok_or(UnitError::BytesTooLarge)
 }
 
+/// A part of the server's memory: a fraction of it, or bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Share {
+    /// A fraction of `maxmemory`.
+    Fraction(f64),
+    /// So many bytes.
+    Bytes(u64),
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Share::Bytes(0)
+    }
+}
+
+impl Share {
+    /// In bytes, with this `maxmemory` (0: no limit); `None` when there is no limit.
+    pub fn of(self, memory: u64) -> Option<u64> {
+        let bytes = match self {
+            Share::Fraction(fraction) => (memory as f64 * fraction) as u64,
+            Share::Bytes(bytes) => bytes,
+        };
+        (bytes > 0).then_some(bytes)
+    }
+}
+
+/// A fraction with `%` or a point (`10%`, `0.1`), or a size in bytes.
+pub fn parse_share(text: &[u8]) -> Result<Share, UnitError> {
+    match text.iter().any(|byte| matches!(byte, b'%' | b'.')) {
+        true => parse_fraction(text).map(|part| if part > 0.0 { Share::Fraction(part) } else { Share::Bytes(0) }),
+        false => parse_bytes(text).map(Share::Bytes),
+    }
+}
+
+/// As [`parse_share`] reads it.
+pub fn format_share(share: Share) -> String {
+    match share {
+        Share::Fraction(fraction) => format_fraction(fraction),
+        Share::Bytes(bytes) => format_bytes(bytes),
+    }
+}
+
 /// A signed integer, as strict as the server's own commands: no `+`, no leading zero, no `-0`, no white space.
 pub fn parse_int(text: &[u8]) -> Result<i64, UnitError> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);

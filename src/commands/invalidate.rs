@@ -5,11 +5,12 @@ use smallvec::SmallVec;
 use super::args::{Args, Zero, is, once};
 use super::options;
 use super::spec::{Arg, Command, Flag, Keys, Kind, Run};
+use crate::cache::clock::Stamp;
 use crate::cache::cluster::bus::PassOn;
 use crate::cache::effects::Effect;
 use crate::cache::error::{Error, Word};
 use crate::cache::invalidation::mark::Hardness;
-use crate::cache::invalidation::messages::Invalidation;
+use crate::cache::invalidation::messages::{Invalidation, MarkMessage, encode};
 use crate::cache::invalidation::selector::Selector;
 use crate::cache::node::invalidate::TAG_KEY;
 use crate::cache::units::Limit;
@@ -64,7 +65,7 @@ pub(super) const COMMAND: Command = Command {
     details: "\
 From the moment it runs, no selected entry is fresh for anybody, and no load that began before is trusted: its fill replies STALE, even when only the fill names the tag. It acts on the selected database.
 Without SOFT the entries are dead at once. With SOFT they are stale and served within their windows, which count from now. Neither undoes the other. OVER, with SOFT, spreads the invalidation over that time (at most smartcache.max-over): each key stays fresh until its own offset, so that the origin sees a ramp of loads and not a peak.
-GUARD also distrusts loads that begin within that time after it, for origins that are read through lagging replicas (default: smartcache.guard; at most smartcache.max-guard). A SET without TOKEN or SINCE counts as loaded now and is stored all the same.
+GUARD also distrusts loads that begin within that time after it, for origins that are read through lagging replicas (default: smartcache.guard; at most smartcache.max-guard). GUARD 0 takes back guards that stand for the same selector, for prefixes that begin with a named one, and with ALL for everything in the database; so does a flush. A SET without TOKEN or SINCE counts as loaded now and is stored all the same.
 PREFIXES are literal, PATTERNS are globs as in KEYS. WAIT makes the caller wait until the sweep has freed the selected entries, but no longer than that time; MULTI, scripts and functions never wait.
 Plain strings carry no stamp and are not invalidated. Memory is freed in the background, with a keyspace event del and a tracking message for each key. Clients that track with BCAST are notified of smartcache:tag:TAG at once.
 TAGS needs write permission on the pseudo-key smartcache:tag:TAG for each tag, PREFIXES on all keys with that prefix where the server can check that. PATTERNS, ALL, and PREFIXES on other servers need it on all keys. Without it the reply is NOPERM.",
@@ -129,12 +130,21 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     if !cx.caller.is_authorized() {
         check_permission(cx, Right::Write, &selector)?;
     }
-    let stamp = cx.state.clock.stamp(cx.now);
+    let takes_back = guard_ms == Some(0);
     let guard_ms = guard_ms.unwrap_or(cx.state.settings.guard_ms());
-    let mut invalidation = Invalidation { selector, stamp, at_ms: cx.now.ms(), hardness, guard_ms };
+    let mut invalidation = Invalidation { selector, stamp: Stamp::default(), at_ms: cx.now.ms(), hardness, guard_ms };
     invalidation.bound_guard(&cx.state.settings);
     invalidation.bound_ramp(&cx.state.settings);
-    let done = invalidation.run(cx);
+    let folds = match cx.caller.is_authorized() {
+        true => Vec::new(),
+        false => invalidation.make_room(cx, |prefix| may_invalidate(cx, prefix))?,
+    };
+    invalidation.stamp = cx.state.clock.stamp(cx.now);
+    if takes_back && cx.state.take_back_guards(cx.caller.db, &invalidation.selector) {
+        let (selector, stamp) = (invalidation.selector.clone(), invalidation.stamp);
+        cx.effects.push(Effect::ReplicateMark(encode(&MarkMessage::TakeBackGuards { selector, stamp })));
+    }
+    let done = invalidation.clone().run_folded(cx, &folds);
     cx.pass_on(pass_on);
     let mut tally = cx.state.stats.at(cx.now);
     let count = tally.node();
@@ -145,7 +155,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
             let known = matches!(invalidation.selector, Selector::Tags(_) | Selector::All).then_some(done.hits);
             let scope = cx.state.scope(&invalidation.selector);
             let until_ms = cx.now.mono_ms().saturating_add(wait_ms);
-            let id = cx.state.sweep.wait(cx.caller.db, scope, done.walks, until_ms, known, stamp);
+            let id = cx.state.sweep.wait(cx.caller.db, scope, done.walks, until_ms, known, invalidation.stamp);
             cx.effects.push(Effect::Wait(id));
         }
         _ => cx.reply.int(done.hits as i64),
@@ -198,6 +208,12 @@ pub(super) fn check_permission(cx: &Cx<'_, '_>, right: Right, selector: &Selecto
             .map(|key| format!("{right} permission on the key {}", Word::from(&key[..]))),
     };
     lacking.map_or(Ok(()), |what| Err(Error::NoPermission(what)))
+}
+
+/// Whether the user may write every key with the prefix, as far as the server can tell.
+fn may_invalidate(cx: &Cx<'_, '_>, prefix: &[u8]) -> bool {
+    let all = || cx.server.may_all(Right::Write);
+    if prefix.is_empty() { all() } else { cx.server.may_prefix(Right::Write, prefix).unwrap_or_else(all) }
 }
 
 /// The names, without duplicates.

@@ -25,7 +25,7 @@ pub(super) const COMMAND: Command = Command {
         Arg::new("name", Kind::Text).or_none().repeated(),
     ],
     details: "\
-SmartCache writes it into the replication stream and the AOF: stamp, time, what is left of the guard, HARD or SOFT, OVER, and a selector: TAGS, PREFIXES, PATTERNS or ALL. Or SWEPT: a sweep that began at the stamp has visited every key. Or DROP: marks of prefixes or of patterns up to the stamp are dropped now; FORGET ALL: everything, as there are no entries; FORGOT: they were dropped before.
+SmartCache writes it into the replication stream and the AOF: stamp, time, what is left of the guard, HARD or SOFT, OVER, and a selector: TAGS, PREFIXES, PATTERNS or ALL. Or UNGUARD and a selector: guards are taken back; SWEPT: a sweep that began at the stamp has visited every key. Or DROP: marks of prefixes or of patterns up to the stamp are dropped now; FORGET ALL: everything, as there are no entries; FORGOT: they were dropped before.
 Refused from clients, which use SMARTCACHE.INVALIDATE.",
     replies: "OK",
     run: Some(Run::Plain(run)),

@@ -276,7 +276,7 @@ pub(super) fn read_limits(ctx: Ctx<'_>) {
     let limits = Limits { clients: clients.number(c"maxclients"), memory: memory.number(c"maxmemory") };
     MAX_MEMORY.store(limits.memory, Relaxed);
     EVICTS.store(memory.text(c"maxmemory_policy") != Some(c"noeviction"), Relaxed);
-    with_state(|state| state.limits = limits);
+    with_state(|state| state.set_limits(limits));
 }
 
 /// A section of `INFO`.

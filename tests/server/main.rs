@@ -22,6 +22,7 @@ mod examples;
 mod hostile;
 mod invalidation;
 mod keyspace;
+mod marks;
 mod memory;
 mod monitoring;
 mod pages;

@@ -14,10 +14,11 @@ use std::ops::Bound;
 use super::chunked::Chunked;
 use super::forgotten::{Bounds, Forgotten, Place};
 use super::mark::{Hardness, InvalidationMark, MarkTarget, Verdict};
-use super::record::{self, Record};
+use super::record::{self, Record, bytes_of_prefix};
 use super::tag_index::TagIndex;
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::entry::{EntryMut, EntryRef};
+use crate::cache::error::Word;
 use crate::cache::glob::{Glob, Prefilter};
 use crate::cache::ids::TagId;
 use crate::cache::lease::token::Token;
@@ -28,15 +29,13 @@ use crate::cache::lease::tombstones::LoadConflict;
 pub struct Limits {
     /// Marks of patterns: beyond it the oldest becomes a mark of the whole database.
     pub patterns: usize,
-    /// Marks of prefixes, likewise.
-    pub prefixes: usize,
     /// Postings of the tag index (`max-members`).
     pub postings: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { patterns: 1_024, prefixes: 100_000, postings: u64::MAX }
+        Limits { patterns: 1_024, postings: u64::MAX }
     }
 }
 
@@ -51,6 +50,7 @@ pub(super) struct Database {
     /// The records of tags that have soft marks or guards.
     tags: HashMap<TagId, Record>,
     pub(super) prefixes: BTreeMap<Box<[u8]>, Record>,
+    pub(super) prefix_bytes: usize,
     pub(super) patterns: Vec<(Glob, Record)>,
     /// The newest stamp among prefixes and patterns.
     newest_by_name: u64,
@@ -120,7 +120,7 @@ impl Database {
     pub(super) fn verdict_by_name(&self, name: &[u8], stamp: u64, now: Now) -> Verdict {
         let mut verdict = Verdict::Untouched;
         if stamp <= self.newest_by_name {
-            self.for_each_match(name, |record| verdict = verdict.or_stricter(record.verdict(stamp, name, now)));
+            self.for_each_match(name, |_, record| verdict = verdict.or_stricter(record.verdict(stamp, name, now)));
         }
         verdict
     }
@@ -159,7 +159,7 @@ impl Database {
             }
             add(forgotten.conflict_of_tag(self.place, tag.as_ref(), token));
         }
-        self.for_each_match(name, |record| add(record.conflict(name, token, now)));
+        self.for_each_match(name, |_, record| add(record.conflict(name, token, now)));
         add(forgotten.conflict_of_key(self.place, name, token));
         conflict
     }
@@ -191,7 +191,7 @@ impl Database {
     }
 
     /// Visits the records of the prefixes and patterns that match a name.
-    fn for_each_match(&self, name: &[u8], mut visit: impl FnMut(&Record)) {
+    fn for_each_match(&self, name: &[u8], mut visit: impl FnMut(MarkTarget<'_>, &Record)) {
         // A search for the predecessor finds the last prefix that sorts before the name. Every other match is no longer
         // than what the two have in common, so the search goes on with that.
         let mut rest = name;
@@ -203,7 +203,7 @@ impl Database {
             };
             let common = prefix.iter().zip(rest).take_while(|(a, b)| a == b).count();
             if common == prefix.len() {
-                visit(record);
+                visit(MarkTarget::Prefix(prefix), record);
                 match common.checked_sub(1) {
                     Some(shorter) => rest = &rest[..shorter],
                     None => break,
@@ -215,7 +215,8 @@ impl Database {
         if !self.patterns.is_empty() {
             let prefilter = Prefilter::of(name);
             let fits = |glob: &Glob| prefilter.has(glob.needs()) && glob.matches(name);
-            self.patterns.iter().filter(|(glob, _)| fits(glob)).for_each(|(_, record)| visit(record));
+            let matching = self.patterns.iter().filter(|(glob, _)| fits(glob));
+            matching.for_each(|(glob, record)| visit(MarkTarget::Pattern(glob.pattern()), record));
         }
     }
 
@@ -235,21 +236,27 @@ impl Database {
                     self.tag_index.restart_count(tag, stamp);
                 }
             }
-            MarkTarget::Prefix(prefix) => match self.prefixes.get_mut(prefix) {
-                Some(record) => record.add(mark),
-                None => _ = self.prefixes.insert(prefix.into(), Record::new(mark)),
-            },
+            MarkTarget::Prefix(prefix) => {
+                match self.prefixes.get_mut(prefix) {
+                    Some(record) => record.add(mark),
+                    None => {
+                        self.prefixes.insert(prefix.into(), Record::new(mark));
+                        self.prefix_bytes += bytes_of_prefix(prefix);
+                    }
+                }
+                self.absorb_some(prefix);
+            }
             MarkTarget::Pattern(pattern) => {
                 match self.patterns.iter_mut().find(|(glob, _)| glob.pattern() == pattern) {
                     Some((_, record)) => record.add(mark),
                     None => self.patterns.push((Glob::new(pattern), Record::new(mark))),
                 }
+                self.enforce_limits(limits);
             }
         }
         if matches!(target, MarkTarget::Prefix(_) | MarkTarget::Pattern(_)) {
             self.newest_by_name = self.newest_by_name.max(stamp);
             self.newest_looked_at = self.newest_looked_at.max(stamp);
-            self.enforce_limits(limits);
         }
     }
 
@@ -266,6 +273,58 @@ impl Database {
             *newest = record.newest();
         }
         self.newest_of_tags = self.newest_of_tags.max(*newest);
+    }
+
+    /// Takes the guards of a target back, and of all that it covers; false when there were none. `guards` is the number
+    /// of this database among the guards of forgotten names from now on, if all are taken back.
+    pub(super) fn take_back_guards(&mut self, target: MarkTarget<'_>, guards: u64) -> bool {
+        let each = |had: bool, record: &mut Record| record.take_back_guards() || had;
+        match target {
+            MarkTarget::All => {
+                self.place.guards = guards;
+                let patterns = self.patterns.iter_mut().map(|(_, record)| record);
+                let but_all = self.tags.values_mut().chain(self.prefixes.values_mut()).chain(patterns);
+                but_all.fold(self.all.take_back_guards(), each)
+            }
+            MarkTarget::Tag(tag) => self.tags.get_mut(&tag).is_some_and(Record::take_back_guards),
+            MarkTarget::Prefix(prefix) => {
+                let range = self.prefixes.range_mut::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
+                let beneath = range.take_while(|(other, _)| other.starts_with(prefix));
+                beneath.map(|(_, record)| record).fold(false, each)
+            }
+            MarkTarget::Pattern(pattern) => {
+                let same = self.patterns.iter_mut().filter(|(glob, _)| glob.pattern() == pattern);
+                same.map(|(_, record)| record).fold(false, each)
+            }
+        }
+    }
+
+    /// The longest guard within which a load began, of an entry with these tags, to be stored under `name`: what it is
+    /// of, and its end in milliseconds of the monotonic clock.
+    pub(super) fn guard_over<'n>(
+        &self,
+        name: &[u8],
+        tags: impl Iterator<Item = (&'n [u8], Option<TagId>)>,
+        token: Token,
+    ) -> Option<(String, u64)> {
+        let mut longest = (String::new(), token.mono_ms);
+        let mut add = |what: &dyn Fn() -> String, record: &Record| {
+            if record.guard() > longest.1 {
+                longest = (what(), record.guard());
+            }
+        };
+        add(&|| "ALL".into(), &self.all);
+        for (tag, id) in tags {
+            if let Some(record) = id.and_then(|id| self.tags.get(&id)) {
+                add(&|| format!("TAGS 1 {}", Word::from(tag)), record);
+            }
+        }
+        self.for_each_match(name, |target, record| match target {
+            MarkTarget::Prefix(prefix) => add(&|| format!("PREFIXES 1 {}", Word::from(prefix)), record),
+            MarkTarget::Pattern(pattern) => add(&|| format!("PATTERNS 1 {}", Word::from(pattern)), record),
+            MarkTarget::All | MarkTarget::Tag(_) => {}
+        });
+        (!longest.0.is_empty()).then_some(longest)
     }
 
     pub(super) fn index_entry(&mut self, name: &[u8], entry: &mut EntryMut<'_>, limits: Limits) {
@@ -305,8 +364,9 @@ impl Database {
         self.hit_entries = (self.hit_entries + entries).min(self.entries);
     }
 
-    /// The database is empty now. Gives the tag index, to be freed later.
-    pub(super) fn flush(&mut self) -> TagIndex {
+    /// The database is empty now, and guards are taken back. Gives the tag index, to be freed later.
+    pub(super) fn flush(&mut self, guards: u64) -> TagIndex {
+        self.take_back_guards(MarkTarget::All, guards);
         (self.entries, self.hit_entries, self.newest_entry) = (0, 0, 0);
         self.swept = self.swept.max(self.newest_by_name);
         self.astray = None;
@@ -357,6 +417,7 @@ impl Database {
         let mut newest = 0;
         for prefix in goes {
             let Some(record) = self.prefixes.remove(&prefix) else { continue };
+            self.prefix_bytes -= bytes_of_prefix(&prefix);
             forgotten.add_prefix(self.place, &prefix, &record);
             newest = newest.max(record.newest());
         }
@@ -447,35 +508,23 @@ impl Database {
     /// The bytes of marks and tag index, without what the allocator adds.
     pub(super) fn bytes(&self) -> usize {
         let records = self.tags.capacity() * (size_of::<TagId>() + size_of::<Record>());
-        let prefixes: usize = self.prefixes.keys().map(|prefix| prefix.len()).sum();
-        let patterns: usize = self.patterns.iter().map(|(glob, _)| 2 * glob.pattern().len()).sum();
-        let by_name = (self.prefixes.len() + self.patterns.len()) * (size_of::<Record>() + size_of::<Glob>());
-        records + prefixes + patterns + by_name + self.tag_index.bytes() + self.newest_by_tag.bytes()
+        records + self.mark_bytes() + self.tag_index.bytes() + self.newest_by_tag.bytes()
     }
 
-    /// While there are too many patterns or prefixes, merges the oldest into the record of `ALL`: hard stays hard.
+    /// The bytes of prefixes and patterns.
+    pub(super) fn mark_bytes(&self) -> usize {
+        let patterns: usize = self.patterns.iter().map(|(glob, _)| glob.bytes()).sum();
+        self.prefix_bytes + patterns + self.patterns.len() * size_of::<(Glob, Record)>()
+    }
+
+    /// While there are too many patterns, merges the oldest into the record of `ALL`: hard stays hard. (Whoever
+    /// invalidates by pattern may write all keys.)
     fn enforce_limits(&mut self, limits: Limits) {
         while self.patterns.len() > limits.patterns {
             let oldest = self.patterns.iter().enumerate().min_by_key(|(_, (_, record))| record.newest());
             let Some((at, _)) = oldest else { break };
             let (_, record) = self.patterns.remove(at);
             self.merge_into_all(&record);
-        }
-        if self.prefixes.len() > limits.prefixes {
-            // A tenth at once, since each search for the oldest looks at all of them.
-            let mut stamps: Vec<u64> = self.prefixes.values().map(Record::newest).collect();
-            let nth = stamps.len() - 1 - limits.prefixes + limits.prefixes / 10;
-            let (_, bound, _) = stamps.select_nth_unstable(nth);
-            let bound = *bound;
-            let mut old = Vec::new();
-            self.prefixes.retain(|_, record| {
-                let stays = record.newest() > bound;
-                if !stays {
-                    old.push(std::mem::take(record));
-                }
-                stays
-            });
-            old.iter().for_each(|record| self.merge_into_all(record));
         }
     }
 
@@ -504,7 +553,7 @@ mod tests {
                 database.add(MarkTarget::Prefix(prefix), mark, Limits::default());
             }
             let mut found = Vec::new();
-            database.for_each_match(&name, |record| found.push(record.newest()));
+            database.for_each_match(&name, |_, record| found.push(record.newest()));
             found.sort_unstable();
             let expected: Vec<u64> =
                 (1..).zip(&prefixes).filter(|(_, prefix)| name.starts_with(prefix)).map(|(stamp, _)| stamp).collect();

@@ -26,14 +26,13 @@ use super::record::Record;
 use crate::cache::clock::Stamp;
 use crate::cache::lease::token::Token;
 use crate::cache::lease::tombstones::LoadConflict;
-
-/// Slots of a table without a limit of memory: 2 MB.
-const SLOTS: usize = 1 << 18;
+use crate::cache::tables::slots_for;
 
 /// The tables of one node.
 pub(super) struct Forgotten {
     /// Keeps clients from choosing which names share a slot.
     key: [u8; 16],
+    /// Of a table that is allocated from now on.
     slots: usize,
     tags: Names,
     prefixes: Names,
@@ -89,11 +88,15 @@ impl Forgotten {
     pub(super) fn new(key: [u8; 16]) -> Self {
         Forgotten {
             key,
-            slots: SLOTS,
+            slots: slots_for(0),
             tags: Names::default(),
             prefixes: Names::default(),
             prefix_lengths: BTreeSet::new(),
         }
+    }
+
+    pub(super) fn set_slots(&mut self, slots: usize) {
+        self.slots = slots;
     }
 
     pub(super) fn add_tag(&mut self, place: Place, name: &[u8], record: &Record) {

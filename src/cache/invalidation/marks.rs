@@ -32,10 +32,11 @@
 //! method calls back into the host.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use super::database::{Database, Limits};
+use super::fold::{Fold, Lack, Room};
 use super::forgotten::{Forgotten, Place};
 use super::mark::{InvalidationMark, MarkTarget, Verdict};
 use super::record::Record;
@@ -55,6 +56,9 @@ pub struct MarkCursor {
     prefix: Option<Box<[u8]>>,
 }
 
+/// What a tag takes beside its name that got an id only to have a mark, with the allocator's part.
+const BYTES_WITHOUT_ENTRY: usize = 300;
+
 /// The invalidation marks and tag indexes of one node.
 pub struct Invalidations {
     summaries: StampSummaries,
@@ -63,6 +67,9 @@ pub struct Invalidations {
     forgotten: RefCell<Forgotten>,
     /// The last number that a database has there.
     last_place: Cell<u64>,
+    /// Tags that got an id only to have a mark, and their bytes.
+    without_entry: RefCell<HashMap<TagId, usize>>,
+    without_entry_bytes: Cell<usize>,
     /// Stamps have restarted in this life: an entry may have a later stamp than the clock will reach for long.
     stamps_restarted: Cell<bool>,
     databases: RefCell<BTreeMap<i32, Box<Database>>>,
@@ -81,6 +88,8 @@ impl Invalidations {
             limits: Cell::default(),
             forgotten: RefCell::new(Forgotten::new(key)),
             last_place: Cell::new(0),
+            without_entry: RefCell::default(),
+            without_entry_bytes: Cell::new(0),
             stamps_restarted: Cell::new(false),
             databases: RefCell::default(),
             deferred_frees: RefCell::default(),
@@ -171,6 +180,25 @@ impl Invalidations {
         let limits = self.limits.get();
         self.update(db, |database| database.add(target, mark, limits));
         self.summaries.add(db, target, mark.stamp);
+    }
+
+    /// Takes the guards of a target back, and of all that it covers: loads that begin, or have begun, are trusted again
+    /// unless they are older than a mark. False when there were none.
+    pub fn take_back_guards(&self, db: i32, target: MarkTarget<'_>) -> bool {
+        let guards = self.next_place();
+        self.update(db, |database| database.take_back_guards(target, guards))
+    }
+
+    /// The longest guard within which a load began: what it is of, in the words of `INVALIDATE`, and its end in
+    /// milliseconds of the monotonic clock.
+    pub fn guard_over<'n>(
+        &self,
+        db: i32,
+        name: &[u8],
+        tags: impl Iterator<Item = (&'n [u8], Option<TagId>)>,
+        token: Token,
+    ) -> Option<(String, u64)> {
+        self.read(db, None, |database| database.guard_over(name, tags, token))
     }
 
     /// Visits every mark. A record of several marks is visited once for each.
@@ -274,7 +302,52 @@ impl Invalidations {
             self.defer_frees(database);
             database.forget_tag(tag, name, &mut forgotten);
         }
+        let freed = self.without_entry.borrow_mut().remove(&tag).unwrap_or(0);
+        self.without_entry_bytes.set(self.without_entry_bytes.get() - freed);
         true
+    }
+
+    /// Records that a tag has got an id only to have a mark: no entry carries it.
+    pub fn add_tag_without_entry(&self, tag: TagId, name: &[u8]) {
+        let bytes = Self::bytes_without_entry(name);
+        if self.without_entry.borrow_mut().insert(tag, bytes).is_none() {
+            self.without_entry_bytes.set(self.without_entry_bytes.get() + bytes);
+        }
+    }
+
+    /// The bytes that such a tag takes: its name and id, the mark, and its place here.
+    pub fn bytes_without_entry(name: &[u8]) -> usize {
+        BYTES_WITHOUT_ENTRY + name.len()
+    }
+
+    /// The bytes of marks that no entry accounts for.
+    pub fn mark_bytes(&self) -> u64 {
+        let by_name: usize = self.databases.borrow().values().map(|database| database.mark_bytes()).sum();
+        (by_name + self.without_entry_bytes.get()) as u64
+    }
+
+    /// The folds that make room for marks of these prefixes, of which there may be `count` in the database, and
+    /// `bytes` with all that [`mark_bytes`](Self::mark_bytes) counts. `may` says whether the caller may invalidate a
+    /// prefix. An error says what is lacking where that makes no room.
+    pub fn plan_folds(
+        &self,
+        db: i32,
+        names: &[&[u8]],
+        mark: InvalidationMark,
+        (count, bytes): (usize, Option<u64>),
+        may: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<Fold>, Lack> {
+        let all = self.mark_bytes();
+        self.update(db, |database| {
+            let others = all - database.prefix_bytes as u64;
+            let bytes = bytes.map_or(usize::MAX, |bytes| bytes.saturating_sub(others) as usize);
+            database.plan_folds(names, mark, Room { count, bytes }, may)
+        })
+    }
+
+    /// Removes the marks that the one of a prefix replaces.
+    pub fn absorb(&self, db: i32, prefix: &[u8]) {
+        self.update(db, |database| database.absorb_folded(prefix));
     }
 
     /// The mark of a tag that no entry carries, and that gets no id: it is forgotten at once.
@@ -501,11 +574,12 @@ impl Invalidations {
         });
     }
 
-    /// Empties the tag index and counts of a database, or of all, after a flush. Marks stay, for entries that arrive.
+    /// Empties the tag index and counts of a database, or of all, after a flush, and takes guards back. Marks stay, for
+    /// entries that arrive.
     pub fn flushed(&self, db: Option<i32>) {
         for (at, database) in self.databases.borrow_mut().iter_mut() {
             if db.is_none_or(|db| db == *at) {
-                self.deferred_frees.borrow_mut().push(database.flush());
+                self.deferred_frees.borrow_mut().push(database.flush(self.next_place()));
             }
         }
     }
@@ -538,6 +612,8 @@ impl Invalidations {
 
     fn clear_databases(&self) {
         self.summaries.clear();
+        self.without_entry.take();
+        self.without_entry_bytes.set(0);
         self.stamps_restarted.set(false); // loading makes entries dead whose stamps are not believable
         let old = std::mem::take(&mut *self.databases.borrow_mut());
         self.deferred_frees.borrow_mut().extend(old.into_values().map(|database| database.tag_index));
@@ -550,6 +626,8 @@ impl Invalidations {
         self.databases.swap(&loaded.databases);
         self.forgotten.swap(&loaded.forgotten);
         self.last_place.set(loaded.last_place.get());
+        self.without_entry.swap(&loaded.without_entry);
+        self.without_entry_bytes.set(loaded.without_entry_bytes.get());
         self.dead_on_arrival.swap(&loaded.dead_on_arrival);
         self.stamps_restarted.set(loaded.stamps_restarted.get());
         self.deferred_frees.borrow_mut().append(&mut loaded.deferred_frees.borrow_mut());
@@ -571,6 +649,11 @@ impl Invalidations {
     /// Sets how much is kept.
     pub fn set_limits(&self, limits: Limits) {
         self.limits.set(limits);
+    }
+
+    /// Sets the size of tables that are allocated from now on.
+    pub fn set_table_slots(&self, slots: usize) {
+        self.forgotten.borrow_mut().set_slots(slots);
     }
 
     /// Frees the room of tag ids from this one on, none of which is in use.
@@ -621,10 +704,15 @@ impl Invalidations {
         }
     }
 
+    /// A number for a database in the tables of what is forgotten.
+    fn next_place(&self) -> u64 {
+        self.last_place.set(self.last_place.get() + 1);
+        self.last_place.get()
+    }
+
     fn update<R>(&self, db: i32, update: impl FnOnce(&mut Database) -> R) -> R {
         let new = || {
-            let number = self.last_place.get() + 1;
-            self.last_place.set(number);
+            let number = self.next_place();
             Box::new(Database::new(Place { stamps: number, guards: number }))
         };
         update(self.databases.borrow_mut().entry(db).or_insert_with(new))

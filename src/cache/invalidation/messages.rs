@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  stamp  time  guard  HARD │ SOFT  ramp  TAGS │ PREFIXES │ PATTERNS │ ALL  names …    an invalidation
+//!  stamp  0     0      UNGUARD      0     TAGS │ PREFIXES │ PATTERNS │ ALL  names …    guards are taken back
 //!  stamp  0     0      SWEPT        0     ALL                                          a sweep has ended
 //!  stamp  0     0      DROP         0     PREFIXES │ PATTERNS                          forget marks now
 //!  stamp  0     0      FORGET       0     PREFIXES                                     both of them, in old files
@@ -49,6 +50,13 @@ pub struct InvalidationOutcome {
 pub enum MarkMessage<'w> {
     /// An invalidation.
     Invalidation(Invalidation<'w>),
+    /// Guards of this selector, and of all that it covers, are taken back.
+    TakeBackGuards {
+        /// What they are of.
+        selector: Selector<'w>,
+        /// When it happened, in the order of events.
+        stamp: Stamp,
+    },
     /// A walk over all keys has ended, which began at this stamp.
     Swept(Stamp),
     /// Marks up to this stamp were forgotten earlier.
@@ -96,6 +104,11 @@ pub fn encode(message: &MarkMessage<'_>) -> Vec<Vec<u8>> {
         },
         MarkMessage::ForgetAll(stamp) => bare(stamp, "FORGET", "ALL"),
         MarkMessage::Forgotten { stamp, of_tags } => bare(stamp, "FORGOT", if *of_tags { "TAGS" } else { "PREFIXES" }),
+        MarkMessage::TakeBackGuards { selector, stamp } => {
+            let (keyword, names) = selector.to_words();
+            let words = bare(stamp, "UNGUARD", keyword);
+            words.into_iter().chain(names.iter().map(|name| name.to_vec())).collect()
+        }
         MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, hardness, guard_ms }) => {
             let (kind, over_ms) = match hardness {
                 Hardness::Hard => ("HARD", 0),
@@ -131,6 +144,7 @@ pub fn decode<'w>(words: &[&'w [u8]]) -> Result<MarkMessage<'w>, Error> {
     let hardness = match kind {
         b"HARD" => Hardness::Hard,
         b"SOFT" => Hardness::Soft { over_ms },
+        b"UNGUARD" => Hardness::Hard,
         b"SWEPT" if empty => return Ok(MarkMessage::Swept(stamp)),
         b"FORGET" if empty && selector == b"ALL" => return Ok(MarkMessage::ForgetAll(stamp)),
         b"FORGET" if empty => return Ok(MarkMessage::Forget { stamp, of: Forget::Both }),
@@ -150,5 +164,8 @@ pub fn decode<'w>(words: &[&'w [u8]]) -> Result<MarkMessage<'w>, Error> {
         b"ALL" if empty => Selector::All,
         _ => return Err(Error::syntax(selector)),
     };
+    if kind == b"UNGUARD" {
+        return Ok(MarkMessage::TakeBackGuards { selector, stamp });
+    }
     Ok(MarkMessage::Invalidation(Invalidation { selector, stamp, at_ms, hardness, guard_ms }))
 }

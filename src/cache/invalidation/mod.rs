@@ -7,6 +7,7 @@
 
 mod chunked;
 pub mod database;
+pub mod fold;
 mod forgotten;
 mod hash;
 pub mod judge;

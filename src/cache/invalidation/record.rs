@@ -25,6 +25,14 @@ const KEPT_MS: u64 = 60_000;
 /// Soft marks kept in one record.
 const MAX_SOFTS: usize = 8;
 
+/// What a mark of a prefix takes beside its text: its record, and its share of the sorted map and of the allocator.
+const PREFIX_BYTES: usize = 136;
+
+/// The bytes that a mark of a prefix takes.
+pub(super) fn bytes_of_prefix(prefix: &[u8]) -> usize {
+    PREFIX_BYTES + prefix.len()
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Record {
     hard: u64,
@@ -72,6 +80,13 @@ impl Record {
         self.hard_guard.max(self.soft_guard)
     }
 
+    /// Takes the guards back; false when there were none.
+    pub(super) fn take_back_guards(&mut self) -> bool {
+        let had = self.guard() > 0;
+        (self.hard_guard, self.soft_guard) = (0, 0);
+        had
+    }
+
     pub(super) fn add(&mut self, mark: InvalidationMark) {
         let stamp = mark.stamp.0;
         match mark.hardness {
@@ -102,6 +117,18 @@ impl Record {
                 (later.at_ms, later.over_ms) = (later.at_ms.min(earlier.at_ms), 0);
             }
         }
+    }
+
+    /// Whether it is as strict as another record, for every entry and every load.
+    pub(super) fn covers(&self, other: &Record) -> bool {
+        let covers_soft = |soft: &Soft| {
+            soft.stamp <= self.hard
+                || self.softs.iter().any(|own| own.over_ms == 0 && own.at_ms <= soft.at_ms && soft.stamp <= own.stamp)
+        };
+        other.hard <= self.hard
+            && other.softs.iter().all(covers_soft)
+            && other.hard_guard <= self.hard_guard
+            && other.soft_guard <= self.guard()
     }
 
     pub(super) fn verdict(&self, stamp: u64, name: &[u8], now: Now) -> Verdict {

@@ -87,6 +87,11 @@ impl FlushEpochs {
         }
     }
 
+    /// Guards of a database, or of all, are taken back.
+    pub fn take_back_guards(&mut self, db: Option<i32>) {
+        self.guards.retain(|of, _| db.is_some_and(|db| db != *of));
+    }
+
     /// Earlier stamps have lost their meaning: one epoch for all databases.
     pub fn reset(&mut self, stamp: Stamp) {
         (self.all, self.by_db) = (stamp, BTreeMap::new());

@@ -5,7 +5,7 @@
 //! name:
 //!
 //! ```text
-//!  slot = SipHash(key) mod 2¹⁸
+//!  slot = SipHash(key) mod n      n by the server's memory, at most 2¹⁸: 2 MB a table
 //!
 //!  deleted[slot]   the last SMARTCACHE.DEL, a native DEL …     a load begun before: STALE, dropped
 //!  staled[slot]    the last SMARTCACHE.STALE                    a load begun before: STALE, kept as a stale copy
@@ -23,15 +23,13 @@
 //! A table is allocated with its first tombstone, and none is recorded before the first token or stamp is given out.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use siphasher::sip::SipHasher13;
 
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::lease::token::Token;
-
-/// Slots of each table: 2 MB.
-const SLOTS: usize = 1 << 18;
+use crate::cache::tables::slots_for;
 
 /// Moments by slot; 0 is never.
 type Table = OnceLock<Box<[AtomicU64]>>;
@@ -40,7 +38,8 @@ type Table = OnceLock<Box<[AtomicU64]>>;
 /// the state: hence atomics, which never contend.
 pub struct Tombstones {
     key: [u8; 16],
-    slots: usize,
+    /// Of a table that is allocated from now on: a power of two.
+    slots: AtomicUsize,
     loads_began: AtomicBool,
     /// A load has begun since [`no_news`](Self::no_news).
     news: AtomicBool,
@@ -105,7 +104,7 @@ impl LoadConflict {
 impl Tombstones {
     /// Empty. The secret key of the hash keeps clients from choosing which keys share a slot.
     pub fn new(key: [u8; 16]) -> Self {
-        Self::with_slots(key, SLOTS)
+        Self::with_slots(key, slots_for(0))
     }
 
     /// The same with tables of another size, a power of two.
@@ -113,7 +112,7 @@ impl Tombstones {
         assert!(slots.is_power_of_two());
         Tombstones {
             key,
-            slots,
+            slots: AtomicUsize::new(slots),
             loads_began: AtomicBool::new(false),
             news: AtomicBool::new(false),
             deleted: Moments::default(),
@@ -125,13 +124,18 @@ impl Tombstones {
         }
     }
 
+    /// Sets the size of tables that are allocated from now on, a power of two.
+    pub fn set_slots(&self, slots: usize) {
+        self.slots.store(slots, Relaxed);
+    }
+
     /// A token for a key is given out, or a stamp for any (`None`): from now on loads may be in flight.
     pub fn load_begins(&self, key: Option<&[u8]>, now: Now) {
         self.loads_began.store(true, Relaxed);
         self.news.store(true, Relaxed);
         self.last_ms.store(now.mono_ms(), Relaxed);
         match key {
-            Some(key) => self.raise(&self.begun, self.slot(key), now.mono_ms()),
+            Some(key) => self.raise(&self.begun, self.hash(key), now.mono_ms()),
             None => self.stamped_ms.store(now.mono_ms(), Relaxed),
         }
     }
@@ -154,7 +158,7 @@ impl Tombstones {
     /// Whether a load of the key that began within the last `within_ms` may be in flight.
     pub fn awaits(&self, key: &[u8], now: Now, within_ms: u64) -> bool {
         let lately = |at: u64| at > 0 && now.mono_ms().saturating_sub(at) <= within_ms;
-        self.matter() && (lately(self.stamped_ms.load(Relaxed)) || lately(read(&self.begun, self.slot(key))))
+        self.matter() && (lately(self.stamped_ms.load(Relaxed)) || lately(read(&self.begun, self.hash(key))))
     }
 
     /// Whether loads may be in flight, so that tombstones are needed.
@@ -165,23 +169,30 @@ impl Tombstones {
     /// Records a tombstone: loads of the key that began before `stamp`, or begin within `guard_ms` from now, are not
     /// trusted.
     pub fn record(&self, kind: TombstoneKind, key: &[u8], stamp: Stamp, guard_ms: u64, now: Now) {
-        let (slot, moments) = (self.slot(key), self.moments(kind));
-        self.raise(&moments.stamps, slot, stamp.0);
+        let (hash, moments) = (self.hash(key), self.moments(kind));
+        self.raise(&moments.stamps, hash, stamp.0);
         if guard_ms > 0 {
-            self.raise(&moments.guards, slot, now.mono_ms().saturating_add(guard_ms));
+            self.raise(&moments.guards, hash, now.mono_ms().saturating_add(guard_ms));
         }
     }
 
     /// An entry with this stamp has left its key, for whatever reason: what was loaded before it must not be stored.
     pub fn gone(&self, key: &[u8], stamp: Stamp) {
         if self.matter() {
-            self.raise(&self.gone, self.slot(key), stamp.0);
+            self.raise(&self.gone, self.hash(key), stamp.0);
         }
     }
 
     /// The stamp of the newest entry that has left this key, or one that shares its slot.
     pub fn newest_gone(&self, key: &[u8]) -> Stamp {
-        Stamp(read(&self.gone, self.slot(key)))
+        Stamp(read(&self.gone, self.hash(key)))
+    }
+
+    /// Everything was flushed: loads that begin now are trusted, whatever was deleted before.
+    pub fn take_back_guards(&self) {
+        for guards in [&self.deleted.guards, &self.staled.guards].into_iter().filter_map(|table| table.get()) {
+            guards.iter().for_each(|guard| guard.store(0, Relaxed));
+        }
     }
 
     /// Earlier stamps have lost their meaning; the flush epoch distrusts all earlier loads.
@@ -195,11 +206,11 @@ impl Tombstones {
     /// Why this load of the key is not to be trusted; `None` when it is. With its lease still out (`leased`) only
     /// guards count: whatever deletes or overwrites a key ends its lease.
     pub fn of(&self, token: Token, key: &[u8], leased: bool) -> Option<LoadConflict> {
-        let slot = self.slot(key);
+        let hash = self.hash(key);
         let marked = |moments: &Moments| {
-            let stamp = read(&moments.stamps, slot);
+            let stamp = read(&moments.stamps, hash);
             let since = !leased && token.stamp.0 <= stamp;
-            (since || token.mono_ms < read(&moments.guards, slot)).then_some(Stamp(stamp))
+            (since || token.mono_ms < read(&moments.guards, hash)).then_some(Stamp(stamp))
         };
         match marked(&self.deleted) {
             Some(_) => Some(LoadConflict::Dead),
@@ -214,19 +225,20 @@ impl Tombstones {
         }
     }
 
-    fn slot(&self, key: &[u8]) -> usize {
-        SipHasher13::new_with_key(&self.key).hash(key) as usize & (self.slots - 1)
+    fn hash(&self, key: &[u8]) -> usize {
+        SipHasher13::new_with_key(&self.key).hash(key) as usize
     }
 
     /// Moments only move forward.
-    fn raise(&self, table: &Table, slot: usize, moment: u64) {
-        let table = table.get_or_init(|| (0..self.slots).map(|_| AtomicU64::new(0)).collect());
-        table[slot].fetch_max(moment, Relaxed);
+    fn raise(&self, table: &Table, hash: usize, moment: u64) {
+        let slots = || (0..self.slots.load(Relaxed)).map(|_| AtomicU64::new(0)).collect::<Box<[_]>>();
+        let table = table.get_or_init(slots);
+        table[hash & (table.len() - 1)].fetch_max(moment, Relaxed);
     }
 }
 
-fn read(table: &Table, slot: usize) -> u64 {
-    table.get().map_or(0, |table| table[slot].load(Relaxed))
+fn read(table: &Table, hash: usize) -> u64 {
+    table.get().map_or(0, |table| table[hash & (table.len() - 1)].load(Relaxed))
 }
 
 #[cfg(test)]

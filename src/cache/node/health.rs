@@ -34,6 +34,9 @@ impl State {
             refused_user: self.leases.refused_user.as_deref(),
             panics: all.panics,
             backlog: self.backlog.growth(now),
+            guarded: self.guarded.as_ref().filter(|guarded| guarded.until_ms > now.mono_ms()),
+            mark_bytes: (self.invalidations.mark_bytes(), self.marks_limit().unwrap_or(0)),
+            mono_ms: now.mono_ms(),
             uptime_ms: stats.uptime_ms(now),
         };
         let evicted = stats.recent(Window::Minute, now).keys_evicted;

@@ -8,9 +8,12 @@ use smallvec::SmallVec;
 use crate::cache::clock::Now;
 use crate::cache::effects::Effect;
 use crate::cache::entry::Freshness;
+use crate::cache::error::{Error, Word};
 use crate::cache::glob::Glob;
 use crate::cache::ids::TagId;
+use crate::cache::invalidation::fold::{Fold, Lack};
 use crate::cache::invalidation::mark::{Hardness, InvalidationMark, MarkTarget, Verdict};
+use crate::cache::invalidation::marks::Invalidations;
 use crate::cache::invalidation::messages::{Invalidation, InvalidationOutcome, MarkMessage, encode};
 use crate::cache::invalidation::selector::{Scope, Selector};
 use crate::cache::invalidation::sweep::Walk;
@@ -56,10 +59,14 @@ impl Invalidation<'_> {
         }
     }
 
+    fn mark(&self, now: Now) -> InvalidationMark {
+        let guard_ms = if self.guard_ms == 0 { 0 } else { now.mono_ms().saturating_add(self.guard_ms) };
+        InvalidationMark { stamp: self.stamp, at_ms: self.at_ms, hardness: self.hardness, guard_ms }
+    }
+
     /// Adds the marks, without anything else that an invalidation does.
     pub(super) fn add_marks(&self, state: &mut State, db: i32, now: Now) {
-        let guard_ms = if self.guard_ms == 0 { 0 } else { now.mono_ms().saturating_add(self.guard_ms) };
-        let mark = InvalidationMark { stamp: self.stamp, at_ms: self.at_ms, hardness: self.hardness, guard_ms };
+        let mark = self.mark(now);
         match &self.selector {
             Selector::All => state.invalidations.add(db, MarkTarget::All, mark),
             Selector::Prefixes(names) => {
@@ -80,14 +87,90 @@ impl Invalidation<'_> {
     }
 
     /// The id of a tag that is to have a mark. A tag without an id is on no entry, and gets one only for what a table
-    /// cannot keep: a ramp, and a guard that this node would not know after a restart. (It then trusts no load that
-    /// begins within `smartcache.guard`.)
+    /// cannot keep: a guard that this node would not know after a restart, and a ramp if there is room.
     fn tag_to_mark(&self, state: &mut State, name: &[u8]) -> Option<TagId> {
-        let has_ramp = matches!(self.hardness, Hardness::Soft { over_ms } if over_ms > 0);
-        match state.tags.known(name) {
-            None if has_ramp || self.guard_ms > state.settings.guard_ms() => state.tags.intern_unlimited(name),
-            known => known,
+        let known = state.tags.known(name);
+        let ramp = matches!(self.hardness, Hardness::Soft { over_ms } if over_ms > 0);
+        if known.is_some() || !(self.has_long_guard(state) || ramp && state.has_room_for_marks(0)) {
+            return known;
         }
+        let id = state.tags.intern_unlimited(name)?;
+        state.invalidations.add_tag_without_entry(id, name);
+        Some(id)
+    }
+
+    /// Whether its guard is longer than `smartcache.guard`: within that, no load is trusted that begins after a start.
+    fn has_long_guard(&self, state: &State) -> bool {
+        self.guard_ms > state.settings.guard_ms()
+    }
+
+    /// Refuses an invalidation, before it has a stamp, whose marks would find no room: nothing has changed then. Else
+    /// gives the prefixes, if any, that take the place of longer ones, with the marks they get: those are to be run
+    /// first. `may` says whether the caller may invalidate a prefix.
+    pub fn make_room(&self, cx: &Cx<'_, '_>, may: impl Fn(&[u8]) -> bool) -> Result<Vec<Fold>, Error> {
+        let state = &*cx.state;
+        let lacks_bytes = |what: &str| {
+            Error::Refused(format!("no room for {what}: let the sweep catch up, or raise smartcache.index-memory"))
+        };
+        match &self.selector {
+            Selector::All => Ok(Vec::new()),
+            Selector::Tags(names) => {
+                let new = names.iter().filter(|name| state.tags.known(name).is_none());
+                let bytes: usize = new.map(|name| Invalidations::bytes_without_entry(name)).sum();
+                match self.has_long_guard(state) && bytes > 0 && !state.has_room_for_marks(bytes as u64) {
+                    true => Err(Error::Refused(
+                        "no room for the GUARD of tags that no entry carries: say a shorter GUARD, or raise \
+                         smartcache.index-memory"
+                            .into(),
+                    )),
+                    false => Ok(Vec::new()),
+                }
+            }
+            Selector::Patterns(names) => {
+                let bytes: usize = names.iter().map(|name| Glob::new(name).bytes()).sum();
+                match state.has_room_for_marks(bytes as u64) {
+                    true => Ok(Vec::new()),
+                    false => Err(lacks_bytes("more patterns")),
+                }
+            }
+            Selector::Prefixes(names) => {
+                let limits = (state.settings.max_prefixes as usize, state.marks_limit());
+                let planned = state.invalidations.plan_folds(cx.caller.db, names, self.mark(cx.now), limits, may);
+                planned.map_err(|lack| {
+                    let first = Word::from(names.first().copied().unwrap_or_default());
+                    let what = format!(
+                        "more prefixes, and this user may invalidate none that is shorter than '{first}' and would take \
+                         the place of many"
+                    );
+                    match lack {
+                        Lack::Bytes => lacks_bytes(&what),
+                        Lack::Count => Error::Refused(format!(
+                            "no room for {what}: let the sweep catch up, or raise smartcache.max-prefixes"
+                        )),
+                    }
+                })
+            }
+        }
+    }
+
+    /// Runs it with a fold before it, and leaves out the names that the folds cover.
+    pub fn run_folded(mut self, cx: &mut Cx<'_, '_>, folds: &[Fold]) -> InvalidationOutcome {
+        for Fold { prefix, marks } in folds {
+            for InvalidationMark { at_ms, hardness, guard_ms, .. } in marks.iter().copied() {
+                let (stamp, selector) = (self.stamp, Selector::Prefixes(SmallVec::from_slice(&[&**prefix])));
+                let guard_ms = guard_ms.saturating_sub(cx.now.mono_ms());
+                Invalidation { selector, stamp, at_ms, hardness, guard_ms }.run(cx);
+            }
+            cx.state.invalidations.absorb(cx.caller.db, prefix);
+        }
+        if let Selector::Prefixes(names) = &mut self.selector {
+            names.retain(|name| !folds.iter().any(|fold| name.starts_with(&fold.prefix)));
+            if names.is_empty() {
+                let walks = self.request_walks(cx.state, cx.caller.db, cx.now);
+                return InvalidationOutcome { hits: 0, walks };
+            }
+        }
+        self.run(cx)
     }
 
     /// Requests the walks that free what it hits, and returns the jobs that are due at once.
@@ -171,6 +254,16 @@ impl Invalidation<'_> {
 }
 
 impl State {
+    /// The most bytes of marks that no entry accounts for; `None` without a limit.
+    pub fn marks_limit(&self) -> Option<u64> {
+        self.settings.index_memory.of(self.limits.memory)
+    }
+
+    /// Whether so many bytes of them find room.
+    fn has_room_for_marks(&self, bytes: u64) -> bool {
+        self.marks_limit().is_none_or(|limit| self.invalidations.mark_bytes() + bytes <= limit)
+    }
+
     /// The scope of a selector.
     pub fn scope(&self, selector: &Selector<'_>) -> Scope {
         match selector {

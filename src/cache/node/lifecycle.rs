@@ -5,11 +5,21 @@ use crate::cache::clock::{self, Now};
 use crate::cache::invalidation::sweep::Walk;
 use crate::cache::lease::fill::Answered;
 use crate::cache::lease::token::Secret;
+use crate::cache::state::Limits;
+use crate::cache::tables::slots_for;
 
 /// The server's memory per parked client, at most: 35 KB of `used_memory` were measured.
 const WAITER_BYTES: u64 = 36 * 1024;
 
 impl State {
+    /// Takes over the limits from the server's settings. Tables that exist keep their size.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        let slots = slots_for(limits.memory);
+        self.tombstones.set_slots(slots);
+        self.invalidations.set_table_slots(slots);
+    }
+
     /// How many callers may be parked: `max-waiters`, or what connections and memory allow.
     pub fn max_waiters(&self) -> u64 {
         if self.settings.max_waiters > 0 {
@@ -20,9 +30,15 @@ impl State {
         by_clients.min(by_memory).min(1_000)
     }
 
-    /// A database was flushed, or without `db` all of them: its leases end, and loads in flight are not trusted.
+    /// A database was flushed, or without `db` all of them: its leases end, loads in flight are not trusted, and guards
+    /// are taken back.
     pub fn flushed(&mut self, db: Option<i32>, now: Now) {
         self.invalidations.flushed(db);
+        self.flush_epochs.take_back_guards(db);
+        self.guarded = None;
+        if db.is_none() {
+            self.tombstones.take_back_guards();
+        }
         self.sweep.flushed(db);
         self.void_all_loads(db, now);
     }

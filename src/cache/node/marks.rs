@@ -37,6 +37,10 @@ impl State {
                 invalidation.add_marks(self, db, now);
                 self.request_walks_for(db, invalidation.hardness.ramp_ends(invalidation.at_ms, now));
             }
+            MarkMessage::TakeBackGuards { selector, stamp } => {
+                believable(stamp);
+                self.take_back_guards(db, &selector);
+            }
             MarkMessage::Swept(began) => self.invalidations.finish_sweep(db, began),
             MarkMessage::Forget { stamp, of } => {
                 let stamp = believable(stamp);
@@ -66,6 +70,28 @@ impl State {
                 self.invalidations.add_forgotten(db, believable(stamp), Stamp::default())
             }
         }
+    }
+
+    /// Takes the guards of a selector back, and of all that it covers; false when there were none. (Guards of forgotten
+    /// tags are no longer than `smartcache.guard`, and end with a flush or by `ALL`.)
+    pub fn take_back_guards(&mut self, db: i32, selector: &Selector<'_>) -> bool {
+        let marks = &self.invalidations;
+        let each = |had: bool, target: MarkTarget<'_>| marks.take_back_guards(db, target) || had;
+        let had = match selector {
+            Selector::All => {
+                self.flush_epochs.take_back_guards(Some(db));
+                each(false, MarkTarget::All)
+            }
+            Selector::Tags(names) => {
+                names.iter().filter_map(|name| self.tags.known(name)).map(MarkTarget::Tag).fold(false, each)
+            }
+            Selector::Prefixes(names) => names.iter().map(|name| MarkTarget::Prefix(name)).fold(false, each),
+            Selector::Patterns(names) => names.iter().map(|name| MarkTarget::Pattern(name)).fold(false, each),
+        };
+        if had {
+            self.guarded = None; // the next fill that is refused says which guard is left
+        }
+        had
     }
 
     /// Restarts the sweep after a change of role: the former primary may not have finished its walks.

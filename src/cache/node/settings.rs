@@ -20,12 +20,8 @@ impl State {
         let setting = crate::config::setting(name).ok_or("there is no such setting")?;
         setting.set(&mut self.settings, value)?;
         self.policies.apply(self.settings.policy(), &self.settings.rules);
-        let Settings { max_prefixes, max_patterns, max_members, max_tags, .. } = self.settings;
-        self.invalidations.set_limits(Limits {
-            prefixes: max_prefixes as usize,
-            patterns: max_patterns as usize,
-            postings: max_members as u64,
-        });
+        let Settings { max_patterns, max_members, max_tags, .. } = self.settings;
+        self.invalidations.set_limits(Limits { patterns: max_patterns as usize, postings: max_members as u64 });
         self.tags.set_limit(max_tags as usize);
         Ok(())
     }

@@ -55,6 +55,8 @@ impl State {
             prefixes: totals.prefixes,
             patterns: totals.patterns,
             bytes: totals.bytes + self.tags.bytes() as u64,
+            mark_bytes: self.invalidations.mark_bytes(),
+            mark_limit_bytes: self.marks_limit().unwrap_or(0),
         }
     }
 }

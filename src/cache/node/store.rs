@@ -29,6 +29,7 @@ use crate::cache::node::compression;
 use crate::cache::node::context::Node;
 use crate::cache::node::read;
 use crate::cache::rules::{Lifetime, Policy, Rule};
+use crate::cache::stats::health::Guarded;
 use crate::cache::{Cx, Judge, Key, Slot, State};
 use crate::config::Settings;
 
@@ -174,7 +175,11 @@ fn store_load<'w>(
     provenance: Provenance<'w>,
 ) -> Result<Outcome, Error> {
     let verdict = cx.node().check_fill(key, provenance);
-    let (token, stale_since) = match check_tag_conflicts(cx, key, options, verdict) {
+    let verdict = check_tag_conflicts(cx, key, options, verdict);
+    if let FillVerdict::Stale(token, _) | FillVerdict::Dead(token) = verdict {
+        count_guarded(cx, key, options, token);
+    }
+    let (token, stale_since) = match verdict {
         FillVerdict::Trusted(token) => (token, None),
         // A stale copy is better than nothing, but not than something fresh, such as a write-through inside a guard.
         FillVerdict::Stale(token, _) if has_fresh(cx, key) => {
@@ -219,6 +224,19 @@ fn check_tag_conflicts(cx: &Cx<'_, '_>, key: Key<'_>, options: &Options<'_>, ver
         Some(LoadConflict::Dead) => FillVerdict::Dead(token),
         Some(LoadConflict::Stale(at)) => FillVerdict::Stale(token, stale.map_or(at, |other| other.min(at))),
     }
+}
+
+/// Counts a fill that is not trusted because of a guard, and remembers of which.
+fn count_guarded(cx: &mut Cx<'_, '_>, key: Key<'_>, options: &Options<'_>, token: Token) {
+    let state = &mut *cx.state;
+    let rule = state.policies.find(key.name);
+    let of_rule: Vec<_> = rule.map(|rule| rule.tags(key.name)).into_iter().flatten().collect();
+    let tags = options.tags.iter().copied().chain(of_rule.iter().map(Vec::as_slice));
+    let tags = tags.map(|name| (name, state.tags.known(name)));
+    let Some((what, until_ms)) = state.invalidations.guard_over(cx.caller.db, key.name, tags, token) else { return };
+    let rule = state.policies.id(key.name);
+    state.stats.at(cx.now).of(rule).refused_guarded += 1;
+    state.guarded = Some(Guarded { what, db: cx.caller.db, until_ms });
 }
 
 /// Whether something fresh is under the key.

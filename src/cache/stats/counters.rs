@@ -71,6 +71,8 @@ pub struct Counters {
     pub fills_unknown: u64,
     /// Fills, with `TOKEN` or `SINCE`, answered `STALE`.
     pub refused_stale: u64,
+    /// Those of them that began within the guard of an invalidation.
+    pub refused_guarded: u64,
     /// Fills, with `TOKEN` or `SINCE`, answered `LOST`.
     pub refused_lost: u64,
     /// Fills, with `TOKEN` or `SINCE`, answered with an error.

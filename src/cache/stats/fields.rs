@@ -200,6 +200,12 @@ pub static FIELDS: &[Field] = &[
         read: |s| Whole(s.count.fills_refused()),
     },
     Field {
+        name: "fills_guarded",
+        kind: Kind::Count,
+        means: "Those of fills_refused that were answered STALE because the load began within the GUARD of an invalidation.",
+        read: |s| Whole(s.count.refused_guarded),
+    },
+    Field {
         name: "leases_refused",
         kind: Kind::Count,
         means: "Leases not granted because FILLS or max-leases was reached: the caller got a stale copy or BUSY.",
@@ -320,6 +326,18 @@ pub static FIELDS: &[Field] = &[
         kind: Kind::NodeGauge,
         means: "Bytes used for invalidation: tag names, posting lists and invalidation marks, without the allocator's overhead.",
         read: |s| Whole(s.index.bytes),
+    },
+    Field {
+        name: "marks_bytes",
+        kind: Kind::NodeGauge,
+        means: "Those of index_bytes that no entry accounts for: marks of prefixes and patterns, and of tags that no entry carries but a GUARD or an OVER keeps, with the allocator's overhead.",
+        read: |s| Whole(s.index.mark_bytes),
+    },
+    Field {
+        name: "marks_limit_bytes",
+        kind: Kind::NodeGauge,
+        means: "How many of these there may be (smartcache.index-memory); 0: no limit.",
+        read: |s| Whole(s.index.mark_limit_bytes),
     },
     Field {
         name: "entries_evicted",

@@ -47,4 +47,6 @@ pub(in crate::cache) struct IndexTotals {
     pub(in crate::cache) prefixes: u64,
     pub(in crate::cache) patterns: u64,
     pub(in crate::cache) bytes: u64,
+    pub(in crate::cache) mark_bytes: u64,
+    pub(in crate::cache) mark_limit_bytes: u64,
 }

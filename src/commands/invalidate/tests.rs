@@ -241,6 +241,40 @@ fn a_load_begun_inside_a_guard_is_not_trusted() {
 }
 
 #[test]
+fn a_guard_is_taken_back_by_guard_0_of_what_covers_it_and_by_a_flush() {
+    let guards = [("TAGS 1 t", "TAGS 1 t"), ("PREFIXES 1 k", "PREFIXES 1 k"), ("PATTERNS 1 k*", "PATTERNS 1 k*")];
+    let covered =
+        [("TAGS 1 t", "ALL"), ("PREFIXES 1 kk", "PREFIXES 1 k"), ("PATTERNS 1 k*", "ALL"), ("ALL SOFT", "ALL")];
+    let others = [("TAGS 1 t", "TAGS 1 u"), ("ALL", "PREFIXES 1 k"), ("PREFIXES 1 k", "PREFIXES 1 kk")];
+    let all = guards.into_iter().chain(covered).map(|pair| (pair, "OK"));
+    for ((guarded, back), answer) in all.chain(others.map(|pair| (pair, r#""STALE""#))) {
+        for flush in [false, true] {
+            let (mut node, mut replica) = (node(), TestNode::replica_at(1_000_000));
+            both(&mut node, &mut replica, &format!("INVALIDATE {guarded} GUARD 1h"));
+            if flush {
+                both(&mut node, &mut replica, "INVALIDATE TAGS 1 t GUARD 1h");
+                node.flush(answer == "OK");
+                replica.flush(answer == "OK");
+            } else {
+                both(&mut node, &mut replica, &format!("INVALIDATE {back} GUARD 0"));
+            }
+            let answer = if flush { "OK" } else { answer };
+            let (rdb, aof) = (node.saved(), node.saved());
+            let [mut from_rdb, mut from_aof] = [(); 2].map(|()| TestNode::at(1_000_000));
+            from_rdb.load_rdb(&rdb, [2; 16]);
+            from_aof.load_aof(&aof, [2; 16]);
+            for (how, mut node) in [("primary", node), ("replica", replica), ("RDB", from_rdb), ("AOF", from_aof)] {
+                node.promote([3; 16]);
+                node.advance(1);
+                let token = node.token("GETLOCK kk");
+                let fill = node.call(&format!("SET kk v TOKEN {token} TAGS 1 t"));
+                assert_eq!(fill, answer, "{guarded}, then {back} or a flush ({flush}), on {how}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_guard_defaults_to_the_setting() {
     let mut node = node();
     node.advance(10_000);
@@ -621,22 +655,175 @@ fn a_sweep_writes_staleness_into_the_entry_before_the_mark_is_dropped() {
 }
 
 #[test]
-fn too_many_prefixes_or_patterns_become_a_mark_of_the_database_of_the_same_kind_and_guard() {
-    for (kind, name) in [("PREFIXES", "max-prefixes"), ("PATTERNS", "max-patterns")] {
-        for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
-            let mut node = node();
-            node.config(name, "1").unwrap();
-            node.call("SET k v SWR 100");
-            node.call(&format!("INVALIDATE {kind} 1 first{how} GUARD 5"));
-            assert_eq!(node.call("GET k"), "\"v\"");
-            node.call(&format!("INVALIDATE {kind} 1 second"));
-            assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), kept.into()), "{kind}{how}");
-            let token = node.token("GETLOCK new");
-            assert_eq!(node.call(&format!("SET new v TOKEN {token}")), r#""STALE""#);
-            node.call("SET k w");
-            assert_eq!(node.call("GET k"), "\"w\"", "an entry stored later is not affected");
-        }
+fn too_many_patterns_become_a_mark_of_the_database_of_the_same_kind_and_guard() {
+    for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
+        let mut node = node();
+        node.config("max-patterns", "1").unwrap();
+        node.call("SET k v SWR 100");
+        node.call(&format!("INVALIDATE PATTERNS 1 first{how} GUARD 5"));
+        assert_eq!(node.call("GET k"), "\"v\"");
+        node.call("INVALIDATE PATTERNS 1 second");
+        assert_eq!((node.call("GET k"), node.call("GET k STALE")), ("(nil)".into(), kept.into()), "{how}");
+        let token = node.token("GETLOCK new");
+        assert_eq!(node.call(&format!("SET new v TOKEN {token}")), r#""STALE""#);
+        node.call("SET k w");
+        assert_eq!(node.call("GET k"), "\"w\"", "an entry stored later is not affected");
     }
+}
+
+/// A primary and its replica, with one key of each of two applications and the limit of prefixes.
+fn two_applications(limit: &str) -> [TestNode; 2] {
+    let (mut primary, mut replica) = (node(), TestNode::replica_at(1_000_000));
+    primary.config("max-prefixes", limit).unwrap();
+    both(&mut primary, &mut replica, "MSET 4 app:a v app:z v other:a v a v SWR 1000");
+    [primary, replica]
+}
+
+fn both(primary: &mut TestNode, replica: &mut TestNode, line: &str) -> String {
+    let answer = primary.call(line);
+    for words in &primary.replicated {
+        assert_eq!(replica.obey(&slices(words)), "OK");
+    }
+    answer
+}
+
+#[test]
+fn too_many_prefixes_become_a_shorter_one_within_what_their_author_may_invalidate() {
+    for (how, kept) in [("", "(nil)"), (" SOFT", "\"v\"")] {
+        let [mut primary, mut replica] = two_applications("100");
+        (primary.server.may_not_write, replica.server.may_not_write) = ("other:", "other:");
+        for n in 0..1_000 {
+            let answer = both(&mut primary, &mut replica, &format!("INVALIDATE PREFIXES 1 app:{n:04}{how}"));
+            assert_eq!(answer, "0");
+        }
+        for node in [&mut primary, &mut replica] {
+            node.server.may_not_write = "";
+            assert!(node.stat("prefixes_invalidated").parse::<usize>().unwrap() <= 52, "{how}");
+            let read = node.call("MGET app:a app:z other:a a");
+            assert_eq!(read, r#"["v", "v", "v", "v"]"#, "the shorter prefixes name what was named, and little else");
+        }
+        let older = primary.token("GETLOCK app:0500x");
+        both(&mut primary, &mut replica, &format!("INVALIDATE PREFIXES 2 app: app:0{how}"));
+        for node in [&mut primary, &mut replica] {
+            assert_eq!(node.call("MGET app:a app:z other:a a"), r#"[(nil), (nil), "v", "v"]"#);
+            assert_eq!(node.call("GET app:a STALE"), kept);
+        }
+        assert_eq!(primary.call(&format!("SET app:0500x v TOKEN {older}")), r#""STALE""#);
+    }
+}
+
+#[test]
+fn prefixes_that_find_no_room_are_refused_where_they_would_end_what_others_own() {
+    let mut node = node();
+    node.config("max-prefixes", "4").unwrap();
+    node.call("MSET 2 b v other:a v");
+    node.call("INVALIDATE PREFIXES 2 c d");
+    node.server.may_not_write = "other:"; // nor the empty prefix, which is all that they have in common
+    node.call("INVALIDATE PREFIXES 2 e f");
+    let error = node.refusal("INVALIDATE PREFIXES 2 g h");
+    assert_eq!(
+        error,
+        "ERR no room for more prefixes, and this user may invalidate none that is shorter than 'g' and would take the \
+         place of many: let the sweep catch up, or raise smartcache.max-prefixes"
+    );
+    assert_eq!(node.call("INVALIDATE PREFIXES 1 c"), "0", "one that has a mark needs no room");
+    assert_eq!(node.call("MGET b other:a"), r#"["v", "v"]"#);
+    node.sweep();
+    node.cron();
+    assert_eq!(node.call("INVALIDATE PREFIXES 1 g"), "0", "the sweep has made room");
+    node.server.may_not_write = "";
+    node.call("INVALIDATE PREFIXES 3 h i j");
+    assert_eq!(node.call("MGET b other:a"), "[(nil), (nil)]", "of all keys, by a user who may write all");
+    assert_eq!(node.stat("prefixes_invalidated"), "1");
+}
+
+#[test]
+fn a_prefix_that_takes_the_place_of_others_has_their_hardness_and_longest_guard() {
+    let [mut primary, mut replica] = two_applications("4");
+    primary.server.may_not_write = "other:";
+    both(&mut primary, &mut replica, "INVALIDATE PREFIXES 2 app:1 app:2 SOFT GUARD 5");
+    both(&mut primary, &mut replica, "INVALIDATE PREFIXES 1 app:3 GUARD 3");
+    both(&mut primary, &mut replica, "INVALIDATE PREFIXES 1 app:4 SOFT");
+    for node in [&mut primary, &mut replica] {
+        node.server.may_not_write = "";
+        assert_eq!((node.call("GET app:a STALE"), node.call("GET a")), ("(nil)".into(), "\"v\"".into()), "it is hard");
+        assert_eq!(node.stat("prefixes_invalidated"), "2", "app: and app:4");
+    }
+    for (advance, answer) in [(4_999, r#""STALE""#), (1, "OK")] {
+        primary.advance(advance);
+        let [token, other] = ["app:9", "b"].map(|key| primary.token(&format!("GETLOCK {key}{advance}")));
+        assert_eq!(primary.call(&format!("SET app:9{advance} v SWR 50 TOKEN {token}")), answer);
+        assert_eq!(primary.call(&format!("SET b{advance} v TOKEN {other}")), "OK", "another's load");
+    }
+}
+
+#[test]
+fn a_hard_mark_of_a_prefix_takes_the_place_of_those_beneath_it_that_guard_no_longer() {
+    let mut node = node();
+    node.call("INVALIDATE PREFIXES 3 a:1 a:2 b:1");
+    node.call("INVALIDATE PREFIXES 1 a:3 GUARD 100");
+    node.call("INVALIDATE PREFIXES 1 a:4 SOFT");
+    node.call("INVALIDATE PREFIXES 1 a:");
+    assert_eq!(node.stat("prefixes_invalidated"), "3", "a:, b:1, and the guard of a:3, which is not that of a:");
+    node.advance(2);
+    let token = node.token("GETLOCK a:5");
+    assert_eq!(node.call(&format!("SET a:5 v TOKEN {token}")), "OK");
+    node.call("INVALIDATE PREFIXES 1 a: SOFT");
+    node.call("INVALIDATE PREFIXES 1 a:6");
+    assert_eq!(node.stat("prefixes_invalidated"), "4", "a later one beneath stays");
+}
+
+#[test]
+fn marks_take_no_more_memory_than_index_memory_and_never_that_of_others() {
+    let mut node = node();
+    node.config("index-memory", "1mb").unwrap();
+    node.call("MSET 2 app:a v other:a v");
+    node.server.may_not_write = "other:";
+    let long = "x".repeat(20_000);
+    for n in 0..4_000 {
+        assert_eq!(node.call(&format!("INVALIDATE PREFIXES 1 app:{n:04}{long}")), "0");
+    }
+    node.server.may_not_write = "";
+    assert!(node.stat("index_bytes").parse::<usize>().unwrap() < 1 << 20);
+    assert_eq!(node.call("MGET app:a other:a"), r#"["v", "v"]"#);
+    let pattern = format!("{long}*");
+    let refused = (0..100).find(|n| node.call(&format!("INVALIDATE PATTERNS 1 {n}{pattern}")) != "0").unwrap();
+    assert!((10..40).contains(&refused), "{refused}");
+    assert_eq!(
+        node.refusal(&format!("INVALIDATE PATTERNS 1 z{pattern}")),
+        "ERR no room for more patterns: let the sweep catch up, or raise smartcache.index-memory"
+    );
+    node.config("index-memory", "10%").unwrap();
+    assert_eq!(node.call(&format!("INVALIDATE PATTERNS 1 z{pattern}")), "0", "10% of no maxmemory is no limit");
+}
+
+#[test]
+fn tags_that_no_entry_carries_are_kept_for_their_guard_within_index_memory() {
+    let (mut node, mut replica) = (node(), TestNode::replica_at(1_000_000));
+    for node in [&mut node, &mut replica] {
+        node.config("index-memory", "100kb").unwrap();
+    }
+    let most = (0..10_000)
+        .find(|n| both(&mut node, &mut replica, &format!("INVALIDATE TAGS 1 t{n} GUARD 1h")).starts_with("(error)"));
+    assert!(most.is_some_and(|most| (100..500).contains(&most)), "{most:?}");
+    assert_eq!(
+        node.refusal("INVALIDATE TAGS 2 new t1 GUARD 1h"),
+        "ERR no room for the GUARD of tags that no entry carries: say a shorter GUARD, or raise smartcache.index-memory"
+    );
+    for line in [
+        "INVALIDATE TAGS 1 new",
+        "INVALIDATE TAGS 1 t1 GUARD 1h",
+        "SET k v TAGS 1 new",
+        "INVALIDATE TAGS 1 new GUARD 1h",
+    ] {
+        assert!(!node.call(line).starts_with("(error)"), "{line}");
+    }
+    replica.obey(&slices(&["INVALIDATE", "TAGS", "1", "another", "GUARD", "1h"].map(|word| word.as_bytes().to_vec())));
+    assert!(replica.state.tags.known(b"another").is_some(), "a replica obeys");
+    node.flush(true);
+    node.cron();
+    assert_eq!(node.stat("tags"), "0");
+    assert!(node.call("INVALIDATE TAGS 1 new GUARD 1h") == "0");
 }
 
 #[test]

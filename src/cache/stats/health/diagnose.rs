@@ -1,13 +1,13 @@
 //! The diagnosis: which facts make a reason, and its sentence.
 
 use super::backlog::Growth;
-use super::facts::{Facts, RuleFacts};
+use super::facts::{Facts, Guarded, RuleFacts};
 use super::phrases::{counted, plural, size, span};
 use super::reasons::{REASONS, Reason};
 use crate::cache::ports::ServerInfo;
 use crate::cache::rules::Rule;
 use crate::cache::stats::{Counters, percent};
-use crate::cache::units::{format_duration, format_fraction, quote};
+use crate::cache::units::{format_duration, format_fraction, format_share, quote};
 
 /// A hit rate counts only with this many requests.
 const MIN_REQUESTS: u64 = 100;
@@ -43,6 +43,8 @@ pub fn diagnose(facts: &Facts<'_>) -> Vec<Reason> {
     leases_refused(facts, &mut findings);
     user_share(facts, &mut findings);
     fills_refused(facts, &mut findings);
+    guarded(facts, &mut findings);
+    index_memory(facts, &mut findings);
     sweep_backlog(facts, &mut findings);
     rules_unmatched(facts, &mut findings);
     rules_incompressible(facts, &mut findings);
@@ -311,6 +313,38 @@ fn fills_refused(facts: &Facts<'_>, findings: &mut Findings) {
     };
     let where_to_look = "SMARTCACHE.STATS RULES WINDOW 5m shows their fills_refused";
     findings.report_by_rule("fills_refused", facts, weight, text, where_to_look);
+}
+
+fn guarded(facts: &Facts<'_>, findings: &mut Findings) {
+    let refused = facts.recent.refused_guarded;
+    let Some(Guarded { what, db, until_ms }) = facts.guarded.filter(|_| refused >= MIN_REFUSALS) else { return };
+    findings.report(
+        "guarded",
+        format!(
+            "{refused} fills were refused in the last 5 minutes because their loads began within a guard. The last one \
+             is that of INVALIDATE {what} in database {db}; it stands for another {}. If the origin's replicas do not \
+             lag that long, take it back: SMARTCACHE.INVALIDATE {what} GUARD 0 (it invalidates once more).",
+            span(until_ms.saturating_sub(facts.mono_ms)),
+        ),
+    );
+}
+
+fn index_memory(facts: &Facts<'_>, findings: &mut Findings) {
+    let (bytes, limit) = facts.mark_bytes;
+    if limit == 0 || u128::from(bytes) * 100 < u128::from(limit) * u128::from(MEMORY_PERCENT) {
+        return;
+    }
+    findings.report(
+        "index_memory",
+        format!(
+            "Invalidation marks that no entry accounts for take {} of {} (smartcache.index-memory {}). Beyond that, \
+             INVALIDATE is refused where it needs room. They go when the sweep has applied them and their guards are \
+             over: raise smartcache.sweep-effort, say shorter guards, invalidate by tags, or raise the setting.",
+            size(bytes),
+            size(limit),
+            format_share(facts.settings.index_memory),
+        ),
+    );
 }
 
 fn sweep_backlog(facts: &Facts<'_>, findings: &mut Findings) {

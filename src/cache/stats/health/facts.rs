@@ -59,8 +59,25 @@ pub struct Facts<'a> {
     pub panics: u64,
     /// How much the sweep's backlog grew, if it only grew.
     pub backlog: Option<Growth>,
+    /// The guard that refused a fill last, if it still stands.
+    pub guarded: Option<&'a Guarded>,
+    /// The bytes of marks that no entry accounts for, and their limit; 0 without one.
+    pub mark_bytes: (u64, u64),
+    /// The time, in milliseconds of the monotonic clock.
+    pub mono_ms: u64,
     /// Milliseconds since the module was loaded.
     pub uptime_ms: u64,
+}
+
+/// A guard that refused a fill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guarded {
+    /// What it is of, in the words of `INVALIDATE`.
+    pub what: String,
+    /// The database.
+    pub db: i32,
+    /// Its end, in milliseconds of the monotonic clock.
+    pub until_ms: u64,
 }
 
 /// The facts of one rule, or of the keys without one.

@@ -22,7 +22,7 @@ mod reasons;
 
 pub use backlog::{Backlog, Growth};
 pub use diagnose::diagnose;
-pub use facts::{Facts, HEALTH_WINDOW, Health, RuleFacts};
+pub use facts::{Facts, Guarded, HEALTH_WINDOW, Health, RuleFacts};
 pub use reasons::{REASONS, Reason};
 
 #[cfg(test)]

@@ -43,6 +43,16 @@ pub const REASONS: &[(&str, &str, &str)] = &[
         "STALE: keys are deleted or invalidated while they are loaded. LOST: something newer was written, or the token is not valid on this server (a client writes to another server than it reads from, or there was a failover). Errors: over smartcache.max-value, or out of memory; the client received the text.",
     ),
     (
+        "guarded",
+        "5 or more fills were refused because they began within the GUARD of an invalidation, and the guard still stands.",
+        "The text names what is guarded, and for how long yet. If that is longer than the origin's replicas lag, somebody said too much: INVALIDATE of the same selector with GUARD 0, or a flush, takes it back.",
+    ),
+    (
+        "index_memory",
+        "Invalidation marks that no entry accounts for take 90% of smartcache.index-memory or more.",
+        "Beyond it INVALIDATE is refused where it needs room: prefixes that cannot be merged within what the user may write, patterns, and a long GUARD of tags that no entry carries. Let the sweep catch up (smartcache.sweep-effort), use tags instead of prefixes and patterns, shorter guards, or raise the setting.",
+    ),
+    (
         "sweep_backlog",
         "For five minutes the sweep always had keys to check, never fewer than in the minute before, and 1000 or more were added. Walks deferred by OVER do not count.",
         "Dead entries are never served, but take memory until the sweep frees them. Raise smartcache.sweep-effort, or invalidate by tag: each prefix, pattern or ALL takes a walk over all keys of the database.",

@@ -1,6 +1,6 @@
 use super::diagnose::{RULES_NAMED, diagnose, suggested_lock_ms};
 use super::phrases::{size, span};
-use super::{Backlog, Facts, Growth, REASONS, RuleFacts};
+use super::{Backlog, Facts, Growth, Guarded, REASONS, RuleFacts};
 use crate::cache::ports::ServerInfo;
 use crate::cache::rules::Policies;
 use crate::cache::stats::Counters;
@@ -315,6 +315,53 @@ fn refused_fills_are_reported_with_their_replies() {
 }
 
 #[test]
+fn a_guard_that_refuses_fills_is_named_until_it_is_over_or_taken_back() {
+    for (what, back) in [("TAGS 1 t", true), ("ALL", true), ("PREFIXES 1 a:", false), ("PATTERNS 1 a:*", true)] {
+        let mut node = node();
+        loads(&mut node, 60, "", 1);
+        node.call(&format!("INVALIDATE {what} GUARD 1h"));
+        node.call("INVALIDATE TAGS 1 other GUARD 2h");
+        for n in 0..5 {
+            assert!(codes(&mut node).is_empty());
+            let token = node.token(&format!("GETLOCK a:{n}"));
+            assert_eq!(node.call(&format!("SET a:{n} v TOKEN {token} TAGS 1 t")), "\"STALE\"");
+        }
+        let (code, text) = reason(&mut node);
+        assert_eq!(code, "guarded");
+        assert_eq!(
+            text,
+            format!(
+                "5 fills were refused in the last 5 minutes because their loads began within a guard. The last one is \
+                 that of INVALIDATE {what} in database 0; it stands for another 60 min. If the origin's replicas do \
+                 not lag that long, take it back: SMARTCACHE.INVALIDATE {what} GUARD 0 (it invalidates once more)."
+            )
+        );
+        assert_eq!((node.stat("fills_guarded"), node.stat("fills_refused")), ("5".into(), "5".into()));
+        match back {
+            true => {
+                assert_eq!(node.call(&format!("INVALIDATE {what} GUARD 0")), "0")
+            }
+            false => node.flush(false),
+        }
+        assert!(codes(&mut node).is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn marks_that_near_their_limit_are_reported() {
+    let mut node = node();
+    node.config("index-memory", "10kb").unwrap();
+    for n in 0..32 {
+        node.call(&format!("INVALIDATE TAGS 1 t{n} GUARD 1h"));
+    }
+    let (code, text) = reason(&mut node);
+    assert_eq!(code, "index_memory");
+    assert!(text.contains("of 10 KB (smartcache.index-memory 10kb)"), "{text}");
+    node.config("index-memory", "0").unwrap();
+    assert!(codes(&mut node).is_empty());
+}
+
+#[test]
 fn a_user_that_is_refused_more_than_its_share_is_named() {
     let mut node = node();
     node.config("max-leases", "2").unwrap();
@@ -512,6 +559,9 @@ fn nothing_overflows() {
         refused_user: None,
         panics: u64::MAX,
         backlog: Some(Growth { by: u64::MAX, to: u64::MAX }),
+        guarded: Some(&Guarded { what: String::new(), db: i32::MAX, until_ms: u64::MAX }),
+        mark_bytes: (u64::MAX, u64::MAX),
+        mono_ms: u64::MAX,
         uptime_ms: u64::MAX,
     });
     assert!(reasons.len() >= 5, "{reasons:#?}");
