@@ -9,12 +9,13 @@
 //! which a pipeline holds any number.
 
 use std::cell::{Cell, LazyCell, RefCell};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::blocked_clients::{self, BlockedClients, Waiters};
 use super::clock::clock_now;
-use super::ffi::{Ctx, server_may};
+use super::ffi::{Ctx, is_valkey, server_version};
 use super::keyspace::{ServerDatabases, ServerKeys};
 use super::main_thread::MainThread;
 use super::panic;
@@ -24,6 +25,7 @@ use super::timer::{self, Timer, TimerId};
 use crate::cache::State;
 use crate::cache::clock::Now;
 use crate::cache::lease::outcomes::WaitOutcome;
+use crate::cache::lease::pace;
 use crate::cache::lease::table::{Answer, WaiterId};
 use crate::cache::node::acquire::Values;
 use crate::cache::node::context::Node;
@@ -142,10 +144,10 @@ pub(super) fn refresh_answers(state: &mut State, now: Now) {
     set_timer(state, now);
 }
 
-/// Until the server goes on with a client that we have unblocked, other commands may come in between, and before 7.2
-/// one of them leaves that client without any answer: `CLIENT UNBLOCK`. Between a timer and going on nothing comes.
+/// See [`pace::may_send_between_commands`]: asked of the server once.
 fn may_send_between_commands() -> bool {
-    server_may!(RedisModule_CachedMicroseconds).is_some() // 7.2 and later
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| pace::may_send_between_commands(is_valkey(), server_version()))
 }
 
 /// Sends the answers that the core hands out now.

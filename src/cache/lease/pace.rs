@@ -6,6 +6,16 @@
 
 use crate::cache::clock::Now;
 
+/// Whether answers may be sent while commands are run, and not only by a timer. `version` is that of the server as it
+/// tells modules: 7.2.4 is 0x070204.
+///
+/// Until the server goes on with a client that it was told to go on with, other commands may come in between: between
+/// a timer and going on nothing comes. Before 7.2, `CLIENT UNBLOCK` then leaves that client without any answer; Redis
+/// 7.2 and Valkey 7.2, all versions, end with a failed assertion (redis/redis#13015). Redis 7.4 and Valkey 8 are right.
+pub fn may_send_between_commands(is_valkey_8: bool, version: u32) -> bool {
+    is_valkey_8 || version >= 0x07_04_00
+}
+
 /// Answers of one slice.
 const ANSWERS: usize = 100;
 /// The bytes of their values.
@@ -60,6 +70,15 @@ mod tests {
             assert_eq!(sent, most, "of {bytes} bytes");
             assert!(pace.has_room(at(8)), "the next millisecond has a slice of its own");
         }
+    }
+
+    #[test]
+    fn servers_that_client_unblock_ends_get_their_answers_from_a_timer() {
+        let redis = [0x07_00_0f, 0x07_02_00, 0x07_02_04, 0x07_02_0b, 0x07_04_00, 0x08_00_06, 0x08_02_03];
+        let may = redis.map(|version| may_send_between_commands(false, version));
+        assert_eq!(may, [false, false, false, false, true, true, true]);
+        assert!(may_send_between_commands(true, 0x07_02_04), "what Valkey 8 and later tell modules");
+        assert!(!may_send_between_commands(false, 0), "a server that does not say");
     }
 
     #[test]

@@ -68,6 +68,13 @@ pub(in crate::host) fn is_valkey() -> bool {
     found == raw::REDISMODULE_OK as c_int
 }
 
+/// The server's version, 7.2.4 as 0x070204; 0 where it does not say. (Valkey 8 and later say the version of Redis that
+/// they go with.)
+pub(in crate::host) fn server_version() -> u32 {
+    // SAFETY: takes nothing, returns a number.
+    server_may!(RedisModule_GetServerVersion).map_or(0, |version| unsafe { version() } as u32)
+}
+
 /// Whether this process is a child that the server has forked to save.
 pub(in crate::host) fn is_child() -> bool {
     // SAFETY: without a context the server returns what concerns the whole process.

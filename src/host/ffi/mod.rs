@@ -11,7 +11,7 @@ mod io;
 mod strings;
 
 pub(super) use call_reply::CallReply;
-pub(super) use calls::{is_child, is_valkey, missing, must_not_write, server, server_may};
+pub(super) use calls::{is_child, is_valkey, missing, must_not_write, server, server_may, server_version};
 pub(super) use ctx::{ClientCtx, Ctx};
 pub(super) use io::Io;
 pub(super) use strings::{OwnedStr, Str};
