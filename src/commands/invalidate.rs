@@ -14,7 +14,7 @@ use crate::cache::invalidation::messages::{Invalidation, MarkMessage, encode};
 use crate::cache::invalidation::selector::Selector;
 use crate::cache::node::invalidate::TAG_KEY;
 use crate::cache::units::Limit;
-use crate::cache::{Cx, Right};
+use crate::cache::{Cx, Right, Server};
 
 /// The most names in one command.
 const MAX_NAMES: u64 = 10_000;
@@ -128,7 +128,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let Invalidate { selector, hardness, guard_ms, wait_ms, pass_on } = Invalidate::parse(args, limits)?;
     cx.check_passed_on(&pass_on)?;
     if !cx.caller.is_authorized() {
-        check_permission(cx, Right::Write, &selector)?;
+        check_permission(cx.server, Right::Write, &selector)?;
     }
     let takes_back = guard_ms == Some(0);
     let guard_ms = guard_ms.unwrap_or(cx.state.settings.guard_ms());
@@ -185,16 +185,16 @@ pub(super) fn parse_selector<'w>(args: &mut Args<'w>, word: &[u8]) -> Result<Opt
 }
 
 /// `NOPERM` unless the user has this right on all that the selector names.
-pub(super) fn check_permission(cx: &Cx<'_, '_>, right: Right, selector: &Selector<'_>) -> Result<(), Error> {
-    let all = || match cx.server.may_all(right) {
+pub(super) fn check_permission(server: &dyn Server, right: Right, selector: &Selector<'_>) -> Result<(), Error> {
+    let all = || match server.may_all(right) {
         true => None,
         false => Some(format!("{right} permission on all keys")),
     };
     let lacking = match selector {
         Selector::All | Selector::Patterns(_) => all(),
         Selector::Prefixes(prefixes) => {
-            let lacks = |prefix: &&&[u8]| cx.server.may_prefix(right, prefix) == Some(false);
-            if prefixes.first().is_some_and(|prefix| cx.server.may_prefix(right, prefix).is_none()) {
+            let lacks = |prefix: &&&[u8]| server.may_prefix(right, prefix) == Some(false);
+            if prefixes.first().is_some_and(|prefix| server.may_prefix(right, prefix).is_none()) {
                 all()
             } else {
                 let lacking = prefixes.iter().find(lacks);
@@ -202,8 +202,7 @@ pub(super) fn check_permission(cx: &Cx<'_, '_>, right: Right, selector: &Selecto
                     .map(|prefix| format!("{right} permission on all keys that begin with {}", Word::from(&prefix[..])))
             }
         }
-        Selector::Tags(tags) => cx
-            .server
+        Selector::Tags(tags) => server
             .first_denied(right, &mut tags.iter().map(|tag| [TAG_KEY, tag].concat()))
             .map(|key| format!("{right} permission on the key {}", Word::from(&key[..]))),
     };
@@ -214,6 +213,19 @@ pub(super) fn check_permission(cx: &Cx<'_, '_>, right: Right, selector: &Selecto
 fn may_invalidate(cx: &Cx<'_, '_>, prefix: &[u8]) -> bool {
     let all = || cx.server.may_all(Right::Write);
     if prefix.is_empty() { all() } else { cx.server.may_prefix(Right::Write, prefix).unwrap_or_else(all) }
+}
+
+/// Whether the user of a caller that has waited, for the sweep or a preview, still has the right to what its command
+/// (`words`) names. The server checks the command itself.
+pub(crate) fn check_waiter(server: &dyn Server, words: &[&[u8]]) -> Result<(), Error> {
+    let is_preview = words.first().is_some_and(|name| name.eq_ignore_ascii_case(b"SMARTCACHE.PREVIEW"));
+    let mut args = Args::new(COMMAND.name, words, 1);
+    while let Some(word) = args.option() {
+        if let Some(selector) = parse_selector(&mut args, word)? {
+            return check_permission(server, if is_preview { Right::Read } else { Right::Write }, &selector);
+        }
+    }
+    Ok(())
 }
 
 /// The names, without duplicates.

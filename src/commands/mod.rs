@@ -18,7 +18,7 @@ mod health;
 mod help;
 mod hotkeys;
 mod inspect;
-mod invalidate;
+pub(crate) mod invalidate;
 mod mark;
 mod mget;
 mod missing;

@@ -30,7 +30,7 @@ fn run<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let selector = parse_selector(args, word)?.ok_or_else(|| Error::syntax(word))?;
     args.finish()?;
     if !cx.caller.is_authorized() {
-        check_permission(cx, Right::Read, &selector)?;
+        check_permission(cx.server, Right::Read, &selector)?;
     }
     if !cx.server.may_wait() {
         return Err(Error::Refused(

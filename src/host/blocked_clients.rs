@@ -22,10 +22,13 @@ use std::hash::Hash;
 use std::ptr::{self, NonNull};
 
 use redis_module::raw;
+use smallvec::SmallVec;
 
-use super::ffi::{ClientCtx, Ctx, server};
+use super::caller::ServerCaller;
+use super::ffi::{ClientCtx, Ctx, Str, server};
 use super::panic::catch_panic;
 use super::reply::{ServerReply, write_guarded};
+use crate::cache::error::Error;
 
 /// A kind of waiters.
 pub(super) trait Waiters: Sized + 'static {
@@ -41,6 +44,11 @@ pub(super) trait Waiters: Sized + 'static {
 
     /// Writes the reply; without an answer, for a wait that has ended without one.
     fn write(reply: &mut ServerReply<'_>, answer: Option<&Self::Answer>);
+
+    /// Whether its user still has the right to what its command names, beyond the keys that the server checks.
+    fn check(_server: &ServerCaller<'_>, _words: &[&[u8]]) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// `CLIENT UNBLOCK`: the same as if its time were over.
     fn time_out(ctx: Ctx<'_>, id: Self::Id) -> Option<Self::Answer>;
@@ -133,29 +141,31 @@ pub(super) fn block<W: Waiters>(reply: &mut ServerReply<'_>, id: W::Id) -> bool 
 /// The server goes on with a client that we have unblocked.
 unsafe extern "C" fn on_reply<W: Waiters>(
     ctx: *mut raw::RedisModuleCtx,
-    _: *mut *mut raw::RedisModuleString,
-    _: c_int,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
 ) -> c_int {
-    // SAFETY: the callback's context, valid until we return.
-    if let Some(ctx) = unsafe { ClientCtx::from_raw(ctx) } {
+    // SAFETY: the callback's context and the words of the command that waited, valid until we return.
+    let (ctx, words) = unsafe { (ClientCtx::from_raw(ctx), Str::slice(argv, argc)) };
+    if let Some(ctx) = ctx {
         let client = take::<W>(ctx.blocked_handle());
         let (id, sent) = client.map_or((None, None), |client| (Some(client.id), client.sent));
-        write::<W>(ctx, id, sent);
+        write::<W>(ctx, words, id, sent);
     }
     raw::REDISMODULE_OK as c_int
 }
 
 unsafe extern "C" fn on_time_out<W: Waiters>(
     ctx: *mut raw::RedisModuleCtx,
-    _: *mut *mut raw::RedisModuleString,
-    _: c_int,
+    argv: *mut *mut raw::RedisModuleString,
+    argc: c_int,
 ) -> c_int {
-    // SAFETY: the callback's context, valid until we return.
-    if let Some(ctx) = unsafe { ClientCtx::from_raw(ctx) } {
+    // SAFETY: the callback's context and the words of the command that waited, valid until we return.
+    let (ctx, words) = unsafe { (ClientCtx::from_raw(ctx), Str::slice(argv, argc)) };
+    if let Some(ctx) = ctx {
         let client = take::<W>(ctx.blocked_handle());
         let (id, sent) = client.map_or((None, None), |client| (Some(client.id), client.sent));
         let answer = sent.or_else(|| catch_panic(W::NAME, None, || W::time_out(*ctx, id?)));
-        write::<W>(ctx, id, answer);
+        write::<W>(ctx, words, id, answer);
     }
     raw::REDISMODULE_OK as c_int
 }
@@ -172,10 +182,25 @@ fn take<W: Waiters>(handle: *mut c_void) -> Option<Blocked<W::Id, W::Answer>> {
     catch_panic("the table of blocked clients", None, || W::clients().borrow_mut().take(handle.addr()))
 }
 
-/// Writes the reply. After a panic, the answer counts as one that did not arrive.
-fn write<W: Waiters>(ctx: ClientCtx<'_>, id: Option<W::Id>, answer: Option<W::Answer>) {
-    let written = write_guarded(W::NAME, ctx, |reply| W::write(reply, answer.as_ref()));
+/// Writes the reply. After a panic, and when the user has lost the permission meanwhile, the answer counts as one that
+/// did not arrive.
+fn write<W: Waiters>(ctx: ClientCtx<'_>, words: &[Str<'_>], id: Option<W::Id>, answer: Option<W::Answer>) {
+    let refusal = catch_panic(W::NAME, Some(Error::Internal), || refusal::<W>(ctx, words));
+    let written = match &refusal {
+        Some(error) => {
+            write_guarded(W::NAME, ctx, |reply| reply.fail(error));
+            false
+        }
+        None => write_guarded(W::NAME, ctx, |reply| W::write(reply, answer.as_ref())),
+    };
     if let (false, Some(id), Some(answer)) = (written, id, answer) {
         catch_panic(W::NAME, (), || W::gone(id, Some(answer)));
     }
+}
+
+/// Why the user of a client that has waited gets no answer: it may not run the command any more.
+fn refusal<W: Waiters>(ctx: ClientCtx<'_>, words: &[Str<'_>]) -> Option<Error> {
+    let server = ServerCaller::new(*ctx);
+    let words_of: SmallVec<[&[u8]; 8]> = words.iter().map(|word| word.bytes()).collect();
+    server.check_command(words).and_then(|()| W::check(&server, &words_of)).err()
 }

@@ -10,6 +10,7 @@ use super::ffi::{Ctx, OwnedStr, Str, is_valkey, server, server_may};
 use super::log;
 use super::replicate::STORE;
 use super::state::with_state;
+use crate::cache::error::Error;
 use crate::cache::lease::users::UserName;
 use crate::cache::ports::ServerInfo;
 use crate::cache::{Limits, Right, Server};
@@ -99,6 +100,30 @@ impl<'a> ServerCaller<'a> {
             free(user);
             may
         }
+    }
+
+    /// Whether the user may run this command, with these keys: for one that has waited since the server checked that.
+    /// The error is worded as the server's.
+    pub(super) fn check_command(&self, words: &[Str<'_>]) -> Result<(), Error> {
+        let Some(check) = server_may!(RedisModule_ACLCheckCommandPermissions) else { return Ok(()) };
+        let argv: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
+        let allowed = self.with_user(|user, _| {
+            // SAFETY: the user is valid, and the command has so many words, which the server only reads.
+            unsafe { check(user, argv.as_ptr().cast_mut(), argv.len() as c_int) == raw::REDISMODULE_OK as c_int }
+        });
+        if allowed {
+            return Ok(());
+        }
+        let name = words.first().map_or(&b""[..], |name| name.bytes()).to_ascii_lowercase();
+        // Of the commands that wait, one has a key.
+        let denied_key = name == b"smartcache.getlock"
+            && words
+                .get(1)
+                .is_some_and(|key| !self.may(Right::Read, key.bytes()) || !self.may(Right::Write, key.bytes()));
+        Err(Error::NoPermission(match denied_key {
+            true => "permissions to access one of the keys used as arguments".into(),
+            false => format!("permissions to run the '{}' command", name.escape_ascii()),
+        }))
     }
 
     /// Whether a user calls, and not another module.

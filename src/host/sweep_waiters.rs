@@ -8,9 +8,10 @@ use super::ffi::Ctx;
 use super::main_thread::MainThread;
 use super::reply::ServerReply;
 use super::state::try_state;
+use crate::cache::error::Error;
 use crate::cache::invalidation::sweep::{SweepReply, SweepWaiterId};
 use crate::cache::{Reply, State};
-use crate::commands::preview;
+use crate::commands::{invalidate, preview};
 
 type Clients = RefCell<BlockedClients<SweepWaiterId, SweepReply>>;
 
@@ -26,6 +27,10 @@ impl Waiters for SweepWaiters {
 
     fn clients() -> &'static Clients {
         CLIENTS.get()
+    }
+
+    fn check(server: &ServerCaller<'_>, words: &[&[u8]]) -> Result<(), Error> {
+        invalidate::check_waiter(server, words)
     }
 
     fn write(reply: &mut ServerReply<'_>, answer: Option<&SweepReply>) {

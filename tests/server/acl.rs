@@ -1,6 +1,6 @@
 //! Access control: key permissions, true subcommands, categories.
 
-use crate::support::{Conn, Server, skip};
+use crate::support::{Conn, Server, skip, wait_until};
 
 /// A connection authenticated as a user with these rules.
 #[track_caller]
@@ -299,6 +299,52 @@ fn no_user_takes_more_than_its_share_of_leases_and_of_waiters() {
     assert_eq!(s.stat("user_share_refused"), 5);
     s.ok("FLUSHALL");
     s.assert_quiet();
+}
+
+#[test]
+fn a_waiter_whose_permission_is_taken_away_gets_neither_value_nor_lease() {
+    let s = Server::start();
+    let revoked = ["resetkeys", "resetkeys %R~k", "-smartcache.getlock", "-@all", "resetkeys ~other"];
+    for (nth, rules) in revoked.into_iter().enumerate() {
+        for end in ["SET", "UNLOCK"] {
+            let token = s.getlock("k").token().to_owned();
+            let mut ada = login(&s, "~* +@all");
+            ada.send_getlock("k WAIT 60");
+            s.wait_for_waiters(1);
+            let mut other = s.connect();
+            other.send_getlock("k WAIT 60");
+            s.wait_for_waiters(2);
+            s.ok(&format!("ACL SETUSER ada {rules}"));
+            s.ok(&format!("SMARTCACHE.{end} k {}", if end == "SET" { format!("v TOKEN {token}") } else { token }));
+            let reply = ada.receive().expect("a reply");
+            assert!(reply.is_error() && reply.error().starts_with("NOPERM"), "{rules}, {end}\n{reply}");
+            refused(&mut ada, "SMARTCACHE.GETLOCK k");
+            assert_eq!(other.got().brief(), if end == "SET" { "HIT v" } else { "MISS +" }, "{rules}");
+            s.ok("SMARTCACHE.DEL k");
+            assert_eq!(s.stat("leases_voided") as usize, 2 * nth + if end == "SET" { 0 } else { 2 }, "{rules}, {end}");
+        }
+    }
+    s.assert_quiet();
+}
+
+#[test]
+fn who_waits_for_the_sweep_is_told_nothing_when_its_permission_is_taken_away() {
+    let s = Server::with("smartcache.sweep-effort 0");
+    s.ok("SMARTCACHE.SET k v TAGS 1 t");
+    for (line, rules) in [
+        ("SMARTCACHE.INVALIDATE TAGS 1 t WAIT 1", "resetkeys"),
+        ("SMARTCACHE.INVALIDATE TAGS 1 t WAIT 1", "resetkeys %R~*"),
+        ("SMARTCACHE.INVALIDATE SOFT WAIT 1 ALL", "resetkeys ~k"),
+        ("SMARTCACHE.INVALIDATE TAGS 1 t WAIT 1", "-smartcache.invalidate"),
+    ] {
+        let mut ada = login(&s, "~* +@all");
+        let line: Vec<_> = line.split(' ').map(str::as_bytes).collect();
+        ada.send(&line).expect("it is sent");
+        wait_until("it waits", || s.info("blocked_clients") == "1");
+        s.ok(&format!("ACL SETUSER ada {rules}"));
+        let reply = ada.receive().expect("a reply");
+        assert!(reply.is_error() && reply.error().starts_with("NOPERM"), "{rules}\n{reply}");
+    }
 }
 
 #[test]
