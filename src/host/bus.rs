@@ -17,6 +17,7 @@ use super::ffi::{Ctx, OwnedStr, must_not_write, server};
 use super::log;
 use super::panic::{catch_panic, try_run};
 use super::pass_on::{KIND, complain, enable};
+use super::replicate::Outgoing;
 use super::state::try_state;
 use super::timer::{self, Timer};
 use crate::cache::cluster::bus::{DecodeError, Message, NodeId};
@@ -88,9 +89,11 @@ fn may_run(ctx: Ctx<'_>) -> bool {
     ctx.flags() & raw::REDISMODULE_CTX_FLAGS_LUA == 0 && !ctx.is_loading() && !must_not_write()
 }
 
-/// Runs kept messages in the order in which they came; those left after a while, or that cannot run now, later.
+/// Runs kept messages in the order in which they came; those left after a while, or that cannot run now, later. What
+/// they replicate is one command.
 fn run_waiting(ctx: Ctx<'_>) {
     let began = Instant::now();
+    let mut outgoing = Outgoing::new(ctx);
     loop {
         let Some(mut state) = try_state() else { return set_timer(LATER_MS) };
         if !state.bus.has_queued() {
@@ -111,7 +114,7 @@ fn run_waiting(ctx: Ctx<'_>) {
         let next = state.bus.dequeue();
         drop(state);
         if let Some(bytes) = next {
-            run(ctx, &bytes);
+            run(ctx, &bytes, &mut outgoing);
         }
     }
 }
@@ -139,7 +142,7 @@ fn set_timer(ms: i64) {
 }
 
 /// Runs a message that was kept. Only commands that are passed on are run.
-fn run(ctx: Ctx<'_>, bytes: &[u8]) {
+fn run(ctx: Ctx<'_>, bytes: &[u8], outgoing: &mut Outgoing<'_>) {
     let decode_and_run = || {
         let message = Message::decode(bytes).map_err(|why| why.to_string())?;
         let command = commands::find(message.words[0], message.words.get(1).copied())
@@ -150,7 +153,7 @@ fn run(ctx: Ctx<'_>, bytes: &[u8]) {
         }
         let words: Vec<_> = message.words.iter().map(|word| OwnedStr::new(word)).collect();
         let argv: Vec<_> = words.iter().map(OwnedStr::borrow).collect();
-        dispatch::run_passed_on(command, ctx, &argv).map_err(|why| why.to_string())
+        dispatch::run_passed_on(command, ctx, &argv, outgoing).map_err(|why| why.to_string())
     };
     let outcome = try_run("a command that was passed on", decode_and_run).unwrap_or_else(|| Err("a panic".into()));
     if let Some(mut state) = try_state() {

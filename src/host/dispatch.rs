@@ -294,8 +294,14 @@ pub(super) fn access_flags(access: Access) -> u32 {
     }
 }
 
-/// Runs a command that another primary of the cluster has passed on: it has no caller here.
-pub(super) fn run_passed_on(command: &'static Command, ctx: Ctx<'_>, argv: &[Str<'_>]) -> Result<(), Error> {
+/// Runs a command that another primary of the cluster has passed on: it has no caller here. What it replicates waits in
+/// `outgoing`.
+pub(super) fn run_passed_on(
+    command: &'static Command,
+    ctx: Ctx<'_>,
+    argv: &[Str<'_>],
+    outgoing: &mut Outgoing<'_>,
+) -> Result<(), Error> {
     let words: Vec<&[u8]> = argv.iter().map(|word| word.bytes()).collect();
     let run = command.run.filter(|_| command.accepts(words.len())).ok_or(Error::Arity(command.name))?;
     let mut state = try_state().ok_or(Error::Internal)?;
@@ -314,17 +320,15 @@ pub(super) fn run_passed_on(command: &'static Command, ctx: Ctx<'_>, argv: &[Str
         run.call(&mut cx, &mut Args::new(command.name, &words, command.name_words()), COMMANDS)
     });
     let names = keys.names();
-    let mut outgoing = Outgoing::new(ctx);
     let for_caller = |state: &mut State, outgoing: &mut Outgoing<'_>, effect| match effect {
         Effect::ReplicateVerbatim => outgoing.command(command, argv),
         Effect::Compress(job) => workers::submit(state, *job),
         other => give_up_waiting(state, &other), // and nothing is passed on twice
     };
-    let (events, delivered) = deliver(ctx, &mut effects, &mut keys, &mut state, &mut outgoing, for_caller);
+    let (events, delivered) = deliver(ctx, &mut effects, &mut keys, &mut state, outgoing, for_caller);
     if outcome.is_none() || delivered.is_err() {
-        resync(&mut outgoing, command, argv, &mut keys, &mut state);
+        resync(outgoing, command, argv, &mut keys, &mut state);
     }
-    drop(outgoing);
     drop(keys);
     sweep_timer::refresh(&mut state);
     after_command(state);
