@@ -5,6 +5,7 @@
 //!  origin.rs   the origin: keys with versions                client.rs   readers, writers, operators, and a ticker
 //!  history.rs  commands, answers and times                   check.rs    the rules, certain cases only
 //!  storm.rs    invalidations, crashes and failovers          judge.rs    the rules of invalidations
+//!  hostile.rs  a user with narrow rights does its worst, and an application must not notice
 //! ```
 //!
 //! Clients die with a lease or parked; loads fail, outlive their lease, or are stored twice or with foreign tokens;
@@ -21,6 +22,7 @@ mod check;
 mod check_tests;
 mod client;
 mod history;
+mod hostile;
 mod judge;
 mod judge_tests;
 mod origin;
