@@ -102,7 +102,7 @@ fn guards_of_tags_and_long_prefixes_keep_within_index_memory_and_a_flush_frees_t
 #[test]
 fn a_guard_is_taken_back_on_the_primary_its_replica_and_in_its_files() {
     for (what, back) in [("TAGS 1 t", "ALL"), ("PREFIXES 1 key:", "PREFIXES 1 key"), ("ALL", "ALL")] {
-        let mut s = Server::with("appendonly yes");
+        let mut s = Server::setup().tcp().conf("appendonly yes").start();
         s.ok(&format!("SMARTCACHE.INVALIDATE {what} GUARD 1d"));
         let replica = Server::replica_of(&s, "");
         let fill = |conn: &mut Conn| fill_with(conn, "key:1", "TAGS 1 t");
