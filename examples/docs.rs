@@ -302,9 +302,11 @@ fn permissions(command: &Command) -> String {
     let keys = match command.keys {
         Keys::None => "",
         Keys::One(Access::Read) => "; `%R` on the key",
-        Keys::All(Access::Read) | Keys::CountedPairs(Access::Read) => "; `%R` on each key",
+        Keys::All(Access::Read) | Keys::CountedPairs(Access::Read) | Keys::OfNative(Access::Read) => {
+            "; `%R` on each key"
+        }
         Keys::One(_) => "; `%W` on the key",
-        Keys::All(_) | Keys::CountedPairs(_) => "; `%W` on each key",
+        Keys::All(_) | Keys::CountedPairs(_) | Keys::OfNative(_) => "; `%W` on each key",
     };
     format!("{}{keys}", categories.join(" "))
 }

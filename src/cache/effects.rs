@@ -30,6 +30,8 @@ pub enum Effect<'w> {
     ReplicateHeader(Key<'w>),
     /// Replicate the deletion of the key.
     ReplicateUnlink(Key<'w>),
+    /// Replicate the plain string under the key, with its expiry.
+    ReplicateText(Key<'w>),
     /// Replicate the command as it is.
     ReplicateVerbatim,
     /// Replicate an invalidation: the words of `SMARTCACHE.MARK`.

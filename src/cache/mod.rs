@@ -27,6 +27,7 @@ pub mod state;
 pub mod stats;
 pub mod tables;
 pub mod units;
+pub mod unmodified;
 
 pub use invalidation::judge::Judge;
 pub use key::Key;

@@ -1,5 +1,9 @@
 //! The ports: what the core asks of its host, which is a server in `host/` and memory in the test node.
 
+use std::any::Any;
+
+use smallvec::SmallVec;
+
 use super::entry::{Entry, EntryMut, EntryRef};
 use super::key::Key;
 use super::lease::users::UserName;
@@ -31,6 +35,10 @@ pub trait Keyspace {
     /// The bytes of the plain string under `key`, without changing its encoding; `None` when there is none.
     fn text(&mut self, key: Key<'_>) -> Option<&[u8]>;
 
+    /// The plain string that a command has just left under `key`, for a command that writes: no read of the client's,
+    /// who may be tracking what it reads.
+    fn text_written(&mut self, key: Key<'_>) -> Option<Vec<u8>>;
+
     /// How many milliseconds are left until the server deletes `key`; `None` without expiry or key.
     fn left_ms(&mut self, key: Key<'_>) -> Option<u64>;
 
@@ -48,6 +56,61 @@ pub trait Keyspace {
 
     /// Removes `key`, whatever it holds; whether it existed.
     fn remove(&mut self, key: Key<'_>) -> bool;
+
+    /// When the server deletes `key`, in milliseconds of Unix time; `None` without expiry or key.
+    fn expire_at(&mut self, key: Key<'_>) -> Option<u64>;
+
+    /// Takes the entry under `key` out, and puts a plain string with its expiry in its place, or nothing. Nobody
+    /// notices: neither the index nor watchers, replicas or events. `None` when there is no entry.
+    fn stand_in(&mut self, key: Key<'_>, text: Option<(&[u8], Option<u64>)>) -> Option<Hidden>;
+
+    /// Puts back what [`stand_in`](Self::stand_in) took out, in place of anything there. Nobody notices: its `access`
+    /// is that of the key again.
+    fn put_back(&mut self, key: Key<'_>, hidden: Hidden);
+
+    /// Lets go of what [`stand_in`](Self::stand_in) took out: it is not under its key any more.
+    fn discard(&mut self, key: Key<'_>, hidden: Hidden);
+
+    /// Which of these words of one of the server's own commands, its name the first, are keys: by their index.
+    fn native_keys(&mut self, words: &[&[u8]]) -> SmallVec<[usize; 8]>;
+
+    /// Runs one of the server's own commands as the caller, whose permissions the server checks. `replicate`: its
+    /// effects are replicated as the server does. `None` when it did not run.
+    fn run_native(&mut self, words: &[Key<'_>], caller: &Caller, replicate: bool) -> Option<Box<dyn NativeReply>>;
+}
+
+/// An entry that is not under its key for a while.
+#[derive(Debug)]
+pub struct Hidden {
+    /// The entry.
+    pub entry: Entry,
+    /// When the server deletes the key, in milliseconds of Unix time.
+    pub expire_at: Option<u64>,
+    /// What the server's eviction knows of the key.
+    pub access: Access,
+}
+
+/// What the server's eviction knows of a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// Milliseconds without access; −1 when the server keeps frequencies instead.
+    pub idle_ms: i64,
+    /// How often it is accessed; −1 when the server keeps times instead.
+    pub frequency: i64,
+}
+
+/// What one of the server's own commands has replied.
+pub trait NativeReply {
+    /// Whether it was refused.
+    fn is_error(&self) -> bool;
+    /// The string that it replied.
+    fn text(&self) -> Option<&[u8]>;
+    /// The strings of the array or set that it replied.
+    fn texts(&self) -> Vec<Vec<u8>>;
+    /// The cursor and the keys that `SCAN` replied.
+    fn scanned(&self) -> Option<(Vec<u8>, Vec<Vec<u8>>)>;
+    /// For the host, which knows the type.
+    fn as_any(&self) -> &dyn Any;
 }
 
 /// Where a command's reply goes. Each call writes one element; containers begin with their length.
@@ -66,6 +129,8 @@ pub trait Reply {
     fn array(&mut self, len: usize);
     /// The head of a map of `len` pairs (a flat array in RESP2).
     fn map(&mut self, len: usize);
+    /// What one of the server's own commands has replied.
+    fn native(&mut self, reply: &dyn NativeReply);
 }
 
 /// The caller of a command.
@@ -115,6 +180,8 @@ pub trait Server {
     fn user(&self) -> UserName;
     /// Whether the caller may be parked: not in `MULTI`, scripts and functions.
     fn may_wait(&self) -> bool;
+    /// Whether the caller has a connection of its own: scripts and other modules have none.
+    fn is_connection(&self) -> bool;
     /// Whether this node is a replica: it grants no leases.
     fn is_replica(&self) -> bool;
     /// Whether commands that need memory are refused.
@@ -122,6 +189,9 @@ pub trait Server {
     /// Whether the caller's user has this right to the key, which the server does not check because it is not among the
     /// command's declared keys.
     fn may(&self, right: Right, key: &[u8]) -> bool;
+    /// Whether the caller's user may call one of the server's own commands on this key, to which the server has
+    /// checked the right. Cheap when asked again for the same connection.
+    fn may_call(&self, command: &'static str, key: Key<'_>) -> bool;
     /// The first of these keys to which the caller's user does not have this right.
     fn first_denied(&self, right: Right, mut keys: &mut dyn Iterator<Item = Vec<u8>>) -> Option<Vec<u8>> {
         Iterator::find(&mut keys, |key| !self.may(right, key))

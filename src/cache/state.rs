@@ -22,6 +22,9 @@ use super::stats::Stats;
 use super::stats::health::{Backlog, Guarded};
 use super::stats::live::Live;
 use super::stats::miss_reasons::MissReasons;
+use super::unmodified::Retiring;
+use super::unmodified::commands::Commands;
+use super::unmodified::loads::NilLoads;
 use crate::config::Settings;
 
 /// The state of a node beside its keys: one per server process, used on its main thread only.
@@ -74,6 +77,12 @@ pub struct State {
     pub bus: Bus,
     /// The course of the sweep's backlog.
     pub backlog: Backlog,
+    /// The server's own commands, as they are served under NATIVE rules.
+    pub commands: Commands,
+    /// Loads of unmodified clients.
+    pub nil_loads: NilLoads,
+    /// The walks that turn the entries of former NATIVE rules into plain strings.
+    pub retiring: Retiring,
     /// What is loaded beside all this, to take its place.
     pub beside: Option<Box<Beside>>,
     /// The guard that refused a fill last.
@@ -137,6 +146,9 @@ impl State {
             limits: Limits::default(),
             bus: Bus::new((seed >> 64) as u64),
             backlog: Backlog::default(),
+            commands: Commands::default(),
+            nil_loads: NilLoads::default(),
+            retiring: Retiring::default(),
             beside: None,
             guarded: None,
         }

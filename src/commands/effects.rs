@@ -6,6 +6,7 @@ use super::{mark, rule, store};
 use crate::cache::effects::{Effect, Event};
 use crate::cache::error::Error;
 use crate::cache::outbox::GONE;
+use crate::cache::ports::NativeReply;
 use crate::cache::{Cx, Reply, units};
 
 /// The declaration.
@@ -123,6 +124,7 @@ impl Reply for Unheard {
     fn double(&mut self, _: f64) {}
     fn array(&mut self, _: usize) {}
     fn map(&mut self, _: usize) {}
+    fn native(&mut self, _: &dyn NativeReply) {}
 }
 
 #[cfg(test)]

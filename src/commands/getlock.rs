@@ -173,7 +173,8 @@ fn reply_without_value(cx: &mut Cx<'_, '_>, get: &GetLock<'_>, decision: Decisio
 }
 
 fn park(cx: &mut Cx<'_, '_>, get: &GetLock<'_>) {
-    let options = WaitOptions { lock_ms: get.lock_ms, owner: get.owner.map(Into::into), accept: get.accept };
+    let options =
+        WaitOptions { lock_ms: get.lock_ms, owner: get.owner.map(Into::into), accept: get.accept, native: false };
     let (key, caller) = ((cx.caller.db, get.key.name), (cx.server.client(), cx.server.user()));
     let id = cx.state.leases.park(key, caller, get.wait_ms, options, cx.now);
     cx.effects.push(Effect::Park(id));
@@ -200,8 +201,20 @@ pub(crate) fn write_reply(
     reply.int(lease_ms as i64);
 }
 
-/// Writes the reply to a waiter.
-pub(crate) fn write_deferred_reply(reply: &mut dyn Reply, answer: &Answer) {
+/// Whether a waiter's command is an unmodified client's `GET`.
+#[cfg(feature = "server")]
+pub(crate) fn is_native(command: &[u8]) -> bool {
+    !is(command, COMMAND.name)
+}
+
+/// Writes the reply to a waiter; `native` for an unmodified client's `GET`.
+pub(crate) fn write_deferred_reply(reply: &mut dyn Reply, answer: &Answer, native: bool) {
+    if native {
+        return match &answer.value {
+            Some((_, bytes)) => reply.bulk(bytes),
+            None => reply.nil(),
+        };
+    }
     let value = answer.value.as_ref().map(|(encoding, bytes)| Value { encoding, bytes });
     write_reply(
         reply,

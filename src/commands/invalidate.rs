@@ -217,6 +217,7 @@ fn may_invalidate(cx: &Cx<'_, '_>, prefix: &[u8]) -> bool {
 
 /// Whether the user of a caller that has waited, for the sweep or a preview, still has the right to what its command
 /// (`words`) names. The server checks the command itself.
+#[cfg(feature = "server")]
 pub(crate) fn check_waiter(server: &dyn Server, words: &[&[u8]]) -> Result<(), Error> {
     let is_preview = words.first().is_some_and(|name| name.eq_ignore_ascii_case(b"SMARTCACHE.PREVIEW"));
     let mut args = Args::new(COMMAND.name, words, 1);

@@ -23,9 +23,11 @@ mod mark;
 mod mget;
 mod missing;
 mod mset;
+mod native;
 mod options;
 #[cfg(feature = "test-commands")]
 pub(crate) mod panic;
+mod plain;
 pub(crate) mod preview;
 mod resetstat;
 mod rule;
@@ -55,6 +57,7 @@ pub const COMMANDS: Table = &[
     &unlock::COMMAND,
     &extend::COMMAND,
     &del::COMMAND,
+    &plain::COMMAND,
     &stale::COMMAND,
     &invalidate::COMMAND,
     &preview::COMMAND,
@@ -72,6 +75,11 @@ pub const COMMANDS: Table = &[
     &help::COMMAND,
     &store::COMMAND,
     &mark::COMMAND,
+    &native::GET,
+    &native::MGET,
+    &native::READ,
+    &native::WRITE,
+    &native::STORE,
     &effects::COMMAND,
     #[cfg(feature = "test-commands")]
     &panic::COMMAND,
@@ -101,7 +109,7 @@ mod tests {
         for command in COMMANDS {
             let access = match command.keys {
                 Keys::None => continue,
-                Keys::One(access) | Keys::All(access) | Keys::CountedPairs(access) => access,
+                Keys::One(access) | Keys::All(access) | Keys::CountedPairs(access) | Keys::OfNative(access) => access,
             };
             let (writes, reads) = (command.has(Flag::Write), command.has(Flag::ReadOnly));
             match access {

@@ -51,9 +51,16 @@ pub(super) const SET: Command = Command {
         Arg::option("bytes", "MINSIZE", Kind::Integer),
         Arg::option("fills", "FILLS", Kind::Integer),
         Arg::option("template", "TAG", Kind::Text).repeated(),
+        Arg::flag("native", "NATIVE"),
+        Arg::option("wait", "WAIT", Kind::Duration),
+        Arg::option("n", "CAP", Kind::Integer),
+        Arg::flag("lowest", "LOWEST"),
+        Arg::flag("sliding", "SLIDING"),
     ],
     details: "\
 A lifetime is its base (the command's TTL, else the rule's, else smartcache.default-ttl) times SCALE, times a number drawn once from 1-JITTER to 1+JITTER, held inside MIN and MAX.
+NATIVE has the server's own commands (GET, SET, INCR and so on) on matching keys served as entries: for clients that do not know of SmartCache a key stays the plain string that it was, under this rule. A rule that loses NATIVE is served until a sweep has turned its entries into plain strings.
+These words are for NATIVE rules alone: WAIT lets a GET of a missing key that another connection is loading wait for it so long (default 0). CAP keeps that many elements, the highest of a sorted set or the last pushed to a list; with LOWEST the lowest of a sorted set. SLIDING starts the rule's TTL anew at each write in place.
 TAG gives every matching entry a tag made from its key: {1} is what the first star of the pattern matched, {{ is a brace.
 A name has 1 to 64 letters, digits and any of _ . : - and there are at most 1024 rules. A rule has 1 to 64 patterns of up to 1024 bytes and at most 64 templates. SCALE is more than 0 and at most 1000000, JITTER 0 to 1, BETA 0 to 1000000, FILLS 1 to 1000000, MINSIZE up to 2gb, PRIORITY any 64-bit integer (default 0).
 Rules made by command are data: replicated, saved, and kept by FLUSHALL. Rules can also be configured, as JSON in smartcache.rules; a configured rule wins over a rule of the same name made by command.",
@@ -159,6 +166,9 @@ fn set<'w>(cx: &mut Cx<'_, 'w>, args: &mut Args<'w>) -> Result<(), Error> {
     let name = args.word()?;
     let words = std::iter::from_fn(|| args.option());
     let spec = RuleSpec::parse(name, words)?;
+    if spec.is_retired() && !cx.caller.trusted {
+        return Err(Error::syntax(b"RETIRED"));
+    }
     if !cx.caller.is_authorized() {
         spec.check_lock(cx.state.settings.lock_limit())?;
     }
@@ -264,6 +274,7 @@ fn show(reply: &mut dyn Reply, rule: &Rule) {
             OptionValue::Millis(n) | OptionValue::Bytes(n) => reply.int(n as i64),
             OptionValue::Number(x) => reply.double(x),
             OptionValue::Codec(codec) => reply.bulk(codec.name().as_bytes()),
+            OptionValue::Flag => reply.int(1),
         }
     }
 }

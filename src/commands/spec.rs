@@ -96,6 +96,8 @@ pub enum Keys {
     All(Access),
     /// The first word is the number of pairs of key and value that follow.
     CountedPairs(Access),
+    /// Those of the server's own command that follows the first word: the server is asked.
+    OfNative(Access),
 }
 
 /// What is done to the keys, and so which permission on them the user needs.

@@ -68,10 +68,11 @@ impl Waiters for LeaseWaiters {
         CLIENTS.get()
     }
 
-    fn write(reply: &mut ServerReply<'_>, answer: Option<&Answer>) {
+    fn write(reply: &mut ServerReply<'_>, command: &[u8], answer: Option<&Answer>) {
+        let native = getlock::is_native(command);
         match answer {
-            Some(answer) => getlock::write_deferred_reply(reply, answer),
-            None => getlock::write_deferred_reply(reply, &Answer::ask_again()),
+            Some(answer) => getlock::write_deferred_reply(reply, answer, native),
+            None => getlock::write_deferred_reply(reply, &Answer::ask_again(), native),
         }
     }
 
@@ -100,10 +101,10 @@ impl Waiters for LeaseWaiters {
 }
 
 /// Has the server block the caller of the running command. A caller whom the server does not block is asked to retry.
-pub(super) fn park(reply: &mut ServerReply<'_>, state: &mut State, id: WaiterId) {
+pub(super) fn park(reply: &mut ServerReply<'_>, state: &mut State, command: &[u8], id: WaiterId) {
     if !blocked_clients::block::<LeaseWaiters>(reply, id) {
         leave(state, id, clock_now());
-        getlock::write_deferred_reply(reply, &Answer::ask_again());
+        getlock::write_deferred_reply(reply, &Answer::ask_again(), getlock::is_native(command));
     }
 }
 

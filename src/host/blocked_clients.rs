@@ -42,8 +42,8 @@ pub(super) trait Waiters: Sized + 'static {
     /// The blocked clients of this kind.
     fn clients() -> &'static RefCell<BlockedClients<Self::Id, Self::Answer>>;
 
-    /// Writes the reply; without an answer, for a wait that has ended without one.
-    fn write(reply: &mut ServerReply<'_>, answer: Option<&Self::Answer>);
+    /// Writes the reply to the command of this name; without an answer, for a wait that has ended without one.
+    fn write(reply: &mut ServerReply<'_>, command: &[u8], answer: Option<&Self::Answer>);
 
     /// Whether its user still has the right to what its command names, beyond the keys that the server checks.
     fn check(_server: &ServerCaller<'_>, _words: &[&[u8]]) -> Result<(), Error> {
@@ -191,7 +191,10 @@ fn write<W: Waiters>(ctx: ClientCtx<'_>, words: &[Str<'_>], id: Option<W::Id>, a
             write_guarded(W::NAME, ctx, |reply| reply.fail(error));
             false
         }
-        None => write_guarded(W::NAME, ctx, |reply| W::write(reply, answer.as_ref())),
+        None => {
+            let command = words.first().map_or(&b""[..], |name| name.bytes());
+            write_guarded(W::NAME, ctx, |reply| W::write(reply, command, answer.as_ref()))
+        }
     };
     if let (false, Some(id), Some(answer)) = (written, id, answer) {
         catch_panic(W::NAME, (), || W::gone(id, Some(answer)));

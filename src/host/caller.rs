@@ -1,5 +1,6 @@
 //! Questions to the server about the caller and itself, asked only where they matter.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::{mem, ptr};
@@ -8,17 +9,31 @@ use redis_module::raw;
 
 use super::ffi::{Ctx, OwnedStr, Str, is_valkey, server, server_may};
 use super::log;
+use super::main_thread::MainThread;
 use super::replicate::STORE;
 use super::state::with_state;
 use crate::cache::error::Error;
 use crate::cache::lease::users::UserName;
 use crate::cache::ports::ServerInfo;
-use crate::cache::{Limits, Right, Server};
+use crate::cache::{Key, Limits, Right, Server};
 
 /// `maxmemory`: without a limit the server is not asked.
 static MAX_MEMORY: AtomicU64 = AtomicU64::new(0);
 /// Whether `maxmemory-policy` lets it evict.
 static EVICTS: AtomicBool = AtomicBool::new(false);
+
+/// Which connections may call `GET` and `MGET`, until permissions or users may have changed: twice the connection's
+/// number, and one more for `MGET`.
+static MAY_CALL: MainThread<[Cell<u64>; KNOWN]> = MainThread::new([const { Cell::new(0) }; KNOWN]);
+/// In their upper bits: what was known in an earlier epoch counts no more.
+static EPOCH: MainThread<Cell<u64>> = MainThread::new(Cell::new(1));
+/// How many are known at most.
+const KNOWN: usize = 16_384;
+
+/// Permissions, or the users of connections, may have changed.
+pub(super) fn forget_permissions() {
+    EPOCH.get().set(EPOCH.get().get().wrapping_add(1) & 0xffff);
+}
 
 /// Everything that writing a key may be.
 const WRITES: c_int =
@@ -156,12 +171,9 @@ impl<'a> ServerCaller<'a> {
         format!("at {}", String::from_utf8_lossy(&address.collect::<Vec<u8>>()))
     }
 
-    /// Whether a client calls over a connection of its own: asking for the user of a caller without one could end the
-    /// server.
+    /// Asking for the user of a caller without a connection could end the server.
     fn is_a_connection(&self) -> bool {
-        server_may!(RedisModule_GetClientInfoById)
-            // SAFETY: null for "only whether there is one".
-            .is_some_and(|info| unsafe { info(ptr::null_mut(), self.client()) == raw::REDISMODULE_OK as c_int })
+        self.ctx.is_of_a_connection()
     }
 
     fn has(&self, flags: u32) -> bool {
@@ -192,6 +204,10 @@ impl Server for ServerCaller<'_> {
             )
     }
 
+    fn is_connection(&self) -> bool {
+        self.called && !self.has(raw::REDISMODULE_CTX_FLAGS_LUA) && self.is_a_connection()
+    }
+
     fn is_replica(&self) -> bool {
         self.ctx.is_replica()
     }
@@ -203,6 +219,33 @@ impl Server for ServerCaller<'_> {
         self.with_user(|user, _| unsafe {
             check(user, name.borrow().as_ptr(), access(right)) == raw::REDISMODULE_OK as c_int
         })
+    }
+
+    fn may_call(&self, command: &'static str, key: Key<'_>) -> bool {
+        let cached = matches!(command, "GET" | "MGET") && !self.has(raw::REDISMODULE_CTX_FLAGS_LUA);
+        let known = (EPOCH.get().get() << 48) + 2 * self.client() + u64::from(command == "MGET");
+        let place = &MAY_CALL.get()[known as usize % KNOWN];
+        if cached && place.get() == known {
+            return true;
+        }
+        if !self.has(raw::REDISMODULE_CTX_FLAGS_LUA) && !self.is_a_connection() {
+            return true; // no user calls
+        }
+        let Some(check) = server_may!(RedisModule_ACLCheckCommandPermissions) else { return true };
+        let (name, key) = (OwnedStr::new(command.as_bytes()), OwnedStr::new(key.name));
+        let mut words = [name.borrow().as_ptr(), key.borrow().as_ptr()];
+        let mut simple = false;
+        let may = self.with_user(|user, user_name| {
+            // A user with selectors may call it on some keys only.
+            simple = cached
+                && self.ctx.call_named(c"ACL", c"GETUSER", user_name).is_some_and(|user| user.has_empty(b"selectors"));
+            // SAFETY: user and words are valid.
+            unsafe { check(user, words.as_mut_ptr(), words.len() as c_int) == raw::REDISMODULE_OK as c_int }
+        });
+        if may && simple {
+            place.set(known);
+        }
+        may
     }
 
     /// The user is looked up once, however many keys there are.

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::ffi::{Ctx, OwnedStr, Str};
 use super::keyspace::{Names, ServerKeys};
 use super::panic::caught;
-use super::replicate::{Outgoing, Part};
+use super::replicate::{self, Outgoing, Part};
 use crate::cache::codec::offload::Job;
 use crate::cache::effects::{Effect, Effects, Event};
 use crate::cache::{Key, Keyspace, Slot, State};
@@ -52,6 +52,7 @@ pub(super) fn deliver<'w>(
                     outgoing.entry(keys, state, key, expire_at, Part::Header);
                 }
                 Effect::ReplicateUnlink(key) => names.with_name(key, |name| outgoing.gone(name)),
+                Effect::ReplicateText(key) => replicate::plain_string(ctx, keys, key),
                 Effect::ReplicateMark(words) => outgoing.mark(&words),
                 Effect::SignalName(key) => ctx.signal(OwnedStr::new(&key).borrow()),
                 Effect::Signal(key) => names.with_name(key, |name| ctx.signal(name)),

@@ -110,7 +110,13 @@ fn call<'w>(row: Row, argv: &[Str<'_>], words: &'w [&'w [u8]], reply: &mut Serve
     if let Keys::CountedPairs(access) = command.keys
         && ctx.wants_key_positions()
     {
-        return key_places(command.keys, argv).for_each(|at| ctx.key_at(argv, at, access_flags(access)));
+        return key_places(*ctx, command.keys, argv).for_each(|at| ctx.key_at(argv, at, access_flags(access)));
+    }
+    if let Keys::OfNative(_) = command.keys
+        && ctx.wants_key_positions()
+    {
+        let keys = ctx.keys_of(argv.get(1..).unwrap_or_default());
+        return keys.into_iter().for_each(|(at, flags)| ctx.key_at(argv, at + 1, flags));
     }
     let Some(mut state) = try_state() else {
         // Another module called us from inside a keyspace event of our own.
@@ -165,7 +171,7 @@ fn finish<'w>(
     let for_caller = |state: &mut State, outgoing: &mut Outgoing<'_>, effect| match effect {
         Effect::ReplicateVerbatim => outgoing.command(command, argv),
         Effect::PassOn(how) => pass_on(*ctx, state, command, words, &how),
-        Effect::Park(id) => blocked::park(reply, state, id),
+        Effect::Park(id) => blocked::park(reply, state, command.name.as_bytes(), id),
         Effect::Wait(id) => sweep_waiters::wait(reply, state, id),
         Effect::Compress(job) => workers::submit(state, *job),
         _ => {}
@@ -249,7 +255,7 @@ fn resync(
         }
         return reemit::start();
     }
-    for at in key_places(command.keys, argv) {
+    for at in key_places(outgoing.ctx(), command.keys, argv) {
         let Some(name) = argv.get(at) else { continue };
         let key = Key { name: name.bytes(), arg: u16::try_from(at).ok() };
         catch_panic("the replication of a key after a panic", (), || outgoing.resync(keys, state, key));
@@ -267,18 +273,20 @@ const fn write_mode(command: &Command) -> Option<WriteMode> {
 }
 
 /// Which words of a command are its keys.
-fn key_places(keys: Keys, argv: &[Str<'_>]) -> impl Iterator<Item = usize> {
-    let (count, step) = match keys {
-        Keys::None => (0, 1),
-        Keys::One(_) => (1, 1),
-        Keys::All(_) => (argv.len(), 1),
+fn key_places(ctx: Ctx<'_>, keys: Keys, argv: &[Str<'_>]) -> impl Iterator<Item = usize> {
+    let words = argv.len();
+    let range = |first: usize, step: usize, count: usize| (first..words).step_by(step).take(count).collect();
+    let places: SmallVec<[usize; 8]> = match keys {
+        Keys::None => SmallVec::new(),
+        Keys::One(_) => range(1, 1, 1),
+        Keys::All(_) => range(1, 1, words),
         Keys::CountedPairs(_) => {
             let counted = argv.get(1).and_then(|count| units::parse_int(count.bytes()).ok()).unwrap_or(0);
-            (usize::try_from(counted).unwrap_or(0), 2)
+            range(2, 2, usize::try_from(counted).unwrap_or(0))
         }
+        Keys::OfNative(_) => ctx.keys_of(argv.get(1..).unwrap_or_default()).into_iter().map(|(at, _)| at + 1).collect(),
     };
-    let first = if step == 2 { 2 } else { 1 };
-    (first..argv.len()).step_by(step).take(count)
+    places.into_iter()
 }
 
 /// What is done to a key, in the server's flags.

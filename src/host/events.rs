@@ -82,6 +82,7 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
             match unsafe { Ctx::from_raw(ctx) } {
                 Some(ctx) if !ctx.is_replica() => {
                     sweep_timer::replicate_marks(state.reap(TAGS_PER_TURN, clock_now()));
+                    sweep_timer::replicate_retired(state.retire());
                 }
                 _ => state.reap_tags(TAGS_PER_TURN, clock_now()),
             }
@@ -92,7 +93,7 @@ unsafe extern "C" fn on_cron(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
             state.sample_backlog(now);
             let State { stats, policies, .. } = &mut *state;
             stats.bound_rows(policies, now);
-            filter::refresh(&state, now);
+            filter::refresh(&mut state, now);
             blocked::rearm_timer(&mut state, now);
         }
     });
@@ -178,6 +179,11 @@ unsafe extern "C" fn on_loading(_: *mut raw::RedisModuleCtx, _: raw::RedisModule
                     state.invalidations.clear();
                 }
             });
+        } else if sub == raw::REDISMODULE_SUBEVENT_LOADING_ENDED
+            && let Some(mut state) = try_state()
+        {
+            // The next command may be for an entry of a NATIVE rule that came with the file.
+            filter::refresh(&mut state, clock_now());
         }
     });
 }
@@ -209,7 +215,7 @@ unsafe extern "C" fn on_fork(ctx: *mut raw::RedisModuleCtx, _: raw::RedisModuleE
         let forked = sub == raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN;
         let any = || {
             try_state()
-                .is_some_and(|state| state.policies.commanded().next().is_some() || !state.invalidations.is_empty())
+                .is_some_and(|state| state.policies.persisted().next().is_some() || !state.invalidations.is_empty())
         };
         if forked && any() && ctx.rewrites_aof() && !ctx.is_set(b"aof-use-rdb-preamble") {
             reemit::start();

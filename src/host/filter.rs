@@ -4,37 +4,57 @@
 //! no load is trusted any more. Every command of the server pays for it: most of them the reading of the length and
 //! the first letters of the name.
 
-use std::cell::Cell;
-use std::ffi::c_int;
+use std::cell::{Cell, RefCell};
+use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
 use redis_module::raw;
 use smallvec::SmallVec;
 
-use super::blocked;
 use super::clock::clock_now;
-use super::ffi::{Ctx, Str, server_may};
+use super::ffi::{Ctx, OwnedStr, Str, server_may};
 use super::main_thread::MainThread;
 use super::panic::catch_panic;
 use super::state::try_state;
+use super::unmodified;
+use super::{blocked, caller};
 use crate::cache::State;
 use crate::cache::clock::Now;
 use crate::cache::lease::native_commands::{self, Sender};
+use crate::cache::unmodified::recognizer::{Recognized, Recognizer};
 
 /// The filter, while it is registered.
+/// Whether loads may be in flight, so that commands on their keys are observed.
+static OBSERVES: MainThread<Cell<bool>> = MainThread::new(Cell::new(false));
+/// Recognizes the commands that may concern keys of NATIVE rules, while there are such rules.
+static RECOGNIZER: MainThread<RefCell<Option<Recognizer>>> = MainThread::new(RefCell::new(None));
+/// The state of the rules that it is made from.
+static RECOGNIZES: MainThread<Cell<u64>> = MainThread::new(Cell::new(0));
 static FILTER: MainThread<Cell<Option<NonNull<raw::RedisModuleCommandFilter>>>> = MainThread::new(Cell::new(None));
 
 /// Whether a load has begun, and no filter is registered: cheap, for every command of ours.
 pub(super) fn is_missing(state: &State) -> bool {
-    FILTER.get().get().is_none() && state.settings.guard_native && state.tombstones.has_news()
+    !OBSERVES.get().get() && state.settings.guard_native && state.tombstones.has_news()
+        || state.policies.changes() != RECOGNIZES.get().get()
 }
 
 /// Registers the filter, or takes it back, as the leases of this moment need it.
-pub(super) fn refresh(state: &State, now: Now) {
+pub(super) fn refresh(state: &mut State, now: Now) {
     state.tombstones.no_news();
-    let wanted = state.watches_native_commands(now);
+    let serves = state.policies.has_native();
+    let observes = state.watches_native_commands(now);
+    OBSERVES.get().set(observes);
+    let wanted = observes || serves;
     let Some(ctx) = Ctx::of_module() else { return };
+    let changes = state.policies.changes();
+    if RECOGNIZES.get().replace(changes) != changes {
+        if serves {
+            unmodified::learn_commands(ctx, state);
+        }
+        let made = serves.then(|| Recognizer::new(&state.commands, state.policies.native_patterns()));
+        *RECOGNIZER.get().borrow_mut() = made;
+    }
     match FILTER.get().get() {
         None if wanted => {
             if let Some(register) = server_may!(RedisModule_RegisterCommandFilter) {
@@ -68,11 +88,32 @@ impl<'a> Filtered<'a> {
         unsafe { Str::from_raw(get(self.0.as_ptr(), at)) }
     }
 
-    fn words(self) -> SmallVec<[&'a [u8]; 8]> {
-        let Some(count) = server_may!(RedisModule_CommandFilterArgsCount) else { return SmallVec::new() };
+    /// How many words it has.
+    fn count(self) -> c_int {
         // SAFETY: the filter's context is valid.
-        let count = unsafe { count(self.0.as_ptr()) };
-        (0..count).map(|at| self.word(at).map_or(&b""[..], Str::bytes)).collect()
+        server_may!(RedisModule_CommandFilterArgsCount).map_or(0, |count| unsafe { count(self.0.as_ptr()) })
+    }
+
+    /// Puts a word in front, or in place of the first.
+    fn put_in_front(self, word: &CStr, replace: bool) {
+        let (Some(insert), Some(replace_arg)) =
+            (server_may!(RedisModule_CommandFilterArgInsert), server_may!(RedisModule_CommandFilterArgReplace))
+        else {
+            return;
+        };
+        // The server takes the string over.
+        let word = OwnedStr::new(word.to_bytes()).into_raw();
+        // SAFETY: the filter's context is valid; the string is the server's from now on.
+        unsafe {
+            match replace {
+                true => replace_arg(self.0.as_ptr(), 0, word),
+                false => insert(self.0.as_ptr(), 0, word),
+            }
+        };
+    }
+
+    fn words(self) -> SmallVec<[&'a [u8]; 8]> {
+        (0..self.count()).map(|at| self.word(at).map_or(&b""[..], Str::bytes)).collect()
     }
 
     /// Who sends it (7.2 and later).
@@ -94,13 +135,44 @@ impl<'a> Filtered<'a> {
     }
 }
 
-/// Called for every command of the server, so the first look is outside the guard. It cannot panic: it reads one of the
-/// server's strings and two numbers of a table, by `get` and masked.
+/// Called for every command of the server, so the first look is outside the guard. It cannot panic: it reads two of the
+/// server's strings, and tables by `get`, masked, or modulo their size.
 unsafe extern "C" fn on_command(filtered: *mut raw::RedisModuleCommandFilterCtx) {
     let Some(filtered) = NonNull::new(filtered).map(|filtered| Filtered(filtered, PhantomData)) else { return };
-    if filtered.word(0).is_some_and(|name| native_commands::is_watched(name.bytes())) {
+    let Some(name) = filtered.word(0).map(Str::bytes) else { return };
+    if let Ok(recognizer) = RECOGNIZER.get().try_borrow()
+        && let Some(recognizer) = &*recognizer
+    {
+        let word = |at: usize| filtered.word(at as c_int).map(Str::bytes);
+        match recognizer.recognize(name, || filtered.count() as usize, word) {
+            Recognized::Perhaps if serve(filtered) => return,
+            Recognized::Users => caller::forget_permissions(),
+            Recognized::Perhaps | Recognized::No => {}
+        }
+    }
+    if OBSERVES.get().get() && native_commands::is_watched(name) {
         observe(filtered);
     }
+}
+
+/// Has an internal command serve it, if it concerns a key of a NATIVE rule.
+fn serve(filtered: Filtered<'_>) -> bool {
+    catch_panic("the command filter", false, || {
+        let (Some(name), Some(state), Some(ctx)) = (filtered.word(0), try_state(), Ctx::of_module()) else {
+            return false;
+        };
+        let word = |at| filtered.word(c_int::try_from(at).ok()?).map(Str::bytes);
+        let keys_of = |ctx: Ctx<'_>| {
+            let words: SmallVec<[Str<'_>; 8]> = (0..filtered.count()).filter_map(|at| filtered.word(at)).collect();
+            ctx.keys_of(&words).into_iter().map(|(at, _)| at).collect()
+        };
+        let count = filtered.count() as usize;
+        let Some((command, replaces)) = unmodified::internal(ctx, &state, name.bytes(), count, word, keys_of) else {
+            return false;
+        };
+        filtered.put_in_front(command, replaces);
+        true
+    })
 }
 
 #[cold]

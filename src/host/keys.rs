@@ -3,16 +3,18 @@
 //! The value of a key may be freed by the next call to the server: opening another key or calling a command may expire
 //! or evict it. So reading an entry in place is `unsafe` here, and `keyspace.rs` makes it safe.
 
-use std::ffi::{c_int, c_longlong, c_void};
+use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
+use std::slice;
 
 use redis_module::raw;
 
 use super::clock::clock_ms;
-use super::ffi::{Ctx, Str, server, server_may};
+use super::ffi::{Ctx, OwnedStr, Str, server, server_may};
 use super::values;
 use crate::cache::entry::{Entry, EntryMut, EntryRef};
+use crate::cache::ports::Access;
 
 /// What a key holds, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,15 +61,6 @@ impl WriteMode {
             | raw::REDISMODULE_OPEN_KEY_NOEXPIRE
             | raw::REDISMODULE_OPEN_KEY_NONOTIFY) as c_int,
     );
-}
-
-/// What the server's eviction knows of a key.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Access {
-    /// Milliseconds without access; −1 when the server keeps frequencies instead.
-    idle_ms: raw::mstime_t,
-    /// How often it is accessed; −1 when the server keeps times instead.
-    frequency: c_longlong,
 }
 
 /// A key that holds something, open for reading; closed when dropped.
@@ -139,6 +132,9 @@ impl<'a> ReadKey<'a> {
 
     /// When the server deletes the key, in milliseconds of Unix time.
     pub(super) fn expire_at(&self) -> Option<u64> {
+        if self.kind() == KeyKind::Nothing {
+            return None; // open for writing: Redis 8 reads the expiry of the value that is not there
+        }
         let at = match server_may!(RedisModule_GetAbsExpire) {
             // SAFETY: the key is open.
             Some(get) => unsafe { get(self.as_ptr()) },
@@ -163,6 +159,9 @@ impl<'a> ReadKey<'a> {
 
     /// How many milliseconds are left until the server deletes the key.
     pub(super) fn left_ms(&self) -> Option<u64> {
+        if self.kind() == KeyKind::Nothing {
+            return None; // as above
+        }
         // SAFETY: the key is open.
         u64::try_from(unsafe { server!(RedisModule_GetExpire)(self.as_ptr()) }).ok()
     }
@@ -251,6 +250,43 @@ impl<'a> WriteKey<'a> {
         let old = NonNull::new(old).expect("each value of our type is an entry");
         // SAFETY: the server replaces only values of our type, and has let go of this one.
         Some(unsafe { values::from_raw(old) })
+    }
+
+    /// Takes one of ours out, without telling anyone: `unlink` of the type finds a dead one that is nowhere indexed.
+    pub(super) fn take(&mut self) -> Option<Entry> {
+        if self.0.kind() != KeyKind::Ours {
+            return None;
+        }
+        let taken = self.replace(Entry::nothing()).ok()?;
+        // SAFETY: the key is open for writing.
+        unsafe { server!(RedisModule_DeleteKey)(self.0.as_ptr()) };
+        Some(taken)
+    }
+
+    /// Puts an entry in place of anything there, without replacing: nothing of ours is there.
+    pub(super) fn put(&mut self, entry: Entry) {
+        let value = values::into_raw(entry);
+        // SAFETY: the key is open for writing, `value` was made for our type; the server frees what was there.
+        unsafe { server!(RedisModule_ModuleTypeSetValue)(self.0.as_ptr(), values::type_ptr(), value.as_ptr()) };
+    }
+
+    /// The plain string that is there.
+    pub(super) fn text(&mut self) -> Option<Vec<u8>> {
+        let mut len = 0;
+        // SAFETY: the key is open for writing, and nothing changes it while its bytes are copied; null where it holds
+        // no string.
+        unsafe {
+            let bytes = server_may!(RedisModule_StringDMA)?(self.0.as_ptr(), &mut len, raw::REDISMODULE_READ as c_int);
+            (!bytes.is_null() && self.read().kind() == KeyKind::Text)
+                .then(|| slice::from_raw_parts(bytes.cast::<u8>(), len).to_vec())
+        }
+    }
+
+    /// Puts a plain string in place of anything there.
+    pub(super) fn put_text(&mut self, text: &[u8]) {
+        let text = OwnedStr::new(text);
+        // SAFETY: the key is open for writing; the server keeps its own reference to the string.
+        unsafe { server!(RedisModule_StringSet)(self.0.as_ptr(), text.borrow().as_ptr()) };
     }
 
     /// Sets when the server deletes the key.

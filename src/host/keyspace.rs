@@ -1,12 +1,18 @@
 //! The server's keyspace behind the port that commands see. One key is open at a time: opening a second may
 //! expire or free the first.
 
+use std::ffi::CString;
+
+use smallvec::SmallVec;
+
 use super::ffi::{CallReply, Ctx, OwnedStr, Str};
 use super::keys::{KeyKind, ReadKey, ReadMode, WriteKey, WriteMode};
-use super::state::invalidations;
+use super::reply::Replied;
+use super::state::{TOMBSTONES, invalidations};
 use crate::cache::entry::{Entry, EntryMut};
 use crate::cache::node::driver::Databases;
-use crate::cache::{Key, Keyspace, Slot};
+use crate::cache::ports::{Hidden, NativeReply};
+use crate::cache::{Caller, Key, Keyspace, Slot};
 
 /// The command's own words, as the server's strings.
 #[derive(Clone, Copy)]
@@ -130,11 +136,6 @@ impl<'a> ServerKeys<'a> {
         self.opened(key, Mode::Write(WriteMode::COMMAND))
     }
 
-    /// When the server deletes `key`, in milliseconds of Unix time.
-    pub(super) fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
-        self.open_in_any_mode(key).there().and_then(ReadKey::expire_at)
-    }
-
     /// The key, however it was opened: for questions that every mode answers.
     fn open_in_any_mode(&mut self, key: Key<'_>) -> &mut Opened<'a> {
         let open = self.open.as_ref().filter(|open| open.arg.is_some() && open.arg == key.arg);
@@ -187,6 +188,10 @@ impl Keyspace for ServerKeys<'_> {
             return self.copied.as_deref();
         }
         self.text.as_ref().and_then(CallReply::text)
+    }
+
+    fn text_written(&mut self, key: Key<'_>) -> Option<Vec<u8>> {
+        self.quietly(key, |open| open.text())
     }
 
     fn left_ms(&mut self, key: Key<'_>) -> Option<u64> {
@@ -243,6 +248,66 @@ impl Keyspace for ServerKeys<'_> {
         *kind = KeyKind::Nothing;
         written();
         removed
+    }
+
+    fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
+        self.open_in_any_mode(key).key.read().and_then(ReadKey::expire_at)
+    }
+
+    fn stand_in(&mut self, key: Key<'_>, text: Option<(&[u8], Option<u64>)>) -> Option<Hidden> {
+        self.quietly(key, |open| {
+            let (expire_at, access) = (open.read().expire_at(), open.read().access());
+            let entry = open.take()?;
+            if let Some((text, until)) = text {
+                open.put_text(text);
+                open.set_expire_at(until);
+            }
+            Some(Hidden { entry, expire_at, access })
+        })
+    }
+
+    fn put_back(&mut self, key: Key<'_>, hidden: Hidden) {
+        self.quietly(key, |open| {
+            open.put(hidden.entry);
+            open.set_expire_at(hidden.expire_at);
+            open.read().set_access(hidden.access);
+        });
+    }
+
+    fn discard(&mut self, key: Key<'_>, hidden: Hidden) {
+        let (db, entry) = (self.ctx.selected_db(), hidden.entry.as_ref());
+        invalidations().unindex_entry(db, key.name, entry);
+        TOMBSTONES.gone(key.name, entry.stamp());
+    }
+
+    fn native_keys(&mut self, words: &[&[u8]]) -> SmallVec<[usize; 8]> {
+        self.open = None;
+        let from = self.names.0.len() - words.len();
+        self.ctx.keys_of(&self.names.0[from..]).into_iter().map(|(at, _)| at).collect()
+    }
+
+    fn run_native(&mut self, words: &[Key<'_>], caller: &Caller, replicate: bool) -> Option<Box<dyn NativeReply>> {
+        self.open = None; // the command opens it
+        let (name, args) = words.split_first()?;
+        let made: Vec<_> = args.iter().filter(|word| word.arg.is_none()).map(|word| OwnedStr::new(word.name)).collect();
+        let mut made = made.iter();
+        let args: SmallVec<[Str<'_>; 8]> = args
+            .iter()
+            .filter_map(|word| self.names.word(*word).or_else(|| made.next().map(OwnedStr::borrow)))
+            .collect();
+        let name = CString::new(name.name).ok()?;
+        let as_caller = !caller.trusted && self.ctx.has_user();
+        let reply = self.ctx.call_words(&name, &args, replicate, as_caller)?;
+        Some(Box::new(Replied { command: String::from_utf8_lossy(name.as_bytes()).into_owned(), reply }))
+    }
+}
+
+impl<'a> ServerKeys<'a> {
+    /// The key, open for writing on a replica and in a command that only reads, too: what changes is put back.
+    fn quietly<R>(&mut self, key: Key<'_>, change: impl FnOnce(&mut WriteKey<'a>) -> R) -> R {
+        self.open = None;
+        let ctx = self.ctx;
+        self.names.with_name(key, |name| change(&mut WriteKey::open(ctx, name, WriteMode::QUIET)))
     }
 }
 

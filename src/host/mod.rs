@@ -46,6 +46,7 @@ mod sweep;
 mod sweep_timer;
 mod sweep_waiters;
 mod timer;
+mod unmodified;
 mod values;
 mod workers;
 
@@ -129,6 +130,7 @@ fn load(ctx: Ctx<'_>, args: &[Str<'_>]) -> Result<(), String> {
     bus::register(ctx);
     workers::remember();
     caller::read_limits(ctx);
+    state::with_state(|state| filter::refresh(state, clock::clock_now()));
     caller::warn_of_renamed_commands(ctx);
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::replicate::Outgoing;
 use super::state::with_state;
 use super::timer::{self, Timer};
 use crate::cache::invalidation::marks::MarkCursor;
+use crate::cache::rules::RuleSpec;
 
 /// Marks that one turn replicates, about: some 2.5 µs each.
 const MARKS_AT_ONCE: usize = 256;
@@ -66,8 +67,7 @@ impl Progress {
     /// Replicates some, all of one database; false when all are done.
     fn turn(&mut self, outgoing: &mut Outgoing<'_>, ctx: Ctx<'_>) -> bool {
         if !std::mem::replace(&mut self.rules_done, true) {
-            let rules: Vec<_> =
-                with_state(|state| state.policies.commanded().map(|rule| rule.spec().words()).collect());
+            let rules: Vec<_> = with_state(|state| state.policies.persisted().map(RuleSpec::words).collect());
             for rule in rules {
                 let words = rule.iter().map(|word| OwnedStr::new(word));
                 outgoing.rule([OwnedStr::new(b"SET")].into_iter().chain(words));

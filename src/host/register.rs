@@ -122,7 +122,7 @@ fn flags(command: &Command) -> String {
             Flag::AllShards | Flag::Internal | Flag::PassedOn => continue,
         });
     }
-    if let Keys::CountedPairs(_) = command.keys {
+    if let Keys::CountedPairs(_) | Keys::OfNative(_) = command.keys {
         names.push("getkeys-api"); // see `key_specs`
     }
     names.join(" ")
@@ -172,6 +172,7 @@ fn key_specs(keys: Keys) -> Vec<raw::RedisModuleCommandKeySpec> {
         Keys::One(access) => (access, (0, 1)),
         Keys::All(access) => (access, (-1, 1)),
         Keys::CountedPairs(access) => (access, (0, 2)),
+        Keys::OfNative(access) => (access, (0, 1)),
     };
 
     // SAFETY: plain C data; zeroes mean "not given".
@@ -187,6 +188,11 @@ fn key_specs(keys: Keys) -> Vec<raw::RedisModuleCommandKeySpec> {
         spec.fk.keynum.keynumidx = 0;
         spec.fk.keynum.firstkey = 1;
         spec.fk.keynum.keystep = 2;
+    } else if let Keys::OfNative(_) = keys {
+        // The server asks us, and we the server (`dispatch.rs`).
+        spec.flags |= u64::from(raw::REDISMODULE_CMD_KEY_VARIABLE_FLAGS | raw::REDISMODULE_CMD_KEY_INCOMPLETE);
+        spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_UNKNOWN;
+        spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_OMITTED;
     } else {
         spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
         spec.fk.range.lastkey = find.0;

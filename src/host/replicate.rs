@@ -19,6 +19,7 @@ pub(super) const STORE: &CStr = c"SMARTCACHE.STORE";
 /// The internal command that carries invalidations (`commands/mark.rs`).
 const MARK: &CStr = c"SMARTCACHE.MARK";
 const UNLINK: &CStr = c"UNLINK";
+const SET: &CStr = c"SET";
 
 /// How much of an entry is replicated.
 #[derive(Clone, Copy)]
@@ -42,6 +43,10 @@ impl<'a> Outgoing<'a> {
     /// For the context of a callback.
     pub(super) fn new(ctx: Ctx<'a>) -> Self {
         Outgoing { ctx, db: ctx.selected_db(), messages: Outbox::default(), forgets: false }
+    }
+
+    pub(super) fn ctx(&self) -> Ctx<'a> {
+        self.ctx
     }
 
     /// Whether there is nothing to replicate so far.
@@ -171,6 +176,18 @@ impl Drop for Outgoing<'_> {
     fn drop(&mut self) {
         self.send();
     }
+}
+
+/// The plain string under `key` as it is now: a command of its own.
+pub(super) fn plain_string(ctx: Ctx<'_>, keys: &mut ServerKeys<'_>, key: Key<'_>) {
+    let (names, expire_at) = (keys.names(), keys.expire_at(key));
+    let Some(text) = keys.text(key).map(OwnedStr::new) else { return };
+    let (pxat, at) = (OwnedStr::new(b"PXAT"), OwnedStr::new(expire_at.unwrap_or(0).to_string().as_bytes()));
+    names.with_name(key, |name| {
+        let words = [name, text.borrow(), pxat.borrow(), at.borrow()];
+        let count = if expire_at.is_some() { 4 } else { 2 };
+        ctx.replicate(SET, words.into_iter().take(count));
+    });
 }
 
 fn text(name: &'static CStr) -> &'static str {

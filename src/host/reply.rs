@@ -5,15 +5,17 @@
 //! fails in the midst of its reply, by an error or a panic, has the missing elements filled: else the client would take
 //! the next reply for one of them.
 
+use std::any::Any;
 use std::ffi::c_long;
 
 use redis_module::raw;
 use smallvec::SmallVec;
 
-use super::ffi::{ClientCtx, server};
+use super::ffi::{CallReply, ClientCtx, Element, server};
 use super::panic::{catch_panic, try_run};
 use crate::cache::Reply;
 use crate::cache::error::Error;
+use crate::cache::ports::NativeReply;
 
 /// The reply to one command.
 pub(super) struct ServerReply<'a> {
@@ -60,6 +62,35 @@ impl<'a> ServerReply<'a> {
     }
 }
 
+/// What one of the server's own commands has replied.
+pub(super) struct Replied {
+    pub(super) command: String,
+    pub(super) reply: CallReply,
+}
+
+impl NativeReply for Replied {
+    fn is_error(&self) -> bool {
+        self.reply.is_error()
+    }
+
+    fn text(&self) -> Option<&[u8]> {
+        self.reply.text()
+    }
+
+    fn texts(&self) -> Vec<Vec<u8>> {
+        let element = |at| self.reply.element(at).and_then(Element::text).map(<[u8]>::to_vec);
+        (0..self.reply.len()).filter_map(element).collect()
+    }
+
+    fn scanned(&self) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {
+        Some((self.reply.element(0)?.text()?.to_vec(), self.reply.element(1)?.texts()))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
 /// Writes a reply behind the guard; false after a panic.
 pub(super) fn write_guarded(what: &str, ctx: ClientCtx<'_>, write: impl FnOnce(&mut ServerReply<'_>)) -> bool {
     let mut reply = ServerReply::new(ctx);
@@ -87,6 +118,7 @@ impl Reply for Unanswered {
     fn double(&mut self, _: f64) {}
     fn array(&mut self, _: usize) {}
     fn map(&mut self, _: usize) {}
+    fn native(&mut self, _: &dyn NativeReply) {}
 }
 
 impl Reply for ServerReply<'_> {
@@ -140,5 +172,19 @@ impl Reply for ServerReply<'_> {
         self.missing += 2 * len as isize;
         // SAFETY: as above, `len` pairs.
         unsafe { server!(RedisModule_ReplyWithMap)(self.ctx.as_ptr(), len as c_long) };
+    }
+
+    fn native(&mut self, reply: &dyn NativeReply) {
+        let Some(Replied { command, reply }) = reply.as_any().downcast_ref() else {
+            return self.fail(&Error::Internal);
+        };
+        // Redis 7.0 words it differently for commands that modules call.
+        if reply.error().is_some_and(|text| text.starts_with(b"ERR acl verification failed")) {
+            let command = command.to_ascii_lowercase();
+            return self.fail(&Error::NoPermission(format!("permissions to run the '{command}' command")));
+        }
+        self.element();
+        // SAFETY: the context is valid, and so is the reply.
+        unsafe { server!(RedisModule_ReplyWithCallReply)(self.ctx.as_ptr(), reply.as_ptr()) };
     }
 }

@@ -86,12 +86,16 @@ fn work(ctx: Ctx<'_>) -> Option<i64> {
     if ctx.is_replica() {
         state.sweep.cancel_freeing(); // its primary frees dead entries, and replicates which marks may go
         sweep_timer::drop_marks();
+        sweep_timer::take_retired();
     }
     let may_free = may_free(ctx);
     let mut slice = Slice { outgoing: Outgoing::new(ctx), events: Vec::new() };
     if may_free {
         while let Some((_, words)) = sweep_timer::next_mark(|db| slice.outgoing.is_for(db) && ctx.select_db(db)) {
             slice.outgoing.mark(&words);
+        }
+        for name in sweep_timer::take_retired() {
+            slice.outgoing.rule([OwnedStr::new(b"DEL"), OwnedStr::new(name.as_bytes())].into_iter());
         }
     }
     let marks_alone = !slice.outgoing.is_empty(); // see `Outgoing::follow_the_keys`

@@ -20,12 +20,15 @@ struct Host {
     rests_until: Cell<u64>,
     /// Marks that are yet to be replicated.
     marks: RefCell<VecDeque<Mark>>,
+    /// Names of retired rules that replicas are yet to forget.
+    retired: RefCell<Vec<String>>,
 }
 
 static SWEEP: MainThread<Host> = MainThread::new(Host {
     timer_set: Cell::new(false),
     rests_until: Cell::new(0),
     marks: RefCell::new(VecDeque::new()),
+    retired: RefCell::new(Vec::new()),
 });
 
 /// Gives the sweep its time. `sweep.rs` makes it a timer.
@@ -47,6 +50,19 @@ pub(super) fn replicate_marks(marks: impl IntoIterator<Item = Mark>) {
     }
 }
 
+/// Has the sweep replicate that these retired rules are done with.
+pub(super) fn replicate_retired(names: Vec<String>) {
+    if !names.is_empty() {
+        SWEEP.get().retired.borrow_mut().extend(names);
+        wake();
+    }
+}
+
+/// The names of retired rules that replicas are to forget.
+pub(super) fn take_retired() -> Vec<String> {
+    SWEEP.get().retired.take()
+}
+
 /// The next mark to replicate, if `is_for` accepts its database.
 pub(super) fn next_mark(is_for: impl FnOnce(i32) -> bool) -> Option<Mark> {
     let mut marks = SWEEP.get().marks.borrow_mut();
@@ -59,7 +75,7 @@ pub(super) fn drop_marks() {
 }
 
 pub(super) fn has_marks() -> bool {
-    !SWEEP.get().marks.borrow().is_empty()
+    !SWEEP.get().marks.borrow().is_empty() || !SWEEP.get().retired.borrow().is_empty()
 }
 
 /// Arms the timer: for as soon as the last slice has been rested from.

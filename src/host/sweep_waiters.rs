@@ -33,7 +33,7 @@ impl Waiters for SweepWaiters {
         invalidate::check_waiter(server, words)
     }
 
-    fn write(reply: &mut ServerReply<'_>, answer: Option<&SweepReply>) {
+    fn write(reply: &mut ServerReply<'_>, _: &[u8], answer: Option<&SweepReply>) {
         match answer {
             Some(answer) => {
                 let server = ServerCaller::new(*reply.ctx());
@@ -62,7 +62,7 @@ impl Waiters for SweepWaiters {
 pub(super) fn wait(reply: &mut ServerReply<'_>, state: &mut State, id: SweepWaiterId) {
     if !blocked_clients::block::<SweepWaiters>(reply, id) {
         let answer = state.sweep.cancel_wait(id);
-        SweepWaiters::write(reply, answer.as_ref());
+        SweepWaiters::write(reply, b"", answer.as_ref());
     }
 }
 

@@ -6,7 +6,7 @@ use crate::cache::entry::format::{self, Expiry};
 use crate::cache::invalidation::marks::MarkCursor;
 use crate::cache::node::aux_data;
 use crate::cache::node::import::Source;
-use crate::cache::{Key, State};
+use crate::cache::{Key, Keyspace, State};
 use std::collections::BTreeMap;
 
 /// Databases that were loaded beside those that are served.

@@ -1,27 +1,21 @@
 //! An in-memory keyspace.
 
+use super::server_commands;
+pub(super) use super::values::{Keys, Value};
 use crate::cache::clock::Now;
 use crate::cache::entry::{Entry, EntryMut};
 use crate::cache::invalidation::marks::Invalidations;
 use crate::cache::lease::tombstones::Tombstones;
 use crate::cache::node::driver::Databases;
+use crate::cache::ports::{Access, Hidden, NativeReply};
 use crate::cache::stats::live::Live;
 use crate::cache::stats::miss_reasons::MissReasons;
-use crate::cache::{Judge, Key, Keyspace, Slot};
+use crate::cache::{Caller, Judge, Key, Keyspace, Slot};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// The value of a key.
-#[derive(Debug)]
-pub(super) enum Value {
-    Entry(Entry),
-    Text(Vec<u8>),
-    List,
-}
-
-/// The keys of one database, with their expiry.
-pub(super) type Keys = BTreeMap<Vec<u8>, (Value, Option<u64>)>;
+use smallvec::SmallVec;
 
 /// An in-memory keyspace that expires the keys of the selected database as the server does.
 #[derive(Debug)]
@@ -47,11 +41,6 @@ impl Memory {
             self.others.insert(self.db, std::mem::replace(&mut self.keys, keys));
             self.db = db;
         }
-    }
-
-    pub(super) fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
-        self.expire();
-        self.keys.get(key.name).and_then(|(_, at)| *at)
     }
 
     pub(super) fn expire(&mut self) {
@@ -102,6 +91,42 @@ impl Memory {
 }
 
 impl Keyspace for Memory {
+    fn expire_at(&mut self, key: Key<'_>) -> Option<u64> {
+        self.expire();
+        self.keys.get(key.name).and_then(|(_, at)| *at)
+    }
+
+    fn stand_in(&mut self, key: Key<'_>, text: Option<(&[u8], Option<u64>)>) -> Option<Hidden> {
+        if !matches!(self.keys.get(key.name), Some((Value::Entry(_), _))) {
+            return None;
+        }
+        let (Value::Entry(entry), expire_at) = self.keys.remove(key.name)? else { return None };
+        if let Some((text, until)) = text {
+            self.keys.insert(key.name.to_vec(), (Value::Text(text.to_vec()), until));
+        }
+        Some(Hidden { entry, expire_at, access: Access { idle_ms: -1, frequency: -1 } })
+    }
+
+    fn put_back(&mut self, key: Key<'_>, hidden: Hidden) {
+        self.keys.insert(key.name.to_vec(), (Value::Entry(hidden.entry), hidden.expire_at));
+    }
+
+    fn discard(&mut self, key: Key<'_>, hidden: Hidden) {
+        let entry = hidden.entry.as_ref();
+        self.invalidations.unindex_entry(self.db, key.name, entry);
+        self.tombstones.gone(key.name, entry.stamp());
+        self.live.on_free(entry);
+    }
+
+    fn native_keys(&mut self, words: &[&[u8]]) -> SmallVec<[usize; 8]> {
+        server_commands::keys_of(words)
+    }
+
+    fn run_native(&mut self, words: &[Key<'_>], _: &Caller, _: bool) -> Option<Box<dyn NativeReply>> {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.name).collect();
+        Some(Box::new(server_commands::run(&mut self.keys, self.now.ms(), &words)))
+    }
+
     fn look(&mut self, key: Key<'_>) -> Slot<'_> {
         self.peek(key)
     }
@@ -122,6 +147,10 @@ impl Keyspace for Memory {
             Some((Value::Text(bytes), _)) => Some(bytes),
             _ => None,
         }
+    }
+
+    fn text_written(&mut self, key: Key<'_>) -> Option<Vec<u8>> {
+        self.text(key).map(<[u8]>::to_vec)
     }
 
     fn left_ms(&mut self, key: Key<'_>) -> Option<u64> {

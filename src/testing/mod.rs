@@ -15,8 +15,10 @@ mod files;
 mod keyspace;
 mod native;
 mod server;
+mod server_commands;
 mod time;
 mod transcript;
+mod values;
 
 pub use files::{Dump, Loaded, Saved};
 pub use server::ScriptedServer;
@@ -67,7 +69,8 @@ pub struct TestNode {
     pub answers: Vec<(u64, String)>,
     /// The server's answers.
     pub server: ScriptedServer,
-    parked: BTreeMap<WaiterId, u64>,
+    /// The connection, and whether it is an unmodified client.
+    parked: BTreeMap<WaiterId, (u64, bool)>,
     sweep_waiters: BTreeMap<SweepWaiterId, u64>,
     /// The positions of walks over all keys, by their numbers.
     cursors: BTreeMap<u64, Vec<u8>>,
@@ -94,15 +97,11 @@ impl TestNode {
         let tombstones = Arc::new(tombstones);
         let miss_reasons = Arc::new(MissReasons::new([1; 16]));
         let invalidations = Rc::new(Invalidations::new([1; 16]));
+        let mut state =
+            State::new(now, [1; 16], live.clone(), tombstones.clone(), miss_reasons.clone(), invalidations.clone());
+        state.commands = server_commands::table();
         TestNode {
-            state: State::new(
-                now,
-                [1; 16],
-                live.clone(),
-                tombstones.clone(),
-                miss_reasons.clone(),
-                invalidations.clone(),
-            ),
+            state,
             answers: Vec::new(),
             server: ScriptedServer {
                 client: 1,
@@ -375,6 +374,11 @@ impl TestNode {
                     }
                     format!("replicate header {}", key.name.escape_ascii())
                 }
+                Effect::ReplicateText(key) => {
+                    let text = self.memory.text(key).unwrap_or_default().to_vec();
+                    self.replicated.push(vec![b"SET".to_vec(), key.name.to_vec(), text]);
+                    format!("replicate text {}", key.name.escape_ascii())
+                }
                 Effect::ReplicateUnlink(key) => {
                     outbox.push(Message::Gone(key.name.to_vec()));
                     format!("replicate unlink {}", key.name.escape_ascii())
@@ -403,7 +407,8 @@ impl TestNode {
                 Effect::Signal(key) => format!("signal {}", key.name.escape_ascii()),
                 Effect::Park(id) => {
                     waits = true;
-                    self.parked.insert(id, self.server.client);
+                    let native = self.state.leases.waiter(id).is_some_and(|waiter| waiter.options.native);
+                    self.parked.insert(id, (self.server.client, native));
                     continue;
                 }
                 Effect::Wait(id) => {

@@ -4,6 +4,7 @@ use super::TestNode;
 use super::keyspace::{Keys, Value};
 use crate::cache::entry::Entry;
 use crate::cache::lease::native_commands::Sender;
+use crate::cache::unmodified::commands::Way;
 use crate::cache::{Key, Keyspace, Slot};
 
 impl TestNode {
@@ -125,6 +126,28 @@ impl TestNode {
     /// Sets when the server deletes a key, as `PEXPIREAT` does.
     pub fn pexpireat(&mut self, key: &str, at: u64) {
         self.memory.set_expire_at(Key::named(key.as_bytes()), Some(at));
+    }
+
+    /// An unmodified client sends one of the server's commands, for keys of NATIVE rules.
+    pub fn native(&mut self, line: &str) -> String {
+        let (client, name) = (self.server.client, line.split(' ').next().unwrap_or_default());
+        let way = self.state.commands.get(name.as_bytes()).expect("it is served").way;
+        let line = match way {
+            Way::Get => format!("NATIVE-{line}"),
+            Way::Mget => format!("NATIVE-{line}"),
+            Way::Read | Way::Scan => format!("NATIVE-READ {line}"),
+            Way::Write | Way::Flush => format!("NATIVE-WRITE {line}"),
+            Way::Store => format!("NATIVE-STORE {line}"),
+        };
+        self.call_as(client, &line)
+    }
+
+    /// The same over this connection.
+    pub fn native_as(&mut self, client: u64, line: &str) -> String {
+        let before = std::mem::replace(&mut self.server.client, client);
+        let answer = self.native(line);
+        self.server.client = before;
+        answer
     }
 
     /// The server is about to run one of its own commands.

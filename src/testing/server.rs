@@ -2,7 +2,7 @@
 
 use crate::cache::lease::users::UserName;
 use crate::cache::ports::ServerInfo;
-use crate::cache::{Right, Server};
+use crate::cache::{Key, Right, Server};
 
 /// The answers of a server.
 #[derive(Clone, Debug)]
@@ -45,6 +45,9 @@ impl Server for ScriptedServer {
     fn may_wait(&self) -> bool {
         self.may_wait
     }
+    fn is_connection(&self) -> bool {
+        true
+    }
     fn is_replica(&self) -> bool {
         self.replica
     }
@@ -53,6 +56,9 @@ impl Server for ScriptedServer {
     }
     fn may(&self, right: Right, key: &[u8]) -> bool {
         self.may_all(right) || !key.starts_with(self.may_not(right).as_bytes())
+    }
+    fn may_call(&self, _: &'static str, _: Key<'_>) -> bool {
+        true
     }
     fn may_prefix(&self, right: Right, prefix: &[u8]) -> Option<bool> {
         let own = self.may_not(right).as_bytes();

@@ -47,9 +47,9 @@ impl TestNode {
         while self.state.leases.has_answers() {
             self.state.leases.begin_answers(self.now);
             while let Some((id, answer)) = self.state.poll_answer(self.now) {
+                let (client, native) = self.parked.remove(&id).expect("nobody is answered twice");
                 let mut reply = Transcript::default();
-                getlock::write_deferred_reply(&mut reply, &answer);
-                let client = self.parked.remove(&id).expect("nobody is answered twice");
+                getlock::write_deferred_reply(&mut reply, &answer, native);
                 self.answers.push((client, reply.text()));
             }
         }
@@ -68,7 +68,7 @@ impl TestNode {
 
     /// A parked connection disconnects.
     pub fn disconnect(&mut self, client: u64) {
-        let ids: Vec<_> = self.parked.iter().filter(|(_, c)| **c == client).map(|(id, _)| *id).collect();
+        let ids: Vec<_> = self.parked.iter().filter(|(_, parked)| parked.0 == client).map(|(id, _)| *id).collect();
         for id in ids {
             self.parked.remove(&id);
             let State { leases, stats, .. } = &mut self.state;
@@ -84,7 +84,7 @@ impl TestNode {
 
     /// Whether a connection is parked.
     pub fn is_waiting(&self, client: u64) -> bool {
-        self.parked.values().any(|other| *other == client)
+        self.parked.values().any(|other| other.0 == client)
     }
 
     /// Sweeps to the end. Deletions are in `replicated`, effects in `effects`.
@@ -147,6 +147,9 @@ impl TestNode {
             return self.state.reap_tags(usize::MAX, self.now);
         }
         let selected = self.memory.db;
+        for name in self.state.retire() {
+            self.replicated.push(vec![b"SMARTCACHE.RULE".to_vec(), b"DEL".to_vec(), name.into_bytes()]);
+        }
         for (db, words) in self.state.reap(usize::MAX, self.now) {
             self.select_for_sweep(db);
             self.replicated.push([vec![b"SMARTCACHE.MARK".to_vec()], words].concat());

@@ -1,6 +1,8 @@
 //! Replies as text.
 
+use super::server_commands::Replied;
 use crate::cache::Reply;
+use crate::cache::ports::NativeReply;
 use std::fmt::Write;
 
 /// Answers as one line of text: `[1, "two", (nil)]`, `{"name": 3}`.
@@ -53,6 +55,15 @@ impl Transcript {
 }
 
 impl Reply for Transcript {
+    fn native(&mut self, reply: &dyn NativeReply) {
+        match reply.as_any().downcast_ref::<Replied>().expect("a test's commands reply so") {
+            Replied::Ok => self.leaf("OK".into()),
+            Replied::Nil => self.nil(),
+            Replied::Int(n) => self.int(*n),
+            Replied::Text(text) => self.bulk(text),
+            Replied::Error(text) => self.leaf(text.clone()),
+        }
+    }
     fn simple(&mut self, text: &str) {
         assert!(text == "OK" || self.help, "clients take a simple string for success, or for a table: {text}");
         self.leaf(text.into());

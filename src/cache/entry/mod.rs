@@ -173,6 +173,24 @@ fn fresh_code(fresh_until: Option<u64>) -> u64 {
 }
 
 impl Entry {
+    /// A dead entry without anything, to take the place of another.
+    pub fn nothing() -> Self {
+        Entry::new(Parts {
+            stamp: Stamp(0),
+            fresh_until: Some(0),
+            absent: false,
+            stale: true,
+            swr: 0,
+            sie: 0,
+            load_ms: None,
+            codec: CodecId::None as u8,
+            raw_len: 0,
+            rule: RuleId::NONE,
+            tags: &[],
+            stored: b"",
+        })
+    }
+
     /// An entry of these parts.
     ///
     /// # Panics

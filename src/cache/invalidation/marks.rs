@@ -284,6 +284,11 @@ impl Invalidations {
         }
     }
 
+    /// The last database that has, or had, entries or marks.
+    pub fn last_db(&self) -> i32 {
+        self.databases.borrow().keys().next_back().copied().unwrap_or(0)
+    }
+
     /// Whether there is no mark and nothing was forgotten.
     pub fn is_empty(&self) -> bool {
         self.summaries.is_empty() && self.forgotten_stamps().is_empty()

@@ -47,6 +47,8 @@ pub struct WaitOptions {
     pub owner: Option<Box<[u8]>>,
     /// `ACCEPT`.
     pub accept: Option<crate::cache::codec::accept::Accept>,
+    /// It is an unmodified client's `GET`: whoever is to load is told nil.
+    pub native: bool,
 }
 
 /// A parked caller.

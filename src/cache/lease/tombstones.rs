@@ -225,7 +225,8 @@ impl Tombstones {
         }
     }
 
-    fn hash(&self, key: &[u8]) -> usize {
+    /// A keyed hash of a key's name.
+    pub fn hash(&self, key: &[u8]) -> usize {
         SipHasher13::new_with_key(&self.key).hash(key) as usize
     }
 

@@ -285,6 +285,13 @@ impl Node<'_> {
             Some(Shared::Absent(fresh_ms)) => (None, true, fresh_ms),
             None => (None, false, 0),
         };
+        let told_nil = options.native && decision.grant().is_some();
+        if options.native && (told_nil || !decision.serves()) {
+            let (now, grant) = (self.now, decision.grant());
+            let token = grant.map_or_else(|| Token::begun(self.state.clock.stamp(now), now), |grant| grant.token);
+            self.begin_nil_load(key, client, token);
+        }
+        let value = value.filter(|_| !told_nil);
         let state = decision.reply_state(absent);
         let fresh_ms = if state == ReplyState::Stale { 0 } else { fresh_ms };
         let how = decision.wait_outcome(waits);

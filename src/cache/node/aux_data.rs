@@ -26,11 +26,11 @@ const MARK_HEAD: usize = 6;
 /// More marks than there can be.
 const MOST_MARKS: u64 = 1 << 40;
 /// More rules than there can be.
-const MOST_RULES: u64 = 1_024;
+const MOST_RULES: u64 = 1 << 20;
 
 /// Passes the strings to save to `put`, one by one. False, and none, when there is nothing to save.
 pub fn save(state: &State, now: Now, put: &mut dyn FnMut(&[u8])) -> bool {
-    let rules: Vec<_> = state.policies.commanded().map(|rule| rule.spec().words()).collect();
+    let rules: Vec<_> = state.policies.persisted().map(RuleSpec::words).collect();
     let marks = state.count_marks();
     if rules.is_empty() && marks == 0 {
         return false;

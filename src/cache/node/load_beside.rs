@@ -34,7 +34,8 @@ impl State {
     /// The load is complete, and has taken the place of what was served.
     pub fn complete_load_beside(&mut self, now: Now) {
         let Some(beside) = self.beside.take() else { return };
-        self.policies = beside.policies;
+        let before = std::mem::replace(&mut self.policies, beside.policies);
+        self.policies.follow(&before);
         self.policies.apply(self.settings.policy(), &self.settings.rules);
         self.invalidations.replace_by(&beside.invalidations);
         self.sweep.flushed(None);

@@ -12,6 +12,7 @@ use crate::cache::invalidation::marks::MarkCursor;
 use crate::cache::invalidation::messages::{Forget, Invalidation, MarkMessage, encode};
 use crate::cache::invalidation::selector::Selector;
 use crate::cache::invalidation::sweep::Walk;
+use crate::cache::unmodified::Retiring;
 
 /// The effort of encoding a mark; that of a look at a tag without marks is 1.
 const EFFORT_PER_MARK: usize = 16;
@@ -97,6 +98,7 @@ impl State {
     /// Restarts the sweep after a change of role: the former primary may not have finished its walks.
     pub fn sweep_all(&mut self, now: Now) {
         self.sweep.cancel_freeing();
+        self.retiring = Retiring::default();
         let marks = self.invalidations.clone();
         marks.for_each_mark(|db, _, mark| self.request_walks_for(db, mark.hardness.ramp_ends(mark.at_ms, now)));
     }

@@ -20,4 +20,7 @@ mod settings;
 pub mod slots;
 pub mod snapshot;
 pub mod store;
+mod structures;
 pub mod sweep;
+pub mod unmodified;
+pub mod unmodified_get;

@@ -93,7 +93,7 @@ impl<'v> Value<'v> {
 }
 
 /// The entry's value; `None` when it cannot be read because of an unknown codec or damaged bytes.
-fn value<'v>(entry: EntryRef<'v>, codecs: &'v mut Codecs, accept: Option<Accept>) -> Option<Value<'v>> {
+pub fn value<'v>(entry: EntryRef<'v>, codecs: &'v mut Codecs, accept: Option<Accept>) -> Option<Value<'v>> {
     let codec = entry.codec()?;
     if codec == CodecId::None {
         return Some(Value::plain(entry.stored()));

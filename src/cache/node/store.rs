@@ -23,7 +23,7 @@ use crate::cache::ids::{RuleId, TagId};
 use crate::cache::invalidation::mark::Verdict;
 use crate::cache::invalidation::tags::Tags;
 use crate::cache::lease::fill::{FillVerdict, Filled, Provenance};
-use crate::cache::lease::token::Token;
+use crate::cache::lease::token::{Of, Token};
 use crate::cache::lease::tombstones::LoadConflict;
 use crate::cache::node::compression;
 use crate::cache::node::context::Node;
@@ -161,9 +161,61 @@ fn store_now<'w>(
     options: &Options<'w>,
 ) -> Result<Outcome, Error> {
     let stamp = cx.state.clock.stamp(cx.now);
-    let outcome = put(cx, key, content, options, Loaded { stamp, load_ms: None, stale_since: None })?;
+    let outcome = put(cx, key, content, options, Loaded { stamp, load_ms: None, stale_since: None, by_server: false })?;
     cx.node().stored(key, stamp);
     Ok(outcome)
+}
+
+/// Makes the plain string that an unmodified client has stored under a NATIVE key an entry: with `fill` it is what a
+/// load has brought, and fresh only if the load is trusted. The server has sent the events and signals of it. False
+/// when it cannot be an entry.
+pub fn adopt<'w>(
+    cx: &mut Cx<'_, 'w>,
+    key: Key<'w>,
+    value: &[u8],
+    lifetime: Lifetime,
+    codec: Option<Choice>,
+    fill: Option<(Token, FillVerdict)>,
+) -> bool {
+    let options =
+        Options { lifetime, swr: None, sie: None, condition: None, tags: SmallVec::new(), codec, provenance: None };
+    let verdict = fill.map(|(_, verdict)| check_tag_conflicts(cx, key, &options, verdict));
+    let (token, stale_since) = match verdict {
+        Some(FillVerdict::Trusted(token)) => (Some(token), None),
+        Some(FillVerdict::Stale(token, at)) => (Some(token), Some(at.ms().min(cx.now.ms()))),
+        Some(FillVerdict::Dead(token)) => {
+            drop_fill(cx, key, token);
+            return true;
+        }
+        Some(FillVerdict::Lost(_) | FillVerdict::Again(_)) | None => (None, None),
+    };
+    let stamp = token.map_or_else(|| cx.state.clock.stamp(cx.now), |token| token.stamp);
+    let load_ms = token.and_then(|token| cx.node().load_ms(key, token));
+    let loaded = Loaded { stamp, load_ms, stale_since, by_server: true };
+    match (put(cx, key, Content::Value(value), &options, loaded), token) {
+        (Err(_), _) => return false,
+        (Ok(Outcome::Refused), Some(token)) => drop_fill(cx, key, token),
+        (Ok(outcome), Some(token)) => {
+            let filled = if outcome == Outcome::Stale { Filled::Stale } else { Filled::Ok };
+            end_fill(cx, key, token, filled);
+        }
+        (Ok(_), None) => {}
+    }
+    cx.node().stored(key, stamp);
+    true
+}
+
+/// Drops what a load has brought: its key holds nothing afterwards.
+fn drop_fill<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, token: Token) {
+    cx.keys.remove(key);
+    cx.effects.push(Effect::ReplicateUnlink(key));
+    end_fill(cx, key, token, Filled::Stale);
+    cx.node().wake_waiters(key);
+}
+
+fn end_fill(cx: &mut Cx<'_, '_>, key: Key<'_>, token: Token, filled: Filled) {
+    let text = cx.state.secret.seal(Of::Key(cx.caller.db, key.name), token);
+    cx.node().filled(key, Provenance::Token(&text), Some(token), filled);
 }
 
 /// Stores what a load has brought, as far as the load is trusted.
@@ -191,7 +243,8 @@ fn store_load<'w>(
         FillVerdict::Lost(token) => return Ok(reject(cx, key, provenance, token, Filled::Lost)),
     };
     let load_ms = cx.node().load_ms(key, token);
-    let outcome = put(cx, key, content, options, Loaded { stamp: token.stamp, load_ms, stale_since })?;
+    let loaded = Loaded { stamp: token.stamp, load_ms, stale_since, by_server: false };
+    let outcome = put(cx, key, content, options, loaded)?;
     let filled = match outcome {
         Outcome::Refused => return Ok(reject(cx, key, provenance, Some(token), Filled::Stale)),
         Outcome::Stale => Filled::Stale,
@@ -298,6 +351,8 @@ struct Loaded {
     load_ms: Option<u32>,
     /// When it turned stale, in milliseconds of Unix time, before it was stored.
     stale_since: Option<u64>,
+    /// The server's own command has stored it: the key is signalled, and its events are sent.
+    by_server: bool,
 }
 
 /// Puts `content` under `key`, in steps. [`Outcome::Refused`] is a stale copy of whose windows nothing is left.
@@ -338,7 +393,7 @@ fn put<'w>(
         tags: &tags,
         stored,
     });
-    insert(cx, key, entry, event, job);
+    insert(cx, key, entry, (!loaded.by_server).then_some(event), job);
     Ok(if loaded.stale_since.is_some() { Outcome::Stale } else { Outcome::Fresh })
 }
 
@@ -423,7 +478,7 @@ fn count(cx: &mut Cx<'_, '_>, content: Content<'_>, rule: RuleId) -> Event {
 }
 
 /// Puts the finished entry into the keyspace, and pushes the effects.
-fn insert<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, mut entry: Entry, event: Event, job: Option<Job>) {
+fn insert<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, mut entry: Entry, event: Option<Event>, job: Option<Job>) {
     // Loaded before a ramp (`OVER`), it ends at its offset, also once the mark is forgotten.
     if let Verdict::Later(at) = cx.state.invalidations.verdict(cx.caller.db, key.name, entry.as_ref(), cx.now) {
         entry.as_mut().end_by(at);
@@ -431,5 +486,12 @@ fn insert<'w>(cx: &mut Cx<'_, 'w>, key: Key<'w>, mut entry: Entry, event: Event,
     let gone_at = entry.as_ref().gone_at();
     cx.keys.set(key, entry, gone_at);
     let pack = job.map(Box::new);
-    cx.effects.changed(key, Effect::ReplicateEntry { key, expire_at: gone_at, pack }, event);
+    let replicate = Effect::ReplicateEntry { key, expire_at: gone_at, pack };
+    match event {
+        Some(event) => cx.effects.changed(key, replicate, event),
+        None => {
+            cx.effects.push(replicate);
+            cx.effects.push(Effect::Signal(key)); // the server's own signal was in no caller's name
+        }
+    }
 }

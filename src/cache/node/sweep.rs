@@ -7,7 +7,7 @@ use crate::cache::invalidation::mark::Verdict;
 use crate::cache::invalidation::messages::{MarkMessage, encode};
 use crate::cache::invalidation::sweep::{Job, Walk};
 use crate::cache::stats::live::Live;
-use crate::cache::{Judge, Key, Keyspace, Slot, State};
+use crate::cache::{Judge, Key, Keyspace, Node, Slot, State};
 
 impl State {
     /// Whether a walk may change or count the entry under `name`, so that its key must be opened.
@@ -16,6 +16,7 @@ impl State {
             return self.sweep.is_in_a_preview(job, name, entry);
         }
         !entry.is_indexed()
+            || self.policies.is_retired(name)
             || Judge::new(&self.invalidations, job.db, name, now).freshness(entry) == Freshness::Dead
             || self.invalidations.verdict(job.db, name, entry, now) != Verdict::Untouched
     }
@@ -31,6 +32,10 @@ impl State {
     ) {
         if !job.frees {
             return self.preview_key(keys, job, key, now);
+        }
+        if self.policies.is_retired(key.name) {
+            Node { state: self, keys, db: job.db, now }.make_plain(key, effects);
+            return;
         }
         let State { invalidations, sweep, stats, .. } = self;
         let Slot::Entry(entry) = keys.peek(key) else { return };

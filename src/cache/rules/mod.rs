@@ -85,6 +85,42 @@ impl Rule {
         &self.policy
     }
 
+    /// Whether its keys are served to unmodified clients.
+    pub fn is_native(&self) -> bool {
+        self.spec.native
+    }
+
+    /// Whether it says how to hold off a herd of unmodified clients: `SWR`, `WAIT` or `BETA`.
+    pub fn holds_herds_off(&self) -> bool {
+        let RuleSpec { swr_ms, wait_ms, beta, .. } = &self.spec;
+        swr_ms.is_some_and(|ms| ms > 0) || wait_ms.is_some() || beta.is_some_and(|beta| beta > 0.0)
+    }
+
+    /// Whether it names a lifetime.
+    pub fn has_ttl(&self) -> bool {
+        self.spec.ttl_ms.is_some()
+    }
+
+    /// Its `BETA`, if it names one.
+    pub fn own_beta(&self) -> Option<f64> {
+        self.spec.beta
+    }
+
+    /// `CAP`, and whether it keeps the lowest.
+    pub fn cap(&self) -> Option<(u32, bool)> {
+        self.spec.cap.map(|cap| (cap, self.spec.lowest))
+    }
+
+    /// Whether a lifetime starts anew at each write.
+    pub fn is_sliding(&self) -> bool {
+        self.spec.sliding
+    }
+
+    /// How long an unmodified client's read of a key waits that somebody loads, in milliseconds.
+    pub fn wait_ms(&self) -> u64 {
+        self.spec.wait_ms.unwrap_or(0)
+    }
+
     /// The tags it gives to `key`, by the first of its patterns that matches. Tags that would be empty or too long are
     /// omitted.
     pub fn tags<'r>(&'r self, key: &'r [u8]) -> impl Iterator<Item = Vec<u8>> + 'r {
@@ -116,6 +152,8 @@ pub struct Policies {
     base: Policy,
     /// All rules, hidden ones too, in no particular order.
     rules: Vec<Rule>,
+    /// What is left of NATIVE rules: their keys are served until no entry is left under them.
+    retired: Vec<RuleSpec>,
     next_age: u64,
     last_id: u16,
 
@@ -128,6 +166,10 @@ pub struct Policies {
     by_id: Vec<u16>,
     /// The most tags that any of them gives to a key.
     most_tags: usize,
+    /// Whether any of them is NATIVE.
+    has_native: bool,
+    /// How often they have changed.
+    changes: u64,
 }
 
 /// One pattern of one rule. Small and contiguous, because `needs` alone rules out most patterns for most keys.
@@ -149,12 +191,15 @@ impl Policies {
         let mut policies = Self {
             base,
             rules: Vec::new(),
+            retired: Vec::new(),
             next_age: 0,
             last_id: 0,
             order: Vec::new(),
             probes: Vec::new(),
             by_id: Vec::new(),
             most_tags: 0,
+            has_native: false,
+            changes: 0,
         };
         policies.configure(configured);
         policies
@@ -180,16 +225,58 @@ impl Policies {
             let age = configured.len() as u64;
             configured.push(Rule { id, origin: Origin::Configured, age, spec: spec.clone(), policy });
         }
+        let was: Vec<RuleSpec> =
+            self.rules.iter().filter(|rule| rule.spec.native).map(|rule| rule.spec.clone()).collect();
         self.rules.retain(|rule| rule.origin == Origin::Commanded);
         self.rules.append(&mut configured);
+        was.into_iter().for_each(|spec| self.retire(&spec));
         self.index();
+    }
+
+    /// The keys of a NATIVE rule that is gone, or was replaced, are served until no entry is left under them.
+    fn retire(&mut self, was: &RuleSpec) {
+        let still = |glob: &&Glob| !self.rules.iter().any(|rule| rule.spec.native && rule.spec.matches.contains(glob));
+        let gone: Vec<Glob> = was.matches.iter().filter(|glob| was.native && still(glob)).cloned().collect();
+        if !gone.is_empty() {
+            self.add_retired(RuleSpec::retired(gone));
+        }
+    }
+
+    fn add_retired(&mut self, spec: RuleSpec) {
+        if !self.retired.iter().any(|other| other.name() == spec.name()) {
+            self.retired.push(spec);
+        }
+    }
+
+    /// What is left of NATIVE rules.
+    pub fn retired(&self) -> &[RuleSpec] {
+        &self.retired
+    }
+
+    /// Whether the key is one of a NATIVE rule that is gone, and of none that is in force.
+    pub fn is_retired(&self, key: &[u8]) -> bool {
+        self.retired.iter().any(|spec| spec.matches.iter().any(|glob| glob.matches(key)))
+            && self.native_rule(key).is_none()
+    }
+
+    /// Whether unmodified clients' commands on this key are served: its rule is NATIVE, or was.
+    pub fn serves_native(&self, key: &[u8]) -> bool {
+        self.native_rule(key).is_some() || !self.retired.is_empty() && self.is_retired(key)
     }
 
     /// Adds a commanded rule, or replaces the one of that name whole.
     pub fn set(&mut self, spec: RuleSpec) -> Result<(), RuleError> {
+        if spec.retired {
+            self.add_retired(spec);
+            self.index();
+            return Ok(());
+        }
         let policy = self.base.with(&spec);
-        if let Some(rule) = self.commanded_mut().find(|rule| rule.name() == spec.name()) {
-            (rule.spec, rule.policy) = (spec, policy);
+        let same = |rule: &Rule| rule.origin == Origin::Commanded && rule.name() == spec.name();
+        if let Some(at) = self.rules.iter().position(same) {
+            self.rules[at].policy = policy;
+            let was = std::mem::replace(&mut self.rules[at].spec, spec);
+            self.retire(&was);
         } else {
             if self.commanded_mut().count() >= MAX_RULES {
                 return Err(RuleError::TooMany);
@@ -212,9 +299,15 @@ impl Policies {
         if let Some(rule) = configured.filter(|_| !obey) {
             return Err(RuleError::Configured { rule: rule.name().to_owned() });
         }
+        if obey && let Some(at) = self.retired.iter().position(|spec| spec.name().as_bytes() == name) {
+            self.retired.remove(at);
+            self.index();
+            return Ok(true);
+        }
         let at = self.rules.iter().position(|rule| rule.origin == Origin::Commanded && named(rule));
         if let Some(at) = at {
-            self.rules.remove(at);
+            let was = self.rules.remove(at);
+            self.retire(&was.spec);
             self.index();
         }
         Ok(at.is_some())
@@ -223,6 +316,7 @@ impl Policies {
     /// Deletes all commanded rules, before others are loaded.
     pub fn clear_commanded(&mut self) {
         self.rules.retain(|rule| rule.origin == Origin::Configured);
+        self.retired.clear();
         self.index();
     }
 
@@ -244,6 +338,11 @@ impl Policies {
         rules.into_iter()
     }
 
+    /// The same as they were written, and what is left of NATIVE rules.
+    pub fn persisted(&self) -> impl Iterator<Item = &RuleSpec> {
+        self.commanded().map(Rule::spec).chain(&self.retired)
+    }
+
     /// The rule for `key`: the first in matching order with a pattern that matches.
     pub fn find(&self, key: &[u8]) -> Option<&Rule> {
         if self.probes.is_empty() {
@@ -256,6 +355,35 @@ impl Policies {
         };
         let probe = self.probes.iter().find(matches)?;
         Some(&self.rules[usize::from(probe.rule)])
+    }
+
+    /// The patterns of NATIVE rules, and of those that were.
+    pub fn native_patterns(&self) -> impl Iterator<Item = &[u8]> {
+        let specs = self.iter().map(Rule::spec).filter(|spec| spec.native).chain(&self.retired);
+        specs.flat_map(|spec| spec.matches.iter().map(Glob::pattern))
+    }
+
+    /// These rules take the place of others: that is a change, too.
+    pub fn follow(&mut self, before: &Policies) {
+        self.changes = self.changes.max(before.changes) + 1;
+    }
+
+    /// How often rules have changed.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The rule for `key`, if it is NATIVE.
+    pub fn native_rule(&self, key: &[u8]) -> Option<&Rule> {
+        if !self.has_native {
+            return None;
+        }
+        self.find(key).filter(|rule| rule.is_native())
+    }
+
+    /// Whether any rule is NATIVE, or was, and entries may be left under its keys.
+    pub fn has_native(&self) -> bool {
+        self.has_native
     }
 
     /// The id of the rule for `key`.
@@ -322,6 +450,9 @@ impl Policies {
             (Reverse(rule.priority()), rule.origin, rule.age)
         });
 
+        let has_native = self.iter().any(Rule::is_native);
+        self.has_native = has_native || !self.retired.is_empty();
+        self.changes += 1;
         self.most_tags = self.iter().map(|rule| rule.spec.tags.len()).max().unwrap_or(0);
         self.probes.clear();
         self.by_id.clear();

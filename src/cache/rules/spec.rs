@@ -11,9 +11,11 @@
 //! In JSON a duration is a number of seconds or a string with a unit, and `match` and `tag` are a string or an array.
 
 use std::fmt;
+use std::hash::Hasher;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use siphasher::sip::SipHasher13;
 
 use super::template::Template;
 use crate::cache::{
@@ -34,13 +36,15 @@ const MAX_PATTERN_LEN: usize = 1_024;
 const MAX_TEMPLATES: usize = 64;
 /// The largest `FILLS`.
 const MAX_FILLS: u32 = 1_000_000;
+/// The largest `CAP`.
+const MAX_CAP: u32 = 1_000_000_000;
 /// The largest size that `MINSIZE` and the settings in bytes accept: 2 GiB.
 pub const MAX_SIZE: u64 = 2 << 30;
 
 /// The words, in lower case as in JSON.
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 21] = [
     "match", "priority", "ttl", "scale", "min", "max", "jitter", "swr", "sie", "negative", "lock", "beta", "codec",
-    "minsize", "fills", "tag",
+    "minsize", "fills", "tag", "native", "wait", "cap", "lowest", "sliding",
 ];
 
 /// A rule as it was written. What is `None` comes from the settings.
@@ -63,6 +67,13 @@ pub struct RuleSpec {
     pub(super) min_size: Option<u64>,
     pub(super) fills: Option<u32>,
     pub(super) tags: Vec<Template>,
+    pub(super) native: bool,
+    pub(super) wait_ms: Option<u64>,
+    pub(super) cap: Option<u32>,
+    pub(super) lowest: bool,
+    pub(super) sliding: bool,
+    /// A NATIVE rule that is no more: its entries are being turned into plain strings. Internal: no client says so.
+    pub(super) retired: bool,
 }
 
 /// The value of one option of a rule, in the unit in which it is reported.
@@ -80,6 +91,8 @@ pub enum OptionValue<'a> {
     Bytes(u64),
     /// A codec.
     Codec(Choice),
+    /// A word without a value.
+    Flag,
 }
 
 impl RuleSpec {
@@ -88,6 +101,12 @@ impl RuleSpec {
         let mut rule = Self::named(name)?;
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
+            if let Some(flag) = rule.flag(word) {
+                if std::mem::replace(flag, true) {
+                    return Err(RuleError::Syntax { rule: rule.name, word: units::quote(word) });
+                }
+                continue;
+            }
             match words.next() {
                 Some(value) => rule.set_word(word, value)?,
                 None => return Err(RuleError::Syntax { rule: rule.name, word: units::quote(word) }),
@@ -129,6 +148,13 @@ impl RuleSpec {
         if !self.tags.is_empty() {
             options.push(("tag", OptionValue::Texts(self.tags.iter().map(Template::text).collect())));
         }
+        let mut add = |word, value: Option<OptionValue<'static>>| options.extend(value.map(|value| (word, value)));
+        add("native", self.native.then_some(OptionValue::Flag));
+        add("wait", self.wait_ms.map(OptionValue::Millis));
+        add("cap", self.cap.map(|cap| OptionValue::Integer(cap.into())));
+        add("lowest", self.lowest.then_some(OptionValue::Flag));
+        add("sliding", self.sliding.then_some(OptionValue::Flag));
+        add("retired", self.retired.then_some(OptionValue::Flag));
         options
     }
 
@@ -137,6 +163,10 @@ impl RuleSpec {
         let mut words = vec![self.name.clone().into_bytes()];
         for (word, value) in self.options() {
             let values = match value {
+                OptionValue::Flag => {
+                    words.push(word.to_ascii_uppercase().into_bytes());
+                    continue;
+                }
                 OptionValue::Texts(texts) => texts.into_iter().map(<[u8]>::to_vec).collect(),
                 OptionValue::Integer(number) => vec![number.to_string().into_bytes()],
                 OptionValue::Number(number) => vec![units::format_number(number).into_bytes()],
@@ -164,6 +194,7 @@ impl RuleSpec {
                 OptionValue::Millis(ms) => json_number(ms as f64 / 1_000.0),
                 OptionValue::Bytes(bytes) => bytes.into(),
                 OptionValue::Codec(codec) => codec.name().into(),
+                OptionValue::Flag => true.into(),
             };
             object.insert(word.to_owned(), value);
         }
@@ -193,7 +224,38 @@ impl RuleSpec {
             min_size: None,
             fills: None,
             tags: Vec::new(),
+            native: false,
+            wait_ms: None,
+            cap: None,
+            lowest: false,
+            sliding: false,
+            retired: false,
         })
+    }
+
+    /// What is left of a NATIVE rule whose keys are served no longer: their patterns, under a name made of them.
+    pub(super) fn retired(matches: Vec<Glob>) -> Self {
+        let mut hasher = SipHasher13::new(); // the same on every node
+        matches.iter().for_each(|glob| hasher.write(glob.pattern()));
+        let name = format!("retired:{:016x}", hasher.finish());
+        let spec = Self::named(name.as_bytes()).expect("the name is one");
+        RuleSpec { matches, native: true, retired: true, ..spec }
+    }
+
+    /// Whether it is what is left of a NATIVE rule.
+    pub fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    /// The place of a word without a value.
+    fn flag(&mut self, word: &[u8]) -> Option<&mut bool> {
+        match &word.to_ascii_uppercase()[..] {
+            b"NATIVE" => Some(&mut self.native),
+            b"LOWEST" => Some(&mut self.lowest),
+            b"SLIDING" => Some(&mut self.sliding),
+            b"RETIRED" => Some(&mut self.retired),
+            _ => None,
+        }
     }
 
     /// Reads one word and its value.
@@ -213,8 +275,10 @@ impl RuleSpec {
             b"BETA" => once(&mut self.beta, because(units::parse_number(value))),
             b"CODEC" => once(&mut self.codec, codec(value)),
             b"MINSIZE" => once(&mut self.min_size, size(value)),
-            b"FILLS" => once(&mut self.fills, fills(value)),
+            b"FILLS" => once(&mut self.fills, count(value, MAX_FILLS)),
             b"TAG" => add(&mut self.tags, MAX_TEMPLATES, Template::parse(value)),
+            b"WAIT" => once(&mut self.wait_ms, duration(value)),
+            b"CAP" => once(&mut self.cap, count(value, MAX_CAP)),
             _ => Ok(false),
         };
         match fresh {
@@ -240,6 +304,15 @@ impl RuleSpec {
         {
             let (min, max) = (units::format_duration(min), units::format_duration(max));
             return Err(whole(format!("has a MIN ({min}) above its MAX ({max})")));
+        }
+        for (given, word) in [(self.wait_ms.is_some(), "WAIT"), (self.cap.is_some(), "CAP"), (self.sliding, "SLIDING")]
+        {
+            if given && !self.native {
+                return Err(whole(format!("has {word}, which needs NATIVE")));
+            }
+        }
+        if self.lowest && self.cap.is_none() {
+            return Err(whole("has LOWEST, which needs CAP".into()));
         }
         for template in &self.tags {
             if let Some(glob) = self.matches.iter().find(|glob| glob.stars() < template.stars()) {
@@ -269,6 +342,15 @@ impl RuleSpec {
                 return Err(RuleError::Syntax { rule: rule.name, word: units::quote(field.as_bytes()) });
             }
             if field == "name" {
+                continue;
+            }
+            if let Some(flag) = rule.flag(field.as_bytes()) {
+                let Some(given) = value.as_bool() else {
+                    let value = units::quote(value.to_string().as_bytes());
+                    let why = "is neither true nor false".into();
+                    return Err(RuleError::Value { rule: rule.name, word: field.clone(), value, why });
+                };
+                *flag = given;
                 continue;
             }
             let texts = texts(value, matches!(field.as_str(), "match" | "tag")).map_err(|why| RuleError::Value {
@@ -445,12 +527,12 @@ fn size(value: &[u8]) -> Result<u64, String> {
     if bytes <= MAX_SIZE { Ok(bytes) } else { Err("is too large: a size is at most 2gb".into()) }
 }
 
-fn fills(value: &[u8]) -> Result<u32, String> {
-    let fills = because(units::parse_int(value))?;
-    u32::try_from(fills)
+fn count(value: &[u8], most: u32) -> Result<u32, String> {
+    let count = because(units::parse_int(value))?;
+    u32::try_from(count)
         .ok()
-        .filter(|fills| (1..=MAX_FILLS).contains(fills))
-        .ok_or_else(|| format!("is out of range: from 1 to {MAX_FILLS}"))
+        .filter(|count| (1..=most).contains(count))
+        .ok_or_else(|| format!("is out of range: from 1 to {most}"))
 }
 
 /// A JSON value as words of a command. The error ends a sentence that begins with the value.

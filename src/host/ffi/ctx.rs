@@ -77,6 +77,20 @@ impl<'a> Ctx<'a> {
         self.flags() & raw::REDISMODULE_CTX_FLAGS_SLAVE != 0
     }
 
+    /// Whether a client calls over a connection of its own.
+    pub(in crate::host) fn is_of_a_connection(self) -> bool {
+        // SAFETY: the context is valid.
+        let client = unsafe { server!(RedisModule_GetClientId)(self.as_ptr()) };
+        server_may!(RedisModule_GetClientInfoById)
+            // SAFETY: null for "only whether there is one".
+            .is_some_and(|info| unsafe { info(ptr::null_mut(), client) == raw::REDISMODULE_OK as c_int })
+    }
+
+    /// Whether a user calls, whose permissions can be checked: over a connection, or in a script.
+    pub(in crate::host) fn has_user(self) -> bool {
+        self.flags() & raw::REDISMODULE_CTX_FLAGS_LUA != 0 || self.is_of_a_connection()
+    }
+
     /// Whether the server loads its data.
     pub(in crate::host) fn is_loading(self) -> bool {
         let loading = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
@@ -144,6 +158,49 @@ impl<'a> Ctx<'a> {
             let (command, format) = (command.as_ptr(), c"cs".as_ptr());
             let reply = server!(RedisModule_Call)(self.as_ptr(), command, format, word.as_ptr(), name.as_ptr());
             CallReply::from_raw(reply)
+        }
+    }
+
+    /// One of the server's own commands, errors as replies, in the protocol of the caller. `replicate`: its effects are
+    /// replicated; `as_caller`: the server checks the permissions of the caller's user.
+    pub(in crate::host) fn call_words(
+        self,
+        command: &CStr,
+        words: &[Str<'_>],
+        replicate: bool,
+        as_caller: bool,
+    ) -> Option<CallReply> {
+        let format = match (replicate, as_caller) {
+            (false, false) => c"E0v",
+            (true, false) => c"!E0v",
+            (false, true) => c"CE0v",
+            (true, true) => c"!CE0v",
+        };
+        let pointers: SmallVec<[_; 8]> = words.iter().map(|word| word.as_ptr()).collect();
+        // SAFETY: the context is valid; `v` takes an array of server strings and its length; the reply is ours.
+        unsafe {
+            let (command, format) = (command.as_ptr(), format.as_ptr());
+            let call = server!(RedisModule_Call);
+            CallReply::from_raw(call(self.as_ptr(), command, format, pointers.as_ptr(), pointers.len()))
+        }
+    }
+
+    /// Which words of one of the server's own commands, its name the first, are keys: their indexes, and what is done
+    /// to them in the server's flags.
+    pub(in crate::host) fn keys_of(self, words: &[Str<'_>]) -> SmallVec<[(usize, u32); 8]> {
+        let mut pointers: SmallVec<[_; 8]> = words.iter().map(|word| word.as_ptr()).collect();
+        let Some(get) = server_may!(RedisModule_GetCommandKeysWithFlags) else { return SmallVec::new() };
+        let (mut count, mut flags) = (0, ptr::null_mut());
+        // SAFETY: the context and the words are valid; the server gives two arrays of `count` numbers, which are ours.
+        unsafe {
+            let places = get(self.as_ptr(), pointers.as_mut_ptr(), pointers.len() as c_int, &mut count, &mut flags);
+            if places.is_null() {
+                return SmallVec::new();
+            }
+            let keys = (0..count as usize).map(|at| (*places.add(at) as usize, *flags.add(at) as u32)).collect();
+            server!(RedisModule_Free)(places.cast());
+            server!(RedisModule_Free)(flags.cast());
+            keys
         }
     }
 

@@ -10,7 +10,7 @@ mod ctx;
 mod io;
 mod strings;
 
-pub(super) use call_reply::CallReply;
+pub(super) use call_reply::{CallReply, Element};
 pub(super) use calls::{is_child, is_valkey, missing, must_not_write, server, server_may, server_version};
 pub(super) use ctx::{ClientCtx, Ctx};
 pub(super) use io::Io;

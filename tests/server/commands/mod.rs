@@ -13,6 +13,7 @@ mod invalidate;
 mod mget;
 mod missing;
 mod mset;
+mod plain;
 mod preview;
 mod resetstat;
 mod rule;

@@ -17,7 +17,8 @@ fn refused_json(json: &str) -> String {
 }
 
 const FULL: &str = "full MATCH user:*:* MATCH u:*:* PRIORITY -3 TTL 5m SCALE 0.5 MIN 250ms MAX 7d JITTER 10% SWR 0 \
-                    SIE 1h NEGATIVE 1.5 LOCK 2s BETA 0 CODEC LZ4 MINSIZE 1kb FILLS 4 TAG user:{1} TAG all";
+                    SIE 1h NEGATIVE 1.5 LOCK 2s BETA 0 CODEC LZ4 MINSIZE 1kb FILLS 4 TAG user:{1} TAG all \
+                    NATIVE WAIT 3s CAP 100 LOWEST SLIDING";
 
 #[test]
 fn every_word_is_read_and_reported_in_milliseconds_and_bytes() {
@@ -42,6 +43,11 @@ fn every_word_is_read_and_reported_in_milliseconds_and_bytes() {
             ("minsize", OptionValue::Bytes(1_024)),
             ("fills", OptionValue::Integer(4)),
             ("tag", OptionValue::Texts(vec![b"user:{1}", b"all"])),
+            ("native", OptionValue::Flag),
+            ("wait", OptionValue::Millis(3_000)),
+            ("cap", OptionValue::Integer(100)),
+            ("lowest", OptionValue::Flag),
+            ("sliding", OptionValue::Flag),
         ]
     );
 }
@@ -65,6 +71,12 @@ fn each_refusal_names_the_word_and_the_rule() {
         ("r MATCH * JITTER 101%", "rule 'r': JITTER '101%' is too large: a fraction is from 0 to 1, or 0% to 100%"),
         ("r MATCH * FILLS 0", "rule 'r': FILLS '0' is out of range: from 1 to 1000000"),
         ("r MATCH * CODEC brotli", "rule 'r': CODEC 'brotli' is not a codec: say auto, none, gzip, zstd or lz4"),
+        ("r MATCH * NATIVE native", "rule 'r': 'native' is unknown, said twice or without a value"),
+        ("r MATCH * WAIT 1", "rule 'r' has WAIT, which needs NATIVE"),
+        ("r MATCH * CAP 5", "rule 'r' has CAP, which needs NATIVE"),
+        ("r MATCH * NATIVE CAP 0", "rule 'r': CAP '0' is out of range: from 1 to 1000000000"),
+        ("r MATCH * NATIVE LOWEST", "rule 'r' has LOWEST, which needs CAP"),
+        ("r MATCH * SLIDING", "rule 'r' has SLIDING, which needs NATIVE"),
         ("r MATCH * MIN 2s MAX 1s", "rule 'r' has a MIN (2s) above its MAX (1s)"),
         ("r MATCH * TAG {x}", "rule 'r': TAG '{x}' has a brace that is neither {1}, {2} and so on nor {{"),
         (
@@ -99,7 +111,7 @@ fn limits_are_inclusive() {
 fn json_has_the_same_words_with_the_same_meaning() {
     let json = r#"[{"name":"full","match":["user:*:*","u:*:*"],"priority":-3,"ttl":"5m","scale":0.5,"min":0.25,
         "max":"7d","jitter":"10%","swr":0,"sie":3600,"negative":1.5,"lock":2e0,"beta":0,"codec":"lz4","minsize":"1kb",
-        "fills":4,"tag":["user:{1}","all"]}, {"name":"short","match":"*"}]"#;
+        "fills":4,"tag":["user:{1}","all"],"native":true,"wait":3,"cap":100,"lowest":true,"sliding":true}, {"name":"short","match":"*"}]"#;
     let rules = RuleList::parse(json.as_bytes()).unwrap();
     assert_eq!(rules.iter().cloned().collect::<Vec<_>>(), [rule(FULL).unwrap(), rule("short MATCH *").unwrap()]);
 }
@@ -151,6 +163,8 @@ prop_compose! {
         codec in option::of(prop::sample::select(vec!["auto", "none", "gzip", "zstd", "lz4"])),
         (min_size, fills) in (option::of(0..=MAX_SIZE), option::of(1..=MAX_FILLS)),
         tags in prop::collection::vec(r"[a-c:]{1,4}", 0..3),
+        (native, sliding, lowest) in (any::<bool>(), any::<bool>(), any::<bool>()),
+        (wait_ms, cap) in (option::of(1..units::MAX_DURATION_MS), option::of(1..=MAX_CAP)),
     ) -> RuleSpec {
         let (min_ms, max_ms) = match (times[1], times[2]) {
             (Some(a), Some(b)) => (Some(a.min(b)), Some(a.max(b))),
@@ -162,6 +176,11 @@ prop_compose! {
             negative_ms: times[5], lock_ms: times[6], beta, min_size, fills,
             codec: codec.and_then(|name| Choice::parse(name.as_bytes())),
             tags: tags.iter().map(|text| Template::parse(text.as_bytes()).unwrap()).collect(),
+            native,
+            sliding: sliding && native,
+            wait_ms: wait_ms.filter(|_| native),
+            cap: cap.filter(|_| native),
+            lowest: lowest && native && cap.is_some(),
             ..RuleSpec::named(name.as_bytes()).unwrap()
         }
     }
