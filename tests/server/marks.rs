@@ -92,7 +92,7 @@ fn guards_of_tags_and_long_prefixes_keep_within_index_memory_and_a_flush_frees_t
     }
     assert!(s.info_number("used_memory") < before + 9_000_000, "{} bytes", s.info_number("used_memory") - before);
     assert!(s.stat("marks_bytes") <= s.stat("marks_limit_bytes"));
-    assert_eq!(s.stat("marks_limit_bytes"), 6 << 20 as i64);
+    assert_eq!(s.stat("marks_limit_bytes"), 6 << 20);
     assert_eq!(s.call("SMARTCACHE.SET k v TAGS 1 new").text(), "OK");
     s.ok("FLUSHALL");
     wait_until("a flush frees them", || s.stat("tags") == 0 && s.info_number("used_memory") < before + 3_000_000);
