@@ -14,7 +14,7 @@ MONITORING := scripts/setup monitoring || echo 'the tests with Prometheus will b
 FUZZING := scripts/setup fuzz || echo 'nothing will be fuzzed' >&2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-all test-server-suite soak check check-deps fuzz asan miri bench bench-stampede bench-invalidation demo top docs servers clean
+.PHONY: help setup build run test test-all test-server-suite test-frameworks soak check check-deps fuzz asan miri bench bench-stampede bench-invalidation demo top docs servers clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-25s %s\n", $$1, $$2 }'
@@ -44,6 +44,10 @@ test-all: ## Run the server suite on every server of scripts/servers
 test-server-suite: setup ## The server's own tests, in Tcl, with the module loaded (an hour; ARGS=unit/type for a part)
 	@scripts/setup suite
 	@scripts/test-server-suite $(ARGS)
+
+test-frameworks: build ## Tests of Django, Rails, Laravel and others, on a plain server and with MATCH * NATIVE (ARGS=rails)
+	@scripts/setup frameworks || echo 'the frameworks that are missing will be skipped' >&2
+	@scripts/test-frameworks $(ARGS)
 
 soak: setup ## Two minutes of chaos on the installed server, every answer checked (SECONDS=600 for longer)
 	@SMARTCACHE_SOAK_SECONDS=$(or $(SECONDS),120) scripts/soak $(ARGS)
@@ -88,6 +92,6 @@ servers: ## Fetch real servers to test on into .servers/
 	@scripts/setup servers
 	@scripts/servers $(ARGS)
 
-clean: ## Remove what was built and what runs left behind (.servers/ and .clients/ stay)
+clean: ## Remove what was built and what runs left behind (.servers/, .clients/ and .frameworks/ stay)
 	cargo clean
 	rm -rf .run

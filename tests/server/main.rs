@@ -34,4 +34,6 @@ mod soak;
 mod top;
 mod tracking;
 mod transactions;
+mod unmodified;
+mod unmodified_differential;
 mod waiting;
