@@ -51,11 +51,15 @@ pub(crate) enum Approach {
     GetlockSwr,
     /// `GETLOCK … WAIT` with early refresh: `BETA 1`.
     GetlockEarly,
+    /// As without protection, under a rule with `NATIVE WAIT 30`.
+    NativeWait,
+    /// As without protection, under a rule with `NATIVE SWR 60`.
+    NativeSwr,
 }
 
 impl Approach {
     /// For callers of a cold key: without the approaches that differ only at expiry.
-    pub(crate) const COLD: [Approach; 8] = [
+    pub(crate) const COLD: [Approach; 9] = [
         Approach::Unprotected,
         Approach::Recipe,
         Approach::PollingLock,
@@ -64,10 +68,11 @@ impl Approach {
         Approach::CashewsTen,
         Approach::Memcached,
         Approach::Getlock,
+        Approach::NativeWait,
     ];
 
     /// For readers of a key at its expiry.
-    pub(crate) const EXPIRY: [Approach; 12] = [
+    pub(crate) const EXPIRY: [Approach; 14] = [
         Approach::Unprotected,
         Approach::Recipe,
         Approach::PollingLock,
@@ -80,6 +85,8 @@ impl Approach {
         Approach::Getlock,
         Approach::GetlockSwr,
         Approach::GetlockEarly,
+        Approach::NativeWait,
+        Approach::NativeSwr,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -96,6 +103,8 @@ impl Approach {
             Approach::Getlock => "GETLOCK",
             Approach::GetlockSwr => "GETLOCK, SWR",
             Approach::GetlockEarly => "GETLOCK, BETA 1",
+            Approach::NativeWait => "GET under NATIVE WAIT",
+            Approach::NativeSwr => "GET under NATIVE SWR",
         }
     }
 
@@ -118,13 +127,22 @@ impl Approach {
     }
 
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Approach::Getlock | Approach::GetlockSwr | Approach::GetlockEarly)
+        matches!(self, Approach::Getlock | Approach::GetlockSwr | Approach::GetlockEarly) || self.rule().is_some()
+    }
+
+    /// The rule under which unmodified callers read, if there is one.
+    pub(crate) fn rule(self) -> Option<[&'static str; 2]> {
+        match self {
+            Approach::NativeWait => Some(["WAIT", "30"]),
+            Approach::NativeSwr => Some(["SWR", "60"]),
+            _ => None,
+        }
     }
 
     /// Reads the key once.
     pub(crate) async fn read(self, con: &mut Con, caller: &mut Caller) -> Result<()> {
         match self {
-            Approach::Unprotected => unprotected(con, caller).await,
+            Approach::Unprotected | Approach::NativeWait | Approach::NativeSwr => unprotected(con, caller).await,
             Approach::Recipe => recipe(con, caller).await,
             Approach::PollingLock => polling_lock(con, caller).await,
             Approach::Memcached => memcached(con, caller, "N10", &caller.ttl()).await,

@@ -23,6 +23,8 @@
 //! | GETLOCK | `SMARTCACHE.GETLOCK key WAIT 30 BETA 0` | who gets the token loads, the others wait in the server |
 //! | GETLOCK, SWR | the same, with `SMARTCACHE.SET … SWR 60` | the stale value is used, one reader refreshes it |
 //! | GETLOCK, BETA 1 | `GETLOCK key WAIT 30 BETA 1` | one reader refreshes the value before it expires |
+//! | GET under NATIVE WAIT | `GET`, rule `NATIVE WAIT 30` | one is told nil and loads, the others wait |
+//! | GET under NATIVE SWR | `GET`, rule `NATIVE SWR 60` | one is told nil and loads, the others get a stale value |
 //!
 //! The two libraries run in Python (`callers.py`): dogpile.cache with a thread per caller, cashews with a task per
 //! caller. Each caller stands for a process of a fleet, though they share one; so cashews' coordination within a

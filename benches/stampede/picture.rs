@@ -119,7 +119,7 @@ impl Drawing {
         let mut lines: Vec<Line> = Vec::new();
         for row in rows {
             let approach: Approach = serde_json::from_value(row["approach"].clone())?;
-            if approach == Approach::CashewsTen {
+            if matches!(approach, Approach::CashewsTen | Approach::NativeWait) {
                 continue; // only in the tables: its setup differs
             }
             let callers = row["callers"].as_f64().ok_or("a row without callers")?;

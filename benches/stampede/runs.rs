@@ -88,6 +88,10 @@ impl Lab {
         let server = self.start(module.as_deref(), scenario.callers())?;
         let mut con = connect(&server)?;
         let pid = info(&mut con, "server", "process_id").parse()?;
+        if let Some(words) = approach.rule() {
+            let rule = ["SET", "unmodified", "MATCH", "*", "NATIVE"];
+            cmd("SMARTCACHE.RULE").arg(&rule).arg(&words).exec(&mut con)?;
+        }
         let socket = server.socket();
         let (run, clock) = match approach.library() {
             None => {
