@@ -29,6 +29,11 @@ fn what_the_page_about_invalidation_shows_is_what_happens() {
     assert!(play("docs/invalidation.md") >= 40);
 }
 
+#[test]
+fn what_the_page_about_unmodified_clients_shows_is_what_happens() {
+    assert!(play("docs/unmodified-clients.md") >= 25);
+}
+
 /// Runs the sessions of a page; returns the number of commands.
 fn play(page: &str) -> usize {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
