@@ -44,6 +44,7 @@ use super::summary::StampSummaries;
 use super::tag_index::TagIndex;
 use crate::cache::clock::{Now, Stamp};
 use crate::cache::entry::{EntryMut, EntryRef, Freshness};
+use crate::cache::glob::Glob;
 use crate::cache::ids::TagId;
 use crate::cache::lease::token::Token;
 use crate::cache::lease::tombstones::LoadConflict;
@@ -52,8 +53,10 @@ use crate::cache::lease::tombstones::LoadConflict;
 #[derive(Debug, Default)]
 pub struct MarkCursor {
     db: i32,
-    patterns_left: Option<usize>,
+    began: bool,
     prefix: Option<Box<[u8]>>,
+    prefixes_done: bool,
+    pattern: Option<Box<[u8]>>,
 }
 
 /// What a tag takes beside its name that got an id only to have a mark, with the allocator's part.
@@ -240,36 +243,36 @@ impl Invalidations {
             let mut each = |target: MarkTarget<'_>, record: &Record| {
                 record.marks().for_each(|mark| visit(*db, target, mark));
             };
-            // From the last pattern to the first: those that go meanwhile move only later ones, which were visited.
-            let patterns_left = cursor.patterns_left.get_or_insert_with(|| {
+            if !std::mem::replace(&mut cursor.began, true) {
                 each(MarkTarget::All, &database.all);
-                database.patterns.len()
-            });
-            while let Some(at) = patterns_left.checked_sub(1) {
-                if most == 0 {
+            }
+            if !cursor.prefixes_done {
+                let from = cursor.prefix.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+                let mut prefixes = database.prefixes.range::<[u8], _>((from, Bound::Unbounded));
+                let mut last = None;
+                for (prefix, record) in prefixes.by_ref().take(most) {
+                    most -= 1;
+                    each(MarkTarget::Prefix(prefix), record);
+                    last = Some(prefix.clone());
+                }
+                cursor.prefix = last.or(cursor.prefix.take());
+                cursor.prefixes_done = prefixes.next().is_none();
+                if !cursor.prefixes_done {
                     return true;
                 }
-                *patterns_left = at;
-                if let Some((glob, record)) = database.patterns.get(at) {
-                    most -= 1;
-                    each(MarkTarget::Pattern(glob.pattern()), record);
-                }
             }
-            let from = cursor.prefix.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-            let mut prefixes = database.prefixes.range::<[u8], _>((from, Bound::Unbounded));
-            let mut last = None;
-            for (prefix, record) in prefixes.by_ref().take(most) {
-                most -= 1;
-                each(MarkTarget::Prefix(prefix), record);
-                last = Some(prefix.clone());
+            // If the last that was visited is gone, all are visited once more: a mark may be replicated twice.
+            let is_last = |glob: &Glob| cursor.pattern.as_deref() == Some(glob.pattern());
+            let from = database.patterns.iter().position(|(glob, _)| is_last(glob)).map_or(0, |at| at + 1);
+            let patterns = &database.patterns[from..];
+            for (glob, record) in patterns.iter().take(most) {
+                each(MarkTarget::Pattern(glob.pattern()), record);
+                cursor.pattern = Some(glob.pattern().into());
             }
-            let more = prefixes.next().is_some();
-            if let Some(last) = last {
-                cursor.prefix = Some(last);
-            }
-            if more {
+            if patterns.len() > most {
                 return true;
             }
+            most -= patterns.len();
             let Some(next) = db.checked_add(1) else { break };
             *cursor = MarkCursor { db: next, ..MarkCursor::default() };
         }
