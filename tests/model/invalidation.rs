@@ -525,6 +525,9 @@ impl Model {
             }
             Step::Cron => {
                 self.node.cron();
+                if self.node.state.invalidations.is_empty() {
+                    self.dumps.clear(); // without entries all marks are forgotten: nothing is left to judge dumps by
+                }
                 self.replicate();
             }
             Step::CronOfReplica => self.replica.cron(),
@@ -585,6 +588,7 @@ impl Model {
                 for (db, database) in self.databases.iter_mut().enumerate() {
                     if *all || db as i32 == self.db {
                         database.keys.clear();
+                        database.invalidations.iter_mut().for_each(|one| one.guard = 0); // a flush takes guards back
                     }
                 }
                 self.distrust_all(if *all { None } else { Some(self.db) });

@@ -471,6 +471,8 @@ impl Model {
                 for key in KEYS {
                     let record = self.record(key);
                     (record.held, record.backoff) = (Held::Nothing, None);
+                    // A flush takes guards back.
+                    record.deleted.iter_mut().chain(&mut record.staled).for_each(|tombstone| tombstone.guard = 0);
                     self.end_lease(key, "leases_voided");
                 }
                 self.wake_waiters_in_any_order();

@@ -98,6 +98,9 @@ impl Database {
             (count, bytes) = (count + 1 - gone, bytes + bytes_of_prefix(prefix) - gone_bytes.min(bytes));
             folded.push(prefix);
         }
+        if !room.has(count, bytes) && may(b"") {
+            return Ok(vec![self.fold(b"", mark)]); // a caller with permission on all keys is never refused
+        }
         match () {
             () if count > room.count => Err(Lack::Count),
             () if bytes > room.bytes => Err(Lack::Bytes),
