@@ -167,7 +167,7 @@ fn what_somebody_else_ended_meanwhile_is_not_filled() {
         ("EXISTS k", "\"late\""),
     ] {
         for fill in ["SET k late", "SET k late EX 1000", "SETEX k 1000 late", "PSETEX k 1000000 late", "MSET k late"] {
-            let s = ruled("TAG t");
+            let s = ruled("TAG t BETA 1");
             let mut loader = s.connect();
             assert!(loader.call("GET k").is_nil());
             let ended = s.call(end);
