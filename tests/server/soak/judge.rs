@@ -82,6 +82,8 @@ struct Judge<'h> {
     /// When commands that may have moved or copied a key were sent.
     departures: HashMap<&'h str, Vec<u64>>,
     longest_guard: u64,
+    /// When flushes had ended, of any database: databases may be swapped.
+    flushes: Vec<u64>,
     found: Vec<Violation>,
 }
 
@@ -171,6 +173,7 @@ impl<'h> Judge<'h> {
             absences: HashMap::new(),
             departures: HashMap::new(),
             longest_guard: 0,
+            flushes: Vec::new(),
             found: Vec::new(),
         };
         judge.find_ends();
@@ -189,6 +192,9 @@ impl<'h> Judge<'h> {
         let mut latest: HashMap<u64, usize> = HashMap::new();
         for (at, step) in self.steps.iter().enumerate() {
             let words = &self.words[at];
+            if matches!(words[0], "FLUSHDB" | "FLUSHALL") {
+                self.flushes.push(if step.is_answered() { step.ended } else { u64::MAX });
+            }
             if !step.is_answered() || step.answer.starts_with("error") {
                 continue;
             }
@@ -324,8 +330,12 @@ impl<'h> Judge<'h> {
         if stored.begun.0 < end.sent {
             return ended_where_read || (ended_where_stored() && !self.may_have_moved(stored, end.ended));
         }
-        // A guard applies to loads of what it names, not to moved entries.
-        stored.claimed && stored.begun.0 < end.sent + end.guard.saturating_sub(COARSE) && ended_where_stored()
+        // A guard applies to loads of what it names, not to moved entries, until a flush takes it back.
+        let taken_back = self.flushes.iter().any(|flush| *flush >= end.sent);
+        stored.claimed
+            && stored.begun.0 < end.sent + end.guard.saturating_sub(COARSE)
+            && !taken_back
+            && ended_where_stored()
     }
 
     fn names(end: &End<'_>, stored: &Stored<'_>, key: &str) -> bool {
