@@ -133,6 +133,20 @@ pub trait Reply {
     fn native(&mut self, reply: &dyn NativeReply);
 }
 
+/// For a command that nobody waits for.
+pub struct Unanswered;
+
+impl Reply for Unanswered {
+    fn simple(&mut self, _: &str) {}
+    fn bulk(&mut self, _: &[u8]) {}
+    fn nil(&mut self) {}
+    fn int(&mut self, _: i64) {}
+    fn double(&mut self, _: f64) {}
+    fn array(&mut self, _: usize) {}
+    fn map(&mut self, _: usize) {}
+    fn native(&mut self, _: &dyn NativeReply) {}
+}
+
 /// The caller of a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caller {

@@ -6,8 +6,8 @@ use super::{mark, rule, store};
 use crate::cache::effects::{Effect, Event};
 use crate::cache::error::Error;
 use crate::cache::outbox::GONE;
-use crate::cache::ports::NativeReply;
-use crate::cache::{Cx, Reply, units};
+use crate::cache::ports::Unanswered;
+use crate::cache::{Cx, units};
 
 /// The declaration.
 pub(super) const COMMAND: Command = Command {
@@ -95,7 +95,7 @@ fn apply<'w>(cx: &mut Cx<'_, 'w>, change: Change, mut words: Args<'w>) -> Result
                 caller: cx.caller,
                 state: cx.state,
                 keys: cx.keys,
-                reply: &mut Unheard,
+                reply: &mut Unanswered,
                 server: cx.server,
                 effects: cx.effects,
             };
@@ -111,20 +111,6 @@ fn apply<'w>(cx: &mut Cx<'_, 'w>, change: Change, mut words: Args<'w>) -> Result
             Ok(())
         }
     }
-}
-
-/// Where the replies of single changes go.
-struct Unheard;
-
-impl Reply for Unheard {
-    fn simple(&mut self, _: &str) {}
-    fn bulk(&mut self, _: &[u8]) {}
-    fn nil(&mut self) {}
-    fn int(&mut self, _: i64) {}
-    fn double(&mut self, _: f64) {}
-    fn array(&mut self, _: usize) {}
-    fn map(&mut self, _: usize) {}
-    fn native(&mut self, _: &dyn NativeReply) {}
 }
 
 #[cfg(test)]

@@ -107,20 +107,6 @@ fn terminated(text: &str) -> SmallVec<[u8; 128]> {
     bytes
 }
 
-/// For a command that nobody waits for.
-pub(super) struct Unanswered;
-
-impl Reply for Unanswered {
-    fn simple(&mut self, _: &str) {}
-    fn bulk(&mut self, _: &[u8]) {}
-    fn nil(&mut self) {}
-    fn int(&mut self, _: i64) {}
-    fn double(&mut self, _: f64) {}
-    fn array(&mut self, _: usize) {}
-    fn map(&mut self, _: usize) {}
-    fn native(&mut self, _: &dyn NativeReply) {}
-}
-
 impl Reply for ServerReply<'_> {
     fn simple(&mut self, text: &str) {
         self.element();
